@@ -1,0 +1,1 @@
+"""Simple offline task queues. For Python."""

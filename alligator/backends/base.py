@@ -1,0 +1,340 @@
+"""What every backend promises: the one place where it is written down.
+
+A *client* keeps queues of tasks. To it a task is an id and some data (``str`` or
+``bytes``, given back as they came); it never looks inside. A task is in one state at a
+time::
+
+    push ──► DELAYED ──due──► WAITING ──reserve──► RUNNING ──ack──► gone
+                                 ▲                    │
+                                 ├──release / lease expired
+                                 └──revive── dead ◄──bury
+
+The promises, which ``alligator.testing.BackendContract`` checks:
+
+*At least once.* A task that :meth:`Client.push` returned for stays until somebody acks,
+buries or removes it. A reserved task is on a *lease*; when the lease runs out, because
+its worker died or hangs, the task is delivered again.
+
+*Fenced.* A delivery whose lease ran out and that somebody else has reserved since is
+stale: ``ack``, ``release``, ``extend`` and ``bury`` of it change nothing and say so.
+They are idempotent per receipt: to repeat one after a lost reply does no harm.
+
+*Order.* Expired leases first, then by priority (high to low); within a priority, delayed
+tasks that are due, then first in, first out. Several queues: strictly in the order given.
+
+*One place per id.* Pushing the id of a waiting or delayed task replaces its data, delay
+and priority, and keeps its place where those two are the same. Pushing the id of a
+running task queues it to run once more afterwards, never at the same time; ack, release,
+bury and recovery of the running one leave the new data alone (a retry of the old data is
+dropped in its favour, as a push would have replaced it).
+
+*Deaths are counted.* ``Delivery.deaths`` is how often a lease of this task ran out
+without anybody handing it back. A delivery with deaths on its record is returned alone:
+such a task may be what kills its worker, and must take no neighbour with it.
+
+*Time.* The server's clock decides where the server has one, else the injected clock.
+"Now" is stored as 0, so that a clock stepping back hides nothing, and a lease is never
+taken to end later than :data:`MAX_LEASE` from now.
+
+*Threads and forks.* A client may be used from many threads, and after a fork: it
+connects on first use, and again in each process.
+
+*Errors.* A driver's exceptions never leave a client: they become
+``ConnectionLost``, ``QueueFull``, ``QueueNotFound`` or ``InvalidTask``, with the cause
+chained. Nothing is retried inside a client that could lease a task to nobody.
+"""
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+from alligator.backends.dsn import mask_password
+from alligator.clock import Clock, SystemClock
+from alligator.exceptions import InvalidTask
+
+#: What a task is to a backend.
+Data = str | bytes
+
+#: The longest lease, in seconds: the service limit of SQS (12 hours) serves for all.
+MAX_LEASE = 43_200.0
+
+MIN_PRIORITY = -100
+MAX_PRIORITY = 100
+
+#: What a client can be asked for; ``Client.supports`` lists which of them it keeps.
+LEASES = "leases"  # a killed worker's tasks come back
+DELAY = "delay"  # push(..., delay_until=...)
+PRIORITY = "priority"  # push(..., priority=...)
+OWN_ID = "task_id"  # the id of a push is the id on the queue
+GET = "get"  # get, find and peek by id
+EVERYTHING = frozenset({LEASES, DELAY, PRIORITY, OWN_ID, GET})
+
+
+class Message(NamedTuple):
+    """A task on its way to a queue."""
+
+    task_id: str
+    data: Data
+    delay_until: float | None = None  # Unix timestamp in seconds; None: now
+    priority: int = 0
+
+
+class Delivery(NamedTuple):
+    """A task on lease to whoever reserved it."""
+
+    queue_name: str
+    task_id: str
+    data: Data
+    receipt: Any  # the client's own proof of this very lease; opaque to others
+    attempt: int = 1  # grows with every lease of this task
+    deaths: int = 0  # leases of this task that ran out with nobody handing it back
+
+
+class Reserved(NamedTuple):
+    """What :meth:`Client.reserve` returns."""
+
+    deliveries: list[Delivery]
+    refused: list[Delivery]  # those of ``acks`` that had been overtaken
+
+
+class Reason(NamedTuple):
+    """Why a task was buried."""
+
+    error: str  # one line
+    traceback: str = ""
+
+
+class Place(NamedTuple):
+    """Where a task stands; see :meth:`Client.find`."""
+
+    state: int  # WAITING, DELAYED, RUNNING or FAILED (dead) of alligator.constants
+    ahead: int | None = None  # WAITING: how many tasks go first, where that can be told
+    due: float | None = None  # DELAYED: when it may run, a Unix timestamp in seconds
+
+
+@dataclass(frozen=True, slots=True)
+class DeadTask:
+    """A task that was given up, with all there is to find out why and to run it again."""
+
+    task_id: str
+    queue_name: str
+    data: Data
+    error: str
+    traceback: str
+    died_at: float  # Unix timestamp in seconds
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class QueueStats:
+    """How full a queue is."""
+
+    waiting: int
+    delayed: int
+    running: int
+    dead: int
+    oldest: float | None  # seconds since the first in line was pushed; None: empty or not known
+
+
+def never() -> bool:
+    """The default for ``stop``: wait as long as was asked."""
+    return False
+
+
+class Client(ABC):
+    """The contract. Constructing one connects to nothing; the first use does.
+
+    :param conn_string: the DSN, kept as the attribute ``conn_string``.
+    :param clock: where time comes from, for backends without a clock of their own.
+    """
+
+    #: Which of :data:`EVERYTHING` this backend keeps.
+    supports: ClassVar[frozenset[str]] = EVERYTHING
+
+    #: A task that has died this often is a dead letter rather than run again.
+    max_deaths: ClassVar[int] = 3
+
+    #: Seconds that an idle worker may block in one ``reserve``; a task ends the wait at once.
+    idle_wait: ClassVar[float] = 5.0
+
+    #: The letters of a queue name, and how many.
+    queue_name_pattern: ClassVar[re.Pattern[str]] = re.compile(r"[A-Za-z0-9_.-]{1,80}")
+    queue_name_rule: ClassVar[str] = "1 to 80 letters, digits, '_', '.' or '-'"
+
+    def __init__(self, conn_string: str, *, clock: Clock | None = None) -> None:
+        self.conn_string = conn_string
+        self.clock: Clock = clock or SystemClock()
+
+    def check_queue_name(self, queue_name: str) -> None:
+        """Raise :exc:`InvalidTask` unless this backend can have a queue of that name."""
+        if not isinstance(queue_name, str) or not self.queue_name_pattern.fullmatch(queue_name):
+            raise InvalidTask(f"Queue name {queue_name!r} is not {self.queue_name_rule}.")
+
+    def max_size(self) -> int | None:
+        """Return the largest task the backend takes, in bytes of its data; None: any."""
+        return None
+
+    # -- The five operations documented since 0.x, and what they rest on. -----------------
+
+    @abstractmethod
+    def len(self, queue_name: str) -> int:
+        """Return how many tasks wait or are delayed (not those running, nor the dead)."""
+
+    @abstractmethod
+    def drop_all(self, queue_name: str) -> None:
+        """Remove every task of the queue: waiting, delayed, running and dead."""
+
+    def push(
+        self,
+        queue_name: str,
+        task_id: str,
+        data: Data,
+        delay_until: float | None = None,
+        *,
+        priority: int = 0,
+    ) -> str:
+        """Put a task on a queue and return the id it goes by there.
+
+        :param delay_until: the Unix timestamp (seconds) before which it must not run.
+        :param priority: -100 to 100, higher first.
+        :raises InvalidTask: too large for this backend, or not text that it can carry.
+        :raises QueueFull: the server has no room.
+        :raises ConnectionLost: the server is out of reach; fails fast, without retries.
+        """
+        return self.push_many(queue_name, [Message(task_id, data, delay_until, priority)])[0]
+
+    def pop(self, queue_name: str) -> Data | None:
+        """Take the next task off the queue for good and return its data; None: empty.
+
+        At most once: whoever pops a task and dies has lost it. Workers reserve instead.
+        """
+        return self._take(self.reserve([queue_name]))
+
+    def get(self, queue_name: str, task_id: str) -> Data | None:
+        """Take one waiting or delayed task off the queue for good and return its data.
+
+        Returns None where there is no such task, or it is running.
+        """
+        return self._take(self.reserve([queue_name], task_id=task_id))
+
+    def _take(self, reserved: Reserved) -> Data | None:
+        for delivery in reserved.deliveries:
+            if not self.ack([delivery]):
+                return delivery.data
+        return None
+
+    # -- What a worker needs. -------------------------------------------------------------
+
+    @abstractmethod
+    def push_many(self, queue_name: str, messages: Sequence[Message]) -> list[str]:
+        """Put many tasks on one queue, in order, and return their ids; all or none where
+        the backend has transactions (locmem, sqlite, redis), else the first that fails
+        raises and those before it stay queued.
+        """
+
+    @abstractmethod
+    def reserve(
+        self,
+        queue_names: Sequence[str],
+        limit: int = 1,
+        lease: float = 30.0,
+        wait: float = 0.0,
+        *,
+        acks: Sequence[Delivery] = (),
+        task_id: str | None = None,
+        stop: Callable[[], bool] = never,
+    ) -> Reserved:
+        """Ack what is done, then lease up to ``limit`` tasks.
+
+        :param queue_names: strict order: a later queue only gives what earlier ones lack.
+        :param limit: at least 1; fewer are returned when fewer are there, and one alone
+            when it has deaths on its record.
+        :param lease: seconds until the tasks come back unless acked, released or extended.
+        :param wait: with nothing there, block up to so many seconds for a task to be
+            pushed, become due, or come back from an expired lease; 0 never blocks.
+        :param acks: deliveries to ack in the same round trip, before anything is leased
+            and before any wait.
+        :param task_id: lease this very task, waiting or delayed (its delay is waived) or
+            with its lease expired, and no other; ``wait`` does not apply.
+        :param stop: asked at least every 0.2 s during the wait, which it ends (1 s where
+            the protocol cannot do better).
+        :raises ConnectionLost: whether the acks counted is unknown; send them again.
+        """
+
+    @abstractmethod
+    def ack(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
+        """Remove tasks that are done; return those that were refused as overtaken."""
+
+    @abstractmethod
+    def release(
+        self, delivery: Delivery, data: Data | None = None, delay_until: float | None = None
+    ) -> bool:
+        """Hand a task back; adds no death. Returns False if the delivery was overtaken.
+
+        :param data: None: it was not run, and keeps its data and its place. Otherwise it
+            is a retry: the new data joins the tail of its priority.
+        :param delay_until: the Unix timestamp (seconds) before which it must not run.
+        """
+
+    @abstractmethod
+    def extend(self, deliveries: Sequence[Delivery], lease: float) -> list[Delivery]:
+        """Let leases run ``lease`` seconds from now; return the deliveries that were lost.
+
+        A lease that has run out but was not reserved by anyone since may be extended.
+        """
+
+    # -- Dead letters. --------------------------------------------------------------------
+
+    @abstractmethod
+    def bury(self, delivery: Delivery, data: Data | None, reason: Reason) -> bool:
+        """Make a reserved task a dead letter. Returns False if the delivery was overtaken.
+
+        :param data: what to keep; None: the data as delivered. A dead letter of the same
+            id is replaced.
+        """
+
+    @abstractmethod
+    def dead(self, queue_name: str, limit: int = 100) -> list[DeadTask]:
+        """Return the dead letters of a queue, newest first."""
+
+    @abstractmethod
+    def revive(self, queue_name: str, task_id: str | None = None) -> int:
+        """Put a dead letter (None: all of them) back at the tail of its queue; return how many.
+
+        Its deaths are forgotten. One whose id is waiting, delayed or running stays dead.
+        """
+
+    @abstractmethod
+    def purge_dead(self, queue_name: str, older_than: float = 0.0) -> int:
+        """Delete dead letters that died more than so many seconds ago; return how many."""
+
+    # -- Looking. -------------------------------------------------------------------------
+
+    @abstractmethod
+    def find(self, queue_name: str, task_id: str) -> Place | None:
+        """Return where a task stands; None: not on this queue."""
+
+    @abstractmethod
+    def peek(self, queue_name: str, task_id: str) -> Data | None:
+        """Return the data of a waiting, delayed, running or dead task and leave it there."""
+
+    @abstractmethod
+    def stats(self, queue_name: str) -> QueueStats:
+        """Return how many tasks are in which state, and the age of the first in line."""
+
+    def durability_warning(self) -> str | None:
+        """Return one line on why this server may lose tasks as it is set up; None: it won't.
+
+        A worker logs it at its start. Connects.
+        """
+        return None
+
+    def close(self) -> None:  # noqa: B027 - not every client has something to close
+        """Let go of connections and files. The client may be used again and reconnects."""
+
+    def __repr__(self) -> str:
+        return (
+            f"<{type(self).__module__}.{type(self).__qualname__} {mask_password(self.conn_string)}>"
+        )

@@ -1,0 +1,111 @@
+"""Connection strings: taken apart, checked, and shown without their passwords."""
+
+import re
+from dataclasses import dataclass, field
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from alligator.exceptions import InvalidDSN
+
+_PASSWORD = re.compile(r"(://[^/@:?]*:).*(@)")
+_SECRET_PARAMETER = re.compile(r"([?&][^=&]*(?:password|secret|token)[^=&]*=)[^&]*", re.IGNORECASE)
+
+
+def mask_password(conn_string: str) -> str:
+    """Return the DSN fit to be shown: its password, if any, is ``***``."""
+    return _SECRET_PARAMETER.sub(r"\1***", _PASSWORD.sub(r"\1***\2", conn_string))
+
+
+@dataclass(frozen=True, slots=True)
+class DSN:
+    """A connection string, taken apart."""
+
+    scheme: str
+    hosts: list[tuple[str, int]]
+    path: str  # without the leading slash
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    query: dict[str, str] = field(default_factory=dict, repr=False)
+
+    @property
+    def host(self) -> str:
+        """The first host."""
+        return self.hosts[0][0]
+
+    @property
+    def port(self) -> int:
+        """The port of the first host."""
+        return self.hosts[0][1]
+
+
+def parse_dsn(
+    conn_string: str,
+    default_port: int = 0,
+    default_host: str = "localhost",
+    allowed: tuple[str, ...] = (),
+) -> DSN:
+    """Take ``scheme://user:password@host:port,host:port/path?query`` apart.
+
+    User and password may be percent-encoded. A missing host or port (``redis://localhost:``)
+    takes the default.
+
+    :param allowed: the query parameters that this backend knows; others are refused, so
+        that a typo is not ignored.
+    :raises InvalidDSN: it cannot be read; the message never shows a password.
+    """
+    shown = mask_password(conn_string)
+    try:
+        parts = urlsplit(conn_string)
+        query = dict(
+            parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
+        )
+    except ValueError as err:
+        raise InvalidDSN(f"DSN {shown!r} cannot be read: {err}.") from None
+    for name in query:
+        if name not in allowed:
+            known = ", ".join(sorted(allowed)) or "none"
+            raise InvalidDSN(
+                f"DSN {shown!r} has the unknown parameter {name!r}; known here: {known}."
+            )
+    credentials, _, addresses = parts.netloc.rpartition("@")
+    username, colon, password = credentials.partition(":")
+    default = (default_host, default_port)
+    hosts = [_host_port(address, default, shown) for address in addresses.split(",")]
+    return DSN(
+        scheme=parts.scheme,
+        hosts=hosts,
+        path=unquote(parts.path.removeprefix("/")),
+        username=unquote(username) or None,
+        password=unquote(password) if colon else None,
+        query=query,
+    )
+
+
+def _host_port(address: str, default: tuple[str, int], shown: str) -> tuple[str, int]:
+    match = re.fullmatch(r"(\[[^\]]+\]|[^:]*)(?::(\d*))?", address)
+    if not match or (match[2] and not 0 < int(match[2]) < 65536):
+        raise InvalidDSN(f"DSN {shown!r}: {address!r} is not host or host:port (1 to 65535).")
+    return (match[1].strip("[]") or default[0], int(match[2]) if match[2] else default[1])
+
+
+def flag(dsn: DSN, name: str, default: bool = False) -> bool:
+    """Return a query parameter that is ``true`` or ``false`` (also 1/0, yes/no, on/off)."""
+    text = dsn.query.get(name)
+    if text is None:
+        return default
+    if text.lower() in ("1", "true", "yes", "on"):
+        return True
+    if text.lower() in ("0", "false", "no", "off"):
+        return False
+    raise InvalidDSN(f"DSN parameter {name}={text!r} is neither true nor false.")
+
+
+def seconds(dsn: DSN, name: str, default: float) -> float:
+    """Return a query parameter that is a positive number of seconds."""
+    text = dsn.query.get(name)
+    try:
+        value = default if text is None else float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 < value < float("inf"):
+        raise InvalidDSN(f"DSN parameter {name}={text!r} is not a positive number of seconds.")
+    return value

@@ -1,0 +1,231 @@
+"""Queues in this process's memory: for development, tests, and threads of one process.
+
+Gators of one process share them by the name in the DSN (``locmem://``, ``locmem://mine``).
+Tasks do not survive the process; everything else of the contract holds.
+"""
+
+import itertools
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from alligator.backends.base import (
+    Client as BaseClient,
+)
+from alligator.backends.base import (
+    Data,
+    DeadTask,
+    Delivery,
+    Message,
+    Place,
+    QueueStats,
+    Reason,
+    Reserved,
+    never,
+)
+from alligator.backends.locmem_queue import Entry, Queue
+from alligator.clock import Clock
+
+_SLICE = 0.2  # seconds between two looks at `stop`
+
+
+class _State:
+    """The queues of one name, with the lock that guards them all."""
+
+    def __init__(self) -> None:
+        self.changed = threading.Condition(threading.RLock())
+        self.queues: dict[str, Queue] = {}
+
+
+_states: dict[str, _State] = {}
+_states_lock = threading.Lock()
+
+
+def _renew_locks() -> None:
+    # A thread of the parent may have held one of them at the fork.
+    global _states_lock
+    _states_lock = threading.Lock()
+    for state in _states.values():
+        state.changed = threading.Condition(threading.RLock())
+
+
+os.register_at_fork(after_in_child=_renew_locks)
+
+
+class Client(BaseClient):
+    """The contract, in memory. Any DSN is taken; its part after ``://`` names the memory."""
+
+    idle_wait = 60.0
+
+    def __init__(self, conn_string: str, *, clock: Clock | None = None) -> None:
+        super().__init__(conn_string, clock=clock)
+        name = conn_string.partition("://")[2].rstrip("/")
+        with _states_lock:
+            self._state = _states.setdefault(name, _State())
+
+    def _queue(self, name: str) -> Queue:
+        return self._state.queues.setdefault(name, Queue())
+
+    def len(self, queue_name: str) -> int:
+        """Return how many tasks wait or are delayed."""
+        with self._state.changed:
+            waiting, delayed, _ = self._queue(queue_name).counts()
+            return waiting + delayed
+
+    def drop_all(self, queue_name: str) -> None:
+        """Remove every task of the queue, whatever its state."""
+        with self._state.changed:
+            self._state.queues.pop(queue_name, None)
+
+    def push_many(self, queue_name: str, messages: Sequence[Message]) -> list[str]:
+        """Put tasks on a queue, in order."""
+        with self._state.changed:
+            queue, now = self._queue(queue_name), self.clock.time()
+            for message in messages:
+                queue.push(message, now)
+            self._state.changed.notify_all()
+        return [message.task_id for message in messages]
+
+    def reserve(
+        self,
+        queue_names: Sequence[str],
+        limit: int = 1,
+        lease: float = 30.0,
+        wait: float = 0.0,
+        *,
+        acks: Sequence[Delivery] = (),
+        task_id: str | None = None,
+        stop: Callable[[], bool] = never,
+    ) -> Reserved:
+        """Ack, then lease what is next; see the contract."""
+        deadline = time.monotonic() + wait
+        with self._state.changed:
+            refused = self.ack(acks) if acks else []
+            while True:
+                if task_id is None:
+                    deliveries = self._lease_next(queue_names, limit, lease)
+                else:
+                    deliveries = self._lease_one(queue_names, task_id, lease)
+                remaining = deadline - time.monotonic()
+                if deliveries or task_id is not None or remaining <= 0 or stop():
+                    return Reserved(deliveries, refused)
+                upcoming = min(self._queue(name).next_change() for name in queue_names)
+                pause = max(upcoming - self.clock.time(), 0.001)
+                self._state.changed.wait(min(remaining, pause, _SLICE))
+
+    def _lease_next(self, queue_names: Sequence[str], limit: int, lease: float) -> list[Delivery]:
+        taken: list[Delivery] = []
+        now = self.clock.time()
+        for name in queue_names:
+            queue = self._queue(name)
+            while len(taken) < limit and (entry := queue.lease_next(now, lease, alone=not taken)):
+                taken.append(_delivery(name, entry))
+                if entry.deaths:
+                    return taken
+        return taken
+
+    def _lease_one(self, queue_names: Sequence[str], task_id: str, lease: float) -> list[Delivery]:
+        now = self.clock.time()
+        for name in queue_names:
+            if entry := self._queue(name).lease_one(task_id, now, lease):
+                return [_delivery(name, entry)]
+        return []
+
+    def ack(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
+        """Remove tasks that are done; return those overtaken."""
+        with self._state.changed:
+            now = self.clock.time()
+            refused = []
+            for delivery in deliveries:
+                queue = self._queue(delivery.queue_name)
+                if entry := queue.held(delivery):
+                    queue.settle(entry, now)
+                else:
+                    refused.append(delivery)
+            self._state.changed.notify_all()  # something may have waited behind a running one
+        return refused
+
+    def release(
+        self, delivery: Delivery, data: Data | None = None, delay_until: float | None = None
+    ) -> bool:
+        """Hand a task back, to its place or (with new data) to the tail."""
+        with self._state.changed:
+            queue = self._queue(delivery.queue_name)
+            if entry := queue.held(delivery):
+                queue.release(entry, data, delay_until, self.clock.time())
+                self._state.changed.notify_all()
+        return entry is not None
+
+    def extend(self, deliveries: Sequence[Delivery], lease: float) -> list[Delivery]:
+        """Let leases run ``lease`` seconds from now; return the lost ones."""
+        lost = []
+        with self._state.changed:
+            for delivery in deliveries:
+                queue = self._queue(delivery.queue_name)
+                if entry := queue.held(delivery):
+                    queue.extend(entry, self.clock.time(), lease)
+                else:
+                    lost.append(delivery)
+        return lost
+
+    def bury(self, delivery: Delivery, data: Data | None, reason: Reason) -> bool:
+        """Make a reserved task a dead letter."""
+        with self._state.changed:
+            queue = self._queue(delivery.queue_name)
+            if entry := queue.held(delivery):
+                queue.bury(delivery.queue_name, entry, data, reason, self.clock.time())
+                self._state.changed.notify_all()
+        return entry is not None
+
+    def dead(self, queue_name: str, limit: int = 100) -> list[DeadTask]:
+        """Return the dead letters, newest first."""
+        with self._state.changed:
+            newest_first = reversed(self._queue(queue_name).dead.values())
+            return [letter for letter, _ in itertools.islice(newest_first, limit)]
+
+    def revive(self, queue_name: str, task_id: str | None = None) -> int:
+        """Put dead letters back at the tail of their queue."""
+        with self._state.changed:
+            queue, now = self._queue(queue_name), self.clock.time()
+            chosen = list(queue.dead) if task_id is None else [task_id]
+            revived = sum(queue.revive(each, now) for each in chosen)
+            self._state.changed.notify_all()
+        return revived
+
+    def purge_dead(self, queue_name: str, older_than: float = 0.0) -> int:
+        """Delete dead letters older than so many seconds."""
+        with self._state.changed:
+            queue, limit = self._queue(queue_name), self.clock.time() - older_than
+            old = [each for each, (letter, _) in queue.dead.items() if letter.died_at <= limit]
+            for each in old:
+                del queue.dead[each]
+        return len(old)
+
+    def find(self, queue_name: str, task_id: str) -> Place | None:
+        """Return where a task stands."""
+        with self._state.changed:
+            return self._queue(queue_name).find(task_id)
+
+    def peek(self, queue_name: str, task_id: str) -> Data | None:
+        """Return the data of a task and leave it where it is."""
+        with self._state.changed:
+            queue = self._queue(queue_name)
+            if entry := queue.entries.get(task_id):
+                return entry.data
+            return queue.dead[task_id][0].data if task_id in queue.dead else None
+
+    def stats(self, queue_name: str) -> QueueStats:
+        """Return how many tasks are in which state."""
+        with self._state.changed:
+            queue = self._queue(queue_name)
+            waiting, delayed, running = queue.counts()
+            pushed = queue.oldest()
+            age = None if pushed is None else max(0.0, self.clock.time() - pushed)
+            return QueueStats(waiting, delayed, running, len(queue.dead), age)
+
+
+def _delivery(queue_name: str, entry: Entry) -> Delivery:
+    return Delivery(
+        queue_name, entry.task_id, entry.data, entry.ticket, entry.attempt, entry.deaths
+    )

@@ -1,0 +1,245 @@
+"""One queue in memory: its tasks by id, and who is next. Callers hold a lock around it."""
+
+import heapq
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from alligator.backends.base import MAX_LEASE, Data, DeadTask, Delivery, Message, Place, Reason
+from alligator.constants import DELAYED, FAILED, RUNNING, WAITING
+
+_tickets = itertools.count(1)
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """A task on a queue.
+
+    ``place`` orders it among its like. ``ticket`` is new at every change of state, so
+    that old heap entries and old receipts miss.
+    """
+
+    task_id: str
+    data: Data
+    priority: int
+    due: float  # 0: now
+    pushed_at: float
+    state: int = WAITING
+    place: tuple[bool, int] = (True, 0)  # delayed tasks that came due (False) go first
+    ticket: int = 0
+    attempt: int = 0
+    deaths: int = 0
+    lease_ends: float = 0.0
+    following: Message | None = None  # pushed while this one was running
+
+
+class LazyHeap:
+    """Entries in order of a key. One whose ticket has changed since is dropped when met."""
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[Any, int, Entry]] = []
+
+    def push(self, key: Any, entry: Entry, live: int) -> None:
+        """Add an entry; ``live`` is how many the queue has, to tell when to tidy up."""
+        if len(self._heap) > 2 * live + 64:  # mostly leavings of cancelled or moved tasks
+            self._heap = [item for item in self._heap if item[1] == item[2].ticket]
+            heapq.heapify(self._heap)
+        heapq.heappush(self._heap, (key, entry.ticket, entry))
+
+    def first(self) -> tuple[Any, Entry] | None:
+        """Return the least key with its entry, and leave them there."""
+        while self._heap:
+            key, ticket, entry = self._heap[0]
+            if entry.ticket == ticket:
+                return key, entry
+            heapq.heappop(self._heap)
+        return None
+
+    def live(self) -> Iterator[tuple[Any, Entry]]:
+        """Yield all keys with their entries, in no order."""
+        return ((key, entry) for key, ticket, entry in self._heap if entry.ticket == ticket)
+
+
+class Queue:
+    """The state machine of the contract for one queue."""
+
+    def __init__(self) -> None:
+        self.entries: dict[str, Entry] = {}
+        self.leased: dict[str, Entry] = {}
+        self.dead: dict[str, tuple[DeadTask, int]] = {}  # with the priority; oldest first
+        self._ready = LazyHeap()  # by (-priority, place)
+        self._delayed = LazyHeap()  # by due time
+        self._soonest_end = float("inf")  # no lease ends before this
+
+    def push(self, message: Message, now: float) -> None:
+        """Queue a task, replace a waiting one, or note it down behind a running one."""
+        entry = self.entries.get(message.task_id)
+        due = message.delay_until if message.delay_until and message.delay_until > now else 0.0
+        if entry is None:
+            entry = Entry(message.task_id, message.data, message.priority, due, now)
+            self.entries[message.task_id] = entry
+        elif entry.state == RUNNING:
+            entry.following = message
+            return
+        else:
+            entry.data = message.data
+            if (entry.priority, entry.due) == (message.priority, due):
+                return
+            entry.priority, entry.due = message.priority, due
+        self._enqueue_at_tail(entry)
+
+    def lease_next(self, now: float, lease: float, *, alone: bool) -> Entry | None:
+        """Lease whoever is next; None: nobody, or (``alone`` False) one that must go alone."""
+        if alone and (expired := self._reclaim(now, lease)):
+            return expired
+        self._promote_due(now)
+        first = self._ready.first()
+        if first is None or (first[1].deaths and not alone):
+            return None
+        return self._lease(first[1], now, lease)
+
+    def lease_one(self, task_id: str, now: float, lease: float) -> Entry | None:
+        """Lease this very task unless a live lease is on it."""
+        entry = self.entries.get(task_id)
+        if entry is None or (entry.state == RUNNING and entry.lease_ends > now):
+            return None
+        if entry.state == RUNNING and entry.following is not None:
+            self.settle(entry, now)
+            entry = self.entries[task_id]
+        elif entry.state == RUNNING:
+            entry.deaths += 1
+        entry.due = 0.0
+        return self._lease(entry, now, lease)
+
+    def held(self, delivery: Delivery) -> Entry | None:
+        """Return the entry that a delivery still holds; None: it was overtaken."""
+        entry = self.leased.get(delivery.task_id)
+        return entry if entry is not None and entry.ticket == delivery.receipt else None
+
+    def settle(self, entry: Entry, now: float) -> None:
+        """Remove an entry that is done; what was pushed under its id meanwhile takes over."""
+        self.forget(entry)
+        if entry.following is not None:
+            self.push(entry.following, now)
+
+    def forget(self, entry: Entry) -> None:
+        """Remove an entry and make every receipt for it stale."""
+        entry.ticket = 0
+        self.entries.pop(entry.task_id, None)
+        self.leased.pop(entry.task_id, None)
+
+    def release(self, entry: Entry, data: Data | None, due: float | None, now: float) -> None:
+        """Take back a leased entry: unrun into its place, as a retry to the tail."""
+        if entry.following is not None:
+            self.settle(entry, now)
+            return
+        del self.leased[entry.task_id]
+        entry.due = due if due and due > now else 0.0
+        if data is None and not entry.due:
+            self._enqueue(entry)
+            return
+        if data is not None:
+            entry.data = data
+        self._enqueue_at_tail(entry)
+
+    def extend(self, entry: Entry, now: float, lease: float) -> None:
+        """Let the lease of an entry run so many seconds from now."""
+        entry.lease_ends = now + min(lease, MAX_LEASE)
+        self._soonest_end = min(self._soonest_end, entry.lease_ends)
+
+    def bury(
+        self, queue_name: str, entry: Entry, data: Data | None, why: Reason, now: float
+    ) -> None:
+        """Turn a leased entry into a dead letter."""
+        letter = DeadTask(
+            task_id=entry.task_id,
+            queue_name=queue_name,
+            data=entry.data if data is None else data,
+            error=why.error,
+            traceback=why.traceback,
+            died_at=now,
+            attempts=entry.attempt,
+        )
+        self.dead.pop(entry.task_id, None)  # so that the order of the dict is that of deaths
+        self.dead[entry.task_id] = (letter, entry.priority)
+        self.settle(entry, now)
+
+    def revive(self, task_id: str, now: float) -> bool:
+        """Queue a dead letter again unless its id is in use."""
+        if task_id not in self.dead or task_id in self.entries:
+            return False
+        letter, priority = self.dead.pop(task_id)
+        self.push(Message(task_id, letter.data, priority=priority), now)
+        return True
+
+    def find(self, task_id: str) -> Place | None:
+        """Return where a task stands."""
+        entry = self.entries.get(task_id)
+        if entry is None:
+            return Place(FAILED) if task_id in self.dead else None
+        if entry.state == WAITING:
+            own = (-entry.priority, entry.place)
+            return Place(WAITING, ahead=sum(key < own for key, _ in self._ready.live()))
+        return Place(entry.state, due=entry.due or None)
+
+    def counts(self) -> tuple[int, int, int]:
+        """Return how many wait, are delayed, are running."""
+        delayed = sum(1 for _ in self._delayed.live())
+        following = sum(entry.following is not None for entry in self.leased.values())
+        running = len(self.leased)
+        return len(self.entries) - running - delayed + following, delayed, running
+
+    def oldest(self) -> float | None:
+        """Return when the first in line was pushed."""
+        first = self._ready.first()
+        return first[1].pushed_at if first else None
+
+    def next_change(self) -> float:
+        """Return when something comes up by itself: a due time, or the end of a lease."""
+        due = self._delayed.first()
+        return min(due[0] if due else float("inf"), self._soonest_end)
+
+    def _enqueue_at_tail(self, entry: Entry) -> None:
+        entry.place = (True, next(_tickets))
+        self._enqueue(entry)
+
+    def _enqueue(self, entry: Entry) -> None:
+        entry.ticket = next(_tickets)
+        if entry.due:
+            entry.state = DELAYED
+            self._delayed.push(entry.due, entry, len(self.entries))
+        else:
+            entry.state = WAITING
+            self._ready.push((-entry.priority, entry.place), entry, len(self.entries))
+
+    def _promote_due(self, now: float) -> None:
+        while (first := self._delayed.first()) and first[0] <= now:
+            entry = first[1]
+            entry.due, entry.place = 0.0, (False, next(_tickets))
+            self._enqueue(entry)
+
+    def _reclaim(self, now: float, lease: float) -> Entry | None:
+        while entry := self._expired(now):
+            if entry.following is None:
+                entry.deaths += 1
+                return self._lease(entry, now, lease)
+            self.settle(entry, now)
+        return None
+
+    def _expired(self, now: float) -> Entry | None:
+        if now < self._soonest_end <= now + MAX_LEASE:
+            return None
+        for entry in self.leased.values():  # a clock set back must not make a lease immortal
+            entry.lease_ends = min(entry.lease_ends, now + MAX_LEASE)
+        soonest = min(self.leased.values(), key=lambda each: each.lease_ends, default=None)
+        self._soonest_end = soonest.lease_ends if soonest else float("inf")
+        return soonest if soonest and soonest.lease_ends <= now else None
+
+    def _lease(self, entry: Entry, now: float, lease: float) -> Entry:
+        entry.state = RUNNING
+        entry.ticket = next(_tickets)
+        entry.attempt += 1
+        self.leased[entry.task_id] = entry
+        self.extend(entry, now, lease)
+        return entry

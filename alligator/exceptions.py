@@ -1,0 +1,73 @@
+"""Every error that Alligator raises on its own account.
+
+::
+
+    AlligatorException
+      TaskFailed              a task raised, and nothing was there to re-raise
+      UnknownModuleError      import_module: no such module, or it does not import
+      UnknownCallableError    import_attr: the module has no such attribute
+      MultipleDelayError      delay_by and delay_until given together
+      UnsupportedOption       this backend cannot keep that option
+      InvalidTask             refused at the call: not importable, not JSON, too large, bad value
+      BadPayload              a message on the queue that cannot be read
+      ConnectionLost          the server is out of reach
+      QueueFull               the server has no room for another task
+      QueueNotFound           the backend does not create queues, and this one is not there
+      InvalidDSN              the connection string cannot be used
+        MissingDriver         ... until an optional package is installed
+
+Drivers' own errors never reach a caller: each backend translates them at its edge
+and chains the cause.
+"""
+
+
+class AlligatorException(Exception):
+    """The root: ``except AlligatorException`` catches everything below."""
+
+
+class TaskFailed(AlligatorException):
+    """A task failed."""
+
+
+class UnknownModuleError(AlligatorException):
+    """A task names a module that cannot be imported."""
+
+
+class UnknownCallableError(AlligatorException):
+    """A task names an attribute that its module does not have."""
+
+
+class MultipleDelayError(AlligatorException):
+    """Both ``delay_by`` and ``delay_until`` were given; a task has one delay."""
+
+
+class UnsupportedOption(AlligatorException):
+    """The option is known, but this backend (or this version) cannot keep it."""
+
+
+class InvalidTask(AlligatorException):
+    """The task was refused at the call; nothing was queued."""
+
+
+class BadPayload(AlligatorException):
+    """A message on the queue could not be read as a task."""
+
+
+class ConnectionLost(AlligatorException):
+    """The server could not be reached, or went away; the call may or may not have taken effect."""
+
+
+class QueueFull(AlligatorException):
+    """The server refused the task because it has no room; nothing was queued."""
+
+
+class QueueNotFound(AlligatorException):
+    """The queue has to be created before it can be used, and was not."""
+
+
+class InvalidDSN(AlligatorException):
+    """The connection string is malformed, or names a backend that does not exist."""
+
+
+class MissingDriver(InvalidDSN):
+    """The backend exists, but the package that it talks through is not installed."""

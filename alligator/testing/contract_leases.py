@@ -1,0 +1,254 @@
+"""Contract: leases, fencing, hand-backs, deaths, threads."""
+
+import threading
+import time
+from collections import Counter
+
+from alligator.backends.base import DELAY, LEASES, Reason
+from alligator.testing.contract_base import ContractHelpers
+
+
+class LeaseContract(ContractHelpers):
+    """What a worker can rely on."""
+
+    def test_a_reserved_task_is_with_one_worker_only(self) -> None:
+        """Until it is acked, and then it is gone."""
+        self.push("1")
+        delivery = self.reserve_one()
+        assert (delivery.queue_name, delivery.deaths) == (self.queue, 0)
+        assert self.another_client().reserve([self.queue]).deliveries == []
+        assert self.client.ack([delivery]) == []
+        assert self.client.len(self.queue) == 0
+        assert self.client.reserve([self.queue]).deliveries == []
+
+    def test_reserve_takes_up_to_limit(self) -> None:
+        """Fewer when fewer are there, each once."""
+        self.push("1", "2", "3", "4", "5")
+        taken = self.reserve(3)
+        assert 1 <= len(taken) <= 3
+        while more := self.reserve(10):
+            taken += more
+        assert sorted(str(each.data) for each in taken) == ["1", "2", "3", "4", "5"]
+        assert self.client.ack(taken) == []
+
+    def test_acks_ride_with_reserve(self) -> None:
+        """One round trip ends some tasks and begins others."""
+        self.push("1", "2")
+        first = self.reserve_one()
+        (second,) = self.reserve(1, acks=[first])
+        assert {first.data, second.data} == {"1", "2"}
+        assert self.client.reserve([self.queue], acks=[second]) == ([], [])
+        assert self.client.stats(self.queue).running == 0
+
+    def test_an_expired_lease_comes_back_with_a_death(self) -> None:
+        """Soon after the lease, ahead of what waits, and more than once."""
+        if not self.supports(LEASES):
+            return
+        self.push("1")
+        first = self.reserve_one(self.short_lease)
+        self.push("2")
+        taken = {}
+        deadline = time.monotonic() + self.short_lease + 5
+        while "1" not in taken and time.monotonic() < deadline:
+            for each in self.reserve(1, self.short_lease, wait=0.1):
+                taken[each.data] = each
+        second = taken["1"]
+        assert second.attempt > first.attempt
+        if self.has_exact_counts:
+            assert (first.deaths, second.deaths) == (0, 1)
+            third = self.reserve_soon()
+            while third.data != "1":
+                third = self.reserve_soon()
+            assert third.deaths == 2
+
+    def test_a_waiting_reserve_gets_an_expired_lease(self) -> None:
+        """Within half a second of its end, with nobody pushing."""
+        if not self.supports(LEASES):
+            return
+        self.push("1")
+        other = self.another_client()
+        started = time.monotonic()
+        assert other.reserve([self.queue], 1, self.short_lease, 2.0).deliveries
+        delivery = self.reserve_soon()
+        assert delivery.data == "1"
+        assert time.monotonic() - started < self.short_lease + 2.5
+        assert self.client.ack([delivery]) == []
+
+    def test_a_stale_delivery_changes_nothing(self) -> None:
+        """Ack, release, extend and bury of the overtaken say so; the winner's ack counts."""
+        if not self.supports(LEASES) or not self.has_exact_counts:
+            return
+        self.push("1")
+        client = self.another_client()
+        (stale,) = client.reserve([self.queue], 1, self.short_lease).deliveries
+        winner = self.reserve_soon()
+        assert client.ack([stale]) == [stale]
+        assert client.extend([stale], 30.0) == [stale]
+        assert client.release(stale) is False
+        assert client.release(stale, "changed") is False
+        assert client.bury(stale, None, Reason("never mind")) is False
+        assert client.reserve([self.queue], acks=[stale]) == ([], [stale])
+        assert self.client.stats(self.queue).running == 1
+        assert self.client.ack([winner]) == []
+        assert self.client.stats(self.queue).dead == 0
+
+    def test_ack_twice_does_no_harm(self) -> None:
+        """Not even to a new task of the same id."""
+        self.push("1")
+        first = self.reserve_one()
+        assert self.client.ack([first]) == []
+        self.push("1")
+        second = self.reserve_one()
+        self.client.ack([first])
+        assert self.client.release(second) is True
+
+    def test_extend_keeps_a_task(self) -> None:
+        """A task longer than its lease runs once."""
+        if not self.supports(LEASES):
+            return
+        self.push("1")
+        delivery = self.reserve_one(self.short_lease)
+        deadline = time.monotonic() + 2.5 * self.short_lease
+        other = self.another_client()
+        while time.monotonic() < deadline:
+            assert self.client.extend([delivery], self.short_lease) == []
+            assert other.reserve([self.queue], 1, 30.0, self.short_lease / 3).deliveries == []
+        assert self.client.ack([delivery]) == []
+
+    def test_release_unrun_keeps_data_and_place(self) -> None:
+        """And adds no death."""
+        self.push("1", "2")
+        delivery = self.reserve_one()
+        assert self.client.release(delivery) is True
+        again = self.reserve_soon()
+        assert not self.ordered or again.data == delivery.data
+        assert again.deaths == 0
+        assert self.client.release(again) is True
+        assert sorted(map(str, self.drain())) == ["1", "2"]
+
+    def test_release_with_data_is_a_retry_at_the_tail(self) -> None:
+        """The new data, after those that wait, without a death."""
+        self.push("1", "2")
+        delivery = self.reserve_one()
+        assert self.client.release(delivery, "retried") is True
+        found = self.drain()
+        assert len(found) == 2
+        assert "retried" in found
+        assert not self.ordered or found == ["2", "retried"]
+
+    def test_release_keeps_the_kind_of_data(self) -> None:
+        """A retry of bytes is bytes."""
+        self.push(b"\x00\x01")
+        assert self.client.release(self.reserve_one(), b"\xff\x02") is True
+        assert self.reserve_soon().data == b"\xff\x02"
+
+    def test_release_with_delay(self) -> None:
+        """A retry, or an unrun task, that is not to come back at once."""
+        if not self.supports(DELAY):
+            return
+        for data in (None, "retried"):
+            self.push("1")
+            due = time.time() + 1.2
+            assert self.client.release(self.reserve_one(), data, delay_until=due) is True
+            assert self.client.reserve([self.queue]).deliveries == []
+            delivery = self.reserve_soon()
+            assert time.time() >= due - 0.01
+            assert delivery.data == (data or "1")
+            assert delivery.deaths == 0
+            assert self.client.ack([delivery]) == []
+
+    def test_a_retry_keeps_its_priority(self) -> None:
+        """Released or expired, it stays as urgent as it was."""
+        if not self.by_priority:
+            return
+        self.push("urgent", priority=50)
+        self.push("1")
+        assert self.client.release(self.reserve_one(), "urgent again") is True
+        assert self.drain() == ["urgent again", "1"]
+
+    def test_push_of_a_running_id_runs_afterwards(self) -> None:
+        """Never at the same time; the ack of the running one leaves the new data alone."""
+        if not self.by_id:
+            return
+        self.client.push(self.queue, "x", "old")
+        running = self.reserve_one()
+        self.client.push(self.queue, "x", "new")
+        assert self.client.reserve([self.queue]).deliveries == []
+        assert self.client.len(self.queue) == 1
+        assert self.client.ack([running]) == []
+        assert self.drain() == ["new"]
+        assert self.drain() == []
+
+    def test_push_of_a_running_id_outlives_retry_and_recovery(self) -> None:
+        """Either way only the new data runs, once."""
+        if not self.by_id:
+            return
+        self.client.push(self.queue, "x", "old")
+        running = self.reserve_one()
+        self.client.push(self.queue, "x", "new")
+        assert self.client.release(running, "retry of old") is True
+        assert self.drain() == ["new"]
+        self.client.push(self.queue, "x", "old")
+        self.reserve_one(self.short_lease)
+        self.client.push(self.queue, "x", "newer")
+        delivery = self.reserve_soon()
+        assert (delivery.data, delivery.deaths) == ("newer", 0)
+        assert self.client.ack([delivery]) == []
+        assert self.drain() == []
+
+    def test_a_task_with_a_death_is_delivered_alone(self) -> None:
+        """So that what may kill its worker takes no neighbour with it."""
+        if not self.supports(LEASES) or not self.has_exact_counts:
+            return
+        self.push("1", "2", "3")
+        victim = self.another_client()
+        assert len(victim.reserve([self.queue], 2, self.short_lease).deliveries) == 2
+        victim.close()
+        seen = Counter[str]()
+        deadline = time.monotonic() + self.short_lease + 5
+        while seen.total() < 3 and time.monotonic() < deadline:
+            deliveries = self.reserve(10, wait=0.5)
+            assert len(deliveries) <= 1 or not any(each.deaths for each in deliveries)
+            seen.update(str(each.data) for each in deliveries)
+            self.client.ack(deliveries)
+        assert seen == {"1": 1, "2": 1, "3": 1}
+
+    def test_a_handed_back_death_is_remembered_and_still_alone(self) -> None:
+        """A release unrun does not clear the record."""
+        if not self.supports(LEASES) or not self.has_exact_counts:
+            return
+        self.push("1")
+        self.reserve_one(self.short_lease)
+        died = self.reserve_soon()
+        assert died.deaths == 1
+        self.push("2")
+        assert self.client.release(died) is True
+        (again,) = self.reserve(5)
+        assert (again.data, again.deaths) == ("1", 1)
+
+    def test_many_threads_get_each_task_once(self) -> None:
+        """One client, eight threads, forty tasks."""
+        self.push(*(f"{number:02}" for number in range(40)))
+        found, errors = list[str](), list[BaseException]()
+
+        def work() -> None:
+            try:
+                while deliveries := self.client.reserve([self.queue], 3, 30.0, 0.5).deliveries:
+                    found.extend(str(each.data) for each in deliveries)
+                    assert self.client.ack(deliveries) == []
+            except BaseException as err:
+                errors.append(err)
+
+        threads = [threading.Thread(target=work) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        assert errors == []
+        assert sorted(found) == [f"{number:02}" for number in range(40)]
+
+    def test_close_then_use_again(self) -> None:
+        """A closed client connects anew."""
+        self.push("1")
+        self.client.close()
+        assert self.reserve_one().data == "1"

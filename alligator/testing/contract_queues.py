@@ -1,0 +1,240 @@
+"""Contract: pushing, order, ids, delays, counting."""
+
+import threading
+import time
+
+from alligator.backends.base import DELAY, Data, Message
+from alligator.constants import DELAYED, RUNNING, WAITING
+from alligator.testing.contract_base import ContractHelpers
+
+
+class QueueContract(ContractHelpers):
+    """What a producer, and whoever looks at a queue, can rely on."""
+
+    def test_empty_queue(self) -> None:
+        """Nothing is there, and asking does no harm."""
+        assert self.client.len(self.queue) == 0
+        assert self.client.pop(self.queue) is None
+        assert self.client.reserve([self.queue]).deliveries == []
+        self.client.drop_all(self.queue)
+
+    def test_text_and_bytes_come_back_as_they_went(self) -> None:
+        """``str`` stays ``str``, ``bytes`` stay ``bytes``, whatever they hold."""
+        data: list[Data] = [
+            "plain",
+            "schräg ✓ 🐊",
+            b"\x00\xff\xfe raw",
+            b"bytes that look like text",
+            "",
+        ]
+        for index, each in enumerate(data):
+            self.client.push(self.queue, f"id-{index}", each)
+        found = self.drain()
+        assert sorted(map(repr, found)) == sorted(map(repr, data))
+
+    def test_first_in_first_out(self) -> None:
+        """Also within one second."""
+        pushed = [f"{number:03}" for number in range(25)]
+        self.push(*pushed)
+        found = self.drain()
+        assert sorted(map(str, found)) == pushed
+        assert not self.ordered or found == pushed
+
+    def test_push_many_keeps_order_and_returns_ids(self) -> None:
+        """A batch is as good as so many pushes."""
+        messages = [Message(f"m-{number:03}", f"{number:03}") for number in range(25)]
+        ids = self.client.push_many(self.queue, messages)
+        assert len(set(ids)) == 25
+        if self.by_id:
+            assert ids == [message.task_id for message in messages]
+        assert self.client.push_many(self.queue, []) == []
+        found = self.drain()
+        assert sorted(map(str, found)) == [message.data for message in messages]
+        assert not self.ordered or found == [message.data for message in messages]
+
+    def test_priority_then_order(self) -> None:
+        """High to low, first in first out within one; the whole range works."""
+        if not self.by_priority:
+            return
+        for name, priority in [("c", 0), ("e", -100), ("a", 100), ("d", 0), ("b", 7)]:
+            self.push(name, priority=priority)
+        assert self.drain() == ["a", "b", "c", "d", "e"]
+
+    def test_pop_takes_for_good(self) -> None:
+        """The at-most-once operation of 0.x."""
+        self.push("only")
+        self.eventually(lambda: self.client.pop(self.queue) == "only", "the task is popped")
+        assert self.client.pop(self.queue) is None
+
+    def test_get_takes_one_by_id(self) -> None:
+        """Out of the middle, also a delayed one; None for what is unknown or running."""
+        if not self.by_id:
+            return
+        first, second, third = self.push("1", "2", "3")
+        (later,) = self.push("4", delay_until=time.time() + 3600)
+        assert self.client.get(self.queue, second) == "2"
+        assert self.client.get(self.queue, second) is None
+        assert self.client.get(self.queue, later) == "4"
+        assert self.client.get(self.queue, "never-heard-of") is None
+        assert self.reserve_one().task_id == first
+        assert self.client.get(self.queue, first) is None
+        assert self.drain() == ["3"]
+        assert third
+
+    def test_reserve_by_id(self) -> None:
+        """Leases that very task and no other."""
+        if not self.by_id:
+            return
+        self.push("1", "2")
+        (delivery,) = self.reserve(5, task_id="id-2")
+        assert (delivery.task_id, delivery.data) == ("id-2", "2")
+        assert self.reserve(task_id="id-2") == []
+        assert self.client.ack([delivery]) == []
+        assert self.drain() == ["1"]
+
+    def test_same_id_replaces_a_waiting_task_in_place(self) -> None:
+        """Never two waiting tasks with one id."""
+        if not self.by_id:
+            return
+        self.client.push(self.queue, "x", "old")
+        self.client.push(self.queue, "y", "after")
+        self.client.push(self.queue, "x", "new")
+        assert self.client.len(self.queue) == 2
+        assert self.drain() == ["new", "after"]
+
+    def test_same_id_replaces_delay_and_priority(self) -> None:
+        """A delayed task can be brought forward, put off, and moved up."""
+        if not self.by_id:
+            return
+        self.client.push(self.queue, "x", "1", delay_until=time.time() + 3600)
+        self.client.push(self.queue, "y", "2")
+        self.client.push(self.queue, "x", "3", priority=5)
+        assert self.client.len(self.queue) == 2
+        assert self.drain() == ["3", "2"]
+        self.client.push(self.queue, "x", "4")
+        self.client.push(self.queue, "x", "5", delay_until=time.time() + 3600)
+        assert self.drain() == []
+        assert self.client.len(self.queue) == 1
+
+    def test_delay_holds_and_ends(self) -> None:
+        """Not before its time, and then at once, ahead of what was pushed after it."""
+        if not self.supports(DELAY):
+            return
+        due = time.time() + 1.2
+        self.push("later", delay_until=due)
+        self.push("now")
+        assert self.reserve_one().data == "now"
+        assert self.client.reserve([self.queue]).deliveries == []
+        delivery = self.reserve_soon()
+        assert delivery.data == "later"
+        assert time.time() >= due - 0.01
+        assert self.client.ack([delivery]) == []
+
+    def test_a_delay_in_the_past_is_no_delay(self) -> None:
+        """As for a task that was meant for a minute ago."""
+        if not self.supports(DELAY):
+            return
+        self.push("past", delay_until=time.time() - 60)
+        assert self.reserve_one().data == "past"
+
+    def test_len_counts_waiting_and_delayed(self) -> None:
+        """Running and dead tasks are not counted."""
+        self.push("1", "2", "3")
+        if self.supports(DELAY):
+            self.push("4", delay_until=time.time() + 3600)
+        expected = 4 if self.supports(DELAY) else 3
+        self.eventually(lambda: self.client.len(self.queue) == expected, "all counted")
+        self.reserve_one()
+        self.eventually(lambda: self.client.len(self.queue) == expected - 1, "one running")
+
+    def test_stats(self) -> None:
+        """Counts by state, and an age that grows from 0."""
+        if not self.has_exact_counts:
+            return
+        empty = self.client.stats(self.queue)
+        assert (empty.waiting, empty.delayed, empty.running, empty.dead) == (0, 0, 0, 0)
+        assert empty.oldest is None
+        self.push("1", "2", "3")
+        self.push("4", delay_until=time.time() + 3600)
+        self.reserve_one()
+        stats = self.client.stats(self.queue)
+        assert (stats.waiting, stats.delayed, stats.running, stats.dead) == (2, 1, 1, 0)
+        assert stats.oldest is None or 0 <= stats.oldest < 60
+
+    def test_find_and_peek(self) -> None:
+        """Where a task stands, and its data, without moving it."""
+        if not self.by_id:
+            return
+        self.push("1", "2", "3")
+        due = time.time() + 3600
+        self.push("4", delay_until=due)
+        self.reserve_one()
+        place = self.client.find(self.queue, "id-3")
+        assert place is not None
+        assert place.state == WAITING
+        assert place.ahead in (1, None)
+        delayed = self.client.find(self.queue, "id-4")
+        assert delayed is not None
+        assert delayed.state == DELAYED
+        assert delayed.due is None or abs(delayed.due - due) < 2
+        running = self.client.find(self.queue, "id-1")
+        assert running is not None
+        assert running.state == RUNNING
+        assert self.client.find(self.queue, "never-heard-of") is None
+        assert [self.client.peek(self.queue, f"id-{number}") for number in "1234"] == list("1234")
+        assert self.client.peek(self.queue, "never-heard-of") is None
+
+    def test_drop_all(self) -> None:
+        """Waiting, delayed and running; another queue is left alone."""
+        other = self.make_queue()
+        self.client.push(other, "other", "other")
+        self.push("1", "2")
+        if self.supports(DELAY):
+            self.push("3", delay_until=time.time() + 3600)
+        held = self.reserve_one()
+        self.client.drop_all(self.queue)
+        assert self.client.len(self.queue) == 0
+        assert self.client.reserve([self.queue]).deliveries == []
+        self.client.ack([held])
+        self.eventually(lambda: self.client.pop(other) == "other", "the other queue")
+        self.client.drop_all(other)
+
+    def test_queues_in_strict_order(self) -> None:
+        """A later queue only gives what earlier ones lack."""
+        other = self.make_queue()
+        self.client.push(other, "b", "second")
+        self.push("1", "2")
+        found = []
+        while deliveries := self.client.reserve([self.queue, other], 1, wait=1.0).deliveries:
+            found.append(str(deliveries[0].data))
+            assert deliveries[0].queue_name == (other if found[-1] == "second" else self.queue)
+            self.client.ack(deliveries)
+        assert sorted(found) == ["1", "2", "second"]
+        assert not self.has_exact_counts or found[-1] == "second"
+        self.client.drop_all(other)
+
+    def test_a_waiting_reserve_is_woken_by_a_push(self) -> None:
+        """From another client, long before the wait is over; on the second queue as well."""
+        other = self.make_queue()
+        for queue in (self.queue, other):
+            pusher = threading.Timer(0.3, self.another_client().push, [queue, "w", "wake"])
+            started = time.monotonic()
+            pusher.start()
+            deliveries = self.client.reserve([self.queue, other], 1, 30.0, 10.0).deliveries
+            waited = time.monotonic() - started
+            pusher.join()
+            assert [each.data for each in deliveries] == ["wake"]
+            assert waited < 3, f"woken only after {waited:.1f} s"
+            self.client.ack(deliveries)
+
+    def test_a_wait_ends_on_stop_and_on_time(self) -> None:
+        """An idle worker can be stopped."""
+        started = time.monotonic()
+        stopping = threading.Event()
+        threading.Timer(0.2, stopping.set).start()
+        reserved = self.client.reserve([self.queue], 1, 30.0, 20.0, stop=stopping.is_set)
+        assert reserved.deliveries == []
+        assert time.monotonic() - started < 2.5
+        started = time.monotonic()
+        assert self.client.reserve([self.queue], 1, 30.0, 0.3).deliveries == []
+        assert 0.2 < time.monotonic() - started < 2.5

@@ -1,0 +1,112 @@
+"""Names of functions, and functions from names."""
+
+import importlib
+import os
+import threading
+import time
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+from alligator.exceptions import UnknownCallableError, UnknownModuleError
+
+
+def determine_module(func: Callable[..., Any]) -> str:
+    """Return the dotted path of the module that a function comes from.
+
+    ::
+
+        >>> from random import choice
+        >>> determine_module(choice)
+        'random'
+    """
+    return func.__module__
+
+
+def determine_name(func: Callable[..., Any]) -> str:
+    """Return the bare name of a function (``'choice'`` for ``random.choice``)."""
+    return func.__name__
+
+
+def import_module(module_name: str) -> ModuleType:
+    """Import a module by its dotted path and return it.
+
+    :raises UnknownModuleError: there is no such module, or importing it failed; the
+        cause is chained.
+    """
+    try:
+        return importlib.import_module(module_name)
+    except (Exception, SystemExit) as err:
+        # Anything may go wrong in the body of a module; to the caller it is a module
+        # that cannot be used, for now or for good.
+        message = f"Module {shorten(module_name)!r} cannot be imported: {describe_error(err)}."
+        raise UnknownModuleError(message) from err
+
+
+def import_attr(module_name: str, attr_name: str) -> Any:
+    """Import a module and return one of its attributes.
+
+    :param attr_name: the attribute; dots reach into classes (``'Mailer.send'``).
+    :raises UnknownModuleError: the module cannot be imported.
+    :raises UnknownCallableError: the module has no such attribute.
+    """
+    found: Any = import_module(module_name)
+    for part in attr_name.split("."):
+        try:
+            found = getattr(found, part)
+        except AttributeError as err:
+            message = f"Module {shorten(module_name)!r} has no {shorten(attr_name)!r}."
+            raise UnknownCallableError(message) from err
+    return found
+
+
+def describe_error(err: BaseException) -> str:
+    """Return ``'ValueError: too much'`` on one line, cut to a length fit for a log."""
+    try:
+        text = str(err)
+    except Exception:  # a broken __str__ must not hide which error it was
+        text = "(its text cannot be shown)"
+    name = type(err).__name__
+    return shorten(f"{name}: {text}" if text else name, 500)
+
+
+def shorten(text: str, limit: int = 120) -> str:
+    """Return ``text`` cut to ``limit`` characters and free of control characters.
+
+    For text that comes from a message and goes into a log line or an error.
+    """
+    cut = text if len(text) <= limit else text[: limit - 1] + "…"
+    if cut.isprintable():
+        return cut
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in cut
+    )
+
+
+class _TaskIds:
+    """Ids that sort by creation: UUID version 7, RFC 9562 section 6.2, method 1 (counter)."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._last = 0
+
+    def next(self) -> str:
+        # 48 bits of milliseconds and 12 of a counter, which spills into the next
+        # millisecond when it runs over, so that order holds within one process.
+        stamp = int(time.time() * 1000) << 12
+        with self._lock:
+            if stamp <= self._last:
+                stamp = self._last + 1
+            self._last = stamp
+        head = f"{stamp:015x}"
+        tail = f"{int.from_bytes(os.urandom(8), 'big') & 0x3FFFFFFFFFFFFFFF | 1 << 63:016x}"
+        return f"{head[:8]}-{head[8:12]}-7{head[12:]}-{tail[:4]}-{tail[4:]}"
+
+
+_task_ids = _TaskIds()
+os.register_at_fork(after_in_child=_task_ids.__init__)  # type: ignore[misc]
+
+
+def new_task_id() -> str:
+    """Return a new task id: unique, random in its tail, and sorting by creation time."""
+    return _task_ids.next()

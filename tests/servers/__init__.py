@@ -1,0 +1,1 @@
+"""Starting real servers on free loopback ports, and stopping them again."""

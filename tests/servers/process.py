@@ -1,0 +1,74 @@
+"""One server process on loopback: started, awaited, stopped by its own handle."""
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+
+def free_port() -> int:
+    """Return a TCP port that nobody listens on just now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def accepts(port: int) -> bool:
+    """Whether something answers on that port."""
+    with socket.socket() as probe:
+        probe.settimeout(0.5)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def need(program: str) -> str:
+    """Return the path of a program; skip on a laptop that lacks it, fail in CI."""
+    path = shutil.which(program, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+    if path is None:
+        message = f"{program} is not installed; 'make servers' installs it"
+        pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
+    return path
+
+
+class Server:
+    """A server under test. ``ready`` is polled until true, at most ``within`` seconds."""
+
+    def __init__(self, argv: Sequence[str], ready: Callable[[], bool], folder: Path) -> None:
+        self.argv, self.ready, self.folder = list(argv), ready, folder
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self, within: float = 20.0) -> "Server":
+        """Start it and wait until it answers."""
+        with (self.folder / "server.log").open("ab") as log:
+            self.process = subprocess.Popen(self.argv, stdout=log, stderr=log, cwd=self.folder)
+        deadline = time.monotonic() + within
+        while not self.ready():
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                said = (self.folder / "server.log").read_text(errors="replace")[-2000:]
+                self.stop()
+                raise RuntimeError(f"{self.argv[0]} did not come up:\n{said}")
+            time.sleep(0.02)
+        return self
+
+    def stop(self) -> None:
+        """Ask it to end, then make it."""
+        if self.process is None:
+            return
+        self.process.terminate()
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.process = None
+
+    def kill(self) -> None:
+        """End it as a power cut would."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
