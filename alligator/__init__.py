@@ -1,1 +1,45 @@
 """Simple offline task queues. For Python."""
+
+from alligator.backends.base import DeadTask
+from alligator.constants import (
+    ALL,
+    CANCELED,
+    DELAYED,
+    FAILED,
+    RETRYING,
+    RUNNING,
+    SUCCESS,
+    WAITING,
+)
+from alligator.gator import Gator
+from alligator.options import Batch, Options
+from alligator.tasks import Task, current_task
+from alligator.workers import Worker
+
+__all__ = [
+    "ALL",
+    "CANCELED",
+    "DELAYED",
+    "FAILED",
+    "RETRYING",
+    "RUNNING",
+    "SUCCESS",
+    "WAITING",
+    "Batch",
+    "DeadTask",
+    "Gator",
+    "Options",
+    "Task",
+    "Worker",
+    "current_task",
+    "version",
+]
+
+__author__ = "Daniel Lindsley"
+__license__ = "New BSD"
+__version__ = (1, 1, 0)
+
+
+def version() -> str:
+    """Return the version as text, such as ``'1.1.0'``."""
+    return ".".join(map(str, __version__))

@@ -157,7 +157,14 @@ class Client(ABC):
     max_deaths: ClassVar[int] = 3
 
     #: Seconds that an idle worker may block in one ``reserve``; a task ends the wait at once.
-    idle_wait: ClassVar[float] = 5.0
+    #: None: this backend cannot wake anybody, so the worker's ``nap_time`` counts.
+    idle_wait: ClassVar[float | None] = 5.0
+
+    #: Whether tasks stay in this very process, so that functions of ``__main__`` will do.
+    in_process: ClassVar[bool] = False
+
+    #: The lease that the server gives whatever was asked, in seconds; None: the one asked.
+    lease_seconds: float | None = None
 
     #: The letters of a queue name, and how many.
     queue_name_pattern: ClassVar[re.Pattern[str]] = re.compile(r"[A-Za-z0-9_.-]{1,80}")

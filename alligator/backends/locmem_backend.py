@@ -57,6 +57,7 @@ class Client(BaseClient):
     """The contract, in memory. Any DSN is taken; its part after ``://`` names the memory."""
 
     idle_wait = 60.0
+    in_process = True
 
     def __init__(self, conn_string: str, *, clock: Clock | None = None) -> None:
         super().__init__(conn_string, clock=clock)

@@ -1,0 +1,204 @@
+"""A third party's five-method client, made to serve where the full contract is asked for.
+
+``len``, ``drop_all``, ``push``, ``pop`` and ``get`` were documented in 2015, and are all it
+needs. It cannot lease, so tasks run at most once, and what would be a dead letter is
+logged with its bytes.
+"""
+
+import inspect
+import json
+import logging
+import threading
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from alligator.backends.base import (
+    Client,
+    Data,
+    DeadTask,
+    Delivery,
+    Message,
+    Place,
+    QueueStats,
+    Reason,
+    Reserved,
+    never,
+)
+from alligator.exceptions import UnsupportedOption
+from alligator.utils import shorten
+
+log = logging.getLogger(__name__)
+
+
+class LegacyClient(Client):
+    """Wraps such a client; its own exceptions pass through as they are."""
+
+    supports = frozenset()  # what push takes is found out at the call
+    idle_wait = None
+
+    def __init__(self, wrapped: Any) -> None:
+        super().__init__(getattr(wrapped, "conn_string", ""))
+        self.wrapped = wrapped
+        self._lock = threading.RLock()  # such a client was written for one thread
+
+    def check_queue_name(self, queue_name: str) -> None:
+        """Leave names to the wrapped client, which has rules of its own."""
+
+    def len(self, queue_name: str) -> int:
+        """Return what the wrapped client says."""
+        with self._lock:
+            return int(self.wrapped.len(queue_name))
+
+    def drop_all(self, queue_name: str) -> None:
+        """Pass on."""
+        with self._lock:
+            self.wrapped.drop_all(queue_name)
+
+    def push(
+        self,
+        queue_name: str,
+        task_id: str,
+        data: Data,
+        delay_until: float | None = None,
+        *,
+        priority: int = 0,
+    ) -> str:
+        """Pass on, with the optional arguments only where they were set.
+
+        :raises UnsupportedOption: the wrapped ``push`` does not take one that was set.
+        """
+        extra: dict[str, Any] = {}
+        if delay_until is not None:
+            extra["delay_until"] = delay_until
+        if priority:
+            extra["priority"] = priority
+        self._check_push_takes(extra)
+        with self._lock:
+            pushed = self.wrapped.push(queue_name, task_id, data, **extra)
+        return task_id if pushed is None else pushed
+
+    def _check_push_takes(self, extra: dict[str, Any]) -> None:
+        parameters = inspect.signature(self.wrapped.push).parameters
+        if any(each.kind is each.VAR_KEYWORD for each in parameters.values()):
+            return
+        for name in extra:
+            if name not in parameters:
+                kind = type(self.wrapped)
+                raise UnsupportedOption(
+                    f"{kind.__module__}.{kind.__qualname__}.push takes no {name!r}; give it "
+                    "that parameter, or use a backend that keeps the option."
+                )
+
+    def push_many(self, queue_name: str, messages: Sequence[Message]) -> list[str]:
+        """Push one after the other."""
+        return [
+            self.push(queue_name, each.task_id, each.data, each.delay_until, priority=each.priority)
+            for each in messages
+        ]
+
+    def pop(self, queue_name: str) -> Data | None:
+        """Take the next task; ``len`` is asked first, since ``pop`` may raise when empty."""
+        with self._lock:
+            return self.wrapped.pop(queue_name) if self.len(queue_name) else None
+
+    def get(self, queue_name: str, task_id: str) -> Data | None:
+        """Take a task by its id."""
+        with self._lock:
+            found: Data | None = self.wrapped.get(queue_name, task_id)
+            return found
+
+    def reserve(
+        self,
+        queue_names: Sequence[str],
+        limit: int = 1,
+        lease: float = 30.0,
+        wait: float = 0.0,
+        *,
+        acks: Sequence[Delivery] = (),
+        task_id: str | None = None,
+        stop: Callable[[], bool] = never,
+    ) -> Reserved:
+        """Pop one task, which is off the queue from then on; nap for ``wait`` if there is none."""
+        for name in queue_names:
+            data = self.pop(name) if task_id is None else self.get(name, task_id)
+            if data is not None:
+                delivery = Delivery(name, task_id or _own_id(data), data, None)
+                return Reserved([delivery], [])
+        until = time.monotonic() + wait
+        while task_id is None and not stop() and (rest := until - time.monotonic()) > 0:
+            time.sleep(min(rest, 0.2))
+        return Reserved([], [])
+
+    def ack(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
+        """Do nothing: the task left the queue when it was popped."""
+        return []
+
+    def release(
+        self, delivery: Delivery, data: Data | None = None, delay_until: float | None = None
+    ) -> bool:
+        """Push it anew, at once where the wrapped client knows no delay."""
+        message = delivery.data if data is None else data
+        try:
+            self.push(delivery.queue_name, delivery.task_id, message, delay_until)
+        except UnsupportedOption:
+            self.push(delivery.queue_name, delivery.task_id, message)
+        return True
+
+    def extend(self, deliveries: Sequence[Delivery], lease: float) -> list[Delivery]:
+        """Do nothing: there is no lease."""
+        return []
+
+    def bury(self, delivery: Delivery, data: Data | None, reason: Reason) -> bool:
+        """Log it with its bytes: this client has no place for dead letters."""
+        log.error(
+            "Task given up on queue %r: %s; its data: %r",
+            delivery.queue_name,
+            shorten(reason.error, 500),
+            delivery.data if data is None else data,
+        )
+        return True
+
+    def dead(self, queue_name: str, limit: int = 100) -> list[DeadTask]:
+        """Return nothing: dead letters were logged."""
+        return []
+
+    def revive(self, queue_name: str, task_id: str | None = None) -> int:
+        """Return 0: there is nothing to revive."""
+        return 0
+
+    def purge_dead(self, queue_name: str, older_than: float = 0.0) -> int:
+        """Return 0: there is nothing to purge."""
+        return 0
+
+    def find(self, queue_name: str, task_id: str) -> Place | None:
+        """Refuse: it cannot look without taking."""
+        raise NotImplementedError("This client cannot look at a task without taking it.")
+
+    def peek(self, queue_name: str, task_id: str) -> Data | None:
+        """Refuse: it cannot look without taking."""
+        raise NotImplementedError("This client cannot look at a task without taking it.")
+
+    def stats(self, queue_name: str) -> QueueStats:
+        """Return ``len`` as what waits; nothing else is known."""
+        return QueueStats(self.len(queue_name), 0, 0, 0, None)
+
+    def durability_warning(self) -> str | None:
+        """Say that it cannot lease."""
+        name = f"{type(self.wrapped).__module__}.{type(self.wrapped).__qualname__}"
+        return f"{name} cannot lease tasks: one that is running when its worker dies is lost."
+
+    def close(self) -> None:
+        """Pass on where there is something to close."""
+        if callable(close := getattr(self.wrapped, "close", None)):
+            close()
+
+
+def _own_id(data: Data) -> str:
+    # So that a retry is pushed under the id it had; a message of another make gets a new one.
+    try:
+        found = json.loads(data)["task_id"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        found = None
+    return found if isinstance(found, str) else uuid.uuid4().hex

@@ -1,0 +1,126 @@
+"""Which functions can be tasks, what they are called on the queue, and back again."""
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from alligator.exceptions import BadPayload, InvalidTask, UnsupportedOption
+from alligator.utils import describe_error, determine_module, import_attr, shorten
+
+_ADVICE = "a task must be a function that its module can be asked for by name"
+
+
+def split_name(name: str) -> tuple[str, str]:
+    """Return module and attribute of ``'myapp.tasks.resize'`` or ``'myapp.tasks:Mailer.send'``.
+
+    :raises InvalidTask: the text names no module, or has empty parts.
+    """
+    module, _, attribute = name.partition(":") if ":" in name else name.rpartition(".")
+    if not all(part.isidentifier() for part in f"{module}.{attribute}".split(".")):
+        raise InvalidTask(f"{name!r} is not 'package.module.function' or 'module:qualified.name'.")
+    return module, attribute
+
+
+@functools.lru_cache(maxsize=4096)
+def wire_name(func: Callable[..., Any]) -> tuple[str, str]:
+    """Return the module and qualified name under which a worker finds this very function.
+
+    :raises InvalidTask: a lambda, a local function, a bound method, a class, a partial, or
+        anything else that importing by name would not give back.
+    """
+    if not callable(func) or isinstance(func, type | functools.partial):
+        raise InvalidTask(f"{func!r} is not a function; {_ADVICE}.")
+    qualified = getattr(func, "__qualname__", "")
+    if "<lambda>" in qualified or "<locals>" in qualified:
+        raise InvalidTask(f"{qualified} is a lambda or a local function; {_ADVICE}.")
+    for name in dict.fromkeys((qualified, getattr(func, "__name__", ""))):
+        module = getattr(func, "__module__", None)
+        if name and module and _imports_as(module, name) == func:
+            return determine_module(func), name
+    raise InvalidTask(f"{func!r} cannot be imported back by its name; {_ADVICE}.")
+
+
+def _imports_as(module: str, name: str) -> Any:
+    try:
+        return import_attr(module, name)
+    except Exception:
+        return None
+
+
+def check_callable(func: Callable[..., Any], in_process: bool) -> None:
+    """Refuse what no worker could run.
+
+    :param in_process: whether the worker is in this process, as with locmem.
+    :raises InvalidTask: see :func:`wire_name`; or a function of the script itself, since a
+        worker's ``__main__`` is another one.
+    :raises UnsupportedOption: an ``async def`` function.
+    """
+    try:
+        module, name = wire_name(func)
+    except TypeError as err:  # unhashable, so surely not a function
+        raise InvalidTask(f"{func!r} is not a function; {_ADVICE}.") from err
+    if inspect.iscoroutinefunction(func):
+        raise UnsupportedOption(
+            f"{module}.{name} is an 'async def' function, which this version of Alligator "
+            "does not run; wrap it in a plain function that calls asyncio.run()."
+        )
+    if module == "__main__" and not in_process:
+        raise InvalidTask(
+            f"{name} is defined in the script that runs (__main__), which a worker cannot "
+            "import; move it to a module of its own."
+        )
+
+
+@functools.lru_cache(maxsize=4096)
+def _signature(func: Callable[..., Any]) -> inspect.Signature | None:
+    try:
+        return inspect.signature(func)
+    except (TypeError, ValueError):  # some builtins have none
+        return None
+
+
+def check_arguments(
+    func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> None:
+    """Refuse arguments that do not fit the signature.
+
+    :raises InvalidTask: the text says which, as Python would at the call.
+    """
+    signature = _signature(func)
+    if signature is not None:
+        try:
+            signature.bind(*args, **kwargs)
+        except TypeError as err:
+            name = getattr(func, "__qualname__", repr(func))
+            raise InvalidTask(f"{name}{signature} cannot be called so: {err}.") from err
+
+
+def import_callable(module: str, name: str) -> Callable[..., Any]:
+    """Import what a message names.
+
+    :raises UnknownModuleError, UnknownCallableError: it is not there, perhaps not yet.
+    :raises BadPayload: it is there, and nothing that can be called.
+    """
+    found = import_attr(module, name)
+    if not callable(found) or inspect.iscoroutinefunction(found):
+        kind = type(found).__name__
+        raise BadPayload(f"{shorten(f'{module}.{name}')!r} is no plain function but a {kind}.")
+    return found  # type: ignore[no-any-return]
+
+
+def takes_two(hook: Callable[..., Any]) -> bool:
+    """Whether a hook takes the task and something; one that takes one gets the task only."""
+    signature = _signature(hook)
+    if signature is None:
+        return True
+    try:
+        signature.bind(None, None)
+    except TypeError:
+        return False
+    return True
+
+
+def explain_json(err: Exception) -> str:
+    """Return why arguments did not survive JSON, for an error message."""
+    return f"the arguments must survive JSON ({describe_error(err)})"

@@ -1,0 +1,267 @@
+"""``latergator.py``: run workers, and look after queues, from a shell."""
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any, NoReturn
+
+from alligator.backends.dsn import mask_password
+from alligator.callables import split_name
+from alligator.constants import ALL
+from alligator.exceptions import AlligatorException, InvalidTask
+from alligator.gator import Gator
+from alligator.log import worker_logger
+from alligator.supervisor import Supervisor, stop_when_abandoned
+from alligator.tasks import Task
+from alligator.utils import import_attr, shorten
+from alligator.workers import Worker
+
+_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+
+_EPILOG = """\
+Looking after a queue:
+  %(prog)s status DSN [--queue NAME]        how many tasks are in which state
+  %(prog)s dead DSN [--queue NAME]          the tasks that were given up
+  %(prog)s revive DSN [ID ...]              run dead tasks again (no ID: all)
+  %(prog)s drop DSN [--queue NAME]          throw everything on a queue away
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """One line on standard error, and exit 2."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong without repeating the whole usage."""
+        self.exit(2, f"{self.prog}: {message} (--help tells more)\n")
+
+
+def worker_parser() -> argparse.ArgumentParser:
+    """Return the parser of ``latergator.py DSN``."""
+    parser = _Parser(
+        prog="latergator.py",
+        description="Run a worker that consumes an Alligator queue.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    _add_source(parser)
+    add = parser.add_argument
+    add("--max-tasks", type=_number(int, 0), default=0, metavar="N", help="stop after N tasks")
+    add("--nap", type=_number(float, 0), metavar="SECONDS", help="between looks at an empty queue")
+    add("--burst", action="store_true", help="stop when the queue is empty")
+    add("--concurrency", type=_number(int, 1), metavar="N", help="tasks at a time, in threads")
+    add("--processes", type=_number(int, 1), default=1, metavar="N", help="worker processes")
+    add("--lease", type=_number(float, 0.1), metavar="SECONDS", help="until a dead worker's task")
+    add("--prefetch", type=_prefetch, metavar="N", help="tasks reserved at once, or 'auto'")
+    add("--grace", type=_number(float, 0), default=30.0, metavar="SECONDS", help="to finish in")
+    add("--log-level", type=str.upper, choices=_LEVELS, default="INFO")
+    add("--worker", metavar="MODULE:CLASS", help="a Worker class of your own")
+    add("--leash", type=int, help=argparse.SUPPRESS)
+    return parser
+
+
+def queue_parser(command: str) -> argparse.ArgumentParser:
+    """Return the parser of ``latergator.py status|dead|revive|drop DSN``."""
+    parser = _Parser(prog=f"latergator.py {command}", description=_COMMANDS[command].__doc__)
+    _add_source(parser)
+    if command == "dead":
+        parser.add_argument("--limit", type=_number(int, 1), default=100, metavar="N")
+        parser.add_argument(
+            "--purge",
+            type=_number(float, 0),
+            metavar="SECONDS",
+            help="delete those that died longer ago than this",
+        )
+    if command == "revive":
+        parser.add_argument("ids", nargs="*", metavar="ID", help="task ids; none: all")
+    if command == "drop":
+        parser.add_argument("--yes", action="store_true", help="do not ask")
+    return parser
+
+
+def _add_source(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("dsn", nargs="?", help="such as redis://localhost:6379/0")
+    parser.add_argument(
+        "--queue", action="append", metavar="NAME", help="may be repeated: strict order"
+    )
+    parser.add_argument("--app", metavar="MODULE:GATOR", help="take the Gator from your code")
+    parser.add_argument("--task", metavar="MODULE:CLASS", help="a Task class of your own")
+
+
+def _number(kind: type, low: float) -> Callable[[str], Any]:
+    def convert(text: str) -> Any:
+        value = kind(text)
+        if not low <= value < float("inf"):
+            raise argparse.ArgumentTypeError(f"{text} is not a number from {low} up")
+        return value
+
+    convert.__name__ = "number"
+    return convert
+
+
+def _prefetch(text: str) -> int | str:
+    return text if text == "auto" else int(_number(int, 1)(text))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code.
+
+    0: done; 1: a worker had to be killed, or a question was answered with no; 2: it cannot
+    be done as asked, for the reason on standard error.
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if (here := os.getcwd()) not in sys.path:  # noqa: PTH109 - as the interpreter writes it
+        sys.path.insert(0, here)
+    try:
+        if argv and argv[0] in _COMMANDS:
+            arguments = queue_parser(argv[0]).parse_args(argv[1:])
+            return _COMMANDS[argv[0]](_gator(arguments), arguments)
+        return _work(worker_parser().parse_args(argv), argv)
+    except (AlligatorException, NotImplementedError) as err:
+        print(f"latergator.py: {shorten(str(err), 1000)}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # the reader of our output has left
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 - for the flush at exit
+        return 0
+
+
+def _gator(arguments: argparse.Namespace) -> Gator:
+    task_class = _load(arguments.task, Task, "--task") if arguments.task else Task
+    if arguments.app is None:
+        if arguments.dsn is None:
+            raise InvalidTask("Give a DSN such as redis://localhost:6379/0, or --app.")
+        queue_name = arguments.queue[0] if arguments.queue else ALL
+        return Gator(arguments.dsn, queue_name, task_class)
+    gator = import_attr(*_split(arguments.app, "--app"))
+    if not isinstance(gator, Gator):
+        raise InvalidTask(f"--app {arguments.app} is no Gator but a {type(gator).__name__}.")
+    if arguments.dsn is not None and arguments.dsn != gator.conn_string:
+        given = mask_password(arguments.dsn)
+        raise InvalidTask(f"--app names a Gator, and {given} another one; give one of the two.")
+    if arguments.task:
+        gator.task_class = task_class
+    if arguments.queue:
+        gator.queue_name = arguments.queue[0]
+    return gator
+
+
+def _split(name: str, flag: str) -> tuple[str, str]:
+    if ":" not in name:
+        raise InvalidTask(f"{flag} {name} is not module:name, such as myapp.queues:gator.")
+    return split_name(name)
+
+
+def _load(name: str, base: type, flag: str) -> Any:
+    found = import_attr(*_split(name, flag))
+    if not isinstance(found, type) or not issubclass(found, base):
+        raise InvalidTask(f"{flag} {name} is not a subclass of alligator.{base.__name__}.")
+    return found
+
+
+def _work(arguments: argparse.Namespace, argv: list[str]) -> int:
+    gator = _gator(arguments)
+    worker_class = _load(arguments.worker, Worker, "--worker") if arguments.worker else Worker
+    options = _worker_options(arguments)
+    worker = worker_class(gator, **options)
+    if arguments.leash is None:
+        gator.len()  # a server out of reach is said now, in one line
+    if arguments.processes > 1:
+        gator.close()
+        return _supervise(arguments, argv)
+    if arguments.leash is not None:
+        stop_when_abandoned(arguments.leash)
+    worker.owns_process = True
+    return int(worker.run_forever() or 0)
+
+
+def _worker_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    options: dict[str, Any] = {"log_level": getattr(logging, arguments.log_level)}
+    given = {
+        "max_tasks": arguments.max_tasks or None,
+        "to_consume": arguments.queue if len(arguments.queue or ()) > 1 else None,
+        "nap_time": arguments.nap,
+        "concurrency": arguments.concurrency,
+        "lease": arguments.lease,
+        "prefetch": arguments.prefetch,
+        "grace": arguments.grace,
+        "burst": arguments.burst or None,
+    }
+    # Only what was asked for, so that a Worker of 1.0's making still fits.
+    options.update({name: value for name, value in given.items() if value is not None})
+    return options
+
+
+def _supervise(arguments: argparse.Namespace, argv: list[str]) -> int:
+    supervisor = Supervisor(
+        [*argv, "--processes=1"],
+        arguments.processes,
+        grace=arguments.grace,
+        log=worker_logger(arguments.log_level),
+        replace_finished=bool(arguments.max_tasks) and not arguments.burst,
+    )
+    return supervisor.run()
+
+
+# -- Looking after queues. --------------------------------------------------------------------
+
+
+def _queues(gator: Gator, arguments: argparse.Namespace) -> list[str]:
+    queues = arguments.queue or [gator.queue_name]
+    for name in queues:
+        gator.client.check_queue_name(name)
+    return list(queues)
+
+
+def _status(gator: Gator, arguments: argparse.Namespace) -> int:
+    """Show how many tasks are in which state."""
+    print(f"{'queue':<24}{'waiting':>9}{'delayed':>9}{'running':>9}{'dead':>9}{'oldest':>10}")
+    for name in _queues(gator, arguments):
+        stats = gator.client.stats(name)
+        oldest = "-" if stats.oldest is None else f"{stats.oldest:.0f} s"
+        counts = (stats.waiting, stats.delayed, stats.running, stats.dead)
+        print(f"{name:<24}" + "".join(f"{count:>9}" for count in counts) + f"{oldest:>10}")
+    return 0
+
+
+def _dead(gator: Gator, arguments: argparse.Namespace) -> int:
+    """List the tasks that were given up, newest first."""
+    for name in _queues(gator, arguments):
+        if arguments.purge is not None:
+            print(f"{name}: {gator.client.purge_dead(name, arguments.purge)} deleted")
+        for letter in gator.client.dead(name, arguments.limit):
+            when = datetime.fromtimestamp(letter.died_at).isoformat(" ", "seconds")
+            error = shorten(letter.error, 200)
+            print(f"{when}  {name}  {shorten(letter.task_id)}  {error}")
+    return 0
+
+
+def _revive(gator: Gator, arguments: argparse.Namespace) -> int:
+    """Put dead tasks back on their queue."""
+    revived = 0
+    for name in _queues(gator, arguments):
+        for task_id in arguments.ids or [None]:
+            revived += gator.client.revive(name, task_id)
+    print(f"{revived} revived")
+    return 0 if revived or not arguments.ids else 1
+
+
+def _drop(gator: Gator, arguments: argparse.Namespace) -> int:
+    """Throw away everything on a queue: waiting, delayed, running and dead."""
+    for name in _queues(gator, arguments):
+        question = f"Drop all {gator.client.len(name)} tasks of {name!r}? [y/N] "
+        asks = not arguments.yes and sys.stdin is not None and sys.stdin.isatty()
+        if asks and input(question).strip().lower() != "y":
+            return 1
+        gator.client.drop_all(name)
+        print(f"{name}: dropped")
+    return 0
+
+
+_COMMANDS: dict[str, Callable[[Gator, argparse.Namespace], int]] = {
+    "status": _status,
+    "dead": _dead,
+    "revive": _revive,
+    "drop": _drop,
+}

@@ -1,0 +1,105 @@
+"""How one delivered task is run, and what is to become of it.
+
+:func:`attempt` runs the task and returns a verdict; :func:`settle` tells the backend. The
+two are apart so that a worker can ack in bulk. A crash between them repeats the task and
+never loses it.
+"""
+
+import traceback
+from dataclasses import dataclass, field
+from enum import Enum
+
+from alligator.backends.base import Client, Data, Delivery, Reason
+from alligator.clock import Clock
+from alligator.exceptions import InvalidTask, UnknownCallableError, UnknownModuleError
+from alligator.retries import deploy_delay
+from alligator.tasks import LeaveNow, Task
+from alligator.utils import describe_error
+
+
+class Verdict(Enum):
+    """What becomes of a delivery."""
+
+    ACK = "done"
+    RETRY = "failed, with a retry left"
+    LATER = "not run: its code is missing, perhaps for a moment"
+    BURY = "given up"
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What came of one delivery."""
+
+    delivery: Delivery
+    verdict: Verdict
+    task: Task | None = None
+    error: BaseException | None = None
+    data: Data | None = None  # what to put back, or to bury; None: the data as delivered
+    delay: float = 0.0  # seconds before the next try
+    reason: Reason = field(default_factory=lambda: Reason(""))
+
+
+def attempt(delivery: Delivery, task_class: type[Task], max_deaths: int) -> Outcome:
+    """Read a delivered task, run it, and judge."""
+    if delivery.deaths >= max_deaths:
+        why = f"WorkerDied: this task's worker died {delivery.deaths} times while it ran."
+        return Outcome(delivery, Verdict.BURY, reason=Reason(why))
+    try:
+        task = task_class.deserialize(delivery.data)
+    except (UnknownModuleError, UnknownCallableError) as err:
+        # A deploy may be under way, this worker older than the task: wait, then give up.
+        delay = deploy_delay(delivery.attempt)
+        if delay is not None:
+            return Outcome(delivery, Verdict.LATER, error=err, delay=delay)
+        return _given_up(delivery, None, err)
+    except Exception as err:
+        # Nobody will ever read it: a dead letter with its bytes.
+        return _given_up(delivery, None, err)
+    try:
+        task.run()
+    except LeaveNow:
+        raise  # the worker is leaving and releases what it holds
+    except BaseException as err:
+        # Whatever a task raises is its failure: a retry if one is left, else a dead letter.
+        return _failed(delivery, task, err)
+    return Outcome(delivery, Verdict.ACK, task)
+
+
+def _failed(delivery: Delivery, task: Task, error: BaseException) -> Outcome:
+    if not task.retries > 0:
+        return _given_up(delivery, task, error)
+    delay = task.spend_retry()
+    try:
+        data = task.serialize()
+    except Exception as err:
+        # A hook made it unfit for the queue: kept as it came, with the failure that counts.
+        error.add_note(f"It was not retried, since it can no longer be queued: {err}")
+        return _given_up(delivery, task, error)
+    return Outcome(delivery, Verdict.RETRY, task, error, data, delay)
+
+
+def _given_up(delivery: Delivery, task: Task | None, error: BaseException) -> Outcome:
+    text = "".join(traceback.format_exception(error))
+    return Outcome(delivery, Verdict.BURY, task, error, reason=Reason(describe_error(error), text))
+
+
+def settle(client: Client, outcome: Outcome, clock: Clock) -> bool:
+    """Tell the backend what became of a delivery; return False if it had been overtaken.
+
+    :raises ConnectionLost: unknown whether it took effect; may be repeated.
+    """
+    delivery = outcome.delivery
+    due = clock.time() + outcome.delay if outcome.delay else None
+    match outcome.verdict:
+        case Verdict.ACK:
+            return not client.ack([delivery])
+        case Verdict.LATER:
+            return client.release(delivery, None, due)
+        case Verdict.BURY:
+            return client.bury(delivery, outcome.data, outcome.reason)
+        case Verdict.RETRY:
+            try:
+                return client.release(delivery, outcome.data, due)
+            except InvalidTask as err:
+                # It grew too large for its backend: a dead letter, as it came.
+                return client.bury(delivery, None, Reason(describe_error(err)))

@@ -1,0 +1,230 @@
+"""What a worker holds, and the thread that keeps it while the worker is busy.
+
+The thread has three duties: it extends the leases of everything held, sends acks that
+have waited for :data:`ACK_WITHIN`, and hands tasks back that do not get their turn. It
+also watches over the grace time of a worker that was told to stop.
+"""
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Self
+
+from alligator.backends.base import Client, Delivery
+from alligator.exceptions import AlligatorException
+from alligator.utils import shorten
+
+#: Seconds that the ack of a finished task may wait for company.
+ACK_WITHIN = 0.005
+
+#: Seconds beyond the expected after which tasks that have not started are handed back.
+PATIENCE = 0.1
+
+_LONGEST_PAUSE = 0.2
+
+
+class Keeper:
+    """The deliveries of one worker: waiting for their turn, running, or done and not yet acked.
+
+    Use it as a context manager: on leaving, acks are sent and what has not run is handed back.
+
+    :param lease: seconds that a lease runs; it is extended every third of that.
+    :param watch: called at every turn of the thread, at least every 0.2 s.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        lease: float,
+        *,
+        log: logging.Logger,
+        watch: Callable[[], None] | None = None,
+    ) -> None:
+        self.client, self.lease, self.log, self.watch = client, lease, log, watch
+        self.expected = 0.0  # seconds that a task is expected to take
+        self._beat = min(lease, client.lease_seconds or lease) / 3
+        self._lock = threading.Lock()
+        self._turn = threading.Condition(self._lock)
+        self._waiting: deque[Delivery] = deque()
+        self._running: dict[str, Delivery] = {}
+        self._acks: list[Delivery] = []
+        self._oldest_ack = 0.0
+        self._last_start = 0.0
+        self._next_beat = 0.0
+        self._in_touch = True
+        self._extending = True
+        self._closed = False
+        self._wake = threading.Event()
+        self._thread = threading.Thread(target=self._keep, name="alligator-keeper", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._next_beat = time.monotonic() + self._beat
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._closed = True
+        self._wake.set()
+        self._thread.join(_LONGEST_PAUSE + 10)
+        self._try(self.hand_back)
+        self._try(self.send_acks)
+
+    # -- Called by the worker. ----------------------------------------------------------------
+
+    def take(self, deliveries: Sequence[Delivery]) -> None:
+        """Hold what was just reserved."""
+        with self._turn:
+            self._waiting.extend(deliveries)
+            self._last_start = time.monotonic()
+            self._turn.notify_all()
+        if len(deliveries) > 1:
+            self._wake.set()
+
+    def start_next(self, wait: float = 0.0) -> Delivery | None:
+        """Return the next delivery, now running; None: none came within ``wait`` seconds."""
+        with self._turn:
+            if not self._waiting and wait:
+                self._turn.wait(wait)
+            if not self._waiting:
+                return None
+            delivery = self._waiting.popleft()
+            self._running[delivery.task_id] = delivery
+            self._last_start = time.monotonic()
+            return delivery
+
+    def end(self, delivery: Delivery, *, ack: bool) -> None:
+        """A delivery has run; with ``ack`` it is acked soon, else it has been settled."""
+        with self._turn:
+            self._running.pop(delivery.task_id, None)
+            if ack:
+                if not self._acks:
+                    self._oldest_ack = time.monotonic()
+                self._acks.append(delivery)
+            self._turn.notify_all()
+
+    def wait_for_turn(self, timeout: float) -> None:
+        """Block until something starts, ends or is handed back."""
+        with self._turn:
+            self._turn.wait(timeout)
+
+    def counts(self) -> tuple[int, int]:
+        """Return how many wait for their turn, and how many run."""
+        with self._lock:
+            return len(self._waiting), len(self._running)
+
+    def acks_are_due(self) -> bool:
+        """Whether an ack has waited long enough."""
+        return bool(self._acks) and time.monotonic() - self._oldest_ack >= ACK_WITHIN
+
+    def take_acks(self) -> list[Delivery]:
+        """Return the acks not yet sent; the caller sends them, or gives them back."""
+        with self._lock:
+            acks, self._acks = self._acks, []
+            return acks
+
+    def give_back_acks(self, acks: list[Delivery]) -> None:
+        """Keep acks for later that could not be sent."""
+        with self._lock:
+            self._acks = acks + self._acks
+
+    def send_acks(self) -> None:
+        """Ack what is done."""
+        if acks := self.take_acks():
+            try:
+                self.report_refused(self.client.ack(acks))
+            except BaseException:
+                self.give_back_acks(acks)
+                raise
+
+    def report_refused(self, refused: Sequence[Delivery]) -> None:
+        """Log the tasks that somebody else has run as well, or will."""
+        for delivery in refused:
+            self.log.warning(
+                "Task %s lost its lease before it ended, so it may run twice.",
+                shorten(delivery.task_id),
+            )
+
+    def hand_back(self) -> None:
+        """Release what has not started."""
+        with self._turn:
+            unstarted, self._waiting = list(self._waiting), deque()
+            self._turn.notify_all()
+        while unstarted:
+            try:
+                self.client.release(unstarted[-1])
+            except BaseException:
+                with self._turn:
+                    self._waiting.extendleft(reversed(unstarted))
+                raise
+            unstarted.pop()
+
+    def release_all(self) -> None:
+        """Release also what is running: this process is about to leave it."""
+        self._extending = False
+        self._try(self.send_acks)
+        self._try(self.hand_back)
+        with self._lock:
+            running, self._running = list(self._running.values()), {}
+        for delivery in running:
+            self._try(lambda each=delivery: self.client.release(each))  # type: ignore[misc]
+
+    def stop_extending(self) -> None:
+        """Let the leases of what runs end by themselves."""
+        self._extending = False
+
+    # -- The thread. --------------------------------------------------------------------------
+
+    def _keep(self) -> None:
+        while not self._closed:
+            self._wake.wait(self._pause())
+            self._wake.clear()
+            if self.watch:
+                self.watch()
+            if self._extending:
+                self._try(self._duties)
+
+    def _pause(self) -> float:
+        if self._in_touch and (self._acks or self._waiting):
+            return ACK_WITHIN
+        return max(0.0, min(_LONGEST_PAUSE, self._next_beat - time.monotonic()))
+
+    def _duties(self) -> None:
+        if self.acks_are_due():
+            self.send_acks()
+        overdue = time.monotonic() - self._last_start - self.expected
+        if self._waiting and self._running and overdue > PATIENCE:
+            self.hand_back()
+        if time.monotonic() >= self._next_beat:
+            self._next_beat = time.monotonic() + self._beat
+            self._extend()
+
+    def _extend(self) -> None:
+        with self._lock:
+            held = [*self._waiting, *self._running.values(), *self._acks]
+        lost = self.client.extend(held, self.lease) if held else []
+        with self._lock:
+            gone = {id(delivery) for delivery in lost}
+            self._waiting = deque(each for each in self._waiting if id(each) not in gone)
+        self.report_refused([each for each in lost if each.task_id in self._running])
+
+    def _try(self, duty: Callable[[], object]) -> None:
+        try:
+            duty()
+            if not self._in_touch:
+                self._in_touch = True
+                self.log.info("The queue is in reach again.")
+        except AlligatorException as err:
+            # Nothing is lost: what could not be said is said again, or the lease runs out.
+            if self._in_touch:
+                self._in_touch = False
+                self.log.warning("The queue is out of reach (%s); trying on.", err)
+        except Exception:
+            self.log.exception("The keeper of this worker's leases stumbled; it goes on.")

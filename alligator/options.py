@@ -1,0 +1,262 @@
+"""The options of a task: their names, what each may be, and the contexts that carry them."""
+
+import difflib
+import inspect
+import math
+from collections.abc import Callable, Mapping
+from datetime import date, datetime
+from datetime import time as day_time
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, ParamSpec, Self
+
+from alligator.backends.base import MAX_PRIORITY, MIN_PRIORITY
+from alligator.exceptions import InvalidTask, MultipleDelayError, UnsupportedOption
+
+if TYPE_CHECKING:
+    from alligator.gator import Gator
+    from alligator.tasks import Task
+
+P = ParamSpec("P")
+
+#: Other spellings: 0.x's, and the first README's.
+ALIASES = {"async": "is_async", "run_after": "delay_by"}
+
+#: Named in the documents, not in this version: refused rather than ignored.
+NOT_YET = frozenset(
+    {"depends_on", "timeout", "expires", "save_results", "tz", "catch_up", "overlap"}
+)
+
+_FALSE = frozenset({"false", "0", "no", "off", ""})
+_TRUE = frozenset({"true", "1", "yes", "on"})
+
+
+def truth(value: Any) -> bool:
+    """Return what ``is_async`` means; text as it comes from an environment is understood.
+
+    :raises InvalidTask: text that is neither a yes nor a no.
+    """
+    if not isinstance(value, str):
+        return bool(value)
+    text = value.strip().lower()
+    if text in _FALSE or text in _TRUE:
+        return text in _TRUE
+    allowed = ", ".join(sorted(_TRUE | _FALSE - {""}))
+    raise InvalidTask(f"is_async={value!r} is neither true nor false; it may be {allowed}.")
+
+
+def timestamp(value: Any) -> float:
+    """Return the Unix timestamp in seconds that a ``delay_until`` stands for.
+
+    A number is one; an aware datetime is exact, a naive one local time as in Python's own
+    ``datetime.timestamp``; a date is its midnight, local time.
+
+    :raises InvalidTask: anything else, NaN and infinity included.
+    """
+    if isinstance(value, datetime):
+        return value.timestamp()
+    if isinstance(value, date):
+        return datetime.combine(value, day_time()).timestamp()
+    return _number("delay_until", value)
+
+
+def _number(name: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise InvalidTask(f"{name}={value!r} is not a finite number of seconds.")
+    return float(value)
+
+
+def _seconds(name: str) -> Callable[[Any], float]:
+    def check(value: Any) -> float:
+        number = _number(name, value)
+        if number < 0:
+            raise InvalidTask(f"{name}={value!r} is negative; give seconds from 0 up.")
+        return number
+
+    return check
+
+
+def _whole(name: str, low: int, high: int) -> Callable[[Any], int]:
+    def check(value: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            raise InvalidTask(f"{name}={value!r} is not a whole number from {low} to {high}.")
+        return value
+
+    return check
+
+
+def _backoff(value: Any) -> float:
+    number = _number("retry_backoff", value)
+    if number < 1:
+        raise InvalidTask(f"retry_backoff={value!r} is below 1; 2 doubles the delay each time.")
+    return number
+
+
+def _task_id(value: Any) -> str:
+    if not isinstance(value, str) or not 1 <= len(value) <= 200 or not value.isprintable():
+        raise InvalidTask(f"task_id={value!r} is not 1 to 200 printable characters.")
+    return value
+
+
+def _hook(name: str) -> Callable[[Any], Any]:
+    def check(value: Any) -> Any:
+        if value is not None and not callable(value):
+            raise InvalidTask(f"{name}={value!r} is not a function.")
+        return value
+
+    return check
+
+
+def _text(name: str) -> Callable[[Any], str]:
+    def check(value: Any) -> str:
+        if not isinstance(value, str):
+            raise InvalidTask(f"{name}={value!r} is not text.")
+        return value
+
+    return check
+
+
+#: Every option, with what checks and normalizes its value.
+CHECKS: Mapping[str, Callable[[Any], Any]] = {
+    "task_id": _task_id,
+    "retries": _whole("retries", 0, 1_000_000),
+    "retry_delay": _seconds("retry_delay"),
+    "retry_backoff": _backoff,
+    "retry_max_delay": _seconds("retry_max_delay"),
+    "is_async": truth,
+    "on_start": _hook("on_start"),
+    "on_success": _hook("on_success"),
+    "on_error": _hook("on_error"),
+    "delay_by": _seconds("delay_by"),
+    "delay_until": timestamp,
+    "priority": _whole("priority", MIN_PRIORITY, MAX_PRIORITY),
+    "queue_name": _text("queue_name"),
+}
+
+#: None stands for "not set" here, as in the signature of Task.
+_NONE_IS_UNSET = frozenset(
+    {"task_id", "delay_by", "delay_until", "retry_max_delay", "queue_name", *NOT_YET}
+)
+
+
+def check_options(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options under their proper names, checked and normalized.
+
+    :raises TypeError: an unknown option, or one given under two spellings.
+    :raises UnsupportedOption: an option that this version does not have.
+    :raises MultipleDelayError: ``delay_by`` and ``delay_until`` together.
+    :raises InvalidTask: a value that an option cannot have.
+    """
+    options: dict[str, Any] = {}
+    for spelled, value in given.items():
+        name = ALIASES.get(spelled, spelled)
+        if name in options:
+            raise TypeError(f"Option {name!r} is given twice, once as {spelled!r}.")
+        if value is None and name in _NONE_IS_UNSET:
+            continue
+        if name in NOT_YET:
+            raise UnsupportedOption(
+                f"Option {name!r} is not supported by this version of Alligator; leave it out."
+            )
+        if name not in CHECKS:
+            close = difflib.get_close_matches(name, [*CHECKS, *ALIASES], 1)
+            hint = f" Did you mean {close[0]!r}?" if close else f" Known: {', '.join(CHECKS)}."
+            raise TypeError(f"Unknown option {spelled!r}.{hint}")
+        options[name] = CHECKS[name](value)
+    if "delay_by" in options and "delay_until" in options:
+        raise MultipleDelayError("Give either delay_by or delay_until, not both.")
+    return options
+
+
+class Options:
+    """Options for many tasks: ``with gator.options(retries=3) as opts: opts.task(f, 1)``.
+
+    It may be used again and again, inside ``with`` or without, and called directly:
+    ``opts(f, 1)`` is ``opts.task(f, 1)``.
+
+    :raises TypeError, InvalidTask, MultipleDelayError, UnsupportedOption: at once, for
+        options that are not right; see :func:`check_options`.
+    """
+
+    def __init__(self, gator: "Gator", **options: Any) -> None:
+        self.gator = gator
+        self.task_kwargs = check_options(options)
+        if "queue_name" in self.task_kwargs:
+            gator.client.check_queue_name(self.task_kwargs["queue_name"])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        return None
+
+    def task(self, func: Callable[P, Any] | str, *args: P.args, **kwargs: P.kwargs) -> "Task":
+        """Push a task with these options; see :meth:`alligator.Gator.task`."""
+        return self._push(self._make_task({}), func, args, kwargs)
+
+    def __call__(self, func: Callable[..., Any] | str, *args: Any, **kwargs: Any) -> "Task":
+        """Push a task, as :meth:`task` does.
+
+        ``timeout=`` is an option here, unless the function has a parameter of that name.
+        """
+        extra = {}
+        if "timeout" in kwargs and not _takes_timeout(func):
+            extra = check_options({"timeout": kwargs.pop("timeout")})
+        return self._push(self._make_task(extra), func, args, kwargs)
+
+    def _make_task(self, extra: dict[str, Any]) -> "Task":
+        return self.gator.make_task({**self.task_kwargs, **extra})
+
+    def _push(self, task: "Task", func: Callable[..., Any] | str, args: Any, kwargs: Any) -> "Task":
+        return self.gator.push(task, func, *args, **kwargs)
+
+
+class Batch(Options):
+    """Options whose tasks go to the backend together, when the ``with`` block ends well.
+
+    An exception inside the block pushes nothing. Tasks get their final id at the end on
+    backends that give ids of their own. With ``is_async=False`` they run at the end.
+    """
+
+    def __init__(self, gator: "Gator", **options: Any) -> None:
+        super().__init__(gator, **options)
+        self._tasks: list[Task] | None = None
+
+    def __enter__(self) -> Self:
+        if self._tasks is not None:
+            raise RuntimeError("This batch is open already; make another with gator.batch().")
+        self._tasks = []
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        tasks, self._tasks = self._tasks or [], None
+        if kind is None:
+            self.gator.push_batch(tasks)
+
+    def _push(self, task: "Task", func: Callable[..., Any] | str, args: Any, kwargs: Any) -> "Task":
+        if self._tasks is None:
+            raise RuntimeError("Use a batch as 'with gator.batch() as batch: batch.task(...)'.")
+        self.gator.prepare(task, func, args, kwargs)
+        self._tasks.append(task)
+        return task
+
+
+def _takes_timeout(func: Callable[..., Any] | str) -> bool:
+    if isinstance(func, str):
+        return False
+    try:
+        parameters = inspect.signature(func).parameters
+    except (TypeError, ValueError):
+        return False
+    return "timeout" in parameters or any(
+        each.kind is each.VAR_KEYWORD for each in parameters.values()
+    )

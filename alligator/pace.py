@@ -1,0 +1,48 @@
+"""How many tasks a worker reserves at once."""
+
+from alligator.exceptions import InvalidTask
+
+#: Seconds of work to have at hand.
+AHEAD = 0.05
+
+#: A task that took longer is acked at once.
+SLOW = 0.005
+
+#: The most tasks reserved at once, per running one.
+MOST = 100
+
+
+class Pace:
+    """Learns how long tasks take: many short ones are fetched together, slow ones singly.
+
+    :param prefetch: a fixed number of tasks to reserve at once, or ``'auto'``.
+    :raises InvalidTask: neither.
+    """
+
+    def __init__(self, prefetch: int | str, concurrency: int) -> None:
+        if prefetch != "auto" and (not isinstance(prefetch, int) or prefetch < 1):
+            raise InvalidTask(f"prefetch={prefetch!r} is neither 'auto' nor a number from 1 up.")
+        self._fixed = prefetch if isinstance(prefetch, int) else None
+        self._average: float | None = None  # seconds
+        self._concurrency = concurrency
+
+    def note(self, seconds: float) -> float:
+        """Take the duration of a task into account and return the one to expect."""
+        before = seconds if self._average is None else self._average
+        # A slow task counts at once, short ones must prove themselves.
+        weight = 0.5 if seconds > before else 0.1
+        self._average = before + weight * (seconds - before)
+        return self._average
+
+    def is_slow(self, seconds: float) -> bool:
+        """Whether a task that took so long is to be acked at once."""
+        return seconds > SLOW
+
+    def limit(self, free: int = 1) -> int:
+        """Return how many to reserve for so many free hands, at least as many as those."""
+        if self._fixed is not None:
+            return max(self._fixed, 1)
+        if self._average is None:
+            return free
+        each = max(1, min(MOST, int(AHEAD / max(self._average, 1e-6))))
+        return max(1, free) if each == 1 else each * self._concurrency

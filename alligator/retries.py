@@ -1,0 +1,45 @@
+"""From what went wrong to when to try again. Nothing here reads a clock."""
+
+import random
+
+#: Seconds to wait before a task is looked at again whose module or function is missing: a
+#: deploy may be under way. After the last, it becomes a dead letter.
+DEPLOY_DELAYS = (1.0, 5.0, 15.0, 60.0, 300.0)
+
+#: How much of a delay jitter may take off, so that many failures do not come back at once.
+JITTER = 0.25
+
+
+def retry_delay(
+    base: float,
+    backoff: float,
+    retried: int,
+    longest: float | None = None,
+    rng: random.Random | None = None,
+) -> float:
+    """Return the seconds to wait before the next try.
+
+    :param base: the delay before the first retry, in seconds.
+    :param backoff: the factor per further retry; with one other than 1 the further delays
+        are shortened at random by up to a quarter.
+    :param retried: how many retries there have been.
+    :param longest: no delay is longer, in seconds; None: no cap.
+    """
+    try:
+        delay = base * backoff**retried
+    except OverflowError:
+        delay = float("inf")
+    if longest is not None:
+        delay = min(delay, longest)
+    delay = min(delay, 10 * 366 * 86400.0)  # ten years: beyond it no clock arithmetic is safe
+    if retried and backoff != 1:
+        delay *= 1 - JITTER * (rng or random).random()
+    return delay
+
+
+def deploy_delay(attempt: int) -> float | None:
+    """Return the seconds until a task whose code is missing is tried again; None: give up.
+
+    :param attempt: how often the task has been delivered, from 1.
+    """
+    return DEPLOY_DELAYS[attempt - 1] if 1 <= attempt <= len(DEPLOY_DELAYS) else None

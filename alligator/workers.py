@@ -1,0 +1,388 @@
+"""The worker: reserve → run → settle, until it is told to stop.
+
+1. ``starting()``.
+2. Reserve: a batch of short tasks, or one slow one; acks of what is done ride along. With
+   nothing to do, block until something arrives.
+3. Run each: inline, or with ``concurrency`` above 1 in threads that pull from the batch.
+4. Settle: ack soon, or at once where the task took a while; release a retry; bury what is
+   given up. A crash before that repeats the task, and loses nothing.
+5. ``result()`` of a success. Then again, until ``max_tasks``, a signal, or an empty queue
+   in a burst; ``stopping()``.
+"""
+
+import logging
+import os
+import random
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from alligator.backends.base import Delivery
+from alligator.exceptions import AlligatorException, InvalidTask
+from alligator.execution import Outcome, Verdict, attempt, settle
+from alligator.gator import Gator
+from alligator.keeper import Keeper
+from alligator.log import worker_logger
+from alligator.pace import Pace
+from alligator.signals import StopSignals
+from alligator.tasks import LeaveNow
+from alligator.utils import describe_error, shorten
+
+_LONGEST_BACKOFF = 5.0
+
+
+class Worker:
+    """Consumes queues of a Gator and runs their tasks.
+
+    ::
+
+        Worker(gator).run_forever()
+
+    :param max_tasks: stop after so many tasks have ended, well or badly; 0: never.
+    :param to_consume: a queue name, or several in strict order; None: the Gator's queue.
+    :param nap_time: seconds between two looks at an empty queue, on a backend that cannot
+        wake its workers; all that come with Alligator can.
+    :param log_level: the level of ``worker.log``, such as ``logging.DEBUG``.
+    :param concurrency: how many tasks run at the same time, in threads.
+    :param lease: seconds after which a task comes back if this worker dies. It is extended
+        while the worker lives, so a task may take longer.
+    :param prefetch: how many tasks to reserve at once; ``'auto'``: about 50 ms of work.
+    :param grace: seconds that running tasks get to finish after the first stop signal.
+    :param burst: stop once the queues are empty.
+    :raises InvalidTask: a value that one of them cannot have.
+    """
+
+    #: Set by the command line: whether the process may be ended when a task does not stop.
+    owns_process = False
+
+    def __init__(
+        self,
+        gator: Gator,
+        max_tasks: int = 0,
+        to_consume: str | Sequence[str] | None = None,
+        nap_time: float = 0.1,
+        log_level: int | str = logging.INFO,
+        *,
+        concurrency: int = 1,
+        lease: float = 30.0,
+        prefetch: int | str = "auto",
+        grace: float = 30.0,
+        burst: bool = False,
+    ) -> None:
+        self.gator = gator
+        self.max_tasks = int(max_tasks)
+        self.to_consume = gator.queue_name if to_consume is None else to_consume
+        self.nap_time = float(nap_time)
+        self.concurrency = _at_least("concurrency", concurrency, 1)
+        self.lease = float(_at_least("lease", lease, 0.1))
+        self.grace = float(_at_least("grace", grace, 0))
+        self.burst = burst
+        self.tasks_complete = 0
+        self.keep_running = False
+        self.log = self.get_log(log_level)
+        self._pace = Pace(prefetch, self.concurrency)
+        self._ended = 0
+        self._alone = False
+        self._in_touch = True
+        self._signals = StopSignals()
+        self._count_lock = threading.Lock()
+        for name in self._queues():
+            gator.client.check_queue_name(name)
+
+    # -- To be overridden at will. --------------------------------------------------------------
+
+    def get_log(self, log_level: int | str = logging.INFO) -> logging.Logger:
+        """Return a logger of this worker's own that writes to standard output."""
+        return worker_logger(log_level)
+
+    def ident(self) -> str:
+        """Return who this is: ``Alligator Worker (#<pid>)``."""
+        return f"Alligator Worker (#{os.getpid()})"
+
+    def starting(self) -> None:
+        """Say that the worker begins, and when it will end."""
+        self.log.info('%s starting & consuming "%s".', self.ident(), self.to_consume)
+        if self.max_tasks:
+            self.log.info("%s will die after %s tasks.", self.ident(), self.max_tasks)
+        else:
+            self.log.info("%s will never die.", self.ident())
+
+    def interrupt(self) -> None:
+        """Say that a stop signal arrived."""
+        self.log.info("%s was told to stop; finishing what runs.", self.ident())
+
+    def stopping(self) -> None:
+        """Say that the worker ends, and what it did."""
+        self.log.info(
+            '%s for "%s" shutting down. Consumed %s tasks.',
+            self.ident(),
+            self.to_consume,
+            self.tasks_complete,
+        )
+
+    def result(self, result: Any) -> None:
+        """Say what a task returned, unless that is nothing."""
+        if result is not None:
+            self.log.info("%s", shorten(repr(result), 1000))
+
+    # -- Running. -------------------------------------------------------------------------------
+
+    def check_and_run_task(self) -> bool:
+        """Run one task, settled before this returns; never raises.
+
+        :returns: True if one was there and succeeded.
+        """
+        try:
+            reserved = self.gator.client.reserve(self._queues(), 1, self.lease)
+            if not reserved.deliveries:
+                return False
+            with self._keeper() as keeper:
+                keeper.take(reserved.deliveries)
+                keeper.start_next()
+                outcome = attempt(reserved.deliveries[0], self.gator.task_class, self._max_deaths)
+                settled = settle(self.gator.client, outcome, self.gator.clock)
+                keeper.end(outcome.delivery, ack=False)
+                self._report(keeper, outcome, settled=settled)
+        except (Exception, LeaveNow) as err:
+            # Whatever was not settled comes back when its lease runs out.
+            self.log.warning("The task could not be settled: %s", describe_error(err))
+            return False
+        return outcome.verdict is Verdict.ACK
+
+    def run_forever(self) -> int:
+        """Run until ``max_tasks``, a stop signal, or an empty queue in a burst; return 0.
+
+        In the main thread SIGINT and SIGTERM are handled: the first finishes what runs, for
+        up to ``grace`` seconds, the second leaves at once; both release what has not run.
+        The handlers that stood before are put back. In another thread, set ``keep_running``
+        to False to stop it.
+        """
+        self._signals = StopSignals()
+        self.keep_running = True
+        self._ended = 0
+        self.starting()
+        self._warn_of_loss()
+        try:
+            with self._signals, self._keeper() as keeper:
+                try:
+                    if type(self).check_and_run_task is not Worker.check_and_run_task:
+                        self._run_one_by_one()
+                    elif self.concurrency == 1:
+                        self._work_inline(keeper)
+                    else:
+                        self._work_in_threads(keeper)
+                except LeaveNow:
+                    self.log.warning("%s leaves now, handing back all it held.", self.ident())
+                    keeper.release_all()
+        finally:
+            self.keep_running = False
+            self.stopping()
+        if self._signals.count > 1 and self.owns_process:
+            sys.stdout.flush()
+            os._exit(1)  # threads may still be running tasks that were handed back
+        return 0
+
+    def _run_one_by_one(self) -> None:
+        # A subclass has its own idea of running a task; it gets to run every one.
+        while not self._is_done():
+            if self.check_and_run_task():
+                self._ended += 1
+            elif not self.burst or self.gator.client.len(self.gator.queue_name):
+                time.sleep(self.nap_time)
+            else:
+                return
+
+    def _work_inline(self, keeper: Keeper) -> None:
+        while not self._is_done():
+            delivery = keeper.start_next()
+            if delivery is not None:
+                self._run(keeper, delivery)
+            elif not self._fetch(keeper, self._pace.limit()) and self.burst:
+                return
+
+    def _work_in_threads(self, keeper: Keeper) -> None:
+        threads = [
+            threading.Thread(target=self._pull, args=[keeper], daemon=True, name=f"task-{number}")
+            for number in range(self.concurrency)
+        ]
+        for thread in threads:
+            thread.start()
+        try:
+            while not self._is_done():
+                waiting, running = keeper.counts()
+                busy = waiting or running >= (1 if self._alone else self.concurrency)
+                if busy:
+                    keeper.wait_for_turn(0.1)
+                    continue
+                found = self._fetch(keeper, self._pace.limit(self.concurrency - running))
+                if self.burst and not found and not any(keeper.counts()):
+                    return
+        finally:
+            self.keep_running = False
+            self._join(threads)
+
+    def _join(self, threads: Sequence[threading.Thread]) -> None:
+        for thread in threads:
+            while thread.is_alive() and not self._signals.grace_is_over(self.grace):
+                thread.join(0.1)
+
+    def _pull(self, keeper: Keeper) -> None:
+        while self.keep_running:
+            if delivery := keeper.start_next(wait=0.1):
+                self._run(keeper, delivery)
+
+    def _fetch(self, keeper: Keeper, limit: int) -> bool:
+        """Reserve what fits and hold it; return whether something came (or may have)."""
+        waiting, running = keeper.counts()
+        if self.max_tasks:
+            limit = min(limit, self.max_tasks - self._ended - waiting - running)
+        if limit < 1:
+            keeper.wait_for_turn(0.1)
+            return True
+        acks = keeper.take_acks()
+        try:
+            found, refused = self.gator.client.reserve(
+                self._queues(), limit, self.lease, self._wait(running), acks=acks, stop=self._stops
+            )
+        except AlligatorException as err:
+            keeper.give_back_acks(acks)
+            self._back_off(err)
+            return True
+        except BaseException:
+            keeper.give_back_acks(acks)
+            raise
+        self._touch()
+        keeper.report_refused(refused)
+        if found and found[0].deaths:
+            self._wait_until_alone(keeper, found)
+        else:
+            keeper.take(found)
+        return bool(found)
+
+    def _wait_until_alone(self, keeper: Keeper, found: Sequence[Delivery]) -> None:
+        # What may have killed a worker runs while nothing else does, and takes nobody along.
+        while keeper.counts()[1] and not self._stops():
+            self.gator.client.extend(found, self.lease)
+            keeper.wait_for_turn(min(0.1, self.lease / 3))
+        self._alone = True
+        keeper.take(found)
+
+    def _wait(self, running: int) -> float:
+        if self.burst:
+            return 0.0 if not running else 0.02
+        idle = self.gator.client.idle_wait
+        longest = self.nap_time if idle is None else min(idle, self.lease / 2)
+        return min(longest, 0.2) if running else longest
+
+    def _run(self, keeper: Keeper, delivery: Delivery) -> None:
+        started = time.monotonic()
+        outcome = attempt(delivery, self.gator.task_class, self._max_deaths)
+        took = time.monotonic() - started
+        keeper.expected = self._pace.note(took)
+        settled: bool | None = None
+        if outcome.verdict is Verdict.ACK:
+            keeper.end(delivery, ack=True)
+            if self._pace.is_slow(took) or keeper.acks_are_due():
+                self._tell(keeper.send_acks)
+        else:
+            settled = self._tell(lambda: settle(self.gator.client, outcome, self.gator.clock))
+            keeper.end(delivery, ack=False)
+        self._alone = False
+        self._report(keeper, outcome, settled=settled)
+
+    def _tell(self, say: Any) -> Any:
+        """Say it to the backend; if that fails it is said later, or the task comes back."""
+        try:
+            return say()
+        except AlligatorException as err:
+            if self._in_touch:
+                self._in_touch = False
+                self.log.warning("The queue is out of reach (%s); trying on.", err)
+            return None
+
+    def _report(self, keeper: Keeper, outcome: Outcome, *, settled: bool | None) -> None:
+        task_id = shorten(outcome.delivery.task_id)
+        if settled is False:
+            keeper.report_refused([outcome.delivery])
+        with self._count_lock:
+            self._ended += outcome.verdict in (Verdict.ACK, Verdict.BURY)
+            self.tasks_complete += outcome.verdict is Verdict.ACK
+        if outcome.verdict is Verdict.ACK and outcome.task is not None:
+            self.result(outcome.task.result)
+        elif outcome.verdict is Verdict.BURY:
+            self.log.error(
+                "Task %s was given up: %s", task_id, outcome.reason.error, exc_info=outcome.error
+            )
+        else:
+            why = describe_error(outcome.error) if outcome.error else "no reason given"
+            self.log.warning("Task %s (%s): %s", task_id, outcome.verdict.value, why)
+
+    # -- Stopping, and staying in touch. --------------------------------------------------------
+
+    def _stops(self) -> bool:
+        return not self.keep_running or self._signals.count > 0
+
+    def _is_done(self) -> bool:
+        return self._stops() or bool(self.max_tasks and self._ended >= self.max_tasks)
+
+    def _keeper(self) -> Keeper:
+        keeper = Keeper(
+            self.gator.client,
+            self.lease,
+            log=self.log,
+            watch=lambda: self._watch(keeper),
+        )
+        return keeper
+
+    def _watch(self, keeper: Keeper) -> None:
+        """In the keeper's thread: act on a stop signal while the main thread is busy."""
+        if self._signals.count and not self._signals.announced:
+            self._signals.announced = True
+            self.interrupt()
+            keeper.hand_back()
+        if self._signals.count and self._signals.grace_is_over(self.grace):
+            if self.owns_process:
+                self.log.error("%s: a task did not end within the grace; leaving.", self.ident())
+                keeper.release_all()
+                os._exit(1)
+            keeper.stop_extending()
+
+    def _queues(self) -> list[str]:
+        names = self.to_consume
+        return [names] if isinstance(names, str) else list(names)
+
+    @property
+    def _max_deaths(self) -> int:
+        return self.gator.client.max_deaths
+
+    def _warn_of_loss(self) -> None:
+        try:
+            warning = self.gator.client.durability_warning()
+        except AlligatorException:
+            return  # the first reserve says so
+        if warning:
+            self.log.warning("%s", warning)
+
+    def _back_off(self, err: AlligatorException) -> None:
+        if self._in_touch:
+            self._in_touch = False
+            self._outages = 0
+            self.log.warning("The queue is out of reach (%s); trying on.", err)
+        self._outages = min(getattr(self, "_outages", 0) + 1, 16)
+        pause = min(_LONGEST_BACKOFF, 0.05 * 2**self._outages) * random.uniform(0.5, 1)  # noqa: S311
+        until = time.monotonic() + pause
+        while not self._stops() and (rest := until - time.monotonic()) > 0:
+            time.sleep(min(rest, 0.1))
+
+    def _touch(self) -> None:
+        if not self._in_touch:
+            self._in_touch = True
+            self.log.info("The queue is in reach again.")
+
+
+def _at_least(name: str, value: Any, low: float) -> Any:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= low:
+        raise InvalidTask(f"{name}={value!r} is not a number from {low} up.")
+    return value
