@@ -187,8 +187,9 @@ class Worker:
     def _run_one_by_one(self) -> None:
         # A subclass has its own idea of running a task; it gets to run every one.
         while not self._is_done():
+            before = self._ended
             if self.check_and_run_task():
-                self._ended += 1
+                self._ended = max(self._ended, before + 1)
             elif not self.burst or self.gator.client.len(self.gator.queue_name):
                 time.sleep(self.nap_time)
             else:

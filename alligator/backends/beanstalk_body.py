@@ -1,0 +1,151 @@
+"""What the body of a beanstalkd job looks like.
+
+Text is its plain UTF-8, as Alligator 1.0 and other producers write it. Bytes, and whatever
+has a record to carry through a retry, begin with a byte that no UTF-8 text begins with::
+
+    0xff  's' or 'b'  attempts ','  deaths  '\\n'  data
+
+A dead letter is a line of JSON and then the data.
+"""
+
+import json
+import math
+import re
+from dataclasses import dataclass, replace
+from typing import Any
+
+from alligator.backends.base import Data, DeadTask
+from alligator.exceptions import InvalidTask
+
+#: Bytes kept free in every job, so that whatever was pushed can also be buried.
+HEADROOM = 256
+
+_LONGEST_ERROR = 2_000
+_MARKED = re.compile(rb"\xff([sb])(\d{1,9}),(\d{1,9})\n")
+_CENTER = 2**31  # priority 0, and the default of beanstalkc
+_LONGEST_DELAY = 2**32 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """The content of a job, with the record of the jobs that it is a retry of."""
+
+    data: Data
+    attempts: int = 0
+    deaths: int = 0
+
+
+def encode(body: Body) -> bytes:
+    """Return the bytes that go to the server.
+
+    :raises InvalidTask: text that UTF-8 cannot carry.
+    """
+    raw, kind = to_bytes(body.data)
+    if kind == "s" and not body.attempts and not body.deaths:
+        return raw
+    return b"\xff%b%d,%d\n%b" % (kind.encode(), body.attempts, body.deaths, raw)
+
+
+def decode(raw: bytes) -> Body:
+    """Return what a job holds; what is neither ours nor UTF-8 comes as bytes."""
+    if match := _MARKED.match(raw):
+        data = from_bytes(raw[match.end() :], match[1].decode())
+        return Body(data, int(match[2]), int(match[3]))
+    return Body(from_bytes(raw, "s"))
+
+
+def to_bytes(data: Data) -> tuple[bytes, str]:
+    """Return data as bytes, and which kind it was: ``s`` or ``b``."""
+    if isinstance(data, bytes):
+        return data, "b"
+    try:
+        return data.encode(), "s"
+    except UnicodeEncodeError as err:
+        raise InvalidTask(f"The task's text cannot be written as UTF-8: {err}.") from err
+
+
+def from_bytes(raw: bytes, kind: str) -> Data:
+    """Undo :func:`to_bytes`; bytes stay bytes where they are no text."""
+    if kind == "b":
+        return raw
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw
+
+
+def urgency(priority: int) -> int:
+    """Return the server's priority, where the smallest number goes first."""
+    return _CENTER - priority
+
+
+def whole_seconds(delay_until: float | None, now: float) -> int:
+    """Return the delay as the server takes it, rounded up so that nothing runs early.
+
+    :raises InvalidTask: further away than the server can count.
+    """
+    if delay_until is None or delay_until <= now:
+        return 0
+    if not delay_until - now <= _LONGEST_DELAY:
+        raise InvalidTask(f"beanstalkd delays by at most {_LONGEST_DELAY} seconds (136 years).")
+    return math.ceil(delay_until - now)
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A dead letter, with what it takes to put it back."""
+
+    task: DeadTask
+    urgency: int
+    job_id: int = 0  # of the letter itself, on the dead letters' tube
+
+
+def encode_letter(letter: Letter, room: int) -> bytes | None:
+    """Return the bytes of a dead letter, its traceback cut to fit; None: no room even so."""
+    raw, kind = to_bytes(letter.task.data)
+    error, traceback = letter.task.error[:_LONGEST_ERROR], letter.task.traceback
+    room -= len(raw)
+    traceback = traceback[-room:] if room > 0 else ""
+    while len(header := _header(letter, kind, error, traceback)) > room:
+        over = len(header) - room
+        if traceback:  # its end names the exception; a character takes 1 to 12 bytes
+            traceback = traceback[max(1, over // 12) :]
+        elif error:
+            error = error[: -max(1, over // 12)]
+        else:
+            return None
+    return header + raw
+
+
+def _header(letter: Letter, kind: str, error: str, traceback: str) -> bytes:
+    task = letter.task
+    fields = {
+        "id": task.task_id,
+        "kind": kind,
+        "error": error,
+        "traceback": traceback,
+        "died_at": task.died_at,
+        "attempts": task.attempts,
+        "urgency": letter.urgency,
+    }
+    return json.dumps(fields, separators=(",", ":")).encode() + b"\n"
+
+
+def decode_letter(raw: bytes, queue_name: str, job_id: int) -> Letter:
+    """Return a dead letter; a foreign job on that tube comes as one without a reason."""
+    line, _, data = raw.partition(b"\n")
+    blank = DeadTask(str(job_id), queue_name, b"", "", "", 0.0, 0)
+    try:
+        fields: dict[str, Any] = json.loads(line)
+        task = DeadTask(
+            task_id=str(fields["id"]),
+            queue_name=queue_name,
+            data=from_bytes(data, fields["kind"]),
+            error=str(fields["error"]),
+            traceback=str(fields["traceback"]),
+            died_at=float(fields["died_at"]),
+            attempts=int(fields["attempts"]),
+        )
+        return Letter(task, int(fields["urgency"]), job_id)
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return Letter(replace(blank, data=decode(raw).data), _CENTER, job_id)

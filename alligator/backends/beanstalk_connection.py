@@ -1,0 +1,243 @@
+"""The commands of beanstalkd on one connection, and the leases it holds."""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import greenstalk
+
+from alligator.backends.beanstalk_line import Line, Server, translated
+from alligator.exceptions import (
+    InvalidTask,
+    QueueFull,
+)
+
+Job = greenstalk.Job[bytes]
+
+_SLACK = 1.5  # seconds that the server's end of a lease may lie behind ours
+
+
+@dataclass(slots=True, eq=False)
+class Lease:
+    """One reservation. ``reserves`` fences: the server counts it up with each new one."""
+
+    connection: "Connection"
+    job: Job
+    record: greenstalk.StatsJob
+    reserves: int
+    sure_until: float  # monotonic; until then the server cannot have given it to another
+    settled: str = ""  # how it ended through us: acked, released or buried
+
+    def __repr__(self) -> str:
+        return f"<lease {self.reserves} of job {self.job.id}>"
+
+
+class Connection(Line):
+    """One socket. Callers hold ``lock`` around everything but :meth:`drop`."""
+
+    def __init__(self, address: tuple[str, int]) -> None:
+        super().__init__(address)
+        self.lock = threading.Lock()
+        self.held: dict[int, Lease] = {}
+        self._used = greenstalk.DEFAULT_TUBE
+        self._watched = {greenstalk.DEFAULT_TUBE}
+        self._largest: int | None = None
+
+    def drop(self) -> None:
+        """Close the socket; the server puts back what it held."""
+        super().drop()
+        self.held = {}
+
+    def abandon(self) -> None:
+        """Close this process's copy of an inherited socket; the parent's stays open."""
+        super().abandon()
+        self.held, self.lock = {}, threading.Lock()
+
+    def holds(self) -> bool:
+        """Whether jobs are reserved through it, as far as can be known here."""
+        limit = time.monotonic() - _SLACK
+        self.held = {key: each for key, each in self.held.items() if each.sure_until > limit}
+        return bool(self.held)
+
+    def use(self, tube: str) -> None:
+        """Make a tube the one that put and the peeks mean."""
+        if self._used != tube:
+            self.call(lambda server: server.use(tube))
+            self._used = tube
+
+    def watch(self, tubes: Sequence[str]) -> None:
+        """Make these the tubes that reserve takes from."""
+        for tube in tubes:
+            if tube not in self._watched:
+                self.call(lambda server, tube=tube: server.watch(tube))  # type: ignore[misc]
+                self._watched.add(tube)
+        for tube in self._watched - set(tubes):
+            self.call(lambda server, tube=tube: server.ignore(tube))  # type: ignore[misc]
+            self._watched.remove(tube)
+
+    def largest_job(self) -> int:
+        """Return the size of the largest job to send: a job of the very maximum does not
+        survive a replay of the binlog.
+        """
+        if self._largest is None:
+            self._largest = self.call(lambda server: server.stats())["max-job-size"] - 2
+        return self._largest
+
+    def put(self, tube: str, body: bytes, urgency: int, delay: int, ttr: int) -> int:
+        """Put a job and return its id.
+
+        :raises InvalidTask: too large.
+        :raises QueueFull: the server takes no more.
+        """
+        if len(body) > self.largest_job():
+            raise InvalidTask(
+                f"The task takes {len(body)} bytes, but this beanstalkd takes {self.largest_job()}"
+                " (set by its option -z)."
+            )
+        self.use(tube)
+        try:
+            return self.call(lambda server: server.put(body, urgency, delay, ttr))
+        except greenstalk.BuriedError as err:  # stored, but where no reserve finds it
+            if err.id is not None:
+                self.delete(err.id)
+            raise QueueFull("beanstalkd is out of memory.") from err
+        except greenstalk.BeanstalkdError as err:
+            raise translated(err) from err
+
+    def reserve(self, timeout: int) -> Lease | None:
+        """Reserve the next job of the watched tubes; None: nothing came."""
+        return self._lease(lambda server: server.reserve(timeout))
+
+    def reserve_job(self, job_id: int) -> Lease | None:
+        """Reserve this very job unless it is gone or reserved."""
+        return self._lease(lambda server: server.reserve_job(job_id))
+
+    def _lease(self, command: Callable[[Server], Job]) -> Lease | None:
+        sent = time.monotonic()
+        try:
+            job = self.call(command)
+        except (greenstalk.TimedOutError, greenstalk.DeadlineSoonError, greenstalk.NotFoundError):
+            return None
+        except greenstalk.BeanstalkdError as err:
+            raise translated(err) from err
+        record = self.stats_job(job.id)
+        if record is None:  # came back and was deleted within this moment
+            return None
+        lease = Lease(self, job, record, record["reserves"], sent + record["ttr"])
+        self.held[job.id] = lease
+        return lease
+
+    def stats_job(self, job_id: int) -> "greenstalk.StatsJob | None":
+        """Return the server's record of a job; None: gone."""
+        try:
+            return self.call(lambda server: server.stats_job(job_id))
+        except greenstalk.NotFoundError:
+            return None
+
+    def peek(self, job_id: int) -> Job | None:
+        """Return a job in any state, and leave it there."""
+        return self._peek(lambda server: server.peek(job_id))
+
+    def next_ready(self, tube: str) -> Job | None:
+        """Return the first in line of a tube, and leave it there."""
+        self.use(tube)
+        return self._peek(lambda server: server.peek_ready())
+
+    def next_buried(self, tube: str) -> Job | None:
+        """Return the job of a tube that was buried first, and leave it there."""
+        self.use(tube)
+        return self._peek(lambda server: server.peek_buried())
+
+    def _peek(self, command: Callable[[Server], Job]) -> Job | None:
+        try:
+            return self.call(command)
+        except greenstalk.NotFoundError:
+            return None
+
+    def delete_all(self, tube: str) -> None:
+        """Delete the jobs of a tube that nobody has reserved, one by one."""
+        self.use(tube)
+        looks: list[Callable[[Server], Job]] = [Server.peek_ready, Server.peek_delayed]
+        for look in [*looks, Server.peek_buried]:
+            while job := self._peek(look):
+                self.delete(job.id)
+
+    def delete(self, job_id: int) -> bool:
+        """Delete a job that this connection holds or nobody does."""
+        return self._did(lambda server: server.delete(job_id))
+
+    def surely_holds(self, lease: Lease) -> bool:
+        """Whether a lease is held here so certainly that the server need not be asked."""
+        held = self.held.get(lease.job.id) is lease and not lease.settled
+        return held and time.monotonic() < lease.sure_until
+
+    def not_overtaken(self, lease: Lease) -> greenstalk.StatsJob | None:
+        """Return the server's record of a job that nobody reserved since; None: overtaken."""
+        record = None if lease.settled else self.stats_job(lease.job.id)
+        if record is None or record["tube"] != lease.record["tube"]:
+            return None
+        ours = lease.connection is self and record["state"] == "reserved"
+        free = record["state"] in ("ready", "delayed")
+        return record if record["reserves"] == lease.reserves and (ours or free) else None
+
+    def regain(self, lease: Lease) -> bool:
+        """Let a lease begin anew, also one that ran out; False: it was overtaken."""
+        if self.surely_holds(lease):
+            return self.touch(lease)
+        record = self.not_overtaken(lease)
+        if record is None:
+            return False
+        if record["state"] == "reserved":
+            self.held[lease.job.id] = lease
+            return self.touch(lease)
+        again = self.reserve_job(lease.job.id)
+        if again is None:
+            return False
+        if again.reserves != lease.reserves + 1:  # somebody came and went in between
+            self.release(again)
+            return False
+        lease.connection, lease.reserves, lease.sure_until = self, again.reserves, again.sure_until
+        self.held[lease.job.id] = lease
+        return True
+
+    def touch(self, lease: Lease) -> bool:
+        """Let a lease begin anew."""
+        sent = time.monotonic()
+        done = self._did(lambda server: server.touch(lease.job))
+        if done:
+            lease.sure_until = sent + lease.record["ttr"]
+        return done
+
+    def ack(self, lease: Lease) -> bool:
+        """Delete a job that is held here, or was and is still free."""
+        return self._settle(lease, "acked", lambda server: server.delete(lease.job))
+
+    def release(self, lease: Lease, delay: int = 0) -> bool:
+        """Put a held job back as it is."""
+        urgency = lease.record["pri"]
+        return self._settle(
+            lease, "released", lambda server: server.release(lease.job, urgency, delay)
+        )
+
+    def bury(self, lease: Lease) -> bool:
+        """Set a held job aside on the server."""
+        urgency = lease.record["pri"]
+        return self._settle(lease, "buried", lambda server: server.bury(lease.job, urgency))
+
+    def _settle(self, lease: Lease, how: str, command: Callable[[Server], None]) -> bool:
+        done = self._did(command)
+        if self.held.get(lease.job.id) is lease:
+            del self.held[lease.job.id]
+        if done:
+            lease.settled = how
+        return done
+
+    def _did(self, command: Callable[[Server], None]) -> bool:
+        try:
+            self.call(command)
+        except greenstalk.NotFoundError:
+            return False
+        except greenstalk.BeanstalkdError as err:
+            raise translated(err) from err
+        return True

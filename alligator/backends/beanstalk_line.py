@@ -1,0 +1,111 @@
+"""One line to beanstalkd: greenstalk's client made safe for outages and interruptions."""
+
+import contextlib
+import os
+import select
+import socket
+from collections.abc import Callable
+from typing import TypeVar
+
+import greenstalk
+
+from alligator.exceptions import (
+    AlligatorException,
+    ConnectionLost,
+    InvalidTask,
+    QueueFull,
+    UnsupportedOption,
+)
+
+Server = greenstalk.Client[bytes]
+T = TypeVar("T")
+
+CONNECT_TIMEOUT = 5.0
+REPLY_TIMEOUT = 10.0
+
+
+class Line:
+    """A socket that is either in step with the server or closed."""
+
+    def __init__(self, address: tuple[str, int]) -> None:
+        self.address = address
+        self._server: Server | None = None
+        self._socket: socket.socket | None = None
+
+    def connect(self) -> None:
+        """Open the socket.
+
+        :raises ConnectionLost: nobody answers there.
+        """
+        try:
+            self._socket = socket.create_connection(self.address, CONNECT_TIMEOUT)
+            self._socket.settimeout(REPLY_TIMEOUT)
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._server = greenstalk.Client(self._socket, encoding=None)
+        except (OSError, ValueError) as err:
+            self.drop()
+            host, port = self.address
+            raise ConnectionLost(f"beanstalkd at {host}:{port} is out of reach: {err}") from err
+
+    def drop(self) -> None:
+        """Close the socket; the server puts back what it held."""
+        server, self._server = self._server, None
+        sock, self._socket = self._socket, None
+        if server is not None:
+            with contextlib.suppress(OSError, ValueError):
+                server.close()
+        if sock is not None:
+            sock.close()
+
+    def abandon(self) -> None:
+        """Close this process's copy of an inherited socket; the parent's stays open."""
+        _abandoned.append(self._server)  # finalizing its reader could wait for a parent's thread
+        sock, self._socket, self._server = self._socket, None, None
+        if sock is not None:
+            with contextlib.suppress(OSError):
+                os.close(sock.detach())
+
+    def alive(self) -> bool:
+        """Whether it is open; one that the server closed meanwhile is dropped here."""
+        if self._socket is None:
+            return False
+        poll = select.poll()
+        poll.register(self._socket, select.POLLIN)
+        if poll.poll(0):  # nothing is due on an idle line but its end
+            self.drop()
+        return self._socket is not None
+
+    def call(self, command: Callable[[Server], T]) -> T:
+        """Send one command. Its refusals pass; anything else leaves the line unusable.
+
+        :raises greenstalk.BeanstalkdError: the server's answer to this command.
+        :raises ConnectionLost: no answer, or one that cannot be read.
+        """
+        if self._server is None:
+            raise ConnectionLost("The connection to beanstalkd was closed meanwhile.")
+        try:
+            return command(self._server)
+        except greenstalk.BeanstalkdError:
+            raise
+        except (OSError, greenstalk.Error, AssertionError, ValueError) as err:
+            self.drop()
+            raise ConnectionLost(f"The connection to beanstalkd broke: {err!r}") from err
+        except BaseException:  # interrupted half-way: the reply would be taken for the next one's
+            self.drop()
+            raise
+
+
+_abandoned: list[Server | None] = []
+
+
+def translated(err: greenstalk.BeanstalkdError) -> AlligatorException:
+    """Return a refusal of the server as an error of ours."""
+    said = type(err).__name__.removesuffix("Error")
+    if isinstance(err, greenstalk.OutOfMemoryError | greenstalk.DrainingError):
+        return QueueFull(f"beanstalkd takes no more tasks ({said}).")
+    if isinstance(err, greenstalk.JobTooBigError):
+        return InvalidTask("The task is larger than this beanstalkd takes (its option -z).")
+    if isinstance(err, greenstalk.UnknownCommandError):
+        return UnsupportedOption("This beanstalkd is too old for that; version 1.12 can do it.")
+    return ConnectionLost(f"beanstalkd refused the command ({said}).")

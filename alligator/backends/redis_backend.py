@@ -1,0 +1,203 @@
+"""Queues on a Redis or Valkey server, a master kept by sentinels, or a cluster.
+
+DSNs: ``redis://user:password@host:6379/0``, ``rediss://`` (TLS), ``redis+unix:///path?db=0``,
+``redis+sentinel://host1,host2/master/0``, ``redis+cluster://host1,host2``, ``valkey://``.
+Each compound step is one Lua script (``lua/*.lua``), and the server's clock decides.
+"""
+
+import contextlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from alligator.backends.base import Client as BaseClient
+from alligator.backends.base import (
+    Data,
+    DeadTask,
+    Delivery,
+    Message,
+    Place,
+    QueueStats,
+    Reason,
+    Reserved,
+    never,
+)
+from alligator.backends.redis_codec import (
+    MAX_SIZE,
+    decode,
+    encode,
+    encode_new,
+    encode_text,
+    keys_of,
+    micros,
+    pushed_at,
+)
+from alligator.backends.redis_dsn import parse_target
+from alligator.backends.redis_durability import durability_warning
+from alligator.backends.redis_errors import translated
+from alligator.backends.redis_link import make_link
+from alligator.backends.redis_reserve import Reservation, by_queue
+from alligator.backends.redis_scripts import script
+from alligator.clock import Clock
+from alligator.constants import DELAYED, FAILED, RUNNING, WAITING
+
+_STATES = {b"waiting": WAITING, b"delayed": DELAYED, b"running": RUNNING, b"dead": FAILED}
+_PURGE_BATCH = 1000  # so that a long list of dead letters does not hold up the server
+
+
+class Client(BaseClient):
+    """The contract on redis."""
+
+    idle_wait = 5.0
+
+    def __init__(self, conn_string: str, *, clock: Clock | None = None) -> None:
+        super().__init__(conn_string, clock=clock)
+        self._link = make_link(parse_target(conn_string))
+
+    @property
+    def conn(self) -> Any:
+        """The ``redis.Redis`` (for a cluster: ``RedisCluster``) behind this client."""
+        with translated():
+            return self._link.conn
+
+    def _run(self, name: str, queue_name: str, *args: Any) -> Any:
+        with translated():
+            return self._link.run(script(name), keys_of(queue_name), args)
+
+    def max_size(self) -> int:
+        """Return 1 MiB: far below what the server takes, as large values slow it for all."""
+        return MAX_SIZE
+
+    def len(self, queue_name: str) -> int:
+        """Return how many tasks wait or are delayed."""
+        waiting, delayed, *_ = self._run("stats", queue_name)
+        return int(waiting) + int(delayed)
+
+    def drop_all(self, queue_name: str) -> None:
+        """Remove every task of the queue, whatever its state."""
+        keys = keys_of(queue_name)[:-1]  # those who wait go on waiting
+        with translated():
+            self._link.command(keys, "UNLINK", *keys)
+
+    def push_many(self, queue_name: str, messages: Sequence[Message]) -> list[str]:
+        """Put tasks on a queue, in order, all or none."""
+        if not messages:
+            return []
+        args: list[Any] = []
+        for task_id, data, delay_until, priority in messages:
+            args += (encode_text(task_id), encode_new(data), priority, micros(delay_until))
+        self._run("push", queue_name, *args)
+        return [message.task_id for message in messages]
+
+    def reserve(
+        self,
+        queue_names: Sequence[str],
+        limit: int = 1,
+        lease: float = 30.0,
+        wait: float = 0.0,
+        *,
+        acks: Sequence[Delivery] = (),
+        task_id: str | None = None,
+        stop: Callable[[], bool] = never,
+    ) -> Reserved:
+        """Ack, then lease what is next; see the contract."""
+        reservation = Reservation(self._link, list(queue_names), limit, lease)
+        with translated():
+            if task_id is not None:
+                return reservation.take(encode_text(task_id), acks)
+            return reservation.reserve(wait, acks, stop)
+
+    def ack(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
+        """Remove tasks that are done; return those overtaken."""
+        return self._refused("ack", deliveries)
+
+    def extend(self, deliveries: Sequence[Delivery], lease: float) -> list[Delivery]:
+        """Let leases run ``lease`` seconds from now; return the lost ones."""
+        return self._refused("extend", deliveries, int(lease * 1e6))
+
+    def _refused(self, name: str, deliveries: Sequence[Delivery], *args: Any) -> list[Delivery]:
+        refused: list[Delivery] = []
+        for queue_name, those in by_queue(deliveries).items():
+            receipts = [each.receipt for each in those]
+            indices = self._run(name, queue_name, *args, *receipts)
+            refused += [those[index] for index in indices]
+        return refused
+
+    def release(
+        self, delivery: Delivery, data: Data | None = None, delay_until: float | None = None
+    ) -> bool:
+        """Hand a task back, to its place or (with new data) to the tail."""
+        changed = () if data is None else (encode(data),)
+        due = micros(delay_until)
+        return bool(self._run("release", delivery.queue_name, delivery.receipt, due, *changed))
+
+    def bury(self, delivery: Delivery, data: Data | None, reason: Reason) -> bool:
+        """Make a reserved task a dead letter."""
+        kept = () if data is None else (encode(data),)
+        why = [text.encode("utf-8", "backslashreplace") for text in reason]
+        return bool(self._run("bury", delivery.queue_name, delivery.receipt, *why, *kept))
+
+    def dead(self, queue_name: str, limit: int = 100) -> list[DeadTask]:
+        """Return the dead letters, newest first."""
+        if limit < 1:
+            return []
+        return [
+            DeadTask(
+                task_id=task_id.decode(),
+                queue_name=queue_name,
+                data=decode(data),
+                error=error.decode(),
+                traceback=traceback.decode(),
+                died_at=died_at / 1e6,
+                attempts=attempts,
+            )
+            for task_id, died_at, data, error, traceback, attempts in self._run(
+                "dead", queue_name, limit
+            )
+        ]
+
+    def revive(self, queue_name: str, task_id: str | None = None) -> int:
+        """Put dead letters back at the tail of their queue."""
+        chosen = () if task_id is None else (encode_text(task_id),)
+        return int(self._run("revive", queue_name, *chosen))
+
+    def purge_dead(self, queue_name: str, older_than: float = 0.0) -> int:
+        """Delete dead letters older than so many seconds."""
+        purged = 0
+        while True:
+            count = int(self._run("purge", queue_name, int(older_than * 1e6), _PURGE_BATCH))
+            purged += count
+            if count < _PURGE_BATCH:
+                return purged
+
+    def find(self, queue_name: str, task_id: str) -> Place | None:
+        """Return where a task stands."""
+        name, number = self._run("find", queue_name, encode_text(task_id))
+        if not name:
+            return None
+        return Place(
+            _STATES[name],
+            ahead=number if name == b"waiting" else None,
+            due=number / 1e6 if name == b"delayed" else None,
+        )
+
+    def peek(self, queue_name: str, task_id: str) -> Data | None:
+        """Return the data of a task and leave it where it is."""
+        raw = self._run("peek", queue_name, encode_text(task_id))
+        return None if raw is None else decode(raw)
+
+    def stats(self, queue_name: str) -> QueueStats:
+        """Return how many tasks are in which state, and the age of the first in line."""
+        waiting, delayed, running, dead, first, now = self._run("stats", queue_name)
+        pushed = pushed_at(first)
+        age = None if pushed is None else max(0.0, now / 1e6 - pushed)
+        return QueueStats(waiting, delayed, running, dead, age)
+
+    def durability_warning(self) -> str | None:
+        """Return one line where the server keeps tasks in memory only, or evicts them."""
+        with translated():
+            return durability_warning(self._link)
+
+    def close(self) -> None:
+        """Close connections; the next call opens new ones."""
+        with contextlib.suppress(OSError):
+            self._link.close()

@@ -1,0 +1,109 @@
+"""From a DSN to what redis-py is to be constructed with."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from alligator.backends.dsn import DSN, flag, mask_password, parse_dsn, seconds
+from alligator.exceptions import InvalidDSN
+
+_COMMON = ("connect_timeout", "timeout", "client_name")
+_TLS = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile")
+_TLS_SWITCHES = ("ssl_check_hostname", "ssl_verify")
+_SENTINEL = ("sentinel_username", "sentinel_password")
+
+#: Scheme → (how to reach the server, whether over TLS).
+_SCHEMES = {
+    "redis": ("tcp", False),
+    "rediss": ("tcp", True),
+    "valkey": ("tcp", False),
+    "valkeys": ("tcp", True),
+    "redis+unix": ("unix", False),
+    "redis+sentinel": ("sentinel", False),
+    "rediss+sentinel": ("sentinel", True),
+    "redis+cluster": ("cluster", False),
+    "rediss+cluster": ("cluster", True),
+}
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where the server is."""
+
+    kind: str  # tcp, unix, sentinel or cluster
+    tls: bool
+    hosts: list[tuple[str, int]]
+    options: dict[str, Any] = field(repr=False)  # of every connection
+    master: str = ""  # sentinel: the name of the service
+    sentinel_options: dict[str, Any] = field(default_factory=dict, repr=False)
+
+
+def parse_target(conn_string: str) -> Target:
+    """Read a DSN.
+
+    :raises InvalidDSN: it cannot be used as it is.
+    """
+    scheme = conn_string.partition("://")[0]
+    if scheme not in _SCHEMES:
+        known = ", ".join(f"{each}://" for each in _SCHEMES)
+        raise InvalidDSN(
+            f"DSN {mask_password(conn_string)!r} begins with none of the known schemes: {known}."
+        )
+    kind, tls = _SCHEMES[scheme]
+    allowed = _COMMON + (_TLS + _TLS_SWITCHES if tls else ())
+    allowed += {"unix": ("db",), "sentinel": _SENTINEL}.get(kind, ())
+    dsn = parse_dsn(conn_string, 26379 if kind == "sentinel" else 6379, allowed=allowed)
+    network = _network_options(dsn, tls)
+    options = {**network, "username": dsn.username, "password": dsn.password}
+    if "client_name" in dsn.query:
+        options["client_name"] = dsn.query["client_name"]
+    if kind == "sentinel":
+        master, _, db = dsn.path.partition("/")
+        if not master:
+            raise _bad(conn_string, "names no master: redis+sentinel://host:26379/master/0")
+        own = {name.removeprefix("sentinel_"): dsn.query.get(name) for name in _SENTINEL}
+        options["db"] = _database(db, conn_string)
+        return Target(kind, tls, dsn.hosts, options, master, {**network, **own})
+    if kind == "unix":
+        if not dsn.path:
+            raise _bad(conn_string, "names no socket: redis+unix:///run/redis.sock?db=0")
+        options["path"] = f"/{dsn.path}"
+        options["db"] = _database(dsn.query.get("db", ""), conn_string)
+    elif kind == "tcp":
+        if len(dsn.hosts) > 1:
+            raise _bad(conn_string, "names several hosts, as only sentinels and clusters have")
+        options |= {"host": dsn.host, "port": dsn.port}
+        options["db"] = _database(dsn.path.rstrip("/"), conn_string)
+    elif dsn.path.strip("/") not in ("", "0"):
+        raise _bad(conn_string, "names a database, but a cluster has only 0")
+    return Target(kind, tls, dsn.hosts, options)
+
+
+def _network_options(dsn: DSN, tls: bool) -> dict[str, Any]:
+    # The driver's own retries are off: a reserve sent twice leases a task to nobody. RESP2
+    # has no push messages, which would be mistaken for replies.
+    options: dict[str, Any] = {
+        "socket_connect_timeout": seconds(dsn, "connect_timeout", 5.0),
+        "socket_timeout": seconds(dsn, "timeout", 10.0),
+        "retry": Retry(NoBackoff(), 0),
+        "protocol": 2,
+        "driver_info": None,
+    }
+    if tls:
+        options |= {name: dsn.query[name] for name in _TLS if name in dsn.query}
+        verify = flag(dsn, "ssl_verify", True)
+        options["ssl_cert_reqs"] = "required" if verify else "none"
+        options["ssl_check_hostname"] = verify and flag(dsn, "ssl_check_hostname", True)
+    return options
+
+
+def _database(text: str, conn_string: str) -> int:
+    if text and not (text.isascii() and text.isdigit()):
+        raise _bad(conn_string, f"names the database {text!r}, which is not a number")
+    return int(text or 0)
+
+
+def _bad(conn_string: str, problem: str) -> InvalidDSN:
+    return InvalidDSN(f"DSN {mask_password(conn_string)!r} {problem}.")

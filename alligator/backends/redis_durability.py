@@ -1,0 +1,39 @@
+"""What a redis server's configuration says about losing tasks."""
+
+from typing import Any
+
+from redis.exceptions import ResponseError
+
+from alligator.backends.redis_link import Link
+
+
+def durability_warning(link: Link) -> str | None:
+    """Return one line on how this server may lose tasks; None: it won't, or won't tell."""
+    try:
+        evicts = _setting(link, "maxmemory-policy")
+        saves = _setting(link, "save")
+        appends = _setting(link, "appendonly")
+    except ResponseError:  # CONFIG is often closed to users, or missing altogether
+        return None
+    if evicts not in ("noeviction", ""):
+        return (
+            f"This redis server deletes tasks when its memory is full: maxmemory-policy is "
+            f"{evicts}; set it to noeviction."
+        )
+    if not saves and appends == "no":
+        return (
+            "This redis server keeps tasks in memory only and loses all of them in a restart; "
+            "set appendonly to yes."
+        )
+    return None
+
+
+def _setting(link: Link, name: str) -> str:
+    answer: Any = link.command((), "CONFIG GET", name) if not link.one_server else None
+    if answer is None:
+        answer = link.command((), "CONFIG", "GET", name)
+    if isinstance(answer, dict):
+        value = answer.get(name, answer.get(name.encode(), ""))
+    else:
+        value = answer[1] if len(answer) > 1 else ""
+    return value.decode() if isinstance(value, bytes) else str(value)

@@ -1,0 +1,69 @@
+"""From the errors of redis-py and of the server to those of Alligator."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from redis.exceptions import AuthenticationError, RedisError, ResponseError
+
+from alligator.exceptions import AlligatorException, ConnectionLost, QueueFull
+from alligator.utils import describe_error
+
+#: What a server answers that cannot serve just now, or is no longer the master.
+_GONE = (
+    "LOADING",
+    "READONLY",
+    "CLUSTERDOWN",
+    "MASTERDOWN",
+    "TRYAGAIN",
+    "MOVED",
+    "ASK",
+    "UNBLOCKED",
+    "NOREPLICAS",
+    "MISCONF",
+    "BUSY",
+)
+_REFUSED = ("NOAUTH", "WRONGPASS", "NOPERM")
+
+
+def code_of(err: BaseException) -> str:
+    """Return the first word of a server's answer, which names the kind of error."""
+    code = getattr(err, "status_code", None) or str(err).partition(" ")[0]
+    if code == "ERR":  # older servers wrap what a script ran into
+        for known in (*_GONE, "OOM"):
+            if f"-{known} " in str(err):
+                return known
+    return str(code)
+
+
+def translate(err: BaseException) -> AlligatorException:
+    """Return the error to raise in place of a driver's."""
+    code = code_of(err)
+    if code == "OOM":
+        return QueueFull("The redis server is at its maxmemory and takes no further task.")
+    if isinstance(err, AuthenticationError) or code in _REFUSED:
+        return ConnectionLost(
+            f"The redis server refused the user or password of the DSN: {describe_error(err)}."
+        )
+    if code in _GONE:
+        return ConnectionLost(f"The redis server cannot serve now: {code} {describe_error(err)}.")
+    if isinstance(err, ResponseError):
+        return ConnectionLost(f"The redis server refused a command: {describe_error(err)}.")
+    return ConnectionLost(f"The redis server is out of reach: {describe_error(err)}.")
+
+
+def is_answer(err: BaseException) -> bool:
+    """Whether a server answered with this error, over a connection that stays usable."""
+    return (
+        isinstance(err, ResponseError)
+        and not isinstance(err, AuthenticationError)
+        and code_of(err) not in _GONE
+    )
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Let no error of the driver out."""
+    try:
+        yield
+    except (RedisError, OSError) as err:
+        raise translate(err) from err

@@ -1,0 +1,120 @@
+"""Reserving: ack, lease from several queues in order, and wait where there is nothing."""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from redis.exceptions import RedisError
+
+from alligator.backends.base import MAX_LEASE, Delivery, Reserved
+from alligator.backends.redis_codec import deliveries_from, keys_of, wake_key
+from alligator.backends.redis_link import Link
+from alligator.backends.redis_scripts import script
+from alligator.backends.redis_wait import WaitBroken, wait_for_token
+
+_MOST = 1000  # tasks leased by one script, which holds up the server meanwhile
+_MARGIN = 0.002  # seconds after a due time, so that one look suffices
+
+
+def by_queue(deliveries: Iterable[Delivery]) -> dict[str, list[Delivery]]:
+    """Return deliveries by the name of their queue."""
+    grouped: dict[str, list[Delivery]] = {}
+    for each in deliveries:
+        grouped.setdefault(each.queue_name, []).append(each)
+    return grouped
+
+
+class Reservation:
+    """One call of ``Client.reserve``."""
+
+    def __init__(self, link: Link, queue_names: list[str], limit: int, lease: float) -> None:
+        self.link, self.queue_names, self.limit = link, queue_names, min(limit, _MOST)
+        self.lease = int(min(lease, MAX_LEASE) * 1e6)
+        self.taken: list[Delivery] = []
+        self.refused: list[Delivery] = []
+        self.soon = float("inf")  # seconds until something comes up by itself
+        self.woken: set[str] = set()  # queues whose token we took and did not use yet
+
+    def take(self, task_id: bytes, acks: Sequence[Delivery]) -> Reserved:
+        """Ack, then lease one task by its id."""
+        pending = self._ack_elsewhere(acks)
+        for name in self.queue_names:
+            self._lease("take", name, [task_id, self.lease], pending.pop(name, []))
+            if self.taken:
+                break
+        return Reserved(self.taken, self.refused)
+
+    def reserve(self, wait: float, acks: Sequence[Delivery], stop: Callable[[], bool]) -> Reserved:
+        """Ack, then lease up to the limit, and wait for something if there is nothing."""
+        deadline = time.monotonic() + wait
+        pending = self._ack_elsewhere(acks)
+        while True:
+            left = deadline - time.monotonic()
+            self._lease_in_order(max(0.0, left), pending)
+            left = deadline - time.monotonic()
+            if self.taken or left <= 0 or stop():
+                break
+            pause = min(left, self.soon + _MARGIN)
+            came = self._wait(pause, stop)
+            if came is None or (not came and pause >= left):
+                break
+        self._pass_on(self.woken)
+        return Reserved(self.taken, self.refused)
+
+    def _ack_elsewhere(self, acks: Sequence[Delivery]) -> dict[str, list[Delivery]]:
+        # All acks go before anything is leased; those of the first queue ride along.
+        pending = by_queue(acks)
+        for name in [name for name in pending if name != self.queue_names[0]]:
+            those = pending.pop(name)
+            indices = self._run("ack", name, [each.receipt for each in those])
+            self.refused += [those[index] for index in indices]
+        return pending
+
+    def _lease_in_order(self, wait: float, pending: dict[str, list[Delivery]]) -> None:
+        self.soon = float("inf")
+        for name in self.queue_names:
+            args = [self.limit - len(self.taken), self.lease, int(not self.taken)]
+            args.append(int(wait * 1000))
+            try:
+                self._lease("reserve", name, args, pending.pop(name, []))
+            except (RedisError, OSError):
+                if not self.taken:
+                    raise
+                return  # what earlier queues gave must not be lost with the later ones
+            if len(self.taken) >= self.limit or any(each.deaths for each in self.taken):
+                return
+
+    def _lease(self, name: str, queue_name: str, args: list[Any], acks: list[Delivery]) -> None:
+        receipts = [each.receipt for each in acks]
+        refused, leased, soon = self._run(name, queue_name, [*args, *receipts])
+        self.woken.discard(queue_name)
+        self.refused += [acks[index] for index in refused]
+        self.taken += deliveries_from(queue_name, leased)
+        if soon >= 0:
+            self.soon = min(self.soon, soon / 1e6)
+
+    def _wait(self, pause: float, stop: Callable[[], bool]) -> bool | None:
+        # None: given up. A token may go down with the connection, so others are told.
+        keys = [wake_key(name) for name in self.queue_names]
+        try:
+            came = wait_for_token(self.link, keys, pause, stop)
+        except WaitBroken:
+            self._pass_on(self.queue_names)
+            return None
+        except (RedisError, OSError):
+            raise
+        except BaseException:
+            self._pass_on(self.queue_names)
+            raise
+        if came:
+            self.woken.update(self.queue_names)
+        return came
+
+    def _pass_on(self, queue_names: Iterable[str]) -> None:
+        with contextlib.suppress(RedisError, OSError):
+            for name in queue_names:
+                self._run("ack", name, [])  # acks nothing, and wakes the next if need be
+
+    def _run(self, name: str, queue_name: str, args: list[Any]) -> Any:
+        return self.link.run(script(name), keys_of(queue_name), args)

@@ -1,0 +1,39 @@
+"""The Lua scripts of the redis backend, read from their files and put together."""
+
+from functools import cache
+from hashlib import sha1
+from importlib.resources import files
+from typing import NamedTuple
+
+_LEASING = frozenset({"reserve", "take", "ack"})
+
+
+class Script(NamedTuple):
+    """A script and the hash that the server knows it by."""
+
+    text: bytes
+    sha: bytes
+    flagless: bytes  # for servers before 7.0, which do not know the first line
+
+    @property
+    def flagless_sha(self) -> bytes:
+        """The hash of the text without flags."""
+        return _sha(self.flagless)
+
+
+def _sha(text: bytes) -> bytes:
+    return sha1(text, usedforsecurity=False).hexdigest().encode()
+
+
+def _read(name: str) -> str:
+    return files("alligator.backends").joinpath("lua", f"{name}.lua").read_text("utf-8")
+
+
+@cache
+def script(name: str) -> Script:
+    """Return a script by the name of its file: its flags, what is shared, its own lines."""
+    flags, _, body = _read(name).partition("\n")
+    shared = _read("common") + (_read("leasing") if name in _LEASING else "")
+    flagless = (shared + body).encode()
+    text = f"{flags}\n".encode() + flagless
+    return Script(text, _sha(text), flagless)

@@ -1,0 +1,470 @@
+"""What is special about the beanstalkd backend, on real servers."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from pathlib import Path
+
+import greenstalk
+import pytest
+
+from alligator.backends import beanstalk_line
+from alligator.backends.base import Message, Reason
+from alligator.backends.beanstalk_backend import Client
+from alligator.constants import DELAYED, FAILED, RUNNING, WAITING
+from alligator.exceptions import ConnectionLost, InvalidDSN, InvalidTask, QueueFull
+from alligator.testing import FakeClock
+from tests.servers.beanstalk import Beanstalkd
+from tests.servers.process import free_port
+
+WHY = Reason("ValueError: no", "Traceback …")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    server = Beanstalkd(tmp_path_factory.mktemp("beanstalkd")).start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def own_server(tmp_path):
+    server = Beanstalkd(tmp_path, binlog=True).start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def client(server):
+    client = Client(server.dsn)
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def queue():
+    return f"q-{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture
+def foreign(server, queue):
+    """Another producer and consumer, of another library."""
+    with greenstalk.Client(("127.0.0.1", server.port), None, use=queue, watch=queue) as other:
+        yield other
+
+
+def one(client, queue, **options):
+    (delivery,) = client.reserve([queue], **{"wait": 5.0, **options}).deliveries
+    return delivery
+
+
+def eventually(check, within=10.0):
+    deadline = time.monotonic() + within
+    while not check():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+# -- Ids, bodies, sizes. --------------------------------------------------------------------
+
+
+def test_the_servers_id_is_the_tasks_id(client, queue):
+    first, second = client.push_many(queue, [Message("own", "1"), Message("own", "2")])
+    later = client.push(queue, "own", "3", time.time() + 3600)
+    assert len({first, second, later, "own"}) == 4
+    assert [client.peek(queue, each) for each in (first, second, later)] == ["1", "2", "3"]
+    assert client.find(queue, second).state == WAITING
+    place = client.find(queue, later)
+    assert (place.state, round(place.due - time.time(), -2)) == (DELAYED, 3600)
+    held = one(client, queue)
+    assert (held.task_id, client.find(queue, first).state) == (first, RUNNING)
+    assert client.get(queue, first) is None
+    assert client.get(queue, later) == "3"
+    assert client.get("another", second) is None
+    assert client.find("another", second) is None
+    assert client.peek("another", second) is None
+    assert client.get(queue, second) == "2"
+    for unknown in ("own", "", "²", "9" * 30, "-1", "999999"):
+        assert client.get(queue, unknown) is None
+        assert client.find(queue, unknown) is None
+
+
+def test_dead_letters_are_found_by_the_id_they_had(client, queue):
+    task_id = client.push(queue, "x", b"\xff\x00", priority=7)
+    assert client.bury(one(client, queue), None, WHY)
+    assert client.find(queue, task_id).state == FAILED
+    assert client.peek(queue, task_id) == b"\xff\x00"
+    assert client.get(queue, task_id) is None
+    assert client.stats(queue).dead == 1
+    client.push(queue, "x", "less urgent")
+    assert client.revive(queue, task_id) == 1
+    assert one(client, queue).data == b"\xff\x00"
+
+
+def test_a_message_of_another_producer(client, queue, foreign):
+    body = json.dumps({"task_id": "1", "args": ["ü"]})
+    foreign.put(body.encode(), ttr=1)
+    assert one(client, queue).data == body
+    foreign.put(b"\xfe no text")
+    assert one(client, queue).data == b"\xfe no text"
+    foreign.put(b"\xffb no mark of ours")
+    assert one(client, queue).data == b"\xffb no mark of ours"
+
+
+def test_text_is_written_plainly(client, queue, foreign):
+    client.push(queue, "x", "grün")
+    assert foreign.reserve(5).body == "grün".encode()
+
+
+def test_the_largest_task(client, queue):
+    largest = client.max_size()
+    assert 65_000 < largest < 65_534
+    client.push(queue, "x", b"\xff" * largest)
+    delivery = one(client, queue)
+    assert client.release(delivery, b"\xfe" * largest)
+    delivery = one(client, queue)
+    assert client.bury(delivery, None, Reason("err" * 9999, "ü\n" * 99999))
+    (letter,) = client.dead(queue)
+    assert letter.data == b"\xfe" * largest
+    assert letter.error.startswith("err")
+    with pytest.raises(InvalidTask, match=rf"{largest + 1} bytes.*{largest}"):
+        client.push(queue, "x", "a" * (largest + 1))
+    assert client.len(queue) == 0
+
+
+def test_a_long_traceback_keeps_its_end(client, queue):
+    client.push(queue, "x", "1")
+    assert client.bury(one(client, queue), None, Reason("err", "ü" * 99_999 + "the end"))
+    (letter,) = client.dead(queue)
+    assert letter.error == "err"
+    assert letter.traceback.endswith("üthe end")
+
+
+def test_a_foreign_job_without_room_for_a_reason_is_buried_on_the_server(client, queue, foreign):
+    job_id = str(foreign.put(b"x" * 65_535))
+    assert client.bury(one(client, queue), None, WHY)
+    assert client.stats(queue).dead == 1
+    (letter,) = client.dead(queue)
+    assert (letter.task_id, letter.data) == (job_id, "x" * 65_535)
+    assert client.revive(queue) == 1
+    assert client.bury(one(client, queue), None, WHY)
+    assert client.revive(queue, job_id) == 1
+    assert client.bury(one(client, queue), None, WHY)
+    assert client.purge_dead(queue, 3600) == 0
+    assert client.purge_dead(queue) == 1
+    assert client.stats(queue).dead == 0
+
+
+def test_what_cannot_be_pushed(client, queue):
+    for bad in ("-x", "x.dead", "x" * 81, "", "a b"):
+        with pytest.raises(InvalidTask, match="Queue name"):
+            client.push(bad, "x", "1")
+    with pytest.raises(InvalidTask, match="UTF-8"):
+        client.push(queue, "x", "\ud800")
+    for when in (time.time() + 2**33, float("inf"), float("nan")):
+        with pytest.raises(InvalidTask):
+            client.push(queue, "x", "1", when)
+    with pytest.raises(InvalidTask, match="Priority"):
+        client.push(queue, "x", "1", priority=101)
+    assert client.len(queue) == 0
+    client.push("x" * 80, "x", "1")
+    assert client.bury(one(client, "x" * 80), None, WHY)
+    client.drop_all("x" * 80)
+
+
+@pytest.mark.parametrize("dsn", ["?ttr=0", "?ttr=x", "?lease=3", "/0", "me:secret@"])
+def test_a_bad_dsn(dsn):
+    host = f"{dsn}localhost/" if "@" in dsn else f"localhost/{dsn}"
+    with pytest.raises(InvalidDSN) as caught:
+        Client(f"beanstalk://{host}")
+    assert "secret" not in str(caught.value)
+
+
+def test_the_lease_is_told():
+    assert Client("beanstalk://localhost:/").lease_seconds == 30
+    assert Client("beanstalk://localhost/?ttr=0.1").lease_seconds == 2
+    assert Client("beanstalk://localhost/?ttr=7.2").lease_seconds == 8
+    assert Client("beanstalk://localhost/?ttr=99999").lease_seconds == 43_200
+
+
+# -- Leases. --------------------------------------------------------------------------------
+
+HOLDER = """
+import sys, time
+from alligator.backends.beanstalk_backend import Client
+client = Client(sys.argv[1])
+assert client.reserve([sys.argv[2]]).deliveries
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
+def test_the_jobs_of_a_killed_process_come_back_at_once(server, client, queue):
+    task_id = client.push(queue, "x", "1")
+    for _ in range(2):
+        with subprocess.Popen(  # noqa: S603
+            [sys.executable, "-c", HOLDER, server.dsn, queue],
+            stdout=subprocess.PIPE,
+            cwd=Path(__file__).parent.parent,
+        ) as holder:
+            assert holder.stdout.readline() == b"held\n"
+            holder.send_signal(signal.SIGKILL)
+    started = time.monotonic()
+    delivery = one(client, queue)
+    assert (delivery.task_id, delivery.deaths) == (task_id, 2)
+    assert time.monotonic() - started < 3
+    assert client.release(delivery, "retry")
+    again = one(client, queue)
+    assert (again.data, again.deaths) == ("retry", 2)
+    assert again.attempt > delivery.attempt
+    assert client.bury(again, None, WHY)
+    assert client.revive(queue) == 1
+    assert one(client, queue).deaths == 0
+
+
+def test_a_lost_connection_does_not_lose_its_done_tasks(client, queue):
+    client.push(queue, "x", "1")
+    delivery = one(client, queue)
+    delivery.receipt.connection._socket.shutdown(2)
+    eventually(lambda: client.len(queue) == 1)
+    assert client.ack([delivery]) == []
+    assert client.len(queue) == 0
+    assert client.ack([delivery]) == []
+
+
+@pytest.mark.parametrize("how", ["extend", "release", "retry", "bury"])
+def test_what_came_back_and_was_not_taken_since_is_still_ours(client, queue, how):
+    client.push(queue, "x", "1")
+    delivery = one(client, queue)
+    client.close()
+    eventually(lambda: client.len(queue) == 1)
+    if how == "extend":
+        assert client.extend([delivery], 30.0) == []
+        assert client.stats(queue).running == 1
+        assert client.ack([delivery]) == []
+    elif how == "bury":
+        assert client.bury(delivery, None, WHY)
+        assert (client.len(queue), client.stats(queue).dead) == (0, 1)
+    else:
+        data = "2" if how == "retry" else None
+        assert client.release(delivery, data)
+        assert one(client, queue).data == (data or "1")
+
+
+def test_settled_is_settled(client, queue):
+    client.push(queue, "x", "1")
+    delivery = one(client, queue)
+    assert client.release(delivery)
+    assert client.ack([delivery]) == [delivery]
+    assert client.release(delivery) is False
+    assert client.len(queue) == 1
+    again = one(client, queue)  # very likely on the same connection
+    assert client.ack([delivery]) == [delivery]
+    assert client.extend([delivery], 30.0) == [delivery]
+    assert client.ack([again]) == []
+
+
+def test_overtaken_on_the_same_connection(server, queue):
+    client = Client(f"{server.dsn}?ttr=2")
+    client.push(queue, "x", "1")
+    stale = one(client, queue)
+    eventually(lambda: client.len(queue) == 1)
+    fresh = one(client, queue)
+    assert fresh.receipt.connection is stale.receipt.connection
+    assert client.ack([stale]) == [stale]
+    assert client.bury(stale, None, WHY) is False
+    assert client.release(fresh)
+    assert client.ack([stale]) == [stale]
+    assert client.len(queue) == 1
+    client.close()
+
+
+def test_an_expired_lease_that_nobody_took_may_be_acked(server, queue):
+    client = Client(f"{server.dsn}?ttr=2")
+    client.push(queue, "x", "1")
+    delivery = one(client, queue)
+    eventually(lambda: client.len(queue) == 1)
+    assert client.ack([delivery]) == []
+    assert client.len(queue) == 0
+    client.close()
+
+
+def test_acks_get_through_while_others_wait(client, queue):
+    client.push(queue, "x", "1")
+    delivery = one(client, queue)
+    waiters = [
+        threading.Thread(target=client.reserve, args=([queue],), kwargs={"wait": 3.0})
+        for _ in range(4)
+    ]
+    for each in waiters:
+        each.start()
+    slowest = 0.0
+    while any(each.is_alive() for each in waiters):
+        started = time.monotonic()
+        assert client.extend([delivery], 30.0) == []
+        slowest = max(slowest, time.monotonic() - started)
+    assert slowest < 0.5
+    assert client.ack([delivery]) == []
+
+
+def test_an_interrupted_wait_loses_nothing(client, queue):
+    class Stop(BaseException):
+        pass
+
+    def interrupt(signum, frame):
+        raise Stop
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.3)
+        with pytest.raises(Stop):
+            client.reserve([queue], wait=20.0)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    client.push(queue, "x", "1")
+    assert one(client, queue).data == "1"
+
+
+def test_a_fork_gets_connections_of_its_own(client, queue):
+    client.push_many(queue, [Message("x", "1"), Message("y", "2")])
+    held = one(client, queue)
+    child = os.fork()
+    if not child:
+        code = 1
+        with contextlib.suppress(BaseException):
+            good = client.ack([held]) == [held] and one(client, queue).data == "2"
+            client.close()
+            code = 0 if good else 2
+        os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert client.stats(queue).running == 1
+    assert client.ack([held]) == []
+    assert one(client, queue).data == "2"
+
+
+def test_several_queues_in_order_also_in_batches(client, queue):
+    other = f"{queue}-b"
+    client.push_many(other, [Message("x", "3"), Message("x", "4")])
+    client.push_many(queue, [Message("x", "1"), Message("x", "2")])
+    taken = client.reserve([queue, other], 3).deliveries
+    assert [each.data for each in taken] == ["1", "2", "3"]
+    assert [each.queue_name for each in taken] == [queue, queue, other]
+    client.drop_all(other)
+    assert client.len(other) == 0
+    assert client.stats(other).running == 0
+
+
+def test_connections_do_not_pile_up(client, queue):
+    def wait():
+        client.reserve([queue], wait=1.0)
+
+    threads = [threading.Thread(target=wait) for _ in range(20)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    client.len(queue)
+    assert len(client._pool.all()) <= 5
+
+
+# -- Outages. -------------------------------------------------------------------------------
+
+
+def test_a_restart_with_binlog_keeps_tasks_and_clients_reconnect(own_server, queue):
+    client = Client(own_server.dsn)
+    assert client.durability_warning() is None
+    largest = client.max_size()
+    ids = client.push_many(queue, [Message("x", f"{number}") for number in range(5)])
+    client.push(queue, "x", b"\xff" * largest, priority=-1)
+    held = one(client, queue)
+    own_server.kill()
+    with pytest.raises(ConnectionLost):
+        client.push(queue, "x", "never")
+    own_server.start()
+    assert client.len(queue) == 6
+    taken = []
+    while deliveries := client.reserve([queue]).deliveries:
+        taken += deliveries
+        assert client.ack(deliveries) == []
+    assert [each.task_id for each in taken[:5]] == ids
+    assert taken[5].data == b"\xff" * largest
+    assert client.ack([held]) == [held]
+    client.close()
+
+
+def test_no_binlog_is_told(client):
+    assert "binlog" in client.durability_warning()
+
+
+def test_nobody_there():
+    client = Client(f"beanstalk://127.0.0.1:{free_port()}/")
+    started = time.monotonic()
+    for call in (client.len, client.pop, client.dead, client.drop_all):
+        with pytest.raises(ConnectionLost, match="out of reach"):
+            call("all")
+    with pytest.raises(ConnectionLost):
+        client.reserve(["all"], wait=10.0)
+    assert time.monotonic() - started < 2
+    assert client._pool.all() == []
+    client.close()
+
+
+def test_a_hung_server(own_server, queue, monkeypatch):
+    monkeypatch.setattr(beanstalk_line, "REPLY_TIMEOUT", 0.5)
+    client = Client(own_server.dsn)
+    client.push(queue, "x", "1")
+    own_server.process.send_signal(signal.SIGSTOP)
+    try:
+        with pytest.raises(ConnectionLost):
+            client.push(queue, "x", "2")
+    finally:
+        own_server.process.send_signal(signal.SIGCONT)
+    eventually(lambda: client.len(queue) >= 1)
+    client.close()
+
+
+def test_a_draining_server_is_full(own_server, queue):
+    client = Client(own_server.dsn)
+    client.push(queue, "x", "1")
+    own_server.process.send_signal(signal.SIGUSR1)
+    with pytest.raises(QueueFull):
+        eventually(lambda: not client.push(queue, "x", "2"))
+    assert client.pop(queue) == "1"
+    client.close()
+
+
+def test_a_listing_of_the_dead_hides_none_from_another(server, client, queue):
+    for number in range(20):
+        client.push(queue, "x", f"{number}")
+        assert client.bury(one(client, queue), None, WHY)
+    other, seen = Client(server.dsn), []
+    threads = [
+        threading.Thread(target=lambda each=each: seen.append(len(each.dead(queue))))
+        for each in [client, other] * 4
+    ]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    assert seen == [20] * 8
+    other.close()
+
+
+def test_the_dead_are_newest_first_over_seconds(server, queue):
+    clock = FakeClock(1_800_000_000.0)
+    client = Client(server.dsn, clock=clock)
+    for number in range(6):
+        client.push(queue, "x", f"{number}")
+        assert client.bury(one(client, queue), None, WHY)
+        clock.advance(0.4)
+    assert [each.data for each in client.dead(queue, limit=4)] == ["5", "4", "3", "2"]
+    assert client.purge_dead(queue, older_than=1.5) == 3
+    client.drop_all(queue)
+    client.close()

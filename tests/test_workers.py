@@ -1,0 +1,313 @@
+"""The worker, in this process."""
+
+import logging
+import os
+import signal
+import threading
+import time
+import uuid
+
+import pytest
+
+from alligator import Gator, Worker
+from alligator.exceptions import ConnectionLost, InvalidTask
+
+ran = []
+
+
+def note(value):
+    ran.append(value)
+    return value
+
+
+def nap(seconds):
+    time.sleep(seconds)
+    ran.append(seconds)
+
+
+def fail():
+    raise ValueError("too much")
+
+
+def leave():
+    raise SystemExit(3)
+
+
+def recurse():
+    return recurse()
+
+
+def stop_myself():
+    os.kill(os.getpid(), signal.SIGTERM)
+    ran.append("finished")
+
+
+def insist():
+    os.kill(os.getpid(), signal.SIGINT)
+    os.kill(os.getpid(), signal.SIGINT)
+    ran.append("never")
+
+
+def together(barrier_size):
+    ran.append("start")
+    deadline = time.monotonic() + 5
+    while ran.count("start") < barrier_size and time.monotonic() < deadline:
+        time.sleep(0.005)
+    ran.append(ran.count("start"))
+
+
+@pytest.fixture
+def gator():
+    ran.clear()
+    return Gator(f"locmem://{uuid.uuid4().hex}")
+
+
+def eventually(check, within=10.0):
+    deadline = time.monotonic() + within
+    while not check():
+        assert time.monotonic() < deadline, "not in time"
+        time.sleep(0.005)
+
+
+def test_two_hundred_no_ops_take_well_under_a_second(gator):
+    for number in range(200):
+        gator.task(note, number)
+    started = time.monotonic()
+    worker = Worker(gator, max_tasks=200, log_level=logging.WARNING)
+    assert worker.run_forever() == 0
+    assert time.monotonic() - started < 1
+    assert ran == list(range(200))
+    assert worker.tasks_complete == 200
+    assert gator.stats()["running"] == 0
+
+
+def test_documented_lines_and_results(gator, capsys):
+    gator.task(note, "a result")
+    worker = Worker(gator, max_tasks=1)
+    worker.run_forever()
+    out = capsys.readouterr().out
+    ident = f"Alligator Worker (#{os.getpid()})"
+    assert worker.ident() == ident
+    assert f'{ident} starting & consuming "all".' in out
+    assert f"{ident} will die after 1 tasks." in out
+    assert "'a result'" in out
+    assert f'{ident} for "all" shutting down. Consumed 1 tasks.' in out
+
+
+def test_a_second_worker_does_not_double_the_lines_and_levels_are_kept(gator, capsys):
+    quiet = Worker(gator, log_level=logging.ERROR)
+    workers = [Worker(gator), Worker(gator)]
+    workers[1].starting()
+    quiet.starting()
+    assert capsys.readouterr().out.count("will never die") == 1
+
+
+def test_max_tasks_is_never_overrun(gator):
+    for number in range(10):
+        gator.task(note, number)
+    for concurrency in (1, 3):
+        Worker(gator, max_tasks=3, concurrency=concurrency, prefetch=50).run_forever()
+    assert len(ran) == 6
+    assert gator.len() == 4
+
+
+def test_it_consumes_the_gators_queue_or_those_named_in_order():
+    dsn = f"locmem://{uuid.uuid4().hex}"
+    ran.clear()
+    mail, images = Gator(dsn, "notifications"), Gator(dsn, "images")
+    for number in range(3):
+        images.task(note, f"image {number}")
+    mail.task(note, "mail")
+    assert Worker(mail).to_consume == "notifications"
+    Worker(mail, max_tasks=1).run_forever()
+    assert ran == ["mail"]
+    mail.task(note, "mail 2")
+    Worker(mail, to_consume=["notifications", "images"], max_tasks=4, burst=True).run_forever()
+    assert ran == ["mail", "mail 2", "image 0", "image 1", "image 2"]
+    with pytest.raises(InvalidTask):
+        Worker(mail, to_consume="no such name!")
+
+
+def test_check_and_run_task_never_raises(gator, monkeypatch):
+    worker = Worker(gator)
+    assert worker.check_and_run_task() is False
+    gator.task(note, 1)
+    assert worker.check_and_run_task() is True
+    for func in (fail, leave, recurse):
+        gator.task(func)
+        assert worker.check_and_run_task() is False
+    assert gator.stats() == {"waiting": 0, "delayed": 0, "running": 0, "dead": 3, "oldest": None}
+    assert worker.tasks_complete == 1
+
+    def lost(*args, **kwargs):
+        raise ConnectionLost("gone")
+
+    monkeypatch.setattr(gator.client, "reserve", lost)
+    assert worker.check_and_run_task() is False
+
+
+def test_failures_do_not_end_the_worker(gator):
+    for func in (fail, leave, recurse):
+        gator.task(func)
+    gator.client.push("all", "bad", "not json")
+    gator.task(note, "after")
+    worker = Worker(gator, burst=True)
+    worker.run_forever()
+    assert ran == ["after"]
+    assert {letter.error.split(":")[0] for letter in gator.dead()} == {
+        "ValueError",
+        "SystemExit",
+        "RecursionError",
+        "BadPayload",
+    }
+
+
+def test_an_idle_worker_wakes_at_once(gator):
+    worker = Worker(gator, max_tasks=20, nap_time=30, log_level=logging.WARNING)
+    thread = threading.Thread(target=worker.run_forever)
+    thread.start()
+    waits = []
+    for number in range(20):
+        started = time.monotonic()
+        gator.task(note, number)
+        eventually(lambda count=number: len(ran) > count)
+        waits.append(time.monotonic() - started)
+    thread.join(10)
+    assert not thread.is_alive()
+    assert sorted(waits)[10] < 0.05
+
+
+def test_in_another_thread_it_stops_on_keep_running(gator):
+    worker = Worker(gator)
+    thread = threading.Thread(target=worker.run_forever)
+    thread.start()
+    gator.task(note, 1)
+    eventually(lambda: ran == [1])
+    worker.keep_running = False
+    thread.join(5)
+    assert not thread.is_alive()
+
+
+def test_first_signal_finishes_the_task_and_puts_handlers_back(gator, capsys):
+    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    gator.task(stop_myself)
+    gator.task(note, "left")
+    worker = Worker(gator)
+    assert worker.run_forever() == 0
+    assert ran == ["finished"]
+    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
+    assert "shutting down. Consumed 1 tasks." in capsys.readouterr().out
+    assert gator.stats()["waiting"] == 1
+    assert gator.stats()["running"] == 0
+
+
+def test_second_signal_leaves_at_once_and_hands_back(gator):
+    gator.task(insist)
+    worker = Worker(gator)
+    worker.run_forever()
+    assert ran == []
+    stats = gator.stats()
+    assert (stats["waiting"], stats["running"], stats["dead"]) == (1, 0, 0)
+
+
+def test_concurrency_runs_side_by_side(gator):
+    for _ in range(4):
+        gator.task(together, 4)
+    Worker(gator, max_tasks=4, concurrency=4).run_forever()
+    assert ran.count(4) == 4
+
+
+def test_concurrency_with_burst_drains_everything(gator):
+    for number in range(300):
+        gator.task(note, number)
+    gator.options(retries=2)(fail)
+    Worker(gator, concurrency=4, burst=True, log_level=logging.CRITICAL).run_forever()
+    assert sorted(ran) == list(range(300))
+    assert gator.stats() == {"waiting": 0, "delayed": 0, "running": 0, "dead": 1, "oldest": None}
+
+
+def test_a_task_longer_than_its_lease_runs_once(gator):
+    gator.task(nap, 1.0)
+    other = Worker(gator, lease=0.3, max_tasks=1)
+    thread = threading.Thread(target=other.run_forever)
+    thread.start()
+    Worker(gator, lease=0.3, max_tasks=1).keep_running = False
+    idle = Worker(gator, lease=0.3, log_level=logging.ERROR)
+    watcher = threading.Thread(target=idle.run_forever)
+    watcher.start()
+    thread.join(10)
+    idle.keep_running = False
+    watcher.join(10)
+    assert ran == [1.0]
+    assert gator.stats()["running"] == 0
+
+
+def test_a_slow_task_does_not_hold_prefetched_ones(gator):
+    gator.task(nap, 2.0)
+    for number in range(5):
+        gator.task(note, number)
+    holder = Worker(gator, prefetch=6)
+    slow = threading.Thread(target=holder.run_forever)
+    slow.start()
+    eventually(lambda: gator.stats()["running"] == 6)
+    started = time.monotonic()
+    Worker(gator, max_tasks=5).run_forever()
+    assert time.monotonic() - started < 1
+    assert ran == [0, 1, 2, 3, 4]
+    holder.keep_running = False
+    slow.join(10)
+    assert ran[-1] == 2.0
+    assert gator.stats()["running"] == 0
+
+
+def test_acks_leave_while_a_long_task_runs(gator):
+    for number in range(5):
+        gator.task(note, number)
+    gator.task(nap, 1.0)
+    worker = Worker(gator, prefetch=6, max_tasks=6)
+    thread = threading.Thread(target=worker.run_forever)
+    thread.start()
+    eventually(lambda: len(ran) == 5)
+    eventually(lambda: gator.stats()["running"] == 1, within=0.5)
+    thread.join(10)
+
+
+def test_an_outage_is_ridden_out(gator, monkeypatch, capsys):
+    real, failures = gator.client.reserve, [ConnectionLost("gone")] * 4
+
+    def flaky(*args, **kwargs):
+        if failures:
+            raise failures.pop()
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(gator.client, "reserve", flaky)
+    gator.task(note, 1)
+    Worker(gator, max_tasks=1).run_forever()
+    assert ran == [1]
+    out = capsys.readouterr().out
+    assert out.count("out of reach") == 1
+    assert out.count("in reach again") == 1
+
+
+class CarefulWorker(Worker):
+    seen = 0
+
+    def check_and_run_task(self):
+        type(self).seen += 1
+        return super().check_and_run_task()
+
+
+def test_a_subclass_may_override_check_and_run_task(gator):
+    for number in range(3):
+        gator.task(note, number)
+    CarefulWorker(gator, max_tasks=3).run_forever()
+    assert (ran, CarefulWorker.seen) == ([0, 1, 2], 3)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"concurrency": 0}, {"lease": 0}, {"prefetch": 0}, {"prefetch": "many"}, {"grace": -1}],
+)
+def test_bad_values_are_refused(gator, options):
+    with pytest.raises(InvalidTask):
+        Worker(gator, **options)
