@@ -1,0 +1,382 @@
+"""latergator.py as a person runs it: real processes on a real file."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from alligator import Gator, cli
+
+ROOT = Path(__file__).resolve().parent.parent
+SCRIPT = ROOT / "bin" / "latergator.py"
+
+JOBS = """
+import os, time
+from alligator import Gator, Task, Worker
+
+gator = Gator(os.environ.get("JOBS_DSN", "locmem://"), queue_name="mine")
+
+def record(path, line):
+    with open(path, "a") as out:
+        out.write(f"{line} {os.getpid()}\\n")
+
+def slow(path, seconds):
+    record(path, "start")
+    time.sleep(seconds)
+    record(path, "end")
+
+def fail():
+    raise ValueError("too much")
+
+class LoudWorker(Worker):
+    def starting(self):
+        print("LOUD AND EARLY", flush=True)
+
+class UpperTask(Task):
+    def to_call(self, func, *args, **kwargs):
+        super().to_call(func, *[a.upper() if a == "shout" else a for a in args], **kwargs)
+
+not_a_gator = 3
+"""
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A folder with a module of tasks in it, importable here as well."""
+    (tmp_path / "cli_jobs.py").write_text(JOBS)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "cli_jobs", raising=False)
+    yield tmp_path
+    sys.modules.pop("cli_jobs", None)
+
+
+@pytest.fixture
+def dsn(place):
+    return f"sqlite://{place}/q.db"
+
+
+@pytest.fixture
+def gator(dsn):
+    gator = Gator(dsn)
+    yield gator
+    gator.close()
+
+
+def command(*arguments):
+    return [sys.executable, str(SCRIPT), *map(str, arguments)]
+
+
+def environment(**extra):
+    return {**os.environ, "PYTHONPATH": str(ROOT), **extra}
+
+
+def run(place, *arguments, **extra):
+    return subprocess.run(
+        command(*arguments),
+        cwd=place,
+        env=environment(**extra),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+@pytest.fixture
+def start(place):
+    started = []
+
+    def begin(*arguments):
+        process = subprocess.Popen(
+            command(*arguments),
+            cwd=place,
+            env=environment(),
+            stdout=(place / "out").open("ab"),
+            stderr=subprocess.STDOUT,
+        )
+        started.append(process)
+        return process
+
+    yield begin
+    for process in started:
+        if process.poll() is None:
+            process.terminate()
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def eventually(check, what, within=20.0):
+    deadline = time.monotonic() + within
+    while not check():
+        assert time.monotonic() < deadline, f"not within {within} s: {what}"
+        time.sleep(0.02)
+
+
+def lines(path):
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def test_burst_runs_what_is_there_and_ends(place, dsn, gator):
+    out = place / "lines"
+    for number in range(20):
+        gator.task("cli_jobs.record", str(out), str(number))
+    done = run(place, dsn, "--burst", "--log-level", "info")
+    assert done.returncode == 0, done.stderr
+    assert [line.split()[0] for line in lines(out)] == [str(number) for number in range(20)]
+    assert "starting & consuming" in done.stdout
+    assert "Consumed 20 tasks." in done.stdout
+
+
+def test_python_m_alligator_is_the_same(place, dsn, gator):
+    gator.task("cli_jobs.record", str(place / "lines"), "x")
+    done = subprocess.run(
+        [sys.executable, "-m", "alligator", dsn, "--max-tasks=1", "--concurrency=2"],
+        cwd=place,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(lines(place / "lines")) == 1
+
+
+def test_app_worker_and_task_classes(place, dsn):
+    own = Gator(dsn, "mine")
+    own.task("cli_jobs.record", str(place / "lines"), "shout")
+    done = run(
+        place,
+        "--app=cli_jobs:gator",
+        "--worker=cli_jobs:LoudWorker",
+        "--task=cli_jobs:UpperTask",
+        "--burst",
+        JOBS_DSN=dsn,
+    )
+    own.close()
+    assert done.returncode == 0, done.stderr
+    assert "LOUD AND EARLY" in done.stdout
+    assert lines(place / "lines")[0].startswith("SHOUT ")
+
+
+def test_several_queues_in_strict_order(place, dsn, gator):
+    for name in ("low", "high"):
+        for number in range(2):
+            gator.options(queue_name=name)(
+                "cli_jobs.record", str(place / "lines"), f"{name}{number}"
+            )
+    done = run(place, dsn, "--queue", "high", "--queue", "low", "--burst", "--prefetch", "1")
+    assert done.returncode == 0, done.stderr
+    assert [line.split()[0] for line in lines(place / "lines")] == [
+        "high0",
+        "high1",
+        "low0",
+        "low1",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["mongodb://x"], "known schemes"),
+        ([], "Give a DSN"),
+        (["redis://127.0.0.1:1/"], "127.0.0.1:1"),
+        (["sqlite://q.db", "--queue", "a b"], "1 to 80 letters"),
+        (["sqlite://q.db", "--lease", "x"], "--lease"),
+        (["sqlite://q.db", "--concurrency", "0"], "--concurrency"),
+        (["--app", "no_such_module:gator"], "no_such_module"),
+        (["--app", "cli_jobs"], "module:name"),
+        (["--app", "cli_jobs:not_a_gator"], "no Gator"),
+        (["--app", "cli_jobs:missing"], "missing"),
+        (["sqlite://q.db", "--worker", "cli_jobs:fail"], "subclass of alligator.Worker"),
+        (["sqlite://q.db", "--unknown"], "--unknown"),
+        (["status"], "Give a DSN"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line_and_exit_2(place, arguments, says):
+    done = run(place, *arguments)
+    assert done.returncode == 2
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_missing_driver_names_its_extra(place):
+    done = subprocess.run(
+        [sys.executable, "-c", _WITHOUT_DRIVER, "beanstalk://127.0.0.1:1/"],
+        cwd=place,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 2
+    assert "pip install 'alligator[beanstalk]'" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+_WITHOUT_DRIVER = """
+import sys
+sys.modules["greenstalk"] = None
+from alligator.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_status_dead_revive_drop(place, dsn, gator):
+    gator.task("cli_jobs.fail")
+    gator.task("cli_jobs.record", str(place / "lines"), "x")
+    gator.run_all()
+    gator.options(delay_by=3600)("cli_jobs.fail")
+    letter = gator.dead()[0]
+    status = run(place, "status", dsn).stdout.splitlines()
+    assert status[0].split() == ["queue", "waiting", "delayed", "running", "dead", "oldest"]
+    assert status[1].split() == ["all", "0", "1", "0", "1", "-"]
+    dead = run(place, "dead", dsn)
+    assert letter.task_id in dead.stdout
+    assert "ValueError: too much" in dead.stdout
+    assert run(place, "revive", dsn, "no-such-id").returncode == 1
+    assert run(place, "revive", dsn, letter.task_id).stdout == "1 revived\n"
+    assert gator.stats()["waiting"] == 1
+    gator.run_all()
+    assert "1 deleted" in run(place, "dead", dsn, "--purge", "0").stdout
+    assert run(place, "drop", dsn, "--yes").stdout == "all: dropped\n"
+    assert gator.len() == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_finishes_the_task_in_progress(place, dsn, gator, start, number):
+    out = place / "lines"
+    gator.task("cli_jobs.slow", str(out), 1.0)
+    gator.task("cli_jobs.record", str(out), "left")
+    process = start(dsn)
+    eventually(lambda: lines(out), "the task starts")
+    process.send_signal(number)
+    assert process.wait(10) == 0
+    assert [line.split()[0] for line in lines(out)] == ["start", "end"]
+    said = (place / "out").read_text()
+    assert "shutting down. Consumed 1 tasks." in said
+    assert "told to stop" in said
+    assert (gator.stats()["waiting"], gator.stats()["running"]) == (1, 0)
+
+
+def test_an_idle_worker_stops_at_once(place, dsn, start):
+    process = start(dsn)
+    eventually(lambda: "never die" in (place / "out").read_text(), "it starts")
+    started = time.monotonic()
+    process.terminate()
+    assert process.wait(10) == 0
+    assert time.monotonic() - started < 2
+
+
+def test_second_signal_leaves_at_once_and_the_task_is_back(place, dsn, gator, start):
+    out = place / "lines"
+    gator.task("cli_jobs.slow", str(out), 60)
+    process = start(dsn)
+    eventually(lambda: lines(out), "the task starts")
+    process.send_signal(signal.SIGINT)
+    eventually(lambda: "told to stop" in (place / "out").read_text(), "it has heard")
+    process.send_signal(signal.SIGINT)
+    assert process.wait(10) == 1
+    assert (gator.stats()["waiting"], gator.stats()["running"]) == (1, 0)
+
+
+def test_grace_ends_a_task_that_does_not(place, dsn, gator, start):
+    out = place / "lines"
+    gator.task("cli_jobs.slow", str(out), 60)
+    process = start(dsn, "--grace", "0.5")
+    eventually(lambda: lines(out), "the task starts")
+    process.terminate()
+    started = time.monotonic()
+    assert process.wait(10) == 1
+    assert time.monotonic() - started < 3
+    assert (gator.stats()["waiting"], gator.stats()["running"]) == (1, 0)
+
+
+def pids(path):
+    return {int(line.split()[1]) for line in lines(path)}
+
+
+def test_processes_share_the_work_and_a_killed_one_is_replaced(place, dsn, gator, start):
+    out = place / "lines"
+    supervisor = start(dsn, "--processes", "2", "--lease", "1", "--prefetch", "1")
+
+    def feed():
+        for _ in range(4):
+            gator.task("cli_jobs.slow", str(out), 0.05)
+        return len(pids(out)) >= 2
+
+    eventually(feed, "both processes work")
+    victim = min(pids(out))
+    assert victim != supervisor.pid
+    os.kill(victim, signal.SIGKILL)
+    before = pids(out)
+
+    def feed_on():
+        for _ in range(4):
+            gator.task("cli_jobs.slow", str(out), 0.05)
+        return len(pids(out) - before) >= 1
+
+    eventually(feed_on, "a third process has taken its place")
+    assert "was killed by signal 9" in (place / "out").read_text()
+    eventually(lambda: gator.len() == 0, "all done")
+    supervisor.terminate()
+    assert supervisor.wait(15) == 0
+    for pid in pids(out):
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+    assert gator.dead() == []
+
+
+def test_workers_stop_when_their_supervisor_is_killed(place, dsn, gator, start):
+    out = place / "lines"
+    supervisor = start(dsn, "--processes", "2")
+    gator.task("cli_jobs.record", str(out), "x")
+    eventually(lambda: pids(out), "one works")
+    supervisor.kill()
+    supervisor.wait()
+
+    def gone():
+        try:
+            os.kill(min(pids(out)), 0)
+        except ProcessLookupError:
+            return True
+        return False
+
+    eventually(gone, "the orphan has stopped")
+
+
+def test_burst_with_processes_ends(place, dsn, gator):
+    for number in range(10):
+        gator.task("cli_jobs.record", str(place / "lines"), str(number))
+    done = run(place, dsn, "--processes", "2", "--burst")
+    assert done.returncode == 0, done.stderr
+    assert len(lines(place / "lines")) == 10
+
+
+def test_max_tasks_recycles_a_process(place, dsn, gator, start):
+    out = place / "lines"
+    for number in range(9):
+        gator.task("cli_jobs.record", str(out), str(number))
+    start(dsn, "--processes", "2", "--max-tasks", "2")
+    eventually(lambda: len(lines(out)) == 9, "all ran")
+    assert len(pids(out)) >= 3
+
+
+def test_help_names_everything(capsys):
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(["--help"])
+    assert exit_.value.code == 0
+    text = capsys.readouterr().out
+    for flag in ("--queue", "--max-tasks", "--nap", "--burst", "--concurrency", "--processes"):
+        assert flag in text
+    for flag in ("--lease", "--prefetch", "--grace", "--log-level", "--app", "--worker", "--task"):
+        assert flag in text
+    assert json.dumps("leash") not in text
