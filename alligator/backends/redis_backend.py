@@ -47,7 +47,7 @@ _PURGE_BATCH = 1000  # so that a long list of dead letters does not hold up the 
 class Client(BaseClient):
     """The contract on redis."""
 
-    idle_wait = 5.0
+    idle_wait = 15.0
 
     def __init__(self, conn_string: str, *, clock: Clock | None = None) -> None:
         super().__init__(conn_string, clock=clock)

@@ -3,10 +3,18 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from redis.exceptions import AuthenticationError, RedisError, ResponseError
+from redis.exceptions import (
+    AuthenticationError,
+    RedisClusterException,
+    RedisError,
+    ResponseError,
+)
 
 from alligator.exceptions import AlligatorException, ConnectionLost, QueueFull
 from alligator.utils import describe_error
+
+#: All that redis-py raises.
+DRIVER_ERRORS = (RedisError, RedisClusterException, OSError)
 
 #: What a server answers that cannot serve just now, or is no longer the master.
 _GONE = (
@@ -40,7 +48,9 @@ def translate(err: BaseException) -> AlligatorException:
     code = code_of(err)
     if code == "OOM":
         return QueueFull("The redis server is at its maxmemory and takes no further task.")
-    if isinstance(err, AuthenticationError) or code in _REFUSED:
+    # A server that wants a password reads no long command before it got one.
+    unknown = "unauthenticated" in str(err)
+    if isinstance(err, AuthenticationError) or code in _REFUSED or unknown:
         return ConnectionLost(
             f"The redis server refused the user or password of the DSN: {describe_error(err)}."
         )
@@ -65,5 +75,5 @@ def translated() -> Iterator[None]:
     """Let no error of the driver out."""
     try:
         yield
-    except (RedisError, OSError) as err:
+    except DRIVER_ERRORS as err:
         raise translate(err) from err

@@ -5,10 +5,9 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from redis.exceptions import RedisError
-
 from alligator.backends.base import MAX_LEASE, Delivery, Reserved
 from alligator.backends.redis_codec import deliveries_from, keys_of, wake_key
+from alligator.backends.redis_errors import DRIVER_ERRORS
 from alligator.backends.redis_link import Link
 from alligator.backends.redis_scripts import script
 from alligator.backends.redis_wait import WaitBroken, wait_for_token
@@ -78,7 +77,7 @@ class Reservation:
             args.append(int(wait * 1000))
             try:
                 self._lease("reserve", name, args, pending.pop(name, []))
-            except (RedisError, OSError):
+            except DRIVER_ERRORS:
                 if not self.taken:
                     raise
                 return  # what earlier queues gave must not be lost with the later ones
@@ -102,7 +101,7 @@ class Reservation:
         except WaitBroken:
             self._pass_on(self.queue_names)
             return None
-        except (RedisError, OSError):
+        except DRIVER_ERRORS:
             raise
         except BaseException:
             self._pass_on(self.queue_names)
@@ -112,7 +111,7 @@ class Reservation:
         return came
 
     def _pass_on(self, queue_names: Iterable[str]) -> None:
-        with contextlib.suppress(RedisError, OSError):
+        with contextlib.suppress(*DRIVER_ERRORS):
             for name in queue_names:
                 self._run("ack", name, [])  # acks nothing, and wakes the next if need be
 

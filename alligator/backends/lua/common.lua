@@ -1,0 +1,116 @@
+-- What every script begins with. All eleven keys of one queue share a hash tag.
+-- KEYS: 1 ready (ZSET id, score = place)  2 data (HASH id)  3 leases (ZSET member = receipt,
+--       score = end)  4 delayed (ZSET id, score = due)  5 meta (HASH id, only where not the
+--       default)  6 after (HASH id, pushed while that id was running)  7 dead (HASH id)
+--       8 graves (ZSET id, score = time of death)  9 seq (counter)  10 wake (LIST of tokens)
+--       11 waiting (exists while somebody waits)
+-- Times are whole microseconds of the server's clock.
+local READY, DATA, LEASES, DELAYED, META, AFTER, DEAD, GRAVES, SEQ, WAKE, WAITING = unpack(KEYS)
+local STEP = 35184372088832 -- 2^45 places per priority: with 201 priorities below 2^53
+local TAIL = 17592186044416 -- 2^44: due tasks stand below it, ordinary ones above
+local MAX_LEASE = 43200000000
+
+local clock = redis.call('TIME')
+local now = clock[1] * 1000000 + clock[2]
+
+local function whole(number) return string.format('%.0f', number) end
+
+local function priority_of(score) return 100 - math.floor(score / STEP) end
+
+-- The last place of a priority, or (front) the last among its due tasks.
+local function place(priority, front)
+  return (100 - priority) * STEP + (front and 0 or TAIL) + redis.call('INCR', SEQ)
+end
+
+-- priority (of a delayed task), attempt, deaths
+local function get_meta(id)
+  local packed = redis.call('HGET', META, id)
+  if not packed then return 0, 0, 0 end
+  local meta = cmsgpack.unpack(packed)
+  return meta[1], meta[2], meta[3]
+end
+
+local function set_meta(id, priority, attempt, deaths)
+  if priority == 0 and attempt == 0 and deaths == 0 then
+    redis.call('HDEL', META, id)
+  else
+    redis.call('HSET', META, id, cmsgpack.pack({ priority, attempt, deaths }))
+  end
+end
+
+local function put_at_tail(id, priority, due, attempt, deaths)
+  if due > now then
+    redis.call('ZADD', DELAYED, whole(due), id)
+    set_meta(id, priority, attempt, deaths)
+  else
+    redis.call('ZADD', READY, whole(place(priority, false)), id)
+    set_meta(id, 0, attempt, deaths)
+  end
+end
+
+local function put(id, data, priority, due)
+  if redis.call('HSETNX', DATA, id, data) == 1 then
+    if due > now or priority ~= 0 then
+      put_at_tail(id, priority, due, 0, 0)
+    else -- the common case: no meta to write or clear
+      redis.call('ZADD', READY, whole(place(0, false)), id)
+    end
+    return
+  end
+  local score = tonumber(redis.call('ZSCORE', READY, id) or nil)
+  local old_due = not score and tonumber(redis.call('ZSCORE', DELAYED, id) or nil)
+  if not score and not old_due then -- it is running
+    redis.call('HSET', AFTER, id, cmsgpack.pack({ data, priority, whole(due) }))
+    return
+  end
+  redis.call('HSET', DATA, id, data)
+  local old_priority, attempt, deaths = get_meta(id)
+  if score then old_priority = priority_of(score) end
+  if old_priority == priority and (old_due or 0) == (due > now and due or 0) then return end
+  redis.call('ZREM', score and READY or DELAYED, id)
+  put_at_tail(id, priority, due, attempt, deaths)
+end
+
+-- Take a task that is no longer leased off the queue; what was pushed meanwhile takes over.
+local function settle(id)
+  redis.call('HDEL', DATA, id)
+  local packed = redis.call('HGET', AFTER, id)
+  if packed then
+    redis.call('HDEL', AFTER, id)
+    local after = cmsgpack.unpack(packed)
+    put(id, after[1], after[2], tonumber(after[3]))
+  end
+end
+
+-- A receipt says all about its lease: token:attempt:deaths:place:id
+local function read_receipt(receipt)
+  local attempt, deaths, score, id = string.match(receipt, '^[^:]*:(%d+):(%d+):(%d+):(.*)$')
+  return id, tonumber(score), tonumber(attempt), tonumber(deaths)
+end
+
+-- Microseconds until something comes up by itself; -1: nothing will.
+local function next_change()
+  local soonest
+  for _, key in ipairs({ DELAYED, LEASES }) do
+    local first = redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')
+    if first[2] and (not soonest or tonumber(first[2]) < soonest) then
+      soonest = tonumber(first[2])
+    end
+  end
+  return soonest and math.max(soonest - now, 0) or -1
+end
+
+-- Wake one of those who wait; who takes something wakes the next.
+local function wake()
+  if redis.call('EXISTS', WAITING) == 1 and redis.call('LLEN', WAKE) == 0 then
+    redis.call('LPUSH', WAKE, 1)
+    redis.call('PEXPIRE', WAKE, 60000)
+  end
+end
+
+local function wake_if_more()
+  local left = redis.call('PTTL', WAITING)
+  if left <= 0 then return end
+  local soon = next_change()
+  if redis.call('EXISTS', READY) == 1 or (soon >= 0 and soon < left * 1000) then wake() end
+end

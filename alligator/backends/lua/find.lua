@@ -1,0 +1,10 @@
+#!lua flags=no-writes
+-- ARGV: 1 id
+-- Returns: the state ('waiting', 'delayed', 'running', 'dead', or ''), how many go first or
+--          the due time
+local ahead = redis.call('ZRANK', READY, ARGV[1])
+if ahead then return { 'waiting', ahead } end
+local due = redis.call('ZSCORE', DELAYED, ARGV[1])
+if due then return { 'delayed', tonumber(due) } end
+if redis.call('HEXISTS', DATA, ARGV[1]) == 1 then return { 'running', 0 } end
+return { redis.call('HEXISTS', DEAD, ARGV[1]) == 1 and 'dead' or '', 0 }

@@ -1,0 +1,7 @@
+#!lua flags=no-writes
+-- ARGV: 1 id
+-- Returns: its data, or nil
+local data = redis.call('HGET', DATA, ARGV[1])
+if data then return data end
+local packed = redis.call('HGET', DEAD, ARGV[1])
+return packed and cmsgpack.unpack(packed)[1]

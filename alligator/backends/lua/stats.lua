@@ -1,0 +1,12 @@
+#!lua flags=no-writes
+-- Returns: how many wait, are delayed, run, are dead; the id of the first in line; now
+local waiting = redis.call('ZCARD', READY) + redis.call('HLEN', AFTER)
+local first = redis.call('ZRANGE', READY, 0, 0)[1] or ''
+return {
+  waiting,
+  redis.call('ZCARD', DELAYED),
+  redis.call('ZCARD', LEASES),
+  redis.call('ZCARD', GRAVES),
+  first,
+  now,
+}

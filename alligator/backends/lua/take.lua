@@ -1,0 +1,28 @@
+#!lua flags=allow-oom
+-- ARGV: 1 the id of the task to lease  2 lease  3... receipts to ack
+-- Returns: as reserve.lua
+local wanted, ends = ARGV[1], now + math.min(tonumber(ARGV[2]), MAX_LEASE)
+local refused = acked(3, #ARGV)
+
+for _, receipt in ipairs(redis.call('ZRANGEBYSCORE', LEASES, '-inf', whole(now))) do
+  local id, score, attempt, deaths = read_receipt(receipt)
+  if id == wanted and reclaim(receipt, id) then
+    lease_out(id, score, attempt + 1, deaths + 1, ends)
+    break
+  end
+end
+if #leased == 0 then
+  local priority, attempt, deaths = get_meta(wanted)
+  local score = tonumber(redis.call('ZSCORE', READY, wanted) or nil)
+  if score then
+    redis.call('ZREM', READY, wanted)
+  elseif redis.call('ZREM', DELAYED, wanted) == 1 then
+    score = place(priority, false)
+  end
+  if score then
+    redis.call('HDEL', META, wanted)
+    lease_out(wanted, score, attempt + 1, deaths, ends)
+  end
+end
+wake_if_more()
+return { refused, leased, -1 }

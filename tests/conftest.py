@@ -1,0 +1,32 @@
+"""Servers that more than one test module uses, each started once and stopped at the end."""
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def redis_dsn(tmp_path_factory):
+    from tests.servers import redis
+
+    server = redis.start(tmp_path_factory.mktemp("shared-redis"))
+    yield server.dsn
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def beanstalk_dsn(tmp_path_factory):
+    from tests.servers.beanstalk import Beanstalkd
+
+    server = Beanstalkd(tmp_path_factory.mktemp("shared-beanstalkd")).start()
+    yield f"{server.dsn}?ttr=2"
+    server.stop()
+
+
+@pytest.fixture
+def sqlite_dsn(tmp_path):
+    return f"sqlite://{tmp_path}/queue.db"
+
+
+@pytest.fixture(params=["sqlite", "redis", "beanstalk", "sqs"])
+def durable_dsn(request):
+    """Each backend that outlives a worker, in turn."""
+    return request.getfixturevalue(f"{request.param}_dsn")

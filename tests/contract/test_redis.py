@@ -1,0 +1,154 @@
+"""The contract on Redis and Valkey, over every way there is to reach them."""
+
+import time
+
+import pytest
+
+from alligator.backends.redis_backend import Client
+from alligator.exceptions import ConnectionLost
+from alligator.testing import BackendContract
+from tests.servers import redis as servers
+
+
+def reachable(dsn):
+    """Wait until a task can be pushed, and return the DSN."""
+    client, deadline = Client(dsn), time.monotonic() + 30
+    while True:
+        try:
+            client.push("probe", "probe", "data")
+            break
+        except ConnectionLost:
+            assert time.monotonic() < deadline, f"{dsn} takes no task"
+            time.sleep(0.05)
+    client.drop_all("probe")
+    client.close()
+    return dsn
+
+
+@pytest.fixture(scope="session")
+def plain(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("redis")
+    server = servers.start(folder, "--unixsocket", str(folder / "s"))
+    yield server.dsn, f"redis+unix://{folder / 's'}?db=1"
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def tcp(plain):
+    return plain[0]
+
+
+@pytest.fixture(scope="session")
+def unix_socket(plain):
+    return plain[1]
+
+
+@pytest.fixture(scope="session")
+def valkey(tmp_path_factory):
+    server = servers.start(tmp_path_factory.mktemp("valkey"), program=servers.valkey_program())
+    yield server.dsn.replace("redis://", "valkey://")
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def tls(tmp_path_factory):
+    server, port, cert = servers.start_tls(tmp_path_factory.mktemp("tls"))
+    yield f"rediss://localhost:{port}/0?ssl_ca_certs={cert}"
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory):
+    nodes = servers.start_cluster(tmp_path_factory.mktemp("cluster"))
+    yield reachable(servers.cluster_dsn(nodes))
+    for node in nodes:
+        node.stop()
+
+
+@pytest.fixture(scope="session")
+def sentinels(tmp_path_factory):
+    found = servers.start_sentinels(tmp_path_factory.mktemp("sentinels"))
+    yield reachable(found.dsn)
+    found.stop()
+
+
+class RedisContract(BackendContract):
+    """Subclasses name the fixture that has their DSN."""
+
+    @pytest.fixture(autouse=True, scope="class")
+    @classmethod
+    def _dsn(cls, request):
+        cls.dsn = request.getfixturevalue(cls.server)
+
+    def make_client(self):
+        return Client(self.dsn)
+
+
+class TestRedis(RedisContract):
+    server = "tcp"
+
+
+class TestValkey(RedisContract):
+    server = "valkey"
+
+
+class TestCluster(RedisContract):
+    server = "cluster"
+
+
+@pytest.mark.parametrize("server", ["unix_socket", "tls", "sentinels"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "test_text_and_bytes_come_back_as_they_went",
+        "test_acks_ride_with_reserve",
+        "test_same_id_replaces_delay_and_priority",
+        "test_delay_holds_and_ends",
+        "test_a_stale_delivery_changes_nothing",
+        "test_a_waiting_reserve_is_woken_by_a_push",
+        "test_a_wait_ends_on_stop_and_on_time",
+        "test_many_threads_get_each_task_once",
+        "test_drop_all_drops_the_dead",
+        "test_close_then_use_again",
+    ],
+)
+def test_other_roads(server, name, request):
+    """The same backend by another road: the parts of the contract that the road may break."""
+    contract = RedisContract()
+    contract.dsn = request.getfixturevalue(server)
+    contract.setup_method()
+    try:
+        getattr(contract, name)()
+    finally:
+        contract.teardown_method()
+
+
+def test_failover(tmp_path):
+    """The master is killed; the client finds the next one by itself."""
+    found = servers.start_sentinels(tmp_path)
+    client = Client(found.dsn)
+    try:
+        deadline = time.monotonic() + 40
+        done = False
+        while not done:  # all sentinels know the replica, and each other
+            sentinel = client.conn.connection_pool.sentinel_manager.sentinels[0]
+            state = sentinel.sentinel_masters()["mymaster"]
+            done = state["num-slaves"] == 1 and state["num-other-sentinels"] == 2
+            assert time.monotonic() < deadline, "the sentinels did not find each other"
+            time.sleep(0.05)
+        client.push("q", "before", "1")
+        found.nodes[0].server.kill()
+        lost = 0
+        while True:
+            try:
+                client.push("q", "after", "2")
+                break
+            except ConnectionLost:
+                lost += 1
+                assert time.monotonic() < deadline, "no failover"
+                time.sleep(0.05)
+        assert lost > 0
+        assert "after" in [each.task_id for each in client.reserve(["q"], 2).deliveries]
+    finally:
+        client.close()
+        found.stop()

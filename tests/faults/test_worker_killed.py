@@ -1,0 +1,120 @@
+"""A real worker process, really killed in the middle of its task: nothing is lost."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+
+import pytest
+
+from alligator import Gator
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+JOBS = """
+import os, time
+
+def record(folder, line):
+    descriptor = os.open(os.path.join(folder, "lines"), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.write(descriptor, f"{line} {os.getpid()}\\n".encode())
+    os.close(descriptor)
+
+def first_time_slow(folder, name):
+    record(folder, f"start-{name}")
+    if not os.path.exists(os.path.join(folder, "killed")):
+        time.sleep(60)
+    record(folder, f"end-{name}")
+
+def quick(folder, name):
+    record(folder, f"end-{name}")
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    (tmp_path / "kill_jobs.py").write_text(JOBS)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield tmp_path
+    sys.modules.pop("kill_jobs", None)
+
+
+@pytest.fixture
+def workers(folder):
+    started = []
+
+    def start(dsn, *flags):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "alligator", dsn, "--lease", "2", *flags],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdout=(folder / "out").open("ab"),
+            stderr=subprocess.STDOUT,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+
+
+def lines(folder):
+    path = folder / "lines"
+    return [line.split() for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def eventually(check, folder, what, within=30.0):
+    deadline = time.monotonic() + within
+    while not check():
+        said = (folder / "out").read_text()[-1500:] if (folder / "out").exists() else ""
+        assert time.monotonic() < deadline, f"not within {within} s: {what}; it said:\n{said}"
+        time.sleep(0.02)
+
+
+def test_sigkill_mid_task_loses_nothing(durable_dsn, folder, workers):
+    queue = f"kill-{uuid.uuid4().hex[:8]}"
+    gator = Gator(durable_dsn, "all" if durable_dsn.startswith("sqs") else queue)
+    flags = ["--queue", gator.queue_name]
+    gator.task("kill_jobs.first_time_slow", str(folder), "slow")
+    for number in range(10):
+        gator.task("kill_jobs.quick", str(folder), str(number))
+    victim = workers(durable_dsn, *flags, "--prefetch", "5")
+    eventually(lambda: ["start-slow", str(victim.pid)] in lines(folder), folder, "it starts")
+    (folder / "killed").touch()
+    victim.send_signal(signal.SIGKILL)
+    victim.wait()
+    killed_at = time.monotonic()
+    workers(durable_dsn, *flags)
+    expected = {"end-slow", *(f"end-{number}" for number in range(10))}
+    eventually(
+        lambda: {line[0] for line in lines(folder)} >= expected, folder, "everything has run"
+    )
+    assert time.monotonic() - killed_at < 2 + 8  # the lease, and a slow machine
+    ends = [line[0] for line in lines(folder) if line[0].startswith("end-")]
+    assert sorted(ends) == sorted(expected), "each ended exactly once"
+    eventually(lambda: gator.stats()["running"] == 0, folder, "all acked")
+    assert gator.len() == 0
+    assert gator.dead() == []
+    gator.close()
+
+
+def test_a_task_that_kills_its_worker_ends_as_a_dead_letter(sqlite_dsn, folder, workers):
+    (folder / "kill_jobs.py").write_text(JOBS + "\n\ndef deadly():\n    os._exit(9)\n")
+    gator = Gator(sqlite_dsn)
+    gator.task("kill_jobs.deadly")
+    for number in range(10):
+        gator.task("kill_jobs.quick", str(folder), str(number))
+    supervisor = workers(sqlite_dsn, "--lease", "0.5", "--processes", "2", "--prefetch", "8")
+    eventually(lambda: gator.stats()["dead"] == 1, folder, "it is given up")
+    eventually(lambda: len(lines(folder)) >= 10, folder, "its neighbours have run")
+    supervisor.terminate()
+    assert supervisor.wait(20) == 0
+    (letter,) = gator.dead()
+    assert "worker died 3 times" in letter.error
+    assert sorted({line[0] for line in lines(folder)}) == [f"end-{n}" for n in range(10)]
+    gator.close()

@@ -1,0 +1,391 @@
+"""What the redis backend does beyond the contract: failures, DSNs, waits, memory."""
+
+import os
+import signal
+import threading
+import time
+
+import pytest
+import redis
+
+from alligator.backends.base import Message, Reason
+from alligator.backends.redis_backend import Client
+from alligator.backends.redis_codec import MAX_SIZE
+from alligator.backends.redis_dsn import parse_target
+from alligator.exceptions import ConnectionLost, InvalidDSN, InvalidTask, QueueFull
+from alligator.utils import new_task_id
+from tests.servers import redis as servers
+from tests.servers.process import free_port
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    found = servers.start(tmp_path_factory.mktemp("redis"))
+    yield found
+    found.stop()
+
+
+@pytest.fixture
+def client(server):
+    found = Client(server.dsn)
+    found.conn.flushall()
+    yield found
+    found.conn.config_set("maxmemory", 0)
+    found.conn.config_set("maxmemory-policy", "noeviction")
+    found.close()
+
+
+def until(check, within=10.0):
+    """Poll until true."""
+    deadline = time.monotonic() + within
+    while not check():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+# -- DSNs. --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "dsn",
+    [
+        "redis://localhost/0?no_such=1",
+        "redis://localhost/?ssl_ca_certs=/x",
+        "redis://localhost/first",
+        "redis://a,b/0",
+        "redis://localhost/?timeout=-1",
+        "redis+unix://",
+        "redis+sentinel://localhost",
+        "redis+cluster://localhost/3",
+        "rediss://localhost/?ssl_check_hostname=maybe",
+        "http://localhost",
+    ],
+)
+def test_a_bad_dsn_is_refused_at_once(dsn):
+    with pytest.raises(InvalidDSN):
+        Client(dsn)
+
+
+def test_defaults_and_credentials():
+    target = parse_target("redis://localhost:")
+    assert (target.options["host"], target.options["port"]) == ("localhost", 6379)
+    target = parse_target("valkeys://us%40er:p%2Fw@example.com:1234/5?ssl_ca_certs=/ca.pem")
+    assert (target.options["username"], target.options["password"]) == ("us@er", "p/w")
+    assert (target.options["port"], target.options["db"]) == (1234, 5)
+    assert target.options["ssl_cert_reqs"] == "required"
+    assert target.options["ssl_check_hostname"] is True
+    assert target.options["ssl_ca_certs"] == "/ca.pem"
+    assert "p/w" not in repr(target)
+    assert "p%2Fw" not in repr(Client("redis://u:p%2Fw@localhost/"))
+
+
+def test_sentinel_dsn():
+    target = parse_target("redis+sentinel://:pw@h1,h2:7/main/2?sentinel_password=other")
+    assert target.hosts == [("h1", 26379), ("h2", 7)]
+    assert (target.master, target.options["db"]) == ("main", 2)
+    assert target.options["password"] == "pw"  # noqa: S105
+    assert target.sentinel_options["password"] == "other"  # noqa: S105
+
+
+def test_constructing_connects_to_nothing():
+    client = Client(f"redis://127.0.0.1:{free_port()}/")
+    assert isinstance(client.conn, redis.Redis)
+    client.close()
+
+
+# -- Failures. ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scheme", ["redis", "redis+cluster", "redis+sentinel"])
+def test_nobody_there_fails_fast(scheme):
+    path = "/master/0" if scheme.endswith("sentinel") else ""
+    client = Client(f"{scheme}://127.0.0.1:{free_port()}{path}")
+    started = time.monotonic()
+    with pytest.raises(ConnectionLost):
+        client.push("q", "1", "data")
+    with pytest.raises(ConnectionLost):
+        client.reserve(["q"], wait=5)
+    assert time.monotonic() - started < 3
+
+
+def test_wrong_password(tmp_path):
+    server = servers.start(tmp_path, "--requirepass", "right@/one")
+    try:
+        for credentials in ("", ":wrong-secret@"):
+            client = Client(server.dsn.replace("127", f"{credentials}127", 1))
+            with pytest.raises(ConnectionLost, match="password") as caught:
+                client.push("q", "1", "data")
+            assert "wrong-secret" not in str(caught.value)
+            client.close()
+        client = Client(server.dsn.replace("127", ":right%40%2Fone@127", 1))
+        assert client.push("q", "1", "data") == "1"
+        client.close()
+    finally:
+        server.stop()
+
+
+def test_certificates_are_verified(tmp_path):
+    server, port, _ = servers.start_tls(tmp_path)
+    try:
+        with pytest.raises(ConnectionLost, match=r"(?i)certificate"):
+            Client(f"rediss://localhost:{port}/").len("q")
+    finally:
+        server.stop()
+
+
+def test_scripts_are_sent_again_after_a_flush(client):
+    client.push("q", "1", "data")
+    client.conn.script_flush()
+    client.push("q", "2", "data")
+    client.conn.script_flush()
+    assert len(client.reserve(["q"], 5).deliveries) == 2
+
+
+def test_a_full_server_refuses_and_can_be_drained(client):
+    client.push_many("q", [Message(f"{number}", "x" * 1000) for number in range(50)])
+    client.conn.config_set("maxmemory", 1)
+    with pytest.raises(QueueFull):
+        client.push("q", "new", "data")
+    assert client.find("q", "new") is None
+    (first,) = client.reserve(["q"]).deliveries
+    assert client.release(first) is True
+    (first,) = client.reserve(["q"]).deliveries
+    assert client.extend([first], 30) == []
+    assert client.release(first, "retry") is True
+    (buried,) = client.reserve(["q"]).deliveries
+    assert client.bury(buried, None, Reason("ValueError: too much", "Traceback")) is True
+    acks, count = [], 0
+    while acks or not count:
+        acks = client.reserve(["q"], 10, acks=acks).deliveries
+        count += len(acks)
+    assert count == 49
+    assert (client.len("q"), client.stats("q").running) == (0, 0)
+
+
+def test_a_restarted_server_is_found_again(tmp_path):
+    server = servers.start(tmp_path, "--appendonly", "yes", "--appendfsync", "always")
+    client = Client(server.dsn)
+    try:
+        client.push("q", "1", "data")
+        server.server.kill()
+        with pytest.raises(ConnectionLost):
+            client.push("q", "2", "data")
+        with pytest.raises(ConnectionLost):
+            client.len("q")
+        server.server.start()
+        assert [each.data for each in client.reserve(["q"]).deliveries] == ["data"]
+    finally:
+        client.close()
+        server.stop()
+
+
+def test_a_waiting_reserve_tells_of_a_lost_server(tmp_path):
+    server = servers.start(tmp_path)
+    client = Client(server.dsn)
+    timer = threading.Timer(0.3, server.server.kill)
+    timer.start()
+    try:
+        started = time.monotonic()
+        with pytest.raises(ConnectionLost):
+            client.reserve(["q"], wait=10)
+        assert time.monotonic() - started < 3
+    finally:
+        timer.join()
+        client.close()
+        server.stop()
+
+
+def test_idle_connections_cut_by_the_server_are_no_error(client):
+    client.push("q", "1", "data")
+    client.conn.client_kill_filter(_type="normal", skipme=True)
+    link = client._link
+    link._idle = [(connection, 0.0) for connection, _ in link._idle]  # as if long unused
+    assert client.len("q") == 1
+
+
+def test_a_client_from_before_a_fork(client):
+    client.push("q", "parent", "1")
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            client.push("q", "child", "2")
+            status = int(client.len("q") != 2)
+        finally:
+            os._exit(status)
+    assert os.waitpid(pid, 0)[1] == 0
+    assert client.len("q") == 2
+    assert [each.data for each in client.reserve(["q"], 5).deliveries] == ["1", "2"]
+
+
+class Interrupted(BaseException):
+    """Raised by a signal handler."""
+
+
+@pytest.mark.parametrize("busy", [True, False])
+def test_an_interrupted_command_leaves_no_reply_behind(client, busy):
+    def interrupt(number, frame):
+        raise Interrupted
+
+    client.push("q", "1", "data")
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        if busy:  # the reply comes only after the pause
+            client.conn.client_pause(500)
+        signal.setitimer(signal.ITIMER_REAL, 0.15)
+        with pytest.raises(Interrupted):
+            client.reserve(["q" if busy else "empty"], wait=10)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert client.stats("other").waiting == 0
+    assert client.peek("q", "1") == "data"
+    assert client.len("other") == 0
+
+
+# -- Waiting. -----------------------------------------------------------------------------
+
+
+def test_a_burst_wakes_everybody_in_turn(client, server):
+    others = [Client(server.dsn) for _ in range(4)]
+    found = []
+
+    def work(one):
+        found.extend(one.reserve(["q", "r"], 1, 30, 10).deliveries)
+
+    threads = [threading.Thread(target=work, args=[one]) for one in others]
+    for thread in threads:
+        thread.start()
+    until(lambda: blocked(client) == 4)
+    started = time.monotonic()
+    client.push_many("r", [Message(f"{number}", "data") for number in range(4)])
+    for thread in threads:
+        thread.join()
+    assert time.monotonic() - started < 2
+    assert sorted(each.task_id for each in found) == list("0123")
+
+
+def blocked(client):
+    """Return how many connections wait in a blocking command."""
+    return client.conn.info("clients")["blocked_clients"]
+
+
+def test_a_delayed_push_is_noticed_by_who_waits(client, server):
+    other, found = Client(server.dsn), []
+    thread = threading.Thread(
+        target=lambda: found.extend(other.reserve(["q"], 1, 30, 10).deliveries)
+    )
+    thread.start()
+    until(lambda: blocked(client) == 1)
+    due = time.time() + 0.4
+    client.push("q", "1", "data", due)
+    thread.join(5)
+    assert len(found) == 1
+    assert due - 0.01 <= time.time() < due + 1
+
+
+def test_nothing_is_left_behind_where_nobody_waits(client):
+    client.push("q", "1", "data")
+    assert client.conn.exists("alligator:{q}:wake") == 0
+    client.pop("q")
+    assert client.reserve(["q"], wait=0.2).deliveries == []
+    client.push("q", "2", "data")  # somebody just might still be there
+    assert 0 < client.conn.pttl("alligator:{q}:wake") <= 60_000
+    assert 0 < client.conn.pttl("alligator:{q}:waiting") <= 2_000
+
+
+def test_an_idle_worker_is_quiet(client):
+    client.reserve(["q"])
+    before = client.conn.info("stats")["total_commands_processed"]
+    scripts = client.conn.info("commandstats").get("cmdstat_evalsha", {"calls": 0})["calls"]
+    client.reserve(["q"], wait=1.5)
+    after = client.conn.info("commandstats")
+    assert after["cmdstat_evalsha"]["calls"] - scripts == 1
+    assert client.conn.info("stats")["total_commands_processed"] - before < 20
+
+
+def test_stop_lets_a_token_go_to_the_next(client, server):
+    assert client.reserve(["q"], wait=5, stop=lambda: True).deliveries == []
+    asked = []
+    assert client.reserve(["q"], wait=5, stop=lambda: asked.append(1) or len(asked) > 2) == ([], [])
+    client.push("q", "1", "data")
+    other = Client(server.dsn)
+    assert len(other.reserve(["q"], wait=1).deliveries) == 1
+
+
+# -- Size and durability. -----------------------------------------------------------------
+
+
+def test_too_large_or_not_text(client):
+    assert client.max_size() == MAX_SIZE
+    client.push("q", "1", "x" * MAX_SIZE)
+    client.push("q", "2", b"x" * MAX_SIZE)
+    for data in ("x" * (MAX_SIZE + 1), b"x" * (MAX_SIZE + 1)):
+        with pytest.raises(InvalidTask, match=f"{MAX_SIZE + 1}.*{MAX_SIZE}"):
+            client.push("q", "3", data)
+    with pytest.raises(InvalidTask):
+        client.push("q", "3", "\ud800")
+    assert client.len("q") == 2
+
+
+def test_a_large_batch(client):
+    ids = client.push_many("q", [Message(f"{number:05}", "x") for number in range(20_000)])
+    taken = client.reserve(["q"], 5_000).deliveries
+    assert [each.task_id for each in taken] == ids[: len(taken)]
+    assert client.ack(taken) == []
+    assert client.len("q") == 20_000 - len(taken)
+
+
+def test_a_queued_task_is_small(client):
+    def used():
+        return client.conn.info("memory")["used_memory"]
+
+    before, count = used(), 32_000  # just below a doubling of the server's hash tables
+    for _ in range(count // 100):
+        client.push_many("q", [Message(new_task_id(), "x" * 150) for _ in range(100)])
+    assert (used() - before) / count <= 400
+
+
+def test_oldest_is_read_from_the_id(client):
+    client.push("q", new_task_id(), "data")
+    assert 0 <= client.stats("q").oldest < 5
+    client.pop("q")
+    client.push("q", "an id of somebody else's", "data")
+    assert client.stats("q").oldest is None
+
+
+def test_emptied_queues_leave_next_to_nothing(client):
+    client.push("q", "1", "data", priority=5)
+    client.pop("q")
+    assert client.conn.keys("*") == [b"alligator:{q}:seq"]
+    client.drop_all("q")
+    assert client.conn.keys("*") == []
+
+
+def test_durability(client):
+    assert "memory only" in client.durability_warning()
+    client.conn.config_set("maxmemory-policy", "allkeys-lru")
+    assert "allkeys-lru" in client.durability_warning()
+    client.conn.config_set("maxmemory-policy", "noeviction")
+    client.conn.config_set("save", "900 1")
+    assert client.durability_warning() is None
+    client.conn.config_set("save", "")
+    client.conn.acl_setuser(
+        "plain", enabled=True, nopass=True, keys=["*"], categories=["+@all", "-@dangerous"]
+    )
+    limited = Client(client.conn_string.replace("127", "plain:x@127", 1))
+    assert limited.push("q", "1", "data") == "1"
+    assert limited.durability_warning() is None
+    limited.close()
+
+
+@pytest.mark.parametrize("stale", ["ready", "delayed"])
+def test_a_lease_is_capped(client, stale):
+    client.push("q", "1", "data", None if stale == "ready" else time.time() + 0.01)
+    until(lambda: client.reserve(["q"], 1, 1e9).deliveries)
+    (_, ends), *_ = client.conn.zrange("alligator:{q}:leases", 0, -1, withscores=True)
+    assert ends / 1e6 - time.time() < 43_201
+    name = client.conn.zrange("alligator:{q}:leases", 0, 0)[0]
+    client.conn.zadd("alligator:{q}:leases", {name: ends * 2})  # as if the clock was set back
+    client.reserve(["q"])
+    assert client.conn.zscore("alligator:{q}:leases", name) / 1e6 - time.time() < 43_201
