@@ -1,0 +1,40 @@
+# make demo: the main job, with nothing but Python.   make test: everything, set up included.
+PYTHON ?= python3
+VENV ?= .venv
+FOLDER ?=
+PYTEST_ARGS ?=
+
+.PHONY: help demo test check docs servers venv clean
+
+help:
+	@echo "make demo    run the example on SQLite; FOLDER=path for a folder of your own"
+	@echo "make test    set up what is missing, and run all tests"
+	@echo "make check   ruff and mypy"
+	@echo "make docs    build the documentation into docs/_build/html"
+	@echo "make clean   remove what these made"
+
+demo:
+	$(PYTHON) examples/demo.py $(FOLDER)
+
+$(VENV)/.made: pyproject.toml scripts/make-venv
+	PYTHON=$(PYTHON) sh scripts/make-venv $(VENV)
+	touch $@
+
+venv: $(VENV)/.made
+
+servers:
+	sh scripts/install-servers
+
+test: venv servers
+	$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
+
+check: venv
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+docs: venv
+	$(VENV)/bin/python -m sphinx -W --keep-going -b html docs docs/_build/html
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis
