@@ -208,7 +208,7 @@ time.sleep(60)
 def test_the_jobs_of_a_killed_process_come_back_at_once(server, client, queue):
     task_id = client.push(queue, "x", "1")
     for _ in range(2):
-        with subprocess.Popen(  # noqa: S603
+        with subprocess.Popen(
             [sys.executable, "-c", HOLDER, server.dsn, queue],
             stdout=subprocess.PIPE,
             cwd=Path(__file__).parent.parent,

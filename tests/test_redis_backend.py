@@ -83,8 +83,8 @@ def test_sentinel_dsn():
     target = parse_target("redis+sentinel://:pw@h1,h2:7/main/2?sentinel_password=other")
     assert target.hosts == [("h1", 26379), ("h2", 7)]
     assert (target.master, target.options["db"]) == ("main", 2)
-    assert target.options["password"] == "pw"  # noqa: S105
-    assert target.sentinel_options["password"] == "other"  # noqa: S105
+    assert target.options["password"] == "pw"
+    assert target.sentinel_options["password"] == "other"
 
 
 def test_constructing_connects_to_nothing():

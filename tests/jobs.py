@@ -1,0 +1,51 @@
+"""Plain functions that tests use as tasks and hooks."""
+
+from alligator import current_task
+
+seen: list = []
+
+
+def note(*args, **kwargs):
+    seen.append((args, kwargs))
+    return len(seen)
+
+
+def fail(message="too much"):
+    raise ValueError(message)
+
+
+def which_task():
+    return current_task().task_id
+
+
+def on_start(task):
+    seen.append(("on_start", task.status))
+
+
+def on_success(task, result):
+    seen.append(("on_success", task.status, result))
+
+
+def on_error(task, err):
+    seen.append(("on_error", task.status, type(err).__name__))
+
+
+def log_func(job):
+    seen.append(("log_func", job.id, job.status, job.result))
+
+
+def broken_hook(*args):
+    raise RuntimeError("the hook itself")
+
+
+async def coroutine():
+    """Not for this version."""
+
+
+class Mailer:
+    @staticmethod
+    def send(to):
+        return f"sent to {to}"
+
+    def method(self):
+        """Not importable."""

@@ -1,0 +1,96 @@
+"""Properties of tasks and of what strangers may send."""
+
+import json
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from alligator import Task, wire
+from alligator.exceptions import AlligatorException, BadPayload
+from alligator.options import check_options
+from tests import jobs
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.text(), inner, max_size=5),
+    max_leaves=20,
+)
+
+OPTIONS = st.fixed_dictionaries(
+    {},
+    optional={
+        "retries": st.integers(0, 1_000_000),
+        "priority": st.integers(-100, 100),
+        "retry_delay": st.floats(0, 1e9),
+        "retry_backoff": st.floats(1, 1e3),
+        "retry_max_delay": st.floats(0, 1e9),
+        "delay_until": st.floats(0, 1e12),
+        "is_async": st.booleans(),
+        "on_start": st.just(jobs.on_start),
+        "on_success": st.just(jobs.on_success),
+        "on_error": st.just(jobs.on_error),
+    },
+)
+
+
+@given(st.lists(JSON, max_size=4), st.dictionaries(st.text(min_size=1), JSON, max_size=4), OPTIONS)
+def test_a_task_survives_the_wire(args, kwargs, options):
+    kwargs.pop("self", None), kwargs.pop("func", None)
+    task = Task(**options)
+    task.to_call(jobs.note, *args, **kwargs)
+    back = Task.deserialize(task.serialize())
+    assert back.task_id == task.task_id
+    assert (list(back.func_args), back.func_kwargs) == (args, kwargs)
+    for name in (*options, "func"):
+        assert getattr(back, name) == getattr(task, name)
+    assert back.serialize() == task.serialize()
+
+
+@given(st.text() | st.binary())
+def test_reading_raises_nothing_else(data):
+    try:
+        wire.loads(data)
+    except BadPayload:
+        pass
+
+
+FIELDS = ["task_id", "retries", "is_async", "async", "module", "callable", "args", "kwargs"]
+
+
+@given(st.dictionaries(st.sampled_from([*FIELDS, "options"]), JSON))
+def test_hostile_objects_raise_nothing_else(fields):
+    start = {"task_id": "x", "retries": 0, "module": "tests.jobs", "callable": "note"}
+    try:
+        Task.deserialize(json.dumps({**start, **fields}))
+    except AlligatorException:
+        pass
+
+
+@settings(max_examples=200)
+@given(
+    st.dictionaries(
+        st.sampled_from(
+            [
+                "retries",
+                "priority",
+                "delay_by",
+                "is_async",
+                "run_after",
+                "task_id",
+                "retry_backoff",
+                "x",
+            ]
+        ),
+        JSON,
+    )
+)
+def test_options_are_checked_or_refused(options):
+    try:
+        once = check_options(options)
+    except (AlligatorException, TypeError):
+        return
+    assert check_options(once) == once

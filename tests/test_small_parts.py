@@ -1,0 +1,149 @@
+"""Pure parts: strict JSON, retry delays, pace, ids, DSNs."""
+
+import random
+import threading
+import uuid
+
+import pytest
+
+from alligator import wire
+from alligator.backends import client_class, known_schemes
+from alligator.backends.dsn import mask_password, parse_dsn
+from alligator.exceptions import BadPayload, InvalidDSN, MissingDriver
+from alligator.pace import Pace
+from alligator.retries import DEPLOY_DELAYS, deploy_delay, retry_delay
+from alligator.utils import describe_error, new_task_id, shorten
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "NaN",
+        "[Infinity]",
+        "[-Infinity]",
+        '{"a": 1, "a": 2}',
+        "[" * 100_000 + "]" * 100_000,
+        '{"a":' * 101 + "1" + "}" * 101,
+        "1" * 5000,
+        b"\xff",
+        b"\xff\xfe{\x00}\x00",
+        "[1] 2",
+        "'a'",
+    ],
+)
+def test_what_strict_json_refuses(text):
+    with pytest.raises(BadPayload):
+        wire.loads(text)
+
+
+def test_brackets_in_text_do_not_count_as_depth():
+    value = {"a": '[{"' * 500, "b": [[[1]]]}
+    assert wire.loads(wire.dumps(value)) == value
+    assert wire.loads("[" * 100 + "]" * 100)
+
+
+def test_retry_delays():
+    rng = random.Random(1)
+    assert [retry_delay(0, 1, n) for n in range(3)] == [0, 0, 0]
+    assert [retry_delay(5, 1, n) for n in range(3)] == [5, 5, 5]
+    assert retry_delay(5, 2, 0) == 5
+    for retried in range(1, 200):
+        delay = retry_delay(5, 2, retried, 60, rng)
+        assert min(60, 5 * 2**retried) * 0.75 <= delay <= min(60, 5 * 2**retried)
+    assert retry_delay(1, 10, 10_000, None, rng) < 1e9
+
+
+def test_deploy_delays_end():
+    assert [deploy_delay(n) for n in range(1, 8)] == [*DEPLOY_DELAYS, None, None]
+
+
+def test_pace_fetches_many_short_and_few_slow_tasks():
+    pace = Pace("auto", 1)
+    assert pace.limit() == 1
+    for _ in range(20):
+        pace.note(0.0001)
+    assert pace.limit() == 100
+    pace.note(1.0)
+    assert pace.limit() == 1
+    for _ in range(200):
+        pace.note(0.005)
+    assert 5 <= pace.limit() <= 10
+    assert Pace(7, 1).limit() == 7
+
+
+def test_ids_sort_by_creation_and_are_unique():
+    ids = [new_task_id() for _ in range(5000)]
+    assert ids == sorted(ids)
+    assert len(set(ids)) == 5000
+    assert {uuid.UUID(each).version for each in ids} == {7}
+    assert {uuid.UUID(each).variant for each in ids} == {uuid.RFC_4122}
+    found: list[str] = []
+    threads = [
+        threading.Thread(target=lambda: found.extend(new_task_id() for _ in range(500)))
+        for _ in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(set(found)) == 4000
+
+
+def test_text_from_messages_is_made_fit_for_a_log():
+    assert shorten("a\nb\x1b[31m") == "a\\nb\\x1b[31m"
+    assert len(shorten("x" * 1000)) == 120
+    assert describe_error(ValueError("a\nb")) == "ValueError: a\\nb"
+
+    class Mute(Exception):
+        def __str__(self):
+            raise RuntimeError
+
+    assert describe_error(Mute()).startswith("Mute")
+
+
+@pytest.mark.parametrize(
+    "dsn",
+    [
+        "redis://user:secret@host/0",
+        "redis://:secret@host",
+        "redis://u:sec@ret/secret@host:1/0",
+        "redis://u:secret@host/0?password=secret&db=1",
+        "redis+sentinel://h/m/0?sentinel_password=secret",
+    ],
+)
+def test_passwords_are_masked(dsn):
+    assert "secret" not in mask_password(dsn).replace("sec@ret", "secret")
+    assert "***" in mask_password(dsn)
+
+
+def test_taking_a_dsn_apart():
+    dsn = parse_dsn("redis://us%40er:p%2Fw@h1:1,[::1]:2,h3/a%20b?x=1", 9, allowed=("x",))
+    assert dsn.hosts == [("h1", 1), ("::1", 2), ("h3", 9)]
+    assert (dsn.username, dsn.password, dsn.path, dsn.query) == ("us@er", "p/w", "a b", {"x": "1"})
+    assert parse_dsn("redis://localhost:", 6379).hosts == [("localhost", 6379)]
+    assert parse_dsn("redis://", 6379).hosts == [("localhost", 6379)]
+    assert "p/w" not in repr(dsn)
+
+
+@pytest.mark.parametrize("dsn", ["redis://h:0", "redis://h:x", "redis://h?y=1", "redis://h:99999"])
+def test_bad_dsns(dsn):
+    with pytest.raises(InvalidDSN):
+        parse_dsn(dsn, 1)
+
+
+def test_schemes():
+    assert {"locmem", "sqlite", "redis", "beanstalk", "sqs", "valkey"} <= set(known_schemes())
+    with pytest.raises(InvalidDSN, match="sqlite://"):
+        client_class("nosuch://x")
+
+
+def test_a_missing_driver_names_its_extra(monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "greenstalk", None)
+    for name in [each for each in sys.modules if each.startswith("alligator.backends.beanstalk")]:
+        monkeypatch.delitem(sys.modules, name)
+    with pytest.raises(MissingDriver, match=r"alligator\[beanstalk\]"):
+        client_class("beanstalk://h")

@@ -1,0 +1,219 @@
+"""Task: calling, hooks, states, and the wire."""
+
+import bz2
+import json
+
+import pytest
+
+from alligator import CANCELED, FAILED, RETRYING, RUNNING, SUCCESS, WAITING, Task, current_task
+from alligator.exceptions import (
+    BadPayload,
+    MultipleDelayError,
+    UnknownCallableError,
+    UnknownModuleError,
+    UnsupportedOption,
+)
+from alligator.utils import determine_module, determine_name, import_attr
+from tests import jobs
+
+
+@pytest.fixture(autouse=True)
+def _fresh():
+    jobs.seen.clear()
+
+
+def task_for(func, *args, **options):
+    task = Task(**options)
+    task.to_call(func, *args)
+    return task
+
+
+def test_fresh_task_has_the_documented_defaults():
+    task = Task()
+    assert (task.retries, task.is_async, task.status, task.result) == (0, True, WAITING, None)
+    assert (task.func, task.func_args, task.func_kwargs) == (None, [], {})
+    assert task.id == task.task_id
+    task.to_call(jobs.note, 1, b=2)
+    assert (task.func_args, task.func_kwargs) == ((1,), {"b": 2})
+
+
+def test_positional_signature_of_1_0():
+    task = Task("id", 3, False, jobs.on_start, jobs.on_success, jobs.on_error, None, 5)
+    assert (task.task_id, task.retries, task.is_async, task.delay_by) == ("id", 3, False, 5.0)
+    assert task.on_start is jobs.on_start
+    assert Task(**{"async": "off"}).is_async is False
+    with pytest.raises(MultipleDelayError):
+        Task(delay_by=1, delay_until=2)
+    with pytest.raises(UnsupportedOption):
+        Task(depends_on=["x"])
+    with pytest.raises(TypeError, match="retries"):
+        Task(retrys=1)
+
+
+def test_states():
+    task = Task()
+    for name, status in [
+        ("waiting", WAITING),
+        ("success", SUCCESS),
+        ("failed", FAILED),
+        ("canceled", CANCELED),
+        ("retrying", RETRYING),
+    ]:
+        getattr(task, f"to_{name}")()
+        assert task.status == status
+
+
+def test_hooks_around_a_success():
+    task = task_for(jobs.note, 1, on_start=jobs.on_start, on_success=jobs.on_success)
+    assert task.run() == 2
+    assert jobs.seen == [("on_start", RUNNING), ((1,), {}), ("on_success", SUCCESS, 2)]
+    assert (task.result, task.status) == (2, SUCCESS)
+
+
+def test_hooks_around_a_failure():
+    task = task_for(jobs.fail, on_success=jobs.on_success, on_error=jobs.on_error)
+    with pytest.raises(ValueError, match="too much"):
+        task.run()
+    assert jobs.seen == [("on_error", FAILED, "ValueError")]
+    assert isinstance(task.error, ValueError)
+
+
+def test_a_hook_with_one_argument_gets_the_task():
+    task = task_for(jobs.fail, on_error=jobs.log_func)
+    with pytest.raises(ValueError, match="too much"):
+        task.run()
+    assert jobs.seen == [("log_func", task.task_id, FAILED, None)]
+
+
+@pytest.mark.parametrize("hook", ["on_start", "on_success"])
+def test_a_hook_that_raises_changes_nothing(hook, caplog):
+    task = task_for(jobs.note, **{hook: jobs.broken_hook})
+    assert task.run() == 1
+    assert task.status == SUCCESS
+    assert "the hook itself" in caplog.text
+
+
+def test_current_task():
+    task = task_for(jobs.which_task)
+    assert task.run() == task.task_id
+    assert current_task() is None
+
+
+def test_wire_format_is_that_of_1_0():
+    task = task_for(jobs.note, 1, on_error=jobs.on_error, delay_until=5, retries=2, priority=7)
+    assert json.loads(task.serialize()) == {
+        "task_id": task.task_id,
+        "retries": 2,
+        "is_async": True,
+        "module": "tests.jobs",
+        "callable": "note",
+        "args": [1],
+        "kwargs": {},
+        "options": {
+            "on_error": {"module": "tests.jobs", "callable": "on_error"},
+            "delay_until": 5.0,
+            "priority": 7,
+        },
+    }
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"task_id": "old", "retries": 1, "is_async": True, "options": {}, "kwargs": {"b": 2}},
+        {"task_id": "old", "retries": 1, "async": True, "kwargs": {"b": 2}},
+        {"task_id": "old", "retries": 1, "args": None, "kwargs": {"b": 2}, "options": None},
+    ],
+)
+def test_messages_of_older_versions_run(message):
+    data = json.dumps({**message, "module": "tests.jobs", "callable": "note"})
+    task = Task.deserialize(data)
+    assert (task.task_id, task.retries) == ("old", 1)
+    task.run()
+    assert jobs.seen == [((), {"b": 2})]
+
+
+GOOD = {"task_id": "x", "retries": 0, "module": "tests.jobs", "callable": "note"}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"task_id": 3},
+        {"task_id": None},
+        {"task_id": ""},
+        {"task_id": "a\nb"},
+        {"retries": "1"},
+        {"retries": True},
+        {"retries": -1},
+        {"retries": 10**9},
+        {"is_async": "yes"},
+        {"module": 3},
+        {"module": "os;import sys"},
+        {"callable": ""},
+        {"callable": "a..b"},
+        {"callable": "coroutine"},
+        {"callable": "seen"},
+        {"args": {}},
+        {"kwargs": []},
+        {"options": []},
+        {"options": {"on_error": "name"}},
+        {"options": {"on_error": {"module": "tests.jobs"}}},
+        {"options": {"priority": 101}},
+        {"options": {"retry_delay": "1"}},
+        {"options": {"retried": "x"}},
+    ],
+)
+def test_wrong_fields_are_bad_payloads(change):
+    with pytest.raises(BadPayload):
+        Task.deserialize(json.dumps({**GOOD, **change}))
+
+
+@pytest.mark.parametrize("data", ["", "null", "3", "[]", '"x"', "{}", b"\xff", "{", "NaN"])
+def test_what_is_no_task_is_a_bad_payload(data):
+    with pytest.raises(BadPayload):
+        Task.deserialize(data)
+
+
+def test_missing_code_has_errors_of_its_own():
+    with pytest.raises(UnknownModuleError):
+        Task.deserialize(json.dumps({**GOOD, "module": "tests.no_such"}))
+    with pytest.raises(UnknownCallableError):
+        Task.deserialize(json.dumps({**GOOD, "callable": "no_such"}))
+
+
+class SkinnyTask(Task):
+    """The compressed task of the 'extending' document, with its slips mended."""
+
+    def serialize(self):
+        data = {
+            "task_id": self.task_id,
+            "retries": self.retries,
+            "module": determine_module(self.func),
+            "callable": determine_name(self.func),
+            "args": self.func_args,
+            "kwargs": self.func_kwargs,
+        }
+        return bz2.compress(json.dumps(data).encode())
+
+    @classmethod
+    def deserialize(cls, data):
+        data = json.loads(bz2.decompress(data))
+        task = cls(task_id=data["task_id"], retries=data["retries"])
+        func = import_attr(data["module"], data["callable"])
+        task.to_call(func, *data.get("args", []), **data.get("kwargs", {}))
+        return task
+
+
+@pytest.mark.parametrize("fixture", ["sqlite_dsn", "redis_dsn", "beanstalk_dsn"])
+def test_a_task_class_of_bytes_goes_through_a_backend(fixture, request):
+    from alligator import Gator
+
+    gator = Gator(request.getfixturevalue(fixture), "skinny", task_class=SkinnyTask)
+    gator.options(retries=1)(jobs.note, 1)
+    assert isinstance(gator.pop(), SkinnyTask)
+    gator.options(retries=1)(jobs.fail)
+    assert gator.run_all() == 2
+    assert gator.dead()[0].data.startswith(b"BZh")
+    gator.client.drop_all("skinny")
+    gator.close()
