@@ -2,9 +2,11 @@
 
 import functools
 import json
+import os
 import random
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -86,7 +88,14 @@ assert gator.options(is_async=False)(f).result == "ran"
 
 def test_functions_of_main_are_for_this_process_only(tmp_path):
     (tmp_path / "script.py").write_text(SCRIPT)
-    subprocess.run([sys.executable, "script.py"], cwd=tmp_path, check=True, timeout=30)
+    root = str(Path(__file__).resolve().parent.parent)
+    subprocess.run(
+        [sys.executable, "script.py"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": root},
+        check=True,
+        timeout=30,
+    )
 
 
 @pytest.mark.parametrize(
