@@ -21,6 +21,23 @@ def beanstalk_dsn(tmp_path_factory):
     server.stop()
 
 
+@pytest.fixture(scope="session")
+def _moto(tmp_path_factory):
+    from tests.servers.sqs import MotoServer
+
+    server = MotoServer(tmp_path_factory.mktemp("shared-moto")).start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def sqs_dsn(_moto, monkeypatch):
+    from tests.servers.sqs import use_emulator
+
+    use_emulator(monkeypatch)
+    return _moto.dsn
+
+
 @pytest.fixture
 def sqlite_dsn(tmp_path):
     return f"sqlite://{tmp_path}/queue.db"

@@ -78,7 +78,10 @@ def eventually(check, folder, what, within=30.0):
 
 def test_sigkill_mid_task_loses_nothing(durable_dsn, folder, workers):
     queue = f"kill-{uuid.uuid4().hex[:8]}"
-    gator = Gator(durable_dsn, "all" if durable_dsn.startswith("sqs") else queue)
+    gator = Gator(durable_dsn, queue)
+    if durable_dsn.startswith("sqs"):
+        for name in (queue, f"{queue}-dead"):  # SQS creates none by itself
+            gator.client.conn.create_queue(QueueName=name)
     flags = ["--queue", gator.queue_name]
     gator.task("kill_jobs.first_time_slow", str(folder), "slow")
     for number in range(10):

@@ -1,0 +1,60 @@
+"""An emulator of SQS that speaks its protocol over HTTP: moto's server."""
+
+import functools
+import sys
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import botocore.loaders
+import pytest
+
+from tests.servers.process import Server, accepts, free_port
+
+#: What boto3 must find to talk to an emulator, which takes any.
+_CREDENTIALS = {
+    "AWS_ACCESS_KEY_ID": "testing",
+    "AWS_SECRET_ACCESS_KEY": "testing",
+    "AWS_EC2_METADATA_DISABLED": "true",
+}
+
+# moto's queues have no locks: with a thread switch in the middle of a receive, it would hand
+# out one message twice. A long switch interval leaves switches to where a thread waits.
+_RUN = "import sys; sys.setswitchinterval(5); from moto.server import main; main(sys.argv[1:])"
+
+
+class MotoServer(Server):
+    """Queues in memory, of any name, once they are made."""
+
+    def __init__(self, folder: Path) -> None:
+        pytest.importorskip("moto.server")
+        self.port = free_port()
+        argv = [sys.executable, "-c", _RUN, "-H", "127.0.0.1", "-p", str(self.port)]
+        super().__init__(argv, lambda: accepts(self.port), folder)
+
+    @property
+    def url(self) -> str:
+        """Where it is."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def dsn(self) -> str:
+        """Where it is, for a client."""
+        return f"sqs://us-west-2/?endpoint_url={quote(self.url, safe='')}"
+
+
+_loader = functools.lru_cache(botocore.loaders.create_loader)
+
+
+def use_emulator(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Set credentials, and read boto3's descriptions of AWS once rather than per client."""
+    for name, value in _CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("botocore.session.create_loader", _loader)
+
+
+def make_queue(conn: Any, name: str, **attributes: str) -> str:
+    """Create a queue and return its URL."""
+    if name.endswith(".fifo"):
+        attributes["FifoQueue"] = "true"
+    return conn.create_queue(QueueName=name, Attributes=attributes)["QueueUrl"]

@@ -1,0 +1,71 @@
+"""Imports run one way: a module knows only those below it."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parent.parent / "alligator"
+
+#: From the ground up; a module may import from its own row and those before it.
+LAYERS = [
+    ["constants", "exceptions", "clock", "log"],
+    ["utils", "wire", "retries", "pace", "backends.dsn"],
+    ["backends.base", "backends"],
+    ["backends.*"],
+    ["callables", "options"],
+    ["tasks", "execution", "keeper", "signals"],
+    ["gator"],
+    ["workers"],
+    ["supervisor"],
+    ["cli", "__main__"],
+]
+BESIDE = {"": "workers", "testing": "backends.*"}  # the package itself, and what tests import
+
+
+def layer(name):
+    if name == "" or name.startswith("testing"):
+        name = BESIDE[name.partition(".")[0]]
+    for index, row in enumerate(LAYERS):
+        if name in row or (name.startswith("backends.") and "backends.*" in row):
+            return index
+    raise AssertionError(f"alligator.{name} has no place in the picture")
+
+
+def modules():
+    for path in sorted(PACKAGE.rglob("*.py")):
+        name = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+        yield name.removesuffix("__init__").rstrip("."), path
+
+
+def imported(path):
+    """Return what a module imports at run time (not what only a type checker sees)."""
+    tree = ast.parse(path.read_text())
+    skipped = {
+        inner
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        for inner in ast.walk(node)
+    }
+    known = {name for name, _ in modules()}
+    for node in ast.walk(tree):
+        if node in skipped or not isinstance(node, ast.ImportFrom) or not node.module:
+            continue
+        if node.module.partition(".")[0] != "alligator":
+            continue
+        base = node.module.removeprefix("alligator").lstrip(".")
+        for alias in node.names:
+            inner = f"{base}.{alias.name}".lstrip(".")
+            yield inner if inner in known else base
+
+
+@pytest.mark.parametrize(("name", "path"), list(modules()), ids=lambda value: str(value)[-30:])
+def test_imports_run_one_way(name, path):
+    for other in imported(path):
+        assert layer(other) <= layer(name), f"{name or 'alligator'} imports {other} from above it"
+
+
+def test_modules_stay_small():
+    for name, path in modules():
+        count = len(path.read_text().splitlines())
+        assert count <= 450, f"alligator.{name} has {count} lines: which piece is missing?"

@@ -1,0 +1,71 @@
+"""What gets installed, and that the core needs nothing else."""
+
+import os
+import subprocess
+import sys
+import tomllib
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import alligator
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", str(folder)]
+    done = subprocess.run([*command, str(ROOT)], capture_output=True, text=True, timeout=110)
+    assert done.returncode == 0, done.stderr
+    (found,) = folder.glob("alligator-*.whl")
+    return found
+
+
+def test_versions_agree():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["version"] == alligator.version() == "1.1.0"
+    assert project["dependencies"] == []
+    assert {"redis", "beanstalk", "sqs", "all", "dev"} <= set(project["optional-dependencies"])
+
+
+def test_the_wheel_has_all_it_needs_and_no_more(wheel):
+    names = zipfile.ZipFile(wheel).namelist()
+    scripts = [
+        f"alligator/backends/lua/{path.name}" for path in (ROOT / "alligator").rglob("*.lua")
+    ]
+    assert scripts
+    assert {"alligator/py.typed", *scripts} <= set(names)
+    assert any(name.endswith("scripts/latergator.py") for name in names)
+    assert {name.partition("/")[0].partition("-")[0] for name in names} == {"alligator"}
+
+
+def test_installed_it_runs_without_any_other_package(wheel, tmp_path):
+    venv.create(tmp_path / "env", with_pip=False)
+    python = tmp_path / "env" / "bin" / "python"
+    command = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet"]
+    subprocess.run([*command, "--no-deps", "--no-index", str(wheel)], check=True, timeout=110)
+    latergator = tmp_path / "env" / "bin" / "latergator.py"
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    done = subprocess.run(
+        [str(latergator), "status", "sqlite://q.db"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    missing = subprocess.run(
+        [str(latergator), "redis://127.0.0.1/0"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert missing.returncode == 2
+    assert "pip install 'alligator[redis]'" in missing.stderr
