@@ -1,0 +1,125 @@
+"""Long polls on threads of their own, so that whoever waits can leave at any moment.
+
+A request that waits up to 20 seconds cannot be called off. So a thread sends it, and
+``reserve`` waits for the thread. If it leaves first (its time is up, the worker stops), the
+next ``reserve`` of the same queue and lease takes the poll over. What arrives with nobody to
+take it within :data:`GRACE` seconds is handed back.
+"""
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from alligator.backends.base import Delivery
+
+#: Seconds that a message is held for the next ``reserve``; at most a quarter of its lease.
+GRACE = 1.0
+
+#: Seconds of one long poll (SQS service limit).
+LONGEST = 20
+
+
+class Key(NamedTuple):
+    """What has to agree for a poll to be taken over."""
+
+    queue_name: str
+    visibility: int
+
+
+class Poll:
+    """One long poll under way."""
+
+    def __init__(self, key: Key) -> None:
+        self.key = key
+        self.owned = True
+        self.arrived = False
+        self.deliveries: list[Delivery] = []
+        self.error: Exception | None = None
+
+
+class Polls:
+    """All the long polls of one client in one process.
+
+    :param receive: called with queue, visibility, limit and seconds to wait; returns what
+        may run, and how many messages there were.
+    :param hand_back: called with what nobody took.
+    """
+
+    def __init__(
+        self,
+        receive: Callable[[str, int, int, int], tuple[list[Delivery], int]],
+        hand_back: Callable[[Sequence[Delivery]], None],
+    ) -> None:
+        self._receive, self._hand_back = receive, hand_back
+        self._changed = threading.Condition()
+        self._polls: list[Poll] = []
+        self._closed = False
+
+    def own(self, key: Key, limit: int, seconds: int) -> Poll:
+        """Take over a poll that was left behind, or begin one."""
+        with self._changed:
+            for poll in self._polls:
+                if poll.key == key and not poll.owned:
+                    poll.owned = True
+                    return poll
+            poll = Poll(key)
+            self._polls.append(poll)
+        name = f"alligator-sqs-{key.queue_name}"
+        threading.Thread(
+            target=self._run, args=(poll, limit, seconds), name=name, daemon=True
+        ).start()
+        return poll
+
+    def left_behind(self, key: Key) -> bool:
+        """Whether a poll is under way that nobody waits for."""
+        with self._changed:
+            return any(poll.key == key and not poll.owned for poll in self._polls)
+
+    def take(self, polls: Sequence[Poll], limit: int) -> list[Delivery]:
+        """Take what has arrived, up to ``limit``, in the order of the polls."""
+        taken = list[Delivery]()
+        with self._changed:
+            for poll in polls:
+                room = limit - len(taken)
+                taken += poll.deliveries[:room]
+                poll.deliveries = poll.deliveries[room:]
+            self._changed.notify_all()
+        return taken
+
+    def take_left(self, key: Key, limit: int) -> list[Delivery]:
+        """Take what polls that were left behind have brought."""
+        with self._changed:
+            return self.take([p for p in self._polls if p.key == key and not p.owned], limit)
+
+    def wait(self, polls: Sequence[Poll], seconds: float) -> bool:
+        """Wait for one of the polls to end; return whether one did."""
+        with self._changed:
+            return self._changed.wait_for(lambda: any(poll.arrived for poll in polls), seconds)
+
+    def leave(self, polls: Sequence[Poll]) -> None:
+        """Let others have the polls."""
+        with self._changed:
+            for poll in polls:
+                poll.owned = False
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Hand back at once whatever still arrives."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def _run(self, poll: Poll, limit: int, seconds: int) -> None:
+        found, error = list[Delivery](), None
+        try:
+            found, _ = self._receive(*poll.key, limit, seconds)
+        except Exception as err:
+            error = err
+        grace = min(GRACE, poll.key.visibility / 4)
+        with self._changed:
+            poll.deliveries, poll.error, poll.arrived = found, error, True
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: not poll.deliveries or self._closed, grace)
+            rest, poll.deliveries = poll.deliveries, []
+            self._polls.remove(poll)
+        self._hand_back(rest)
