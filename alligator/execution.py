@@ -42,7 +42,7 @@ class Outcome:
 def attempt(delivery: Delivery, task_class: type[Task], max_deaths: int) -> Outcome:
     """Read a delivered task, run it, and judge."""
     if delivery.deaths >= max_deaths:
-        why = f"WorkerDied: this task's worker died {delivery.deaths} times while it ran."
+        why = f"WorkerDied: {delivery.deaths} deaths of its worker were counted while it ran."
         return Outcome(delivery, Verdict.BURY, reason=Reason(why))
     try:
         task = task_class.deserialize(delivery.data)

@@ -49,7 +49,7 @@ class Keeper:
         self._lock = threading.Lock()
         self._turn = threading.Condition(self._lock)
         self._waiting: deque[Delivery] = deque()
-        self._running: dict[str, Delivery] = {}
+        self._running: dict[int, Delivery] = {}  # by id(): one task id may be on two queues
         self._acks: list[Delivery] = []
         self._oldest_ack = 0.0
         self._last_start = 0.0
@@ -96,14 +96,14 @@ class Keeper:
             if not self._waiting:
                 return None
             delivery = self._waiting.popleft()
-            self._running[delivery.task_id] = delivery
+            self._running[id(delivery)] = delivery
             self._last_start = time.monotonic()
             return delivery
 
     def end(self, delivery: Delivery, *, ack: bool) -> None:
         """A delivery has run; with ``ack`` it is acked soon, else it has been settled."""
         with self._turn:
-            self._running.pop(delivery.task_id, None)
+            self._running.pop(id(delivery), None)
             if ack:
                 if not self._acks:
                     self._oldest_ack = time.monotonic()
@@ -192,7 +192,9 @@ class Keeper:
                 self._try(self._duties)
 
     def _pause(self) -> float:
-        if self._in_touch and (self._acks or self._waiting):
+        if not self._in_touch:
+            return _LONGEST_PAUSE
+        if self._acks or self._waiting:
             return ACK_WITHIN
         return max(0.0, min(_LONGEST_PAUSE, self._next_beat - time.monotonic()))
 
@@ -213,7 +215,7 @@ class Keeper:
         with self._lock:
             gone = {id(delivery) for delivery in lost}
             self._waiting = deque(each for each in self._waiting if id(each) not in gone)
-        self.report_refused([each for each in lost if each.task_id in self._running])
+        self.report_refused([each for each in lost if id(each) in self._running])
 
     def _try(self, duty: Callable[[], object]) -> None:
         try:

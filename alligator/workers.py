@@ -86,6 +86,7 @@ class Worker:
         self._ended = 0
         self._alone = False
         self._in_touch = True
+        self._outages = 0
         self._signals = StopSignals()
         self._count_lock = threading.Lock()
         for name in self._queues():
@@ -167,15 +168,12 @@ class Worker:
         try:
             with self._signals, self._keeper() as keeper:
                 try:
-                    if type(self).check_and_run_task is not Worker.check_and_run_task:
-                        self._run_one_by_one()
-                    elif self.concurrency == 1:
-                        self._work_inline(keeper)
-                    else:
-                        self._work_in_threads(keeper)
+                    self._work(keeper)
                 except LeaveNow:
                     self.log.warning("%s leaves now, handing back all it held.", self.ident())
                     keeper.release_all()
+        except LeaveNow:
+            pass  # told again while it was leaving; what it still held comes back by its lease
         finally:
             self.keep_running = False
             self.stopping()
@@ -183,6 +181,14 @@ class Worker:
             sys.stdout.flush()
             os._exit(1)  # threads may still be running tasks that were handed back
         return 0
+
+    def _work(self, keeper: Keeper) -> None:
+        if type(self).check_and_run_task is not Worker.check_and_run_task:
+            self._run_one_by_one()
+        elif self.concurrency == 1:
+            self._work_inline(keeper)
+        else:
+            self._work_in_threads(keeper)
 
     def _run_one_by_one(self) -> None:
         # A subclass has its own idea of running a task; it gets to run every one.
@@ -247,7 +253,8 @@ class Worker:
             found, refused = self.gator.client.reserve(
                 self._queues(), limit, self.lease, self._wait(running), acks=acks, stop=self._stops
             )
-        except AlligatorException as err:
+        except Exception as err:
+            # Whatever it is, a worker stays: nothing was leased, so nothing is held up.
             keeper.give_back_acks(acks)
             self._back_off(err)
             return True
@@ -265,7 +272,7 @@ class Worker:
     def _wait_until_alone(self, keeper: Keeper, found: Sequence[Delivery]) -> None:
         # What may have killed a worker runs while nothing else does, and takes nobody along.
         while keeper.counts()[1] and not self._stops():
-            self.gator.client.extend(found, self.lease)
+            self._tell(lambda: self.gator.client.extend(found, self.lease))
             keeper.wait_for_turn(min(0.1, self.lease / 3))
         self._alone = True
         keeper.take(found)
@@ -297,10 +304,8 @@ class Worker:
         """Say it to the backend; if that fails it is said later, or the task comes back."""
         try:
             return say()
-        except AlligatorException as err:
-            if self._in_touch:
-                self._in_touch = False
-                self.log.warning("The queue is out of reach (%s); trying on.", err)
+        except Exception as err:
+            self._lose_touch(err)
             return None
 
     def _report(self, keeper: Keeper, outcome: Outcome, *, settled: bool | None) -> None:
@@ -366,12 +371,16 @@ class Worker:
         if warning:
             self.log.warning("%s", warning)
 
-    def _back_off(self, err: AlligatorException) -> None:
+    def _lose_touch(self, err: Exception) -> None:
         if self._in_touch:
             self._in_touch = False
             self._outages = 0
-            self.log.warning("The queue is out of reach (%s); trying on.", err)
-        self._outages = min(getattr(self, "_outages", 0) + 1, 16)
+            unknown = None if isinstance(err, AlligatorException) else err
+            self.log.warning("The queue is out of reach (%s); trying on.", err, exc_info=unknown)
+
+    def _back_off(self, err: Exception) -> None:
+        self._lose_touch(err)
+        self._outages = min(self._outages + 1, 16)
         pause = min(_LONGEST_BACKOFF, 0.05 * 2**self._outages) * random.uniform(0.5, 1)  # noqa: S311
         until = time.monotonic() + pause
         while not self._stops() and (rest := until - time.monotonic()) > 0:

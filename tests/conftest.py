@@ -2,6 +2,8 @@
 
 import pytest
 
+from alligator import Gator
+
 
 @pytest.fixture(scope="session")
 def redis_dsn(tmp_path_factory):
@@ -47,3 +49,22 @@ def sqlite_dsn(tmp_path):
 def durable_dsn(request):
     """Each backend that outlives a worker, in turn."""
     return request.getfixturevalue(f"{request.param}_dsn")
+
+
+@pytest.fixture
+def durable_gator(durable_dsn):
+    """Make Gators on that backend; queues that have to be created are."""
+    made = []
+
+    def make(queue_name, **options):
+        gator = Gator(durable_dsn, queue_name, **options)
+        if durable_dsn.startswith("sqs"):
+            for name in (queue_name, f"{queue_name}-dead"):
+                gator.client.conn.create_queue(QueueName=name)
+        made.append(gator)
+        return gator
+
+    yield make
+    for gator in made:
+        gator.client.drop_all(gator.queue_name)
+        gator.close()

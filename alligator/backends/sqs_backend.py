@@ -63,6 +63,7 @@ class _Session:
         )
 
     def close(self) -> None:
+        """Let go of it all."""
         self.polls.close()
         self.connection.close()
 

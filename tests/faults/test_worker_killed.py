@@ -76,12 +76,9 @@ def eventually(check, folder, what, within=30.0):
         time.sleep(0.02)
 
 
-def test_sigkill_mid_task_loses_nothing(durable_dsn, folder, workers):
+def test_sigkill_mid_task_loses_nothing(durable_dsn, durable_gator, folder, workers):
     queue = f"kill-{uuid.uuid4().hex[:8]}"
-    gator = Gator(durable_dsn, queue)
-    if durable_dsn.startswith("sqs"):
-        for name in (queue, f"{queue}-dead"):  # SQS creates none by itself
-            gator.client.conn.create_queue(QueueName=name)
+    gator = durable_gator(queue)
     flags = ["--queue", gator.queue_name]
     gator.task("kill_jobs.first_time_slow", str(folder), "slow")
     for number in range(10):
@@ -103,7 +100,6 @@ def test_sigkill_mid_task_loses_nothing(durable_dsn, folder, workers):
     eventually(lambda: gator.stats()["running"] == 0, folder, "all acked")
     assert gator.len() == 0
     assert gator.dead() == []
-    gator.close()
 
 
 def test_a_task_that_kills_its_worker_ends_as_a_dead_letter(sqlite_dsn, folder, workers):
@@ -118,6 +114,6 @@ def test_a_task_that_kills_its_worker_ends_as_a_dead_letter(sqlite_dsn, folder, 
     supervisor.terminate()
     assert supervisor.wait(20) == 0
     (letter,) = gator.dead()
-    assert "worker died 3 times" in letter.error
+    assert "3 deaths of its worker" in letter.error
     assert sorted({line[0] for line in lines(folder)}) == [f"end-{n}" for n in range(10)]
     gator.close()
