@@ -2,7 +2,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 FOLDER ?=
-PYTEST_ARGS ?=
+# Most tests wait for something: three at a time keep two cores busy.
+PYTEST_ARGS ?= -n 3 --dist loadfile
 
 .PHONY: help demo test check docs servers venv clean
 
