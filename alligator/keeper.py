@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Self
 
 from alligator.backends.base import Client, Delivery
-from alligator.exceptions import AlligatorException
+from alligator.outage import Outage
 from alligator.utils import shorten
 
 #: Seconds that the ack of a finished task may wait for company.
@@ -54,7 +54,7 @@ class Keeper:
         self._oldest_ack = 0.0
         self._last_start = 0.0
         self._next_beat = 0.0
-        self._in_touch = True
+        self._outage = Outage(log)
         self._extending = True
         self._closed = False
         self._wake = threading.Event()
@@ -192,7 +192,7 @@ class Keeper:
                 self._try(self._duties)
 
     def _pause(self) -> float:
-        if not self._in_touch:
+        if self._outage.lasts:
             return _LONGEST_PAUSE
         if self._acks or self._waiting:
             return ACK_WITHIN
@@ -220,13 +220,7 @@ class Keeper:
     def _try(self, duty: Callable[[], object]) -> None:
         try:
             duty()
-            if not self._in_touch:
-                self._in_touch = True
-                self.log.info("The queue is in reach again.")
-        except AlligatorException as err:
+            self._outage.ends()
+        except Exception as err:
             # Nothing is lost: what could not be said is said again, or the lease runs out.
-            if self._in_touch:
-                self._in_touch = False
-                self.log.warning("The queue is out of reach (%s); trying on.", err)
-        except Exception:
-            self.log.exception("The keeper of this worker's leases stumbled; it goes on.")
+            self._outage.begins(err)

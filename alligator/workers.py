@@ -12,7 +12,6 @@
 
 import logging
 import os
-import random
 import sys
 import threading
 import time
@@ -25,12 +24,11 @@ from alligator.execution import Outcome, Verdict, attempt, settle
 from alligator.gator import Gator
 from alligator.keeper import Keeper
 from alligator.log import worker_logger
+from alligator.outage import Outage
 from alligator.pace import Pace
 from alligator.signals import StopSignals
 from alligator.tasks import LeaveNow
 from alligator.utils import describe_error, shorten
-
-_LONGEST_BACKOFF = 5.0
 
 
 class Worker:
@@ -85,8 +83,7 @@ class Worker:
         self._pace = Pace(prefetch, self.concurrency)
         self._ended = 0
         self._alone = False
-        self._in_touch = True
-        self._outages = 0
+        self._outage = Outage(self.log)
         self._signals = StopSignals()
         self._count_lock = threading.Lock()
         for name in self._queues():
@@ -256,12 +253,13 @@ class Worker:
         except Exception as err:
             # Whatever it is, a worker stays: nothing was leased, so nothing is held up.
             keeper.give_back_acks(acks)
-            self._back_off(err)
+            self._outage.begins(err)
+            self._outage.pause(self._stops)
             return True
         except BaseException:
             keeper.give_back_acks(acks)
             raise
-        self._touch()
+        self._outage.ends()
         keeper.report_refused(refused)
         if found and found[0].deaths:
             self._wait_until_alone(keeper, found)
@@ -305,7 +303,7 @@ class Worker:
         try:
             return say()
         except Exception as err:
-            self._lose_touch(err)
+            self._outage.begins(err)
             return None
 
     def _report(self, keeper: Keeper, outcome: Outcome, *, settled: bool | None) -> None:
@@ -370,26 +368,6 @@ class Worker:
             return  # the first reserve says so
         if warning:
             self.log.warning("%s", warning)
-
-    def _lose_touch(self, err: Exception) -> None:
-        if self._in_touch:
-            self._in_touch = False
-            self._outages = 0
-            unknown = None if isinstance(err, AlligatorException) else err
-            self.log.warning("The queue is out of reach (%s); trying on.", err, exc_info=unknown)
-
-    def _back_off(self, err: Exception) -> None:
-        self._lose_touch(err)
-        self._outages = min(self._outages + 1, 16)
-        pause = min(_LONGEST_BACKOFF, 0.05 * 2**self._outages) * random.uniform(0.5, 1)  # noqa: S311
-        until = time.monotonic() + pause
-        while not self._stops() and (rest := until - time.monotonic()) > 0:
-            time.sleep(min(rest, 0.1))
-
-    def _touch(self) -> None:
-        if not self._in_touch:
-            self._in_touch = True
-            self.log.info("The queue is in reach again.")
 
 
 def _at_least(name: str, value: Any, low: float) -> Any:

@@ -14,7 +14,7 @@ LAYERS = [
     ["backends.base", "backends"],
     ["backends.*"],
     ["callables", "options"],
-    ["tasks", "execution", "keeper", "signals"],
+    ["tasks", "execution", "keeper", "outage", "signals"],
     ["gator"],
     ["workers"],
     ["supervisor"],
