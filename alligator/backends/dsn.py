@@ -2,10 +2,14 @@
 
 import re
 from dataclasses import dataclass, field
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote
 
 from alligator.exceptions import InvalidDSN
 
+# Not urlsplit, which takes one host and, in newer Pythons, no list of hosts with brackets.
+_PARTS = re.compile(
+    r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?P<netloc>[^/?]*)(?P<path>/[^?]*)?(?:\?(?P<query>.*))?"
+)
 _PASSWORD = re.compile(r"(://[^/@:?]*:).*(@)")
 _SECRET_PARAMETER = re.compile(r"([?&][^=&]*(?:password|secret|token)[^=&]*=)[^&]*", re.IGNORECASE)
 
@@ -53,11 +57,11 @@ def parse_dsn(
     :raises InvalidDSN: it cannot be read; the message never shows a password.
     """
     shown = mask_password(conn_string)
+    parts = _PARTS.fullmatch(conn_string)
+    if parts is None:
+        raise InvalidDSN(f"DSN {shown!r} is not scheme://user:password@host:port/path?query.")
     try:
-        parts = urlsplit(conn_string)
-        query = dict(
-            parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
-        )
+        query = dict(_pairs(parts["query"]))
     except ValueError as err:
         raise InvalidDSN(f"DSN {shown!r} cannot be read: {err}.") from None
     for name in query:
@@ -66,18 +70,22 @@ def parse_dsn(
             raise InvalidDSN(
                 f"DSN {shown!r} has the unknown parameter {name!r}; known here: {known}."
             )
-    credentials, _, addresses = parts.netloc.rpartition("@")
+    credentials, _, addresses = parts["netloc"].rpartition("@")
     username, colon, password = credentials.partition(":")
     default = (default_host, default_port)
     hosts = [_host_port(address, default, shown) for address in addresses.split(",")]
     return DSN(
-        scheme=parts.scheme,
+        scheme=parts["scheme"],
         hosts=hosts,
-        path=unquote(parts.path.removeprefix("/")),
+        path=unquote((parts["path"] or "").removeprefix("/")),
         username=unquote(username) or None,
         password=unquote(password) if colon else None,
         query=query,
     )
+
+
+def _pairs(query: str | None) -> list[tuple[str, str]]:
+    return parse_qsl(query, keep_blank_values=True, strict_parsing=True) if query else []
 
 
 def _host_port(address: str, default: tuple[str, int], shown: str) -> tuple[str, int]:
