@@ -1,7 +1,9 @@
 """Sphinx: run by ``make docs``."""
 
+import importlib
 import sys
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -20,3 +22,41 @@ html_theme_options = {"description": "Simple offline task queues. For Python."}
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_default_options = {"members": True, "show-inheritance": True}
+
+# Every reference has to lead somewhere, but for what other projects document and what the
+# reference leaves out.
+nitpicky = True
+nitpick_ignore_regex = [
+    ("py:.*", r"(abc|collections|datetime|logging|re|types|typing)\..*"),
+    ("py:class", r"(~P|alligator\.clock\.Clock|alligator\.testing\.contract_\w+\.\w+)"),
+]
+
+
+def find_where_it_is_defined(app: Any, env: Any, node: Any, contnode: Any) -> Any:
+    """Let ``alligator.Gator.task`` lead to ``alligator.gator.Gator.task``."""
+    package, _, name = node.get("reftarget", "").rpartition(".")
+    candidates = [(package, name)]
+    if "." in package:
+        outer, _, owner = package.rpartition(".")
+        candidates.append((outer, f"{owner}.{name}"))
+    if not package and node.get("py:module"):
+        candidates.append((node["py:module"], name))
+    for module, attribute in candidates:
+        if module.split(".")[0] != "alligator":
+            continue
+        try:
+            found = getattr(importlib.import_module(module), attribute.split(".")[0])
+        except (ImportError, AttributeError):
+            continue
+        home = getattr(found, "__module__", None)
+        if home is None or home == module:
+            continue
+        return env.get_domain("py").resolve_xref(
+            env, node["refdoc"], app.builder, "obj", f"{home}.{attribute}", node, contnode
+        )
+    return None
+
+
+def setup(app: Any) -> None:
+    """Called by Sphinx."""
+    app.connect("missing-reference", find_where_it_is_defined)

@@ -1,13 +1,17 @@
-"""Run the Python of one page from top to bottom: ``run_page.py PAGE REDIS_DSN``.
+"""Run the Python of one page from top to bottom: ``run_page.py PAGE DSN``.
 
 The current directory is a copy of ``project/``. A block that begins with a comment such as
 ``# myapp/tasks.py`` becomes that file, and is imported; the others share one namespace.
+After the last block, ``CHECKS`` looks at what the page has done.
 """
 
 import importlib
+import logging
 import os
 import re
+import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,13 +23,22 @@ from tests.docs.snippets import blocks
 _FILE = re.compile(r"# ([\w/]+)\.py\n")
 
 
-def substitutions(redis_dsn: str) -> dict[str, str]:
-    """Return what a DSN in a page is at run time: the server or the folder of this test."""
+def substitutions(page_dsn: str) -> dict[str, str]:
+    """Return what a DSN in a page is at run time: the server or the folder of this test.
+
+    Only what connects needs to be here: a Gator that is merely made connects to nothing.
+    """
     return {
-        "redis://localhost:6379/0": redis_dsn,
-        "'redis://localhost:'": repr(redis_dsn),
+        "redis://localhost:6379/0": page_dsn,
+        "'redis://localhost:'": repr(page_dsn),
         "sqlite:///tmp/": f"sqlite://{Path.cwd()}/",
     }
+
+
+def substitute(text: str, page_dsn: str) -> str:
+    """Return the code as it is run here."""
+    meant = substitutions(page_dsn)
+    return re.sub("|".join(map(re.escape, meant)), lambda match: meant[match[0]], text)
 
 
 def run_until_empty(run_forever: Callable[[Worker], int]) -> Callable[[Worker], int]:
@@ -38,20 +51,13 @@ def run_until_empty(run_forever: Callable[[Worker], int]) -> Callable[[Worker], 
     return run
 
 
-def set_up_django() -> SimpleNamespace:
-    """Make the tutorial's application real, and return a user with two followers."""
+def set_up_django(page_dsn: str) -> SimpleNamespace:
+    """Make the tutorial's site real, and return a user with two followers."""
+    settings = Path("mysite/settings.py")
+    settings.write_text(substitute(settings.read_text(), page_dsn))
+    os.environ["DJANGO_SETTINGS_MODULE"] = "mysite.settings"
     import django
-    from django.conf import settings
 
-    settings.configure(
-        ALLOWED_HOSTS=["testserver"],
-        DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}},
-        DEFAULT_AUTO_FIELD="django.db.models.AutoField",
-        EMAIL_BACKEND="django.core.mail.backends.locmem.EmailBackend",
-        INSTALLED_APPS=["django.contrib.auth", "django.contrib.contenttypes", "sosocial"],
-        ROOT_URLCONF="sosocial.urls",
-        ALLIGATOR_CONN="locmem://",
-    )
     django.setup()
     from django.contrib.auth.models import User
     from django.core.management import call_command
@@ -65,24 +71,48 @@ def set_up_django() -> SimpleNamespace:
 
 
 def check_tutorial(names: dict[str, Any]) -> None:
-    """Post through the finished view, run the worker, and look at the mail."""
+    """Post through the views, run workers of all three kinds, and look at the mail."""
     from django.core import mail
     from django.test import RequestFactory
     from sosocial import slow_views, views
 
-    worker = Worker(names["gator"])
-    worker.run_forever()
-    mail.outbox = []
-    for view in (slow_views.new_post, views.new_post):
+    gator, worker = names["gator"], Worker(names["gator"])
+
+    def post(view: Any) -> None:
         request = RequestFactory().post("/new", {"message": "see you later"})
         request.user = names["user"]
         response = view(request)
         assert (response.status_code, response.url) == (302, "/feed/")
-    assert len(mail.outbox) == 1, "the second view only queued its mail"
+
+    worker.run_forever()
+    mail.outbox = []
+    post(slow_views.new_post)
+    assert len(mail.outbox) == 1
+    post(views.new_post)
+    assert len(mail.outbox) == 1, "the second view only queues its mail"
     worker.run_forever()
     assert [sorted(each.to) for each in mail.outbox] == [["bob@example.com", "eve@example.com"]] * 2
-    assert names["gator"].stats()["delayed"] == 2
-    assert names["gator"].dead() == []
+
+    for number, program in enumerate(
+        (["manage.py", "run_tasks"], ["-m", "alligator", "--app", "sosocial.worker:gator"]), 1
+    ):
+        folder = Path.cwd() / f"mail-{number}"
+        process = subprocess.Popen(
+            [sys.executable, *program], env={**os.environ, "MAIL_FOLDER": str(folder)}
+        )
+        try:
+            post(views.new_post)
+            deadline = time.monotonic() + 20
+            while not (folder.exists() and list(folder.iterdir())):
+                assert time.monotonic() < deadline, f"{program} sent no mail"
+                time.sleep(0.05)
+        finally:
+            process.terminate()
+        assert process.wait(20) == 0, "SIGTERM ends it well"
+        assert len(list(folder.iterdir())) == 1
+
+    assert gator.stats()["delayed"] == 2
+    assert gator.dead() == []
 
 
 def check_bestpractices(names: dict[str, Any]) -> None:
@@ -92,12 +122,21 @@ def check_bestpractices(names: dict[str, Any]) -> None:
 
     request = SimpleNamespace(user=names["user"])
     names["previously_slow_view"](request)
-    assert gator.run_all() == 105
+    assert gator.run_all() == 106
     assert mail.sent[0] == ("mass", 44), "the urgent one went first"
     assert mail.sent[-1] == ("mass", 99), "the batch went last"
+    assert ("welcome", names["user"].pk) in mail.sent, "queued when the transaction was through"
     names["some_view"](request)
     assert cache.rebuilt == [request.user.pk, "thing"]
     assert gator.dead() == []
+
+    from myapp import freshtask
+
+    looked: list[str] = []
+    freshtask.close_old_connections = lambda: looked.append("at the connections")
+    fresh = Gator("locmem://fresh", task_class=freshtask.FreshTask)
+    fresh.task(cache.expensive_thing)
+    assert (fresh.run_all(), looked) == (1, ["at the connections"])
 
 
 def check_extending(names: dict[str, Any]) -> None:
@@ -106,39 +145,67 @@ def check_extending(names: dict[str, Any]) -> None:
     from myapp import mail, photos, utils
 
     assert utils.counts["feeds_imported"] == 2
-    assert len(requests.asked) == 3, "a busy site was asked again"
-    assert photos.made == ["photo.jpg"]
+    assert len(requests.asked) == 4, "a busy site was asked again, a missing one not"
+    assert "Task of fetch_feeds failed." in names["logged"], "a hook with one argument"
+    assert photos.made == ["other.jpg", "last.jpg", "photo.jpg"]
     assert mail.sent.count(("welcome", names["user"].pk)) == 2, "also by the naive client"
+    assert any("is done after" in each for each in names["logged"]), "the LoggingWorker"
+    assert "written by task" in Path("report.txt").read_text()
+
+
+def check_testing(names: dict[str, Any]) -> None:
+    """Run a part of the suite that the page has inherited."""
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "priority"]
+    done = subprocess.run(
+        [*command, "myapp/test_mine.py"], check=True, capture_output=True, text=True, timeout=50
+    )
+    assert " passed" in done.stdout
 
 
 CHECKS = {
     "tutorial": check_tutorial,
     "bestpractices": check_bestpractices,
     "extending": check_extending,
+    "testing": check_testing,
 }
 
 
-def main(page: Path, redis_dsn: str) -> int:
-    """Run the page and return how many blocks there were."""
+class Listener(logging.Handler):
+    """Keeps what is logged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep one line."""
+        self.lines.append(record.getMessage())
+
+
+def main(page: Path, page_dsn: str) -> int:
+    """Run the page and return 0; what goes wrong is raised."""
     os.environ |= {"ALLIGATOR_CONN": "locmem://", "ALLIGATOR_ASYNC": "False"}
     os.environ["ALLIGATOR_PREFIX"] = "test"
     Worker.run_forever = run_until_empty(Worker.run_forever)  # type: ignore[method-assign]
+    listener = Listener()
+    logging.root.addHandler(listener)
+    logging.root.setLevel(logging.INFO)
     names: dict[str, Any] = {"user": SimpleNamespace(pk=7), "post": SimpleNamespace(pk=8)}
+    names["logged"] = listener.lines
     if page.stem in ("tutorial", "bestpractices"):
-        names |= vars(set_up_django())
+        names |= vars(set_up_django(page_dsn))
     ran = 0
     for block in blocks(page):
-        if block.language != "python":
+        if block.language != "python" or block.no_run:
             continue
-        code = block.code
-        for written, meant in substitutions(redis_dsn).items():
-            code = code.replace(written, meant)
+        code = substitute(block.code, page_dsn)
         if match := _FILE.match(code):
             file = Path(match[1] + ".py")
-            file.parent.mkdir(exist_ok=True)
+            file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(code)
             importlib.invalidate_caches()
-            names |= vars(importlib.import_module(match[1].replace("/", ".")))
+            module = vars(importlib.import_module(match[1].replace("/", ".")))
+            names |= {name: each for name, each in module.items() if not name.startswith("__")}
         else:
             # Line numbers of the page, for whoever reads the traceback.
             exec(compile("\n" * (block.line - 1) + code, str(page), "exec"), names)

@@ -7,7 +7,13 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parent.parent.parent
 PAGES = sorted([ROOT / "README.rst", *(ROOT / "docs").rglob("*.rst")])
 
-_DIRECTIVE = re.compile(r"^( *)\.\. (?:code-block|code):: (\w+)$")
+_DIRECTIVE = re.compile(r"^( *)\.\. code-block:: (\w+)$")
+_NO_RUN = re.compile(r"^ *\.\. no-run: (.+)$")
+
+#: A DSN as it stands in text or code; not a bare scheme, nor one cut off by an ellipsis.
+_DSN = re.compile(
+    r"(?<![\w+])(?:locmem|sqlite|(?:redis|valkey)s?(?:\+\w+)?|beanstalk|sqs)://[^\s'\"`…]+"
+)
 
 
 class Block(NamedTuple):
@@ -16,11 +22,12 @@ class Block(NamedTuple):
     language: str
     line: int
     code: str
+    no_run: str = ""  # why not, from a comment ".. no-run: reason" right before it
 
 
 def blocks(page: Path) -> list[Block]:
     """Return the code blocks of a page, in order."""
-    found, lines = [], page.read_text().splitlines()
+    found, lines, no_run = [], page.read_text().splitlines(), ""
     for number, line in enumerate(lines):
         if match := _DIRECTIVE.match(line):
             body = []
@@ -28,5 +35,36 @@ def blocks(page: Path) -> list[Block]:
                 if inner.strip() and not inner.startswith(match[1] + "   "):
                     break
                 body.append(inner[len(match[1]) + 4 :])
-            found.append(Block(match[2], number + 2, "\n".join(body).strip("\n") + "\n"))
+            code = "\n".join(body).strip("\n") + "\n"
+            found.append(Block(match[2], number + 2, code, no_run))
+        if match := _NO_RUN.match(line):
+            no_run = match[1]
+        elif line.strip():
+            no_run = ""
     return found
+
+
+def commands(page: Path) -> list[str]:
+    """Return every ``latergator.py …`` of a page, in blocks, in text and in a systemd unit."""
+    text = page.read_text()
+    shell = re.findall(r"^ *\$ (?:\w+=\S+ )*latergator\.py (.+)$", text, re.MULTILINE)
+    unit = re.findall(r"^ *ExecStart=\S*/latergator\.py (.+)$", text, re.MULTILINE)
+    inline = re.findall(r"``latergator\.py ([^`-][^`]+)``", text)  # not a flag by itself
+    return [*shell, *unit, *(" ".join(each.split()) for each in inline)]
+
+
+def dsns(page: Path) -> list[str]:
+    """Return every DSN that a page writes out."""
+    return sorted(set(_DSN.findall(page.read_text())))
+
+
+def hidden_code(page: Path) -> list[str]:
+    """Return lines that begin code which :func:`blocks` would not see."""
+    other = re.compile(r"(::$|^ *(>>>|\.\. (code|code-block|sourcecode|parsed-literal)::))")
+    return [
+        line
+        for line in page.read_text().splitlines()
+        if other.search(line)
+        and not _DIRECTIVE.match(line)
+        and not re.match(r" *\.\. (toctree|list-table)::$", line)
+    ]

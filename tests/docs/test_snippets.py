@@ -1,38 +1,49 @@
 """Every piece of code in the documentation works, as it stands there."""
 
+import configparser
+import doctest
 import os
+import re
 import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
-from alligator import Gator, cli
-from tests.docs.snippets import PAGES, ROOT, blocks
+from alligator import Gator, cli, options, utils
+from alligator.exceptions import MissingDriver
+from tests.docs.snippets import PAGES, ROOT, blocks, commands, dsns, hidden_code
 
 WITH_PYTHON = [page for page in PAGES if any(each.language == "python" for each in blocks(page))]
 COMMANDS = [
-    pytest.param(line[2:], id=f"{page.stem}: {line[2:60]}")
+    pytest.param(command, id=f"{page.stem}: {command[:60]}")
     for page in PAGES
-    for block in blocks(page)
-    if block.language == "console"
-    for line in block.code.splitlines()
-    if line.startswith("$ latergator.py")
+    for command in commands(page)
 ]
+DSNS = [(page.stem, dsn) for page in PAGES for dsn in dsns(page)]
+
+
+@pytest.fixture
+def page_dsn(request, tmp_path):
+    """The redis of the pages; a file, rather than a skip, on a laptop that has no server."""
+    if shutil.which("redis-server") or os.environ.get("CI"):
+        return request.getfixturevalue("redis_dsn")
+    return f"sqlite://{tmp_path}/instead-of-redis.db"
 
 
 @pytest.mark.parametrize("page", WITH_PYTHON, ids=lambda page: page.stem)
-def test_python_of_a_page(page, redis_dsn, tmp_path):
+def test_python_of_a_page(page, page_dsn, tmp_path):
     for queue in ("all", "notifications", "images", "test_all"):
-        gator = Gator(redis_dsn, queue)
+        gator = Gator(page_dsn, queue)
         gator.client.drop_all(queue)
         gator.close()
     project = tmp_path / "project"
     shutil.copytree(Path(__file__).parent / "project", project)
     done = subprocess.run(
-        [sys.executable, "-m", "tests.docs.run_page", str(page), redis_dsn],
+        [sys.executable, "-m", "tests.docs.run_page", str(page), page_dsn],
         cwd=project,
         env={**os.environ, "PYTHONPATH": f"{project}{os.pathsep}{ROOT}"},
         capture_output=True,
@@ -40,28 +51,69 @@ def test_python_of_a_page(page, redis_dsn, tmp_path):
         timeout=60,
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    count = sum(each.language == "python" for each in blocks(page))
+    count = sum(each.language == "python" and not each.no_run for each in blocks(page))
     assert f"ran {count} blocks" in done.stdout
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_commands_are_understood(command):
-    _, *arguments = shlex.split(command, comments=True)
+    arguments = shlex.split(command, comments=True)
     if arguments[0] in ("status", "dead", "revive", "drop"):
-        cli.queue_parser(arguments[0]).parse_args(arguments[1:])
+        parsed = cli.queue_parser(arguments[0]).parse_args(arguments[1:])
     else:
-        cli.worker_parser().parse_args(arguments)
+        parsed = cli.worker_parser().parse_args(arguments)
+    assert parsed.dsn or parsed.app
 
 
-def test_no_block_hides():
-    """Python that is marked otherwise, or not at all, would not be run."""
-    languages = {block.language for page in PAGES for block in blocks(page)}
-    assert languages <= {"python", "console", "ini"}
-    for page in PAGES:
-        assert not [
-            line
-            for line in page.read_text().splitlines()
-            if line.endswith("::") and not line.lstrip().startswith("..")
-        ], page
+@pytest.mark.parametrize(("page", "dsn"), DSNS)
+def test_dsns_are_accepted(page, dsn, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    try:
+        Gator(dsn).close()  # connects to nothing
+    except MissingDriver as err:
+        pytest.skip(str(err))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_no_code_hides(page):
+    """Code that is marked otherwise, or not at all, would not be run."""
+    assert hidden_code(page) == []
+    assert not [block for block in blocks(page) if block.no_run], "none needs it so far"
+    for block in blocks(page):
+        if block.language == "ini":
+            configparser.ConfigParser(interpolation=None).read_string(block.code)
+        elif block.language == "toml":
+            tomllib.loads(block.code)
+        else:
+            assert block.language in ("python", "console")
+            if block.language == "console":
+                assert all(line.startswith("$ ") for line in block.code.splitlines())
+
+
+def test_nothing_went_missing():
     assert len(WITH_PYTHON) >= 6
-    assert len(COMMANDS) >= 8
+    assert sum(block.language == "python" for page in PAGES for block in blocks(page)) >= 50
+    assert len(COMMANDS) >= 12
+    assert len(DSNS) >= 30
+
+
+def test_the_table_of_options_is_complete():
+    page = (ROOT / "docs" / "reference" / "options.rst").read_text()
+    rows = re.findall(r"^   \* - (.+)$", page, re.MULTILINE)
+    named = {name for row in rows for name in re.findall(r"``(\w+)``", row)}
+    assert named == {*options.CHECKS, *options.ALIASES}
+
+
+def test_the_table_of_flags_is_complete():
+    page = (ROOT / "docs" / "deployment.rst").read_text()
+    rows = re.findall(r"^   \* - (.+)$", page, re.MULTILINE)
+    named = {name for row in rows for name in re.findall(r"(--[\w-]+)", row)}
+    actions = cli.worker_parser()._actions
+    assert named == {
+        name for each in actions for name in each.option_strings if name.startswith("--")
+    } - {"--help", "--leash"}
+
+
+def test_the_doctests_of_the_reference():
+    assert doctest.testmod(utils, raise_on_error=True).attempted > 0
