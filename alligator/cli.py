@@ -108,7 +108,8 @@ def _prefetch(text: str) -> int | str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code.
 
-    0: done; 1: a worker had to be killed, or a question was answered with no; 2: it cannot
+    0: done; 1: a worker did not stop in order, a question was answered with no, or there was
+    nothing to revive under the ids given; 2: it cannot
     be done as asked, for the reason on standard error.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
@@ -216,9 +217,9 @@ def _queues(gator: Gator, arguments: argparse.Namespace) -> list[str]:
 
 def _status(gator: Gator, arguments: argparse.Namespace) -> int:
     """Show how many tasks are in which state."""
+    found = [(name, gator.client.stats(name)) for name in _queues(gator, arguments)]
     print(f"{'queue':<24}{'waiting':>9}{'delayed':>9}{'running':>9}{'dead':>9}{'oldest':>10}")
-    for name in _queues(gator, arguments):
-        stats = gator.client.stats(name)
+    for name, stats in found:
         oldest = "-" if stats.oldest is None else f"{stats.oldest:.0f} s"
         counts = (stats.waiting, stats.delayed, stats.running, stats.dead)
         print(f"{name:<24}" + "".join(f"{count:>9}" for count in counts) + f"{oldest:>10}")

@@ -102,12 +102,12 @@ class Gator:
     # -- Putting tasks on the queue. ----------------------------------------------------------
 
     @overload
-    def task(self, func: Callable[P, Any], *args: P.args, **kwargs: P.kwargs) -> Task: ...
+    def task(self, func: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> Task: ...
 
     @overload
-    def task(self, func: str, *args: Any, **kwargs: Any) -> Task: ...
+    def task(self, func: str, /, *args: Any, **kwargs: Any) -> Task: ...
 
-    def task(self, func: Callable[..., Any] | str, *args: Any, **kwargs: Any) -> Task:
+    def task(self, func: Callable[..., Any] | str, /, *args: Any, **kwargs: Any) -> Task:
         """Push a task with the default options, and return it.
 
         ::
@@ -143,7 +143,9 @@ class Gator:
         """
         return Batch(self, **options)
 
-    def push(self, task: Task, func: Callable[..., Any] | str, *args: Any, **kwargs: Any) -> Task:
+    def push(
+        self, task: Task, func: Callable[..., Any] | str, /, *args: Any, **kwargs: Any
+    ) -> Task:
         """Push a task of your own making and return it; run it at once if it is not async.
 
         ::

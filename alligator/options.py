@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Self
 
 from alligator.backends.base import MAX_PRIORITY, MIN_PRIORITY
 from alligator.exceptions import InvalidTask, MultipleDelayError, UnsupportedOption
+from alligator.utils import shorten
 
 if TYPE_CHECKING:
     from alligator.gator import Gator
@@ -52,17 +53,24 @@ def timestamp(value: Any) -> float:
 
     :raises InvalidTask: anything else, NaN and infinity included.
     """
-    if isinstance(value, datetime):
-        return value.timestamp()
-    if isinstance(value, date):
-        return datetime.combine(value, day_time()).timestamp()
+    try:
+        if isinstance(value, datetime):
+            return value.timestamp()
+        if isinstance(value, date):
+            return datetime.combine(value, day_time()).timestamp()
+    except (ValueError, OverflowError, OSError) as err:
+        raise InvalidTask(f"delay_until={value!r} is no moment that a clock can show.") from err
     return _number("delay_until", value)
 
 
 def _number(name: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise InvalidTask(f"{name}={value!r} is not a finite number of seconds.")
-    return float(value)
+    try:
+        number = math.nan if isinstance(value, bool | str | bytes) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise InvalidTask(f"{name}={shorten(repr(value), 40)} is not a finite number.")
+    return number
 
 
 def _seconds(name: str) -> Callable[[Any], float]:
@@ -194,11 +202,11 @@ class Options:
     ) -> None:
         return None
 
-    def task(self, func: Callable[P, Any] | str, *args: P.args, **kwargs: P.kwargs) -> "Task":
+    def task(self, func: Callable[P, Any] | str, /, *args: P.args, **kwargs: P.kwargs) -> "Task":
         """Push a task with these options; see :meth:`alligator.Gator.task`."""
         return self._push(self._make_task({}), func, args, kwargs)
 
-    def __call__(self, func: Callable[..., Any] | str, *args: Any, **kwargs: Any) -> "Task":
+    def __call__(self, func: Callable[..., Any] | str, /, *args: Any, **kwargs: Any) -> "Task":
         """Push a task, as :meth:`task` does.
 
         ``timeout=`` is an option here, unless the function has a parameter of that name.

@@ -39,7 +39,7 @@ class Pace:
         return seconds > SLOW
 
     def limit(self, free: int = 1) -> int:
-        """Return how many to reserve for so many free hands, at least as many as those."""
+        """Return how many to reserve for so many free hands, or the fixed number."""
         if self._fixed is not None:
             return max(self._fixed, 1)
         if self._average is None:

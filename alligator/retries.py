@@ -25,6 +25,8 @@ def retry_delay(
     :param retried: how many retries there have been.
     :param longest: no delay is longer, in seconds; None: no cap.
     """
+    if not base:
+        return 0.0
     try:
         delay = base * backoff**retried
     except OverflowError:

@@ -74,7 +74,7 @@ class Supervisor:
         self._killed = False
 
     def run(self) -> int:
-        """Run until all workers have ended; return 0, or 1 if one had to be killed."""
+        """Run until all workers have ended; return 0, or 1 if one did not stop in order."""
         before: dict[signal.Signals, Any] = {}
         if threading.current_thread() is threading.main_thread():
             before = {each: signal.signal(each, self._handle) for each in _SIGNALS}
@@ -123,6 +123,7 @@ class Supervisor:
         pid, child.process = child.process.pid, None
         if self._stop_at is not None:
             child.start_at = None
+            self._killed = self._killed or code != 0
         elif code == 0:
             child.start_at = time.monotonic() if self.replace_finished else None
         else:

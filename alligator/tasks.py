@@ -98,7 +98,7 @@ class Task:
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {shorten(self.task_id)}>"
 
-    def to_call(self, func: Callable[..., Any] | str, *args: Any, **kwargs: Any) -> None:
+    def to_call(self, func: Callable[..., Any] | str, /, *args: Any, **kwargs: Any) -> None:
         """Set what to call.
 
         ::

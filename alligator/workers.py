@@ -193,10 +193,13 @@ class Worker:
             before = self._ended
             if self.check_and_run_task():
                 self._ended = max(self._ended, before + 1)
-            elif not self.burst or self.gator.client.len(self.gator.queue_name):
+            elif not self.burst or self._waiting():
                 time.sleep(self.nap_time)
             else:
                 return
+
+    def _waiting(self) -> int:
+        return sum(self.gator.client.stats(name).waiting for name in self._queues())
 
     def _work_inline(self, keeper: Keeper) -> None:
         while not self._is_done():

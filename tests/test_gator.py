@@ -273,3 +273,13 @@ def test_run_all_drains_and_buries(gator):
     assert gator.run_all() == 7
     assert time.monotonic() - started < 5
     assert gator.stats()["dead"] == 1
+
+
+@pytest.mark.parametrize("name", ["task", "func", "self", "timeout", "retries"])
+def test_a_function_may_call_its_parameters_what_it_likes(gator, name):
+    gator.task(note, **{name: 1})
+    gator.options(retries=1).task(note, **{name: 2})
+    with gator.batch() as batch:
+        batch.task(note, **{name: 3})
+    assert gator.run_all() == 3
+    assert calls == [((), {name: value}) for value in (1, 2, 3)]

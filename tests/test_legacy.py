@@ -42,7 +42,7 @@ class Client2015:
         where = f"FROM `{queue_name}` WHERE task_id = ?"
         res = self._run_query(f"SELECT task_id, data {where}", [task_id]).fetchone()
         self._run_query(f"DELETE {where}", [task_id])
-        return res[1] if res else None
+        return res[1]
 
 
 class ClientWithDelay(Client2015):
@@ -102,3 +102,10 @@ def test_delay_only_where_push_takes_it(gator):
             opts(jobs.note)
     with pytest.raises(UnsupportedOption, match="priority"):
         gator.options(priority=1)(jobs.note)
+
+
+def test_missing_code_is_given_up_in_the_end(gator, caplog):
+    gator.task("tests.jobs.not_there")
+    assert gator.run_all() == 6
+    assert gator.len() == 0
+    assert "UnknownCallableError" in caplog.text

@@ -30,6 +30,7 @@ from alligator.utils import describe_error, new_task_id, shorten
         b"\xff",
         b"\xff\xfe{\x00}\x00",
         "[1] 2",
+        "1e999",
         "'a'",
     ],
 )
@@ -46,7 +47,7 @@ def test_brackets_in_text_do_not_count_as_depth():
 
 def test_retry_delays():
     rng = random.Random(1)
-    assert [retry_delay(0, 1, n) for n in range(3)] == [0, 0, 0]
+    assert [retry_delay(0, 2, n) for n in (0, 1, 2000)] == [0, 0, 0]
     assert [retry_delay(5, 1, n) for n in range(3)] == [5, 5, 5]
     assert retry_delay(5, 2, 0) == 5
     for retried in range(1, 200):
@@ -108,6 +109,8 @@ def test_text_from_messages_is_made_fit_for_a_log():
     [
         "redis://user:secret@host/0",
         "redis://:secret@host",
+        "redis://me@corp:secret@host",
+        "redis://u:secret\n@host",
         "redis://u:sec@ret/secret@host:1/0",
         "redis://u:secret@host/0?password=secret&db=1",
         "redis+sentinel://h/m/0?sentinel_password=secret",
@@ -127,10 +130,22 @@ def test_taking_a_dsn_apart():
     assert "p/w" not in repr(dsn)
 
 
-@pytest.mark.parametrize("dsn", ["redis://h:0", "redis://h:x", "redis://h?y=1", "redis://h:99999"])
+@pytest.mark.parametrize(
+    "dsn",
+    [
+        "redis://h:0",
+        "redis://h:x",
+        "redis://h?y=1",
+        "redis://h:99999",
+        "redis://h:" + "1" * 5000,
+        "redis://user:123/456@host/0",
+        "redis://user:hush?hush@host/0",
+    ],
+)
 def test_bad_dsns(dsn):
-    with pytest.raises(InvalidDSN):
+    with pytest.raises(InvalidDSN) as caught:
         parse_dsn(dsn, 1)
+    assert "hush" not in str(caught.value)
 
 
 def test_schemes():

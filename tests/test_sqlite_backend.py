@@ -186,3 +186,25 @@ def test_a_push_in_the_same_process_wakes_a_waiting_thread(client):
     thread.join(10)
     assert [each.data for each in found] == ["1"]
     assert time.monotonic() - started < 1
+
+
+COME_AND_GO = """
+import sys
+from alligator.backends.sqlite_backend import Client
+client = Client(sys.argv[1])
+print(client.len("q"))
+client.close()
+"""
+
+
+def test_two_clients_of_a_process_keep_their_locks(sqlite_dsn):
+    """To close any descriptor of the file drops SQLite's locks, and then its log is deleted."""
+    first, second = Client(sqlite_dsn), Client(sqlite_dsn)
+    first.push("q", "1", "a")
+    second.push("q", "2", "b")
+    for expected in ("2", "3", "4"):
+        assert child(COME_AND_GO, sqlite_dsn).communicate(timeout=30)[0].strip() == expected
+        first.push("q", f"again-{expected}", "c")
+    assert second.len("q") == 5
+    first.close()
+    second.close()

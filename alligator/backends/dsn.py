@@ -10,7 +10,7 @@ from alligator.exceptions import InvalidDSN
 _PARTS = re.compile(
     r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?P<netloc>[^/?]*)(?P<path>/[^?]*)?(?:\?(?P<query>.*))?"
 )
-_PASSWORD = re.compile(r"(://[^/@:?]*:).*(@)")
+_PASSWORD = re.compile(r"(://[^/:?]*:).*(@)", re.DOTALL)
 _SECRET_PARAMETER = re.compile(r"([?&][^=&]*(?:password|secret|token)[^=&]*=)[^&]*", re.IGNORECASE)
 
 
@@ -60,6 +60,11 @@ def parse_dsn(
     parts = _PARTS.fullmatch(conn_string)
     if parts is None:
         raise InvalidDSN(f"DSN {shown!r} is not scheme://user:password@host:port/path?query.")
+    if "@" in f"{parts['path']}{parts['query']}" and ":" in parts["netloc"]:
+        raise InvalidDSN(
+            f"DSN {shown!r} has an '@' after its hosts; percent-encode '/', '?' and '@' "
+            "in a password as %2F, %3F and %40."
+        )
     try:
         query = dict(_pairs(parts["query"]))
     except ValueError as err:
@@ -89,7 +94,7 @@ def _pairs(query: str | None) -> list[tuple[str, str]]:
 
 
 def _host_port(address: str, default: tuple[str, int], shown: str) -> tuple[str, int]:
-    match = re.fullmatch(r"(\[[^\]]+\]|[^:]*)(?::(\d*))?", address)
+    match = re.fullmatch(r"(\[[^\]]+\]|[^:]*)(?::(\d{0,5}))?", address)
     if not match or (match[2] and not 0 < int(match[2]) < 65536):
         raise InvalidDSN(f"DSN {shown!r}: {address!r} is not host or host:port (1 to 65535).")
     return (match[1].strip("[]") or default[0], int(match[2]) if match[2] else default[1])

@@ -42,6 +42,7 @@ class LegacyClient(Client):
         super().__init__(getattr(wrapped, "conn_string", ""))
         self.wrapped = wrapped
         self._lock = threading.RLock()  # such a client was written for one thread
+        self._attempts: dict[str, int] = {}  # of tasks handed back unrun, by id
 
     def check_queue_name(self, queue_name: str) -> None:
         """Leave names to the wrapped client, which has rules of its own."""
@@ -106,7 +107,10 @@ class LegacyClient(Client):
     def get(self, queue_name: str, task_id: str) -> Data | None:
         """Take a task by its id."""
         with self._lock:
-            found: Data | None = self.wrapped.get(queue_name, task_id)
+            try:
+                found: Data | None = self.wrapped.get(queue_name, task_id)
+            except TypeError:
+                return None  # the documented example indexes the row that it did not find
             return found
 
     def reserve(
@@ -124,8 +128,9 @@ class LegacyClient(Client):
         for name in queue_names:
             data = self.pop(name) if task_id is None else self.get(name, task_id)
             if data is not None:
-                delivery = Delivery(name, task_id or _own_id(data), data, None)
-                return Reserved([delivery], [])
+                found = task_id or _own_id(data)
+                attempt = self._attempts.pop(found, 0) + 1
+                return Reserved([Delivery(name, found, data, None, attempt)], [])
         until = time.monotonic() + wait
         while task_id is None and not stop() and (rest := until - time.monotonic()) > 0:
             time.sleep(min(rest, 0.2))
@@ -139,6 +144,8 @@ class LegacyClient(Client):
         self, delivery: Delivery, data: Data | None = None, delay_until: float | None = None
     ) -> bool:
         """Push it anew, at once where the wrapped client knows no delay."""
+        if data is None:
+            self._attempts[delivery.task_id] = delivery.attempt
         message = delivery.data if data is None else data
         try:
             self.push(delivery.queue_name, delivery.task_id, message, delay_until)

@@ -138,7 +138,10 @@ class SqliteFile:
         if not self.path.parent.is_dir():
             raise ConnectionLost(f"Folder {self.path.parent} does not exist; create it first.")
         for name in (self.path, self.lock_path):  # SQLite gives its own files the same mode
-            os.close(os.open(name, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+            # Only a file that is new: to close one that another connection of this process
+            # has open would drop SQLite's locks, and another process could then delete the log.
+            with suppress(FileExistsError):
+                os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         connection = sqlite3.connect(
             self.path,
             timeout=_BUSY_TIMEOUT,

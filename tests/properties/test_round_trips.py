@@ -40,7 +40,6 @@ OPTIONS = st.fixed_dictionaries(
 
 @given(st.lists(JSON, max_size=4), st.dictionaries(st.text(min_size=1), JSON, max_size=4), OPTIONS)
 def test_a_task_survives_the_wire(args, kwargs, options):
-    kwargs.pop("self", None), kwargs.pop("func", None)
     task = Task(**options)
     task.to_call(jobs.note, *args, **kwargs)
     back = Task.deserialize(task.serialize())
