@@ -2,6 +2,7 @@
 
 import importlib.util
 import subprocess
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -126,7 +127,7 @@ def start_sentinels(folder: Path) -> SentinelSet:
 def start_cluster(folder: Path) -> list[RedisServer]:
     """Start a cluster of three masters."""
     cli = need("redis-cli")
-    options = ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"]
+    options = ["--cluster-enabled", "yes", "--cluster-node-timeout", "15000"]
     nodes = []
     for number in range(3):
         bus = ["--cluster-port", str(free_port())]
@@ -137,7 +138,18 @@ def start_cluster(folder: Path) -> list[RedisServer]:
     )
     if made.returncode:
         pytest.fail(f"no cluster: {made.stdout}{made.stderr}")
+    deadline = time.monotonic() + 30
+    while not all("cluster_state:ok" in cluster_info(cli, each.port) for each in nodes):
+        if time.monotonic() > deadline:
+            pytest.fail("the nodes of the cluster did not agree within 30 s")
+        time.sleep(0.05)
     return nodes
+
+
+def cluster_info(cli: str, port: int) -> str:
+    """What one node thinks of its cluster."""
+    command = [cli, "-p", str(port), "cluster", "info"]
+    return subprocess.run(command, capture_output=True, text=True).stdout
 
 
 def cluster_dsn(nodes: list[RedisServer]) -> str:
