@@ -149,13 +149,15 @@ def test_clock_steps_hide_nothing_and_no_lease_is_immortal(sqlite_dsn):
 def test_the_next_task_is_found_by_index_and_len_by_counter(client):
     client.push("q", "x", "1")
     plan = client.conn.execute(
-        "EXPLAIN QUERY PLAN SELECT id FROM tasks WHERE queue = ? AND state = 0 "
+        "EXPLAIN QUERY PLAN SELECT id FROM alligator_tasks WHERE queue = ? AND state = 0 "
         "ORDER BY priority DESC, place LIMIT ?",
         ["q", 1],
     ).fetchall()
-    assert "tasks_ready" in str(plan)
+    assert "alligator_ready" in str(plan)
     assert "TEMP B-TREE" not in str(plan)
-    assert client.conn.execute("SELECT n FROM counts WHERE queue = 'q' AND state = 0").fetchone()
+    assert client.conn.execute(
+        "SELECT n FROM alligator_counters WHERE queue = 'q' AND state = 0"
+    ).fetchone()
 
 
 def test_counters_stay_right_through_every_change(client):
@@ -167,8 +169,12 @@ def test_counters_stay_right_through_every_change(client):
     client.release(held[3], "retry", time.time() + 3600)
     client.get("q", "19")
     client.drop_all("other")
-    rows = client.conn.execute("SELECT state, count(*) FROM tasks GROUP BY state").fetchall()
-    counted = client.conn.execute("SELECT state, n FROM counts WHERE queue = 'q' AND n > 0")
+    rows = client.conn.execute(
+        "SELECT state, count(*) FROM alligator_tasks GROUP BY state"
+    ).fetchall()
+    counted = client.conn.execute(
+        "SELECT state, n FROM alligator_counters WHERE queue = 'q' AND n > 0"
+    )
     assert sorted(rows) == sorted(counted.fetchall())
     assert client.len("q") == 16
 

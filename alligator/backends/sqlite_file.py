@@ -5,87 +5,54 @@ writers queue up first: threads at a lock, processes at an ``flock`` on a file o
 (Never on the database: closing any descriptor of that drops SQLite's own locks.)
 """
 
+import errno
 import os
 import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote
 
-from alligator.exceptions import AlligatorException, ConnectionLost, InvalidDSN, QueueFull
+from alligator.backends import sqlite_fork
+from alligator.backends.sqlite_schema import SCHEMA, Step
+from alligator.clock import Clock
+from alligator.exceptions import (
+    AlligatorException,
+    ConnectionLost,
+    InvalidDSN,
+    InvalidTask,
+    QueueFull,
+)
 
 try:
     import fcntl
 except ImportError:  # not a Unix: SQLite's own waiting has to do
     fcntl = None  # type: ignore[assignment]
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS tasks (
-    id INTEGER PRIMARY KEY,
-    queue TEXT NOT NULL,
-    task_id TEXT NOT NULL,
-    data NOT NULL,
-    state INTEGER NOT NULL,         -- WAITING, DELAYED, RUNNING of alligator.constants
-    priority INTEGER NOT NULL,
-    place INTEGER NOT NULL,         -- order among its like; negative: a delay that ended
-    due REAL NOT NULL,              -- 0: now
-    pushed_at REAL NOT NULL,
-    ticket INTEGER NOT NULL DEFAULT 0,  -- of the lease
-    attempt INTEGER NOT NULL DEFAULT 0,
-    deaths INTEGER NOT NULL DEFAULT 0,
-    lease_ends REAL NOT NULL DEFAULT 0,
-    next_data,                      -- pushed under this id while it ran
-    next_due REAL,
-    next_priority INTEGER,
-    UNIQUE (queue, task_id)
-);
-CREATE INDEX IF NOT EXISTS tasks_ready ON tasks (queue, priority DESC, place) WHERE state = 0;
-CREATE INDEX IF NOT EXISTS tasks_due ON tasks (queue, due) WHERE state = 3;
-CREATE INDEX IF NOT EXISTS tasks_leased ON tasks (queue, lease_ends) WHERE state = 6;
-CREATE TABLE IF NOT EXISTS dead (
-    id INTEGER PRIMARY KEY,
-    queue TEXT NOT NULL,
-    task_id TEXT NOT NULL,
-    data NOT NULL,
-    error TEXT NOT NULL,
-    traceback TEXT NOT NULL,
-    died_at REAL NOT NULL,
-    attempts INTEGER NOT NULL,
-    priority INTEGER NOT NULL,
-    UNIQUE (queue, task_id)
-);
--- How many tasks of a queue are in a state: counting rows takes 20 ms in a million.
-CREATE TABLE IF NOT EXISTS counts (
-    queue TEXT NOT NULL, state INTEGER NOT NULL, n INTEGER NOT NULL,
-    PRIMARY KEY (queue, state)
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS tickets (one INTEGER PRIMARY KEY CHECK (one = 1), n INTEGER NOT NULL);
-INSERT OR IGNORE INTO tickets VALUES (1, 0);
-CREATE TRIGGER IF NOT EXISTS count_in AFTER INSERT ON tasks BEGIN
-    INSERT INTO counts VALUES (NEW.queue, NEW.state, 1)
-        ON CONFLICT (queue, state) DO UPDATE SET n = n + 1;
-END;
-CREATE TRIGGER IF NOT EXISTS count_out AFTER DELETE ON tasks BEGIN
-    UPDATE counts SET n = n - 1 WHERE queue = OLD.queue AND state = OLD.state;
-END;
-CREATE TRIGGER IF NOT EXISTS count_moved AFTER UPDATE OF state ON tasks
-WHEN OLD.state <> NEW.state BEGIN
-    UPDATE counts SET n = n - 1 WHERE queue = OLD.queue AND state = OLD.state;
-    INSERT INTO counts VALUES (NEW.queue, NEW.state, 1)
-        ON CONFLICT (queue, state) DO UPDATE SET n = n + 1;
-END;
-"""
-
 #: How long SQLite itself waits for a lock, in seconds; only checkpoints and strangers hold it.
 _BUSY_TIMEOUT = 10.0
+
+#: Pages in the log before it is copied into the database, which takes a flush: 16 MB.
+_CHECKPOINT = 4000
+
+_DRIVER_ERRORS = (sqlite3.Error, OSError, UnicodeEncodeError, OverflowError)
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+_BAD_VALUE = (sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH)
+_BROKEN = (
+    sqlite3.SQLITE_CORRUPT,
+    sqlite3.SQLITE_NOTADB,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_READONLY,
+)
 
 
 def parse_file_dsn(conn_string: str) -> tuple[Path, str]:
     """Return the absolute path and the ``synchronous`` level of ``sqlite://path?synchronous=``.
 
     The path is what follows ``//``: ``sqlite:///tmp/q.db`` is absolute, ``sqlite://q.db``
-    relative to the current directory.
+    relative to the current directory. A ``?`` or ``%`` of its own is written %3F or %25.
 
     :raises InvalidDSN: no path, ``:memory:``, or an unknown parameter.
     """
@@ -96,11 +63,13 @@ def parse_file_dsn(conn_string: str) -> tuple[Path, str]:
         raise InvalidDSN(
             f"DSN {conn_string!r}: the one parameter is synchronous=NORMAL or synchronous=FULL."
         )
-    if path.strip("/") in ("", ":memory:"):
+    path = unquote(path)
+    if path.strip("/") in ("", ":memory:") or "\0" in path:
         raise InvalidDSN(
             f"DSN {conn_string!r} names no file; for queues in memory there is locmem://."
         )
-    return Path(path).absolute(), level
+    # Links are followed once, here: all names of one file must lead to one lock beside it.
+    return Path(path).resolve(), level
 
 
 class SqliteFile:
@@ -108,12 +77,16 @@ class SqliteFile:
 
     def __init__(self, path: Path, synchronous: str) -> None:
         self.path = path
+        self.lock_path = path.with_name(path.name + ".lock")
+        self.commits = 0  # ours, which the version of the database does not show to ourselves
+        self.lock = threading.RLock()
         self._synchronous = synchronous
-        self._lock = threading.RLock()
         self._pid = 0
+        self._inode = 0
         self._connection: sqlite3.Connection | None = None
         self._lock_file = -1
-        self._abandoned: list[object] = []  # of the parent: not ours to close
+        self._writing = False
+        sqlite_fork.register(self)
 
     @property
     def connection(self) -> sqlite3.Connection:
@@ -121,103 +94,151 @@ class SqliteFile:
 
         :raises ConnectionLost: the file cannot be opened, or is no database.
         """
-        with self._lock:
-            if self._pid != os.getpid():
-                self._abandoned.append(self._connection)
-                self._connection, self._lock_file = None, -1
+        with self.lock:
+            if self._connection is not None and (self._pid != os.getpid() or self._moved()):
+                self.close()
             if self._connection is None:
-                with self.translated():
-                    self._connection = self._open()
+                self.close()  # what a failure may have left open
+                try:
+                    self._open()
+                except _DRIVER_ERRORS as err:
+                    raise self._translated(err) from err
+            assert self._connection is not None
             return self._connection
 
-    def renew_lock(self) -> None:
-        """After a fork: a thread of the parent may have held the lock."""
-        self._lock = threading.RLock()
+    def _moved(self) -> bool:
+        # Somebody deleted or replaced the file: tasks put into the old one would be lost.
+        try:
+            return os.stat(self.path).st_ino != self._inode  # noqa: PTH116 - half the time
+        except FileNotFoundError:
+            return True
+        except OSError:
+            return False
 
-    def _open(self) -> sqlite3.Connection:
+    def _open(self) -> None:
         if not self.path.parent.is_dir():
             raise ConnectionLost(f"Folder {self.path.parent} does not exist; create it first.")
-        for name in (self.path, self.lock_path):  # SQLite gives its own files the same mode
-            # Only a file that is new: to close one that another connection of this process
-            # has open would drop SQLite's locks, and another process could then delete the log.
-            with suppress(FileExistsError):
-                os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-        connection = sqlite3.connect(
-            self.path,
-            timeout=_BUSY_TIMEOUT,
-            isolation_level=None,
-            check_same_thread=False,
-            cached_statements=256,
-        )
+        # Only a file that is new: to close one that another connection of this process has
+        # open would drop SQLite's locks, and another process could then delete the log.
+        with suppress(FileExistsError):  # -wal and -shm get its mode
+            os.close(os.open(self.path, os.O_CREAT | os.O_EXCL, 0o600))
+        self._lock_file = os.open(self.lock_path, os.O_CREAT | os.O_RDWR, 0o600)
+        self._pid = os.getpid()
+        self._inode = self.path.stat().st_ino
         try:
-            self._lock_file = os.open(self.lock_path, os.O_RDWR | os.O_CLOEXEC)
-            self._pid = os.getpid()
-            connection.execute(f"PRAGMA synchronous={self._synchronous}")
-            with self._locked():
-                connection.execute("PRAGMA journal_mode=WAL")
-                connection.executescript(_SCHEMA)
+            self._connection = sqlite3.connect(
+                self.path,
+                timeout=_BUSY_TIMEOUT,
+                isolation_level=None,
+                check_same_thread=False,
+                cached_statements=256,
+            )
+            self._connection.execute(f"PRAGMA synchronous={self._synchronous}")
+            self._connection.execute(f"PRAGMA wal_autocheckpoint={_CHECKPOINT}")
+            try:
+                self._take_turn()
+                self._connection.execute("PRAGMA journal_mode=WAL")
+                self._connection.executescript(SCHEMA)
+            finally:
+                self._end_turn()
         except BaseException:
-            connection.close()
+            self.close()
             raise
-        return connection
 
-    @property
-    def lock_path(self) -> Path:
-        """The file that writers queue up at."""
-        return self.path.with_name(self.path.name + ".lock")
+    def _take_turn(self) -> None:
+        if fcntl is not None:
+            fcntl.flock(self._lock_file, fcntl.LOCK_EX)
 
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        if fcntl is None:
-            yield
-            return
-        fcntl.flock(self._lock_file, fcntl.LOCK_EX)
-        try:
-            yield
-        finally:
+    def _end_turn(self) -> None:
+        if fcntl is not None:
             fcntl.flock(self._lock_file, fcntl.LOCK_UN)
 
     @contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
+    def transaction(self, clock: Clock) -> Iterator[Step]:
         """Write in here: all of it, or on any exception nothing.
 
-        :raises ConnectionLost, QueueFull: see :meth:`translated`.
+        :raises ConnectionLost, QueueFull, InvalidTask: instead of any error of SQLite's.
         """
-        with self._lock:
+        with self.lock:
+            if self._writing:  # a signal handler, say: what it interrupted must stay whole
+                raise ConnectionLost(f"This thread is in the middle of writing to {self.path}.")
             connection = self.connection
-            with self.translated(), self._locked():
-                connection.execute("BEGIN IMMEDIATE")
-                try:
-                    yield connection
+            try:
+                try:  # taken inside, so that an interrupt at any point undoes it
+                    self._writing = True
+                    self._take_turn()
+                    connection.execute("BEGIN IMMEDIATE")
+                    step = Step(connection, clock.time())
+                    yield step
+                    step.finish()
                     connection.execute("COMMIT")
+                    self.commits += 1
                 except BaseException:
-                    with suppress(sqlite3.Error):
-                        if connection.in_transaction:
-                            connection.execute("ROLLBACK")
+                    self._roll_back(connection)
                     raise
+                finally:
+                    self._writing = False
+                    self._end_turn()
+            except _DRIVER_ERRORS as err:
+                raise self._translated(err) from err
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
         """Read in here; every statement sees what was committed before it."""
-        with self._lock, self.translated():
-            yield self.connection
+        with self.lock:
+            connection = self.connection
+            try:
+                yield connection
+            except _DRIVER_ERRORS as err:
+                raise self._translated(err) from err
 
-    @contextmanager
-    def translated(self) -> Iterator[None]:
-        """Turn SQLite's errors into Alligator's."""
+    def _roll_back(self, connection: sqlite3.Connection) -> None:
         try:
-            yield
-        except AlligatorException:
-            raise
-        except (sqlite3.Error, OSError) as err:
-            if "full" in str(err) or "No space" in str(err):
-                raise QueueFull(f"There is no room for {self.path}: {err}.") from err
-            raise ConnectionLost(f"SQLite file {self.path} cannot be used: {err}.") from err
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+        except sqlite3.Error:
+            with suppress(sqlite3.Error):
+                connection.close()
+            self._connection = None
+
+    def _translated(self, err: Exception) -> AlligatorException:
+        """Return Alligator's error for one of SQLite's; drop a connection that is broken."""
+        code = (getattr(err, "sqlite_errorcode", None) or 0) & 0xFF
+        if code == sqlite3.SQLITE_FULL or (isinstance(err, OSError) and err.errno in _NO_ROOM):
+            return QueueFull(f"There is no room for {self.path}: {err}.")
+        bad_binding = isinstance(err, sqlite3.Error) and "binding parameter" in str(err)
+        if (
+            code in _BAD_VALUE
+            or bad_binding
+            or isinstance(err, (UnicodeEncodeError, OverflowError, sqlite3.DataError))
+        ):
+            return InvalidTask(f"SQLite cannot store that: {err}.")
+        if code in _BROKEN:
+            self.close()
+        return ConnectionLost(f"SQLite file {self.path} cannot be used: {err}.")
 
     def close(self) -> None:
-        """Close the connection of this process, if any."""
-        with self._lock:
-            if self._connection is not None and self._pid == os.getpid():
-                self._connection.close()
-                os.close(self._lock_file)
-            self._connection, self._lock_file, self._pid = None, -1, 0
+        """Close the connection of this process, if any; the next use opens it again."""
+        with self.lock:
+            connection, lock_file = self._connection, self._lock_file
+            self._connection, self._lock_file = None, -1
+            if lock_file >= 0:
+                os.close(lock_file)
+            if connection is None:
+                return
+            if self._pid == os.getpid():
+                with suppress(sqlite3.Error):
+                    connection.close()
+            else:
+                sqlite_fork.abandon(connection)
+
+    def close_for_fork(self) -> None:
+        """Close, unless this very thread is in the middle of a transaction."""
+        if not self._writing:
+            self.close()
+
+    def renew(self) -> None:
+        """In the child of a fork: give up what is the parent's, whichever thread held it."""
+        self.lock = threading.RLock()
+        self._writing = False
+        self.close()  # no connection of the parent, but the descriptor of the lock

@@ -1,7 +1,9 @@
 """Waking idle workers of other processes: a FIFO beside the file, and a look at its version.
 
 Whoever pushes writes a byte, and a reader that waits is woken within a fraction of a
-millisecond. Where there are no FIFOs, the version counter of the database is asked often.
+millisecond. The byte says how often it may still be passed on: one reader gets it, and if
+that one has no use for it (it looks after another queue), or leaves work for others, the
+next is to have it. Where there are no FIFOs, the version of the database is asked often.
 """
 
 import os
@@ -9,74 +11,78 @@ import select
 import stat
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
-_SLICE = 0.2  # seconds between two looks at `stop`
-_POLL = 0.01  # the same where nobody can be woken
+#: Seconds between two looks at everything, whoever calls or does not.
+_SLICE = 0.2
+
+#: The same where nobody can be woken.
+_POLL = 0.01
+
+#: How many readers a call may reach.
+HOPS = 32
 
 
 class Wake:
     """The FIFO ``<file>.wake``. Each waiting call opens it anew, so nothing outlives a fork."""
 
     def __init__(self, database: Path) -> None:
-        self._path = database.with_name(database.name + ".wake")
+        self._path = str(database) + ".wake"
 
-    def call(self) -> None:
-        """Wake one waiting reader, if there is any."""
+    def call(self, how_many: int = 1, hops: int = HOPS) -> None:
+        """Wake so many of the waiting readers, if there are any."""
         try:
-            fifo = os.open(self._path, os.O_WRONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+            fifo = os.open(self._path, os.O_WRONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
         except (OSError, AttributeError):
             return  # nobody reads, or there are no FIFOs here
         try:
             if self._is_ours(fifo):
-                os.write(fifo, b"!")
+                os.write(fifo, bytes([hops]) * how_many)
         except OSError:
             return  # it is full of wake-up calls already
         finally:
             os.close(fifo)
 
     def wait(
-        self, until: float, seen: object, version: Callable[[], object], stop: Callable[[], bool]
-    ) -> None:
-        """Block until called, ``version()`` is not ``seen``, ``stop()``, or monotonic ``until``.
+        self, timeout: float, seen: object, version: Callable[[], object], stop: Callable[[], bool]
+    ) -> int:
+        """Block until called, ``version()`` is not ``seen``, ``stop()``, or 0.2 s are over.
 
-        ``seen`` is from before the caller found nothing to do, so that no push falls between.
+        ``seen`` is from before the caller found nothing to do, so that no push falls
+        between. Returns how often the call may still be passed on; 0: there was none.
         """
         fifo = self._open()
         try:
-            if version() != seen:  # pushed before the FIFO was open
-                return
-            while (rest := until - time.monotonic()) > 0 and not stop():
+            until = time.monotonic() + min(timeout, _SLICE)
+            while version() == seen and not stop() and (rest := until - time.monotonic()) > 0:
                 if fifo is None:
                     time.sleep(min(rest, _POLL))
-                elif self._called(fifo, min(rest, _SLICE)):
-                    return
-                if version() != seen:
-                    return
+                elif hops := self._read(fifo, rest):
+                    return hops
+            return 0
         finally:
             if fifo is not None:
                 os.close(fifo)
 
-    def _called(self, fifo: int, timeout: float) -> bool:
-        if not select.select([fifo], [], [], timeout)[0]:
-            return False
+    @staticmethod
+    def _read(fifo: int, timeout: float) -> int:
+        waiting = select.poll()  # unlike select, it takes any descriptor
+        waiting.register(fifo, select.POLLIN)
+        if not waiting.poll(timeout * 1000):
+            return 0
         try:
-            return bool(os.read(fifo, 1))  # one byte: the others are for others
-        except BlockingIOError:
-            return False  # another reader was faster
+            return os.read(fifo, 1)[0]  # one byte: the others are for others
+        except (BlockingIOError, IndexError):
+            return 0  # another reader was faster
 
     def _open(self) -> int | None:
         try:
-            if not self._path.exists():
+            with suppress(FileExistsError):
                 os.mkfifo(self._path, 0o600)
-        except FileExistsError:
-            pass  # another process was faster
+            # For writing too, so that poll does not report an end of file without writers.
+            fifo = os.open(self._path, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW)
         except (OSError, AttributeError):
-            return None
-        try:
-            # For writing too, so that select does not report an end of file without writers.
-            fifo = os.open(self._path, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
-        except OSError:
             return None
         if self._is_ours(fifo):
             return fifo

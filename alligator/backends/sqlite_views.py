@@ -1,0 +1,73 @@
+"""Looking at queues: only reads, each a few steps into an index."""
+
+import sqlite3
+
+from alligator.backends.base import Data, DeadTask, Place
+from alligator.constants import DELAYED, FAILED, RUNNING, WAITING
+
+
+def counts(connection: sqlite3.Connection, queue: str) -> dict[int, int]:
+    """Return how many tasks are in which state; what waits behind a running one waits."""
+    found = dict.fromkeys((WAITING, DELAYED, RUNNING, FAILED), 0)
+    rows = connection.execute(
+        "SELECT state, n FROM alligator_counters WHERE queue = ?1 AND state >= 0 UNION ALL "
+        "SELECT 0, count(*) FROM alligator_tasks WHERE queue = ?1 AND next_data IS NOT NULL",
+        (queue,),
+    )
+    for state, how_many in rows:
+        found[state] += how_many
+    return found
+
+
+def oldest(connection: sqlite3.Connection, queue: str) -> float | None:
+    """Return when the first in line was pushed."""
+    row = connection.execute(
+        "SELECT pushed_at FROM alligator_tasks WHERE queue = ? AND state = 0 "
+        "ORDER BY priority DESC, place LIMIT 1",
+        (queue,),
+    ).fetchone()
+    return float(row[0]) if row else None
+
+
+def find(connection: sqlite3.Connection, queue: str, task_id: str) -> Place | None:
+    """Return where a task stands."""
+    row = connection.execute(
+        "SELECT state, due, priority, place FROM alligator_tasks WHERE queue = ? AND task_id = ?",
+        (queue, task_id),
+    ).fetchone()
+    if row is None:
+        dead = connection.execute(
+            "SELECT 1 FROM alligator_dead WHERE queue = ? AND task_id = ?", (queue, task_id)
+        ).fetchone()
+        return Place(FAILED) if dead else None
+    state, due, priority, place = row
+    if state != WAITING:
+        return Place(state, due=due or None)
+    (ahead,) = connection.execute(  # two ranges of the index; with OR it would read all of it
+        "SELECT (SELECT count(*) FROM alligator_tasks "
+        "WHERE queue = ?1 AND state = 0 AND priority > ?2) "
+        "+ (SELECT count(*) FROM alligator_tasks "
+        "WHERE queue = ?1 AND state = 0 AND priority = ?2 AND place < ?3)",
+        (queue, priority, place),
+    ).fetchone()
+    return Place(WAITING, ahead=ahead)
+
+
+def peek(connection: sqlite3.Connection, queue: str, task_id: str) -> Data | None:
+    """Return the data of a task, dead ones included."""
+    row = connection.execute(
+        "SELECT data FROM alligator_tasks WHERE queue = ?1 AND task_id = ?2 UNION ALL "
+        "SELECT data FROM alligator_dead WHERE queue = ?1 AND task_id = ?2",
+        (queue, task_id),
+    ).fetchone()
+    return row[0] if row else None
+
+
+def dead(connection: sqlite3.Connection, queue: str, limit: int) -> list[DeadTask]:
+    """Return the dead letters, newest first."""
+    rows = connection.execute(
+        "SELECT task_id, queue, data, error, traceback, died_at, attempts FROM alligator_dead "
+        "WHERE queue = ? ORDER BY id DESC LIMIT ?",
+        (queue, limit),
+    ).fetchall()
+    return [DeadTask(*row) for row in rows]
