@@ -21,6 +21,7 @@ They are idempotent per receipt: to repeat one after a lost reply does no harm.
 
 *Order.* Expired leases first, then by priority (high to low); within a priority, delayed
 tasks that are due, then first in, first out. Several queues: strictly in the order given.
+(A server with an order of its own, as beanstalkd and SQS have, keeps that; its client says so.)
 
 *One place per id.* Pushing the id of a waiting or delayed task replaces its data, delay
 and priority, and keeps its place where those two are the same. Pushing the id of a
@@ -272,7 +273,10 @@ class Client(ABC):
 
     @abstractmethod
     def ack(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
-        """Remove tasks that are done; return those that were refused as overtaken."""
+        """Remove tasks that are done; return those that were refused as overtaken.
+
+        A repeated ack of a task that is gone may be among the refused: nobody remembers it.
+        """
 
     @abstractmethod
     def release(
