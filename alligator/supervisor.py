@@ -123,7 +123,8 @@ class Supervisor:
         pid, child.process = child.process.pid, None
         if self._stop_at is not None:
             child.start_at = None
-            self._killed = self._killed or code != 0
+            # One that our signal met before it could handle it held nothing yet: in order.
+            self._killed = self._killed or code not in (0, -signal.SIGTERM)
         elif code == 0:
             child.start_at = time.monotonic() if self.replace_finished else None
         else:
