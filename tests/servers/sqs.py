@@ -12,7 +12,7 @@ import pytest
 from tests.servers.process import Server, accepts, free_port
 
 #: What boto3 must find to talk to an emulator, which takes any.
-_CREDENTIALS = {
+CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": "testing",
     "AWS_SECRET_ACCESS_KEY": "testing",
     "AWS_EC2_METADATA_DISABLED": "true",
@@ -48,7 +48,7 @@ _loader = functools.lru_cache(botocore.loaders.create_loader)
 
 def use_emulator(monkeypatch: pytest.MonkeyPatch) -> None:
     """Set credentials, and read boto3's descriptions of AWS once rather than per client."""
-    for name, value in _CREDENTIALS.items():
+    for name, value in CREDENTIALS.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr("botocore.session.create_loader", _loader)
 

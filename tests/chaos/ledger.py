@@ -1,0 +1,110 @@
+"""Who was promised what, and what was done: a file that survives every kill.
+
+The accounting is that of Jepsen's total-queue checker: *attempted* is what a producer
+tried to push, *acknowledged* what it was told is on the queue, *completed* what ran to its
+end. Acknowledged and never completed is *lost*; completed more than once is *duplicated*;
+completed and never attempted is *unexpected*.
+"""
+
+import os
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ATTEMPTED, ACKNOWLEDGED, STARTED, COMPLETED, KILLED = "TASCK"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line: what happened to which task, in which process, when (Unix seconds)."""
+
+    what: str
+    name: str
+    pid: int
+    at: float
+
+
+@dataclass
+class Account:
+    """What a ledger says when all is done."""
+
+    attempted: set[str] = field(default_factory=set)
+    acknowledged: set[str] = field(default_factory=set)
+    completed: Counter = field(default_factory=Counter)
+    starts: list[Entry] = field(default_factory=list)
+    ends: list[Entry] = field(default_factory=list)
+    kills: list[Entry] = field(default_factory=list)
+
+    def lost(self, buried: set[str] = frozenset()) -> set[str]:
+        """Acknowledged, and neither completed nor (where that is right) a dead letter."""
+        return self.acknowledged - set(self.completed) - set(buried)
+
+    @property
+    def duplicated(self) -> int:
+        """How many completions there were beyond the first of each task."""
+        return sum(self.completed.values()) - len(self.completed)
+
+    @property
+    def unexpected(self) -> set[str]:
+        """Completed although nobody tried to push it."""
+        return set(self.completed) - self.attempted
+
+    def recoveries(self) -> list[float]:
+        """Seconds from each kill to the next start of a task that the kill had interrupted."""
+        ended = {(entry.name, entry.pid) for entry in self.ends}
+        starts: dict[str, list[Entry]] = {}
+        for entry in self.starts:
+            starts.setdefault(entry.name, []).append(entry)
+        found = []
+        for kill in self.kills:
+            for start in (each for each in self.starts if each.pid == kill.pid):
+                if (start.name, start.pid) in ended:
+                    continue
+                again = [each.at for each in starts[start.name] if each.at > kill.at]
+                if again:
+                    found.append(min(again) - kill.at)
+        return sorted(found)
+
+
+class Ledger:
+    """An append-only file; a line is written in one call, so lines never mix."""
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = str(path)
+
+    def note(self, what: str, *names: str, pid: int | None = None) -> None:
+        """Write one line per name, all in one call."""
+        stamp, pid = time.time(), pid or os.getpid()
+        lines = "".join(f"{what} {name} {pid} {stamp:.6f}\n" for name in names)
+        descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        try:
+            os.write(descriptor, lines.encode())
+        finally:
+            os.close(descriptor)
+
+    def entries(self) -> list[Entry]:
+        """Return all lines that are whole."""
+        try:
+            text = Path(self.path).read_text()
+        except FileNotFoundError:
+            return []
+        fields = (line.split() for line in text.splitlines())
+        return [Entry(f[0], f[1], int(f[2]), float(f[3])) for f in fields if len(f) == 4]
+
+    def account(self) -> Account:
+        """Add everything up."""
+        account = Account()
+        for entry in self.entries():
+            if entry.what == ATTEMPTED:
+                account.attempted.add(entry.name)
+            elif entry.what == ACKNOWLEDGED:
+                account.acknowledged.add(entry.name)
+            elif entry.what == STARTED:
+                account.starts.append(entry)
+            elif entry.what == COMPLETED:
+                account.completed[entry.name] += 1
+                account.ends.append(entry)
+            elif entry.what == KILLED:
+                account.kills.append(entry)
+        return account

@@ -1,0 +1,64 @@
+"""A backend of one's own to break: a server on loopback, or a file."""
+
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from alligator import Gator
+from tests.servers import redis as redis_servers
+from tests.servers.beanstalk import Beanstalkd
+from tests.servers.process import Server
+from tests.servers.sqs import CREDENTIALS, MotoServer
+
+
+@dataclass
+class Place:
+    """Where a loop runs. ``lease`` is the shortest that works well there, in seconds."""
+
+    name: str
+    dsn: str
+    folder: Path
+    lease: float = 1.0
+    server: Server | None = None
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def gator(self, queue: str | None = None, **options: Any) -> Gator:
+        """Return a Gator on a queue that nobody else uses, made where it has to be."""
+        gator = Gator(self.dsn, queue or f"chaos-{uuid.uuid4().hex[:8]}", **options)
+        if self.name == "sqs":
+            for name in (gator.queue_name, f"{gator.queue_name}-dead"):
+                gator.client.conn.create_queue(QueueName=name)
+        return gator
+
+
+@contextmanager
+def open_place(name: str, folder: Path) -> Iterator[Place]:
+    """Start what a backend needs, durable where that can be chosen, and stop it at the end."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if name == "sqlite":
+        yield Place(name, f"sqlite://{folder}/queue.db", folder)
+    elif name == "redis":
+        started = redis_servers.start(folder, "--appendonly", "yes", "--appendfsync", "always")
+        try:
+            yield Place(name, started.dsn, folder, server=started.server)
+        finally:
+            started.stop()
+    elif name == "beanstalk":
+        server = Beanstalkd(folder, binlog=True).start()
+        try:
+            yield Place(name, f"{server.dsn}?ttr=2", folder, lease=2.0, server=server)
+        finally:
+            server.stop()
+    elif name == "sqs":
+        moto = MotoServer(folder).start()
+        os.environ.update(CREDENTIALS)
+        try:
+            yield Place(name, moto.dsn, folder, lease=2.0, server=moto, environment=CREDENTIALS)
+        finally:
+            moto.stop()
+    else:
+        raise ValueError(f"{name!r} is not sqlite, redis, beanstalk or sqs")
