@@ -14,14 +14,22 @@ from alligator.constants import ALL
 from alligator.exceptions import AlligatorException, InvalidTask
 from alligator.gator import Gator
 from alligator.log import worker_logger
+from alligator.security import Policy
+from alligator.signing import Signer
 from alligator.supervisor import Supervisor, stop_when_abandoned
 from alligator.tasks import Task
 from alligator.utils import import_attr, shorten
 from alligator.workers import Worker
 
+#: Keys to sign with, parted by spaces or commas, the one that signs first; an environment
+#: variable, since everybody may read a command line.
+KEYS_VARIABLE = "ALLIGATOR_SECRET_KEYS"
+
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 _EPILOG = """\
+%(prog)s reads secret keys for signed tasks from ALLIGATOR_SECRET_KEYS.
+
 Looking after a queue:
   %(prog)s status DSN [--queue NAME]        how many tasks are in which state
   %(prog)s dead DSN [--queue NAME]          the tasks that were given up
@@ -57,6 +65,12 @@ def worker_parser() -> argparse.ArgumentParser:
     add("--prefetch", type=_prefetch, metavar="N", help="tasks reserved at once, or 'auto'")
     add("--grace", type=_number(float, 0), default=30.0, metavar="SECONDS", help="to finish in")
     add("--log-level", type=str.upper, choices=_LEVELS, default="INFO")
+    add(
+        "--allow",
+        action="append",
+        metavar="NAME",
+        help="run only this function, or these: myapp.tasks.*; may be repeated",
+    )
     add("--worker", metavar="MODULE:CLASS", help="a Worker class of your own")
     add("--leash", type=int, help=argparse.SUPPRESS)
     return parser
@@ -134,7 +148,7 @@ def _gator(arguments: argparse.Namespace) -> Gator:
         if arguments.dsn is None:
             raise InvalidTask("Give a DSN such as redis://localhost:6379/0, or --app.")
         queue_name = arguments.queue[0] if arguments.queue else ALL
-        return Gator(arguments.dsn, queue_name, task_class)
+        return _with_keys(Gator(arguments.dsn, queue_name, task_class))
     gator = import_attr(*_split(arguments.app, "--app"))
     if not isinstance(gator, Gator):
         raise InvalidTask(f"--app {arguments.app} is no Gator but a {type(gator).__name__}.")
@@ -145,6 +159,14 @@ def _gator(arguments: argparse.Namespace) -> Gator:
         gator.task_class = task_class
     if arguments.queue:
         gator.queue_name = arguments.queue[0]
+    return _with_keys(gator)
+
+
+def _with_keys(gator: Gator) -> Gator:
+    """Give a Gator the keys of the environment, unless it has some of its own."""
+    keys = os.environ.get(KEYS_VARIABLE, "").replace(",", " ").split()
+    if keys and gator.signer is None:
+        gator.signer = Signer(keys)
     return gator
 
 
@@ -163,6 +185,8 @@ def _load(name: str, base: type, flag: str) -> Any:
 
 def _work(arguments: argparse.Namespace, argv: list[str]) -> int:
     gator = _gator(arguments)
+    if arguments.allow:
+        gator.policy = Policy(arguments.allow)
     worker_class = _load(arguments.worker, Worker, "--worker") if arguments.worker else Worker
     options = _worker_options(arguments)
     worker = worker_class(gator, **options)

@@ -10,6 +10,8 @@
       UnsupportedOption       this backend cannot keep that option
       InvalidTask             refused at the call: not importable, not JSON, too large, bad value
       BadPayload              a message on the queue that cannot be read
+      NotAllowed              a message, or a call, names what may not run
+      BadSignature            a message that no key of ours has signed
       ConnectionLost          the server is out of reach
       QueueFull               the server has no room for another task
       QueueNotFound           the backend does not create queues, and this one is not there
@@ -51,6 +53,14 @@ class InvalidTask(AlligatorException):
 
 class BadPayload(AlligatorException):
     """A message on the queue could not be read as a task."""
+
+
+class NotAllowed(AlligatorException):
+    """A task names a function that may not run here."""
+
+
+class BadSignature(AlligatorException):
+    """A message is not signed, or not by a key of this Gator for this queue."""
 
 
 class ConnectionLost(AlligatorException):

@@ -11,6 +11,7 @@ from enum import Enum
 
 from alligator.backends.base import Client, Data, Delivery, Reason
 from alligator.clock import Clock
+from alligator.codec import Codec
 from alligator.exceptions import InvalidTask, UnknownCallableError, UnknownModuleError
 from alligator.retries import deploy_delay
 from alligator.tasks import LeaveNow, Task
@@ -39,13 +40,13 @@ class Outcome:
     reason: Reason = field(default_factory=lambda: Reason(""))
 
 
-def attempt(delivery: Delivery, task_class: type[Task], max_deaths: int) -> Outcome:
+def attempt(delivery: Delivery, codec: Codec, max_deaths: int) -> Outcome:
     """Read a delivered task, run it, and judge."""
     if delivery.deaths >= max_deaths:
         why = f"WorkerDied: {delivery.deaths} deaths of its worker were counted while it ran."
         return Outcome(delivery, Verdict.BURY, reason=Reason(why))
     try:
-        task = task_class.deserialize(delivery.data)
+        task = codec.decode(delivery)
     except (UnknownModuleError, UnknownCallableError) as err:
         # A deploy may be under way, this worker older than the task: wait, then give up.
         delay = deploy_delay(delivery.attempt)
@@ -53,7 +54,7 @@ def attempt(delivery: Delivery, task_class: type[Task], max_deaths: int) -> Outc
             return Outcome(delivery, Verdict.LATER, error=err, delay=delay)
         return _given_up(delivery, None, err)
     except Exception as err:
-        # Nobody will ever read it: a dead letter with its bytes.
+        # It cannot be read, or may not run here: a dead letter with its bytes.
         return _given_up(delivery, None, err)
     try:
         task.run()
@@ -61,16 +62,16 @@ def attempt(delivery: Delivery, task_class: type[Task], max_deaths: int) -> Outc
         raise  # the worker is leaving and releases what it holds
     except BaseException as err:
         # Whatever a task raises is its failure: a retry if one is left, else a dead letter.
-        return _failed(delivery, task, err)
+        return _failed(delivery, codec, task, err)
     return Outcome(delivery, Verdict.ACK, task)
 
 
-def _failed(delivery: Delivery, task: Task, error: BaseException) -> Outcome:
+def _failed(delivery: Delivery, codec: Codec, task: Task, error: BaseException) -> Outcome:
     if not task.retries > 0:
         return _given_up(delivery, task, error)
     delay = task.spend_retry()
     try:
-        data = task.serialize()
+        data = codec.encode(task, delivery.queue_name)
     except Exception as err:
         # A hook made it unfit for the queue: kept as it came, with the failure that counts.
         error.add_note(f"It was not retried, since it can no longer be queued: {err}")

@@ -10,6 +10,7 @@ from alligator import wire
 from alligator.backends import client_class
 from alligator.backends.base import (
     DELAY,
+    OWN_ID,
     PRIORITY,
     Client,
     DeadTask,
@@ -24,16 +25,22 @@ from alligator.callables import (
     explain_json,
     import_callable,
     split_name,
+    wire_name,
 )
 from alligator.clock import Clock, SystemClock
+from alligator.codec import Codec
 from alligator.constants import ALL
 from alligator.exceptions import AlligatorException, InvalidTask, UnsupportedOption
 from alligator.execution import Outcome, Verdict, attempt, settle
 from alligator.keeper import Keeper
+from alligator.log import SafeTracebacks
 from alligator.options import Batch, Options
+from alligator.security import Policy
+from alligator.signing import Signer
 from alligator.tasks import Task
 
 log = logging.getLogger(__name__)
+log.addFilter(SafeTracebacks())
 
 P = ParamSpec("P")
 
@@ -56,9 +63,14 @@ class Gator:
     :param queue_name: the queue that tasks go to.
     :param task_class: a class to use in place of :class:`alligator.Task`.
     :param backend_class: a client class to use in place of the one that the DSN names.
+    :param allowed: the functions that may run, hooks included: ``['myapp.tasks.*', …]``; None:
+        any but the known ways to run code. See :class:`alligator.security.Policy`.
+    :param secret_keys: keys to sign tasks with; unsigned ones are then not run. The first
+        signs, all are accepted: ``[new, old]``. At least 16 bytes each.
     :param clock: where time comes from; for tests.
     :raises InvalidDSN: the DSN is malformed, its scheme unknown, or its driver missing.
-    :raises InvalidTask: the backend cannot have a queue of that name.
+    :raises InvalidTask: the backend cannot have a queue of that name; ``allowed`` or
+        ``secret_keys`` is not such a list.
     """
 
     def __init__(
@@ -68,12 +80,16 @@ class Gator:
         task_class: type[Task] = Task,
         backend_class: Callable[..., Any] | None = None,
         *,
+        allowed: Sequence[str] | None = None,
+        secret_keys: Sequence[str | bytes] | None = None,
         clock: Clock | None = None,
     ) -> None:
         self.conn_string = conn_string
         self.queue_name = queue_name
         self.task_class = task_class
         self.backend_class = backend_class
+        self.policy = Policy(allowed)
+        self.signer = None if secret_keys is None else Signer(secret_keys)
         self._given_clock = clock
         self.clock: Clock = clock or SystemClock()
         self.backend: Any = self.build_backend(conn_string)
@@ -99,6 +115,11 @@ class Gator:
             return factory(conn_string, clock=self._given_clock)
         return factory(conn_string)
 
+    @property
+    def codec(self) -> Codec:
+        """How tasks are written and read here."""
+        return Codec(self.task_class, self.policy, self.signer, OWN_ID in self.client.supports)
+
     # -- Putting tasks on the queue. ----------------------------------------------------------
 
     @overload
@@ -118,6 +139,7 @@ class Gator:
             its code is not at hand.
         :raises InvalidTask: not importable, arguments that do not fit or do not survive
             JSON, or more than the backend takes. Nothing was queued then.
+        :raises NotAllowed: it may not run here; see ``allowed``.
         :raises ConnectionLost, QueueFull, QueueNotFound: the backend did not take it.
         """
         return self.push(self.make_task({}), func, *args, **kwargs)
@@ -171,18 +193,24 @@ class Gator:
             except (TypeError, ValueError, AlligatorException) as err:
                 raise InvalidTask(f"{_name(func)}: {explain_json(err)}.") from err
         elif isinstance(func, str):
-            split_name(func)
+            self.policy.check_name(*split_name(func))
         else:
-            check_callable(func, self.client.in_process)
+            self._check_callable(func)
         if not isinstance(func, str):
             check_arguments(func, args, kwargs)
         if task.is_async:
             for hook in (task.on_start, task.on_success, task.on_error):
                 if hook is not None:
-                    check_callable(hook, self.client.in_process)
+                    self._check_callable(hook)
         task.to_call(func, *args, **kwargs)
         if task.delay_by is not None:
             task.delay_until = self.clock.time() + task.delay_by
+
+    def _check_callable(self, func: Callable[..., Any]) -> None:
+        check_callable(func, self.client.in_process)
+        module, name = wire_name(func)
+        self.policy.check_name(module, name)
+        self.policy.check_found(func, f"{module}.{name}")
 
     def push_batch(self, tasks: Sequence[Task]) -> None:
         """Push prepared tasks in bulk, queue by queue; then run those that are not async."""
@@ -190,7 +218,7 @@ class Gator:
         for task in tasks:
             if task.is_async:
                 name = task.queue_name or self.queue_name
-                queues.setdefault(name, []).append((task, self._message(task)))
+                queues.setdefault(name, []).append((task, self._message(task, name)))
         for name, pairs in queues.items():
             ids = self.client.push_many(name, [message for _, message in pairs])
             for (task, _), task_id in zip(pairs, ids, strict=True):
@@ -200,20 +228,20 @@ class Gator:
                 self.execute(task)
 
     def _enqueue(self, task: Task) -> Task:
-        task_id, data, delay_until, priority = self._message(task)
+        queue_name = task.queue_name or self.queue_name
+        task_id, data, delay_until, priority = self._message(task, queue_name)
         extra: dict[str, Any] = {}
         if delay_until is not None:
             extra["delay_until"] = delay_until
         if priority:
             extra["priority"] = priority
-        queue_name = task.queue_name or self.queue_name
         task.task_id = self.client.push(queue_name, task_id, data, **extra)
         return task
 
-    def _message(self, task: Task) -> Message:
+    def _message(self, task: Task, queue_name: str) -> Message:
         self._check_supported(task)
         try:
-            data = task.serialize()
+            data = self.codec.encode(task, queue_name)
         except AlligatorException:
             raise
         except (TypeError, ValueError, RecursionError, OverflowError) as err:
@@ -272,7 +300,7 @@ class Gator:
         reserved = self.client.reserve([self.queue_name], 1, LEASE, task_id=task_id)
         for delivery in reserved.deliveries:
             try:
-                task = self.task_class.deserialize(delivery.data)
+                task = self.codec.decode(delivery)
             except Exception:
                 self.client.release(delivery)  # it cannot be shown, so it is not taken either
                 raise
@@ -347,7 +375,7 @@ class Gator:
     def _run(self, keeper: Keeper, delivery: Delivery) -> Outcome:
         keeper.take([delivery])
         keeper.start_next()
-        outcome = attempt(delivery, self.task_class, self.client.max_deaths)
+        outcome = attempt(delivery, self.codec, self.client.max_deaths)
         settle(self.client, outcome, self.clock)
         keeper.end(delivery, ack=False)
         return outcome

@@ -1,7 +1,12 @@
-"""Where a worker's lines go: standard output, once."""
+"""Where a worker's lines go: standard output, once, with nothing in them that could pass
+for another line or steer a terminal.
+"""
 
 import logging
 import sys
+import traceback
+
+from alligator.utils import escape
 
 _FORMAT = "%(asctime)s %(name)s %(levelname)s %(message)s"
 
@@ -21,6 +26,28 @@ class _StdoutHandler(logging.StreamHandler):  # type: ignore[type-arg]
             super().emit(record)
 
 
+class SafeTracebacks(logging.Filter):
+    """Renders the traceback of a record, so that formatters take it as it is here.
+
+    The text of an exception may come from a message: its control characters are escaped, and
+    every line is indented, so that none looks like the beginning of a record.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Set ``record.exc_text``, which :class:`logging.Formatter` uses where it is set."""
+        if record.exc_info and record.exc_info[1] is not None and not record.exc_text:
+            record.exc_text = safe_traceback(record.exc_info[1])
+        return True
+
+
+def safe_traceback(err: BaseException, longest: int = 20_000) -> str:
+    """Return a traceback, fit for a log; of a very long one the end, which says most."""
+    text = "".join(traceback.format_exception(err)).rstrip("\n")
+    if len(text) > longest:
+        text = "…" + text[-longest:]
+    return "\n".join(f"  {escape(line)}" for line in text.split("\n"))
+
+
 def worker_logger(level: int | str) -> logging.Logger:
     """Return a new logger with a level of its own, so that workers do not share or double it.
 
@@ -28,6 +55,7 @@ def worker_logger(level: int | str) -> logging.Logger:
     """
     logger = logging.Logger("alligator.workers", level)
     logger.parent = logging.getLogger("alligator.workers")
+    logger.addFilter(SafeTracebacks())
     handler = _StdoutHandler(sys.stdout)
     handler.setFormatter(logging.Formatter(_FORMAT))
     logger.addHandler(handler)

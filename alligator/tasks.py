@@ -18,11 +18,13 @@ from alligator.constants import (
     WAITING,
 )
 from alligator.exceptions import BadPayload, InvalidTask
+from alligator.log import SafeTracebacks
 from alligator.options import CHECKS, check_options
 from alligator.retries import retry_delay
 from alligator.utils import describe_error, determine_module, determine_name, new_task_id, shorten
 
 log = logging.getLogger(__name__)
+log.addFilter(SafeTracebacks())
 
 _HOOKS = ("on_start", "on_success", "on_error")
 _WRITTEN = {"priority": 0, "retry_delay": 0.0, "retry_backoff": 1.0, "retry_max_delay": None}
@@ -175,7 +177,9 @@ class Task:
             return
         try:
             hook(self, *extra) if extra and takes_two(hook) else hook(self)
-        except (Exception, SystemExit):
+        except (LeaveNow, KeyboardInterrupt):
+            raise  # the worker's business, or that of the person at the keyboard
+        except BaseException:
             log.exception("Hook %r of task %s raised; it goes on.", hook, shorten(self.task_id))
 
     def spend_retry(self) -> float:

@@ -5,10 +5,31 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from contextvars import ContextVar
 from types import ModuleType
-from typing import Any
+from typing import Any, Protocol
 
 from alligator.exceptions import UnknownCallableError, UnknownModuleError
+
+
+class ImportGuard(Protocol):
+    """Whoever has a say in what may be imported while a message is read."""
+
+    def before_module(self, module: str) -> None:
+        """Raise unless that module may be imported."""
+
+    def before_import(self, module: str, name: str) -> None:
+        """Raise unless that attribute may be imported."""
+
+    def on_the_way(self, module: str, name: str, owner: Any) -> None:
+        """Raise unless that object may stand between a module and its attribute."""
+
+    def after_import(self, module: str, name: str, found: Any) -> None:
+        """Raise unless that object may be handed out."""
+
+
+#: Set while a message is read, so that no ``Task.deserialize`` gets around it.
+import_guard: ContextVar[ImportGuard | None] = ContextVar("alligator_import_guard", default=None)
 
 
 def determine_module(func: Callable[..., Any]) -> str:
@@ -33,7 +54,15 @@ def import_module(module_name: str) -> ModuleType:
 
     :raises UnknownModuleError: there is no such module, or importing it failed; the
         cause is chained.
+    :raises NotAllowed: a message is being read, and nothing of that module may run.
     """
+    if guard := import_guard.get():
+        guard.before_module(module_name)
+    return _load(module_name)
+
+
+def _load(module_name: str) -> ModuleType:
+    token = import_guard.set(None)  # the module's own code is not the message's
     try:
         return importlib.import_module(module_name)
     except (Exception, SystemExit) as err:
@@ -41,6 +70,8 @@ def import_module(module_name: str) -> ModuleType:
         # that cannot be used, for now or for good.
         message = f"Module {shorten(module_name)!r} cannot be imported: {describe_error(err)}."
         raise UnknownModuleError(message) from err
+    finally:
+        import_guard.reset(token)
 
 
 def import_attr(module_name: str, attr_name: str) -> Any:
@@ -49,14 +80,23 @@ def import_attr(module_name: str, attr_name: str) -> Any:
     :param attr_name: the attribute; dots reach into classes (``'Mailer.send'``).
     :raises UnknownModuleError: the module cannot be imported.
     :raises UnknownCallableError: the module has no such attribute.
+    :raises NotAllowed: a message is being read, and may not name it; see
+        :mod:`alligator.security`.
     """
-    found: Any = import_module(module_name)
-    for part in attr_name.split("."):
+    guard = import_guard.get()
+    if guard:
+        guard.before_import(module_name, attr_name)
+    found: Any = _load(module_name)
+    for index, part in enumerate(attr_name.split(".")):
+        if guard and index:
+            guard.on_the_way(module_name, attr_name, found)
         try:
             found = getattr(found, part)
         except AttributeError as err:
             message = f"Module {shorten(module_name)!r} has no {shorten(attr_name)!r}."
             raise UnknownCallableError(message) from err
+    if guard:
+        guard.after_import(module_name, attr_name, found)
     return found
 
 
@@ -75,11 +115,15 @@ def shorten(text: str, limit: int = 120) -> str:
 
     For text that comes from a message and goes into a log line or an error.
     """
-    cut = text if len(text) <= limit else text[: limit - 1] + "…"
-    if cut.isprintable():
-        return cut
+    return escape(text if len(text) <= limit else text[: limit - 1] + "…")
+
+
+def escape(text: str) -> str:
+    """Return ``text`` with control characters, and what else cannot be shown, written out."""
+    if text.isprintable():
+        return text
     return "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode() for char in cut
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
     )
 
 

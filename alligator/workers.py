@@ -139,7 +139,7 @@ class Worker:
             with self._keeper() as keeper:
                 keeper.take(reserved.deliveries)
                 keeper.start_next()
-                outcome = attempt(reserved.deliveries[0], self.gator.task_class, self._max_deaths)
+                outcome = attempt(reserved.deliveries[0], self.gator.codec, self._max_deaths)
                 settled = settle(self.gator.client, outcome, self.gator.clock)
                 keeper.end(outcome.delivery, ack=False)
                 self._report(keeper, outcome, settled=settled)
@@ -287,7 +287,7 @@ class Worker:
 
     def _run(self, keeper: Keeper, delivery: Delivery) -> None:
         started = time.monotonic()
-        outcome = attempt(delivery, self.gator.task_class, self._max_deaths)
+        outcome = attempt(delivery, self.gator.codec, self._max_deaths)
         took = time.monotonic() - started
         keeper.expected = self._pace.note(took)
         settled: bool | None = None
@@ -317,7 +317,7 @@ class Worker:
             self._ended += outcome.verdict in (Verdict.ACK, Verdict.BURY)
             self.tasks_complete += outcome.verdict is Verdict.ACK
         if outcome.verdict is Verdict.ACK and outcome.task is not None:
-            self.result(outcome.task.result)
+            self._show(outcome.task.result)
         elif outcome.verdict is Verdict.BURY:
             self.log.error(
                 "Task %s was given up: %s", task_id, outcome.reason.error, exc_info=outcome.error
@@ -325,6 +325,13 @@ class Worker:
         else:
             why = describe_error(outcome.error) if outcome.error else "no reason given"
             self.log.warning("Task %s (%s): %s", task_id, outcome.verdict.value, why)
+
+    def _show(self, result: Any) -> None:
+        try:
+            self.result(result)
+        except Exception as err:
+            # The task is done and stays so; its result only has no text, or no place to go.
+            self.log.warning("A result could not be shown: %s", describe_error(err))
 
     # -- Stopping, and staying in touch. --------------------------------------------------------
 

@@ -27,8 +27,8 @@ autodoc_default_options = {"members": True, "show-inheritance": True}
 # reference leaves out.
 nitpicky = True
 nitpick_ignore_regex = [
-    ("py:.*", r"(abc|collections|datetime|logging|re|types|typing)\..*"),
-    ("py:class", r"(~P|alligator\.clock\.Clock|alligator\.testing\.contract_\w+\.\w+)"),
+    ("py:.*", r"(abc|collections|contextvars|datetime|logging|re|types|typing)\..*"),
+    ("py:class", r"(~P|alligator\.clock\.Clock|alligator\.codec\.Codec|alligator\.testing\.contract_\w+\.\w+)"),
 ]
 
 

@@ -9,12 +9,12 @@ PACKAGE = Path(__file__).resolve().parent.parent / "alligator"
 
 #: From the ground up; a module may import from its own row and those before it.
 LAYERS = [
-    ["constants", "exceptions", "clock", "log"],
-    ["utils", "wire", "retries", "pace", "backends.dsn"],
+    ["constants", "exceptions", "clock"],
+    ["utils", "log", "wire", "retries", "pace", "signing", "safety_net", "backends.dsn"],
     ["backends.base", "backends"],
     ["backends.*"],
-    ["callables", "options"],
-    ["tasks", "execution", "keeper", "outage", "signals"],
+    ["callables", "options", "security"],
+    ["tasks", "codec", "execution", "keeper", "outage", "signals"],
     ["gator"],
     ["workers"],
     ["supervisor"],

@@ -27,6 +27,7 @@ from alligator.backends.base import (
     never,
 )
 from alligator.exceptions import UnsupportedOption
+from alligator.signing import signed_id
 from alligator.utils import shorten
 
 log = logging.getLogger(__name__)
@@ -204,6 +205,8 @@ class LegacyClient(Client):
 
 def _own_id(data: Data) -> str:
     # So that a retry is pushed under the id it had; a message of another make gets a new one.
+    if (signed := signed_id(data)) is not None:
+        return signed
     try:
         found = json.loads(data)["task_id"]
     except (ValueError, TypeError, KeyError, RecursionError):

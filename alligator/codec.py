@@ -1,0 +1,58 @@
+"""A task on its way to a queue and back: serialized, signed, checked, read."""
+
+from dataclasses import dataclass
+
+from alligator.backends.base import Data, Delivery
+from alligator.exceptions import BadSignature
+from alligator.security import Policy
+from alligator.signing import Signer, is_signed
+from alligator.tasks import Task
+
+
+@dataclass(slots=True)
+class Codec:
+    """How one Gator writes and reads its tasks.
+
+    :param own_ids: whether the id on the queue is the task's own.
+    """
+
+    task_class: type[Task]
+    policy: Policy
+    signer: Signer | None
+    own_ids: bool
+
+    def encode(self, task: Task, queue_name: str) -> Data:
+        """Return a task as it goes on that queue.
+
+        :raises TypeError, ValueError, InvalidTask: see :meth:`alligator.Task.serialize`.
+        """
+        data = task.serialize()
+        return self.signer.seal(queue_name, task.task_id, data) if self.signer else data
+
+    def decode(self, delivery: Delivery) -> Task:
+        """Return the task of a delivery, if it may run here.
+
+        Whatever ``deserialize`` does, names are held to the policy when they are imported,
+        and what it came up with is looked at once more.
+
+        :raises BadSignature: keys are set, and none of them has signed it.
+        :raises NotAllowed: it names what may not run.
+        :raises BadPayload, UnknownModuleError, UnknownCallableError: see
+            :meth:`alligator.Task.deserialize`.
+        """
+        data = self._open(delivery)
+        with self.policy.in_force() as reading:
+            task = self.task_class.deserialize(data)
+        for name in ("func", "on_start", "on_success", "on_error"):
+            reading.check(getattr(task, name, None))
+        return task
+
+    def _open(self, delivery: Delivery) -> Data:
+        if self.signer is None:
+            if is_signed(delivery.data):
+                raise BadSignature("The message is signed; this worker needs the secret_keys.")
+            return delivery.data
+        task_id, data = self.signer.open(delivery.queue_name, delivery.data)
+        if self.own_ids and task_id != delivery.task_id:
+            raise BadSignature("The message was signed under another task id.")
+        return data

@@ -1,0 +1,58 @@
+"""The known ways to run code, or to touch files, by calling one function with JSON.
+
+A net, not a wall: no such list is ever complete. See :mod:`alligator.security`.
+"""
+
+import sys
+from functools import lru_cache
+
+#: Modules, with all below them, whose functions run only when a list names the module.
+NET = frozenset(
+    """
+    os posix nt subprocess _posixsubprocess pty sys importlib imp _imp _frozen_importlib
+    _frozen_importlib_external runpy code codeop pdb bdb timeit cProfile profile trace doctest
+    unittest pydoc compileall py_compile zipimport zipapp pkgutil site venv ensurepip pip
+    setuptools pkg_resources distutils sysconfig idlelib multiprocessing asyncio _thread signal
+    _signal faulthandler atexit ctypes _ctypes cffi inspect logging.config antigravity webbrowser
+
+    pickle _pickle pickletools marshal shelve dbm _dbm _gdbm copyreg dill cloudpickle joblib
+    yaml jsonpickle
+
+    shutil io _io _pyio pathlib posixpath ntpath genericpath tempfile fileinput codecs tokenize
+    linecache glob zipfile tarfile gzip bz2 lzma mmap fcntl sqlite3 _sqlite3 mailbox netrc
+    plistlib filecmp configparser urllib.request
+
+    socket _socket ssl socketserver http ftplib poplib imaplib nntplib telnetlib smtpd xmlrpc
+    wsgiref
+
+    IPython pytest _pytest pexpect ptyprocess plumbum paramiko django.core.management alligator
+    """.split()  # noqa: SIM905 - a list of a hundred quoted words is no easier to read
+)
+
+#: What ``builtins`` has that may do no harm, whatever JSON it is given.
+HARMLESS = frozenset(
+    """
+    abs all any ascii bin chr divmod format hash hex len max min oct ord print repr round sorted
+    sum
+    """.split()  # noqa: SIM905
+)
+
+_OTHER_NAMES = {"posix": "os", "nt": "os", "posixpath": "os.path", "ntpath": "os.path"}
+
+
+def held_by_net(module: str, name: str) -> str | None:
+    """Return the entry of the net that holds a function; None: it is free."""
+    if module == "builtins":
+        return None if name in HARMLESS else module
+    parts = module.split(".")
+    heads = (".".join(parts[:count]) for count in range(1, len(parts) + 1))
+    return next((head for head in heads if head in NET), None)
+
+
+@lru_cache(1024)
+def known_as(module: str) -> tuple[str, ...]:
+    """Return the names a module goes by: ``_operator`` is the half of ``operator`` in C."""
+    plain = module.removeprefix("_")
+    if module in _OTHER_NAMES:
+        return module, _OTHER_NAMES[module]
+    return (module, plain) if plain in sys.stdlib_module_names else (module,)
