@@ -37,7 +37,9 @@ HARMLESS = frozenset(
     """.split()  # noqa: SIM905
 )
 
-_OTHER_NAMES = {"posix": "os", "nt": "os", "posixpath": "os.path", "ntpath": "os.path"}
+_OTHER_NAMES = {"posix": "os", "nt": "os"} | dict.fromkeys(
+    ("posixpath", "ntpath", "genericpath"), "os.path"
+)
 
 
 def held_by_net(module: str, name: str) -> str | None:

@@ -47,9 +47,11 @@ def test_installed_it_runs_without_any_other_package(wheel, tmp_path):
     venv.create(tmp_path / "env", with_pip=False)
     python = tmp_path / "env" / "bin" / "python"
     command = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet"]
-    subprocess.run([*command, "--no-deps", "--no-index", str(wheel)], check=True, timeout=110)
-    latergator = tmp_path / "env" / "bin" / "latergator.py"
+    # Without the checkout on the path, pip would take it for an installed package.
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    install = [*command, "--no-deps", "--no-index", str(wheel)]
+    subprocess.run(install, check=True, timeout=110, env=environment)
+    latergator = tmp_path / "env" / "bin" / "latergator.py"
     done = subprocess.run(
         [str(latergator), "status", "sqlite://q.db"],
         cwd=tmp_path,

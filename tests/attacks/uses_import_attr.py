@@ -1,0 +1,9 @@
+"""Imports things by name itself, as plugins do."""
+
+from alligator.utils import import_attr
+
+separator = import_attr("os", "sep")
+
+
+def fine():
+    return separator
