@@ -1,0 +1,117 @@
+"""The users that docs/security.rst tells people to make: they can do their work, and no more."""
+
+import re
+import shlex
+
+import pytest
+import redis
+
+from alligator import Gator, Worker
+from alligator.backends.redis_backend import Client
+from alligator.exceptions import AlligatorException
+from alligator.testing import BackendContract
+from tests import jobs
+from tests.docs.snippets import ROOT, blocks
+from tests.servers import redis as servers
+
+
+REFUSED = "permissions|can't (run|access)"
+
+
+def recipe():
+    """Return the arguments of each ``ACL SETUSER`` in the documentation."""
+    found = {}
+    for block in blocks(ROOT / "docs" / "security.rst"):
+        for line in re.sub(r"\\\n", " ", block.code).splitlines():
+            words = shlex.split(line.removeprefix("$ "))
+            if words[:3] == ["redis-cli", "ACL", "SETUSER"]:
+                found[words[3]] = words[1:]
+    return found
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    found = servers.start(tmp_path_factory.mktemp("acl"))
+    admin = redis.Redis(port=found.port)
+    for command in recipe().values():
+        admin.execute_command(*command)
+    admin.set("precious", "keep me")
+    yield found
+    admin.close()
+    found.stop()
+
+
+def dsn_of(server, user):
+    password = next(word[1:] for word in recipe()[user] if word.startswith(">"))
+    return f"redis://{user}:{password}@127.0.0.1:{server.port}/0"
+
+
+class TestWorkersUser(BackendContract):
+    """All of the contract, with the rights of the worker."""
+
+    @pytest.fixture(autouse=True, scope="class")
+    @classmethod
+    def _dsn(cls, server):
+        cls.dsn = dsn_of(server, "worker")
+
+    def make_client(self):
+        return Client(self.dsn)
+
+
+def test_a_producer_pushes_and_a_worker_works(server):
+    jobs.seen.clear()
+    producer, working = (Gator(dsn_of(server, user), "acl") for user in ("producer", "worker"))
+    producer.task(jobs.note, 1)
+    with producer.options(task_id="same", priority=5) as opts:
+        opts.task(jobs.note, 2)
+        opts.task(jobs.note, 3)
+    with producer.options(delay_by=3600, task_id="later") as opts:
+        opts.task(jobs.note, 4)
+        opts.task(jobs.note, 4)
+    with producer.batch(retries=1) as batch:
+        batch.task(jobs.fail)
+    Worker(working, burst=True, log_level="CRITICAL").run_forever()
+    assert sorted(args for args, _ in jobs.seen) == [(1,), (3,)]
+    assert [letter.error for letter in working.dead()] == ["ValueError: too much"]
+    for take in (producer.pop, producer.dead, producer.stats, producer.revive):
+        with pytest.raises(AlligatorException):
+            take()
+    working.client.drop_all("acl")
+
+
+@pytest.mark.parametrize("user", ["producer", "worker"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "GET precious",
+        "SET precious gone",
+        "HGET precious x",
+        "KEYS *",
+        "SCAN 0",
+        "FLUSHALL",
+        "CONFIG GET requirepass",
+        "CONFIG SET dir /tmp",
+        "ACL LIST",
+        "CLIENT LIST",
+        "SCRIPT FLUSH",
+        "MONITOR",
+        "SHUTDOWN",
+        "REPLICAOF 127.0.0.1 1",
+        "MODULE LIST",
+        "PUBLISH x y",
+        "EVAL return(redis.call('GET','precious')) 0",
+        "EVAL return(redis.call('FLUSHALL')) 0",
+    ],
+)
+def test_neither_can_do_more(server, user, command):
+    target = dsn_of(server, user)
+    refused = pytest.raises(redis.ResponseError, match=REFUSED)
+    with redis.Redis.from_url(target) as client, refused:
+        client.execute_command(*command.split())
+
+
+def test_a_refusal_says_what_is_missing_and_not_the_password(server):
+    gator = Gator(dsn_of(server, "producer"))
+    with pytest.raises(AlligatorException, match=REFUSED) as caught:
+        gator.pop()
+    assert "change-me" not in str(caught.value)
