@@ -14,7 +14,6 @@ from tests import jobs
 from tests.docs.snippets import ROOT, blocks
 from tests.servers import redis as servers
 
-
 REFUSED = "permissions|can't (run|access)"
 
 
