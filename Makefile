@@ -5,11 +5,12 @@ FOLDER ?=
 # Most tests wait for something: three at a time keep two cores busy.
 PYTEST_ARGS ?= -n 3 --dist loadfile
 
-.PHONY: help demo test check docs servers venv clean
+.PHONY: help demo test chaos check docs servers venv clean
 
 help:
 	@echo "make demo    run the example on SQLite; FOLDER=path for a folder of your own"
 	@echo "make test    set up what is missing, and run all tests"
+	@echo "make chaos   break everything on purpose and count the losses; 15 minutes"
 	@echo "make check   ruff and mypy"
 	@echo "make docs    build the documentation into docs/_build/html"
 	@echo "make clean   remove what these made"
@@ -28,6 +29,9 @@ servers:
 
 test: venv servers
 	$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
+
+chaos: venv servers
+	$(VENV)/bin/python -m tests.chaos $(CHAOS_ARGS)
 
 check: venv
 	$(VENV)/bin/ruff check .

@@ -14,10 +14,14 @@ import time
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from tests.chaos.ledger import KILLED, Ledger
+from alligator import Gator
+from tests.chaos import jobs
+from tests.chaos.ledger import ACKNOWLEDGED, ATTEMPTED, KILLED, Ledger
 
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["alligator.cli", "redis", "greenstalk", "boto3", "sqlite3"])
+_context.set_forkserver_preload(
+    ["alligator.cli", "tests.chaos.fleet", "redis", "greenstalk", "boto3", "sqlite3"]
+)
 
 
 def _run(argv: list[str], log: str, environment: dict[str, str]) -> None:
@@ -104,3 +108,45 @@ class Fleet:
             return Path(self.log).read_text(errors="replace")[-3000:]
         except FileNotFoundError:
             return ""
+
+
+class Producer:
+    """A process that pushes tasks without end, until it is killed."""
+
+    def __init__(self, dsn: str, queue: str, ledger: Ledger, prefix: str, *, batch: int = 0):
+        self.arguments = (dsn, queue, ledger.path, prefix, batch)
+        self.process: BaseProcess | None = None
+
+    def start(self, environment: dict[str, str]) -> None:
+        """Begin to push; ``batch`` tasks at a time, or one by one where that is 0."""
+        self.process = _context.Process(
+            target=produce, args=(*self.arguments, environment), daemon=True
+        )
+        self.process.start()
+
+    def kill(self) -> None:
+        """End it in the middle of whatever it does."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.join()
+
+
+def produce(
+    dsn: str, queue: str, path: str, prefix: str, batch: int, environment: dict[str, str]
+) -> None:
+    """Push for ever, and note each push before and after."""
+    os.environ.update(environment)
+    gator, ledger, number = Gator(dsn, queue), Ledger(path), 0
+    while True:
+        number += 1
+        if batch:
+            names = [f"{prefix}{number}-{index}" for index in range(batch)]
+            ledger.note(ATTEMPTED, *names)
+            with gator.batch() as together:
+                for name in names:
+                    together.task(jobs.work, path, name)
+        else:
+            names = [f"{prefix}{number}"]
+            ledger.note(ATTEMPTED, *names)
+            gator.task(jobs.work, path, *names)
+        ledger.note(ACKNOWLEDGED, *names)

@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from pathlib import Path
 
 from tests.chaos.ledger import COMPLETED, STARTED, Ledger
 
@@ -23,3 +24,19 @@ def deadly(ledger: str, name: str, how: str) -> None:
         os._exit(9)
     os.kill(os.getpid(), signal.SIGSEGV if how == "segv" else signal.SIGKILL)
     time.sleep(5)
+
+
+def nap(seconds: float) -> None:
+    """Take so long, and say nothing."""
+    time.sleep(seconds)
+
+
+def slow_at_first(ledger: str, name: str, marker: str) -> None:
+    """Take a minute the first time, no time at all the second."""
+    book = Ledger(ledger)
+    first = not Path(marker).exists()
+    Path(marker).touch()
+    book.note(STARTED, name)
+    if first:
+        time.sleep(60)
+    book.note(COMPLETED, name)

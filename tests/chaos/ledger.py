@@ -50,6 +50,16 @@ class Account:
         """Completed although nobody tried to push it."""
         return set(self.completed) - self.attempted
 
+    def gaps(self) -> list[float]:
+        """Of what ended, was killed and ended once more: seconds from that end to the kill."""
+        killed = {kill.pid: kill.at for kill in self.kills}
+        last = {end.name: end for end in self.ends}  # in order of time
+        return sorted(
+            killed[end.pid] - end.at
+            for end in self.ends
+            if end.pid in killed and last[end.name] is not end
+        )
+
     def recoveries(self) -> list[float]:
         """Seconds from each kill to the next start of a task that the kill had interrupted."""
         ended = {(entry.name, entry.pid) for entry in self.ends}
@@ -72,6 +82,8 @@ class Ledger:
 
     def __init__(self, path: Path | str) -> None:
         self.path = str(path)
+        self._read_to = 0
+        self._completed: set[str] = set()
 
     def note(self, what: str, *names: str, pid: int | None = None) -> None:
         """Write one line per name, all in one call."""
@@ -91,6 +103,31 @@ class Ledger:
             return []
         fields = (line.split() for line in text.splitlines())
         return [Entry(f[0], f[1], int(f[2]), float(f[3])) for f in fields if len(f) == 4]
+
+    def count_completed(self) -> int:
+        """Return how many tasks have completed so far, each counted once; cheap to ask again."""
+        try:
+            with Path(self.path).open() as lines:
+                lines.seek(self._read_to)
+                for line in iter(lines.readline, ""):
+                    if not line.endswith("\n"):
+                        break
+                    self._read_to += len(line)
+                    if line[0] == COMPLETED:
+                        self._completed.add(line.split()[1])
+        except FileNotFoundError:
+            pass
+        return len(self._completed)
+
+    def wait_for(self, prefix: str, what: str = ACKNOWLEDGED, within: float = 20.0) -> bool:
+        """Wait for the first such line about a task whose name begins so."""
+        start, deadline = f"{what} {prefix}", time.monotonic() + within
+        while time.monotonic() < deadline:
+            text = Path(self.path).read_bytes() if Path(self.path).exists() else b""
+            if f"\n{start}".encode() in b"\n" + text[-200_000:]:
+                return True
+            time.sleep(0.002)
+        return False
 
     def account(self) -> Account:
         """Add everything up."""

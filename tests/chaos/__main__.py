@@ -1,0 +1,77 @@
+"""``make chaos``: run all loops, print the table; exit 1 if anything was lost or wrong."""
+
+import argparse
+import importlib
+import json
+import multiprocessing
+import pkgutil
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict
+from pathlib import Path
+from types import ModuleType
+
+from tests.chaos import loops
+from tests.chaos.proof import losses_seen
+from tests.chaos.runner import run_one
+from tests.chaos.table import HEADER, line, versions
+
+#: Loops at the same time: they mostly wait, and two cores carry three of them.
+AT_ONCE = 3
+
+
+def all_loops() -> Iterator[tuple[str, ModuleType]]:
+    """Yield the name and module of every loop."""
+    for found in pkgutil.iter_modules(loops.__path__):
+        yield found.name, importlib.import_module(f"{loops.__name__}.{found.name}")
+
+
+def full_size(loop: ModuleType, backend: str) -> int:
+    """Return the number of faults at full size."""
+    return loop.FULL[backend] if isinstance(loop.FULL, dict) else loop.FULL
+
+
+def main() -> int:
+    """Run what was asked for."""
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
+    parser.add_argument("--only", action="append", metavar="LOOP", help="may be repeated")
+    parser.add_argument("--backend", action="append", metavar="NAME", help="may be repeated")
+    parser.add_argument("--scale", type=float, default=1.0, help="of the full number of faults")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there, too")
+    arguments = parser.parse_args()
+
+    print(versions(), flush=True)
+    started, seen = time.monotonic(), losses_seen()
+    if not seen:
+        print("The harness is blind: it saw no loss with a client that loses. No report.")
+        return 2
+    print(f"Proof: of a client that deletes before it runs, {seen} losses were seen.\n", flush=True)
+    jobs = [
+        (name, backend, max(1, round(full_size(loop, backend) * arguments.scale)))
+        for name, loop in all_loops()
+        for backend in loop.BACKENDS
+        if (not arguments.only or name in arguments.only)
+        and (not arguments.backend or backend in arguments.backend)
+    ]
+    rows = []
+    print(HEADER, flush=True)
+    # The longest first, so that the last ones do not wait for one that began late.
+    jobs.sort(key=lambda job: -job[2])
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(AT_ONCE, mp_context=context, max_tasks_per_child=1) as pool:
+        for future in as_completed([pool.submit(run_one, *job) for job in jobs]):
+            rows.append(future.result())
+            print(line(rows[-1]), flush=True)
+    rows.sort(key=lambda row: (row.loop, row.backend))
+    print("\n" + "\n".join([HEADER, *map(line, rows)]))
+    print(f"\n{time.monotonic() - started:.0f} s in all")
+    if arguments.json:
+        text = json.dumps([asdict(row) for row in rows], indent=1)
+        arguments.json.write_text(text)
+    return int(any(row.wrong or row.lost for row in rows))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,106 @@
+"""Busy workers are killed with SIGKILL, one after the other, until all work is done.
+
+Every thirteen completions cost one worker its life. What was interrupted has to run again,
+within a lease; what runs twice had not been acked when its worker died.
+"""
+
+import time
+
+from alligator import Gator
+from tests.chaos import jobs
+from tests.chaos.fleet import Fleet
+from tests.chaos.ledger import ACKNOWLEDGED, ATTEMPTED, Account, Ledger
+from tests.chaos.places import Place
+from tests.chaos.rows import Row, row_of
+
+BACKENDS = ("sqlite", "redis", "beanstalk", "sqs")
+FULL = {"sqlite": 1000, "redis": 1000, "beanstalk": 1000, "sqs": 200}
+
+WORKERS = 3
+TASKS_PER_KILL = {"sqs": 10}
+SECONDS = 0.03  # of work in a task
+
+#: An ack leaves at the latest 5 ms after the end; then it has to get through a busy machine.
+ACKED_WITHIN = 0.005 + 0.045
+
+
+def run(place: Place, size: int, *flags: str, patience: float = 60.0) -> Row:
+    """Kill ``size`` workers over 13 times as many tasks (10 on sqs).
+
+    :param patience: seconds to wait for what is missing in the end.
+    """
+    started = time.monotonic()
+    count = size * TASKS_PER_KILL.get(place.name, 13)
+    gator, ledger = place.gator(), Ledger(place.folder / "ledger")
+    names = [str(number) for number in range(count)]
+    ledger.note(ATTEMPTED, *names)
+    with gator.batch() as batch:
+        for name in names:
+            batch.task(jobs.work, ledger.path, name, SECONDS)
+    ledger.note(ACKNOWLEDGED, *names)
+    lease = ("--lease", str(place.lease), *flags)
+    fleet = Fleet(
+        place.dsn,
+        gator.queue_name,
+        place.folder,
+        ledger,
+        *lease,
+        size=WORKERS,
+        environment=place.environment,
+    )
+    with fleet:
+        kills = kill_while_busy(fleet, ledger, size, count)
+        buried = finish(gator, ledger, names, within=patience)
+    account = ledger.account()
+    row = row_of("worker killed", place.name, account, kills)
+    row.buried = buried
+    row.seconds = time.monotonic() - started
+    judge(row, account, kills)
+    if kills < size:
+        row.wrong.append(f"only {kills} kills of {size}: the work was done too soon")
+    gator.client.drop_all(gator.queue_name)
+    gator.close()
+    return row
+
+
+def kill_while_busy(fleet: Fleet, ledger: Ledger, kills: int, tasks: int) -> int:
+    """Kill a worker at even distances of progress; return how many were killed."""
+    done, deadline = 0, time.monotonic() + 60 + tasks * SECONDS
+    while done < kills and time.monotonic() < deadline:
+        completed = ledger.count_completed()
+        if completed >= tasks:
+            break
+        if completed * (kills + 1) > done * tasks:
+            fleet.kill()
+            fleet.fill()
+            done += 1
+        else:
+            time.sleep(0.005)
+    return done
+
+
+def finish(gator: Gator, ledger: Ledger, names: list[str], within: float) -> int:
+    """Wait until all is done; revive those whose worker died under them three times.
+
+    Whoever it hits is buried rightly, by the rule; an owner would revive it. Returns how many.
+    """
+    revived, deadline = 0, time.monotonic() + within
+    while ledger.count_completed() < len(names) and time.monotonic() < deadline:
+        revived += gator.revive()
+        time.sleep(0.05)
+    while gator.stats()["running"] and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return revived
+
+
+def judge(row: Row, account: Account, kills: int, concurrency: int = 1) -> None:
+    """Say what is wrong about what ran twice."""
+    late = [gap for gap in account.gaps() if gap > ACKED_WITHIN]
+    if late:
+        row.wrong.append(
+            f"{len(late)} ran again although they had ended {max(late):.3f} s before the kill"
+        )
+    soon = sum(1 for gap in account.gaps() if gap <= ACKED_WITHIN)
+    row.note = f"{soon} had ended within {ACKED_WITHIN * 1000:.0f} ms of the kill"
+    if row.duplicated > kills * concurrency + soon:
+        row.wrong.append(f"{row.duplicated} ran again after {kills} kills")
