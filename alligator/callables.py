@@ -6,7 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from alligator.exceptions import BadPayload, InvalidTask, UnsupportedOption
-from alligator.utils import describe_error, determine_module, import_attr, shorten
+from alligator.utils import (
+    LONGEST_NAME,
+    describe_error,
+    determine_module,
+    import_attr,
+    shorten,
+)
 
 _ADVICE = "a task must be a function that its module can be asked for by name"
 
@@ -16,6 +22,8 @@ def split_name(name: str) -> tuple[str, str]:
 
     :raises InvalidTask: the text names no module, or has empty parts.
     """
+    if len(name) > LONGEST_NAME:
+        raise InvalidTask(f"{shorten(name)!r} has more than {LONGEST_NAME} characters.")
     module, _, attribute = name.partition(":") if ":" in name else name.rpartition(".")
     if not all(part.isidentifier() for part in f"{module}.{attribute}".split(".")):
         raise InvalidTask(f"{name!r} is not 'package.module.function' or 'module:qualified.name'.")

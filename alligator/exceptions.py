@@ -81,3 +81,7 @@ class InvalidDSN(AlligatorException):
 
 class MissingDriver(InvalidDSN):
     """The backend exists, but the package that it talks through is not installed."""
+
+
+class LeaveNow(BaseException):
+    """No error: raised into a running task when its worker is told to stop a second time."""

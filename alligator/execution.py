@@ -12,10 +12,18 @@ from enum import Enum
 from alligator.backends.base import Client, Data, Delivery, Reason
 from alligator.clock import Clock
 from alligator.codec import Codec
-from alligator.exceptions import InvalidTask, UnknownCallableError, UnknownModuleError
+from alligator.exceptions import (
+    InvalidTask,
+    LeaveNow,
+    UnknownCallableError,
+    UnknownModuleError,
+)
 from alligator.retries import deploy_delay
-from alligator.tasks import LeaveNow, Task
-from alligator.utils import describe_error
+from alligator.tasks import Task
+from alligator.utils import describe_error, end_of
+
+#: Characters of a traceback that are kept with a dead letter.
+LONGEST_TRACEBACK = 20_000
 
 
 class Verdict(Enum):
@@ -47,8 +55,9 @@ def attempt(delivery: Delivery, codec: Codec, max_deaths: int) -> Outcome:
         return Outcome(delivery, Verdict.BURY, reason=Reason(why))
     try:
         task = codec.decode(delivery)
-    except (UnknownModuleError, UnknownCallableError) as err:
-        # A deploy may be under way, this worker older than the task: wait, then give up.
+    except (UnknownModuleError, UnknownCallableError, KeyboardInterrupt) as err:
+        # A deploy may be under way, this worker older than the task (or somebody pressed
+        # Ctrl-C): wait, then give up.
         delay = deploy_delay(delivery.attempt)
         if delay is not None:
             return Outcome(delivery, Verdict.LATER, error=err, delay=delay)
@@ -67,11 +76,12 @@ def attempt(delivery: Delivery, codec: Codec, max_deaths: int) -> Outcome:
 
 
 def _failed(delivery: Delivery, codec: Codec, task: Task, error: BaseException) -> Outcome:
-    if not task.retries > 0:
-        return _given_up(delivery, task, error)
-    delay = task.spend_retry()
     try:
+        if not task.retries > 0:
+            return _given_up(delivery, task, error)
+        delay = task.spend_retry()
         data = codec.encode(task, delivery.queue_name)
+        codec.decode(delivery._replace(data=data))
     except Exception as err:
         # A hook made it unfit for the queue: kept as it came, with the failure that counts.
         error.add_note(f"It was not retried, since it can no longer be queued: {err}")
@@ -80,7 +90,7 @@ def _failed(delivery: Delivery, codec: Codec, task: Task, error: BaseException) 
 
 
 def _given_up(delivery: Delivery, task: Task | None, error: BaseException) -> Outcome:
-    text = "".join(traceback.format_exception(error))
+    text = end_of("".join(traceback.format_exception(error)), LONGEST_TRACEBACK)
     return Outcome(delivery, Verdict.BURY, task, error, reason=Reason(describe_error(error), text))
 
 

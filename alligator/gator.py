@@ -355,9 +355,7 @@ class Gator:
             return None
         with self._keeper() as keeper:
             outcome = self._run(keeper, delivery)
-        if outcome.error is not None and (
-            outcome.verdict is not Verdict.RETRY or isinstance(outcome.error, KeyboardInterrupt)
-        ):
+        if outcome.error is not None and outcome.verdict is not Verdict.RETRY:
             raise outcome.error
         if outcome.task is None:
             raise AlligatorException(outcome.reason.error)
@@ -378,6 +376,8 @@ class Gator:
         outcome = attempt(delivery, self.codec, self.client.max_deaths)
         settle(self.client, outcome, self.clock)
         keeper.end(delivery, ack=False)
+        if isinstance(outcome.error, KeyboardInterrupt):
+            raise outcome.error  # by the person at the keyboard, as it seems
         return outcome
 
     # -- Looking after the queue. -------------------------------------------------------------

@@ -42,7 +42,9 @@ def truth(value: Any) -> bool:
     if text in _FALSE or text in _TRUE:
         return text in _TRUE
     allowed = ", ".join(sorted(_TRUE | _FALSE - {""}))
-    raise InvalidTask(f"is_async={value!r} is neither true nor false; it may be {allowed}.")
+    raise InvalidTask(
+        f"is_async={shorten(repr(value), 60)} is neither true nor false; it may be {allowed}."
+    )
 
 
 def timestamp(value: Any) -> float:
@@ -59,7 +61,9 @@ def timestamp(value: Any) -> float:
         if isinstance(value, date):
             return datetime.combine(value, day_time()).timestamp()
     except (ValueError, OverflowError, OSError) as err:
-        raise InvalidTask(f"delay_until={value!r} is no moment that a clock can show.") from err
+        raise InvalidTask(
+            f"delay_until={shorten(repr(value), 60)} is no moment that a clock can show."
+        ) from err
     return _number("delay_until", value)
 
 
@@ -69,7 +73,7 @@ def _number(name: str, value: Any) -> float:
     except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number):
-        raise InvalidTask(f"{name}={shorten(repr(value), 40)} is not a finite number.")
+        raise InvalidTask(f"{name}={shorten(repr(value), 60)} is not a finite number.")
     return number
 
 
@@ -77,7 +81,9 @@ def _seconds(name: str) -> Callable[[Any], float]:
     def check(value: Any) -> float:
         number = _number(name, value)
         if number < 0:
-            raise InvalidTask(f"{name}={value!r} is negative; give seconds from 0 up.")
+            raise InvalidTask(
+                f"{name}={shorten(repr(value), 60)} is negative; give seconds from 0 up."
+            )
         return number
 
     return check
@@ -86,7 +92,9 @@ def _seconds(name: str) -> Callable[[Any], float]:
 def _whole(name: str, low: int, high: int) -> Callable[[Any], int]:
     def check(value: Any) -> int:
         if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-            raise InvalidTask(f"{name}={value!r} is not a whole number from {low} to {high}.")
+            raise InvalidTask(
+                f"{name}={shorten(repr(value), 60)} is not a whole number from {low} to {high}."
+            )
         return value
 
     return check
@@ -95,20 +103,24 @@ def _whole(name: str, low: int, high: int) -> Callable[[Any], int]:
 def _backoff(value: Any) -> float:
     number = _number("retry_backoff", value)
     if number < 1:
-        raise InvalidTask(f"retry_backoff={value!r} is below 1; 2 doubles the delay each time.")
+        raise InvalidTask(
+            f"retry_backoff={shorten(repr(value), 60)} is below 1; 2 doubles the delay each time."
+        )
     return number
 
 
 def _task_id(value: Any) -> str:
     if not isinstance(value, str) or not 1 <= len(value) <= 200 or not value.isprintable():
-        raise InvalidTask(f"task_id={value!r} is not 1 to 200 printable characters.")
+        raise InvalidTask(
+            f"task_id={shorten(repr(value), 60)} is not 1 to 200 printable characters."
+        )
     return value
 
 
 def _hook(name: str) -> Callable[[Any], Any]:
     def check(value: Any) -> Any:
         if value is not None and not callable(value):
-            raise InvalidTask(f"{name}={value!r} is not a function.")
+            raise InvalidTask(f"{name}={shorten(repr(value), 60)} is not a function.")
         return value
 
     return check
@@ -117,7 +129,7 @@ def _hook(name: str) -> Callable[[Any], Any]:
 def _text(name: str) -> Callable[[Any], str]:
     def check(value: Any) -> str:
         if not isinstance(value, str):
-            raise InvalidTask(f"{name}={value!r} is not text.")
+            raise InvalidTask(f"{name}={shorten(repr(value), 60)} is not text.")
         return value
 
     return check

@@ -6,7 +6,7 @@ import time
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-from alligator.tasks import LeaveNow
+from alligator.exceptions import LeaveNow
 
 
 class StopSignals:

@@ -1,7 +1,7 @@
 """A task: what to call, how it stands, and how it looks on the queue."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from datetime import date
 from typing import Any, Self
@@ -17,7 +17,7 @@ from alligator.constants import (
     SUCCESS,
     WAITING,
 )
-from alligator.exceptions import BadPayload, InvalidTask
+from alligator.exceptions import BadPayload, InvalidTask, LeaveNow
 from alligator.log import SafeTracebacks
 from alligator.options import CHECKS, check_options
 from alligator.retries import retry_delay
@@ -35,10 +35,6 @@ _current: ContextVar["Task | None"] = ContextVar("alligator_current_task", defau
 def current_task() -> "Task | None":
     """Return the task that is running in this thread, or None outside of one."""
     return _current.get()
-
-
-class LeaveNow(BaseException):
-    """Raised into a running task when its worker is told to stop a second time."""
 
 
 class Task:
@@ -156,7 +152,7 @@ class Task:
         self.to_running()
         try:
             self._call_hook(self.on_start)
-            self.result = self.func(*self.func_args, **self.func_kwargs)
+            result = self.result = self.func(*self.func_args, **self.func_kwargs)
         except LeaveNow:
             raise
         except BaseException as err:
@@ -167,8 +163,8 @@ class Task:
             raise
         else:
             self.to_success()
-            self._call_hook(self.on_success, self.result)
-            return self.result
+            self._call_hook(self.on_success, result)
+            return result
         finally:
             _current.reset(token)
 
@@ -177,9 +173,9 @@ class Task:
             return
         try:
             hook(self, *extra) if extra and takes_two(hook) else hook(self)
-        except (LeaveNow, KeyboardInterrupt):
-            raise  # the worker's business, or that of the person at the keyboard
-        except BaseException:
+        except LeaveNow:
+            raise
+        except BaseException:  # whatever it is, it changes no outcome
             log.exception("Hook %r of task %s raised; it goes on.", hook, shorten(self.task_id))
 
     def spend_retry(self) -> float:
@@ -257,8 +253,10 @@ class Task:
             task = cls(
                 task_id=message.read("task_id", str),
                 retries=message.read("retries", int),
-                is_async=message.read("is_async", bool, message.read("async", bool, True)),
+                # Whatever it says, a worker runs it; 0.x wrote what it found in the environment.
+                is_async=message.read("is_async", object, message.read("async", object, True)),
             )
+            options.check_known((*_HOOKS, *_WRITTEN, "delay_until", "retried"))
             for option in (*_WRITTEN, "delay_until"):
                 if (value := options.fields.get(option)) is not None:
                     setattr(task, option, CHECKS[option](value))
@@ -291,6 +289,13 @@ class _Message:
             shown = shorten(repr(value), 60) if name in self.fields else "missing"
             raise BadPayload(f"Field {name!r} of the message is {shown}, not {kind.__name__}.")
         return value
+
+    def check_known(self, names: Sequence[str]) -> None:
+        """Refuse what a later version may have written: ignored, it would not be that task."""
+        for name, value in self.fields.items():
+            if name not in names and value is not None:
+                known = ", ".join(names)
+                raise BadPayload(f"Option {shorten(name)!r} is not known here; known: {known}.")
 
     def function(self) -> Callable[..., Any]:
         """Import the function that ``module`` and ``callable`` name."""

@@ -9,7 +9,10 @@ from contextvars import ContextVar
 from types import ModuleType
 from typing import Any, Protocol
 
-from alligator.exceptions import UnknownCallableError, UnknownModuleError
+from alligator.exceptions import LeaveNow, UnknownCallableError, UnknownModuleError
+
+#: Characters of a module and a function in it; longer names are not looked for.
+LONGEST_NAME = 500
 
 
 class ImportGuard(Protocol):
@@ -57,15 +60,25 @@ def import_module(module_name: str) -> ModuleType:
     :raises NotAllowed: a message is being read, and nothing of that module may run.
     """
     if guard := import_guard.get():
+        _check_length(module_name)
         guard.before_module(module_name)
     return _load(module_name)
+
+
+def _check_length(name: str) -> None:
+    # Importing takes time with the square of the parts of a name.
+    if len(name) > LONGEST_NAME:
+        message = f"{shorten(name)!r} is longer than the {LONGEST_NAME} characters of any name."
+        raise UnknownCallableError(message)
 
 
 def _load(module_name: str) -> ModuleType:
     token = import_guard.set(None)  # the module's own code is not the message's
     try:
         return importlib.import_module(module_name)
-    except (Exception, SystemExit) as err:
+    except (LeaveNow, KeyboardInterrupt):
+        raise
+    except BaseException as err:
         # Anything may go wrong in the body of a module; to the caller it is a module
         # that cannot be used, for now or for good.
         message = f"Module {shorten(module_name)!r} cannot be imported: {describe_error(err)}."
@@ -85,6 +98,7 @@ def import_attr(module_name: str, attr_name: str) -> Any:
     """
     guard = import_guard.get()
     if guard:
+        _check_length(f"{module_name}.{attr_name}")
         guard.before_import(module_name, attr_name)
     found: Any = _load(module_name)
     for index, part in enumerate(attr_name.split(".")):
@@ -92,8 +106,11 @@ def import_attr(module_name: str, attr_name: str) -> Any:
             guard.on_the_way(module_name, attr_name, found)
         try:
             found = getattr(found, part)
-        except AttributeError as err:
-            message = f"Module {shorten(module_name)!r} has no {shorten(attr_name)!r}."
+        except (LeaveNow, KeyboardInterrupt):
+            raise
+        except BaseException as err:  # a module may have a __getattr__, and that its own ideas
+            why = "" if isinstance(err, AttributeError) else f" ({describe_error(err)})"
+            message = f"Module {shorten(module_name)!r} has no {shorten(attr_name)!r}{why}."
             raise UnknownCallableError(message) from err
     if guard:
         guard.after_import(module_name, attr_name, found)
@@ -116,6 +133,11 @@ def shorten(text: str, limit: int = 120) -> str:
     For text that comes from a message and goes into a log line or an error.
     """
     return escape(text if len(text) <= limit else text[: limit - 1] + "…")
+
+
+def end_of(text: str, limit: int) -> str:
+    """Return the last ``limit`` characters: the end of a traceback says most."""
+    return text if len(text) <= limit else "…" + text[-limit:]
 
 
 def escape(text: str) -> str:

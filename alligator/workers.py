@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from alligator.backends.base import Delivery
-from alligator.exceptions import AlligatorException, InvalidTask
+from alligator.exceptions import AlligatorException, InvalidTask, LeaveNow
 from alligator.execution import Outcome, Verdict, attempt, settle
 from alligator.gator import Gator
 from alligator.keeper import Keeper
@@ -27,7 +27,6 @@ from alligator.log import worker_logger
 from alligator.outage import Outage
 from alligator.pace import Pace
 from alligator.signals import StopSignals
-from alligator.tasks import LeaveNow
 from alligator.utils import describe_error, shorten
 
 
@@ -317,7 +316,7 @@ class Worker:
             self._ended += outcome.verdict in (Verdict.ACK, Verdict.BURY)
             self.tasks_complete += outcome.verdict is Verdict.ACK
         if outcome.verdict is Verdict.ACK and outcome.task is not None:
-            self._show(outcome.task.result)
+            self._show(getattr(outcome.task, "result", None))
         elif outcome.verdict is Verdict.BURY:
             self.log.error(
                 "Task %s was given up: %s", task_id, outcome.reason.error, exc_info=outcome.error

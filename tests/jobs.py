@@ -38,6 +38,24 @@ def broken_hook(*args):
     raise RuntimeError("the hook itself")
 
 
+def spoil(task, *args):
+    """A hook that leaves a task unfit for the queue, as its second argument says how."""
+    name, value = task.func_args[:2]
+    setattr(task, name, value)
+
+
+def wipe(task, *args):
+    task.__dict__.clear()
+
+
+def press_ctrl_c(*args):
+    raise KeyboardInterrupt
+
+
+def fail_with(name, value):
+    raise ValueError("the failure that counts")
+
+
 async def coroutine():
     """Not for this version."""
 

@@ -75,7 +75,7 @@ def test_what_passes(allowed, module, name):
         ["os.system; x"],
         [""],
         [None],
-        [jobs.note],
+        [len],
         ["tests.[a]"],
         ["tests.?"],
     ],

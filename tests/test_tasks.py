@@ -147,7 +147,6 @@ GOOD = {"task_id": "x", "retries": 0, "module": "tests.jobs", "callable": "note"
         {"retries": True},
         {"retries": -1},
         {"retries": 10**9},
-        {"is_async": "yes"},
         {"module": 3},
         {"module": "os;import sys"},
         {"callable": ""},
@@ -162,6 +161,11 @@ GOOD = {"task_id": "x", "retries": 0, "module": "tests.jobs", "callable": "note"
         {"options": {"priority": 101}},
         {"options": {"retry_delay": "1"}},
         {"options": {"retried": "x"}},
+        {"options": {"timeout": 30}},
+        {"options": {"depends_on": ["a"]}},
+        {"options": {"of_a_later_version": 1}},
+        {"is_async": "perhaps"},
+        {"module": "a." * 300 + "b"},
     ],
 )
 def test_wrong_fields_are_bad_payloads(change):
@@ -217,3 +221,15 @@ def test_a_task_class_of_bytes_goes_through_a_backend(fixture, request):
     assert gator.dead()[0].data.startswith(b"BZh")
     gator.client.drop_all("skinny")
     gator.close()
+
+
+@pytest.mark.parametrize("value", [False, "False", "1", "yes", 0, 1, None])
+def test_whatever_is_async_says_a_worker_runs_it(value):
+    """0.x wrote what it found in the environment."""
+    for name in ("is_async", "async"):
+        fields = {key: each for key, each in GOOD.items() if key != "is_async"}
+        assert Task.deserialize(json.dumps({**fields, name: value})).func is not None
+
+
+def test_unset_options_of_a_later_version_are_no_matter():
+    assert Task.deserialize(json.dumps({**GOOD, "options": {"timeout": None}}))
