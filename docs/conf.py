@@ -28,7 +28,8 @@ autodoc_default_options = {"members": True, "show-inheritance": True}
 nitpicky = True
 nitpick_ignore_regex = [
     ("py:.*", r"(abc|collections|contextvars|datetime|logging|re|types|typing)\..*"),
-    ("py:class", r"(~P|alligator\.clock\.Clock|alligator\.codec\.Codec|alligator\.testing\.contract_\w+\.\w+)"),
+    ("py:class", r"(~P|alligator\.clock\.Clock|alligator\.codec\.Codec)"),
+    ("py:class", r"alligator\.testing\.contract_\w+\.\w+"),
 ]
 
 
