@@ -5,7 +5,8 @@ import signal
 import time
 from pathlib import Path
 
-from tests.chaos.ledger import COMPLETED, STARTED, Ledger
+from alligator import current_task
+from tests.chaos.ledger import COMPLETED, FAILED, STARTED, Ledger
 
 
 def work(ledger: str, name: str, seconds: float = 0.0) -> None:
@@ -15,6 +16,24 @@ def work(ledger: str, name: str, seconds: float = 0.0) -> None:
     if seconds:
         time.sleep(seconds)
     book.note(COMPLETED, name)
+
+
+def second_time(ledger: str, name: str) -> None:
+    """Fail while a retry is left."""
+    book = Ledger(ledger)
+    book.note(STARTED, name)
+    if current_task().retries:
+        book.note(FAILED, name)
+        raise ValueError("not yet")
+    book.note(COMPLETED, name)
+
+
+def never(ledger: str, name: str) -> None:
+    """Fail whatever happens."""
+    book = Ledger(ledger)
+    book.note(STARTED, name)
+    book.note(FAILED, name)
+    raise ValueError("never")
 
 
 def deadly(ledger: str, name: str, how: str) -> None:
@@ -39,4 +58,24 @@ def slow_at_first(ledger: str, name: str, marker: str) -> None:
     book.note(STARTED, name)
     if first:
         time.sleep(60)
+    book.note(COMPLETED, name)
+
+
+def wait_for(ledger: str, name: str, path: str, within: float = 60.0) -> None:
+    """Take until that file exists."""
+    book = Ledger(ledger)
+    book.note(STARTED, name)
+    deadline = time.monotonic() + within
+    while not Path(path).exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    book.note(COMPLETED, name)
+
+
+def burn(ledger: str, name: str, seconds: float) -> None:
+    """Take so long in pure Python, which holds the GIL nearly all the time."""
+    book = Ledger(ledger)
+    book.note(STARTED, name)
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        sum(range(1000))
     book.note(COMPLETED, name)

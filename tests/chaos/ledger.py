@@ -12,7 +12,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-ATTEMPTED, ACKNOWLEDGED, STARTED, COMPLETED, KILLED = "TASCK"
+ATTEMPTED, ACKNOWLEDGED, STARTED, COMPLETED, KILLED, FAILED = "TASCKF"
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ class Account:
     completed: Counter = field(default_factory=Counter)
     starts: list[Entry] = field(default_factory=list)
     ends: list[Entry] = field(default_factory=list)
+    failures: list[Entry] = field(default_factory=list)  # runs that raised, as they were to
     kills: list[Entry] = field(default_factory=list)
 
     def lost(self, buried: set[str] = frozenset()) -> set[str]:
@@ -142,6 +143,8 @@ class Ledger:
             elif entry.what == COMPLETED:
                 account.completed[entry.name] += 1
                 account.ends.append(entry)
+            elif entry.what == FAILED:
+                account.failures.append(entry)
             elif entry.what == KILLED:
                 account.kills.append(entry)
         return account
