@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from datetime import date
+from types import UnionType
 from typing import Any, Self
 
 from alligator import wire
@@ -25,6 +26,9 @@ from alligator.utils import describe_error, determine_module, determine_name, ne
 
 log = logging.getLogger(__name__)
 log.addFilter(SafeTracebacks())
+
+#: What ``is_async`` may be on a queue.
+_TRUTH = bool | int | str
 
 _HOOKS = ("on_start", "on_success", "on_error")
 _WRITTEN = {"priority": 0, "retry_delay": 0.0, "retry_backoff": 1.0, "retry_max_delay": None}
@@ -254,7 +258,7 @@ class Task:
                 task_id=message.read("task_id", str),
                 retries=message.read("retries", int),
                 # Whatever it says, a worker runs it; 0.x wrote what it found in the environment.
-                is_async=message.read("is_async", object, message.read("async", object, True)),
+                is_async=message.read("is_async", _TRUTH, message.read("async", _TRUTH, True)),
             )
             options.check_known((*_HOOKS, *_WRITTEN, "delay_until", "retried"))
             for option in (*_WRITTEN, "delay_until"):
@@ -280,14 +284,15 @@ class _Message:
             raise BadPayload(f"The message is a JSON {type(fields).__name__}, not an object.")
         self.fields = fields
 
-    def read(self, name: str, kind: type, *default: Any) -> Any:
+    def read(self, name: str, kind: type | UnionType, *default: Any) -> Any:
         """Return a field of that type, or the default where it is absent or null."""
         value = self.fields.get(name)
         if value is None and default:
             return default[0]
         if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
             shown = shorten(repr(value), 60) if name in self.fields else "missing"
-            raise BadPayload(f"Field {name!r} of the message is {shown}, not {kind.__name__}.")
+            wanted = getattr(kind, "__name__", kind)
+            raise BadPayload(f"Field {name!r} of the message is {shown}, not {wanted}.")
         return value
 
     def check_known(self, names: Sequence[str]) -> None:

@@ -128,11 +128,12 @@ def describe_error(err: BaseException) -> str:
 
 
 def shorten(text: str, limit: int = 120) -> str:
-    """Return ``text`` cut to ``limit`` characters and free of control characters.
+    """Return ``text`` free of control characters, and then cut to ``limit`` characters.
 
     For text that comes from a message and goes into a log line or an error.
     """
-    return escape(text if len(text) <= limit else text[: limit - 1] + "…")
+    shown = escape(text[: limit + 1])
+    return shown if len(shown) <= limit else shown[: limit - 1] + "…"
 
 
 def end_of(text: str, limit: int) -> str:

@@ -1,12 +1,15 @@
 """Reading JSON that strangers may have written: strict, and bounded before it is parsed.
 
 RFC 8259 leaves duplicate names and the size of numbers to each reader; Python's reader
-also takes ``NaN`` and recurses as deep as a message says. Here such a message is refused.
+also takes ``NaN`` and recurses as deep as a message says. Here such a message is refused,
+and nothing is written that would be.
 """
 
 import json
 import math
 import re
+from array import array
+from itertools import accumulate
 from typing import Any
 
 from alligator.exceptions import BadPayload
@@ -17,8 +20,13 @@ MAX_BYTES = 64 * 1024 * 1024
 #: Lists and objects within each other; far below what overflows Python's stack.
 MAX_DEPTH = 100
 
-_STRINGS = re.compile(r'"(?:[^"\\]|\\.)*"?', re.DOTALL)
-_BRACKETS = re.compile(r"[\[\]{}]")
+# Possessive (+): without it, the engine remembers every letter of a string, to go back to.
+_STRINGS = re.compile(r'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
+_STEPS = bytes.maketrans(b"[{]}", b"\1\1\xff\xff")  # one up, one down
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+
+# What a key of another type than text becomes, and so perhaps the same as another key.
+_CONVERTED_KEY = re.compile(r'"(?:[-0-9][-+.e0-9]*|true|false|null)":')
 
 
 def loads(data: str | bytes) -> Any:
@@ -31,19 +39,19 @@ def loads(data: str | bytes) -> Any:
         raise BadPayload(f"The message has {len(data)} bytes; at most {MAX_BYTES} are read.")
     try:
         text = data if isinstance(data, str) else data.decode()
-        if text.count("[") + text.count("{") > MAX_DEPTH:  # cheap test before the exact one
-            _check_depth(text)
+        if not _is_shallow(text):
+            raise BadPayload(f"The message is nested deeper than {MAX_DEPTH}.")
         return _decoder.decode(text)
     except (ValueError, RecursionError) as err:
         raise BadPayload(f"The message is not JSON as Alligator reads it: {err}.") from err
 
 
-def _check_depth(text: str) -> None:
-    depth = 0
-    for bracket in _BRACKETS.finditer(_STRINGS.sub("", text)):
-        depth += 1 if bracket[0] in "[{" else -1
-        if depth > MAX_DEPTH:
-            raise ValueError(f"nested deeper than {MAX_DEPTH}")
+def _is_shallow(text: str) -> bool:
+    if text.count("[") + text.count("{") <= MAX_DEPTH:  # cheap test before the exact one
+        return True
+    bare = _STRINGS.sub("", text).encode("ascii", "replace")
+    steps = array("b", bare.translate(_STEPS, _NO_BRACKETS))
+    return max(accumulate(steps), default=0) <= MAX_DEPTH
 
 
 def _no_constant(name: str) -> Any:
@@ -70,11 +78,24 @@ _decoder = json.JSONDecoder(
 
 
 def dumps(value: Any) -> str:
-    """Return the JSON text of a value, in ASCII.
+    """Return the JSON text of a value, in ASCII, such that :func:`loads` takes it.
 
-    :raises TypeError, ValueError: something in it has no place in JSON.
+    A tuple becomes a list, and a key of a dictionary text.
+
+    :raises TypeError, ValueError: something in it has no place in JSON, or makes it too long
+        or too deep; or two keys of a dictionary are the same as text.
     """
-    return _encoder.encode(value)
+    try:
+        text = _encoder.encode(value)
+    except RecursionError as err:
+        raise ValueError(f"nested deeper than {MAX_DEPTH}") from err
+    if len(text) > MAX_BYTES:
+        raise ValueError(f"{len(text)} bytes are more than the {MAX_BYTES} that are read")
+    if not _is_shallow(text):
+        raise ValueError(f"nested deeper than {MAX_DEPTH}")
+    if _CONVERTED_KEY.search(text):
+        _decoder.decode(text)  # raises for a name that now stands twice
+    return text
 
 
 _encoder = json.JSONEncoder(allow_nan=False, separators=(",", ":"))

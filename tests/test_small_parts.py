@@ -2,6 +2,7 @@
 
 import random
 import threading
+import tracemalloc
 import uuid
 
 import pytest
@@ -13,6 +14,13 @@ from alligator.exceptions import BadPayload, InvalidDSN, MissingDriver
 from alligator.pace import Pace
 from alligator.retries import DEPLOY_DELAYS, deploy_delay, retry_delay
 from alligator.utils import describe_error, new_task_id, shorten
+
+
+def deep(levels):
+    value = []
+    for _ in range(levels - 1):
+        value = [value]
+    return value
 
 
 @pytest.mark.parametrize(
@@ -43,6 +51,43 @@ def test_brackets_in_text_do_not_count_as_depth():
     value = {"a": '[{"' * 500, "b": [[[1]]]}
     assert wire.loads(wire.dumps(value)) == value
     assert wire.loads("[" * 100 + "]" * 100)
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        ([[]] * 50 + [deep(100)], "deeper than 100"),
+        (deep(100_000), "deeper than 100"),
+        ("x" * 2_000, "more than the 1000"),
+        ({1: 1, "1": 2}, "stands twice"),
+        ([{None: 1, "null": 2}], "stands twice"),
+        ({"a": {True: 1, "true": 2}}, "stands twice"),
+        ({1.5: 1, "1.5": 2}, "stands twice"),
+        ({float("nan"): 1}, "not JSON compliant"),
+    ],
+    ids=lambda value: None if isinstance(value, list | dict) else value[-20:],
+)
+def test_what_would_not_be_read_is_not_written(value, says, monkeypatch):
+    monkeypatch.setattr(wire, "MAX_BYTES", 1_000)
+    with pytest.raises(ValueError, match=says):
+        wire.dumps(value)
+
+
+@pytest.mark.parametrize("value", [deep(100), {"1": 1, 2: 2}, {"a": '"1":'}, [{1: 1}, {1: 1}]])
+def test_what_is_written_is_read(value):
+    text = wire.dumps(value)
+    assert wire.dumps(wire.loads(text)) == text
+
+
+def test_a_long_string_costs_no_more_than_its_length():
+    """The check of depth once took 120 bytes for each letter of it."""
+    tracemalloc.start()
+    try:
+        with pytest.raises(BadPayload, match="deeper"):
+            wire.loads("[" * 101 + '"' + 'x\\"' * 300_000)
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_retry_delays():
