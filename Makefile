@@ -2,15 +2,17 @@
 PYTHON ?= python3
 VENV ?= .venv
 FOLDER ?=
+FUZZ_MESSAGES ?= 1000000
 # Most tests wait for something: three at a time keep two cores busy.
 PYTEST_ARGS ?= -n 3 --dist loadfile
 
-.PHONY: help demo test chaos check docs servers venv clean
+.PHONY: help demo test chaos fuzz check docs servers venv clean
 
 help:
 	@echo "make demo    run the example on SQLite; FOLDER=path for a folder of your own"
 	@echo "make test    set up what is missing, and run all tests"
 	@echo "make chaos   break everything on purpose and count the losses; 15 minutes"
+	@echo "make fuzz    feed a million damaged messages to a worker; 15 minutes"
 	@echo "make check   ruff and mypy"
 	@echo "make docs    build the documentation into docs/_build/html"
 	@echo "make clean   remove what these made"
@@ -32,6 +34,9 @@ test: venv servers
 
 chaos: venv servers
 	$(VENV)/bin/python -m tests.chaos $(CHAOS_ARGS)
+
+fuzz: venv
+	FUZZ_MESSAGES=$(FUZZ_MESSAGES) $(VENV)/bin/python -m pytest -q -s tests/fuzz --timeout 0
 
 check: venv
 	$(VENV)/bin/ruff check .
