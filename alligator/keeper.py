@@ -51,6 +51,7 @@ class Keeper:
         self._waiting: deque[Delivery] = deque()
         self._running: dict[int, Delivery] = {}  # by id(): one task id may be on two queues
         self._acks: list[Delivery] = []
+        self._repeated: set[int] = set()  # by id(): acks sent again, for want of a reply
         self._oldest_ack = 0.0
         self._last_start = 0.0
         self._next_beat = 0.0
@@ -131,18 +132,34 @@ class Keeper:
             return acks
 
     def give_back_acks(self, acks: list[Delivery]) -> None:
-        """Keep acks for later that could not be sent."""
+        """Keep acks for later that could not be sent, or whose reply was lost."""
         with self._lock:
             self._acks = acks + self._acks
+            self._repeated.update(map(id, acks))
+
+    def acks_were_sent(self, acks: Sequence[Delivery], refused: Sequence[Delivery]) -> None:
+        """Take note of the reply to acks."""
+        with self._lock:
+            repeated = {id(delivery) for delivery in acks} & self._repeated
+            self._repeated -= repeated
+        self.report_refused([each for each in refused if id(each) not in repeated])
+        for delivery in refused:
+            if id(delivery) in repeated:
+                self.log.info(
+                    "The second ack of task %s was refused: the first one counted, though its "
+                    "reply was lost, or the lease had run out.",
+                    shorten(delivery.task_id),
+                )
 
     def send_acks(self) -> None:
         """Ack what is done."""
         if acks := self.take_acks():
             try:
-                self.report_refused(self.client.ack(acks))
+                refused = self.client.ack(acks)
             except BaseException:
                 self.give_back_acks(acks)
                 raise
+            self.acks_were_sent(acks, refused)
 
     def report_refused(self, refused: Sequence[Delivery]) -> None:
         """Log the tasks that somebody else has run as well, or will."""

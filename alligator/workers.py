@@ -262,7 +262,7 @@ class Worker:
             keeper.give_back_acks(acks)
             raise
         self._outage.ends()
-        keeper.report_refused(refused)
+        keeper.acks_were_sent(acks, refused)
         if found and found[0].deaths:
             self._wait_until_alone(keeper, found)
         else:

@@ -8,15 +8,28 @@
         def make_client(self):
             return MyClient("mine://localhost")
 
-Run it with pytest. What a backend does not support (``Client.supports``) is passed over.
+Run it with pytest. What a backend does not support (``Client.supports``) is skipped.
+Where a server has to be up first, override the fixture ``server``::
+
+    class TestMyBackend(BackendContract):
+        @pytest.fixture
+        def server(self, tmp_path):
+            with my_server(tmp_path) as self.dsn:
+                yield
+
+        def make_client(self):
+            return MyClient(self.dsn)
 """
 
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
-from alligator.backends.base import GET, OWN_ID, PRIORITY, Client, Data, Delivery
+import pytest
+
+from alligator.backends.base import Client, Data, Delivery
 from alligator.testing.contract_dead_letters import DeadLetterContract
 from alligator.testing.contract_leases import LeaseContract
 from alligator.testing.contract_queues import QueueContract
@@ -42,17 +55,27 @@ class BackendContract(QueueContract, LeaseContract, DeadLetterContract):
         """Return the name of an empty queue that no other test uses."""
         return f"contract-{uuid.uuid4().hex[:12]}"
 
-    def setup_method(self) -> None:
-        """Make the client and the queue of one test."""
+    @pytest.fixture
+    def server(self) -> Any:
+        """Override it to have a server up from before the first client until after the last."""
+
+    @pytest.fixture(autouse=True)
+    def _prepared(self, server: Any) -> Iterator[None]:
+        with self.prepared():
+            yield
+
+    @contextmanager
+    def prepared(self) -> Iterator[None]:
+        """Make the client and the queue of one test; then empty it and close what was opened."""
         self.clients: list[Client] = []
         self.client = self.another_client()
         self.queue = self.make_queue()
-
-    def teardown_method(self) -> None:
-        """Empty the queue and close what the test opened."""
-        self.client.drop_all(self.queue)
-        for client in self.clients:
-            client.close()
+        try:
+            yield
+            self.client.drop_all(self.queue)
+        finally:
+            for client in self.clients:
+                client.close()
 
     # -- Helpers for the tests. -----------------------------------------------------------
 
@@ -65,6 +88,13 @@ class BackendContract(QueueContract, LeaseContract, DeadLetterContract):
     def supports(self, *what: str) -> bool:
         """Whether the backend supports all of these."""
         return self.client.supports >= set(what)
+
+    def needs(self, *what: str, exact: bool = False) -> None:
+        """Skip the test unless the backend supports these (``exact``: and counts exactly)."""
+        if missing := set(what) - self.client.supports:
+            pytest.skip(f"this backend does not support {sorted(missing)}")
+        if exact and not self.has_exact_counts:
+            pytest.skip("this backend does not count exactly")
 
     def push(self, *data: Data, **options: Any) -> list[str]:
         """Push tasks with ids made from their data and return the ids on the queue."""
@@ -103,18 +133,3 @@ class BackendContract(QueueContract, LeaseContract, DeadLetterContract):
         while not check():
             assert time.monotonic() < deadline, f"not within {within} s: {what}"
             time.sleep(0.02)
-
-    @property
-    def ordered(self) -> bool:
-        """Whether order can be checked at all."""
-        return self.keeps_order
-
-    @property
-    def by_id(self) -> bool:
-        """Whether tasks can be found by the id they were pushed with."""
-        return self.supports(OWN_ID, GET)
-
-    @property
-    def by_priority(self) -> bool:
-        """Whether priorities are kept."""
-        return self.supports(PRIORITY)

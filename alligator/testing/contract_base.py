@@ -1,7 +1,7 @@
 """What the parts of the contract suite share: the helpers they call, by signature."""
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from alligator.backends.base import Client, Data, Delivery
 
@@ -11,14 +11,13 @@ class ContractHelpers:
 
     short_lease: ClassVar[float]
     has_exact_counts: ClassVar[bool]
+    keeps_order: ClassVar[bool]
     client: Client
     queue: str
-    ordered: Any
-    by_id: Any
-    by_priority: Any
     another_client: Callable[[], Client]
     make_queue: Callable[[], str]
     supports: Callable[..., bool]
+    needs: Callable[..., None]
     push: Callable[..., list[str]]
     reserve: Callable[..., list[Delivery]]
     reserve_one: Callable[..., Delivery]

@@ -2,7 +2,7 @@
 
 import time
 
-from alligator.backends.base import Data, Reason
+from alligator.backends.base import GET, OWN_ID, Data, Reason
 from alligator.constants import FAILED
 from alligator.testing.contract_base import ContractHelpers
 
@@ -29,7 +29,7 @@ class DeadLetterContract(ContractHelpers):
         assert (letter.error, letter.traceback) == _WHY
         assert abs(letter.died_at - time.time()) < 60
         assert letter.attempts >= 1
-        if self.by_id:
+        if self.supports(GET):
             assert letter.task_id == task_id
             place = self.client.find(self.queue, task_id)
             assert place is not None
@@ -48,7 +48,7 @@ class DeadLetterContract(ContractHelpers):
             self.bury(data)
         letters = self.client.dead(self.queue)
         assert {letter.data for letter in letters} == set("123")
-        if self.ordered:
+        if self.keeps_order:
             assert [letter.data for letter in letters] == ["3", "2", "1"]
             assert [letter.data for letter in self.client.dead(self.queue, limit=2)] == ["3", "2"]
         if self.has_exact_counts:
@@ -75,8 +75,7 @@ class DeadLetterContract(ContractHelpers):
 
     def test_revive_leaves_an_id_in_use_alone(self) -> None:
         """Never two tasks with one id."""
-        if not self.by_id:
-            return
+        self.needs(OWN_ID, GET)
         self.bury("1")
         self.push("1")
         assert self.client.revive(self.queue) == 0
@@ -85,8 +84,7 @@ class DeadLetterContract(ContractHelpers):
 
     def test_burying_leaves_new_data_of_the_same_id(self) -> None:
         """A push while it ran is not buried with it."""
-        if not self.by_id:
-            return
+        self.needs(OWN_ID, GET)
         self.client.push(self.queue, "x", "old")
         running = self.reserve_one()
         self.client.push(self.queue, "x", "new")

@@ -4,7 +4,7 @@ import threading
 import time
 from collections import Counter
 
-from alligator.backends.base import DELAY, LEASES, Reason
+from alligator.backends.base import DELAY, GET, LEASES, OWN_ID, PRIORITY, Reason
 from alligator.testing.contract_base import ContractHelpers
 
 
@@ -42,8 +42,7 @@ class LeaseContract(ContractHelpers):
 
     def test_an_expired_lease_comes_back_with_a_death(self) -> None:
         """Soon after the lease, ahead of what waits, and more than once."""
-        if not self.supports(LEASES):
-            return
+        self.needs(LEASES)
         self.push("1")
         first = self.reserve_one(self.short_lease)
         self.push("2")
@@ -63,8 +62,7 @@ class LeaseContract(ContractHelpers):
 
     def test_a_waiting_reserve_gets_an_expired_lease(self) -> None:
         """Within half a second of its end, with nobody pushing."""
-        if not self.supports(LEASES):
-            return
+        self.needs(LEASES)
         self.push("1")
         other = self.another_client()
         started = time.monotonic()
@@ -76,8 +74,7 @@ class LeaseContract(ContractHelpers):
 
     def test_a_stale_delivery_changes_nothing(self) -> None:
         """Ack, release, extend and bury of the overtaken say so; the winner's ack counts."""
-        if not self.supports(LEASES) or not self.has_exact_counts:
-            return
+        self.needs(LEASES, exact=True)
         self.push("1")
         client = self.another_client()
         (stale,) = client.reserve([self.queue], 1, self.short_lease).deliveries
@@ -104,8 +101,7 @@ class LeaseContract(ContractHelpers):
 
     def test_extend_keeps_a_task(self) -> None:
         """A task longer than its lease runs once."""
-        if not self.supports(LEASES):
-            return
+        self.needs(LEASES)
         self.push("1")
         delivery = self.reserve_one(self.short_lease)
         deadline = time.monotonic() + 2.5 * self.short_lease
@@ -121,7 +117,7 @@ class LeaseContract(ContractHelpers):
         delivery = self.reserve_one()
         assert self.client.release(delivery) is True
         again = self.reserve_soon()
-        assert not self.ordered or again.data == delivery.data
+        assert not self.keeps_order or again.data == delivery.data
         assert again.deaths == 0
         assert self.client.release(again) is True
         assert sorted(map(str, self.drain())) == ["1", "2"]
@@ -134,7 +130,7 @@ class LeaseContract(ContractHelpers):
         found = self.drain()
         assert len(found) == 2
         assert "retried" in found
-        assert not self.ordered or found == ["2", "retried"]
+        assert not self.keeps_order or found == ["2", "retried"]
 
     def test_release_keeps_the_kind_of_data(self) -> None:
         """A retry of bytes is bytes."""
@@ -144,8 +140,7 @@ class LeaseContract(ContractHelpers):
 
     def test_release_with_delay(self) -> None:
         """A retry, or an unrun task, that is not to come back at once."""
-        if not self.supports(DELAY):
-            return
+        self.needs(DELAY)
         for data in (None, "retried"):
             self.push("1")
             due = time.time() + 1.2
@@ -159,8 +154,7 @@ class LeaseContract(ContractHelpers):
 
     def test_a_retry_keeps_its_priority(self) -> None:
         """Released or expired, it stays as urgent as it was."""
-        if not self.by_priority:
-            return
+        self.needs(PRIORITY)
         self.push("urgent", priority=50)
         self.push("1")
         assert self.client.release(self.reserve_one(), "urgent again") is True
@@ -168,8 +162,7 @@ class LeaseContract(ContractHelpers):
 
     def test_push_of_a_running_id_runs_afterwards(self) -> None:
         """Never at the same time; the ack of the running one leaves the new data alone."""
-        if not self.by_id:
-            return
+        self.needs(OWN_ID, GET)
         self.client.push(self.queue, "x", "old")
         running = self.reserve_one()
         self.client.push(self.queue, "x", "new")
@@ -181,8 +174,7 @@ class LeaseContract(ContractHelpers):
 
     def test_push_of_a_running_id_outlives_retry_and_recovery(self) -> None:
         """Either way only the new data runs, once."""
-        if not self.by_id:
-            return
+        self.needs(OWN_ID, GET)
         self.client.push(self.queue, "x", "old")
         running = self.reserve_one()
         self.client.push(self.queue, "x", "new")
@@ -198,8 +190,7 @@ class LeaseContract(ContractHelpers):
 
     def test_a_task_with_a_death_is_delivered_alone(self) -> None:
         """So that what may kill its worker takes no neighbour with it."""
-        if not self.supports(LEASES) or not self.has_exact_counts:
-            return
+        self.needs(LEASES, exact=True)
         self.push("1", "2", "3")
         victim = self.another_client()
         assert len(victim.reserve([self.queue], 2, self.short_lease).deliveries) == 2
@@ -215,8 +206,7 @@ class LeaseContract(ContractHelpers):
 
     def test_a_handed_back_death_is_remembered_and_still_alone(self) -> None:
         """A release unrun does not clear the record."""
-        if not self.supports(LEASES) or not self.has_exact_counts:
-            return
+        self.needs(LEASES, exact=True)
         self.push("1")
         self.reserve_one(self.short_lease)
         died = self.reserve_soon()

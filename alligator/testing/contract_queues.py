@@ -3,7 +3,7 @@
 import threading
 import time
 
-from alligator.backends.base import DELAY, Data, Message
+from alligator.backends.base import DELAY, GET, OWN_ID, PRIORITY, Data, Message
 from alligator.constants import DELAYED, RUNNING, WAITING
 from alligator.testing.contract_base import ContractHelpers
 
@@ -38,24 +38,23 @@ class QueueContract(ContractHelpers):
         self.push(*pushed)
         found = self.drain()
         assert sorted(map(str, found)) == pushed
-        assert not self.ordered or found == pushed
+        assert not self.keeps_order or found == pushed
 
     def test_push_many_keeps_order_and_returns_ids(self) -> None:
         """A batch is as good as so many pushes."""
         messages = [Message(f"m-{number:03}", f"{number:03}") for number in range(25)]
         ids = self.client.push_many(self.queue, messages)
         assert len(set(ids)) == 25
-        if self.by_id:
+        if self.supports(OWN_ID):
             assert ids == [message.task_id for message in messages]
         assert self.client.push_many(self.queue, []) == []
         found = self.drain()
         assert sorted(map(str, found)) == [message.data for message in messages]
-        assert not self.ordered or found == [message.data for message in messages]
+        assert not self.keeps_order or found == [message.data for message in messages]
 
     def test_priority_then_order(self) -> None:
         """High to low, first in first out within one; the whole range works."""
-        if not self.by_priority:
-            return
+        self.needs(PRIORITY)
         for name, priority in [("c", 0), ("e", -100), ("a", 100), ("d", 0), ("b", 7)]:
             self.push(name, priority=priority)
         assert self.drain() == ["a", "b", "c", "d", "e"]
@@ -68,8 +67,7 @@ class QueueContract(ContractHelpers):
 
     def test_get_takes_one_by_id(self) -> None:
         """Out of the middle, also a delayed one; None for what is unknown or running."""
-        if not self.by_id:
-            return
+        self.needs(GET, DELAY)
         first, second, third = self.push("1", "2", "3")
         (later,) = self.push("4", delay_until=time.time() + 3600)
         assert self.client.get(self.queue, second) == "2"
@@ -83,19 +81,17 @@ class QueueContract(ContractHelpers):
 
     def test_reserve_by_id(self) -> None:
         """Leases that very task and no other."""
-        if not self.by_id:
-            return
-        self.push("1", "2")
-        (delivery,) = self.reserve(5, task_id="id-2")
-        assert (delivery.task_id, delivery.data) == ("id-2", "2")
-        assert self.reserve(task_id="id-2") == []
+        self.needs(GET)
+        _, second = self.push("1", "2")
+        (delivery,) = self.reserve(5, task_id=second)
+        assert (delivery.task_id, delivery.data) == (second, "2")
+        assert self.reserve(task_id=second) == []
         assert self.client.ack([delivery]) == []
         assert self.drain() == ["1"]
 
     def test_same_id_replaces_a_waiting_task_in_place(self) -> None:
         """Never two waiting tasks with one id."""
-        if not self.by_id:
-            return
+        self.needs(OWN_ID, GET)
         self.client.push(self.queue, "x", "old")
         self.client.push(self.queue, "y", "after")
         self.client.push(self.queue, "x", "new")
@@ -104,8 +100,7 @@ class QueueContract(ContractHelpers):
 
     def test_same_id_replaces_delay_and_priority(self) -> None:
         """A delayed task can be brought forward, put off, and moved up."""
-        if not self.by_id:
-            return
+        self.needs(OWN_ID, GET)
         self.client.push(self.queue, "x", "1", delay_until=time.time() + 3600)
         self.client.push(self.queue, "y", "2")
         self.client.push(self.queue, "x", "3", priority=5)
@@ -118,8 +113,7 @@ class QueueContract(ContractHelpers):
 
     def test_delay_holds_and_ends(self) -> None:
         """Not before its time, and then at once, ahead of what was pushed after it."""
-        if not self.supports(DELAY):
-            return
+        self.needs(DELAY)
         due = time.time() + 1.2
         self.push("later", delay_until=due)
         self.push("now")
@@ -132,8 +126,7 @@ class QueueContract(ContractHelpers):
 
     def test_a_delay_in_the_past_is_no_delay(self) -> None:
         """As for a task that was meant for a minute ago."""
-        if not self.supports(DELAY):
-            return
+        self.needs(DELAY)
         self.push("past", delay_until=time.time() - 60)
         assert self.reserve_one().data == "past"
 
@@ -149,8 +142,7 @@ class QueueContract(ContractHelpers):
 
     def test_stats(self) -> None:
         """Counts by state, and an age that grows from 0."""
-        if not self.has_exact_counts:
-            return
+        self.needs(exact=True)
         empty = self.client.stats(self.queue)
         assert (empty.waiting, empty.delayed, empty.running, empty.dead) == (0, 0, 0, 0)
         assert empty.oldest is None
@@ -163,25 +155,25 @@ class QueueContract(ContractHelpers):
 
     def test_find_and_peek(self) -> None:
         """Where a task stands, and its data, without moving it."""
-        if not self.by_id:
-            return
-        self.push("1", "2", "3")
+        self.needs(GET, DELAY)
+        first, second, third = self.push("1", "2", "3")
         due = time.time() + 3600
-        self.push("4", delay_until=due)
-        self.reserve_one()
-        place = self.client.find(self.queue, "id-3")
+        (later,) = self.push("4", delay_until=due)
+        assert self.reserve_one().task_id == first
+        place = self.client.find(self.queue, third)
         assert place is not None
         assert place.state == WAITING
         assert place.ahead in (1, None)
-        delayed = self.client.find(self.queue, "id-4")
+        delayed = self.client.find(self.queue, later)
         assert delayed is not None
         assert delayed.state == DELAYED
         assert delayed.due is None or abs(delayed.due - due) < 2
-        running = self.client.find(self.queue, "id-1")
+        running = self.client.find(self.queue, first)
         assert running is not None
         assert running.state == RUNNING
         assert self.client.find(self.queue, "never-heard-of") is None
-        assert [self.client.peek(self.queue, f"id-{number}") for number in "1234"] == list("1234")
+        ids = [first, second, third, later]
+        assert [self.client.peek(self.queue, each) for each in ids] == list("1234")
         assert self.client.peek(self.queue, "never-heard-of") is None
 
     def test_drop_all(self) -> None:

@@ -2,14 +2,16 @@
 
 import uuid
 
+import pytest
+
 from alligator.backends.locmem_backend import Client
 from alligator.testing import BackendContract
 
 
 class TestLocmem(BackendContract):
-    def setup_method(self):
+    @pytest.fixture
+    def server(self):
         self.dsn = f"locmem://{uuid.uuid4().hex}"
-        super().setup_method()
 
     def make_client(self):
         return Client(self.dsn)

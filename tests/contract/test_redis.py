@@ -75,28 +75,29 @@ def sentinels(tmp_path_factory):
 class RedisContract(BackendContract):
     """Subclasses name the fixture that has their DSN."""
 
-    @pytest.fixture(autouse=True, scope="class")
-    @classmethod
-    def _dsn(cls, request):
-        cls.dsn = request.getfixturevalue(cls.server)
+    road: str
+
+    @pytest.fixture
+    def server(self, request):
+        self.dsn = request.getfixturevalue(self.road)
 
     def make_client(self):
         return Client(self.dsn)
 
 
 class TestRedis(RedisContract):
-    server = "tcp"
+    road = "tcp"
 
 
 class TestValkey(RedisContract):
-    server = "valkey"
+    road = "valkey"
 
 
 class TestCluster(RedisContract):
-    server = "cluster"
+    road = "cluster"
 
 
-@pytest.mark.parametrize("server", ["unix_socket", "tls", "sentinels"])
+@pytest.mark.parametrize("road", ["unix_socket", "tls", "sentinels"])
 @pytest.mark.parametrize(
     "name",
     [
@@ -112,15 +113,12 @@ class TestCluster(RedisContract):
         "test_close_then_use_again",
     ],
 )
-def test_other_roads(server, name, request):
+def test_other_roads(road, name, request):
     """The same backend by another road: the parts of the contract that the road may break."""
     contract = RedisContract()
-    contract.dsn = request.getfixturevalue(server)
-    contract.setup_method()
-    try:
+    contract.dsn = request.getfixturevalue(road)
+    with contract.prepared():
         getattr(contract, name)()
-    finally:
-        contract.teardown_method()
 
 
 def test_failover(tmp_path):

@@ -1,8 +1,6 @@
 """The contract on SQLite files."""
 
-import shutil
-import tempfile
-from pathlib import Path
+import pytest
 
 from alligator.backends.sqlite_backend import Client
 from alligator.testing import BackendContract
@@ -11,16 +9,12 @@ from alligator.testing import BackendContract
 class TestSqlite(BackendContract):
     level = "NORMAL"
 
-    def setup_method(self):
-        self.folder = Path(tempfile.mkdtemp())
-        super().setup_method()
-
-    def teardown_method(self):
-        super().teardown_method()
-        shutil.rmtree(self.folder)
+    @pytest.fixture
+    def server(self, tmp_path):
+        self.dsn = f"sqlite://{tmp_path}/q.db?synchronous={self.level}"
 
     def make_client(self):
-        return Client(f"sqlite://{self.folder}/q.db?synchronous={self.level}")
+        return Client(self.dsn)
 
 
 class TestSqliteFull(TestSqlite):

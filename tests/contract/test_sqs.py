@@ -24,20 +24,15 @@ class SQSContract(BackendContract):
     keeps_order = False
     has_exact_counts = False
 
-    def setup_method(self):
-        """Nothing: the server comes up first."""
-
-    def teardown_method(self):
-        """Nothing: the fixture does it while the server is up."""
-
-    def _run(self):
+    @pytest.fixture
+    def made(self):
+        """The URLs of the queues that a test made, deleted after it."""
         self.made = []
-        super().setup_method()
         yield
-        super().teardown_method()
+        client = Client(self.dsn)
         for url in self.made:
-            self.client.conn.delete_queue(QueueUrl=url)
-        self.client.close()
+            client.conn.delete_queue(QueueUrl=url)
+        client.close()
 
     def make_client(self):
         return Client(self.dsn)
@@ -53,16 +48,14 @@ class TestEmulator(SQSContract):
         """As in the suite, but the emulator is quick: a wait for nothing is short."""
         return super().reserve(limit, lease, **{"wait": 0.4, **options})
 
-    @pytest.fixture(autouse=True)
-    def _server(self, moto, monkeypatch):
+    @pytest.fixture
+    def server(self, moto, monkeypatch, made):
         use_emulator(monkeypatch)
         self.dsn = moto.dsn
-        yield from self._run()
 
 
 @pytest.mark.skipif(not AWS, reason="ALLIGATOR_TEST_SQS_DSN names no SQS to test with")
 class TestAWS(SQSContract):
-    @pytest.fixture(autouse=True)
-    def _server(self):
+    @pytest.fixture
+    def server(self, made):
         self.dsn = AWS
-        yield from self._run()

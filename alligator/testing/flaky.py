@@ -1,0 +1,194 @@
+"""A client that fails when a test says so, before a call took effect or after."""
+
+import math
+import random
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import Enum
+from functools import wraps
+from typing import Any
+
+from alligator.backends.base import Client, Reserved, never
+from alligator.exceptions import ConnectionLost
+
+#: The methods that talk to a server, and so can fail.
+OPERATIONS = Client.__abstractmethods__ | {"push", "pop", "get", "durability_warning"}
+
+#: What a client says of itself, class by class or one by one.
+_OWN_ATTRIBUTES = frozenset(Client.__annotations__)
+
+
+class _When(Enum):
+    """When calls are to fail: before they take effect, after, or either."""
+
+    BEFORE = "before"
+    AFTER = "after"
+    DOWN = "down"
+
+
+@dataclass(eq=False)
+class _Plan:
+    """Some calls that are to fail."""
+
+    when: _When
+    operations: frozenset[str]
+    left: float  # so many calls
+    probability: float
+
+
+def _passed_on(operation: str) -> Any:
+    """Return a method that passes its call on to the client inside, unless it is to fail."""
+
+    @wraps(getattr(Client, operation), updated=())  # else it would be abstract as well
+    def method(self: "FlakyClient", *args: Any, **kwargs: Any) -> Any:
+        return self._call(operation, *args, **kwargs)
+
+    return method
+
+
+class FlakyClient(Client):
+    """Wraps a client and lets calls of it fail with :exc:`~alligator.exceptions.ConnectionLost`.
+
+    ::
+
+        flaky = FlakyClient(Client('locmem://test'))
+        gator = Gator('locmem://test', backend_class=lambda dsn: flaky)
+
+    An operation is a method of the client by its name: ``"push"``, ``"reserve"``, ``"ack"``, …
+    (a batch is ``"push_many"``). Where none is named, all are meant. As long as nothing was
+    planned, it does what the client inside does. It may be used from many threads.
+
+    :param inner: the client to wrap.
+    :param rng: where probabilities come from; a seeded one makes a test repeatable.
+    """
+
+    def __init__(self, inner: Client, rng: random.Random | None = None) -> None:
+        super().__init__(inner.conn_string, clock=inner.clock)
+        vars(self).update({name: getattr(inner, name) for name in _OWN_ATTRIBUTES})
+        #: The client inside.
+        self.inner = inner
+        #: How often each operation was called.
+        self.calls = Counter[str]()
+        #: How many of those failed.
+        self.failed = Counter[str]()
+        self._rng = rng or random.Random(0)  # noqa: S311 - no secret
+        self._lock = threading.Lock()
+        self._plans: list[_Plan] = []
+
+    def __getattr__(self, name: str) -> Any:
+        # What a client has beyond the contract, such as ``conn``.
+        if name == "inner":
+            raise AttributeError(name)
+        return getattr(self.inner, name)
+
+    # -- What a test says. ----------------------------------------------------------------
+
+    def fail(self, *operations: str, times: float = 1, probability: float = 1.0) -> None:
+        """Let the next calls fail *before* they take effect: the request was lost.
+
+        :param times: how many; ``math.inf``: until :meth:`heal`.
+        :param probability: how likely each call is to be one of them.
+        """
+        self._add(_When.BEFORE, operations, times, probability)
+
+    def lose_reply(self, *operations: str, times: float = 1, probability: float = 1.0) -> None:
+        """Let the next calls fail *after* they took effect: the reply was lost.
+
+        Parameters as for :meth:`fail`.
+        """
+        self._add(_When.AFTER, operations, times, probability)
+
+    @contextmanager
+    def down(self, *operations: str) -> Iterator[None]:
+        """Let every call fail inside the ``with``; one that was waiting when it began, too."""
+        plan = self._add(_When.DOWN, operations, math.inf, 1.0)
+        try:
+            yield
+        finally:
+            with self._lock:
+                if plan in self._plans:
+                    self._plans.remove(plan)
+
+    def heal(self) -> None:
+        """Forget whatever was planned."""
+        with self._lock:
+            self._plans.clear()
+
+    def _add(
+        self, when: _When, operations: Sequence[str], times: float, probability: float
+    ) -> _Plan:
+        if unknown := set(operations) - OPERATIONS:
+            raise ValueError(f"Not among the operations of a client: {sorted(unknown)}.")
+        plan = _Plan(when, frozenset(operations or OPERATIONS), times, probability)
+        with self._lock:
+            self._plans.append(plan)
+        return plan
+
+    # -- What becomes of a call. ----------------------------------------------------------
+
+    def _call(self, operation: str, *args: Any, **kwargs: Any) -> Any:
+        with self._lock:
+            self.calls[operation] += 1
+        self._strike(operation, _When.BEFORE, "request")
+        result = getattr(self.inner, operation)(*args, **kwargs)
+        self._strike(operation, _When.AFTER, "reply")
+        return result
+
+    def _strike(self, operation: str, when: _When, what: str) -> None:
+        """Raise if a plan says so."""
+        with self._lock:
+            for plan in self._plans:
+                if plan.when not in (when, _When.DOWN) or operation not in plan.operations:
+                    continue
+                if plan.left > 0 and self._rng.random() < plan.probability:
+                    plan.left -= 1
+                    self.failed[operation] += 1
+                    raise ConnectionLost(f"The {what} of {operation!r} was lost on purpose.")
+
+    def _is_down(self, operation: str) -> bool:
+        with self._lock:
+            downs = [each for each in self._plans if each.when is _When.DOWN]
+        return any(operation in each.operations for each in downs)
+
+    # -- The contract. --------------------------------------------------------------------
+
+    def check_queue_name(self, queue_name: str) -> None:
+        """Ask the client inside; never fails on purpose."""
+        self.inner.check_queue_name(queue_name)
+
+    def max_size(self) -> int | None:
+        """Ask the client inside; never fails on purpose."""
+        return self.inner.max_size()
+
+    def close(self) -> None:
+        """Close the client inside; never fails on purpose."""
+        self.inner.close()
+
+    def reserve(self, *args: Any, stop: Callable[[], bool] = never, **kwargs: Any) -> Reserved:
+        """Ack, then lease. Tasks whose reply was lost come back when their lease ends."""
+
+        def stops() -> bool:
+            return stop() or self._is_down("reserve")
+
+        return self._call("reserve", *args, stop=stops, **kwargs)  # type: ignore[no-any-return]
+
+    len = _passed_on("len")
+    drop_all = _passed_on("drop_all")
+    push = _passed_on("push")
+    push_many = _passed_on("push_many")
+    pop = _passed_on("pop")
+    get = _passed_on("get")
+    ack = _passed_on("ack")
+    release = _passed_on("release")
+    extend = _passed_on("extend")
+    bury = _passed_on("bury")
+    dead = _passed_on("dead")
+    revive = _passed_on("revive")
+    purge_dead = _passed_on("purge_dead")
+    find = _passed_on("find")
+    peek = _passed_on("peek")
+    stats = _passed_on("stats")
+    durability_warning = _passed_on("durability_warning")

@@ -1,0 +1,228 @@
+"""Requests and replies get lost: what a worker and a producer make of it."""
+
+import logging
+import math
+import random
+import threading
+import time
+import uuid
+from collections import Counter
+
+import pytest
+
+from alligator import Gator, Worker
+from alligator.backends.locmem_backend import Client
+from alligator.exceptions import ConnectionLost
+from alligator.testing import FlakyClient
+
+ran = []
+
+
+def note(value):
+    ran.append(value)
+
+
+def nap(seconds):
+    time.sleep(seconds)
+    ran.append(seconds)
+
+
+def fail():
+    ran.append("failed")
+    raise ValueError("too much")
+
+
+def eventually(check, within=10.0):
+    deadline = time.monotonic() + within
+    while not check():
+        assert time.monotonic() < deadline, "not in time"
+        time.sleep(0.005)
+
+
+@pytest.fixture
+def flaky():
+    ran.clear()
+    return FlakyClient(Client(f"locmem://{uuid.uuid4().hex}"))
+
+
+@pytest.fixture
+def gator(flaky):
+    return Gator(flaky.conn_string, backend_class=lambda dsn: flaky)
+
+
+def counts(gator):
+    stats = gator.stats()
+    return stats["waiting"] + stats["delayed"], stats["running"], stats["dead"]
+
+
+def test_a_push_fails_fast_and_may_be_repeated_under_its_id(gator, flaky):
+    with flaky.down():
+        started = time.monotonic()
+        with pytest.raises(ConnectionLost):
+            gator.task(note, 1)
+        assert time.monotonic() - started < 0.5
+    assert flaky.calls["push"] == 1, "nothing was tried again behind the caller's back"
+    assert gator.len() == 0
+    flaky.lose_reply("push")
+    with gator.options(task_id="invoice-7") as opts:
+        with pytest.raises(ConnectionLost):
+            opts.task(note, 1)
+        opts.task(note, 1)
+    assert gator.run_all() == 1
+    assert ran == [1]
+
+
+@pytest.mark.parametrize("plan", ["fail", "lose_reply"])
+def test_late_acks_are_sent_again(gator, flaky, plan, capsys):
+    for number in range(3):
+        gator.task(note, number)
+    gator.task(nap, 0.6)
+    getattr(flaky, plan)("ack", times=2)
+    Worker(gator, prefetch=4, max_tasks=4).run_forever()
+    assert ran == [0, 1, 2, 0.6]
+    assert counts(gator) == (0, 0, 0)
+    assert flaky.failed["ack"] == 2
+    out = capsys.readouterr().out
+    assert out.count("out of reach") == out.count("in reach again") == 1
+    assert "may run twice" not in out, "a lost reply is no lost lease"
+    assert out.count("the first one counted") == (3 if plan == "lose_reply" else 0)
+
+
+@pytest.mark.parametrize("plan", ["fail", "lose_reply"])
+def test_acks_that_ride_with_reserve_are_sent_again(gator, flaky, plan, capsys):
+    gator.task(note, 1)
+    gator.task(note, 2)
+    flaky.fail("ack", times=math.inf)
+    worker = Worker(gator, prefetch=2, lease=0.5)
+    thread = threading.Thread(target=worker.run_forever)
+    thread.start()
+    eventually(lambda: len(ran) == 2)
+    getattr(flaky, plan)("reserve")
+    gator.task(note, 3)  # ends the wait
+    eventually(lambda: ran[2:] == [3] and gator.stats()["running"] == 0)
+    worker.keep_running = False
+    thread.join(10)
+    assert counts(gator) == (0, 0, 0)
+    assert "may run twice" not in capsys.readouterr().out
+
+
+def test_tasks_whose_reserve_got_no_reply_come_back_by_their_lease(gator, flaky):
+    for number in range(3):
+        gator.task(note, number)
+    flaky.lose_reply("reserve")
+    started = time.monotonic()
+    Worker(gator, lease=0.4, prefetch=3, max_tasks=3).run_forever()
+    assert time.monotonic() - started >= 0.4
+    assert sorted(ran) == [0, 1, 2]
+    assert counts(gator) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("plan", ["fail", "lose_reply"])
+def test_a_hand_back_that_fails_is_tried_again(gator, flaky, plan):
+    gator.task(nap, 1.5)
+    for number in range(4):
+        gator.task(note, number)
+    getattr(flaky, plan)("release", times=2)
+    holder = Worker(gator, prefetch=5, log_level=logging.CRITICAL)
+    slow = threading.Thread(target=holder.run_forever)
+    slow.start()
+    eventually(lambda: gator.stats()["running"] == 5)
+    started = time.monotonic()
+    Worker(gator, max_tasks=4, log_level=logging.CRITICAL).run_forever()
+    assert time.monotonic() - started < 1.4
+    assert sorted(ran) == [0, 1, 2, 3]
+    eventually(lambda: len(ran) == 5)
+    holder.keep_running = False
+    slow.join(10)
+    assert sorted(ran) == [0, 1, 1.5, 2, 3], "what was handed back is not run as well"
+    assert flaky.failed["release"] == 2
+    assert counts(gator) == (0, 0, 0)
+
+
+@pytest.mark.parametrize(("plan", "tries"), [("fail", 3), ("lose_reply", 2)])
+def test_a_lost_retry_comes_back_by_its_lease(gator, flaky, plan, tries):
+    gator.options(retries=1)(fail)
+    getattr(flaky, plan)("release")
+    worker = Worker(gator, lease=0.3, log_level=logging.CRITICAL)
+    thread = threading.Thread(target=worker.run_forever)
+    thread.start()
+    eventually(lambda: counts(gator) == (0, 0, 1))
+    worker.keep_running = False
+    thread.join(10)
+    assert len(ran) == tries, "a retry that was not heard of leaves the number of retries"
+
+
+@pytest.mark.parametrize("plan", ["fail", "lose_reply"])
+def test_a_lost_burial_is_buried_in_the_end(gator, flaky, plan):
+    gator.task(fail)
+    getattr(flaky, plan)("bury")
+    worker = Worker(gator, lease=0.3, log_level=logging.CRITICAL)
+    thread = threading.Thread(target=worker.run_forever)
+    thread.start()
+    eventually(lambda: counts(gator) == (0, 0, 1))
+    worker.keep_running = False
+    thread.join(10)
+    assert len(ran) == (2 if plan == "fail" else 1)
+
+
+def test_a_heartbeat_that_fails_is_made_up_for(gator, flaky):
+    gator.task(nap, 1.2)
+    flaky.fail("extend", times=1)
+    holder = Worker(gator, lease=0.9, max_tasks=1, log_level=logging.CRITICAL)
+    thread = threading.Thread(target=holder.run_forever)
+    thread.start()
+    eventually(lambda: flaky.calls["reserve"] == 1)
+    idle = Worker(gator, lease=0.9, log_level=logging.CRITICAL)
+    watcher = threading.Thread(target=idle.run_forever)
+    watcher.start()
+    thread.join(10)
+    idle.keep_running = False
+    watcher.join(10)
+    assert (ran, flaky.failed["extend"]) == ([1.2], 1)
+
+
+def test_an_outage_is_logged_once_by_an_idle_worker(gator, flaky, capsys):
+    worker = Worker(gator)
+    thread = threading.Thread(target=worker.run_forever)
+    thread.start()
+    eventually(lambda: flaky.calls["reserve"] == 1)
+    with flaky.down():
+        eventually(lambda: flaky.failed["reserve"] >= 4)
+    gator.task(note, 1)
+    eventually(lambda: ran == [1])
+    worker.keep_running = False
+    thread.join(10)
+    out = capsys.readouterr().out
+    assert out.count("out of reach") == out.count("in reach again") == 1
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_whatever_gets_lost_everything_runs(seed):
+    """At least once, with replies and requests of all kinds lost at random."""
+    ran.clear()
+    flaky = FlakyClient(Client(f"locmem://{uuid.uuid4().hex}"), random.Random(seed))
+    flaky.max_deaths = 100  # a lost reply to reserve counts as a death
+    gator = Gator(flaky.conn_string, backend_class=lambda dsn: flaky)
+    with gator.batch() as batch:
+        for number in range(60):
+            batch.task(note, number)
+    flaky.fail(times=math.inf, probability=0.1)
+    flaky.lose_reply(times=math.inf, probability=0.1)
+    quiet = {"prefetch": 1, "log_level": logging.CRITICAL}  # one at a time: many calls
+    workers = [Worker(gator, lease=0.2, **quiet) for _ in range(2)]
+    threads = [threading.Thread(target=worker.run_forever) for worker in workers]
+    for thread in threads:
+        thread.start()
+    eventually(lambda: set(ran) == set(range(60)), within=30)
+    eventually(lambda: counts_of(flaky.inner) == (0, 0, 0), within=30)
+    for worker in workers:
+        worker.keep_running = False
+    for thread in threads:
+        thread.join(20)
+    assert Counter(ran).total() >= 60
+    assert sum(flaky.failed.values()) > 5
+
+
+def counts_of(client):
+    stats = client.stats("all")
+    return stats.waiting + stats.delayed, stats.running, stats.dead

@@ -1,0 +1,170 @@
+"""The client that fails on purpose."""
+
+import math
+import random
+import threading
+import time
+import uuid
+
+import pytest
+
+from alligator import Gator
+from alligator.backends.base import Reason
+from alligator.backends.locmem_backend import Client
+from alligator.exceptions import ConnectionLost
+from alligator.testing import BackendContract, FakeClock, FlakyClient
+from alligator.testing.flaky import OPERATIONS
+
+
+@pytest.fixture
+def flaky():
+    return FlakyClient(Client(f"locmem://{uuid.uuid4().hex}"))
+
+
+class Contract(BackendContract):
+    def make_client(self):
+        return FlakyClient(Client(self.dsn))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "test_push_many_keeps_order_and_returns_ids",
+        "test_same_id_replaces_delay_and_priority",
+        "test_acks_ride_with_reserve",
+        "test_release_with_data_is_a_retry_at_the_tail",
+        "test_extend_keeps_a_task",
+        "test_stats",
+        "test_find_and_peek",
+        "test_get_takes_one_by_id",
+        "test_pop_takes_for_good",
+        "test_revive_one",
+        "test_purge_by_age",
+        "test_a_wait_ends_on_stop_and_on_time",
+        "test_drop_all_drops_the_dead",
+    ],
+)
+def test_it_does_what_the_client_inside_does(name):
+    contract = Contract()
+    contract.dsn = f"locmem://{uuid.uuid4().hex}"
+    with contract.prepared():
+        getattr(contract, name)()
+
+
+def test_it_looks_like_the_client_inside():
+    clock = FakeClock()
+    inner = Client(f"locmem://{uuid.uuid4().hex}", clock=clock)
+    inner.lease_seconds, inner.special = 2.0, "of its own"
+    flaky = FlakyClient(inner)
+    assert (flaky.clock, flaky.conn_string) == (clock, inner.conn_string)
+    assert (flaky.in_process, flaky.idle_wait) == (True, inner.idle_wait)
+    assert (flaky.lease_seconds, flaky.special) == (2.0, "of its own")
+    gator = Gator(inner.conn_string, backend_class=lambda dsn: flaky)
+    assert gator.client is flaky
+    with pytest.raises(AttributeError):
+        _ = flaky.no_such_thing
+
+
+def test_a_lost_request_does_nothing_and_a_lost_reply_does(flaky):
+    flaky.fail("push")
+    with pytest.raises(ConnectionLost):
+        flaky.push("q", "a", "1")
+    assert flaky.len("q") == 0
+    flaky.lose_reply("push")
+    with pytest.raises(ConnectionLost):
+        flaky.push("q", "a", "1")
+    assert flaky.len("q") == 1
+    flaky.push("q", "b", "2")
+    assert flaky.calls == {"push": 3, "len": 2}
+    assert flaky.failed == {"push": 2}
+
+
+@pytest.mark.parametrize("operation", sorted(OPERATIONS))
+@pytest.mark.parametrize("plan", ["fail", "lose_reply", "down"])
+def test_every_operation_can_fail(flaky, operation, plan):
+    flaky.push("q", "a", "1")
+    (held,) = flaky.reserve(["q"]).deliveries
+    arguments = {
+        "push": ["q", "b", "2"],
+        "push_many": ["q", []],
+        "get": ["q", "a"],
+        "reserve": [["q"]],
+        "ack": [[held]],
+        "release": [held],
+        "extend": [[held], 1.0],
+        "bury": [held, None, Reason("")],
+        "find": ["q", "a"],
+        "peek": ["q", "a"],
+        "durability_warning": [],
+    }.get(operation, ["q"])
+    if plan == "down":
+        with flaky.down(operation), pytest.raises(ConnectionLost):
+            getattr(flaky, operation)(*arguments)
+    else:
+        getattr(flaky, plan)(operation)
+        with pytest.raises(ConnectionLost):
+            getattr(flaky, operation)(*arguments)
+    getattr(flaky, operation)(*arguments)
+    assert flaky.failed == {operation: 1}
+
+
+def test_so_many_times_or_until_healed(flaky):
+    flaky.fail("len", times=2)
+    flaky.fail("stats", times=math.inf)
+    for _ in range(2):
+        with pytest.raises(ConnectionLost):
+            flaky.len("q")
+    flaky.len("q")
+    for _ in range(5):
+        with pytest.raises(ConnectionLost):
+            flaky.stats("q")
+    flaky.heal()
+    flaky.stats("q")
+
+
+def test_a_probability_with_a_seed_is_repeatable():
+    def run(seed):
+        flaky = FlakyClient(Client("locmem://seeded"), random.Random(seed))
+        flaky.fail("len", times=math.inf, probability=0.3)
+        outcomes = []
+        for _ in range(100):
+            try:
+                flaky.len("q")
+                outcomes.append(True)
+            except ConnectionLost:
+                outcomes.append(False)
+        return outcomes
+
+    assert run(1) == run(1) != run(2)
+    assert 10 < run(1).count(False) < 60
+
+
+def test_an_outage_ends_with_its_block_and_breaks_off_a_wait(flaky):
+    caught = []
+
+    def wait():
+        try:
+            flaky.reserve(["q"], 1, 30.0, 20.0)
+        except ConnectionLost as err:
+            caught.append(err)
+
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    deadline = time.monotonic() + 5
+    while not flaky.calls["reserve"]:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    with flaky.down(), flaky.down("len"):
+        waiting.join(5)
+        assert len(caught) == 1
+        with pytest.raises(ConnectionLost):
+            flaky.push("q", "a", "1")
+    flaky.push("q", "a", "1")
+    with flaky.down("reserve"):
+        assert flaky.len("q") == 1
+
+
+@pytest.mark.parametrize("plan", ["fail", "lose_reply", "down"])
+def test_a_misspelt_operation_is_refused(flaky, plan):
+    with pytest.raises(ValueError, match="acks"), flaky.down():
+        getattr(flaky, plan)("acks").__enter__()
