@@ -58,6 +58,7 @@ class Keeper:
         self._outage = Outage(log)
         self._extending = True
         self._closed = False
+        self._handing_back = threading.RLock()
         self._wake = threading.Event()
         self._thread = threading.Thread(target=self._keep, name="alligator-keeper", daemon=True)
 
@@ -171,17 +172,23 @@ class Keeper:
 
     def hand_back(self) -> None:
         """Release what has not started."""
-        with self._turn:
-            unstarted, self._waiting = list(self._waiting), deque()
-            self._turn.notify_all()
-        while unstarted:
-            try:
-                self.client.release(unstarted[-1])
-            except BaseException:
-                with self._turn:
-                    self._waiting.extendleft(reversed(unstarted))
-                raise
-            unstarted.pop()
+        with self._handing_back:
+            with self._turn:
+                unstarted, self._waiting = list(self._waiting), deque()
+                self._turn.notify_all()
+            while unstarted:
+                try:
+                    self.client.release(unstarted[-1])
+                except BaseException:
+                    with self._turn:
+                        self._waiting.extendleft(reversed(unstarted))
+                    raise
+                unstarted.pop()
+
+    def wait_for_hand_back(self) -> None:
+        """Block while tasks are neither held nor back on their queue."""
+        with self._handing_back:
+            pass
 
     def release_all(self) -> None:
         """Release also what is running: this process is about to leave it."""

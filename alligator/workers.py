@@ -241,6 +241,8 @@ class Worker:
 
     def _fetch(self, keeper: Keeper, limit: int) -> bool:
         """Reserve what fits and hold it; return whether something came (or may have)."""
+        if self.burst:
+            keeper.wait_for_hand_back()  # else the queue may look empty, and is not
         waiting, running = keeper.counts()
         if self.max_tasks:
             limit = min(limit, self.max_tasks - self._ended - waiting - running)

@@ -27,7 +27,7 @@ autodoc_default_options = {"members": True, "show-inheritance": True}
 # reference leaves out.
 nitpicky = True
 nitpick_ignore_regex = [
-    ("py:.*", r"(abc|collections|contextvars|datetime|logging|re|types|typing)\..*"),
+    ("py:.*", r"(abc|collections|contextvars|datetime|logging|random|re|types|typing)\..*"),
     ("py:class", r"(~P|alligator\.clock\.Clock|alligator\.codec\.Codec)"),
     ("py:class", r"alligator\.testing\.contract_\w+\.\w+"),
 ]

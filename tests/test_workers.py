@@ -10,6 +10,7 @@ import uuid
 import pytest
 
 from alligator import Gator, Worker
+from alligator.backends.locmem_backend import Client
 from alligator.exceptions import ConnectionLost, InvalidTask
 
 ran = []
@@ -311,3 +312,22 @@ def test_a_subclass_may_override_check_and_run_task(gator):
 def test_bad_values_are_refused(gator, options):
     with pytest.raises(InvalidTask):
         Worker(gator, **options)
+
+
+class SlowToRelease(Client):
+    def release(self, delivery, data=None, delay_until=None):
+        time.sleep(0.1)
+        return super().release(delivery, data, delay_until)
+
+
+@pytest.mark.parametrize("concurrency", [1, 2])
+def test_a_burst_does_not_end_before_what_is_being_handed_back(concurrency):
+    ran.clear()
+    gator = Gator(f"locmem://{uuid.uuid4().hex}", backend_class=SlowToRelease)
+    for _ in range(concurrency):
+        gator.task(nap, 0.25)
+    for number in range(4):
+        gator.task(note, number)
+    Worker(gator, burst=True, prefetch=4 + concurrency, concurrency=concurrency).run_forever()
+    assert gator.len() == 0
+    assert len(ran) == 4 + concurrency

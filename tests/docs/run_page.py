@@ -157,7 +157,7 @@ def check_testing(names: dict[str, Any]) -> None:
     """Run a part of the suite that the page has inherited."""
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "priority"]
     done = subprocess.run(
-        [*command, "myapp/test_mine.py"], check=True, capture_output=True, text=True, timeout=50
+        [*command, "myapp/test_mine.py", "myapp/test_mine_on_a_server.py"], check=True, capture_output=True, text=True, timeout=50
     )
     assert " passed" in done.stdout
 
