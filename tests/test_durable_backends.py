@@ -27,7 +27,7 @@ def gator(durable_gator):
 def work_until(gator, check, within=20.0):
     """Run a worker until ``check`` is true."""
     worker = Worker(gator, log_level=logging.CRITICAL)
-    thread = threading.Thread(target=worker.run_forever)
+    thread = threading.Thread(target=worker.run_forever, daemon=True)
     thread.start()
     deadline = time.monotonic() + within
     try:
@@ -77,7 +77,7 @@ def test_too_large_is_refused_at_the_call_with_both_sizes(gator):
 
 def test_an_idle_worker_starts_a_task_at_once(gator):
     worker = Worker(gator, log_level=logging.CRITICAL)
-    thread = threading.Thread(target=worker.run_forever)
+    thread = threading.Thread(target=worker.run_forever, daemon=True)
     thread.start()
     waits = []
     try:

@@ -165,7 +165,7 @@ def test_failures_do_not_end_the_worker(gator):
 
 def test_an_idle_worker_wakes_at_once(gator):
     worker = Worker(gator, max_tasks=20, nap_time=30, log_level=logging.WARNING)
-    thread = threading.Thread(target=worker.run_forever)
+    thread = threading.Thread(target=worker.run_forever, daemon=True)
     thread.start()
     waits = []
     for number in range(20):
@@ -180,7 +180,7 @@ def test_an_idle_worker_wakes_at_once(gator):
 
 def test_in_another_thread_it_stops_on_keep_running(gator):
     worker = Worker(gator)
-    thread = threading.Thread(target=worker.run_forever)
+    thread = threading.Thread(target=worker.run_forever, daemon=True)
     thread.start()
     gator.task(note, 1)
     eventually(lambda: ran == [1])
@@ -230,11 +230,11 @@ def test_concurrency_with_burst_drains_everything(gator):
 def test_a_task_longer_than_its_lease_runs_once(gator):
     gator.task(nap, 1.0)
     other = Worker(gator, lease=0.3, max_tasks=1)
-    thread = threading.Thread(target=other.run_forever)
+    thread = threading.Thread(target=other.run_forever, daemon=True)
     thread.start()
-    Worker(gator, lease=0.3, max_tasks=1).keep_running = False
+    eventually(lambda: gator.stats()["running"] == 1)
     idle = Worker(gator, lease=0.3, log_level=logging.ERROR)
-    watcher = threading.Thread(target=idle.run_forever)
+    watcher = threading.Thread(target=idle.run_forever, daemon=True)
     watcher.start()
     thread.join(10)
     idle.keep_running = False
@@ -248,7 +248,7 @@ def test_a_slow_task_does_not_hold_prefetched_ones(gator):
     for number in range(5):
         gator.task(note, number)
     holder = Worker(gator, prefetch=6)
-    slow = threading.Thread(target=holder.run_forever)
+    slow = threading.Thread(target=holder.run_forever, daemon=True)
     slow.start()
     eventually(lambda: gator.stats()["running"] == 6)
     started = time.monotonic()
@@ -266,11 +266,12 @@ def test_acks_leave_while_a_long_task_runs(gator):
         gator.task(note, number)
     gator.task(nap, 1.0)
     worker = Worker(gator, prefetch=6, max_tasks=6)
-    thread = threading.Thread(target=worker.run_forever)
+    thread = threading.Thread(target=worker.run_forever, daemon=True)
     thread.start()
     eventually(lambda: len(ran) == 5)
     eventually(lambda: gator.stats()["running"] == 1, within=0.5)
     thread.join(10)
+    assert not thread.is_alive()
 
 
 def test_an_outage_is_ridden_out(gator, monkeypatch, capsys):

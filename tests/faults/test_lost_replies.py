@@ -94,7 +94,7 @@ def test_acks_that_ride_with_reserve_are_sent_again(gator, flaky, plan, capsys):
     gator.task(note, 2)
     flaky.fail("ack", times=math.inf)
     worker = Worker(gator, prefetch=2, lease=0.5)
-    thread = threading.Thread(target=worker.run_forever)
+    thread = threading.Thread(target=worker.run_forever, daemon=True)
     thread.start()
     eventually(lambda: len(ran) == 2)
     getattr(flaky, plan)("reserve")
@@ -124,7 +124,7 @@ def test_a_hand_back_that_fails_is_tried_again(gator, flaky, plan):
         gator.task(note, number)
     getattr(flaky, plan)("release", times=2)
     holder = Worker(gator, prefetch=5, log_level=logging.CRITICAL)
-    slow = threading.Thread(target=holder.run_forever)
+    slow = threading.Thread(target=holder.run_forever, daemon=True)
     slow.start()
     eventually(lambda: gator.stats()["running"] == 5)
     started = time.monotonic()
@@ -144,7 +144,7 @@ def test_a_lost_retry_comes_back_by_its_lease(gator, flaky, plan, tries):
     gator.options(retries=1)(fail)
     getattr(flaky, plan)("release")
     worker = Worker(gator, lease=0.3, log_level=logging.CRITICAL)
-    thread = threading.Thread(target=worker.run_forever)
+    thread = threading.Thread(target=worker.run_forever, daemon=True)
     thread.start()
     eventually(lambda: counts(gator) == (0, 0, 1))
     worker.keep_running = False
@@ -157,7 +157,7 @@ def test_a_lost_burial_is_buried_in_the_end(gator, flaky, plan):
     gator.task(fail)
     getattr(flaky, plan)("bury")
     worker = Worker(gator, lease=0.3, log_level=logging.CRITICAL)
-    thread = threading.Thread(target=worker.run_forever)
+    thread = threading.Thread(target=worker.run_forever, daemon=True)
     thread.start()
     eventually(lambda: counts(gator) == (0, 0, 1))
     worker.keep_running = False
@@ -169,11 +169,11 @@ def test_a_heartbeat_that_fails_is_made_up_for(gator, flaky):
     gator.task(nap, 1.2)
     flaky.fail("extend", times=1)
     holder = Worker(gator, lease=0.9, max_tasks=1, log_level=logging.CRITICAL)
-    thread = threading.Thread(target=holder.run_forever)
+    thread = threading.Thread(target=holder.run_forever, daemon=True)
     thread.start()
     eventually(lambda: flaky.calls["reserve"] == 1)
     idle = Worker(gator, lease=0.9, log_level=logging.CRITICAL)
-    watcher = threading.Thread(target=idle.run_forever)
+    watcher = threading.Thread(target=idle.run_forever, daemon=True)
     watcher.start()
     thread.join(10)
     idle.keep_running = False
@@ -183,7 +183,7 @@ def test_a_heartbeat_that_fails_is_made_up_for(gator, flaky):
 
 def test_an_outage_is_logged_once_by_an_idle_worker(gator, flaky, capsys):
     worker = Worker(gator)
-    thread = threading.Thread(target=worker.run_forever)
+    thread = threading.Thread(target=worker.run_forever, daemon=True)
     thread.start()
     eventually(lambda: flaky.calls["reserve"] == 1)
     with flaky.down():
@@ -210,7 +210,7 @@ def test_whatever_gets_lost_everything_runs(seed):
     flaky.lose_reply(times=math.inf, probability=0.1)
     quiet = {"prefetch": 1, "log_level": logging.CRITICAL}  # one at a time: many calls
     workers = [Worker(gator, lease=0.2, **quiet) for _ in range(2)]
-    threads = [threading.Thread(target=worker.run_forever) for worker in workers]
+    threads = [threading.Thread(target=worker.run_forever, daemon=True) for worker in workers]
     for thread in threads:
         thread.start()
     eventually(lambda: set(ran) == set(range(60)), within=30)
