@@ -2,7 +2,8 @@
 
 The thread has three duties: it extends the leases of everything held, sends acks that
 have waited for :data:`ACK_WITHIN`, and hands tasks back that do not get their turn. It
-also watches over the grace time of a worker that was told to stop.
+also watches over the grace time of a worker that was told to stop, and after an outage
+tells again what could not be told.
 """
 
 import logging
@@ -15,6 +16,7 @@ from typing import Self
 
 from alligator.backends.base import Client, Delivery
 from alligator.outage import Outage
+from alligator.unsettled import Unsettled
 from alligator.utils import shorten
 
 #: Seconds that the ack of a finished task may wait for company.
@@ -33,6 +35,7 @@ class Keeper:
 
     :param lease: seconds that a lease runs; it is extended every third of that.
     :param watch: called at every turn of the thread, at least every 0.2 s.
+    :param outage: that of the worker, where it has one.
     """
 
     def __init__(
@@ -42,6 +45,7 @@ class Keeper:
         *,
         log: logging.Logger,
         watch: Callable[[], None] | None = None,
+        outage: Outage | None = None,
     ) -> None:
         self.client, self.lease, self.log, self.watch = client, lease, log, watch
         self.expected = 0.0  # seconds that a task is expected to take
@@ -55,7 +59,8 @@ class Keeper:
         self._oldest_ack = 0.0
         self._last_start = 0.0
         self._next_beat = 0.0
-        self._outage = Outage(log)
+        self._unsettled = Unsettled()
+        self._outage = outage or Outage(log)
         self._extending = True
         self._closed = False
         self._handing_back = threading.RLock()
@@ -78,6 +83,7 @@ class Keeper:
         self._thread.join(_LONGEST_PAUSE + 10)
         self._try(self.hand_back)
         self._try(self.send_acks)
+        self._try(self._unsettled.tell_all)
 
     # -- Called by the worker. ----------------------------------------------------------------
 
@@ -111,6 +117,19 @@ class Keeper:
                     self._oldest_ack = time.monotonic()
                 self._acks.append(delivery)
             self._turn.notify_all()
+
+    def tell_later(self, delivery: Delivery, tell: Callable[[], object]) -> None:
+        """Keep the lease of a delivery that could not be settled, and settle it by ``tell``."""
+        self._unsettled.add(delivery, tell)
+
+    def catch_up(self) -> None:
+        """After an outage: keep the leases of what is held, then tell what could not be told.
+
+        Call it before anything is reserved, which might be just that.
+        """
+        if self._outage.lasts or self._unsettled:
+            self._extend()
+            self._unsettled.tell_all()
 
     def wait_for_turn(self, timeout: float) -> None:
         """Block until something starts, ends or is handed back."""
@@ -157,6 +176,7 @@ class Keeper:
         if acks := self.take_acks():
             try:
                 refused = self.client.ack(acks)
+                self._outage.ends()
             except BaseException:
                 self.give_back_acks(acks)
                 raise
@@ -179,6 +199,7 @@ class Keeper:
             while unstarted:
                 try:
                     self.client.release(unstarted[-1])
+                    self._outage.ends()
                 except BaseException:
                     with self._turn:
                         self._waiting.extendleft(reversed(unstarted))
@@ -195,6 +216,7 @@ class Keeper:
         self._extending = False
         self._try(self.send_acks)
         self._try(self.hand_back)
+        self._try(self._unsettled.tell_all)
         with self._lock:
             running, self._running = list(self._running.values()), {}
         for delivery in running:
@@ -212,7 +234,7 @@ class Keeper:
             self._wake.clear()
             if self.watch:
                 self.watch()
-            if self._extending:
+            if self._extending and self._outage.try_is_due():
                 self._try(self._duties)
 
     def _pause(self) -> float:
@@ -228,23 +250,28 @@ class Keeper:
         overdue = time.monotonic() - self._last_start - self.expected
         if self._waiting and self._running and overdue > PATIENCE:
             self.hand_back()
+        self.catch_up()
         if time.monotonic() >= self._next_beat:
-            self._next_beat = time.monotonic() + self._beat
             self._extend()
+            self._next_beat = time.monotonic() + self._beat
 
     def _extend(self) -> None:
         with self._lock:
             held = [*self._waiting, *self._running.values(), *self._acks]
-        lost = self.client.extend(held, self.lease) if held else []
+        held += self._unsettled.deliveries()
+        if not held:
+            return
+        lost = self.client.extend(held, self.lease)
+        self._outage.ends()
+        gone = {id(delivery) for delivery in lost}
+        self._unsettled.drop(gone)
         with self._lock:
-            gone = {id(delivery) for delivery in lost}
             self._waiting = deque(each for each in self._waiting if id(each) not in gone)
         self.report_refused([each for each in lost if id(each) in self._running])
 
     def _try(self, duty: Callable[[], object]) -> None:
         try:
             duty()
-            self._outage.ends()
         except Exception as err:
             # Nothing is lost: what could not be said is said again, or the lease runs out.
             self._outage.begins(err)

@@ -19,7 +19,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from alligator.backends.base import Delivery
-from alligator.exceptions import AlligatorException, InvalidTask, LeaveNow
+from alligator.exceptions import (
+    AlligatorException,
+    ConnectionLost,
+    InvalidTask,
+    LeaveNow,
+    QueueFull,
+)
 from alligator.execution import Outcome, Verdict, attempt, settle
 from alligator.gator import Gator
 from alligator.keeper import Keeper
@@ -251,6 +257,7 @@ class Worker:
             return True
         acks = keeper.take_acks()
         try:
+            keeper.catch_up()
             found, refused = self.gator.client.reserve(
                 self._queues(), limit, self.lease, self._wait(running), acks=acks, stop=self._stops
             )
@@ -297,10 +304,22 @@ class Worker:
             if self._pace.is_slow(took) or keeper.acks_are_due():
                 self._tell(keeper.send_acks)
         else:
-            settled = self._tell(lambda: settle(self.gator.client, outcome, self.gator.clock))
+            settled = self._settle(keeper, outcome)
             keeper.end(delivery, ack=False)
         self._alone = False
         self._report(keeper, outcome, settled=settled)
+
+    def _settle(self, keeper: Keeper, outcome: Outcome) -> bool | None:
+        def tell() -> bool:
+            return settle(self.gator.client, outcome, self.gator.clock)
+
+        try:
+            return tell()
+        except Exception as err:
+            if isinstance(err, ConnectionLost | QueueFull):  # these pass: it is told again then
+                keeper.tell_later(outcome.delivery, tell)
+            self._outage.begins(err)
+            return None
 
     def _tell(self, say: Any) -> Any:
         """Say it to the backend; if that fails it is said later, or the task comes back."""
@@ -348,6 +367,7 @@ class Worker:
             self.lease,
             log=self.log,
             watch=lambda: self._watch(keeper),
+            outage=self._outage,
         )
         return keeper
 

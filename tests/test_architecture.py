@@ -14,7 +14,7 @@ LAYERS = [
     ["backends.base", "backends"],
     ["backends.*"],
     ["callables", "options", "security"],
-    ["tasks", "codec", "execution", "keeper", "outage", "signals"],
+    ["tasks", "codec", "execution", "keeper", "outage", "signals", "unsettled"],
     ["gator"],
     ["workers"],
     ["supervisor"],

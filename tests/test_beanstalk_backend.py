@@ -17,6 +17,7 @@ import pytest
 from alligator.backends import beanstalk_line
 from alligator.backends.base import Message, Reason
 from alligator.backends.beanstalk_backend import Client
+from alligator.backends.beanstalk_connection import Connection
 from alligator.constants import DELAYED, FAILED, RUNNING, WAITING
 from alligator.exceptions import ConnectionLost, InvalidDSN, InvalidTask, QueueFull
 from alligator.testing import FakeClock
@@ -198,6 +199,7 @@ def test_the_lease_is_told():
 HOLDER = """
 import sys, time
 from alligator.backends.beanstalk_backend import Client
+from alligator.backends.beanstalk_connection import Connection
 client = Client(sys.argv[1])
 assert client.reserve([sys.argv[2]]).deliveries
 print("held", flush=True)
@@ -397,6 +399,30 @@ def test_a_restart_with_binlog_keeps_tasks_and_clients_reconnect(own_server, que
     assert taken[5].data == b"\xff" * largest
     assert client.ack([held]) == [held]
     client.close()
+
+
+@pytest.mark.parametrize("how", ["release", "bury"])
+def test_a_settle_cut_half_way_and_repeated_leaves_one_task(client, queue, monkeypatch, how):
+    client.push(queue, "x", "1")
+    held = one(client, queue)
+    settle = {
+        "release": lambda: client.release(held, "2"),
+        "bury": lambda: client.bury(held, "2", WHY),
+    }[how]
+    real = Connection.ack
+
+    def cut(connection, lease):
+        monkeypatch.setattr(Connection, "ack", real)
+        connection.drop()
+        raise ConnectionLost("cut between the put and the delete")
+
+    monkeypatch.setattr(Connection, "ack", cut)
+    with pytest.raises(ConnectionLost):
+        settle()
+    assert settle()
+    stats = client.stats(queue)
+    assert (stats.waiting, stats.running, stats.dead) == ((1, 0, 0), (0, 0, 1))[how == "bury"]
+    assert how == "bury" or client.pop(queue) == "2"
 
 
 def test_no_binlog_is_told(client):

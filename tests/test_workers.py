@@ -232,7 +232,7 @@ def test_a_task_longer_than_its_lease_runs_once(gator):
     other = Worker(gator, lease=0.3, max_tasks=1)
     thread = threading.Thread(target=other.run_forever, daemon=True)
     thread.start()
-    eventually(lambda: gator.stats()["running"] == 1)
+    eventually(lambda: gator.stats()["running"] == 1)  # else the other one may get it
     idle = Worker(gator, lease=0.3, log_level=logging.ERROR)
     watcher = threading.Thread(target=idle.run_forever, daemon=True)
     watcher.start()

@@ -201,8 +201,10 @@ class Client(Overview):
                 return connection.release(lease, delay)
             urgent, ttr = lease.record["pri"], max(2, lease.record["ttr"])
             # Put before delete: a crash in between repeats the task and never loses it.
-            job_id = connection.put(delivery.queue_name, body, urgent, delay, ttr)
-            return connection.ack(lease) or not connection.delete(job_id)
+            if lease.successor is None:
+                queue_name = delivery.queue_name
+                lease.successor = connection.put(queue_name, body, urgent, delay, ttr)
+            return connection.ack(lease) or not connection.delete(lease.successor)
 
     def extend(self, deliveries: Sequence[Delivery], lease: float) -> list[Delivery]:
         """Let leases begin anew, for their ttr; return the lost ones."""
@@ -234,7 +236,9 @@ class Client(Overview):
             body = encode_letter(letter, connection.largest_job())
             if body is None:
                 return connection.bury(lease)
-            dead_letters.put(connection, delivery.queue_name, task.died_at, body)
+            if lease.successor is None:
+                queue_name, died_at = delivery.queue_name, task.died_at
+                lease.successor = dead_letters.put(connection, queue_name, died_at, body)
             connection.ack(lease)  # refused: a dead letter more is better than one less
             return True
 

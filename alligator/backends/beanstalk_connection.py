@@ -28,6 +28,7 @@ class Lease:
     reserves: int
     sure_until: float  # monotonic; until then the server cannot have given it to another
     settled: str = ""  # how it ended through us: acked, released or buried
+    successor: int | None = None  # the job that was put for it, and is not to be put twice
 
     def __repr__(self) -> str:
         return f"<lease {self.reserves} of job {self.job.id}>"

@@ -28,10 +28,10 @@ _COUNTS = tuple(f"current-jobs-{state}" for state in ("ready", "delayed", "reser
 Held = tuple[Letter, Lease]
 
 
-def put(connection: Connection, queue_name: str, died_at: float, body: bytes) -> None:
-    """Add a dead letter."""
+def put(connection: Connection, queue_name: str, died_at: float, body: bytes) -> int:
+    """Add a dead letter and return the id of its job."""
     newest_first = max(0, _LATEST - int(died_at))
-    connection.put(queue_name + SUFFIX, body, newest_first, 0, _TTR)
+    return connection.put(queue_name + SUFFIX, body, newest_first, 0, _TTR)
 
 
 @contextlib.contextmanager

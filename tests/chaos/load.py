@@ -29,13 +29,15 @@ class Load:
     longer than a lease, some fail once and some for good.
 
     :param dsn: how the workers and producers reach the queue, if not as the place says.
+    :param workers_dsn: how the workers do, if not as the producers.
     :param lease: seconds.
     """
 
-    def __init__(self, place: Place, *, lease: float, dsn: str = "") -> None:
+    def __init__(self, place: Place, *, lease: float, dsn: str = "", workers_dsn: str = "") -> None:
         self.place, self.lease = place, lease
         self.watcher = place.gator()
         self.gator = Gator(dsn or place.dsn, self.watcher.queue_name)
+        self.workers_dsn = workers_dsn or self.gator.conn_string
         self.folder = place.folder / self.gator.queue_name
         self.folder.mkdir()
         self.ledger = Ledger(self.folder / "ledger")
@@ -52,7 +54,7 @@ class Load:
         folder.mkdir()
         flags = ["--concurrency", concurrency, "--lease", str(self.lease), "--log-level", "INFO"]
         queue = self.gator.queue_name
-        return Fleet(self.gator.conn_string, queue, folder, self.ledger, *flags, size=1)
+        return Fleet(self.workers_dsn, queue, folder, self.ledger, *flags, size=1)
 
     def __enter__(self) -> Self:
         for each in self.fleets:

@@ -7,11 +7,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from alligator import Gator
 from tests.servers import redis as redis_servers
 from tests.servers.beanstalk import Beanstalkd
 from tests.servers.process import Server
+from tests.servers.proxy import Proxy
 from tests.servers.sqs import CREDENTIALS, MotoServer
 
 
@@ -25,6 +27,15 @@ class Place:
     lease: float = 1.0
     server: Server | None = None
     environment: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def port(self) -> int:
+        """Where the server listens."""
+        return urlsplit(self.dsn).port or 0
+
+    def through(self, proxy: Proxy) -> str:
+        """Return the DSN that leads through a proxy."""
+        return self.dsn.replace(f":{self.port}/", f":{proxy.port}/")
 
     def gator(self, queue: str | None = None, **options: Any) -> Gator:
         """Return a Gator on a queue that nobody else uses, made where it has to be."""

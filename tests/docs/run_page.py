@@ -156,9 +156,8 @@ def check_extending(names: dict[str, Any]) -> None:
 def check_testing(names: dict[str, Any]) -> None:
     """Run a part of the suite that the page has inherited."""
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "priority"]
-    done = subprocess.run(
-        [*command, "myapp/test_mine.py", "myapp/test_mine_on_a_server.py"], check=True, capture_output=True, text=True, timeout=50
-    )
+    command += ["myapp/test_mine.py", "myapp/test_mine_on_a_server.py"]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=50)
     assert " passed" in done.stdout
 
 

@@ -139,30 +139,49 @@ def test_a_hand_back_that_fails_is_tried_again(gator, flaky, plan):
     assert counts(gator) == (0, 0, 0)
 
 
-@pytest.mark.parametrize(("plan", "tries"), [("fail", 3), ("lose_reply", 2)])
-def test_a_lost_retry_comes_back_by_its_lease(gator, flaky, plan, tries):
+@pytest.mark.parametrize("plan", ["fail", "lose_reply"])
+def test_a_retry_that_got_lost_is_told_again(gator, flaky, plan):
     gator.options(retries=1)(fail)
     getattr(flaky, plan)("release")
-    worker = Worker(gator, lease=0.3, log_level=logging.CRITICAL)
+    worker = Worker(gator, lease=30, log_level=logging.CRITICAL)
     thread = threading.Thread(target=worker.run_forever, daemon=True)
     thread.start()
-    eventually(lambda: counts(gator) == (0, 0, 1))
+    eventually(lambda: counts(gator) == (0, 0, 1), within=5)  # the lease is not waited for
     worker.keep_running = False
     thread.join(10)
-    assert len(ran) == tries, "a retry that was not heard of leaves the number of retries"
+    assert len(ran) == 2
 
 
 @pytest.mark.parametrize("plan", ["fail", "lose_reply"])
-def test_a_lost_burial_is_buried_in_the_end(gator, flaky, plan):
+def test_a_burial_that_got_lost_is_told_again(gator, flaky, plan):
     gator.task(fail)
-    getattr(flaky, plan)("bury")
-    worker = Worker(gator, lease=0.3, log_level=logging.CRITICAL)
+    getattr(flaky, plan)("bury", times=2)
+    worker = Worker(gator, lease=30, log_level=logging.CRITICAL)
+    thread = threading.Thread(target=worker.run_forever, daemon=True)
+    thread.start()
+    eventually(lambda: counts(gator) == (0, 0, 1), within=5)
+    worker.keep_running = False
+    thread.join(10)
+    assert len(ran) == 1
+
+
+def test_what_is_told_in_vain_is_left_to_the_lease(gator, flaky):
+    gator.task(fail)
+    flaky.fail("bury", times=4)  # once, and three times again with the backend in reach
+    worker = Worker(gator, lease=0.6, log_level=logging.CRITICAL)
     thread = threading.Thread(target=worker.run_forever, daemon=True)
     thread.start()
     eventually(lambda: counts(gator) == (0, 0, 1))
     worker.keep_running = False
     thread.join(10)
-    assert len(ran) == (2 if plan == "fail" else 1)
+    assert (len(ran), flaky.calls["bury"]) == (2, 5)
+
+
+def test_a_worker_that_leaves_tells_again(gator, flaky):
+    gator.task(fail)
+    flaky.fail("bury")
+    Worker(gator, lease=30, max_tasks=1, log_level=logging.CRITICAL).run_forever()
+    assert (len(ran), counts(gator)) == (1, (0, 0, 1))
 
 
 def test_a_heartbeat_that_fails_is_made_up_for(gator, flaky):
@@ -194,6 +213,41 @@ def test_an_outage_is_logged_once_by_an_idle_worker(gator, flaky, capsys):
     thread.join(10)
     out = capsys.readouterr().out
     assert out.count("out of reach") == out.count("in reach again") == 1
+
+
+@pytest.mark.parametrize("concurrency", [1, 3])
+def test_an_outage_is_one_line_and_few_tries(gator, flaky, capsys, concurrency):
+    for _ in range(6):
+        gator.task(nap, 0.1)
+    worker = Worker(gator, lease=0.3, concurrency=concurrency)
+    thread = threading.Thread(target=worker.run_forever)
+    thread.start()
+    eventually(lambda: gator.stats()["running"])
+    with flaky.down():
+        began = time.monotonic()
+        eventually(lambda: flaky.failed["reserve"] >= 4)
+        took = time.monotonic() - began
+    eventually(lambda: counts(gator) == (0, 0, 0))
+    worker.keep_running = False
+    thread.join(10)
+    out = capsys.readouterr().out
+    assert out.count("out of reach") == out.count("in reach again") == 1
+    assert took > (0.1 + 0.2 + 0.4) / 2, "the pauses grow"
+    assert flaky.failed.total() <= 15, flaky.failed
+
+
+def test_an_outage_longer_than_the_lease_runs_nothing_twice(gator, flaky):
+    gator.task(nap, 1.2)
+    worker = Worker(gator, lease=0.3, concurrency=2, log_level=logging.CRITICAL)
+    thread = threading.Thread(target=worker.run_forever)
+    thread.start()
+    eventually(lambda: gator.stats()["running"])
+    with flaky.down():
+        time.sleep(0.6)  # two leases
+    eventually(lambda: counts(gator) == (0, 0, 0))
+    worker.keep_running = False
+    thread.join(10)
+    assert ran == [1.2]
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -9,6 +9,7 @@ from tests.chaos.rows import Row
 
 BACKENDS = ("redis", "beanstalk")
 FULL = 50  # restarts
+SMALL = {"redis": 3, "beanstalk": 2}
 
 
 def run(place: Place, size: int) -> Row:
