@@ -164,8 +164,10 @@ def _gator(arguments: argparse.Namespace) -> Gator:
 
 def _with_keys(gator: Gator) -> Gator:
     """Give a Gator the keys of the environment, unless it has some of its own."""
-    keys = os.environ.get(KEYS_VARIABLE, "").replace(",", " ").split()
-    if keys and gator.signer is None:
+    if KEYS_VARIABLE in os.environ and gator.signer is None:
+        keys = os.environ[KEYS_VARIABLE].replace(",", " ").split()
+        if not keys:
+            raise InvalidTask(f"{KEYS_VARIABLE} is set, and empty; unset it, or give it a key.")
         gator.signer = Signer(keys)
     return gator
 
@@ -250,13 +252,20 @@ def _status(gator: Gator, arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _time(timestamp: float) -> str:
+    try:
+        return datetime.fromtimestamp(timestamp).isoformat(" ", "seconds")
+    except (OverflowError, ValueError, OSError):  # whoever can write to a queue wrote it
+        return f"{timestamp!r:<19.19}"
+
+
 def _dead(gator: Gator, arguments: argparse.Namespace) -> int:
     """List the tasks that were given up, newest first."""
     for name in _queues(gator, arguments):
         if arguments.purge is not None:
             print(f"{name}: {gator.client.purge_dead(name, arguments.purge)} deleted")
         for letter in gator.client.dead(name, arguments.limit):
-            when = datetime.fromtimestamp(letter.died_at).isoformat(" ", "seconds")
+            when = _time(letter.died_at)
             error = shorten(letter.error, 200)
             print(f"{when}  {name}  {shorten(letter.task_id)}  {error}")
     return 0

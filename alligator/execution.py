@@ -5,7 +5,6 @@ two are apart so that a worker can ack in bulk. A crash between them repeats the
 never loses it.
 """
 
-import traceback
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -20,7 +19,7 @@ from alligator.exceptions import (
 )
 from alligator.retries import deploy_delay
 from alligator.tasks import Task
-from alligator.utils import describe_error, end_of
+from alligator.utils import describe_error, describe_traceback, end_of
 
 #: Characters of a traceback that are kept with a dead letter.
 LONGEST_TRACEBACK = 20_000
@@ -90,7 +89,7 @@ def _failed(delivery: Delivery, codec: Codec, task: Task, error: BaseException) 
 
 
 def _given_up(delivery: Delivery, task: Task | None, error: BaseException) -> Outcome:
-    text = end_of("".join(traceback.format_exception(error)), LONGEST_TRACEBACK)
+    text = end_of(describe_traceback(error), LONGEST_TRACEBACK)
     return Outcome(delivery, Verdict.BURY, task, error, reason=Reason(describe_error(error), text))
 
 

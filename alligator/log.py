@@ -4,9 +4,8 @@ for another line or steer a terminal.
 
 import logging
 import sys
-import traceback
 
-from alligator.utils import end_of, escape
+from alligator.utils import describe_traceback, end_of, escape
 
 _FORMAT = "%(asctime)s %(name)s %(levelname)s %(message)s"
 
@@ -42,7 +41,7 @@ class SafeTracebacks(logging.Filter):
 
 def safe_traceback(err: BaseException, longest: int = 20_000) -> str:
     """Return a traceback, fit for a log; of a very long one the end, which says most."""
-    text = end_of("".join(traceback.format_exception(err)).rstrip("\n"), longest)
+    text = end_of(describe_traceback(err).rstrip("\n"), longest)
     return "\n".join(f"  {escape(line)}" for line in text.split("\n"))
 
 

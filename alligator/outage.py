@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 
 from alligator.exceptions import AlligatorException
+from alligator.utils import shorten
 
 #: Seconds between two tries: at first, and at most.
 FIRST_PAUSE = 0.1
@@ -37,7 +38,9 @@ class Outage:
             if first:
                 unknown = None if isinstance(err, AlligatorException) else err
                 self.log.warning(
-                    "The queue is out of reach (%s); trying on.", err, exc_info=unknown
+                    "The queue is out of reach (%s); trying on.",
+                    shorten(str(err), 500),
+                    exc_info=unknown,
                 )
 
     def ends(self) -> None:

@@ -13,7 +13,7 @@ NET = frozenset(
     _frozen_importlib_external runpy code codeop pdb bdb timeit cProfile profile trace doctest
     unittest pydoc compileall py_compile zipimport zipapp pkgutil site venv ensurepip pip
     setuptools pkg_resources distutils sysconfig idlelib multiprocessing asyncio _thread signal
-    _signal faulthandler atexit ctypes _ctypes cffi inspect logging.config antigravity webbrowser
+    _signal faulthandler atexit ctypes _ctypes cffi inspect antigravity webbrowser
 
     pickle _pickle pickletools marshal shelve dbm _dbm _gdbm copyreg dill cloudpickle joblib
     yaml jsonpickle
@@ -25,7 +25,14 @@ NET = frozenset(
     socket _socket ssl socketserver http ftplib poplib imaplib nntplib telnetlib smtpd xmlrpc
     wsgiref
 
-    IPython pytest _pytest pexpect ptyprocess plumbum paramiko django.core.management alligator
+    mailcap pipes readline rlcompleter logging tracemalloc lib2to3 optparse pstats tkinter turtle
+    turtledemo xml uu wave aifc sunau chunk cgi cgitb gettext mimetypes zoneinfo test _testcapi
+    _testinternalcapi _testmultiphase _testbuffer _testimportmultiple _xxsubinterpreters
+    _xxtestfuzz _bootsubprocess _osx_support _aix_support resource threading gc syslog spwd nis
+    termios tty curses getpass locale warnings _posixshmem _multiprocessing _ssl _tkinter
+
+    IPython pytest _pytest pexpect ptyprocess plumbum paramiko sympy pygments werkzeug wrapt dotenv
+    click django.core.management django.utils.module_loading alligator
     """.split()  # noqa: SIM905 - a list of a hundred quoted words is no easier to read
 )
 

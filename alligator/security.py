@@ -11,7 +11,9 @@ importable function runs, as documented since 0.x, but for a net of the known wa
 code or touch files. The net is a net; the list, and signatures, are the wall.
 """
 
+import inspect
 import re
+import sys
 import types
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -56,8 +58,7 @@ class Policy:
             return
         if any(part.startswith("_") for part in name.split(".")):
             raise _refusal(written, "its name begins with an underscore")
-        if module.startswith("__main__.") or module.endswith(".__main__"):
-            raise _refusal(written, "its module is a program")
+        _check_no_program(module, written)
         self._check_listed(module, name, written)
 
     def check_module(self, module: str) -> None:
@@ -65,6 +66,7 @@ class Policy:
 
         :raises NotAllowed: before it is imported.
         """
+        _check_no_program(module, module)
         if self.allowed is None:
             self._check_listed(module, "x", module)
         elif not (
@@ -94,6 +96,8 @@ class Policy:
             # An entry that names just this function vouches for it, wherever it comes from;
             # not for what the net holds back, of which the entry does not speak.
             self._check_listed(module, name, own, listed=written in self._exact)
+        if written not in self._exact and _needs_self(found):
+            raise _refusal(written or repr(found), "it is a method, and JSON is no object for it")
 
     def _check_listed(self, module: str, name: str, shown: str, *, listed: bool = False) -> None:
         names = {f"{known}.{name}" for known in known_as(module)}
@@ -155,6 +159,27 @@ class Reading:
             self.policy.check_found(function, "")
 
 
+def _check_no_program(module: str, written: str) -> None:
+    # To import a package's __main__, or what is below it, would run it; its __init__, twice.
+    if module != "__main__" and any(
+        part.startswith("__") and part.endswith("__") for part in module.split(".")
+    ):
+        raise _refusal(written, "its module is a program")
+
+
+def _needs_self(found: Any) -> bool:
+    """Whether it was written to be called with an object of its class first."""
+    if isinstance(found, types.MethodDescriptorType | types.WrapperDescriptorType):
+        return True
+    if not isinstance(found, types.FunctionType) or "." not in found.__qualname__:
+        return False
+    owner: Any = sys.modules.get(found.__module__)
+    *path, name = found.__qualname__.split(".")
+    for part in path:
+        owner = inspect.getattr_static(owner, part, None)
+    return isinstance(owner, type) and inspect.getattr_static(owner, name, None) is found
+
+
 def _own_names(found: Any, written: str) -> Iterator[tuple[str, str]]:
     """Yield the module and qualified name of a function, and of what it wraps."""
     for _ in range(20):
@@ -174,9 +199,15 @@ def _own_names(found: Any, written: str) -> Iterator[tuple[str, str]]:
 
 
 def _owner(found: Any) -> Any:
-    """Return the class that a method written in C belongs to."""
+    """Return the class that a method written in C belongs to: the one that has it itself."""
     owner = getattr(found, "__objclass__", None) or getattr(found, "__self__", None)
-    return owner if owner is None or isinstance(owner, type) else type(owner)
+    if owner is None:
+        return None
+    owners: list[type] = list(type(owner).__mro__)
+    if isinstance(owner, type):
+        owners = [*owner.__mro__, *owners]
+    name = getattr(found, "__name__", "")
+    return next((each for each in owners if name in vars(each)), owners[0])
 
 
 def _entries(allowed: Sequence[str]) -> Iterator[str]:

@@ -4,6 +4,7 @@ import importlib
 import os
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from contextvars import ContextVar
 from types import ModuleType
@@ -119,12 +120,25 @@ def import_attr(module_name: str, attr_name: str) -> Any:
 
 def describe_error(err: BaseException) -> str:
     """Return ``'ValueError: too much'`` on one line, cut to a length fit for a log."""
+    name = type(err).__name__
     try:
         text = str(err)
-    except Exception:  # a broken __str__ must not hide which error it was
-        text = "(its text cannot be shown)"
-    name = type(err).__name__
-    return shorten(f"{name}: {text}" if text else name, 500)
+        return shorten(f"{name}: {text}" if text else name, 500)
+    except LeaveNow:
+        raise
+    except BaseException:  # a broken __str__ must not hide which error it was
+        return f"{name}: (its text cannot be shown)"
+
+
+def describe_traceback(err: BaseException) -> str:
+    """Return the traceback of an error, with those of its causes, as Python prints it."""
+    try:
+        return "".join(traceback.format_exception(err))
+    except LeaveNow:
+        raise
+    except BaseException:  # its text, notes or details may be anything
+        frames = "".join(traceback.format_tb(err.__traceback__))
+        return f"{frames}{type(err).__name__} (the rest cannot be shown)\n"
 
 
 def shorten(text: str, limit: int = 120) -> str:

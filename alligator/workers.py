@@ -294,6 +294,17 @@ class Worker:
         return min(longest, 0.2) if running else longest
 
     def _run(self, keeper: Keeper, delivery: Delivery) -> None:
+        try:
+            self._run_and_settle(keeper, delivery)
+        except LeaveNow:
+            raise
+        except BaseException as err:
+            # Nothing should get here. The worker stays, and the task comes back by its lease.
+            keeper.end(delivery, ack=False)
+            # No exception(): it may be its traceback that cannot be shown.
+            self.log.error("Task %s: %s", shorten(delivery.task_id), describe_error(err))  # noqa: TRY400
+
+    def _run_and_settle(self, keeper: Keeper, delivery: Delivery) -> None:
         started = time.monotonic()
         outcome = attempt(delivery, self.gator.codec, self._max_deaths)
         took = time.monotonic() - started
@@ -349,7 +360,9 @@ class Worker:
     def _show(self, result: Any) -> None:
         try:
             self.result(result)
-        except Exception as err:
+        except LeaveNow:
+            raise
+        except BaseException as err:
             # The task is done and stays so; its result only has no text, or no place to go.
             self.log.warning("A result could not be shown: %s", describe_error(err))
 

@@ -267,6 +267,10 @@ def test_keys_from_the_environment(sqlite_dsn):
     assert KEY not in done.stdout + done.stderr
     (letter,) = signing.dead()
     assert "not signed" in letter.error
+    for nothing in ("", " , "):  # an unset variable in a template must not open the door
+        empty = latergator(sqlite_dsn, ALLIGATOR_SECRET_KEYS=nothing)
+        assert empty.returncode == 2
+        assert "is set, and empty" in empty.stderr
     short = latergator(sqlite_dsn, ALLIGATOR_SECRET_KEYS="hunter2hunter2")
     assert short.returncode == 2
     assert "hunter2" not in short.stderr

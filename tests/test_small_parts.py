@@ -7,10 +7,10 @@ import uuid
 
 import pytest
 
-from alligator import wire
+from alligator import Gator, wire
 from alligator.backends import client_class, known_schemes
 from alligator.backends.dsn import mask_password, parse_dsn
-from alligator.exceptions import BadPayload, InvalidDSN, MissingDriver
+from alligator.exceptions import AlligatorException, BadPayload, InvalidDSN, MissingDriver
 from alligator.pace import Pace
 from alligator.retries import DEPLOY_DELAYS, deploy_delay, retry_delay
 from alligator.utils import describe_error, new_task_id, shorten
@@ -164,6 +164,50 @@ def test_text_from_messages_is_made_fit_for_a_log():
 def test_passwords_are_masked(dsn):
     assert "secret" not in mask_password(dsn).replace("sec@ret", "secret")
     assert "***" in mask_password(dsn)
+
+
+@pytest.mark.parametrize(
+    "dsn",
+    [
+        "redis:/u:hunter2@h",
+        "redis:u:hunter2@h",
+        "//u:hunter2@h",
+        "u:hunter2@h",
+        "redis://:hunter2",
+        "redis://u:hunter2%40h/0",
+        "redis://a:1,b:hunter2,c/m/0",
+        "redis://[::1]:hunter2",
+        "redis://h/0?passwd=hunter2",
+        "redis://h/0?pwd=hunter2&db=3",
+        "redis://hunter2@h",
+        "redis://u:hunt/er2?hunter2@h",
+        "sqlite:///x?password=hunter2",
+        "sqs://eu-west-1/?endpoint_url=http://u:hunter2@h",
+    ],
+)
+def test_a_malformed_dsn_shows_no_password_either(dsn):
+    assert "hunter2" not in mask_password(dsn)
+    try:
+        shown = repr(Gator(dsn))
+    except AlligatorException as err:
+        shown = f"{err} {err.__cause__}"
+    assert "hunter2" not in shown
+
+
+@pytest.mark.parametrize(
+    "dsn",
+    [
+        "redis://localhost:6379/0",
+        "redis://localhost:",
+        "redis://[::1]:6379,[::2]:1/m/0?db=1",
+        "redis+unix:///run/r.sock?db=1",
+        "sqlite:///home/a@b:c/q.db?synchronous=FULL",
+        "beanstalk://127.0.0.1:11300?ttr=5",
+        "sqs://eu-west-1/?endpoint_url=http://127.0.0.1:5000",
+    ],
+)
+def test_a_dsn_without_a_password_is_shown_whole(dsn):
+    assert mask_password(dsn) == dsn
 
 
 def test_taking_a_dsn_apart():

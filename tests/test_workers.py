@@ -332,3 +332,81 @@ def test_a_burst_does_not_end_before_what_is_being_handed_back(concurrency):
     Worker(gator, burst=True, prefetch=4 + concurrency, concurrency=concurrency).run_forever()
     assert gator.len() == 0
     assert len(ran) == 4 + concurrency
+
+
+class Unshowable(Exception):
+    """Breaks whoever wants to show it, at one place or another."""
+
+    def __init__(self, where):
+        self.where = where
+
+    def __str__(self):
+        if self.where == "text":
+            raise SystemExit(3)
+        return "fine"
+
+    @property
+    def __notes__(self):
+        if self.where == "notes":
+            raise ZeroDivisionError
+        return []
+
+
+class Unprintable:
+    def __repr__(self):
+        raise SystemExit(3)
+
+
+def fail_unshowably(where):
+    if where == "result":
+        return Unprintable()
+    raise SyntaxError("m", ("f", 1, "a", "t")) if where == "details" else Unshowable(where)
+
+
+@pytest.mark.parametrize("concurrency", [1, 2])
+def test_what_cannot_be_shown_ends_no_worker_and_no_thread(gator, concurrency, capsys):
+    places = ("text", "notes", "details")
+    for where in (*places, "result"):
+        gator.task(fail_unshowably, where)
+    gator.task(note, 1)
+    worker = Worker(gator, concurrency=concurrency, burst=True)
+    assert worker.run_forever() == 0
+    assert ran == [1]
+    letters = gator.dead()
+    assert len(letters) == 3
+    assert all(letter.traceback and letter.error for letter in letters)
+    assert gator.stats()["running"] == 0
+    assert capsys.readouterr().out.count("was given up") == 3
+
+
+@pytest.mark.parametrize("concurrency", [1, 2])
+def test_whatever_else_goes_wrong_with_a_task_a_worker_stays(gator, concurrency, monkeypatch):
+    class Odd(BaseException):
+        pass
+
+    def broken(*args, **kwargs):
+        monkeypatch.undo()
+        raise Odd
+
+    monkeypatch.setattr("alligator.workers.attempt", broken)
+    gator.task(note, 1)
+    worker = Worker(gator, concurrency=concurrency, lease=0.3, max_tasks=1)
+    assert worker.run_forever() == 0
+    assert ran == [1], "it came back by its lease"
+
+
+def test_the_text_of_an_outage_cannot_pass_for_a_line(gator, monkeypatch, capsys):
+    real, failures = gator.client.reserve, [ValueError("cannot read \x1b[2J\n2026 forged")]
+
+    def failing(*args, **kwargs):
+        if failures:
+            raise failures.pop()
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(gator.client, "reserve", failing)
+    gator.task(note, 1)
+    Worker(gator, max_tasks=1).run_forever()
+    out = capsys.readouterr().out
+    assert "out of reach" in out
+    assert "\x1b" not in out
+    assert not any(line.startswith("2026 forged") for line in out.splitlines())

@@ -24,6 +24,7 @@ _LONGEST_ERROR = 2_000
 _MARKED = re.compile(rb"\xff([sb])(\d{1,9}),(\d{1,9})\n")
 _CENTER = 2**31  # priority 0, and the default of beanstalkc
 _LONGEST_DELAY = 2**32 - 1
+_LEAST_URGENT = 2**32 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,9 +144,15 @@ def decode_letter(raw: bytes, queue_name: str, job_id: int) -> Letter:
             data=from_bytes(data, fields["kind"]),
             error=str(fields["error"]),
             traceback=str(fields["traceback"]),
-            died_at=float(fields["died_at"]),
+            died_at=_finite(fields["died_at"]),
             attempts=int(fields["attempts"]),
         )
-        return Letter(task, int(fields["urgency"]), job_id)
-    except (ValueError, TypeError, KeyError, RecursionError):
+        return Letter(task, min(max(0, int(fields["urgency"])), _LEAST_URGENT), job_id)
+    except (ValueError, TypeError, KeyError, RecursionError, OverflowError):
         return Letter(replace(blank, data=decode(raw).data), _CENTER, job_id)
+
+
+def _finite(value: Any) -> float:
+    if not math.isfinite(number := float(value)):
+        raise ValueError(number)
+    return number

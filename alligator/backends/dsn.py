@@ -10,13 +10,40 @@ from alligator.exceptions import InvalidDSN
 _PARTS = re.compile(
     r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?P<netloc>[^/?]*)(?P<path>/[^?]*)?(?:\?(?P<query>.*))?"
 )
-_PASSWORD = re.compile(r"(://[^/:?]*:).*(@)", re.DOTALL)
-_SECRET_PARAMETER = re.compile(r"([?&][^=&]*(?:password|secret|token)[^=&]*=)[^&]*", re.IGNORECASE)
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+_PARAMETER = re.compile(r"([?&][^=&]*=)([^&]*)")
+# Instead of a port: a password, say, without its @.
+_NO_PORT = re.compile(r"((?:^|,)(?:\[[^\]]*\]|[^:,\[]*):)(?!\d{0,5}(?:,|$))[^,]*")
+_SHOWN = re.compile(
+    r"[?&](?:connect_timeout|timeout|client_name|db|synchronous|ttr|endpoint_url|ssl_\w+)="
+)
 
 
 def mask_password(conn_string: str) -> str:
-    """Return the DSN fit to be shown: its password, if any, is ``***``."""
-    return _SECRET_PARAMETER.sub(r"\1***", _PASSWORD.sub(r"\1***\2", conn_string))
+    """Return the DSN fit to be shown: whatever is, or may be, a password is ``***``.
+
+    A malformed one is shown with less rather than more: a lone user name may be a password
+    in the wrong place, an unknown parameter a misspelt one.
+    """
+    match = _SCHEME.match(conn_string)
+    head, rest = (match[0], conn_string[match.end() :]) if match else ("", conn_string)
+    if not rest.startswith("/") or not match:
+        credentials, at, where = rest.rpartition("@")
+        user, colon, _ = credentials.partition(":")
+        if at and match and not set(user) & {"/", "?"}:
+            rest = f"{user}:***@{where}" if colon else f"***@{where}"
+        elif at and not match:
+            rest = f"***@{where}"
+        elif match and not at:
+            hosts = re.match(r"(?:\[[^\]]*\]|[^/?])*", rest)
+            assert hosts is not None  # it matches nothing at all, too
+            rest = _NO_PORT.sub(r"\1***", hosts[0]) + rest[hosts.end() :]
+    return head + _PARAMETER.sub(_mask_parameter, rest)
+
+
+def _mask_parameter(found: re.Match[str]) -> str:
+    shown = _SHOWN.fullmatch(found[1]) and "@" not in found[2]
+    return found[0] if shown else f"{found[1]}***"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +123,7 @@ def _pairs(query: str | None) -> list[tuple[str, str]]:
 def _host_port(address: str, default: tuple[str, int], shown: str) -> tuple[str, int]:
     match = re.fullmatch(r"(\[[^\]]+\]|[^:]*)(?::(\d{0,5}))?", address)
     if not match or (match[2] and not 0 < int(match[2]) < 65536):
-        raise InvalidDSN(f"DSN {shown!r}: {address!r} is not host or host:port (1 to 65535).")
+        raise InvalidDSN(f"DSN {shown!r} does not name host or host:port (1 to 65535).")
     return (match[1].strip("[]") or default[0], int(match[2]) if match[2] else default[1])
 
 

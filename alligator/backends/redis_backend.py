@@ -24,7 +24,9 @@ from alligator.backends.base import (
 from alligator.backends.redis_codec import (
     MAX_SIZE,
     decode,
+    decode_text,
     encode,
+    encode_id,
     encode_new,
     encode_text,
     keys_of,
@@ -103,7 +105,7 @@ class Client(BaseClient):
         reservation = Reservation(self._link, list(queue_names), limit, lease)
         with translated():
             if task_id is not None:
-                return reservation.take(encode_text(task_id), acks)
+                return reservation.take(encode_id(task_id), acks)
             return reservation.reserve(wait, acks, stop)
 
     def ack(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
@@ -142,11 +144,11 @@ class Client(BaseClient):
             return []
         return [
             DeadTask(
-                task_id=task_id.decode(),
+                task_id=decode_text(task_id),
                 queue_name=queue_name,
                 data=decode(data),
-                error=error.decode(),
-                traceback=traceback.decode(),
+                error=error.decode(errors="replace"),
+                traceback=traceback.decode(errors="replace"),
                 died_at=died_at / 1e6,
                 attempts=attempts,
             )
@@ -157,7 +159,7 @@ class Client(BaseClient):
 
     def revive(self, queue_name: str, task_id: str | None = None) -> int:
         """Put dead letters back at the tail of their queue."""
-        chosen = () if task_id is None else (encode_text(task_id),)
+        chosen = () if task_id is None else (encode_id(task_id),)
         return int(self._run("revive", queue_name, *chosen))
 
     def purge_dead(self, queue_name: str, older_than: float = 0.0) -> int:
@@ -171,7 +173,7 @@ class Client(BaseClient):
 
     def find(self, queue_name: str, task_id: str) -> Place | None:
         """Return where a task stands."""
-        name, number = self._run("find", queue_name, encode_text(task_id))
+        name, number = self._run("find", queue_name, encode_id(task_id))
         if not name:
             return None
         return Place(
@@ -182,7 +184,7 @@ class Client(BaseClient):
 
     def peek(self, queue_name: str, task_id: str) -> Data | None:
         """Return the data of a task and leave it where it is."""
-        raw = self._run("peek", queue_name, encode_text(task_id))
+        raw = self._run("peek", queue_name, encode_id(task_id))
         return None if raw is None else decode(raw)
 
     def stats(self, queue_name: str) -> QueueStats:

@@ -55,6 +55,19 @@ def encode_text(text: str) -> bytes:
         raise InvalidTask(f"The task is not text that UTF-8 can carry: {err}.") from err
 
 
+def encode_id(task_id: str) -> bytes:
+    """Return an id to look for; one that :func:`decode_text` made of a stranger's bytes, too."""
+    try:
+        return task_id.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return encode_text(task_id)  # which says what is wrong
+
+
+def decode_text(raw: bytes) -> str:
+    """Return text as it was written, and bytes that are no UTF-8 as lone surrogates."""
+    return raw.decode("utf-8", "surrogateescape")
+
+
 def encode_new(data: Data) -> bytes:
     """Return data to be pushed, unless it is too large."""
     encoded = encode(data)
@@ -66,7 +79,7 @@ def encode_new(data: Data) -> bytes:
 
 def decode(raw: bytes) -> Data:
     """Return data as it was pushed."""
-    return raw[1:] if raw.startswith(_BYTES) else raw.decode("utf-8", "surrogateescape")
+    return raw[1:] if raw.startswith(_BYTES) else decode_text(raw)
 
 
 def micros(timestamp: float | None) -> int:
@@ -81,7 +94,7 @@ def deliveries_from(queue_name: str, flat: list[Any]) -> list[Delivery]:
     return [
         Delivery(
             queue_name,
-            flat[index].decode(),
+            decode_text(flat[index]),
             decode(flat[index + 1]),
             flat[index + 2],
             flat[index + 3],

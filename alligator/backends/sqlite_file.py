@@ -15,6 +15,7 @@ from pathlib import Path
 from urllib.parse import parse_qsl, unquote
 
 from alligator.backends import sqlite_fork
+from alligator.backends.dsn import mask_password
 from alligator.backends.sqlite_schema import SCHEMA, Step
 from alligator.clock import Clock
 from alligator.exceptions import (
@@ -61,12 +62,13 @@ def parse_file_dsn(conn_string: str) -> tuple[Path, str]:
     level = options.pop("synchronous", "NORMAL").upper()
     if options or level not in ("NORMAL", "FULL"):
         raise InvalidDSN(
-            f"DSN {conn_string!r}: the one parameter is synchronous=NORMAL or synchronous=FULL."
+            f"DSN {mask_password(conn_string)!r}: the one parameter is synchronous=NORMAL or "
+            "synchronous=FULL."
         )
     path = unquote(path)
     if path.strip("/") in ("", ":memory:") or "\0" in path:
         raise InvalidDSN(
-            f"DSN {conn_string!r} names no file; for queues in memory there is locmem://."
+            f"DSN {mask_password(conn_string)!r} names no file; for queues in memory there is locmem://."
         )
     # Links are followed once, here: all names of one file must lead to one lock beside it.
     return Path(path).resolve(), level
@@ -122,7 +124,9 @@ class SqliteFile:
         # open would drop SQLite's locks, and another process could then delete the log.
         with suppress(FileExistsError):  # -wal and -shm get its mode
             os.close(os.open(self.path, os.O_CREAT | os.O_EXCL, 0o600))
-        self._lock_file = os.open(self.lock_path, os.O_CREAT | os.O_RDWR, 0o600)
+        # No link that somebody put there: it would have us make a file anywhere.
+        flags = os.O_CREAT | os.O_RDWR | getattr(os, "O_NOFOLLOW", 0)
+        self._lock_file = os.open(self.lock_path, flags, 0o600)
         self._pid = os.getpid()
         self._inode = self.path.stat().st_ino
         try:

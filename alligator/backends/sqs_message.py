@@ -29,6 +29,7 @@ BATCH = 10
 #: Receives that count as no death: SQS cannot tell a hand-back from a death, so some are free.
 FREE_RECEIVES = 7
 
+_LONGEST_ID = 1_000  # what is longer is none of ours, and would not fit once it hops
 _SPARE = 512  # bytes kept for the fields that a note gains on its way
 _ERROR_SIZE, _TRACEBACK_SIZE = 4096, 65_536  # letters, before the cut to what fits
 _DATA_TYPE = "String"
@@ -129,6 +130,8 @@ def decode(message: dict[str, Any]) -> tuple[Data, Note]:
     try:
         found = json.loads(attribute)
         note = Note(**{each.name: _typed(found.get(each.name), each.type) for each in fields(Note)})
+        if max(len(note.own_id), len(note.first_id)) > _LONGEST_ID:
+            return body, Note()
         kind = found.get(_BASE64)
         data = _from_body(body, kind) if kind in ("str", "bytes") else body
     except (ValueError, TypeError, AttributeError, RecursionError, OverflowError):
@@ -192,4 +195,6 @@ def _typed(value: Any, kind: Any) -> Any:
         value = float(value)
     if type(value) is not kind or (kind is float and not math.isfinite(value)):
         raise TypeError
+    if kind is int and value < 0:
+        raise ValueError
     return value

@@ -110,6 +110,25 @@ BY_NAME = [
     ("alligator.cli", "main", ["drop", "--yes"]),
     ("alligator.utils", "import_attr", "os", "system"),
     (f"{HERE}.__main__", "main"),
+    (f"{HERE}.__main__.x", "main"),
+    ("tests.attacks.__init__", "main"),
+    ("mailcap", "findmatch", {"x/y": [{"view": "x", "test": "touch canary"}]}, "x/y"),
+    ("_testcapi", "run_in_subinterp", "open('canary', 'w')"),
+    ("test.support.script_helper", "assert_python_ok", "-c", "open('canary', 'w')"),
+    ("readline", "write_history_file", "canary"),
+    ("logging", "basicConfig"),
+    ("logging", "disable", 50),
+    ("tracemalloc", "Snapshot.load", "precious"),
+    ("lib2to3.main", "main", "lib2to3.fixes", ["-w", "-n", "precious"]),
+    ("lib2to3.refactor", "RefactoringTool.write_file", "self", "x", "canary", "", "utf-8"),
+    ("xml.sax", "make_parser", ["antigravity"]),
+    ("uu", "encode", "precious", "canary"),
+    ("wave", "open", "canary", "wb"),
+    ("optparse", "Values.read_file", "self", "precious"),
+    ("tkinter", "Tk.readprofile", "self", "b", "/../precious"),
+    ("threading", "settrace", "x"),
+    ("resource", "setrlimit", 7, [0, 0]),
+    ("sympy", "sympify", "open('canary', 'w')"),
     (HERE, "_private"),
     (HERE, "__builtins__.eval", "1"),
     (HERE, "honest.__globals__.clear"),
@@ -191,6 +210,9 @@ BY_OBJECT = [
     ("mailer", "an instance"),
     ("mailer.send", "through an instance"),
     ("Mailer.popen", "touch canary"),
+    ("Mailer.later", "no self"),
+    ("Address.from_address", 8),
+    ("Job.run", "no self"),
     ("shell.run", "touch canary"),
     ("operating_system.system", "touch canary"),
     ("operating_system.path.exists", "precious"),
@@ -215,6 +237,8 @@ def test_refused_even_if_listed_by_the_name_it_was_imported_under():
 def test_an_inherited_method_belongs_to_the_module_that_wrote_it():
     gator = Gator("locmem://inherited", allowed=[f"{HERE}.*"])
     assert "'threading.Thread.run'" in run(gator, message(HERE, "Job.run", 1)).error
+    other = Gator("locmem://inherited_c", allowed=[f"{HERE}.*"])
+    assert "'_ctypes" in run(other, message(HERE, "Address.from_address", 8)).error
 
 
 # -- A Task of one's own. --------------------------------------------------------------------------

@@ -29,7 +29,7 @@ def recipe():
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
+def guarded(tmp_path_factory):
     found = servers.start(tmp_path_factory.mktemp("acl"))
     admin = redis.Redis(port=found.port)
     for command in recipe().values():
@@ -40,26 +40,25 @@ def server(tmp_path_factory):
     found.stop()
 
 
-def dsn_of(server, user):
+def dsn_of(guarded, user):
     password = next(word[1:] for word in recipe()[user] if word.startswith(">"))
-    return f"redis://{user}:{password}@127.0.0.1:{server.port}/0"
+    return f"redis://{user}:{password}@127.0.0.1:{guarded.port}/0"
 
 
 class TestWorkersUser(BackendContract):
     """All of the contract, with the rights of the worker."""
 
-    @pytest.fixture(autouse=True, scope="class")
-    @classmethod
-    def _dsn(cls, server):
-        cls.dsn = dsn_of(server, "worker")
+    @pytest.fixture
+    def server(self, guarded):
+        self.dsn = dsn_of(guarded, "worker")
 
     def make_client(self):
         return Client(self.dsn)
 
 
-def test_a_producer_pushes_and_a_worker_works(server):
+def test_a_producer_pushes_and_a_worker_works(guarded):
     jobs.seen.clear()
-    producer, working = (Gator(dsn_of(server, user), "acl") for user in ("producer", "worker"))
+    producer, working = (Gator(dsn_of(guarded, user), "acl") for user in ("producer", "worker"))
     producer.task(jobs.note, 1)
     with producer.options(task_id="same", priority=5) as opts:
         opts.task(jobs.note, 2)
@@ -102,15 +101,15 @@ def test_a_producer_pushes_and_a_worker_works(server):
         "EVAL return(redis.call('FLUSHALL')) 0",
     ],
 )
-def test_neither_can_do_more(server, user, command):
-    target = dsn_of(server, user)
+def test_neither_can_do_more(guarded, user, command):
+    target = dsn_of(guarded, user)
     refused = pytest.raises(redis.ResponseError, match=REFUSED)
     with redis.Redis.from_url(target) as client, refused:
         client.execute_command(*command.split())
 
 
-def test_a_refusal_says_what_is_missing_and_not_the_password(server):
-    gator = Gator(dsn_of(server, "producer"))
+def test_a_refusal_says_what_is_missing_and_not_the_password(guarded):
+    gator = Gator(dsn_of(guarded, "producer"))
     with pytest.raises(AlligatorException, match=REFUSED) as caught:
         gator.pop()
     assert "change-me" not in str(caught.value)

@@ -1,5 +1,6 @@
 """A module such as people have: its own tasks, and what it imported for its own use."""
 
+import ctypes
 import functools
 import os as operating_system
 import subprocess
@@ -46,12 +47,19 @@ class Mailer:
     def __call__(self, *args):
         called.append(("instance", args))
 
+    def later(self, *args):
+        called.append(("later", args))
+
     @staticmethod
     def send(*args):
         called.append(("send", args))
         return "sent"
 
     popen = staticmethod(operating_system.popen)
+
+
+class Address(ctypes.c_char_p):
+    """Inherits ``from_address``, which reads memory anywhere."""
 
 
 class Job(Thread):

@@ -22,12 +22,18 @@ local function place(priority, front)
   return (100 - priority) * STEP + (front and 0 or TAIL) + redis.call('INCR', SEQ)
 end
 
+-- What cannot be unpacked was written by a stranger, and must not hold up all the others.
+local function unpacked(packed)
+  local fine, value = pcall(cmsgpack.unpack, packed)
+  return fine and type(value) == 'table' and value or {}
+end
+
 -- priority (of a delayed task), attempt, deaths
 local function get_meta(id)
   local packed = redis.call('HGET', META, id)
   if not packed then return 0, 0, 0 end
-  local meta = cmsgpack.unpack(packed)
-  return meta[1], meta[2], meta[3]
+  local meta = unpacked(packed)
+  return tonumber(meta[1]) or 0, tonumber(meta[2]) or 0, tonumber(meta[3]) or 0
 end
 
 local function set_meta(id, priority, attempt, deaths)
@@ -77,8 +83,8 @@ local function settle(id)
   local packed = redis.call('HGET', AFTER, id)
   if packed then
     redis.call('HDEL', AFTER, id)
-    local after = cmsgpack.unpack(packed)
-    put(id, after[1], after[2], tonumber(after[3]))
+    local after = unpacked(packed)
+    put(id, after[1] or packed, tonumber(after[2]) or 0, tonumber(after[3]) or 0)
   end
 end
 

@@ -6,9 +6,11 @@ local graves = redis.call('ZREVRANGE', GRAVES, 0, tonumber(ARGV[1]) - 1, 'WITHSC
 for index = 1, #graves, 2 do
   local packed = redis.call('HGET', DEAD, graves[index])
   if packed then
-    local data, err, traceback, attempts = unpack(cmsgpack.unpack(packed))
-    letters[#letters + 1] =
-      { graves[index], tonumber(graves[index + 1]), data, err, traceback, attempts }
+    local data, err, traceback, attempts = unpack(unpacked(packed))
+    letters[#letters + 1] = {
+      graves[index], tonumber(graves[index + 1]), tostring(data or packed),
+      tostring(err or 'It cannot be read.'), tostring(traceback or ''), tonumber(attempts) or 0
+    }
   end
 end
 return letters

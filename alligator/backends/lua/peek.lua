@@ -4,4 +4,4 @@
 local data = redis.call('HGET', DATA, ARGV[1])
 if data then return data end
 local packed = redis.call('HGET', DEAD, ARGV[1])
-return packed and cmsgpack.unpack(packed)[1]
+return packed and (unpacked(packed)[1] or packed)

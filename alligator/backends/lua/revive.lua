@@ -6,10 +6,10 @@ local revived = 0
 for _, id in ipairs(chosen) do
   local packed = redis.call('HGET', DEAD, id)
   if packed and redis.call('HEXISTS', DATA, id) == 0 then
-    local letter = cmsgpack.unpack(packed)
+    local letter = unpacked(packed)
     redis.call('HDEL', DEAD, id)
     redis.call('ZREM', GRAVES, id)
-    put(id, letter[1], letter[5], 0)
+    put(id, letter[1] or packed, tonumber(letter[5]) or 0, 0)
     revived = revived + 1
   end
 end
