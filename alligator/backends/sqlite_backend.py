@@ -28,10 +28,12 @@ from alligator.backends.base import (
     never,
 )
 from alligator.backends.sqlite_file import SqliteFile, parse_file_dsn
+from alligator.backends.sqlite_room import TAKES, Need, for_dead_letter, for_push
 from alligator.backends.sqlite_schema import Step
 from alligator.backends.sqlite_wake import Wake
 from alligator.clock import Clock
 from alligator.constants import DELAYED, FAILED, RUNNING, WAITING
+from alligator.exceptions import QueueFull
 
 #: A cell of SQLite holds at most so many bytes (SQLITE_MAX_LENGTH, as Python builds it).
 MAX_SIZE = 1_000_000_000
@@ -72,8 +74,8 @@ class Client(BaseClient):
         self._file.close()
 
     @contextmanager
-    def _writing(self) -> Iterator[Step]:
-        with self._file.transaction(self.clock) as step:
+    def _writing(self, need: Need = TAKES) -> Iterator[Step]:
+        with self._file.transaction(self.clock, need) as step:
             yield step
         if step.news:
             self._wake.call(min(step.news, _CALLS))
@@ -99,7 +101,7 @@ class Client(BaseClient):
     def push_many(self, queue_name: str, messages: Sequence[Message]) -> list[str]:
         """Put tasks on a queue, in order, all or none."""
         if messages:
-            with self._writing() as step:
+            with self._writing(for_push(messages)) as step:
                 queue.push(step, queue_name, messages)
         return [message.task_id for message in messages]
 
@@ -139,12 +141,17 @@ class Client(BaseClient):
         # Looked at without the writers' lock, so that idle workers are in nobody's way.
         if not acks and task_id is None and self._upcoming(queue_names) > 0:
             return Reserved([], [])
-        with self._writing() as step:
-            refused = queue.ack(step, acks)
-            if task_id is None:
-                found = taking.lease_next(step, queue_names, limit, lease)
-            else:
-                found = taking.lease_one(step, queue_names, task_id, lease)
+        try:
+            with self._writing() as step:
+                refused = queue.ack(step, acks)
+                if task_id is None:
+                    found = taking.lease_next(step, queue_names, limit, lease)
+                else:
+                    found = taking.lease_one(step, queue_names, task_id, lease)
+        except QueueFull:
+            if limit == 1:
+                raise
+            return self._ack_and_lease(queue_names, 1, lease, acks, task_id)  # takes less room
         return Reserved(found, refused)
 
     def _upcoming(self, queue_names: Sequence[str]) -> float:
@@ -183,7 +190,7 @@ class Client(BaseClient):
 
     def bury(self, delivery: Delivery, data: Data | None, reason: Reason) -> bool:
         """Make a reserved task a dead letter."""
-        with self._writing() as step:
+        with self._writing(for_dead_letter(data or delivery.data, reason)) as step:
             return queue.bury(step, delivery, data, reason)
 
     def dead(self, queue_name: str, limit: int = 100) -> list[DeadTask]:

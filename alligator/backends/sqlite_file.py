@@ -16,6 +16,7 @@ from urllib.parse import parse_qsl, unquote
 
 from alligator.backends import sqlite_fork
 from alligator.backends.dsn import mask_password
+from alligator.backends.sqlite_room import TAKES, Need, Room
 from alligator.backends.sqlite_schema import SCHEMA, Step
 from alligator.clock import Clock
 from alligator.exceptions import (
@@ -83,6 +84,7 @@ class SqliteFile:
         self.commits = 0  # ours, which the version of the database does not show to ourselves
         self.lock = threading.RLock()
         self._synchronous = synchronous
+        self._room = Room(path)
         self._pid = 0
         self._inode = 0
         self._connection: sqlite3.Connection | None = None
@@ -124,6 +126,7 @@ class SqliteFile:
         # open would drop SQLite's locks, and another process could then delete the log.
         with suppress(FileExistsError):  # -wal and -shm get its mode
             os.close(os.open(self.path, os.O_CREAT | os.O_EXCL, 0o600))
+        self._check_rights()
         # No link that somebody put there: it would have us make a file anywhere.
         flags = os.O_CREAT | os.O_RDWR | getattr(os, "O_NOFOLLOW", 0)
         self._lock_file = os.open(self.lock_path, flags, 0o600)
@@ -149,6 +152,17 @@ class SqliteFile:
             self.close()
             raise
 
+    def _check_rights(self) -> None:
+        # SQLite would make a log as read-only as the file, which stays so when the file does not.
+        effective = os.access in os.supports_effective_ids
+        log = self.path.with_name(self.path.name + "-wal")
+        if not os.access(self.path, os.R_OK | os.W_OK, effective_ids=effective):
+            raise PermissionError(errno.EACCES, "this user may not write to it")
+        if not log.exists() and not os.access(self.path.parent, os.W_OK, effective_ids=effective):
+            raise PermissionError(
+                errno.EACCES, "this user may not write to its folder, as SQLite must"
+            )
+
     def _take_turn(self) -> None:
         if fcntl is not None:
             fcntl.flock(self._lock_file, fcntl.LOCK_EX)
@@ -158,9 +172,10 @@ class SqliteFile:
             fcntl.flock(self._lock_file, fcntl.LOCK_UN)
 
     @contextmanager
-    def transaction(self, clock: Clock) -> Iterator[Step]:
+    def transaction(self, clock: Clock, need: Need = TAKES) -> Iterator[Step]:
         """Write in here: all of it, or on any exception nothing.
 
+        :param need: the room that this takes on the disk.
         :raises ConnectionLost, QueueFull, InvalidTask: instead of any error of SQLite's.
         """
         with self.lock:
@@ -171,6 +186,7 @@ class SqliteFile:
                 try:  # taken inside, so that an interrupt at any point undoes it
                     self._writing = True
                     self._take_turn()
+                    self._room.make(connection, need)
                     connection.execute("BEGIN IMMEDIATE")
                     step = Step(connection, clock.time())
                     yield step

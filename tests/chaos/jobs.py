@@ -79,3 +79,10 @@ def burn(ledger: str, name: str, seconds: float) -> None:
     while time.monotonic() < until:
         sum(range(1000))
     book.note(COMPLETED, name)
+
+
+def carry(ledger: str, name: str, load: str) -> None:
+    """Take no time, however long the argument."""
+    book = Ledger(ledger)
+    book.note(STARTED, name)
+    book.note(COMPLETED, name)

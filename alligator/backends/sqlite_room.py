@@ -1,0 +1,135 @@
+"""Room on the disk: pushes leave enough of it that a full queue can still be drained.
+
+To take and to settle a task is to write, too: to the log beside the database, which is copied
+into the database later. On a disk that pushes have filled to the last byte neither could grow,
+so the log could not be written, nor emptied: nothing would move until somebody makes room.
+"""
+
+import os
+import sqlite3
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from alligator.backends.base import Data, Message, Reason
+from alligator.exceptions import QueueFull
+
+#: Bytes of the disk that pushes leave, and those that dead letters leave: for the rest to go on.
+_LEFT_BY_PUSHES = 4 << 20
+_LEFT_BY_DEAD_LETTERS = _LEFT_BY_PUSHES // 2
+
+#: The largest log, in bytes, that stays as long as it is when it is emptied.
+_KEPT = 256 << 10
+
+#: With so many bytes to spare, nobody looks again for a moment (seconds).
+_PLENTY = 256 << 20
+_MOMENT = 0.005
+
+#: What a row takes beyond its data, in bytes, indices included; rather too much.
+_ROW = 1024
+
+#: Free pages of the database that a push may need whatever its size, in bytes.
+_PAGES = 64 << 10
+
+#: Milliseconds to wait for readers before the log is emptied: they take less than one.
+_PATIENCE = 100
+
+
+class Need(NamedTuple):
+    """Bytes to be written, and bytes of the disk to be left then; 0, 0: whoever only takes."""
+
+    size: int = 0
+    left: int = 0
+
+
+TAKES = Need()
+
+
+def for_push(messages: Iterable[Message]) -> Need:
+    """Return what it takes to push these."""
+    return Need(sum(_ROW + _length(each.data) for each in messages), _LEFT_BY_PUSHES)
+
+
+def for_dead_letter(data: Data | None, reason: Reason) -> Need:
+    """Return what it takes to bury a task."""
+    size = _ROW + _length(data) + len(reason.error) + len(reason.traceback)
+    return Need(size, _LEFT_BY_DEAD_LETTERS)
+
+
+def _length(data: object) -> int:
+    return len(data) if isinstance(data, str | bytes) else 0
+
+
+class Room:
+    """What is free where a database lies. Only to be asked by whoever has the turn to write."""
+
+    def __init__(self, database: Path) -> None:
+        self._database, self._log = str(database), f"{database}-wal"
+        self._plenty_until = 0.0
+
+    def make(self, connection: sqlite3.Connection, need: Need) -> None:
+        """See to it that the log can always be copied into the database, with some room left.
+
+        :raises QueueFull: that cannot be had. Who only takes tasks goes on in any case: that
+            makes room in the end.
+        """
+        if need.size < _PLENTY and time.monotonic() < self._plenty_until:
+            return
+        if self._suffices(connection, need):
+            return
+        log = self._log_size()
+        if not need.left:
+            # A small log keeps its place on the disk: if others take the last byte of that, it
+            # is all there is to go on with.
+            self._empty_log(connection, "TRUNCATE" if log > _KEPT else "RESTART")
+            return
+        if self._spare() + 2 * log >= need.left // 2:
+            self._empty_log(connection, "TRUNCATE")
+            if self._suffices(connection, need):
+                return
+        raise QueueFull(
+            f"There is no room for {self._database}: the last {need.left >> 20} MB of its "
+            "disk are kept to work off what is queued."
+        )
+
+    def _suffices(self, connection: sqlite3.Connection, need: Need) -> bool:
+        spare = self._spare()
+        if spare > 2 * _PLENTY:
+            self._plenty_until = time.monotonic() + _MOMENT
+        if spare >= _LEFT_BY_PUSHES + 2 * need.size:  # once in the log, once in the database
+            return True
+        pages, unused, size = (
+            connection.execute(f"PRAGMA {name}").fetchone()[0]
+            for name in ("page_count", "freelist_count", "page_size")
+        )
+        if not need.left:  # then all that the log may ever need is room of its own
+            return spare >= 0 and pages * size <= os.stat(self._database).st_size  # noqa: PTH116
+        if spare >= need.left + 2 * need.size:
+            return True
+        grows = unused * size < 2 * need.size + _PAGES
+        return not grows and spare >= need.left // 2 + need.size
+
+    def _spare(self) -> float:
+        """Return the free bytes beyond those that the log takes when it is copied."""
+        try:
+            disk = os.statvfs(self._database)
+            return disk.f_bavail * disk.f_frsize - self._log_size()
+        except (OSError, AttributeError):
+            return float("inf")  # nobody can tell; SQLite will
+
+    def _log_size(self) -> int:
+        try:
+            return os.stat(self._log).st_size  # noqa: PTH116
+        except FileNotFoundError:
+            return 0
+
+    def _empty_log(self, connection: sqlite3.Connection, how: str) -> None:
+        (before,) = connection.execute("PRAGMA busy_timeout").fetchone()
+        connection.execute(f"PRAGMA busy_timeout={_PATIENCE}")
+        try:
+            with suppress(sqlite3.Error):  # whoever writes next gets to know
+                connection.execute(f"PRAGMA wal_checkpoint({how})").fetchone()
+        finally:
+            connection.execute(f"PRAGMA busy_timeout={before}")
