@@ -146,6 +146,7 @@ class Worker:
                 keeper.start_next()
                 outcome = attempt(reserved.deliveries[0], self.gator.codec, self._max_deaths)
                 settled = settle(self.gator.client, outcome, self.gator.clock)
+                self._count(outcome)
                 keeper.end(outcome.delivery, ack=False)
                 self._report(keeper, outcome, settled=settled)
         except (Exception, LeaveNow) as err:
@@ -255,6 +256,7 @@ class Worker:
         if limit < 1:
             keeper.wait_for_turn(0.1)
             return True
+        self._alone = False
         acks = keeper.take_acks()
         try:
             keeper.catch_up()
@@ -279,12 +281,16 @@ class Worker:
         return bool(found)
 
     def _wait_until_alone(self, keeper: Keeper, found: Sequence[Delivery]) -> None:
-        # What may have killed a worker runs while nothing else does, and takes nobody along.
+        # What may have killed a worker runs while nothing else does, and takes nobody along. Nor
+        # is it held meanwhile: it would be counted dead with a worker that another task kills.
+        released = None
         while keeper.counts()[1] and not self._stops():
-            self._tell(lambda: self.gator.client.extend(found, self.lease))
-            keeper.wait_for_turn(min(0.1, self.lease / 3))
-        self._alone = True
-        keeper.take(found)
+            if released is None:
+                released = self._tell(lambda: self.gator.client.release(found[0]))
+            keeper.wait_for_turn(0.1)
+        if released is None:
+            self._alone = True
+            keeper.take(found)
 
     def _wait(self, running: int) -> float:
         if self.burst:
@@ -309,6 +315,7 @@ class Worker:
         outcome = attempt(delivery, self.gator.codec, self._max_deaths)
         took = time.monotonic() - started
         keeper.expected = self._pace.note(took)
+        self._count(outcome)  # before it ends: a hand is free only when max_tasks knows
         settled: bool | None = None
         if outcome.verdict is Verdict.ACK:
             keeper.end(delivery, ack=True)
@@ -317,7 +324,6 @@ class Worker:
         else:
             settled = self._settle(keeper, outcome)
             keeper.end(delivery, ack=False)
-        self._alone = False
         self._report(keeper, outcome, settled=settled)
 
     def _settle(self, keeper: Keeper, outcome: Outcome) -> bool | None:
@@ -340,13 +346,15 @@ class Worker:
             self._outage.begins(err)
             return None
 
+    def _count(self, outcome: Outcome) -> None:
+        with self._count_lock:
+            self._ended += outcome.verdict in (Verdict.ACK, Verdict.BURY)
+            self.tasks_complete += outcome.verdict is Verdict.ACK
+
     def _report(self, keeper: Keeper, outcome: Outcome, *, settled: bool | None) -> None:
         task_id = shorten(outcome.delivery.task_id)
         if settled is False:
             keeper.report_refused([outcome.delivery])
-        with self._count_lock:
-            self._ended += outcome.verdict in (Verdict.ACK, Verdict.BURY)
-            self.tasks_complete += outcome.verdict is Verdict.ACK
         if outcome.verdict is Verdict.ACK and outcome.task is not None:
             self._show(getattr(outcome.task, "result", None))
         elif outcome.verdict is Verdict.BURY:

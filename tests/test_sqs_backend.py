@@ -406,6 +406,26 @@ def test_handing_back_never_adds_a_death(client, queue):
         assert client.release(delivery)
 
 
+def test_handing_back_gives_no_free_receives_anew(client, queue):
+    client.push(queue, "1", "x")
+    for _ in range(7):
+        _let_run_out(client, queue, take_one(client, queue))
+    handed_back = take_one(client, queue)
+    assert handed_back.deaths == 1
+    assert client.release(handed_back)
+    for deaths in (1, 2):
+        delivery = take_one(client, queue)
+        assert delivery.deaths == deaths
+        _let_run_out(client, queue, delivery)
+    assert take_one(client, queue).deaths == client.max_deaths
+
+
+def _let_run_out(client, queue, delivery):
+    client.conn.change_message_visibility(
+        QueueUrl=url(client, queue), ReceiptHandle=delivery.receipt.handle, VisibilityTimeout=0
+    )
+
+
 def test_one_with_deaths_goes_alone(client, queue):
     client.push_many(queue, [Message(each, each) for each in "abc"])
     here = url(client, queue)

@@ -57,6 +57,12 @@ def together(barrier_size):
     ran.append(ran.count("start"))
 
 
+def begin_and_end(seconds):
+    ran.append("begin")
+    time.sleep(seconds)
+    ran.append("end")
+
+
 @pytest.fixture
 def gator():
     ran.clear()
@@ -110,6 +116,21 @@ def test_max_tasks_is_never_overrun(gator):
         Worker(gator, max_tasks=3, concurrency=concurrency, prefetch=50).run_forever()
     assert len(ran) == 6
     assert gator.len() == 4
+
+
+def test_max_tasks_is_not_overrun_in_threads_while_acks_take_their_time(gator, monkeypatch):
+    for number in range(4):
+        gator.task(nap, 0.01 + number / 1e6)
+    ack = gator.client.ack
+
+    def late(deliveries):
+        time.sleep(0.2)
+        return ack(deliveries)
+
+    monkeypatch.setattr(gator.client, "ack", late)
+    Worker(gator, max_tasks=2, concurrency=2).run_forever()
+    assert len(ran) == 2
+    assert gator.len() == 2
 
 
 def test_it_consumes_the_gators_queue_or_those_named_in_order():
@@ -259,6 +280,53 @@ def test_a_slow_task_does_not_hold_prefetched_ones(gator):
     slow.join(10)
     assert ran[-1] == 2.0
     assert gator.stats()["running"] == 0
+
+
+def has_died_once(gator, *call):
+    """Push a task whose lease has run out once, as if its worker had been killed."""
+    task_id = gator.task(*call).task_id
+    gator.client.reserve([gator.queue_name], lease=0.2, task_id=task_id)
+
+
+def test_a_suspect_is_not_held_while_others_run(gator, monkeypatch):
+    # Else one of those others that kills the worker would be counted against it.
+    has_died_once(gator, note, "suspect")
+    gator.task(nap, 1.0)
+    seen, reserve = [], gator.client.reserve
+
+    def noted(*args, **kwargs):
+        found = reserve(*args, **kwargs)
+        seen.extend(each.deaths for each in found.deliveries)
+        return found
+
+    monkeypatch.setattr(gator.client, "reserve", noted)
+    worker = Worker(gator, concurrency=4, max_tasks=2)
+    thread = threading.Thread(target=worker.run_forever, daemon=True)
+    thread.start()
+    eventually(lambda: seen == [0, 1])
+    eventually(lambda: gator.stats()["waiting"] == 1, within=0.5)
+    assert gator.stats()["running"] == 1
+    thread.join(10)
+    assert ran == [1.0, "suspect"]
+
+
+def test_nothing_runs_beside_a_suspect(gator, monkeypatch):
+    ack = gator.client.ack
+    has_died_once(gator, begin_and_end, 0.6)
+    gator.task(nap, 0.3)
+
+    def late(deliveries):
+        time.sleep(0.3)
+        return ack(deliveries)
+
+    monkeypatch.setattr(gator.client, "ack", late)  # of the nap, while the suspect begins
+    worker = Worker(gator, concurrency=4, max_tasks=3)
+    thread = threading.Thread(target=worker.run_forever, daemon=True)
+    thread.start()
+    eventually(lambda: "begin" in ran)
+    gator.task(note, "beside")
+    thread.join(10)
+    assert ran == [0.3, "begin", "end", "beside"]
 
 
 def test_acks_leave_while_a_long_task_runs(gator):

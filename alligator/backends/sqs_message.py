@@ -49,6 +49,7 @@ class Note:
     due: float = 0.0  # not to run before, a Unix timestamp in seconds
     attempts: int = 0  # in messages before this one
     deaths: int = 0  # likewise
+    used: int = 0  # of the free receives; a task handed back must not get them anew
     error: str = ""
     traceback: str = ""
     died_at: float = 0.0
@@ -61,7 +62,7 @@ class Receipt:
     handle: str
     received: float  # monotonic seconds
     ends: float  # monotonic seconds, as far as we know
-    count: int  # how often SQS handed out this very message
+    count: int  # how often SQS handed it out, with the free receives used before this message
     note: Note
     succeeded: bool = False  # its successor (a retry, a dead letter) is under way already
     acked: bool = False
@@ -149,13 +150,14 @@ def decode_delivery(
 ) -> Delivery:
     """Make a delivery of a message that was received for so many seconds."""
     data, note = decode(message)
-    count = receive_count(message)
+    received = receive_count(message)
+    count = note.used + received
     return Delivery(
         queue_name,
         note.first_id or message["MessageId"],
         data,
         Receipt(message["ReceiptHandle"], since, since + visibility, count, note),
-        note.attempts + count,
+        note.attempts + received,
         note.deaths + max(0, count - FREE_RECEIVES),
     )
 

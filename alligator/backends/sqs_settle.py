@@ -3,6 +3,7 @@
 import math
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 
 from alligator.backends import sqs_dead
 from alligator.backends.base import Data, Delivery, Reason
@@ -65,7 +66,7 @@ class Settling(Overview):
         due = delay_until or 0.0
         delay = max(0, math.ceil(due - self.clock.time()))
         if data is not None or self._is_used_up(delivery) or delay > self._rest(receipt):
-            return self._replace(delivery, delivery.data if data is None else data, due)
+            return self._replace(delivery, data, due)
         stale = self._connection.change(delivery.queue_name, [receipt.handle], delay)
         receipt.close()
         return not stale
@@ -82,12 +83,14 @@ class Settling(Overview):
         """Return for how many more seconds SQS would keep the message out of sight."""
         return math.floor(receipt.received + LONGEST_LEASE - self.clock.monotonic())
 
-    def _replace(self, delivery: Delivery, data: Data, due: float) -> bool:
+    def _replace(self, delivery: Delivery, data: Data | None, due: float) -> bool:
         receipt, now = delivery.receipt, self.clock.time()
-        due = due if due > now else 0.0
+        note = successor(delivery, due if due > now else 0.0)
+        if data is None:  # not run: this receive counts as none, and those before it still do
+            data, note = delivery.data, replace(note, used=min(receipt.count, FREE_RECEIVES) - 1)
         if not receipt.succeeded:  # else the reply to the deletion was lost
-            message = encode(data, successor(delivery, due))
-            delay = self._hop(due, now)
+            message = encode(data, note)
+            delay = self._hop(note.due, now)
             (sent,) = self._connection.send(delivery.queue_name, [message], [delay], GROUP)
             if not isinstance(sent, str):
                 raise sent

@@ -3,11 +3,12 @@
 import argparse
 import importlib
 import json
+import math
 import multiprocessing
 import pkgutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict
 from pathlib import Path
@@ -33,28 +34,42 @@ def full_size(loop: ModuleType, backend: str) -> int:
     return loop.FULL[backend] if isinstance(loop.FULL, dict) else loop.FULL
 
 
-def main() -> int:
-    """Run what was asked for."""
+def jobs_asked_for(argv: Sequence[str] | None) -> tuple[list[tuple[str, str, int]], Path | None]:
+    """Read the command line; return loops with backend and size, and where to write the rows.
+
+    :raises SystemExit: nothing that there is was asked for.
+    """
+    every = dict(all_loops())
+    backends = sorted({backend for loop in every.values() for backend in loop.BACKENDS})
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
-    parser.add_argument("--only", action="append", metavar="LOOP", help="may be repeated")
-    parser.add_argument("--backend", action="append", metavar="NAME", help="may be repeated")
+    parser.add_argument("--only", action="append", choices=every, help="may be repeated")
+    parser.add_argument("--backend", action="append", choices=backends, help="may be repeated")
     parser.add_argument("--scale", type=float, default=1.0, help="of the full number of faults")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there, too")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
+    if not 0 < arguments.scale < math.inf:
+        parser.error(f"--scale {arguments.scale} is not above 0")
+    jobs = [
+        (name, backend, max(1, round(full_size(loop, backend) * arguments.scale)))
+        for name, loop in every.items()
+        for backend in loop.BACKENDS
+        if (not arguments.only or name in arguments.only)
+        and (not arguments.backend or backend in arguments.backend)
+    ]
+    if not jobs:
+        parser.error(f"none of {arguments.only} runs on {arguments.backend}")
+    return jobs, arguments.json
 
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run what was asked for; return 1 where anything was wrong, 2 without any report."""
+    jobs, file = jobs_asked_for(argv)
     print(versions(), flush=True)
     started, seen = time.monotonic(), losses_seen()
     if not seen:
         print("The harness is blind: it saw no loss with a client that loses. No report.")
         return 2
     print(f"Proof: of a client that deletes before it runs, {seen} losses were seen.\n", flush=True)
-    jobs = [
-        (name, backend, max(1, round(full_size(loop, backend) * arguments.scale)))
-        for name, loop in all_loops()
-        for backend in loop.BACKENDS
-        if (not arguments.only or name in arguments.only)
-        and (not arguments.backend or backend in arguments.backend)
-    ]
     rows = []
     print(HEADER, flush=True)
     # The longest first, so that the last ones do not wait for one that began late.
@@ -67,9 +82,8 @@ def main() -> int:
     rows.sort(key=lambda row: (row.loop, row.backend))
     print("\n" + "\n".join([HEADER, *map(line, rows)]))
     print(f"\n{time.monotonic() - started:.0f} s in all")
-    if arguments.json:
-        text = json.dumps([asdict(row) for row in rows], indent=1)
-        arguments.json.write_text(text)
+    if file:
+        file.write_text(json.dumps([asdict(row) for row in rows], indent=1))
     return int(any(row.wrong or row.lost for row in rows))
 
 

@@ -36,9 +36,13 @@ def never(ledger: str, name: str) -> None:
     raise ValueError("never")
 
 
-def deadly(ledger: str, name: str, how: str) -> None:
-    """End the whole process: 'exit', 'segv' or 'oom' (what the kernel's OOM killer sends)."""
+def deadly(ledger: str, name: str, how: str, seconds: float = 0.0) -> None:
+    """End the whole process: 'exit', 'segv' or 'oom' (what the kernel's OOM killer sends).
+
+    :param seconds: how long it takes before it does, as one does that eats up the memory.
+    """
     Ledger(ledger).note(STARTED, name)
+    time.sleep(seconds)
     if how == "exit":
         os._exit(9)
     os.kill(os.getpid(), signal.SIGSEGV if how == "segv" else signal.SIGKILL)

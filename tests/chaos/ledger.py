@@ -7,12 +7,15 @@ completed and never attempted is *unexpected*.
 """
 
 import os
+import re
 import time
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
 ATTEMPTED, ACKNOWLEDGED, STARTED, COMPLETED, KILLED, FAILED = "TASCKF"
+
+_LINE = re.compile(r"^([TASCKF]) (\S+) (\d+) (\d+\.\d{6})$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,11 @@ class Account:
 
 
 class Ledger:
-    """An append-only file; a line is written in one call, so lines never mix."""
+    """An append-only file; a line is written in one call, so lines never mix.
+
+    A kill in the middle of a call leaves a torn line. It counts as never written, and ends
+    where the next call begins.
+    """
 
     def __init__(self, path: Path | str) -> None:
         self.path = str(path)
@@ -87,12 +94,17 @@ class Ledger:
         self._completed: set[str] = set()
 
     def note(self, what: str, *names: str, pid: int | None = None) -> None:
-        """Write one line per name, all in one call."""
+        """Write one line per name, all in one call.
+
+        :raises ValueError: a name that could not be read back.
+        """
         stamp, pid = time.time(), pid or os.getpid()
         lines = "".join(f"{what} {name} {pid} {stamp:.6f}\n" for name in names)
+        if len(_LINE.findall(lines)) != len(names):
+            raise ValueError(f"not to be noted: {what!r} of {names!r}")
         descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         try:
-            os.write(descriptor, lines.encode())
+            os.write(descriptor, b"\n" + lines.encode())
         finally:
             os.close(descriptor)
 
@@ -102,8 +114,8 @@ class Ledger:
             text = Path(self.path).read_text()
         except FileNotFoundError:
             return []
-        fields = (line.split() for line in text.splitlines())
-        return [Entry(f[0], f[1], int(f[2]), float(f[3])) for f in fields if len(f) == 4]
+        found = _LINE.findall(text)
+        return [Entry(what, name, int(pid), float(at)) for what, name, pid, at in found]
 
     def count_completed(self) -> int:
         """Return how many tasks have completed so far, each counted once; cheap to ask again."""
@@ -114,8 +126,8 @@ class Ledger:
                     if not line.endswith("\n"):
                         break
                     self._read_to += len(line)
-                    if line[0] == COMPLETED:
-                        self._completed.add(line.split()[1])
+                    if line[0] == COMPLETED and (whole := _LINE.match(line)):
+                        self._completed.add(whole[2])
         except FileNotFoundError:
             pass
         return len(self._completed)

@@ -127,7 +127,7 @@ class Load:
             with Path(self.ledger.path).open("rb") as file:
                 file.seek(since)
                 lines = [line.split() for line in file.read().decode().splitlines()[:-1]]
-            done = {int(each[2]) for each in lines if each[0] == COMPLETED and len(each) == 4}
+            done = {int(each[2]) for each in lines if len(each) == 4 and each[0] == COMPLETED}
             took = time.monotonic() - started
             if done >= pids or (done and not by_all):
                 return took
