@@ -25,6 +25,9 @@ ACK_WITHIN = 0.005
 #: Seconds beyond the expected after which tasks that have not started are handed back.
 PATIENCE = 0.1
 
+#: Seconds after which they are handed back even if it was to be expected.
+LONGEST_WAIT = 0.5
+
 _LONGEST_PAUSE = 0.2
 
 
@@ -62,6 +65,7 @@ class Keeper:
         self._unsettled = Unsettled()
         self._outage = outage or Outage(log)
         self._extending = True
+        self._leaving = threading.Lock()
         self._closed = False
         self._handing_back = threading.RLock()
         self._wake = threading.Event()
@@ -214,13 +218,15 @@ class Keeper:
     def release_all(self) -> None:
         """Release also what is running: this process is about to leave it."""
         self._extending = False
-        self._try(self.send_acks)
-        self._try(self.hand_back)
-        self._try(self._unsettled.tell_all)
-        with self._lock:
-            running, self._running = list(self._running.values()), {}
-        for delivery in running:
-            self._try(lambda each=delivery: self.client.release(each))  # type: ignore[misc]
+        # Whoever calls second may end the process: not before the first is through.
+        with self._leaving:
+            self._try(self.send_acks)
+            self._try(self.hand_back)
+            self._try(self._unsettled.tell_all)
+            with self._lock:
+                running, self._running = list(self._running.values()), {}
+            for delivery in running:
+                self._try(lambda each=delivery: self.client.release(each))  # type: ignore[misc]
 
     def stop_extending(self) -> None:
         """Let the leases of what runs end by themselves."""
@@ -247,8 +253,9 @@ class Keeper:
     def _duties(self) -> None:
         if self.acks_are_due():
             self.send_acks()
-        overdue = time.monotonic() - self._last_start - self.expected
-        if self._waiting and self._running and overdue > PATIENCE:
+        patience = min(self.expected + PATIENCE, LONGEST_WAIT)
+        overdue = time.monotonic() - self._last_start > patience
+        if self._waiting and self._running and overdue:
             self.hand_back()
         self.catch_up()
         if time.monotonic() >= self._next_beat:

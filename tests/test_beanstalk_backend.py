@@ -297,6 +297,27 @@ def test_an_expired_lease_that_nobody_took_may_be_acked(server, queue):
     client.close()
 
 
+def test_a_lease_whose_end_the_server_missed_stays_ours(server, client, queue):
+    """Of 1.12: most leases of a silent connection outlast their time."""
+    holders = [Client(f"{server.dsn}?ttr=2") for _ in range(10)]
+    for holder in holders:
+        holder.push(queue, "", "work")
+    held = [(holder, one(holder, queue)) for holder in holders]
+    time.sleep(2.2)
+    missed = client.stats(queue).running
+    came_back = client.reserve([queue], 1, wait=0).deliveries
+    while more := client.reserve([queue], 1, wait=0).deliveries:
+        came_back += more
+    assert missed + len(came_back) == len(held)
+    kept = [not holder.extend([delivery], 2) for holder, delivery in held]
+    assert kept.count(True) == missed
+    assert sum(not holder.ack([delivery]) for holder, delivery in held) == missed
+    client.ack(came_back)
+    assert client.stats(queue).running == 0
+    for holder in holders:
+        holder.close()
+
+
 def test_acks_get_through_while_others_wait(client, queue):
     client.push(queue, "x", "1")
     delivery = one(client, queue)

@@ -168,10 +168,14 @@ class Connection(Line):
         """Delete a job that this connection holds or nobody does."""
         return self._did(lambda server: server.delete(job_id))
 
-    def surely_holds(self, lease: Lease) -> bool:
-        """Whether a lease is held here so certainly that the server need not be asked."""
+    def holds_still(self, lease: Lease) -> bool:
+        """Whether a lease is held here; the server is only asked once its time is over.
+
+        By a touch, and before anything else is said: 1.12 may have missed the end of a lease,
+        and any other command would remind it, so that a task that nobody has taken runs twice.
+        """
         held = self.held.get(lease.job.id) is lease and not lease.settled
-        return held and time.monotonic() < lease.sure_until
+        return held and (time.monotonic() < lease.sure_until or self.touch(lease))
 
     def not_overtaken(self, lease: Lease) -> greenstalk.StatsJob | None:
         """Return the server's record of a job that nobody reserved since; None: overtaken."""
@@ -184,7 +188,7 @@ class Connection(Line):
 
     def regain(self, lease: Lease) -> bool:
         """Let a lease begin anew, also one that ran out; False: it was overtaken."""
-        if self.surely_holds(lease):
+        if self.holds_still(lease):
             return self.touch(lease)
         record = self.not_overtaken(lease)
         if record is None:

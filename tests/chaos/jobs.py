@@ -1,5 +1,6 @@
 """The tasks that chaos runs: each notes its start and its end in a ledger."""
 
+import asyncio
 import os
 import signal
 import time
@@ -89,4 +90,12 @@ def carry(ledger: str, name: str, load: str) -> None:
     """Take no time, however long the argument."""
     book = Ledger(ledger)
     book.note(STARTED, name)
+    book.note(COMPLETED, name)
+
+
+def rest(ledger: str, name: str, seconds: float) -> None:
+    """Take so long in a coroutine, run as our docs advise."""
+    book = Ledger(ledger)
+    book.note(STARTED, name)
+    asyncio.run(asyncio.sleep(seconds))
     book.note(COMPLETED, name)

@@ -1,0 +1,51 @@
+"""What a worker holds, and when it lets go of it."""
+
+import logging
+import threading
+import time
+
+from alligator import Gator
+from alligator.keeper import Keeper
+
+
+def test_who_leaves_second_waits_until_all_is_released():
+    """On a second signal two threads hand back, and one of them then ends the process."""
+    gator = Gator(f"locmem://{__name__}", "leaving")
+    gator.task("operator.add", 1, 2)
+    client, release = gator.client, gator.client.release
+    in_it, go_on = threading.Event(), threading.Event()
+
+    def slow_release(delivery):
+        in_it.set()
+        assert go_on.wait(5)
+        return release(delivery)
+
+    client.release = slow_release
+    keeper = Keeper(client, 60.0, log=logging.getLogger(__name__))
+    keeper.take(client.reserve(["leaving"]).deliveries)
+    keeper.start_next()
+    first, second = (threading.Thread(target=keeper.release_all) for _ in range(2))
+    first.start()
+    assert in_it.wait(5)
+    second.start()
+    second.join(0.2)
+    assert second.is_alive()
+    go_on.set()
+    second.join(5)
+    assert gator.len() == 1
+    first.join(5)
+
+
+def test_nothing_waits_long_behind_a_task_that_was_expected_to_be_slow():
+    gator = Gator(f"locmem://{__name__}", "waiting")
+    for _ in range(3):
+        gator.task("operator.add", 1, 2)
+    with Keeper(gator.client, 60.0, log=logging.getLogger(__name__)) as keeper:
+        keeper.expected = 30.0
+        keeper.take(gator.client.reserve(["waiting"], 3).deliveries)
+        running = keeper.start_next()
+        deadline = time.monotonic() + 5
+        while gator.len() < 2 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert gator.len() == 2
+        keeper.end(running, ack=True)
