@@ -1,5 +1,6 @@
 """Pure parts: strict JSON, retry delays, pace, ids, DSNs."""
 
+import logging
 import random
 import threading
 import tracemalloc
@@ -10,7 +11,14 @@ import pytest
 from alligator import Gator, wire
 from alligator.backends import client_class, known_schemes
 from alligator.backends.dsn import mask_password, parse_dsn
-from alligator.exceptions import AlligatorException, BadPayload, InvalidDSN, MissingDriver
+from alligator.exceptions import (
+    AlligatorException,
+    BadPayload,
+    ConnectionLost,
+    InvalidDSN,
+    MissingDriver,
+)
+from alligator.outage import FIRST_PAUSE, LONGEST_PAUSE, Outage
 from alligator.pace import Pace
 from alligator.retries import DEPLOY_DELAYS, deploy_delay, retry_delay
 from alligator.utils import describe_error, new_task_id, shorten
@@ -251,3 +259,29 @@ def test_a_missing_driver_names_its_extra(monkeypatch):
         monkeypatch.delitem(sys.modules, name)
     with pytest.raises(MissingDriver, match=r"alligator\[beanstalk\]"):
         client_class("beanstalk://h")
+
+
+def test_the_pauses_of_an_outage_grow_and_differ(monkeypatch):
+    now = 0.0
+    monkeypatch.setattr("alligator.outage.time.monotonic", lambda: now)
+
+    def pauses():
+        nonlocal now
+        found, outage = [], Outage(logging.getLogger("silent"))
+        for _ in range(12):
+            outage.begins(ConnectionLost("gone"))
+            outage.begins(ConnectionLost("gone, says another thread of the same try"))
+            began = now
+            while not outage.try_is_due():
+                now += 0.001
+            found.append(now - began)
+        outage.ends()
+        assert outage.try_is_due()
+        return found
+
+    first, second = pauses(), pauses()
+    assert first != second
+    for found in (first, second):
+        for index, pause in enumerate(found):
+            longest = min(LONGEST_PAUSE, FIRST_PAUSE * 2**index)
+            assert longest / 2 - 0.002 <= pause <= longest + 0.002

@@ -119,34 +119,3 @@ def test_other_roads(road, name, request):
     contract.dsn = request.getfixturevalue(road)
     with contract.prepared():
         getattr(contract, name)()
-
-
-def test_failover(tmp_path):
-    """The master is killed; the client finds the next one by itself."""
-    found = servers.start_sentinels(tmp_path)
-    client = Client(found.dsn)
-    try:
-        deadline = time.monotonic() + 40
-        done = False
-        while not done:  # all sentinels know the replica, and each other
-            sentinel = client.conn.connection_pool.sentinel_manager.sentinels[0]
-            state = sentinel.sentinel_masters()["mymaster"]
-            done = state["num-slaves"] == 1 and state["num-other-sentinels"] == 2
-            assert time.monotonic() < deadline, "the sentinels did not find each other"
-            time.sleep(0.05)
-        client.push("q", "before", "1")
-        found.nodes[0].server.kill()
-        lost = 0
-        while True:
-            try:
-                client.push("q", "after", "2")
-                break
-            except ConnectionLost:
-                lost += 1
-                assert time.monotonic() < deadline, "no failover"
-                time.sleep(0.05)
-        assert lost > 0
-        assert "after" in [each.task_id for each in client.reserve(["q"], 2).deliveries]
-    finally:
-        client.close()
-        found.stop()

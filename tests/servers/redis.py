@@ -84,7 +84,7 @@ def start_tls(folder: Path) -> tuple[RedisServer, int, Path]:
 
 @dataclass
 class SentinelSet:
-    """A master, its replica, and three sentinels."""
+    """A master, its replica, and sentinels."""
 
     nodes: list[RedisServer]
     sentinels: list[RedisServer]
@@ -95,27 +95,42 @@ class SentinelSet:
         hosts = ",".join(f"127.0.0.1:{each.port}" for each in self.sentinels)
         return f"redis+sentinel://{hosts}/mymaster/0"
 
+    def wait_until_agreed(self, within: float = 40.0) -> None:
+        """Wait until the first sentinel knows the replica and the other sentinels."""
+        deadline = time.monotonic() + within
+        with redis.Redis(port=self.sentinels[0].port) as sentinel:
+            while True:
+                state = sentinel.sentinel_masters()["mymaster"]
+                others = len(self.sentinels) - 1
+                if state["num-slaves"] == 1 and state["num-other-sentinels"] == others:
+                    return
+                assert time.monotonic() < deadline, "the sentinels did not find each other"
+                time.sleep(0.05)
+
     def stop(self) -> None:
         """End all."""
         for each in self.sentinels + self.nodes:
             each.stop()
 
 
-def start_sentinels(folder: Path) -> SentinelSet:
-    """Start a small sentinel set that notices a dead master within a second."""
+def start_sentinels(folder: Path, count: int = 3) -> SentinelSet:
+    """Start a small sentinel set that notices a dead master within a second.
+
+    :param count: of sentinels; one alone is in agreement soonest.
+    """
     program = need("redis-sentinel")
-    master = start(folder / "node0")
     quick = ["--repl-diskless-sync-delay", "0"]
+    master = start(folder / "node0", *quick)
     replica = start(folder / "node1", "--replicaof", "127.0.0.1", str(master.port), *quick)
     found = SentinelSet([master, replica], [])
-    for number in range(3):
+    for number in range(count):
         home = folder / f"sentinel{number}"
         home.mkdir(parents=True)
         port = free_port()
         config = home / "sentinel.conf"
         config.write_text(
             f"port {port}\nbind 127.0.0.1\ndir {home}\n"
-            f"sentinel monitor mymaster 127.0.0.1 {master.port} 2\n"
+            f"sentinel monitor mymaster 127.0.0.1 {master.port} {count // 2 + 1}\n"
             "sentinel down-after-milliseconds mymaster 500\n"
             "sentinel failover-timeout mymaster 3000\n"
         )
