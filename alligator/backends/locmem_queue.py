@@ -80,7 +80,7 @@ class Queue:
             entry = Entry(message.task_id, message.data, message.priority, due, now)
             self.entries[message.task_id] = entry
         elif entry.state == RUNNING:
-            entry.following = message
+            entry.following = message._replace(delay_until=due)  # "now" as of now: see the contract
             return
         else:
             entry.data = message.data
