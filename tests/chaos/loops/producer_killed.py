@@ -14,6 +14,7 @@ from tests.chaos.rows import Row, row_of
 
 BACKENDS = ("sqlite", "redis", "beanstalk", "sqs")
 FULL = {"sqlite": 300, "redis": 300, "beanstalk": 300, "sqs": 30}
+SMALL = {"sqlite": 6, "redis": 6, "beanstalk": 6, "sqs": 2}
 
 BATCH = 20
 ALL_OR_NONE = ("sqlite", "redis")

@@ -15,6 +15,7 @@ from tests.chaos.rows import Row, row_of
 
 BACKENDS = ("sqlite", "redis", "beanstalk")
 FULL = 150
+SMALL = 8
 
 SECONDS = 0.002  # of work in a task
 PAUSE = 0.25  # seconds between kills, so that workers get going in between

@@ -15,6 +15,7 @@ from tests.chaos.rows import Row, row_of
 
 BACKENDS = ("sqlite", "redis", "beanstalk", "sqs")
 FULL = {"sqlite": 1000, "redis": 1000, "beanstalk": 1000, "sqs": 200}
+SMALL = {"sqlite": 8, "redis": 8, "beanstalk": 8, "sqs": 3}
 
 WORKERS = 3
 TASKS_PER_KILL = {"sqs": 10}
