@@ -16,9 +16,8 @@ import re
 import sys
 import types
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from functools import lru_cache
-from typing import Any
+from typing import Any, Self
 
 from alligator.exceptions import InvalidTask, NotAllowed
 from alligator.safety_net import held_by_net, known_as
@@ -43,12 +42,14 @@ class Policy:
             for each in self.allowed or ()
             if "*" in each
         ]
+        # What passed once, passes; a refusal raises, so it is not remembered.
+        self.check_name = lru_cache(4096)(self._check_name)
         self.check_function = lru_cache(4096)(self._check_function)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {'any' if self.allowed is None else list(self.allowed)}>"
 
-    def check_name(self, module: str, name: str) -> None:
+    def _check_name(self, module: str, name: str) -> None:
         """Refuse a name as it is written in a message.
 
         :raises NotAllowed: before anything is imported.
@@ -115,15 +116,9 @@ class Policy:
         if self.allowed is not None and not matching and not listed:
             raise _refusal(shown, "it is not in the list of what is allowed")
 
-    @contextmanager
-    def in_force(self) -> Iterator["Reading"]:
-        """Hold every name that is imported inside the block to this policy."""
-        reading = Reading(self)
-        token = import_guard.set(reading)
-        try:
-            yield reading
-        finally:
-            import_guard.reset(token)
+    def in_force(self) -> "Reading":
+        """Hold every name that is imported inside a ``with`` of this to this policy."""
+        return Reading(self)
 
 
 class Reading:
@@ -132,6 +127,13 @@ class Reading:
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
         self._passed: list[Any] = []
+
+    def __enter__(self) -> Self:
+        self._token = import_guard.set(self)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        import_guard.reset(self._token)
 
     def before_module(self, module: str) -> None:
         """Called before a module is imported."""
