@@ -3,11 +3,10 @@
 1. ``starting()``.
 2. Reserve: a batch of short tasks, or one slow one; acks of what is done ride along. With
    nothing to do, block until something arrives.
-3. Run each: inline, or with ``concurrency`` above 1 in threads that pull from the batch.
-4. Settle: ack soon, or at once where the task took a while; release a retry; bury what is
-   given up. A crash before that repeats the task, and loses nothing.
-5. ``result()`` of a success. Then again, until ``max_tasks``, a signal, or an empty queue
-   in a burst; ``stopping()``.
+3. Run and settle each (:mod:`alligator.processor`): inline, or with ``concurrency`` above 1 in
+   threads that pull from the batch. A crash before it is settled repeats the task, and loses
+   nothing. ``result()`` of a success.
+4. Again, until ``max_tasks``, a signal, or an empty queue in a burst; ``stopping()``.
 """
 
 import logging
@@ -19,19 +18,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from alligator.backends.base import Delivery
-from alligator.exceptions import (
-    AlligatorException,
-    ConnectionLost,
-    InvalidTask,
-    LeaveNow,
-    QueueFull,
-)
-from alligator.execution import Outcome, Verdict, attempt, settle
+from alligator.exceptions import AlligatorException, InvalidTask, LeaveNow
+from alligator.execution import Outcome, Verdict
 from alligator.gator import Gator
 from alligator.keeper import Keeper
 from alligator.log import worker_logger
 from alligator.outage import Outage
 from alligator.pace import Pace
+from alligator.processor import Processor
 from alligator.signals import StopSignals
 from alligator.utils import describe_error, shorten
 
@@ -144,16 +138,11 @@ class Worker:
             with self._keeper() as keeper:
                 keeper.take(reserved.deliveries)
                 keeper.start_next()
-                outcome = attempt(reserved.deliveries[0], self.gator.codec, self._max_deaths)
-                settled = settle(self.gator.client, outcome, self.gator.clock)
-                self._count(outcome)
-                keeper.end(outcome.delivery, ack=False)
-                self._report(keeper, outcome, settled=settled)
+                return self._processor(keeper).run_now(reserved.deliveries[0])
         except (Exception, LeaveNow) as err:
             # Whatever was not settled comes back when its lease runs out.
             self.log.warning("The task could not be settled: %s", describe_error(err))
             return False
-        return outcome.verdict is Verdict.ACK
 
     def run_forever(self) -> int:
         """Run until ``max_tasks``, a stop signal, or an empty queue in a burst; return 0.
@@ -171,7 +160,7 @@ class Worker:
         try:
             with self._signals, self._keeper() as keeper:
                 try:
-                    self._work(keeper)
+                    self._work(self._processor(keeper))
                 except LeaveNow:
                     self.log.warning("%s leaves now, handing back all it held.", self.ident())
                     keeper.release_all()
@@ -185,13 +174,13 @@ class Worker:
             os._exit(1)  # threads may still be running tasks that were handed back
         return 0
 
-    def _work(self, keeper: Keeper) -> None:
+    def _work(self, processor: Processor) -> None:
         if type(self).check_and_run_task is not Worker.check_and_run_task:
             self._run_one_by_one()
         elif self.concurrency == 1:
-            self._work_inline(keeper)
+            self._work_inline(processor)
         else:
-            self._work_in_threads(keeper)
+            self._work_in_threads(processor)
 
     def _run_one_by_one(self) -> None:
         # A subclass has its own idea of running a task; it gets to run every one.
@@ -207,18 +196,19 @@ class Worker:
     def _waiting(self) -> int:
         return sum(self.gator.client.stats(name).waiting for name in self._queues())
 
-    def _work_inline(self, keeper: Keeper) -> None:
+    def _work_inline(self, processor: Processor) -> None:
         while not self._is_done():
-            delivery = keeper.start_next()
+            delivery = processor.keeper.start_next()
             if delivery is not None:
-                self._run(keeper, delivery)
-            elif not self._fetch(keeper, self._pace.limit()) and self.burst:
+                processor.run(delivery)
+            elif not self._fetch(processor, self._pace.limit()) and self.burst:
                 return
 
-    def _work_in_threads(self, keeper: Keeper) -> None:
+    def _work_in_threads(self, processor: Processor) -> None:
+        keeper = processor.keeper
         threads = [
-            threading.Thread(target=self._pull, args=[keeper], daemon=True, name=f"task-{number}")
-            for number in range(self.concurrency)
+            threading.Thread(target=self._pull, args=[processor], daemon=True, name=f"task-{each}")
+            for each in range(self.concurrency)
         ]
         for thread in threads:
             thread.start()
@@ -229,7 +219,7 @@ class Worker:
                 if busy:
                     keeper.wait_for_turn(0.1)
                     continue
-                found = self._fetch(keeper, self._pace.limit(self.concurrency - running))
+                found = self._fetch(processor, self._pace.limit(self.concurrency - running))
                 if self.burst and not found and not any(keeper.counts()):
                     return
         finally:
@@ -241,13 +231,14 @@ class Worker:
             while thread.is_alive() and not self._signals.grace_is_over(self.grace):
                 thread.join(0.1)
 
-    def _pull(self, keeper: Keeper) -> None:
+    def _pull(self, processor: Processor) -> None:
         while self.keep_running:
-            if delivery := keeper.start_next(wait=0.1):
-                self._run(keeper, delivery)
+            if delivery := processor.keeper.start_next(wait=0.1):
+                processor.run(delivery)
 
-    def _fetch(self, keeper: Keeper, limit: int) -> bool:
+    def _fetch(self, processor: Processor, limit: int) -> bool:
         """Reserve what fits and hold it; return whether something came (or may have)."""
+        keeper = processor.keeper
         if self.burst:
             keeper.wait_for_hand_back()  # else the queue may look empty, and is not
         waiting, running = keeper.counts()
@@ -275,18 +266,18 @@ class Worker:
         self._outage.ends()
         keeper.acks_were_sent(acks, refused)
         if found and found[0].deaths:
-            self._wait_until_alone(keeper, found)
+            self._wait_until_alone(processor, found)
         else:
             keeper.take(found)
         return bool(found)
 
-    def _wait_until_alone(self, keeper: Keeper, found: Sequence[Delivery]) -> None:
+    def _wait_until_alone(self, processor: Processor, found: Sequence[Delivery]) -> None:
         # What may have killed a worker runs while nothing else does, and takes nobody along. Nor
         # is it held meanwhile: it would be counted dead with a worker that another task kills.
-        released = None
+        keeper, released = processor.keeper, None
         while keeper.counts()[1] and not self._stops():
             if released is None:
-                released = self._tell(lambda: self.gator.client.release(found[0]))
+                released = processor.tell(lambda: self.gator.client.release(found[0]))
             keeper.wait_for_turn(0.1)
         if released is None:
             self._alone = True
@@ -299,80 +290,10 @@ class Worker:
         longest = self.nap_time if idle is None else min(idle, self.lease / 2)
         return min(longest, 0.2) if running else longest
 
-    def _run(self, keeper: Keeper, delivery: Delivery) -> None:
-        try:
-            self._run_and_settle(keeper, delivery)
-        except LeaveNow:
-            raise
-        except BaseException as err:
-            # Nothing should get here. The worker stays, and the task comes back by its lease.
-            keeper.end(delivery, ack=False)
-            # No exception(): it may be its traceback that cannot be shown.
-            self.log.error("Task %s: %s", shorten(delivery.task_id), describe_error(err))  # noqa: TRY400
-
-    def _run_and_settle(self, keeper: Keeper, delivery: Delivery) -> None:
-        started = time.monotonic()
-        outcome = attempt(delivery, self.gator.codec, self._max_deaths)
-        took = time.monotonic() - started
-        keeper.expected = self._pace.note(took)
-        self._count(outcome)  # before it ends: a hand is free only when max_tasks knows
-        settled: bool | None = None
-        if outcome.verdict is Verdict.ACK:
-            keeper.end(delivery, ack=True)
-            if self._pace.is_slow(took) or keeper.acks_are_due():
-                self._tell(keeper.send_acks)
-        else:
-            settled = self._settle(keeper, outcome)
-            keeper.end(delivery, ack=False)
-        self._report(keeper, outcome, settled=settled)
-
-    def _settle(self, keeper: Keeper, outcome: Outcome) -> bool | None:
-        def tell() -> bool:
-            return settle(self.gator.client, outcome, self.gator.clock)
-
-        try:
-            return tell()
-        except Exception as err:
-            if isinstance(err, ConnectionLost | QueueFull):  # these pass: it is told again then
-                keeper.tell_later(outcome.delivery, tell)
-            self._outage.begins(err)
-            return None
-
-    def _tell(self, say: Any) -> Any:
-        """Say it to the backend; if that fails it is said later, or the task comes back."""
-        try:
-            return say()
-        except Exception as err:
-            self._outage.begins(err)
-            return None
-
     def _count(self, outcome: Outcome) -> None:
         with self._count_lock:
             self._ended += outcome.verdict in (Verdict.ACK, Verdict.BURY)
             self.tasks_complete += outcome.verdict is Verdict.ACK
-
-    def _report(self, keeper: Keeper, outcome: Outcome, *, settled: bool | None) -> None:
-        task_id = shorten(outcome.delivery.task_id)
-        if settled is False:
-            keeper.report_refused([outcome.delivery])
-        if outcome.verdict is Verdict.ACK and outcome.task is not None:
-            self._show(getattr(outcome.task, "result", None))
-        elif outcome.verdict is Verdict.BURY:
-            self.log.error(
-                "Task %s was given up: %s", task_id, outcome.reason.error, exc_info=outcome.error
-            )
-        else:
-            why = describe_error(outcome.error) if outcome.error else "no reason given"
-            self.log.warning("Task %s (%s): %s", task_id, outcome.verdict.value, why)
-
-    def _show(self, result: Any) -> None:
-        try:
-            self.result(result)
-        except LeaveNow:
-            raise
-        except BaseException as err:
-            # The task is done and stays so; its result only has no text, or no place to go.
-            self.log.warning("A result could not be shown: %s", describe_error(err))
 
     # -- Stopping, and staying in touch. --------------------------------------------------------
 
@@ -392,6 +313,17 @@ class Worker:
         )
         return keeper
 
+    def _processor(self, keeper: Keeper) -> Processor:
+        return Processor(
+            self.gator,
+            keeper,
+            log=self.log,
+            pace=self._pace,
+            outage=self._outage,
+            count=self._count,
+            show=self.result,
+        )
+
     def _watch(self, keeper: Keeper) -> None:
         """In the keeper's thread: act on a stop signal while the main thread is busy."""
         if self._signals.count and not self._signals.announced:
@@ -408,10 +340,6 @@ class Worker:
     def _queues(self) -> list[str]:
         names = self.to_consume
         return [names] if isinstance(names, str) else list(names)
-
-    @property
-    def _max_deaths(self) -> int:
-        return self.gator.client.max_deaths
 
     def _warn_of_loss(self) -> None:
         try:

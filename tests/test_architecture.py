@@ -16,6 +16,7 @@ LAYERS = [
     ["callables", "options", "security"],
     ["tasks", "codec", "execution", "keeper", "outage", "signals", "unsettled"],
     ["gator"],
+    ["processor"],
     ["workers"],
     ["supervisor"],
     ["cli", "__main__"],

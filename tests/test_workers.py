@@ -456,7 +456,7 @@ def test_whatever_else_goes_wrong_with_a_task_a_worker_stays(gator, concurrency,
         monkeypatch.undo()
         raise Odd
 
-    monkeypatch.setattr("alligator.workers.attempt", broken)
+    monkeypatch.setattr("alligator.processor.attempt", broken)
     gator.task(note, 1)
     worker = Worker(gator, concurrency=concurrency, lease=0.3, max_tasks=1)
     assert worker.run_forever() == 0

@@ -1,0 +1,134 @@
+"""What a worker does with one delivery, in whichever of its threads.
+
+1. :func:`~alligator.execution.attempt` it: read it, run it, judge.
+2. Count it, before the hand that ran it is free.
+3. Settle it: an ack goes soon, with others, or at once where the task took a while; a retry is
+   released and what is given up buried right away. What cannot be told is told later.
+4. Report: the result of a success, the reason of anything else.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+from alligator.backends.base import Delivery
+from alligator.exceptions import ConnectionLost, LeaveNow, QueueFull
+from alligator.execution import Outcome, Verdict, attempt, settle
+from alligator.gator import Gator
+from alligator.keeper import Keeper
+from alligator.outage import Outage
+from alligator.pace import Pace
+from alligator.utils import describe_error, shorten
+
+
+class Processor:
+    """Runs the deliveries of one worker; safe to use from threads.
+
+    :param count: told of each outcome, before it is settled.
+    :param show: told of each result.
+    """
+
+    def __init__(
+        self,
+        gator: Gator,
+        keeper: Keeper,
+        *,
+        log: logging.Logger,
+        pace: Pace,
+        outage: Outage,
+        count: Callable[[Outcome], None],
+        show: Callable[[Any], None],
+    ) -> None:
+        self.gator, self.keeper, self.log = gator, keeper, log
+        self.pace, self.outage = pace, outage
+        self.count, self.show = count, show
+
+    def run(self, delivery: Delivery) -> None:
+        """Run a delivery that the keeper has started, and settle it.
+
+        :raises LeaveNow: the worker is to leave; nothing else.
+        """
+        try:
+            self._run_and_settle(delivery)
+        except LeaveNow:
+            raise
+        except BaseException as err:
+            # Nothing should get here. The worker stays, and the task comes back by its lease.
+            self.keeper.end(delivery, ack=False)
+            # No exception(): it may be its traceback that cannot be shown.
+            self.log.error("Task %s: %s", shorten(delivery.task_id), describe_error(err))  # noqa: TRY400
+
+    def run_now(self, delivery: Delivery) -> bool:
+        """Run a delivery and settle it before this returns; whether it succeeded.
+
+        :raises AlligatorException: it could not be settled, and comes back by its lease.
+        """
+        outcome = self._attempt(delivery)
+        self.count(outcome)
+        settled = settle(self.gator.client, outcome, self.gator.clock)
+        self.keeper.end(delivery, ack=False)
+        self._report(outcome, settled=settled)
+        return outcome.verdict is Verdict.ACK
+
+    def _attempt(self, delivery: Delivery) -> Outcome:
+        return attempt(delivery, self.gator.codec, self.gator.client.max_deaths)
+
+    def _run_and_settle(self, delivery: Delivery) -> None:
+        started = time.monotonic()
+        outcome = self._attempt(delivery)
+        took = time.monotonic() - started
+        self.keeper.expected = self.pace.note(took)
+        self.count(outcome)  # before it ends: a hand is free only when max_tasks knows
+        settled: bool | None = None
+        if outcome.verdict is Verdict.ACK:
+            self.keeper.end(delivery, ack=True)
+            if self.pace.is_slow(took) or self.keeper.acks_are_due():
+                self.tell(self.keeper.send_acks)
+        else:
+            settled = self._settle(outcome)
+            self.keeper.end(delivery, ack=False)
+        self._report(outcome, settled=settled)
+
+    def _settle(self, outcome: Outcome) -> bool | None:
+        def tell() -> bool:
+            return settle(self.gator.client, outcome, self.gator.clock)
+
+        try:
+            return tell()
+        except Exception as err:
+            if isinstance(err, ConnectionLost | QueueFull):  # these pass: it is told again then
+                self.keeper.tell_later(outcome.delivery, tell)
+            self.outage.begins(err)
+            return None
+
+    def tell(self, say: Callable[[], Any]) -> Any:
+        """Say it to the backend; if that fails it is said later, or the task comes back."""
+        try:
+            return say()
+        except Exception as err:
+            self.outage.begins(err)
+            return None
+
+    def _report(self, outcome: Outcome, *, settled: bool | None) -> None:
+        task_id = shorten(outcome.delivery.task_id)
+        if settled is False:
+            self.keeper.report_refused([outcome.delivery])
+        if outcome.verdict is Verdict.ACK and outcome.task is not None:
+            self._show(getattr(outcome.task, "result", None))
+        elif outcome.verdict is Verdict.BURY:
+            self.log.error(
+                "Task %s was given up: %s", task_id, outcome.reason.error, exc_info=outcome.error
+            )
+        else:
+            why = describe_error(outcome.error) if outcome.error else "no reason given"
+            self.log.warning("Task %s (%s): %s", task_id, outcome.verdict.value, why)
+
+    def _show(self, result: Any) -> None:
+        try:
+            self.show(result)
+        except LeaveNow:
+            raise
+        except BaseException as err:
+            # The task is done and stays so; its result only has no text, or no place to go.
+            self.log.warning("A result could not be shown: %s", describe_error(err))
