@@ -3,7 +3,7 @@
 1. ``starting()``.
 2. Reserve: a batch of short tasks, or one slow one; acks of what is done ride along. With
    nothing to do, block until something arrives.
-3. Run and settle each (:mod:`alligator.processor`): inline, or with ``concurrency`` above 1 in
+3. Run and settle each (``alligator.processor``): inline, or with ``concurrency`` above 1 in
    threads that pull from the batch. A crash before it is settled repeats the task, and loses
    nothing. ``result()`` of a success.
 4. Again, until ``max_tasks``, a signal, or an empty queue in a burst; ``stopping()``.

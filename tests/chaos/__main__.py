@@ -2,7 +2,6 @@
 
 import argparse
 import importlib
-import json
 import math
 import multiprocessing
 import pkgutil
@@ -10,12 +9,12 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
 
 from tests.chaos import loops
 from tests.chaos.proof import losses_seen
+from tests.chaos.report import save
 from tests.chaos.runner import run_one
 from tests.chaos.table import HEADER, line, versions
 
@@ -81,9 +80,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(line(rows[-1]), flush=True)
     rows.sort(key=lambda row: (row.loop, row.backend))
     print("\n" + "\n".join([HEADER, *map(line, rows)]))
-    print(f"\n{time.monotonic() - started:.0f} s in all")
+    took = time.monotonic() - started
+    print(f"\n{took:.0f} s in all")
     if file:
-        file.write_text(json.dumps([asdict(row) for row in rows], indent=1))
+        save(file, rows, versions(), took)
     return int(any(row.wrong or row.lost for row in rows))
 
 

@@ -10,6 +10,7 @@ import os
 import re
 import time
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -64,8 +65,11 @@ class Account:
             if end.pid in killed and last[end.name] is not end
         )
 
-    def recoveries(self) -> list[float]:
-        """Seconds from each kill to the next start of a task that the kill had interrupted."""
+    def recoveries(self, but: Collection[str] = ()) -> list[float]:
+        """Seconds from each kill to the next start of a task that the kill had interrupted.
+
+        :param but: the names of tasks to leave out.
+        """
         ended = {(entry.name, entry.pid) for entry in self.ends}
         starts: dict[str, list[Entry]] = {}
         for entry in self.starts:
@@ -73,7 +77,7 @@ class Account:
         found = []
         for kill in self.kills:
             for start in (each for each in self.starts if each.pid == kill.pid):
-                if (start.name, start.pid) in ended:
+                if (start.name, start.pid) in ended or start.name in but:
                     continue
                 again = [each.at for each in starts[start.name] if each.at > kill.at]
                 if again:

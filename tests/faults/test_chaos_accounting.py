@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from tests.chaos import __main__ as chaos
-from tests.chaos import runner
+from tests.chaos import report, runner
 from tests.chaos.ledger import (
     ACKNOWLEDGED,
     ATTEMPTED,
@@ -347,4 +347,24 @@ def test_the_exit_code_tells_of_losses_and_wrongs(run_as, figures, code, capsys,
     assert chaos.main([*asked, "--backend", "redis", "--backend", "sqs"]) == code
     assert sorted(calls) == [("worker_killed", "redis", 1), ("worker_killed", "sqs", 1)]
     assert "10 losses were seen" in capsys.readouterr().out
-    assert [row["backend"] for row in json.loads(file.read_text())] == ["redis", "sqs"]
+    found = json.loads(file.read_text())
+    assert [row["backend"] for row in found["rows"]] == ["redis", "sqs"]
+    assert "redis-server" in found["versions"]
+
+
+def test_the_table_of_the_docs_has_all_figures(tmp_path):
+    rows = [
+        Row("worker killed", "redis", 1000, 13_000, 12_999, 1, 7, 0, 2, recovery=[0.5, 1.0, 1.25]),
+        Row("poison", "sqs", 9, 10, 10, 0, 0, 3),
+    ]
+    report.save(tmp_path / "rows.json", rows, "redis-server 7.0", 600.0)
+    text = report.as_rst(tmp_path / "rows.json")
+    assert "in 10 minutes: redis-server 7.0." in text
+    assert "13,010 tasks were acknowledged and\n1 lost; 3 ran" in text
+    cells = [line.strip(" *-") for line in text.splitlines()]
+    first = cells.index("worker killed")
+    assert cells[first : first + 9] == [
+        "worker killed",
+        *("redis", "1000", "13000", "12999", "1", "7", "2"),
+        "1.00 / 1.25 s",
+    ]

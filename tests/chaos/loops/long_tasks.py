@@ -49,7 +49,7 @@ def run(place: Place, size: int) -> Row:
             wrong.append(f"left over: {gator.stats()}")
         log = Path(fleet.log).read_text() if Path(fleet.log).exists() else ""
     account = ledger.account()
-    row = row_of("long_tasks", place.name, account, size)
+    row = row_of("long tasks", place.name, account, size)
     starts = Counter(entry.name for entry in account.starts)
     if again := sorted(name for name, times in starts.items() if times > 1):
         wrong.append(f"started more than once: {again}")

@@ -139,7 +139,7 @@ def run(place: Place, size: int) -> Row:
             rolling.insist(second, first)
         if not wait_until(lambda: is_empty(gator), 10):
             rolling.wrong.append(f"left over of the long ones: {gator.stats()}")
-    row = row_of("rolling_restarts", place.name, rolling.ledger.account(), size)
+    row = row_of("rolling restarts", place.name, rolling.ledger.account(), size)
     row.wrong += rolling.wrong
     if row.duplicated:
         row.wrong.append(f"{row.duplicated} ran twice")

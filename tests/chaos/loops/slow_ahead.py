@@ -106,7 +106,7 @@ def run(place: Place, size: int) -> Row:
     with ThreadPoolExecutor(count) as threads:
         work = [threads.submit(Pair(place, n).run, rounds[n]) for n in range(count)]
         pairs = [each.result() for each in work]
-    row = row_of("slow_ahead", place.name, pairs[0].ledger.account(), size)
+    row = row_of("slow ahead", place.name, pairs[0].ledger.account(), size)
     row.recovery = sorted(delay for pair in pairs for delay in pair.delays)
     row.wrong += [each for pair in pairs for each in pair.wrong]
     if late := [round(delay, 2) for delay in row.recovery if delay > WITHIN.get(place.name, 1.0)]:

@@ -58,7 +58,7 @@ def run(place: Place, size: int) -> Row:
         account = ledger.account()
         wait_until(lambda: _refused(fleet.log) >= account.duplicated, 5)  # said after the ack
         refused = _refused(fleet.log)
-    row = row_of("stopped_process", place.name, account, done)
+    row = row_of("stopped process", place.name, account, done)
     kept = sum(1 for times in account.completed.values() if times == 1)
     row.wrong += wrong + _judge(place, account.completed, refused, gator)
     row.note = f"{refused} late acks refused"

@@ -4,6 +4,7 @@ Every thirteen completions cost one worker its life. What was interrupted has to
 within a lease; what runs twice had not been acked when its worker died.
 """
 
+import json
 import time
 
 from alligator import Gator
@@ -54,7 +55,8 @@ def run(place: Place, size: int, *flags: str, patience: float = 60.0) -> Row:
         buried = finish(gator, ledger, names, within=patience)
     account = ledger.account()
     row = row_of("worker killed", place.name, account, kills)
-    row.buried = buried
+    row.buried = len(buried)
+    row.recovery = account.recoveries(but=buried)  # those waited for their owner
     row.seconds = time.monotonic() - started
     judge(row, account, kills)
     if kills < size:
@@ -80,14 +82,15 @@ def kill_while_busy(fleet: Fleet, ledger: Ledger, kills: int, tasks: int) -> int
     return done
 
 
-def finish(gator: Gator, ledger: Ledger, names: list[str], within: float) -> int:
+def finish(gator: Gator, ledger: Ledger, names: list[str], within: float) -> set[str]:
     """Wait until all is done; revive those whose worker died under them three times.
 
-    Whoever it hits is buried rightly, by the rule; an owner would revive it. Returns how many.
+    Whoever it hits is buried rightly, by the rule; an owner would revive it. Returns their names.
     """
-    revived, deadline = 0, time.monotonic() + within
+    revived, deadline = set[str](), time.monotonic() + within
     while ledger.count_completed() < len(names) and time.monotonic() < deadline:
-        revived += gator.revive()
+        revived |= {json.loads(letter.data)["args"][1] for letter in gator.dead()}
+        gator.revive()
         time.sleep(0.05)
     while gator.stats()["running"] and time.monotonic() < deadline:
         time.sleep(0.02)
