@@ -124,6 +124,8 @@ class Client(BaseClient):
                 taken.append(_delivery(name, entry))
                 if entry.deaths:
                     return taken
+            if taken and queue.has_ready():  # it is full, or who is next must go alone
+                return taken
         return taken
 
     def _lease_one(self, queue_names: Sequence[str], task_id: str, lease: float) -> list[Delivery]:

@@ -190,6 +190,10 @@ class Queue:
         running = len(self.leased)
         return len(self.entries) - running - delayed + following, delayed, running
 
+    def has_ready(self) -> bool:
+        """Whether somebody waits."""
+        return self._ready.first() is not None
+
     def oldest(self) -> float | None:
         """Return when the first in line was pushed."""
         first = self._ready.first()

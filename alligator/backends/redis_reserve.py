@@ -13,6 +13,7 @@ from alligator.backends.redis_scripts import script
 from alligator.backends.redis_wait import WaitBroken, wait_for_token
 
 _MOST = 1000  # tasks leased by one script, which holds up the server meanwhile
+_HELD_UP = -2  # what the script says instead of a time
 _MARGIN = 0.002  # seconds after a due time, so that one look suffices
 
 
@@ -33,6 +34,7 @@ class Reservation:
         self.taken: list[Delivery] = []
         self.refused: list[Delivery] = []
         self.soon = float("inf")  # seconds until something comes up by itself
+        self.held_up = False  # by a task that has to go alone
         self.woken: set[str] = set()  # queues whose token we took and did not use yet
 
     def take(self, task_id: bytes, acks: Sequence[Delivery]) -> Reserved:
@@ -81,7 +83,8 @@ class Reservation:
                 if not self.taken:
                     raise
                 return  # what earlier queues gave must not be lost with the later ones
-            if len(self.taken) >= self.limit or any(each.deaths for each in self.taken):
+            full = len(self.taken) >= self.limit
+            if full or self.held_up or any(each.deaths for each in self.taken):
                 return
 
     def _lease(self, name: str, queue_name: str, args: list[Any], acks: list[Delivery]) -> None:
@@ -90,6 +93,7 @@ class Reservation:
         self.woken.discard(queue_name)
         self.refused += [acks[index] for index in refused]
         self.taken += deliveries_from(queue_name, leased)
+        self.held_up = soon == _HELD_UP
         if soon >= 0:
             self.soon = min(self.soon, soon / 1e6)
 

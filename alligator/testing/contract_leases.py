@@ -216,6 +216,19 @@ class LeaseContract(ContractHelpers):
         (again,) = self.reserve(5)
         assert (again.data, again.deaths) == ("1", 1)
 
+    def test_one_that_goes_alone_holds_up_later_queues(self) -> None:
+        """It is next, so a later queue has nothing to give in the same reserve."""
+        self.needs(LEASES, PRIORITY, exact=True)
+        other = self.make_queue()
+        self.push("deadly")
+        self.reserve_one(self.short_lease)
+        assert self.client.release(self.reserve_soon()) is True
+        self.push("first", priority=5)
+        self.client.push(other, "later", "later")
+        deliveries = self.client.reserve([self.queue, other], 3).deliveries
+        assert [each.data for each in deliveries] == ["first"]
+        self.client.drop_all(other)
+
     def test_many_threads_get_each_task_once(self) -> None:
         """One client, eight threads, forty tasks."""
         self.push(*(f"{number:02}" for number in range(40)))

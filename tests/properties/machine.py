@@ -12,7 +12,7 @@ from tests.properties.model import name_of
 
 NAMES = st.sampled_from("abcde")
 PRIORITIES = st.sampled_from([0, 0, 0, 0, 7, -100])
-WHEN = st.sampled_from([0, 0, 0, 0, 1, 2, 3, 4])  # 0: now; else a delay of the world
+WHEN = st.sampled_from([0, 0, 0, 1, 2, 3])  # 0: now; else a delay of the world
 LEASE = st.integers(0, 2)
 WHO = st.integers(0, 1)
 PICK = st.integers(0, 15)  # see picked()
@@ -175,7 +175,8 @@ class QueueMachine(Bench, RuleBasedStateMachine):
             stats = self.client.stats(self.queue)
             found = stats.waiting, stats.delayed, stats.running, stats.dead
             assert found == self.model.counts()
-            assert self.client.len(self.queue) == stats.waiting + stats.delayed
+            if self.looks % 4 == 0:
+                assert self.client.len(self.queue) == stats.waiting + stats.delayed
 
     # -- The end. -------------------------------------------------------------------------
 

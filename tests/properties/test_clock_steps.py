@@ -22,7 +22,7 @@ STEPS = st.lists(st.integers(-3600, 3600).map(float), min_size=6, max_size=6)
 SPANS = st.sampled_from([0.5, 30.0, 900.0, HOUR, MAX_LEASE])
 
 profile = settings(
-    max_examples=60,
+    max_examples=30,
     derandomize=True,
     database=None,
     deadline=None,

@@ -18,8 +18,8 @@ MORE = int(os.environ.get("ALLIGATOR_TEST_EXAMPLES", "0"))
 #: Histories, and steps in each: what takes about four seconds.
 SIZES = {
     "locmem": (150, 40),
-    "sqlite": (75, 40),
-    "redis": (45, 40),
+    "sqlite": (110, 40),
+    "redis": (70, 40),
     "beanstalk": (70, 30),
     "sqs": (5, 25),
 }

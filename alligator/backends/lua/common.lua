@@ -66,7 +66,7 @@ local function put(id, data, priority, due)
   local score = tonumber(redis.call('ZSCORE', READY, id) or nil)
   local old_due = not score and tonumber(redis.call('ZSCORE', DELAYED, id) or nil)
   if not score and not old_due then -- it is running
-    redis.call('HSET', AFTER, id, cmsgpack.pack({ data, priority, whole(due) }))
+    redis.call('HSET', AFTER, id, cmsgpack.pack({ data, priority, whole(due > now and due or 0) }))
     return
   end
   redis.call('HSET', DATA, id, data)

@@ -2,10 +2,12 @@
 -- ARGV: 1 limit  2 lease  3 whether nothing was taken elsewhere yet (1)
 --       4 milliseconds that the caller is willing to wait  5... receipts to ack
 -- Returns: indices of refused acks; id, data, receipt, attempt, deaths of each task leased;
---          microseconds until the next change (-1: none in sight)
+--          microseconds until the next change (-1: none in sight; -2: a task that has to go
+--          alone comes next, so that later queues have to wait for it as well)
 local limit, ends = tonumber(ARGV[1]), now + math.min(tonumber(ARGV[2]), MAX_LEASE)
 local alone, wait = ARGV[3] == '1', tonumber(ARGV[4])
 local refused = acked(5, #ARGV)
+local held_up = false
 
 local function expired()
   -- A clock that was set back must not make a lease immortal.
@@ -43,7 +45,8 @@ local function take_ready()
     if has_meta then
       local _
       _, attempt, deaths = get_meta(id)
-      if deaths > 0 and (taken > 0 or not alone) then break end
+      held_up = deaths > 0 and (taken > 0 or not alone)
+      if held_up then break end
       redis.call('HDEL', META, id)
     end
     taken = taken + 1
@@ -65,4 +68,4 @@ if #leased == 0 and wait > 0 then
     redis.call('SET', WAITING, 1, 'PX', whole(wait + 1000))
   end
 end
-return { refused, leased, soon }
+return { refused, leased, held_up and -2 or soon }
