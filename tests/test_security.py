@@ -1,5 +1,6 @@
 """What a policy lets pass, and what it says at the call. What it keeps out: tests/attacks."""
 
+import hmac
 import logging
 import os
 import re
@@ -217,6 +218,17 @@ def test_a_task_class_that_writes_text_or_bytes(kind):
     gator.task(jobs.which_task)
     task = gator.pop()
     assert task.result == task.task_id
+
+
+def test_signatures_are_compared_in_constant_time(monkeypatch):
+    """By what the standard library has for it, and with every key, whichever fits."""
+    compared, real = [], hmac.compare_digest
+    monkeypatch.setattr(
+        "alligator.signing.hmac.compare_digest", lambda a, b: compared.append(a) or real(a, b)
+    )
+    signer = Signer([KEY, "o" * 32])
+    signer.open("q", signer.seal("q", "x", "data"))
+    assert len(compared) == 2
 
 
 def test_a_signature_depends_on_every_field():

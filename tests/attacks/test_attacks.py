@@ -275,6 +275,14 @@ def test_a_deserialize_of_ones_own_is_held_to_it(way, allowed, call):
     assert run(gator, message(*call, **{way: True})).error.startswith("NotAllowed: ")
 
 
+@pytest.mark.parametrize("module", ["tests.attacks.__main__", "tests.attacks.__main__.x"])
+def test_a_deserialize_of_ones_own_runs_no_program(module, imports):
+    gator = Gator(f"locmem://{module}", task_class=Trusting, allowed=["tests.*"])
+    letter = run(gator, message(module, "main", by_module=True))
+    assert "its module is a program" in letter.error
+    assert imports == []
+
+
 def test_a_hook_set_by_a_deserialize_of_ones_own_is_held_to_it():
     class Hooked(Task):
         @classmethod

@@ -17,6 +17,7 @@ FULL = {"sqlite": 300, "redis": 300, "beanstalk": 300, "sqs": 30}
 SMALL = {"sqlite": 6, "redis": 6, "beanstalk": 6, "sqs": 2}
 
 BATCH = 20
+BATCHES = {"sqs": 5}  # the emulator gets slow with many
 ALL_OR_NONE = ("sqlite", "redis")
 
 
@@ -24,8 +25,9 @@ def run(place: Place, size: int) -> Row:
     """Kill ``size`` producers, every other one of batches."""
     started = time.monotonic()
     gator, ledger = place.gator(), Ledger(place.folder / "ledger")
+    size_of_batch = BATCHES.get(place.name, BATCH)
     for number in range(size):
-        batch = BATCH if number % 2 else 0
+        batch = size_of_batch if number % 2 else 0
         producer = Producer(place.dsn, gator.queue_name, ledger, f"{number}-", batch=batch)
         producer.start(place.environment)
         seen = ledger.wait_for(f"{number}-", within=20)

@@ -22,6 +22,9 @@ WORKERS = 3
 TASKS_PER_KILL = {"sqs": 10}
 SECONDS = 0.03  # of work in a task
 
+#: How many tasks are queued at most; the emulator's receive takes a millisecond for each.
+AHEAD = {"sqs": 100}
+
 #: An ack leaves at the latest 5 ms after the end; then it has to get through a busy machine.
 ACKED_WITHIN = 0.005 + 0.045
 
@@ -35,11 +38,8 @@ def run(place: Place, size: int, *flags: str, patience: float = 60.0) -> Row:
     count = size * TASKS_PER_KILL.get(place.name, 13)
     gator, ledger = place.gator(), Ledger(place.folder / "ledger")
     names = [str(number) for number in range(count)]
-    ledger.note(ATTEMPTED, *names)
-    with gator.batch() as batch:
-        for name in names:
-            batch.task(jobs.work, ledger.path, name, SECONDS)
-    ledger.note(ACKNOWLEDGED, *names)
+    feed = Feed(gator, ledger, names, ahead=AHEAD.get(place.name, count))
+    feed.on(completed=0)
     lease = ("--lease", str(place.lease), *flags)
     fleet = Fleet(
         place.dsn,
@@ -51,7 +51,7 @@ def run(place: Place, size: int, *flags: str, patience: float = 60.0) -> Row:
         environment=place.environment,
     )
     with fleet:
-        kills = kill_while_busy(fleet, ledger, size, count)
+        kills = kill_while_busy(fleet, ledger, size, count, feed)
         buried = finish(gator, ledger, names, within=patience)
     account = ledger.account()
     row = row_of("worker killed", place.name, account, kills)
@@ -66,13 +66,39 @@ def run(place: Place, size: int, *flags: str, patience: float = 60.0) -> Row:
     return row
 
 
-def kill_while_busy(fleet: Fleet, ledger: Ledger, kills: int, tasks: int) -> int:
+class Feed:
+    """Pushes tasks, so many ahead of what is done."""
+
+    def __init__(self, gator: Gator, ledger: Ledger, names: list[str], ahead: int) -> None:
+        self.gator, self.ledger, self.names, self.ahead = gator, ledger, names, ahead
+        self.pushed = 0
+
+    def on(self, completed: int) -> None:
+        """Push what is wanting, where that is a portion worth it."""
+        portion = self.names[self.pushed : completed + self.ahead]
+        if not portion or (self.pushed and len(portion) < self.ahead / 2 < self.left):
+            return
+        self.ledger.note(ATTEMPTED, *portion)
+        with self.gator.batch() as batch:
+            for name in portion:
+                batch.task(jobs.work, self.ledger.path, name, SECONDS)
+        self.ledger.note(ACKNOWLEDGED, *portion)
+        self.pushed += len(portion)
+
+    @property
+    def left(self) -> int:
+        """How many are not pushed yet."""
+        return len(self.names) - self.pushed
+
+
+def kill_while_busy(fleet: Fleet, ledger: Ledger, kills: int, tasks: int, feed: Feed) -> int:
     """Kill a worker at even distances of progress; return how many were killed."""
     done, deadline = 0, time.monotonic() + 60 + tasks * SECONDS
     while done < kills and time.monotonic() < deadline:
         completed = ledger.count_completed()
         if completed >= tasks:
             break
+        feed.on(completed)
         if completed * (kills + 1) > done * tasks:
             fleet.kill()
             fleet.fill()
