@@ -4,15 +4,16 @@ VENV ?= .venv
 FOLDER ?=
 FUZZ_MESSAGES ?= 1000000
 # Most tests wait for something: three at a time keep two cores busy.
-PYTEST_ARGS ?= -n 3 --dist loadfile
+PYTEST_ARGS ?= -n 3 --dist worksteal
 
-.PHONY: help demo test chaos fuzz check docs servers venv clean
+.PHONY: help demo test chaos fuzz soak check docs servers venv clean
 
 help:
 	@echo "make demo    run the example on SQLite; FOLDER=path for a folder of your own"
 	@echo "make test    set up what is missing, and run all tests"
 	@echo "make chaos   break everything on purpose and count the losses; 15 minutes"
 	@echo "make fuzz    feed a million damaged messages to a worker; 15 minutes"
+	@echo "make soak    steady load for ten minutes: does anything grow?"
 	@echo "make check   ruff and mypy"
 	@echo "make docs    build the documentation into docs/_build/html"
 	@echo "make clean   remove what these made"
@@ -37,6 +38,9 @@ chaos: venv servers
 
 fuzz: venv
 	FUZZ_MESSAGES=$(FUZZ_MESSAGES) $(VENV)/bin/python -m pytest -q -s tests/fuzz --timeout 0
+
+soak: venv servers
+	$(VENV)/bin/python -m tests.chaos.soak $(SOAK_ARGS)
 
 check: venv
 	$(VENV)/bin/ruff check .
