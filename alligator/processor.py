@@ -83,7 +83,8 @@ class Processor:
         settled: bool | None = None
         if outcome.verdict is Verdict.ACK:
             self.keeper.end(delivery, ack=True)
-            if self.pace.is_slow(took) or self.keeper.acks_are_due():
+            # A suspect at once, too: if the worker dies in between, that would count against it.
+            if delivery.deaths or self.pace.is_slow(took) or self.keeper.acks_are_due():
                 self.tell(self.keeper.send_acks)
         else:
             settled = self._settle(outcome)

@@ -4,6 +4,7 @@ Each kill leaves a death on the record of a whole batch. Were that held against 
 few kills would make dead letters of innocent ones.
 """
 
+import random
 import time
 
 from tests.chaos import jobs
@@ -18,7 +19,9 @@ FULL = 150
 SMALL = 8
 
 SECONDS = 0.002  # of work in a task
-PAUSE = 0.25  # seconds between kills, so that workers get going in between
+#: Seconds between kills, so that workers get going in between. Irregular: else what was
+#: interrupted would come back, a lease later, just in time for another kill, every time.
+PAUSES = (0.15, 0.35)
 
 
 def run(place: Place, size: int) -> Row:
@@ -37,7 +40,7 @@ def run(place: Place, size: int) -> Row:
                 for name in portion:
                     batch.task(jobs.work, ledger.path, name, SECONDS)
             ledger.note(ACKNOWLEDGED, *portion)
-            next_kill = time.monotonic() + PAUSE
+            next_kill = time.monotonic() + random.uniform(*PAUSES)
             before = ledger.count_completed()
             while ledger.count_completed() < before + 3 and time.monotonic() < next_kill:
                 time.sleep(0.001)
