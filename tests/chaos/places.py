@@ -68,7 +68,7 @@ def open_place(name: str, folder: Path) -> Iterator[Place]:
         moto = MotoServer(folder).start()
         os.environ.update(CREDENTIALS)
         try:
-            yield Place(name, moto.dsn, folder, lease=2.0, server=moto, environment=CREDENTIALS)
+            yield Place(name, moto.dsn, folder, lease=4.0, server=moto, environment=CREDENTIALS)
         finally:
             moto.stop()
     else:

@@ -27,7 +27,7 @@ def run(place: Place, size: int) -> Row:
     backlog = min(BACKLOG, 2_000 * size)
     with gator.batch() as batch:
         for _ in range(backlog):
-            batch.task(jobs.nap, 0.001)
+            batch.task(jobs.nap, 0.005)
     lease = ("--lease", str(place.lease))
     urgent = gator.options(priority=100)
     with Fleet(place.dsn, gator.queue_name, place.folder, ledger, *lease, size=2) as fleet:
