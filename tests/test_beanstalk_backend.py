@@ -515,3 +515,29 @@ def test_the_dead_are_newest_first_over_seconds(server, queue):
     assert client.purge_dead(queue, older_than=1.5) == 3
     client.drop_all(queue)
     client.close()
+
+
+def test_an_ack_told_again_spares_a_new_job_that_got_the_id(tmp_path, queue):
+    """A restart frees the ids of jobs that are done; the reply to an ack may get lost with it."""
+    server = Beanstalkd(tmp_path, binlog=True).start()
+    client, other = Client(server.dsn), Client(server.dsn)
+    try:
+        client.push(queue, "", "first")
+        first = one(client, queue)
+        assert client.ack([first]) == []
+        for _ in range(2):  # the binlog of what is done is dropped at the second start
+            server.kill()
+            server.start()
+        other.push(queue, "", "second")
+        second = one(other, queue)
+        assert second.task_id == first.task_id, "then this tests nothing"
+        other.release(second)
+        first.receipt.settled = ""  # as if its reply had not been heard
+        assert client.ack([first]) == [first]
+        assert client.extend([first], 30) == [first]
+        assert client.release(first) is False
+        assert one(other, queue).data == "second"
+    finally:
+        client.close()
+        other.close()
+        server.stop()

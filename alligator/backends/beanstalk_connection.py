@@ -178,13 +178,20 @@ class Connection(Line):
         return held and (time.monotonic() < lease.sure_until or self.touch(lease))
 
     def not_overtaken(self, lease: Lease) -> greenstalk.StatsJob | None:
-        """Return the server's record of a job that nobody reserved since; None: overtaken."""
+        """Return the server's record of a job that nobody reserved since; None: overtaken.
+
+        A server that was started again may give the id of a job that is done to a new one, so
+        the body has to be the same as well. (Ours are: they hold the task's own id.)
+        """
         record = None if lease.settled else self.stats_job(lease.job.id)
         if record is None or record["tube"] != lease.record["tube"]:
             return None
         ours = lease.connection is self and record["state"] == "reserved"
         free = record["state"] in ("ready", "delayed")
-        return record if record["reserves"] == lease.reserves and (ours or free) else None
+        if record["reserves"] != lease.reserves or not (ours or free):
+            return None
+        job = self.peek(lease.job.id)
+        return record if job is not None and job.body == lease.job.body else None
 
     def regain(self, lease: Lease) -> bool:
         """Let a lease begin anew, also one that ran out; False: it was overtaken."""

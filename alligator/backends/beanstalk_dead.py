@@ -21,7 +21,7 @@ from alligator.exceptions import ConnectionLost
 SUFFIX = ".dead"
 
 _TTR = 120  # a listing that takes longer may be seen twice by another
-_PATIENCE = 2.0  # seconds to wait for somebody else who looks at the same letters
+_PATIENCE = 5.0  # seconds to wait for somebody else who looks at the same letters
 _LATEST = 2**32 - 1
 _COUNTS = tuple(f"current-jobs-{state}" for state in ("ready", "delayed", "reserved", "buried"))
 
