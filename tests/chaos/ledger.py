@@ -14,9 +14,9 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
-ATTEMPTED, ACKNOWLEDGED, STARTED, COMPLETED, KILLED, FAILED = "TASCKF"
+ATTEMPTED, ACKNOWLEDGED, STARTED, COMPLETED, KILLED, FAILED, HANDED = "TASCKFH"
 
-_LINE = re.compile(r"^([TASCKF]) (\S+) (\d+) (\d+\.\d{6})$", re.MULTILINE)
+_LINE = re.compile(r"^([TASCKFH]) (\S+) (\d+) (\d+\.\d{6})$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,7 @@ class Account:
     ends: list[Entry] = field(default_factory=list)
     failures: list[Entry] = field(default_factory=list)  # runs that raised, as they were to
     kills: list[Entry] = field(default_factory=list)
+    handed: set[str] = field(default_factory=set)  # out by the server, where that is traced
 
     def lost(self, buried: set[str] = frozenset()) -> set[str]:
         """Acknowledged, and neither completed nor (where that is right) a dead letter."""
@@ -161,6 +162,8 @@ class Ledger:
                 account.ends.append(entry)
             elif entry.what == FAILED:
                 account.failures.append(entry)
+            elif entry.what == HANDED:
+                account.handed.add(entry.name)
             elif entry.what == KILLED:
                 account.kills.append(entry)
         return account

@@ -53,8 +53,10 @@ class Load:
         folder = self.folder / f"worker-{concurrency}"
         folder.mkdir()
         flags = ["--concurrency", concurrency, "--lease", str(self.lease), "--log-level", "INFO"]
-        queue = self.gator.queue_name
-        return Fleet(self.workers_dsn, queue, folder, self.ledger, *flags, size=1)
+        flags += ["--app", "tests.chaos.traced:gator"]
+        dsn, queue = self.workers_dsn, self.gator.queue_name
+        traced = {"CHAOS_DSN": dsn, "CHAOS_LEDGER": self.ledger.path}
+        return Fleet(dsn, queue, folder, self.ledger, *flags, size=1, environment=traced)
 
     def __enter__(self) -> Self:
         for each in self.fleets:
@@ -167,7 +169,7 @@ class Load:
         """Return what came of it; call it once drained, with the workers still there."""
         account = self.ledger.account()
         buried, condemned = self._dead()
-        row = row_of(loop, self.place.name, account, len(faults), buried)
+        row = row_of(loop, self.place.name, account, len(faults), buried, handed=account.handed)
         at_once = self.place.name == "beanstalk"
         overlaps, wrong = unexplained(account, faults, self.lease, at_once=at_once)
         row.wrong += self.wrong + wrong[:5]

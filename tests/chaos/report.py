@@ -42,7 +42,8 @@ def _head(found: dict, rows: list[Row]) -> Iterator[str]:
 
 def _cells(row: Row) -> Iterator[str]:
     recovery = f"{row.recovery_p50:.2f} / {row.recovery_max:.2f} s" if row.recovery else "-"
-    counts = (row.faults, row.acknowledged, row.completed, row.lost, row.duplicated, row.buried)
+    lost = f"{row.lost} (the server: {row.lost_by_server})" if row.lost_by_server else row.lost
+    counts = (row.faults, row.acknowledged, row.completed, lost, row.duplicated, row.buried)
     yield from _line((row.loop, row.backend, *map(str, counts), recovery))
 
 

@@ -31,7 +31,8 @@ HEADER = "".join(name.ljust(width) for name, width in _COLUMNS)
 def line(row: Row) -> str:
     """Return a row as one line, and what is wrong below it."""
     recovery = f"{row.recovery_p50:.2f} / {row.recovery_max:.2f} s" if row.recovery else "-"
-    cells = [row.loop, row.backend, row.faults, row.acknowledged, row.completed, row.lost]
+    lost = f"{row.lost}+{row.lost_by_server}" if row.lost_by_server else row.lost
+    cells = [row.loop, row.backend, row.faults, row.acknowledged, row.completed, lost]
     cells += [
         row.duplicated,
         row.unexpected,

@@ -15,6 +15,7 @@ from tests.chaos.ledger import (
     ATTEMPTED,
     COMPLETED,
     FAILED,
+    HANDED,
     KILLED,
     STARTED,
     Account,
@@ -368,3 +369,26 @@ def test_the_table_of_the_docs_has_all_figures(tmp_path):
         *("redis", "1000", "13000", "12999", "1", "7", "2"),
         "1.00 / 1.25 s",
     ]
+
+
+@pytest.mark.parametrize(
+    ("backend", "handed", "ours", "servers"),
+    [
+        ("beanstalk", {"a"}, 1, 1),
+        ("beanstalk", set(), 0, 2),
+        ("beanstalk", None, 2, 0),
+        ("redis", set(), 2, 0),
+    ],
+)
+def test_what_a_server_lost_by_itself_is_told_apart(ledger, backend, handed, ours, servers):
+    ledger.note(ATTEMPTED, "a", "b", "c")
+    ledger.note(ACKNOWLEDGED, "a", "b", "c")
+    ledger.note(COMPLETED, "c")
+    row = row_of("x", backend, ledger.account(), 1, handed=handed)
+    assert (row.lost, row.lost_by_server) == (ours, servers)
+    assert bool(row.wrong) == bool(ours)
+
+
+def test_handed_out_is_noted(ledger):
+    ledger.note(HANDED, "a", "b")
+    assert ledger.account().handed == {"a", "b"}
