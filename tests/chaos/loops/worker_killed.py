@@ -25,8 +25,9 @@ SECONDS = 0.03  # of work in a task
 #: How many tasks are queued at most; the emulator's receive takes a millisecond for each.
 AHEAD = {"sqs": 100}
 
-#: An ack leaves at the latest 5 ms after the end; then it has to get through a busy machine.
-ACKED_WITHIN = 0.005 + 0.045
+#: An ack leaves at the latest 5 ms after the end; then it has to get through a busy machine, and
+#: beanstalkd, told to, waits for the disk with each of them.
+ACKED_WITHIN = 0.005 + 0.095
 
 
 def run(place: Place, size: int, *flags: str, patience: float = 60.0) -> Row:
