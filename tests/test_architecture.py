@@ -12,6 +12,7 @@ LAYERS = [
     ["constants", "exceptions", "clock"],
     ["utils", "log", "wire", "retries", "pace", "signing", "safety_net", "backends.dsn"],
     ["backends.base", "backends"],
+    ["backends.store"],
     ["backends.*"],
     ["callables", "options", "security"],
     ["tasks", "codec", "execution", "keeper", "outage", "signals", "unsettled"],

@@ -49,11 +49,14 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from alligator.backends.dsn import mask_password
 from alligator.clock import Clock, SystemClock
 from alligator.exceptions import InvalidTask
+
+if TYPE_CHECKING:
+    from alligator.backends.store import Store
 
 #: What a task is to a backend.
 Data = str | bytes
@@ -174,6 +177,11 @@ class Client(ABC):
     def __init__(self, conn_string: str, *, clock: Clock | None = None) -> None:
         self.conn_string = conn_string
         self.clock: Clock = clock or SystemClock()
+
+    @property
+    def store(self) -> "Store | None":
+        """The store beside the queues, on the same connections and files; None: it has none."""
+        return None
 
     def check_queue_name(self, queue_name: str) -> None:
         """Raise :exc:`InvalidTask` unless this backend can have a queue of that name."""

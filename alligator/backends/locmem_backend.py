@@ -25,6 +25,7 @@ from alligator.backends.base import (
     never,
 )
 from alligator.backends.locmem_queue import Entry, Queue
+from alligator.backends.locmem_store import LocmemStore, StoreState
 from alligator.clock import Clock
 
 _SLICE = 0.2  # seconds between two looks at `stop`
@@ -36,6 +37,13 @@ class _State:
     def __init__(self) -> None:
         self.changed = threading.Condition(threading.RLock())
         self.queues: dict[str, Queue] = {}
+        self.store = StoreState()
+
+    def tell(self, deliveries: Sequence[Delivery]) -> None:
+        """Wake who watches these tasks: they start, or leave their queue."""
+        if self.store.watches:
+            for each in deliveries:
+                self.store.tell(each.task_id)
 
 
 _states: dict[str, _State] = {}
@@ -64,6 +72,12 @@ class Client(BaseClient):
         name = conn_string.partition("://")[2].rstrip("/")
         with _states_lock:
             self._state = _states.setdefault(name, _State())
+        self._store = LocmemStore(self, self._state)
+
+    @property
+    def store(self) -> LocmemStore:
+        """The store in the same memory."""
+        return self._store
 
     def _queue(self, name: str) -> Queue:
         return self._state.queues.setdefault(name, Queue())
@@ -110,6 +124,7 @@ class Client(BaseClient):
                     deliveries = self._lease_one(queue_names, task_id, lease)
                 remaining = deadline - time.monotonic()
                 if deliveries or task_id is not None or remaining <= 0 or stop():
+                    self._state.tell(deliveries)
                     return Reserved(deliveries, refused)
                 upcoming = min(self._queue(name).next_change() for name in queue_names)
                 pause = max(upcoming - self.clock.time(), 0.001)
@@ -146,6 +161,7 @@ class Client(BaseClient):
                     queue.settle(entry, now)
                 else:
                     refused.append(delivery)
+            self._state.tell(deliveries)
             self._state.changed.notify_all()  # something may have waited behind a running one
         return refused
 
@@ -157,6 +173,7 @@ class Client(BaseClient):
             queue = self._queue(delivery.queue_name)
             if entry := queue.held(delivery):
                 queue.release(entry, data, delay_until, self.clock.time())
+                self._state.tell([delivery])
                 self._state.changed.notify_all()
         return entry is not None
 
@@ -178,6 +195,7 @@ class Client(BaseClient):
             queue = self._queue(delivery.queue_name)
             if entry := queue.held(delivery):
                 queue.bury(delivery.queue_name, entry, data, reason, self.clock.time())
+                self._state.tell([delivery])
                 self._state.changed.notify_all()
         return entry is not None
 

@@ -1,5 +1,5 @@
-"""For tests: a clock to move by hand, a client that fails when told to, and the suite that
-every backend has to pass.
+"""For tests: a clock to move by hand, a client that fails when told to, and the suites that
+every backend, and every store, has to pass.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -9,13 +9,19 @@ from alligator.testing.flaky import FlakyClient
 
 if TYPE_CHECKING:
     from alligator.testing.contract import BackendContract
+    from alligator.testing.contract_store import StoreContract
 
-__all__ = ["BackendContract", "FakeClock", "FlakyClient"]
+__all__ = ["BackendContract", "FakeClock", "FlakyClient", "StoreContract"]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "BackendContract":  # the only one that needs pytest
+    # Imported late, since only these need pytest.
+    if name == "BackendContract":
         from alligator.testing.contract import BackendContract
 
         return BackendContract
+    if name == "StoreContract":
+        from alligator.testing.contract_store import StoreContract
+
+        return StoreContract
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,189 @@
+"""The store of the in-memory backend: dictionaries under the lock of its queues."""
+
+import heapq
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from threading import Condition, Event
+from typing import Generic, Protocol, TypeVar
+
+from alligator.backends.base import Client, Message
+from alligator.backends.store import Record, Store, Watch, Worker
+from alligator.clock import Clock
+
+V = TypeVar("V")
+
+
+class Expiring(Generic[V]):
+    """A dictionary whose entries end. Callers hold a lock around it."""
+
+    def __init__(self) -> None:
+        self._items: dict[str, tuple[V, float]] = {}
+        self._ends: list[tuple[float, str]] = []
+
+    def get(self, key: str, now: float) -> V | None:
+        """Return a value that has not ended."""
+        found = self._items.get(key)
+        return found[0] if found and found[1] > now else None
+
+    def put(self, key: str, value: V, now: float, seconds: float) -> None:
+        """Set a value for so many seconds, and drop what has ended."""
+        if seconds <= 0:
+            self.pop(key)
+            return
+        self._items[key] = value, now + seconds
+        heapq.heappush(self._ends, (now + seconds, key))
+        while self._ends and self._ends[0][0] <= now:
+            _, ended = heapq.heappop(self._ends)
+            if ended in self._items and self._items[ended][1] <= now:
+                del self._items[ended]
+        if len(self._ends) > 2 * len(self._items) + 64:  # mostly of entries that were replaced
+            self._ends = [(end, each) for each, (_, end) in self._items.items()]
+            heapq.heapify(self._ends)
+
+    def pop(self, key: str) -> None:
+        """Remove a value; none there is fine."""
+        self._items.pop(key, None)
+
+    def live(self, now: float) -> list[V]:
+        """Return the values that have not ended."""
+        return [value for value, end in self._items.values() if end > now]
+
+
+class StoreState:
+    """What the stores of one memory share."""
+
+    def __init__(self) -> None:
+        self.records = Expiring[Record]()
+        self.marks = Expiring[bool]()
+        self.workers = Expiring[Worker]()
+        self.seen: dict[str, float] = {}  # by queue: when a worker of it was last alive
+        self.watches: dict[str, list[_Watch]] = {}
+
+    def tell(self, task_id: str) -> None:
+        """Wake who watches that task."""
+        for watch in self.watches.get(task_id, ()):
+            watch.told.set()
+
+
+class Memory(Protocol):
+    """What a store shares with the queues: their lock, renewed at a fork, and its state."""
+
+    changed: Condition
+    store: StoreState
+
+
+class _Watch:
+    def __init__(self) -> None:
+        self.told = Event()
+
+    def wait(self, timeout: float) -> bool:
+        """Block until told of a change."""
+        if not self.told.wait(timeout):
+            return False
+        self.told.clear()
+        return True
+
+
+class LocmemStore(Store):
+    """The contract, in memory.
+
+    :param client: the client it belongs to.
+    """
+
+    def __init__(self, client: Client, memory: Memory) -> None:
+        self._client, self._memory = client, memory
+        self._clock: Clock = client.clock
+
+    def note(self, task_id: str, record: Record, keep_seconds: float) -> bool:
+        """Put down an outcome unless a later run's stands."""
+        with self._memory.changed:
+            now, records = self._clock.time(), self._memory.store.records
+            standing = records.get(task_id, now)
+            if standing is not None and standing.fence > record.fence:
+                return False
+            records.put(task_id, record, now, keep_seconds)
+            self._memory.store.tell(task_id)
+        return True
+
+    def record(self, task_id: str) -> Record | None:
+        """Return what is known of a task."""
+        with self._memory.changed:
+            return self._memory.store.records.get(task_id, self._clock.time())
+
+    def forget(self, task_ids: Iterable[str]) -> None:
+        """Delete records."""
+        with self._memory.changed:
+            for each in task_ids:
+                self._memory.store.records.pop(each)
+
+    @contextmanager
+    def watch(self, task_ids: Sequence[str], queue_names: Sequence[str] = ()) -> Iterator[Watch]:
+        """Listen; starts and ends count, too, on whichever queue."""
+        watch, watches = _Watch(), self._memory.store.watches
+        with self._memory.changed:
+            for each in task_ids:
+                watches.setdefault(each, []).append(watch)
+        try:
+            yield watch
+        finally:
+            with self._memory.changed:
+                for each in task_ids:
+                    watches[each].remove(watch)
+                    if not watches[each]:
+                        del watches[each]
+
+    def claim(self, key: str, ttl: float) -> bool:
+        """Set a mark if it is not set."""
+        with self._memory.changed:
+            now, marks = self._clock.time(), self._memory.store.marks
+            if marks.get(key, now):
+                return False
+            marks.put(key, True, now, ttl)
+        return True
+
+    def confirm(self, key: str, ttl: float) -> None:
+        """Set a mark anyhow."""
+        with self._memory.changed:
+            self._memory.store.marks.put(key, True, self._clock.time(), ttl)
+
+    def unclaim(self, key: str) -> None:
+        """Remove a mark."""
+        with self._memory.changed:
+            self._memory.store.marks.pop(key)
+
+    def push_once(
+        self, client: Client, key: str, ttl: float, queue_name: str, message: Message
+    ) -> bool:
+        """Claim and push under one lock."""
+        if client is not self._client:
+            return super().push_once(client, key, ttl, queue_name, message)
+        with self._memory.changed:
+            if not self.claim(own_key := f"{queue_name}/{key}", ttl):
+                return False
+            try:
+                client.push_many(queue_name, [message])
+            except BaseException:
+                self.unclaim(own_key)
+                raise
+        return True
+
+    def beat(self, worker: str, queue_names: Sequence[str], seconds: float) -> None:
+        """Give a sign of life."""
+        with self._memory.changed:
+            now, store = self._clock.time(), self._memory.store
+            sign = Worker(worker, tuple(queue_names), now, now + seconds)
+            store.workers.put(worker, sign, now, seconds)
+            for each in queue_names:
+                store.seen[each] = now
+
+    def workers(self, queue_name: str) -> list[Worker]:
+        """Return the live workers of a queue, those last seen first."""
+        with self._memory.changed:
+            alive = self._memory.store.workers.live(self._clock.time())
+            found = [each for each in alive if queue_name in each.queue_names]
+        return sorted(found, key=lambda each: each.seen, reverse=True)
+
+    def last_seen(self, queue_name: str) -> float | None:
+        """Return when a worker of that queue was last alive."""
+        with self._memory.changed:
+            return self._memory.store.seen.get(queue_name)

@@ -1,0 +1,221 @@
+"""What a Store promises: outcomes, marks and signs of life, beside the queues.
+
+A *store* keeps what is known about tasks that are no longer on a queue, what was claimed,
+and who is alive. locmem, sqlite and redis serve as store and as queue, each as
+``Client.store``; for a queue that cannot (beanstalkd, SQS) a Gator names one:
+``Gator('sqs://…', store='redis://…')``. The promises, which
+``alligator.testing.StoreContract`` checks:
+
+*Fenced.* A :class:`Record` of an earlier run never replaces that of a later one: a worker
+that was stopped, overtaken and continued changes nothing with :meth:`Store.note`.
+
+*Gone when it is over.* Records and marks end by themselves, at the latest a few seconds
+after their time; before it they stay.
+
+*Nothing is missed.* :meth:`Store.watch` listens before its block begins, so that what
+changes after the caller looked ends the next wait. Ended waits may be false alarms: look
+again.
+
+*Once.* Of all that claim one key, one is told True until the claim ends.
+
+*Time, threads, forks, errors.* As with the queues: see ``alligator.backends.base``.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from alligator.backends.base import Client, Message
+from alligator.constants import CANCELED, FAILED, SUCCESS
+from alligator.exceptions import AlligatorException, UnsupportedOption
+
+if TYPE_CHECKING:
+    from alligator.backends.base import Delivery
+
+#: States after which nothing more is to come.
+ENDED = frozenset({SUCCESS, FAILED, CANCELED})
+
+#: Seconds that failures and cancellations are kept on record.
+KEEP_FAILED = 30 * 86_400.0
+
+#: Seconds that a claim stands between a push and its confirmation, where these are two steps.
+UNCONFIRMED = 30.0
+
+
+class Record(NamedTuple):
+    """What is known of one run of a task."""
+
+    state: int  # RUNNING, RETRYING, SUCCESS, FAILED or CANCELED of alligator.constants
+    result: str | None = None  # SUCCESS: JSON text, where the task saves its result
+    error: str = ""  # one line; of a success: why its result is not as it was returned
+    traceback: str = ""
+    at: float = 0.0  # when that was, a Unix timestamp in seconds
+    attempt: int = 0  # Delivery.attempt: the fence within one push
+    pushed: float = 0.0  # when the task was pushed, Unix seconds: the fence between two
+
+    @property
+    def fence(self) -> tuple[float, int]:
+        """What decides which of two records is the later one."""
+        return self.pushed, self.attempt
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more is to come."""
+        return self.state in ENDED
+
+
+class Worker(NamedTuple):
+    """A worker that gave a sign of life."""
+
+    name: str  # unique, such as 'host:pid:1'
+    queue_names: tuple[str, ...]
+    seen: float  # its last sign, a Unix timestamp in seconds
+    until: float  # when it counts as gone without a further one
+
+
+class Watch(Protocol):
+    """What ``with store.watch(ids) as watch`` gives."""
+
+    def wait(self, timeout: float) -> bool:
+        """Block until something may have changed (True), or ``timeout`` seconds are over (False).
+
+        What changed since the block began, or since the last wait ended, ends it at once.
+        """
+
+
+class Store(ABC):
+    """The contract. Constructing one connects to nothing; the first use does.
+
+    :raises ConnectionLost: from any method: the server is out of reach, and it is unknown
+        whether the call took effect. All of them may be repeated.
+    """
+
+    # -- Outcomes. ------------------------------------------------------------------------
+
+    @abstractmethod
+    def note(self, task_id: str, record: Record, keep_seconds: float) -> bool:
+        """Put down what became of a task, and wake who watches it.
+
+        A record with the same fence is replaced: that run has come further.
+
+        :param keep_seconds: for how long; 0 or less: not at all, but watchers are woken.
+        :returns: False: the record of a later run stands, and nothing was changed.
+        """
+
+    @abstractmethod
+    def record(self, task_id: str) -> Record | None:
+        """Return what is known of a task; None: nothing, or no longer."""
+
+    def records(self, task_ids: Sequence[str]) -> list[Record | None]:
+        """Return :meth:`record` of each, in their order, with as few round trips as can be."""
+        return [self.record(each) for each in task_ids]
+
+    @abstractmethod
+    def forget(self, task_ids: Iterable[str]) -> None:
+        """Delete records: their tasks are to run anew."""
+
+    @abstractmethod
+    def watch(
+        self, task_ids: Sequence[str], queue_names: Sequence[str] = ()
+    ) -> AbstractContextManager[Watch]:
+        """Listen for :meth:`note` of any of these tasks. Look inside the block, then wait::
+
+            with store.watch([task_id]) as watch:
+                while not (found := store.record(task_id)) and time.monotonic() < deadline:
+                    watch.wait(min(1.0, deadline - time.monotonic()))
+
+        Nothing is asked of the server meanwhile, but where it cannot call (sqlite: a look at
+        the version of the file).
+
+        :param queue_names: where store and queue are one backend and it can tell, a task of
+            these that starts or leaves its queue with nothing noted ends the wait, too. Who
+            counts on that looks again from time to time.
+        """
+
+    # -- Marks: set if absent, and gone after a while. ------------------------------------
+
+    @abstractmethod
+    def claim(self, key: str, ttl: float) -> bool:
+        """Set a mark for ``ttl`` seconds; False: it stands already, and is left as it is."""
+
+    @abstractmethod
+    def confirm(self, key: str, ttl: float) -> None:
+        """Set a mark for ``ttl`` seconds from now, whether it stood or not."""
+
+    @abstractmethod
+    def unclaim(self, key: str) -> None:
+        """Remove a mark; none there is fine."""
+
+    def push_once(
+        self, client: Client, key: str, ttl: float, queue_name: str, message: Message
+    ) -> bool:
+        """Claim a key and push a task: of all that try with that key, one does it.
+
+        In one atomic step where ``client`` is the one that this store belongs to. Elsewhere:
+        claim for :data:`UNCONFIRMED` seconds, push, confirm; a crash in between frees the
+        key after these, so that the task is pushed at least once.
+
+        :param ttl: seconds that the key stays taken.
+        :param queue_name: keys are told apart by queue: this is not the key of :meth:`claim`.
+        :returns: whether this call pushed it.
+        :raises ConnectionLost, QueueFull, InvalidTask: see ``Client.push``. Try again.
+        """
+        own_key = f"{queue_name}/{key}"
+        if not self.claim(own_key, min(ttl, UNCONFIRMED)):
+            return False
+        try:
+            client.push_many(queue_name, [message])
+        except AlligatorException:
+            self.unclaim(own_key)
+            raise
+        self.confirm(own_key, ttl)
+        return True
+
+    # -- Children that wait for their parents. --------------------------------------------
+
+    def hold(self, child: Message, queue_name: str, parents: Sequence[str]) -> bool:
+        """Keep a task back until all its parents have succeeded.
+
+        A parent with a record of SUCCESS, or that is on no record and on no queue, counts as
+        done; with all done the child is queued at once. FAILED or CANCELED: it is canceled.
+
+        :returns: whether it is held back (False: it was queued, or canceled).
+        """
+        raise UnsupportedOption("'depends_on' is not supported by this version; leave it out.")
+
+    def settle(
+        self, client: Client, delivery: "Delivery", record: Record, keep_seconds: float
+    ) -> list[str]:
+        """Note an outcome, release (or cancel) the children that now can go, and ack.
+
+        One atomic step where ``client`` is the one that this store belongs to; elsewhere in
+        this order, so that a crash between any two of them repeats and never loses.
+
+        :returns: the ids of the children that were queued.
+        """
+        raise UnsupportedOption("'depends_on' is not supported by this version; leave it out.")
+
+    # -- Who is alive. --------------------------------------------------------------------
+
+    @abstractmethod
+    def beat(self, worker: str, queue_names: Sequence[str], seconds: float) -> None:
+        """Give a sign of life of a worker; it counts as alive for so many seconds.
+
+        :param worker: its name, unique; 0 seconds: it says goodbye.
+        """
+
+    @abstractmethod
+    def workers(self, queue_name: str) -> list[Worker]:
+        """Return the live workers of a queue, those last seen first."""
+
+    def last_seen(self, queue_name: str) -> float | None:
+        """Return when a worker of that queue last gave a sign of life, a Unix timestamp.
+
+        None: nobody ever did, or not for a day.
+        """
+        found = self.workers(queue_name)
+        return found[0].seen if found else None
+
+    def close(self) -> None:  # noqa: B027 - a client closes what they share
+        """Let go of connections; the next use opens them again."""
