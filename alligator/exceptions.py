@@ -3,7 +3,9 @@
 ::
 
     AlligatorException
-      TaskFailed              a task raised, and nothing was there to re-raise
+      TaskFailed              result() of a task that failed, with its error and traceback
+        TaskCanceled          result() of a task that was canceled
+      ResultTimeout           result() of a task that has not ended yet, or is not known
       UnknownModuleError      import_module: no such module, or it does not import
       UnknownCallableError    import_attr: the module has no such attribute
       MultipleDelayError      delay_by and delay_until given together
@@ -28,7 +30,25 @@ class AlligatorException(Exception):
 
 
 class TaskFailed(AlligatorException):
-    """A task failed."""
+    """A task failed, in whichever process.
+
+    :param error: what it raised there, on one line: ``'ValueError: too much'``.
+    :param traceback: where, as Python printed it there; also shown with this error's own.
+    """
+
+    def __init__(self, message: str = "", *, error: str = "", traceback: str = "") -> None:
+        super().__init__(message)
+        self.error, self.traceback = error, traceback
+        if traceback:
+            self.add_note(f"There it was:\n{traceback}")
+
+
+class TaskCanceled(TaskFailed):
+    """A task was canceled before it ran, and has no result."""
+
+
+class ResultTimeout(AlligatorException):
+    """There is no result yet, or it is not known (any more)."""
 
 
 class UnknownModuleError(AlligatorException):

@@ -6,35 +6,22 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any, ParamSpec, overload
 
-from alligator import wire
 from alligator.backends import client_class
-from alligator.backends.base import (
-    DELAY,
-    OWN_ID,
-    PRIORITY,
-    Client,
-    DeadTask,
-    Delivery,
-    Message,
-)
+from alligator.backends.base import OWN_ID, Client, DeadTask, Delivery, Message
 from alligator.backends.dsn import mask_password
 from alligator.backends.legacy import LegacyClient
-from alligator.callables import (
-    check_arguments,
-    check_callable,
-    explain_json,
-    import_callable,
-    split_name,
-    wire_name,
-)
+from alligator.backends.store import Store
 from alligator.clock import Clock, SystemClock
 from alligator.codec import Codec
 from alligator.constants import ALL
-from alligator.exceptions import AlligatorException, InvalidTask, UnsupportedOption
-from alligator.execution import Outcome, Verdict, attempt, settle
+from alligator.exceptions import AlligatorException, InvalidDSN
+from alligator.execution import Outcome, Verdict, attempt
+from alligator.intake import Intake
 from alligator.keeper import Keeper
 from alligator.log import SafeTracebacks
 from alligator.options import Batch, Options
+from alligator.recording import Recorder
+from alligator.results import Results
 from alligator.security import Policy
 from alligator.signing import Signer
 from alligator.tasks import Task
@@ -46,6 +33,8 @@ P = ParamSpec("P")
 
 #: Seconds that a task run by ``pop``, ``get`` or ``run_all`` is leased for at a time.
 LEASE = 30.0
+
+_ALL_DEAD = 1_000_000
 
 
 class Gator:
@@ -63,6 +52,8 @@ class Gator:
     :param queue_name: the queue that tasks go to.
     :param task_class: a class to use in place of :class:`alligator.Task`.
     :param backend_class: a client class to use in place of the one that the DSN names.
+    :param store: the DSN of a place for results, where the backend has none (beanstalk, sqs),
+        or another one is to be used.
     :param allowed: the functions that may run, hooks included: ``['myapp.tasks.*', …]``; None:
         any but the known ways to run code. See :class:`alligator.security.Policy`.
     :param secret_keys: keys to sign tasks with; unsigned ones are then not run. The first
@@ -80,6 +71,7 @@ class Gator:
         task_class: type[Task] = Task,
         backend_class: Callable[..., Any] | None = None,
         *,
+        store: str | None = None,
         allowed: Sequence[str] | None = None,
         secret_keys: Sequence[str | bytes] | None = None,
         clock: Clock | None = None,
@@ -98,6 +90,8 @@ class Gator:
             self.backend if isinstance(self.backend, Client) else LegacyClient(self.backend)
         )
         self.client.check_queue_name(queue_name)
+        #: Where outcomes are kept; None: nowhere.
+        self.store: Store | None = self._store_at(store) if store else self.client.store
 
     def __repr__(self) -> str:
         return f"<Gator {mask_password(self.conn_string)} {self.queue_name!r}>"
@@ -114,6 +108,30 @@ class Gator:
         if ours and self._given_clock is not None:
             return factory(conn_string, clock=self._given_clock)
         return factory(conn_string)
+
+    def _store_at(self, conn_string: str) -> Store:
+        client = client_class(conn_string)(conn_string, clock=self._given_clock)
+        store: Store | None = getattr(client, "store", None)
+        if store is None:
+            raise InvalidDSN(
+                f"{mask_password(conn_string)} is no store: locmem, sqlite and redis are."
+            )
+        return store
+
+    @property
+    def intake(self) -> Intake:
+        """What a task goes through here before it is queued."""
+        return Intake(self.client, self.store, self.clock, self.policy, self.codec)
+
+    @property
+    def recorder(self) -> Recorder:
+        """How outcomes are put on record here."""
+        return Recorder(self.client, self.store, self.clock, self.signer)
+
+    @property
+    def results(self) -> Results:
+        """What can be said of tasks after they were pushed."""
+        return Results(self.recorder, self.queue_name)
 
     @property
     def codec(self) -> Codec:
@@ -185,32 +203,7 @@ class Gator:
         self, task: Task, func: Callable[..., Any] | str, args: Sequence[Any], kwargs: Any
     ) -> None:
         """Check a call and make the task ready for it, without pushing it."""
-        if not task.is_async:
-            if isinstance(func, str):
-                func = import_callable(*split_name(func))
-            try:
-                args, kwargs = wire.loads(wire.dumps([list(args), kwargs]))
-            except (TypeError, ValueError, AlligatorException) as err:
-                raise InvalidTask(f"{_name(func)}: {explain_json(err)}.") from err
-        elif isinstance(func, str):
-            self.policy.check_name(*split_name(func))
-        else:
-            self._check_callable(func)
-        if not isinstance(func, str):
-            check_arguments(func, args, kwargs)
-        if task.is_async:
-            for hook in (task.on_start, task.on_success, task.on_error):
-                if hook is not None:
-                    self._check_callable(hook)
-        task.to_call(func, *args, **kwargs)
-        if task.delay_by is not None:
-            task.delay_until = self.clock.time() + task.delay_by
-
-    def _check_callable(self, func: Callable[..., Any]) -> None:
-        check_callable(func, self.client.in_process)
-        module, name = wire_name(func)
-        self.policy.check_name(module, name)
-        self.policy.check_found(func, f"{module}.{name}")
+        self.intake.prepare(task, func, args, kwargs)
 
     def push_batch(self, tasks: Sequence[Task]) -> None:
         """Push prepared tasks in bulk, queue by queue; then run those that are not async."""
@@ -218,55 +211,27 @@ class Gator:
         for task in tasks:
             if task.is_async:
                 name = task.queue_name or self.queue_name
-                queues.setdefault(name, []).append((task, self._message(task, name)))
+                queues.setdefault(name, []).append((task, self.intake.message(task, name)))
         for name, pairs in queues.items():
             ids = self.client.push_many(name, [message for _, message in pairs])
             for (task, _), task_id in zip(pairs, ids, strict=True):
                 task.task_id = task_id
+                task.to_pushed(self)
         for task in tasks:
             if not task.is_async:
                 self.execute(task)
 
     def _enqueue(self, task: Task) -> Task:
         queue_name = task.queue_name or self.queue_name
-        task_id, data, delay_until, priority = self._message(task, queue_name)
+        task_id, data, delay_until, priority = self.intake.message(task, queue_name)
         extra: dict[str, Any] = {}
         if delay_until is not None:
             extra["delay_until"] = delay_until
         if priority:
             extra["priority"] = priority
         task.task_id = self.client.push(queue_name, task_id, data, **extra)
+        task.to_pushed(self)
         return task
-
-    def _message(self, task: Task, queue_name: str) -> Message:
-        self._check_supported(task)
-        try:
-            data = self.codec.encode(task, queue_name)
-        except AlligatorException:
-            raise
-        except (TypeError, ValueError, RecursionError, OverflowError) as err:
-            raise InvalidTask(f"{_name(task.func)}: {explain_json(err)}.") from err
-        largest = self.client.max_size()
-        if largest is not None and (size := _size(data)) > largest:
-            raise InvalidTask(
-                f"The task has {size} bytes, and this backend takes at most {largest}; store the "
-                "data elsewhere and pass an id."
-            )
-        due = getattr(task, "delay_until", None)
-        if due is not None and due <= self.clock.time():
-            due = None
-        task.to_delayed() if due else task.to_waiting()
-        return Message(task.task_id, data, due, getattr(task, "priority", 0))
-
-    def _check_supported(self, task: Task) -> None:
-        if isinstance(self.client, LegacyClient):
-            return  # its push says so itself
-        for option, needs in (("priority", PRIORITY), ("delay_until", DELAY)):
-            if getattr(task, option, None) and needs not in self.client.supports:
-                raise UnsupportedOption(
-                    f"{mask_password(self.conn_string)} keeps no {option!r}; leave it out, or "
-                    "use several queues or another backend."
-                )
 
     # -- Taking tasks off the queue. ----------------------------------------------------------
 
@@ -289,21 +254,27 @@ class Gator:
         """
         return self._run_one(task_id)
 
-    def cancel(self, task_id: str) -> Task | None:
+    def cancel(self, task_id: str | Task) -> Task | None:
         """Take a task off the queue before it runs and return it; None: no such task waits.
 
         ::
 
             task = gator.task(add, 18, 9)
             gator.cancel(task.task_id)
+
+        :param task_id: on this Gator's queue; or the task itself, which knows its queue.
         """
-        reserved = self.client.reserve([self.queue_name], 1, LEASE, task_id=task_id)
+        queue_name = self.queue_name
+        if isinstance(task_id, Task):
+            queue_name, task_id = task_id.queue_name or queue_name, task_id.task_id
+        reserved = self.client.reserve([queue_name], 1, LEASE, task_id=task_id)
         for delivery in reserved.deliveries:
             try:
                 task = self.codec.decode(delivery)
             except Exception:
                 self.client.release(delivery)  # it cannot be shown, so it is not taken either
                 raise
+            self.recorder.note_canceled(task, delivery)
             self.client.ack([delivery])
             task.to_canceled()
             return task
@@ -324,6 +295,7 @@ class Gator:
                 raise  # the person at the keyboard, not the task
             except BaseException:
                 if not task.retries > 0:
+                    self.recorder.note_local(task)
                     raise
                 delay = task.spend_retry()
                 if task.is_async:
@@ -332,6 +304,7 @@ class Gator:
                     task.to_retrying()
                     return task
             else:
+                self.recorder.note_local(task)
                 return task
 
     def run_all(self) -> int:
@@ -374,11 +347,46 @@ class Gator:
         keeper.take([delivery])
         keeper.start_next()
         outcome = attempt(delivery, self.codec, self.client.max_deaths)
-        settle(self.client, outcome, self.clock)
+        self.recorder.settle(outcome)
         keeper.end(delivery, ack=False)
         if isinstance(outcome.error, KeyboardInterrupt):
             raise outcome.error  # by the person at the keyboard, as it seems
         return outcome
+
+    # -- What became of tasks. ----------------------------------------------------------------
+
+    def status(self, task: Task | str) -> int | None:
+        """Return how a task stands: ``WAITING``, ``DELAYED``, ``RUNNING``, ``RETRYING``,
+        ``SUCCESS``, ``FAILED`` or ``CANCELED``.
+
+        :param task: the task, or its id on this Gator's queue.
+        :returns: None: never heard of, or it succeeded and nothing was saved (any more).
+        """
+        return self.results.status(task)
+
+    def wait(
+        self, tasks: Sequence[Task | str], timeout: float | None = None, *, started: bool = False
+    ) -> bool:
+        """Block until all of these tasks have ended, well or badly.
+
+        An id of which nothing is known has not ended: of a task without ``save_results``,
+        only the object that :meth:`task` returned can be waited for.
+
+        :param timeout: seconds; None: as long as it takes.
+        :param started: wait only until all have started.
+        :returns: False: not in that time, or one was canceled.
+        """
+        return self.results.wait(tasks, timeout, started=started)
+
+    def result(self, task: Task | str, timeout: float | None = 0.0) -> Any:
+        """Return what a task returned that was pushed with ``save_results``.
+
+        :param timeout: seconds to wait for it; None: as long as it takes.
+        :raises TaskFailed: it failed; with its ``error`` and ``traceback``.
+        :raises TaskCanceled: it was canceled.
+        :raises ResultTimeout: it has not ended in that time, or nothing is known of it.
+        """
+        return self.results.result(task, timeout)
 
     # -- Looking after the queue. -------------------------------------------------------------
 
@@ -388,6 +396,9 @@ class Gator:
 
     def revive(self, task_id: str | None = None) -> int:
         """Put a dead task back on the queue, or all of them; return how many."""
+        if self.store is not None:  # their failure is no longer how they stand
+            dead = [each.task_id for each in self.dead(_ALL_DEAD)] if task_id is None else [task_id]
+            self.store.forget(dead)
         return self.client.revive(self.queue_name, task_id)
 
     def stats(self) -> dict[str, Any]:
@@ -399,13 +410,5 @@ class Gator:
     def close(self) -> None:
         """Let go of connections and files; the next use opens them again."""
         self.client.close()
-
-
-def _name(func: Any) -> str:
-    return func if isinstance(func, str) else getattr(func, "__qualname__", repr(func))
-
-
-def _size(data: str | bytes) -> int:
-    if isinstance(data, bytes) or data.isascii():
-        return len(data)
-    return len(data.encode())
+        if self.store is not None:
+            self.store.close()

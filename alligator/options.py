@@ -23,9 +23,7 @@ P = ParamSpec("P")
 ALIASES = {"async": "is_async", "run_after": "delay_by"}
 
 #: Named in the documents, not in this version: refused rather than ignored.
-NOT_YET = frozenset(
-    {"depends_on", "timeout", "expires", "save_results", "tz", "catch_up", "overlap"}
-)
+NOT_YET = frozenset({"depends_on", "timeout", "expires", "tz", "catch_up", "overlap"})
 
 _FALSE = frozenset({"false", "0", "no", "off", ""})
 _TRUE = frozenset({"true", "1", "yes", "on"})
@@ -150,11 +148,20 @@ CHECKS: Mapping[str, Callable[[Any], Any]] = {
     "delay_until": timestamp,
     "priority": _whole("priority", MIN_PRIORITY, MAX_PRIORITY),
     "queue_name": _text("queue_name"),
+    "save_results": _seconds("save_results"),
 }
 
 #: None stands for "not set" here, as in the signature of Task.
 _NONE_IS_UNSET = frozenset(
-    {"task_id", "delay_by", "delay_until", "retry_max_delay", "queue_name", *NOT_YET}
+    {
+        "task_id",
+        "delay_by",
+        "delay_until",
+        "retry_max_delay",
+        "queue_name",
+        "save_results",
+        *NOT_YET,
+    }
 )
 
 

@@ -14,11 +14,12 @@ from typing import Any
 
 from alligator.backends.base import Delivery
 from alligator.exceptions import ConnectionLost, LeaveNow, QueueFull
-from alligator.execution import Outcome, Verdict, attempt, settle
+from alligator.execution import Outcome, Verdict, attempt
 from alligator.gator import Gator
 from alligator.keeper import Keeper
 from alligator.outage import Outage
 from alligator.pace import Pace
+from alligator.recording import is_recorded
 from alligator.utils import describe_error, shorten
 
 
@@ -41,6 +42,7 @@ class Processor:
         show: Callable[[Any], None],
     ) -> None:
         self.gator, self.keeper, self.log = gator, keeper, log
+        self.recorder = gator.recorder
         self.pace, self.outage = pace, outage
         self.count, self.show = count, show
 
@@ -66,7 +68,7 @@ class Processor:
         """
         outcome = self._attempt(delivery)
         self.count(outcome)
-        settled = settle(self.gator.client, outcome, self.gator.clock)
+        settled = self.recorder.settle(outcome)
         self.keeper.end(delivery, ack=False)
         self._report(outcome, settled=settled)
         return outcome.verdict is Verdict.ACK
@@ -81,7 +83,7 @@ class Processor:
         self.keeper.expected = self.pace.note(took)
         self.count(outcome)  # before it ends: a hand is free only when max_tasks knows
         settled: bool | None = None
-        if outcome.verdict is Verdict.ACK:
+        if outcome.verdict is Verdict.ACK and not is_recorded(outcome):
             self.keeper.end(delivery, ack=True)
             # A suspect at once, too: if the worker dies in between, that would count against it.
             if delivery.deaths or self.pace.is_slow(took) or self.keeper.acks_are_due():
@@ -93,7 +95,7 @@ class Processor:
 
     def _settle(self, outcome: Outcome) -> bool | None:
         def tell() -> bool:
-            return settle(self.gator.client, outcome, self.gator.clock)
+            return self.recorder.settle(outcome)
 
         try:
             return tell()

@@ -90,6 +90,12 @@ def signed_id(data: str | bytes) -> str | None:
     return parts[2] if parts else None
 
 
+def body_of(data: str | bytes) -> str | bytes:
+    """Return what an envelope holds, unchecked; what is in none, as it is."""
+    parts = _split(data)
+    return parts[3] if parts else data
+
+
 def _split(data: str | bytes) -> tuple[str, str, str, str | bytes] | None:
     """Return version, signature, task id and body; None: that is no envelope."""
     if not is_signed(data):

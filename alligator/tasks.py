@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from datetime import date
 from types import UnionType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from alligator import wire
 from alligator.callables import import_callable, split_name, takes_two, wire_name
@@ -24,14 +24,24 @@ from alligator.options import CHECKS, check_options
 from alligator.retries import retry_delay
 from alligator.utils import describe_error, determine_module, determine_name, new_task_id, shorten
 
+if TYPE_CHECKING:
+    from alligator.gator import Gator
+
 log = logging.getLogger(__name__)
 log.addFilter(SafeTracebacks())
 
 #: What ``is_async`` may be on a queue.
 _TRUTH = bool | int | str
+_NUMBER = int | float
 
 _HOOKS = ("on_start", "on_success", "on_error")
-_WRITTEN = {"priority": 0, "retry_delay": 0.0, "retry_backoff": 1.0, "retry_max_delay": None}
+_WRITTEN = {
+    "priority": 0,
+    "retry_delay": 0.0,
+    "retry_backoff": 1.0,
+    "retry_max_delay": None,
+    "save_results": None,
+}
 
 _current: ContextVar["Task | None"] = ContextVar("alligator_current_task", default=None)
 
@@ -83,7 +93,9 @@ class Task:
         self.retry_backoff: float = checked.get("retry_backoff", 1.0)
         self.retry_max_delay: float | None = checked.get("retry_max_delay")
         self.queue_name: str | None = checked.get("queue_name")
+        self.save_results: float | None = checked.get("save_results") or None
 
+        self.pushed_at = 0.0  # Unix seconds; 0: not yet
         self.retried = 0  # how many retries there have been
         self.status: int = WAITING
         self.func: Any = None
@@ -91,11 +103,17 @@ class Task:
         self.func_kwargs: dict[str, Any] = {}
         self.result: Any = None
         self.error: BaseException | None = None
+        self._gator: Gator | None = None
 
     @property
     def id(self) -> str:
         """Another name for ``task_id``."""
         return self.task_id
+
+    @property
+    def is_pushed(self) -> bool:
+        """Whether this very object was put on a queue."""
+        return self._gator is not None
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {shorten(self.task_id)}>"
@@ -142,6 +160,47 @@ class Task:
     def to_canceled(self) -> None:
         """Set the status to ``CANCELED``: taken off the queue before it ran."""
         self.status = CANCELED
+
+    # -- Afterwards. ------------------------------------------------------------------------
+
+    def to_pushed(self, gator: "Gator") -> None:
+        """Take note of who pushed it, and can tell how it stands. Called by that Gator."""
+        self._gator = gator
+
+    def wait(self, timeout: float | None = None, *, started: bool = False) -> bool:
+        """Block until the task has ended, well or badly; ``status`` and ``result`` say which.
+
+        ::
+
+            task = gator.options(save_results=60).task(add, 18, 9)
+            if task.wait(5):
+                print(task.result)
+
+        :param timeout: seconds; None: as long as it takes.
+        :param started: wait only until it starts.
+        :returns: False: not in that time, or it was canceled.
+        :raises InvalidTask: it was not pushed.
+        """
+        if self._gator is None:
+            if self.status in (SUCCESS, FAILED, CANCELED):
+                return self.status != CANCELED
+            raise InvalidTask(f"Task {shorten(self.task_id)} was not pushed: nothing to wait for.")
+        results = self._gator.results
+        ended = results.wait([self], timeout, started=started)
+        results.refresh(self)
+        return ended
+
+    def cancel(self) -> bool:
+        """Take the task off its queue before it runs; return False if it is too late for that.
+
+        :raises InvalidTask: it was not pushed.
+        """
+        if self._gator is None:
+            raise InvalidTask(f"Task {shorten(self.task_id)} was not pushed: nothing to cancel.")
+        if self._gator.cancel(self) is None:
+            return False
+        self.to_canceled()
+        return True
 
     # -- Running. ---------------------------------------------------------------------------
 
@@ -226,6 +285,8 @@ class Task:
         for option, default in _WRITTEN.items():
             if (value := getattr(self, option)) != default:
                 options[option] = value
+        if self.save_results is not None and self.pushed_at:
+            options["pushed_at"] = self.pushed_at
         if self.retried:
             options["retried"] = self.retried
         return options
@@ -260,13 +321,14 @@ class Task:
                 # Whatever it says, a worker runs it; 0.x wrote what it found in the environment.
                 is_async=message.read("is_async", _TRUTH, message.read("async", _TRUTH, True)),
             )
-            options.check_known((*_HOOKS, *_WRITTEN, "delay_until", "retried"))
+            options.check_known((*_HOOKS, *_WRITTEN, "delay_until", "retried", "pushed_at"))
             for option in (*_WRITTEN, "delay_until"):
                 if (value := options.fields.get(option)) is not None:
                     setattr(task, option, CHECKS[option](value))
         except (InvalidTask, TypeError) as err:
             raise BadPayload(f"The message has an unusable field: {err}") from err
         task.retried = options.read("retried", int, 0)
+        task.pushed_at = float(options.read("pushed_at", _NUMBER, 0))
         task.to_call(
             message.function(), *message.read("args", list, []), **message.read("kwargs", dict, {})
         )

@@ -16,6 +16,7 @@ LAYERS = [
     ["backends.*"],
     ["callables", "options", "security"],
     ["tasks", "codec", "execution", "keeper", "outage", "signals", "unsettled"],
+    ["intake", "recording", "results"],
     ["gator"],
     ["processor"],
     ["workers"],

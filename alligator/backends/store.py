@@ -24,14 +24,11 @@ again.
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
-from alligator.backends.base import Client, Message
+from alligator.backends.base import Client, Delivery, Message
 from alligator.constants import CANCELED, FAILED, SUCCESS
 from alligator.exceptions import AlligatorException, UnsupportedOption
-
-if TYPE_CHECKING:
-    from alligator.backends.base import Delivery
 
 #: States after which nothing more is to come.
 ENDED = frozenset({SUCCESS, FAILED, CANCELED})
@@ -185,16 +182,19 @@ class Store(ABC):
         raise UnsupportedOption("'depends_on' is not supported by this version; leave it out.")
 
     def settle(
-        self, client: Client, delivery: "Delivery", record: Record, keep_seconds: float
-    ) -> list[str]:
-        """Note an outcome, release (or cancel) the children that now can go, and ack.
+        self, client: Client, delivery: Delivery, task_id: str, record: Record, keep_seconds: float
+    ) -> bool:
+        """Note that a task succeeded, and ack it.
 
         One atomic step where ``client`` is the one that this store belongs to; elsewhere in
-        this order, so that a crash between any two of them repeats and never loses.
+        this order, so that a crash in between repeats and never loses. (Later: release the
+        children that now can go, between the two.)
 
-        :returns: the ids of the children that were queued.
+        :param task_id: the task's own id, which need not be that of the delivery.
+        :returns: False: the delivery had been overtaken.
         """
-        raise UnsupportedOption("'depends_on' is not supported by this version; leave it out.")
+        self.note(task_id, record, keep_seconds)
+        return not client.ack([delivery])
 
     # -- Who is alive. --------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from functools import wraps
 from typing import Any
 
 from alligator.backends.base import Client, Reserved, never
+from alligator.backends.store import Store
 from alligator.exceptions import ConnectionLost
 
 #: The methods that talk to a server, and so can fail.
@@ -83,6 +84,11 @@ class FlakyClient(Client):
         if name == "inner":
             raise AttributeError(name)
         return getattr(self.inner, name)
+
+    @property
+    def store(self) -> Store | None:
+        """The store of the client inside; its calls do not fail."""
+        return self.inner.store
 
     # -- What a test says. ----------------------------------------------------------------
 

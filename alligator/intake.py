@@ -1,0 +1,117 @@
+"""What a call goes through before it is queued: checked, and made a message."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from alligator import wire
+from alligator.backends.base import DELAY, PRIORITY, Client, Message
+from alligator.backends.dsn import mask_password
+from alligator.backends.legacy import LegacyClient
+from alligator.backends.store import Store
+from alligator.callables import (
+    check_arguments,
+    check_callable,
+    explain_json,
+    import_callable,
+    split_name,
+    wire_name,
+)
+from alligator.clock import Clock
+from alligator.codec import Codec
+from alligator.exceptions import AlligatorException, InvalidTask, UnsupportedOption
+from alligator.security import Policy
+from alligator.tasks import Task
+
+
+@dataclass(slots=True)
+class Intake:
+    """Checks tasks for one Gator."""
+
+    client: Client
+    store: Store | None
+    clock: Clock
+    policy: Policy
+    codec: Codec
+
+    def prepare(
+        self, task: Task, func: Callable[..., Any] | str, args: Sequence[Any], kwargs: Any
+    ) -> None:
+        """Check a call and make the task ready for it, without pushing it."""
+        if not task.is_async:
+            if isinstance(func, str):
+                func = import_callable(*split_name(func))
+            try:
+                args, kwargs = wire.loads(wire.dumps([list(args), kwargs]))
+            except (TypeError, ValueError, AlligatorException) as err:
+                raise InvalidTask(f"{_name(func)}: {explain_json(err)}.") from err
+        elif isinstance(func, str):
+            self.policy.check_name(*split_name(func))
+        else:
+            self._check_callable(func)
+        if not isinstance(func, str):
+            check_arguments(func, args, kwargs)
+        if task.is_async:
+            for hook in (task.on_start, task.on_success, task.on_error):
+                if hook is not None:
+                    self._check_callable(hook)
+        task.to_call(func, *args, **kwargs)
+        task.pushed_at = self.clock.time()
+        if task.delay_by is not None:
+            task.delay_until = self.clock.time() + task.delay_by
+
+    def _check_callable(self, func: Callable[..., Any]) -> None:
+        check_callable(func, self.client.in_process)
+        module, name = wire_name(func)
+        self.policy.check_name(module, name)
+        self.policy.check_found(func, f"{module}.{name}")
+
+    def message(self, task: Task, queue_name: str) -> Message:
+        """Return a prepared task as it goes on that queue.
+
+        :raises UnsupportedOption: the backend cannot keep one of its options.
+        :raises InvalidTask: it does not survive JSON, or is too large for the backend.
+        """
+        self._check_supported(task)
+        try:
+            data = self.codec.encode(task, queue_name)
+        except AlligatorException:
+            raise
+        except (TypeError, ValueError, RecursionError, OverflowError) as err:
+            raise InvalidTask(f"{_name(task.func)}: {explain_json(err)}.") from err
+        largest = self.client.max_size()
+        if largest is not None and (size := _size(data)) > largest:
+            raise InvalidTask(
+                f"The task has {size} bytes, and this backend takes at most {largest}; store the "
+                "data elsewhere and pass an id."
+            )
+        due = getattr(task, "delay_until", None)
+        if due is not None and due <= self.clock.time():
+            due = None
+        task.to_delayed() if due else task.to_waiting()
+        return Message(task.task_id, data, due, getattr(task, "priority", 0))
+
+    def _check_supported(self, task: Task) -> None:
+        if self.store is None and getattr(task, "save_results", None):
+            raise UnsupportedOption(
+                f"{mask_password(self.client.conn_string)} keeps no results; name a place that "
+                "does, Gator(…, store='redis://localhost:6379/0'), for the workers, too."
+            )
+        if isinstance(self.client, LegacyClient):
+            return  # its push says so itself
+        for option, needs in (("priority", PRIORITY), ("delay_until", DELAY)):
+            if getattr(task, option, None) and needs not in self.client.supports:
+                raise UnsupportedOption(
+                    f"{mask_password(self.client.conn_string)} keeps no {option!r}; leave it "
+                    "out, or use several queues or another backend."
+                )
+
+
+def _name(func: Any) -> str:
+    return func if isinstance(func, str) else getattr(func, "__qualname__", repr(func))
+
+
+def _size(data: str | bytes) -> int:
+    if isinstance(data, bytes) or data.isascii():
+        return len(data)
+    return len(data.encode())

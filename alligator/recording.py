@@ -1,0 +1,167 @@
+"""What becomes of tasks is put on record, for those who want to know.
+
+Outcome first, ack last: a crash in between repeats the task and loses nothing. A success is
+recorded where its task saves results, and costs nobody else anything; failures and
+cancellations are recorded wherever there is a store.
+"""
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+from alligator import wire
+from alligator.backends.base import Client, Delivery, Reason
+from alligator.backends.store import KEEP_FAILED, Record, Store
+from alligator.callables import explain_json
+from alligator.clock import Clock
+from alligator.constants import CANCELED, FAILED, SUCCESS
+from alligator.exceptions import BadSignature, ConnectionLost, QueueFull
+from alligator.execution import Outcome, Verdict, settle
+from alligator.log import SafeTracebacks
+from alligator.signing import Signer, is_signed
+from alligator.tasks import Task
+from alligator.utils import describe_error, describe_traceback, end_of, shorten
+
+log = logging.getLogger(__name__)
+log.addFilter(SafeTracebacks())
+
+#: Bytes that a saved result may have as JSON.
+LARGEST_RESULT = 1 << 20
+
+#: Characters of a ``repr`` that are kept in place of a result, and of a traceback.
+_LONGEST_REPR = 1000
+_LONGEST_TRACEBACK = 20_000
+
+#: Seconds before a task runs again whose outcome the store could not take.
+_STORE_PAUSE = 5.0
+
+#: In the place of a queue's name, so that no signature of a result is one of a message.
+_RESULTS = "#results"
+
+
+@dataclass(slots=True)
+class Recorder:
+    """Tells store and backend what became of deliveries.
+
+    :param store: None: there is none, and nothing is recorded.
+    """
+
+    client: Client
+    store: Store | None
+    clock: Clock
+    signer: Signer | None = None
+
+    def settle(self, outcome: Outcome) -> bool:
+        """Record what became of a delivery, if that is to be known, then tell the backend.
+
+        A store out of reach that is not the backend itself: the task is handed back, to
+        run again in a moment.
+
+        :returns: False: the delivery had been overtaken.
+        :raises ConnectionLost, QueueFull: it is not known what took effect; may be repeated.
+        """
+        if self.store is None or not is_recorded(outcome):
+            return settle(self.client, outcome, self.clock)
+        delivery, task = outcome.delivery, outcome.task
+        task_id = getattr(task, "task_id", delivery.task_id)  # a hook may have done anything
+        try:
+            if outcome.verdict is Verdict.ACK:
+                assert task is not None
+                record, keep = self._success(task, delivery.attempt), _kept(task)
+                return self.store.settle(self.client, delivery, task_id, record, keep)
+            record = self._failure(task, delivery.attempt, outcome.reason)
+            self.store.note(task_id, record, max(KEEP_FAILED, _kept(task)))
+        except (ConnectionLost, QueueFull) as err:
+            if self.store is self.client.store:
+                raise
+            log.warning(
+                "Task %s ran, but its outcome could not be recorded, so it runs again: %s",
+                shorten(task_id),
+                describe_error(err),
+            )
+            return self.client.release(delivery, None, self.clock.time() + _STORE_PAUSE)
+        return settle(self.client, outcome, self.clock)
+
+    def note_local(self, task: Task) -> None:
+        """Record a task that saves its result, and has just run here without a queue."""
+        if self.store is None or not _kept(task):
+            return
+        if task.error is None:
+            self.store.note(task.task_id, self._success(task, 0), _kept(task))
+        else:
+            text = end_of(describe_traceback(task.error), _LONGEST_TRACEBACK)
+            record = self._failure(task, 0, Reason(describe_error(task.error), text))
+            self.store.note(task.task_id, record, max(KEEP_FAILED, _kept(task)))
+
+    def note_canceled(self, task: Task, delivery: Delivery) -> None:
+        """Record that a task, reserved for this, will not run."""
+        if self.store is not None:
+            record = self._record(task, delivery.attempt, CANCELED)
+            self.store.note(task.task_id, record, max(KEEP_FAILED, _kept(task)))
+
+    def _record(self, task: Task | None, attempt: int, state: int) -> Record:
+        now = self.clock.time()
+        # Of a task that saves nothing it is not known when it was pushed; the latest counts.
+        pushed = getattr(task, "pushed_at", None) or now
+        return Record(state, at=now, attempt=attempt, pushed=pushed)
+
+    def _failure(self, task: Task | None, attempt: int, reason: Reason) -> Record:
+        record = self._record(task, attempt, FAILED)
+        return record._replace(error=reason.error, traceback=reason.traceback)
+
+    def _success(self, task: Task, attempt: int) -> Record:
+        text, problem = result_text(getattr(task, "result", None))
+        if problem:
+            log.warning("The result of task %s %s", shorten(task.task_id), problem)
+        if self.signer:
+            text = str(self.signer.seal(_RESULTS, task.task_id, text))
+        return self._record(task, attempt, SUCCESS)._replace(result=text, error=problem)
+
+    def value_of(self, task_id: str, record: Record) -> Any:
+        """Return the result that a record of a success holds; None: none was saved.
+
+        :raises BadSignature: keys are set, and none of them has signed it.
+        :raises BadPayload: it is not JSON.
+        """
+        text = record.result
+        if text is None:
+            return None
+        if self.signer:
+            own_id, opened = self.signer.open(_RESULTS, text)
+            if own_id != task_id:
+                raise BadSignature("The result was signed for another task.")
+            return wire.loads(opened)
+        if is_signed(text):
+            raise BadSignature("The result is signed; this Gator needs the secret_keys.")
+        return wire.loads(text)
+
+
+def is_recorded(outcome: Outcome) -> bool:
+    """Whether this outcome is put on record, where there is a store."""
+    if outcome.verdict is Verdict.ACK:
+        return outcome.task is not None and _kept(outcome.task) > 0
+    return outcome.verdict is Verdict.BURY
+
+
+def _kept(task: Task | None) -> float:
+    seconds = getattr(task, "save_results", None)
+    return seconds if isinstance(seconds, int | float) else 0.0
+
+
+def result_text(result: Any) -> tuple[str, str]:
+    """Return a result as JSON, and what had to be changed for that ('': nothing).
+
+    What JSON has no place for, or too much of it, is replaced by its ``repr``.
+    """
+    try:
+        text = wire.dumps(result)
+        if len(text) <= LARGEST_RESULT:
+            return text, ""
+        why = f"has {len(text)} bytes, more than the {LARGEST_RESULT} that are saved"
+    except Exception as err:
+        why = f"cannot be saved: {explain_json(err)}"
+    try:
+        shown = repr(result)
+    except Exception:
+        shown = f"<{type(result).__name__}>"
+    return wire.dumps(shorten(shown, _LONGEST_REPR)), f"{why}; its repr was saved instead."

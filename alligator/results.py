@@ -1,0 +1,216 @@
+"""Status, wait and result: what can be known of a task after it was pushed."""
+
+import time
+from collections import deque
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+from alligator import wire
+from alligator.backends.base import GET, Client, Place
+from alligator.backends.dsn import mask_password
+from alligator.backends.store import ENDED, Record, Store, Watch
+from alligator.constants import CANCELED, DELAYED, FAILED, RETRYING, RUNNING, SUCCESS, WAITING
+from alligator.exceptions import (
+    AlligatorException,
+    InvalidTask,
+    ResultTimeout,
+    TaskCanceled,
+    TaskFailed,
+    UnsupportedOption,
+)
+from alligator.recording import Recorder
+from alligator.signing import body_of
+from alligator.tasks import Task
+from alligator.utils import shorten
+
+#: Seconds between two looks at a task whose end nobody may tell, at first and at most.
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.005, 0.25
+
+#: The same where the store tells, in case it does not.
+_LONGEST_WATCH = 5.0
+
+#: How many records are asked for at once.
+_AT_ONCE = 500
+
+_NOT_STARTED = (WAITING, DELAYED)
+_STARTED = (RUNNING, RETRYING)
+
+
+class Results:
+    """What one Gator can say of tasks: those that it pushed, and others by their id.
+
+    :param queue_name: where a task is looked for that is given as an id.
+    """
+
+    def __init__(self, recorder: Recorder, queue_name: str) -> None:
+        self.recorder, self.queue_name = recorder, queue_name
+        self.client: Client = recorder.client
+        self.store: Store | None = recorder.store
+
+    def status(self, task: Task | str) -> int | None:
+        """Return the status of a task; see :meth:`alligator.Gator.status`."""
+        return self._look(task)[0]
+
+    def wait(self, tasks: Sequence[Task | str], timeout: float | None, *, started: bool) -> bool:
+        """Block until all of them have ended; see :meth:`alligator.Gator.wait`."""
+        deadline = float("inf") if timeout is None else time.monotonic() + timeout
+        pending = deque(tasks)
+        done = self._drop_ended(pending, started=started)
+        if done is not None or deadline <= time.monotonic():
+            return bool(done)
+        longest = _LONGEST_PAUSE if started or not self._is_told_of(tasks) else _LONGEST_WATCH
+        pause = _FIRST_PAUSE if longest == _LONGEST_PAUSE else longest
+        queue_names = sorted({self._queue_of(each) for each in tasks})
+        with self._watch([_id_of(each) for each in pending], queue_names) as watch:
+            while (done := self._drop_ended(pending, started=started)) is None:
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    return False
+                if watch is None:
+                    time.sleep(min(left, pause))
+                elif watch.wait(min(left, pause)):
+                    continue
+                pause = min(2 * pause, longest)
+        return done
+
+    def result(self, task: Task | str, timeout: float | None) -> Any:
+        """Return what a task returned; see :meth:`alligator.Gator.result`."""
+        task_id = _id_of(task)
+        if isinstance(task, Task) and task.save_results is None:
+            raise UnsupportedOption(
+                f"Task {shorten(task_id)} was pushed without save_results=seconds, so nobody "
+                "knows its result."
+            )
+        self.wait([task], timeout, started=False)
+        status, record = self._look(task)
+        if status == CANCELED:
+            raise TaskCanceled(f"Task {shorten(task_id)} was canceled.")
+        if status == FAILED:
+            raise failure_of(task_id, record)
+        if status is None:
+            raise ResultTimeout(
+                f"Nothing is known of task {shorten(task_id)}: it was never pushed here, saved "
+                "no result, or its result has expired."
+            )
+        if status != SUCCESS or record is None:
+            raise ResultTimeout(f"Task {shorten(task_id)} has not ended within {timeout} s.")
+        return self.recorder.value_of(task_id, record)
+
+    def refresh(self, task: Task) -> None:
+        """Set a task's ``status``, ``result`` and ``error`` to what is known of it now."""
+        status, record = self._look(task)
+        if status is None:
+            # Where there is a store a failure would be on record.
+            status = SUCCESS if task.is_pushed else task.status
+        task.status = status
+        if status == SUCCESS and record is not None:
+            task.result = self.recorder.value_of(task.task_id, record)
+        elif status == FAILED and record is not None:
+            task.error = failure_of(task.task_id, record)
+
+    # -- Looking. -----------------------------------------------------------------------------
+
+    def _drop_ended(self, pending: deque[Task | str], *, started: bool) -> bool | None:
+        """Drop what has ended (``started``: begun) from the front.
+
+        All are waited for, so behind the first still to come nobody needs a look.
+
+        :returns: True: that was all; False: one was canceled; None: some are still to come.
+        """
+        while pending:
+            some = [pending[index] for index in range(min(len(pending), _AT_ONCE))]
+            for each, record in zip(some, self._records(some), strict=True):
+                status, _ = self._look(each, record)
+                if status == CANCELED:
+                    return False
+                if status is None and not (isinstance(each, Task) and each.is_pushed):
+                    return None  # never heard of, which is not done
+                if status in _NOT_STARTED or (status in _STARTED and not started):
+                    return None
+                pending.popleft()
+        return True
+
+    def _records(self, tasks: Sequence[Task | str]) -> list[Record | None]:
+        if self.store is None:
+            return [None] * len(tasks)
+        return self.store.records([_id_of(each) for each in tasks])
+
+    def _look(
+        self, task: Task | str, record: Record | None = None
+    ) -> tuple[int | None, Record | None]:
+        """Return the status of a task, and what is on record of its last push.
+
+        :param record: one that was just read; of this very push it settles the matter.
+        """
+        if isinstance(task, Task):
+            if not task.is_pushed and task.status in ENDED:
+                return task.status, None
+            if record is not None and record.ended and record.pushed >= task.pushed_at:
+                return record.state, record
+        place = self._find(task)
+        if self.store is not None:  # after the queue: what has left it since is on record
+            record = self.store.record(_id_of(task))
+        if place is None:
+            return (record.state if record else None), record
+        if place.state == FAILED:
+            return (record.state if record else FAILED), record
+        if record is None and place.state == RUNNING:
+            return RUNNING, None
+        pushed, retried = self._peek(task)
+        if record is not None and pushed is not None and record.pushed >= pushed:
+            return record.state, record  # it is about to leave the queue
+        return (RETRYING if retried and place.state in _NOT_STARTED else place.state), None
+
+    def _find(self, task: Task | str) -> Place | None:
+        if GET in self.client.supports:
+            return self.client.find(self._queue_of(task), _id_of(task))
+        if self.store is None:
+            raise UnsupportedOption(
+                f"{mask_password(self.client.conn_string)} cannot tell how a task stands; name "
+                "a store that can, Gator(…, store='redis://…'), and push with save_results=."
+            )
+        return None
+
+    def _peek(self, task: Task | str) -> tuple[float | None, int]:
+        """Return when a task on the queue was pushed, if it says so, and its retries so far."""
+        data = self.client.peek(self._queue_of(task), _id_of(task))
+        try:
+            options = wire.loads(body_of(data or ""))["options"]
+            pushed, retried = options.get("pushed_at"), options.get("retried", 0)
+            return (None if pushed is None else float(pushed)), int(retried)
+        except (AlligatorException, TypeError, ValueError, LookupError, AttributeError):
+            return None, 0  # not written by Task.serialize
+
+    def _is_told_of(self, tasks: Sequence[Task | str]) -> bool:
+        """Whether the end of each of them will be noted in the store."""
+        return self.store is not None and all(
+            isinstance(each, Task) and each.save_results is not None for each in tasks
+        )
+
+    def _watch(
+        self, ids: Sequence[str], queue_names: Sequence[str]
+    ) -> AbstractContextManager[Watch | None]:
+        return nullcontext() if self.store is None else self.store.watch(ids, queue_names)
+
+    def _queue_of(self, task: Task | str) -> str:
+        return (task.queue_name if isinstance(task, Task) else None) or self.queue_name
+
+
+def _id_of(task: Task | str) -> str:
+    if isinstance(task, Task):
+        return task.task_id
+    if isinstance(task, str):
+        return task
+    raise InvalidTask(f"{shorten(repr(task), 60)} is neither a task nor the id of one.")
+
+
+def failure_of(task_id: str, record: Record | None) -> TaskFailed:
+    """Return the error to raise for a task that failed."""
+    if record is None:
+        return TaskFailed(f"Task {shorten(task_id)} failed; it is among the dead letters.")
+    return TaskFailed(
+        f"Task {shorten(task_id)} failed: {record.error}",
+        error=record.error,
+        traceback=record.traceback,
+    )
