@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from threading import Condition, Event
 from typing import Generic, Protocol, TypeVar
 
-from alligator.backends.base import Client, Message
+from alligator.backends.base import Client, Delivery, Message
 from alligator.backends.store import Record, Store, Watch, Worker
 from alligator.clock import Clock
 
@@ -104,6 +104,15 @@ class LocmemStore(Store):
             records.put(task_id, record, now, keep_seconds)
             self._memory.store.tell(task_id)
         return True
+
+    def settle(
+        self, client: Client, delivery: Delivery, task_id: str, record: Record, keep_seconds: float
+    ) -> bool:
+        """Note and ack under one lock."""
+        if client is not self._client:
+            return super().settle(client, delivery, task_id, record, keep_seconds)
+        with self._memory.changed:
+            return not client.ack([delivery]) and self.note(task_id, record, keep_seconds)
 
     def record(self, task_id: str) -> Record | None:
         """Return what is known of a task."""

@@ -39,6 +39,7 @@ from alligator.backends.redis_errors import translated
 from alligator.backends.redis_link import make_link
 from alligator.backends.redis_reserve import Reservation, by_queue
 from alligator.backends.redis_scripts import script
+from alligator.backends.redis_store import RedisStore
 from alligator.clock import Clock
 from alligator.constants import DELAYED, FAILED, RUNNING, WAITING
 
@@ -54,6 +55,12 @@ class Client(BaseClient):
     def __init__(self, conn_string: str, *, clock: Clock | None = None) -> None:
         super().__init__(conn_string, clock=clock)
         self._link = make_link(parse_target(conn_string))
+        self._store = RedisStore(self, self._link)
+
+    @property
+    def store(self) -> RedisStore:
+        """The store on the same server."""
+        return self._store
 
     @property
     def conn(self) -> Any:

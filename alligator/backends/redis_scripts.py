@@ -5,7 +5,8 @@ from hashlib import sha1
 from importlib.resources import files
 from typing import NamedTuple
 
-_LEASING = frozenset({"reserve", "take", "ack"})
+_LEASING = frozenset({"reserve", "take", "ack", "settle"})
+_NOTING = frozenset({"note", "settle"})
 
 
 class Script(NamedTuple):
@@ -34,6 +35,7 @@ def script(name: str) -> Script:
     """Return a script by the name of its file: its flags, what is shared, its own lines."""
     flags, _, body = _read(name).partition("\n")
     shared = _read("common") + (_read("leasing") if name in _LEASING else "")
+    shared += _read("noting") if name in _NOTING else ""
     flagless = (shared + body).encode()
     text = f"{flags}\n".encode() + flagless
     return Script(text, _sha(text), flagless)

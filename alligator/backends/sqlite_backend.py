@@ -30,6 +30,7 @@ from alligator.backends.base import (
 from alligator.backends.sqlite_file import SqliteFile, parse_file_dsn
 from alligator.backends.sqlite_room import TAKES, Need, for_dead_letter, for_push
 from alligator.backends.sqlite_schema import Step
+from alligator.backends.sqlite_store import SqliteStore
 from alligator.backends.sqlite_wake import Wake
 from alligator.clock import Clock
 from alligator.constants import DELAYED, FAILED, RUNNING, WAITING
@@ -55,11 +56,22 @@ class Client(BaseClient):
         path, synchronous = parse_file_dsn(conn_string)
         self._file = SqliteFile(path, synchronous)
         self._wake = Wake(path)
+        self._store = SqliteStore(self)
 
     @property
     def conn(self) -> sqlite3.Connection:
         """The connection of this process."""
         return self._file.connection
+
+    @property
+    def store(self) -> SqliteStore:
+        """The store in the same file."""
+        return self._store
+
+    @property
+    def file(self) -> SqliteFile:
+        """The file, with the connection of this process."""
+        return self._file
 
     def setup_tables(self) -> None:
         """Create the tables. Not needed: they appear by themselves; it does no harm."""
@@ -74,13 +86,15 @@ class Client(BaseClient):
         self._file.close()
 
     @contextmanager
-    def _writing(self, need: Need = TAKES) -> Iterator[Step]:
+    def writing(self, need: Need = TAKES) -> Iterator[Step]:
+        """Write in here, all or nothing; workers are woken for what is new."""
         with self._file.transaction(self.clock, need) as step:
             yield step
         if step.news:
             self._wake.call(min(step.news, _CALLS))
 
-    def _version(self) -> tuple[int, int]:
+    def version(self) -> tuple[int, int]:
+        """Return what is different after each commit, of whichever process."""
         with self._file.reading() as connection:
             (version,) = connection.execute("PRAGMA data_version").fetchone()
             return version, self._file.commits
@@ -95,13 +109,13 @@ class Client(BaseClient):
 
     def drop_all(self, queue_name: str) -> None:
         """Remove every task of the queue, whatever its state."""
-        with self._writing() as step:
+        with self.writing() as step:
             queue.drop_all(step, queue_name)
 
     def push_many(self, queue_name: str, messages: Sequence[Message]) -> list[str]:
         """Put tasks on a queue, in order, all or none."""
         if messages:
-            with self._writing(for_push(messages)) as step:
+            with self.writing(for_push(messages)) as step:
                 queue.push(step, queue_name, messages)
         return [message.task_id for message in messages]
 
@@ -142,7 +156,7 @@ class Client(BaseClient):
         if not acks and task_id is None and self._upcoming(queue_names) > 0:
             return Reserved([], [])
         try:
-            with self._writing() as step:
+            with self.writing() as step:
                 refused = queue.ack(step, acks)
                 if task_id is None:
                     found = taking.lease_next(step, queue_names, limit, lease)
@@ -162,35 +176,35 @@ class Client(BaseClient):
 
     def _wait(self, queue_names: Sequence[str], deadline: float, stop: Callable[[], bool]) -> int:
         """Block for a moment, or until something may be there; see :meth:`Wake.wait`."""
-        seen = self._version()
+        seen = self.version()
         upcoming = self._upcoming(queue_names)  # after the version: no push falls between
         if upcoming <= 0:
             return 0
         timeout = min(deadline - time.monotonic(), upcoming)
-        return self._wake.wait(timeout, seen, self._version, stop)
+        return self._wake.wait(timeout, seen, self.version, stop)
 
     def ack(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
         """Remove tasks that are done; return those overtaken."""
-        with self._writing() as step:
+        with self.writing() as step:
             return queue.ack(step, deliveries)
 
     def release(
         self, delivery: Delivery, data: Data | None = None, delay_until: float | None = None
     ) -> bool:
         """Hand a task back, to its place or (with new data) to the tail."""
-        with self._writing() as step:
+        with self.writing() as step:
             return queue.release(step, delivery, data, delay_until)
 
     def extend(self, deliveries: Sequence[Delivery], lease: float) -> list[Delivery]:
         """Let leases run ``lease`` seconds from now; return the lost ones."""
-        with self._writing() as step:
+        with self.writing() as step:
             return queue.extend(step, deliveries, lease)
 
     # -- Dead letters, and looking. -----------------------------------------------------------
 
     def bury(self, delivery: Delivery, data: Data | None, reason: Reason) -> bool:
         """Make a reserved task a dead letter."""
-        with self._writing(for_dead_letter(data or delivery.data, reason)) as step:
+        with self.writing(for_dead_letter(data or delivery.data, reason)) as step:
             return queue.bury(step, delivery, data, reason)
 
     def dead(self, queue_name: str, limit: int = 100) -> list[DeadTask]:
@@ -200,12 +214,12 @@ class Client(BaseClient):
 
     def revive(self, queue_name: str, task_id: str | None = None) -> int:
         """Put dead letters back at the tail of their queue."""
-        with self._writing() as step:
+        with self.writing() as step:
             return queue.revive(step, queue_name, task_id)
 
     def purge_dead(self, queue_name: str, older_than: float = 0.0) -> int:
         """Delete dead letters older than so many seconds."""
-        with self._writing() as step:
+        with self.writing() as step:
             return queue.purge_dead(step, queue_name, older_than)
 
     def find(self, queue_name: str, task_id: str) -> Place | None:

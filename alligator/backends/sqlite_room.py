@@ -58,6 +58,11 @@ def for_dead_letter(data: Data | None, reason: Reason) -> Need:
     return Need(size, _LEFT_BY_DEAD_LETTERS)
 
 
+def for_record(*texts: str | None) -> Need:
+    """Return what it takes to put an outcome on record."""
+    return Need(_ROW + sum(map(_length, texts)), _LEFT_BY_DEAD_LETTERS)
+
+
 def _length(data: object) -> int:
     return len(data) if isinstance(data, str | bytes) else 0
 

@@ -51,6 +51,28 @@ CREATE TABLE IF NOT EXISTS alligator_counters (
     PRIMARY KEY (queue, state)
 ) WITHOUT ROWID;
 INSERT OR IGNORE INTO alligator_counters VALUES ('', -1, 0);  -- the last ticket given out
+INSERT OR IGNORE INTO alligator_counters VALUES ('', -2, 0);  -- how often a record was noted
+CREATE TABLE IF NOT EXISTS alligator_records (
+    id INTEGER PRIMARY KEY,
+    task_id TEXT NOT NULL UNIQUE,
+    ends REAL NOT NULL,
+    state INTEGER NOT NULL,
+    pushed REAL NOT NULL,
+    attempt INTEGER NOT NULL,
+    at REAL NOT NULL,
+    error TEXT NOT NULL,
+    traceback TEXT NOT NULL,
+    result TEXT
+);
+CREATE INDEX IF NOT EXISTS alligator_records_end ON alligator_records (ends);
+CREATE TABLE IF NOT EXISTS alligator_marks (
+    key TEXT PRIMARY KEY, ends REAL NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS alligator_marks_end ON alligator_marks (ends);
+CREATE TABLE IF NOT EXISTS alligator_workers (
+    queue TEXT NOT NULL, name TEXT NOT NULL, seen REAL NOT NULL, ends REAL NOT NULL,
+    PRIMARY KEY (queue, name)
+) WITHOUT ROWID;
 """
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from alligator.backends.redis_backend import Client
 from alligator.exceptions import ConnectionLost
-from alligator.testing import BackendContract
+from alligator.testing import BackendContract, StoreContract
 from tests.servers import redis as servers
 
 
@@ -95,6 +95,33 @@ class TestValkey(RedisContract):
 
 class TestCluster(RedisContract):
     road = "cluster"
+
+
+class RedisStoreContract(StoreContract):
+    road: str
+
+    @pytest.fixture
+    def server(self, request):
+        self.dsn = request.getfixturevalue(self.road)
+
+    def make_client(self):
+        return Client(self.dsn)
+
+
+class TestRedisStore(RedisStoreContract):
+    road = "tcp"
+
+
+class TestValkeyStore(RedisStoreContract):
+    road = "valkey"
+
+
+class TestClusterStore(RedisStoreContract):
+    road = "cluster"
+
+
+class TestSentinelStore(RedisStoreContract):
+    road = "sentinels"
 
 
 @pytest.mark.parametrize("road", ["unix_socket", "tls", "sentinels"])

@@ -3,7 +3,7 @@
 import pytest
 
 from alligator.backends.sqlite_backend import Client
-from alligator.testing import BackendContract
+from alligator.testing import BackendContract, StoreContract
 
 
 class TestSqlite(BackendContract):
@@ -19,3 +19,12 @@ class TestSqlite(BackendContract):
 
 class TestSqliteFull(TestSqlite):
     level = "FULL"
+
+
+class TestSqliteStore(StoreContract):
+    @pytest.fixture
+    def server(self, tmp_path):
+        self.dsn = f"sqlite://{tmp_path}/q.db"
+
+    def make_client(self):
+        return Client(self.dsn)

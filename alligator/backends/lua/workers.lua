@@ -1,0 +1,4 @@
+#!lua flags=allow-oom
+-- KEYS: 1 the workers of a queue
+-- Returns: the time, and names and values by turns
+return { now, redis.call('HGETALL', KEYS[1]) }

@@ -1,0 +1,235 @@
+"""The store on a redis server: a key per record and mark, and a channel per watched task."""
+
+import contextlib
+import json
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from redis.exceptions import ResponseError
+
+from alligator.backends.base import Client as BaseClient
+from alligator.backends.base import Delivery, Message
+from alligator.backends.redis_codec import encode_id, encode_new, encode_text, keys_of, micros
+from alligator.backends.redis_errors import DRIVER_ERRORS, translated
+from alligator.backends.redis_link import Link
+from alligator.backends.redis_scripts import script
+from alligator.backends.store import Record, Store, Watch, Worker
+
+if TYPE_CHECKING:
+    from alligator.backends.redis_backend import Client
+
+_AT_ONCE = 500  # keys of one command, which holds up the server meanwhile
+_LONGEST = 2**52  # milliseconds; the server adds them to its time
+_PAUSE = 0.1  # seconds before a broken watch is tried anew
+
+
+class RedisStore(Store):
+    """The contract, on a server.
+
+    :param client: the client it belongs to.
+    """
+
+    def __init__(self, client: "Client", link: Link) -> None:
+        self._client, self._link = client, link
+
+    def _run(self, name: str, keys: Sequence[bytes], *args: Any) -> Any:
+        with translated():
+            return self._link.run(script(name), keys, args)
+
+    def _command(self, keys: Sequence[bytes], name: str, *args: Any) -> Any:
+        with translated():
+            return self._link.command(keys, name, *args)
+
+    def _by_server(self, keys: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
+        most = _AT_ONCE if self._link.one_server else 1
+        return (keys[start : start + most] for start in range(0, len(keys), most))
+
+    # -- Outcomes. ----------------------------------------------------------------------------
+
+    def note(self, task_id: str, record: Record, keep_seconds: float) -> bool:
+        """Put down an outcome unless a later run's stands."""
+        return bool(
+            self._run("note", [_record_key(task_id)], *_noted(task_id, record, keep_seconds))
+        )
+
+    def settle(
+        self,
+        client: BaseClient,
+        delivery: Delivery,
+        task_id: str,
+        record: Record,
+        keep_seconds: float,
+    ) -> bool:
+        """Note and ack in one script; on a cluster, where they may be on two nodes, in two."""
+        if client is not self._client or not self._link.one_server:
+            return super().settle(client, delivery, task_id, record, keep_seconds)
+        keys = [*keys_of(delivery.queue_name), _record_key(task_id)]
+        args = _noted(task_id, record, keep_seconds)
+        return bool(self._run("settle", keys, delivery.receipt, *args))
+
+    def record(self, task_id: str) -> Record | None:
+        """Return what is known of a task."""
+        return self.records([task_id])[0]
+
+    def records(self, task_ids: Sequence[str]) -> list[Record | None]:
+        """Return what is known of each."""
+        found: list[Any] = []
+        for keys in self._by_server([_record_key(each) for each in task_ids]):
+            found += self._command(keys, "MGET", *keys)
+        return [None if raw is None else _read(raw) for raw in found]
+
+    def forget(self, task_ids: Iterable[str]) -> None:
+        """Delete records."""
+        for keys in self._by_server([_record_key(each) for each in task_ids]):
+            self._command(keys, "UNLINK", *keys)
+
+    @contextmanager
+    def watch(self, task_ids: Sequence[str], queue_names: Sequence[str] = ()) -> Iterator[Watch]:
+        """Listen on a channel per task, over a connection of its own."""
+        watch = _Watch(self._link, [_channel(each) for each in task_ids])
+        try:
+            watch.subscribe()
+            yield watch
+        finally:
+            watch.close()
+
+    # -- Marks. -------------------------------------------------------------------------------
+
+    def claim(self, key: str, ttl: float) -> bool:
+        """Set a mark if it is not set."""
+        mark = _mark_key(key)
+        return self._command([mark], "SET", mark, "1", "NX", "PX", _millis(ttl)) is not None
+
+    def confirm(self, key: str, ttl: float) -> None:
+        """Set a mark anyhow."""
+        mark = _mark_key(key)
+        self._command([mark], "SET", mark, "1", "PX", _millis(ttl))
+
+    def unclaim(self, key: str) -> None:
+        """Remove a mark."""
+        mark = _mark_key(key)
+        self._command([mark], "UNLINK", mark)
+
+    def push_once(
+        self, client: BaseClient, key: str, ttl: float, queue_name: str, message: Message
+    ) -> bool:
+        """Claim and push in one script."""
+        if client is not self._client:
+            return super().push_once(client, key, ttl, queue_name, message)
+        keys = [*keys_of(queue_name), _mark_key(f"{queue_name}/{key}")]
+        task_id, data, due, priority = message
+        args = (encode_text(task_id), encode_new(data), priority, micros(due))
+        return bool(self._run("push_once", keys, _millis(ttl), *args))
+
+    # -- Who is alive. ------------------------------------------------------------------------
+
+    def beat(self, worker: str, queue_names: Sequence[str], seconds: float) -> None:
+        """Give a sign of life."""
+        queues = json.dumps(list(queue_names))
+        for each in queue_names:
+            self._run("beat", [_workers_key(each)], encode_id(worker), int(seconds * 1e6), queues)
+
+    def workers(self, queue_name: str) -> list[Worker]:
+        """Return the live workers of a queue, those last seen first."""
+        now, found = self._signs(queue_name)
+        alive = []
+        for name, sign in found.items():
+            seen, ends, queues = sign.split(" ", 2) if name else ("0", "0", "[]")
+            if int(ends) > now:
+                alive.append(
+                    Worker(name, tuple(json.loads(queues)), int(seen) / 1e6, int(ends) / 1e6)
+                )
+        return sorted(alive, key=lambda each: each.seen, reverse=True)
+
+    def last_seen(self, queue_name: str) -> float | None:
+        """Return when a worker of that queue was last alive."""
+        _, found = self._signs(queue_name)
+        return int(found[""]) / 1e6 if "" in found else None
+
+    def _signs(self, queue_name: str) -> tuple[int, dict[str, str]]:
+        now, flat = self._run("workers", [_workers_key(queue_name)])
+        texts = [each.decode(errors="replace") for each in flat]
+        return int(now), dict(zip(texts[::2], texts[1::2], strict=True))
+
+
+class _Watch:
+    """A connection that has subscribed to channels."""
+
+    def __init__(self, link: Link, channels: Sequence[bytes]) -> None:
+        self._link, self._channels = link, channels
+        self._stack = contextlib.ExitStack()
+        self._connection: Any = None
+
+    def subscribe(self) -> None:
+        """Subscribe, and see it confirmed."""
+        with translated():
+            connection = self._stack.enter_context(self._link.held([b"alligator:done"]))
+            self._connection = connection
+            if self._channels:
+                connection.send_command("SUBSCRIBE", *self._channels)
+            for _ in self._channels:
+                connection.read_response()
+
+    def wait(self, timeout: float) -> bool:
+        """Block until a message comes; where the connection breaks, subscribe anew."""
+        try:
+            if not self._connection.can_read(max(0.0, timeout)):
+                return False
+            while self._connection.can_read(0):
+                self._connection.read_response()
+        except ResponseError:
+            raise
+        except DRIVER_ERRORS:
+            self.close()
+            time.sleep(_PAUSE)  # what broke may take a moment to come back
+            self.subscribe()
+        return True
+
+    def close(self) -> None:
+        """End it; the connection still listens, so it is of no use to others."""
+        if self._connection is not None:
+            self._connection.disconnect()
+            self._connection = None
+        self._stack.close()
+
+
+def _record_key(task_id: str) -> bytes:
+    return b"alligator:record:" + encode_id(task_id)
+
+
+def _channel(task_id: str) -> bytes:
+    return b"alligator:done:" + encode_id(task_id)
+
+
+def _workers_key(queue_name: str) -> bytes:
+    return f"alligator:{{{queue_name}}}:workers".encode()
+
+
+def _mark_key(key: str) -> bytes:
+    """Return the key of a mark; that of a queue ('queue/key') is on the node of the queue."""
+    queue_name, slash, rest = key.partition("/")
+    return encode_id(
+        f"alligator:{{{queue_name}}}:mark:{rest}" if slash else f"alligator:mark:{key}"
+    )
+
+
+def _millis(seconds: float) -> int:
+    return max(1, min(int(seconds * 1000), _LONGEST))
+
+
+def _noted(task_id: str, record: Record, keep_seconds: float) -> list[Any]:
+    """Return what the scripts want to know: the fence stands before the rest, for them to read."""
+    pushed, attempt = repr(float(record.pushed)), record.attempt
+    rest = json.dumps([record.state, record.result, record.error, record.traceback, record.at])
+    value = f"{pushed} {attempt}\n{rest}"
+    keep = _millis(keep_seconds) if keep_seconds > 0 else 0
+    return [pushed, attempt, value, keep, _channel(task_id)]
+
+
+def _read(raw: bytes) -> Record:
+    fence, _, rest = raw.partition(b"\n")
+    pushed, attempt = fence.split()
+    state, result, error, traceback, at = json.loads(rest)
+    return Record(state, result, error, traceback, at, int(attempt), float(pushed))
