@@ -5,6 +5,7 @@ two are apart so that a worker can ack in bulk. A crash between them repeats the
 never loses it.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -47,8 +48,16 @@ class Outcome:
     reason: Reason = field(default_factory=lambda: Reason(""))
 
 
-def attempt(delivery: Delivery, codec: Codec, max_deaths: int) -> Outcome:
-    """Read a delivered task, run it, and judge."""
+def attempt(
+    delivery: Delivery,
+    codec: Codec,
+    max_deaths: int,
+    begin: Callable[[Task, Delivery], None] | None = None,
+) -> Outcome:
+    """Read a delivered task, run it, and judge.
+
+    :param begin: told of the task right before it runs.
+    """
     if delivery.deaths >= max_deaths:
         why = f"WorkerDied: {delivery.deaths} deaths of its worker were counted while it ran."
         return Outcome(delivery, Verdict.BURY, reason=Reason(why))
@@ -65,6 +74,8 @@ def attempt(delivery: Delivery, codec: Codec, max_deaths: int) -> Outcome:
         # It cannot be read, or may not run here: a dead letter with its bytes.
         return _given_up(delivery, None, err)
     try:
+        if begin:
+            begin(task, delivery)
         task.run()
     except LeaveNow:
         raise  # the worker is leaving and releases what it holds

@@ -215,8 +215,7 @@ class Gator:
         for name, pairs in queues.items():
             ids = self.client.push_many(name, [message for _, message in pairs])
             for (task, _), task_id in zip(pairs, ids, strict=True):
-                task.task_id = task_id
-                task.to_pushed(self)
+                self._was_pushed(task, task_id)
         for task in tasks:
             if not task.is_async:
                 self.execute(task)
@@ -229,9 +228,14 @@ class Gator:
             extra["delay_until"] = delay_until
         if priority:
             extra["priority"] = priority
-        task.task_id = self.client.push(queue_name, task_id, data, **extra)
-        task.to_pushed(self)
+        self._was_pushed(task, self.client.push(queue_name, task_id, data, **extra))
         return task
+
+    def _was_pushed(self, task: Task, backend_id: str) -> None:
+        task.backend_id = backend_id if backend_id != task.task_id else None
+        if task.backend_id is None or not self.recorder.note_pushed(task):
+            task.task_id, task.backend_id = backend_id, None
+        task.to_pushed(self)
 
     # -- Taking tasks off the queue. ----------------------------------------------------------
 
@@ -252,7 +256,7 @@ class Gator:
 
         :raises NotImplementedError: on SQS, which cannot look a task up.
         """
-        return self._run_one(task_id)
+        return self._run_one(self.results.where(task_id)[1])
 
     def cancel(self, task_id: str | Task) -> Task | None:
         """Take a task off the queue before it runs and return it; None: no such task waits.
@@ -264,10 +268,8 @@ class Gator:
 
         :param task_id: on this Gator's queue; or the task itself, which knows its queue.
         """
-        queue_name = self.queue_name
-        if isinstance(task_id, Task):
-            queue_name, task_id = task_id.queue_name or queue_name, task_id.task_id
-        reserved = self.client.reserve([queue_name], 1, LEASE, task_id=task_id)
+        queue_name, backend_id = self.results.where(task_id)
+        reserved = self.client.reserve([queue_name], 1, LEASE, task_id=backend_id)
         for delivery in reserved.deliveries:
             try:
                 task = self.codec.decode(delivery)
@@ -346,8 +348,9 @@ class Gator:
     def _run(self, keeper: Keeper, delivery: Delivery) -> Outcome:
         keeper.take([delivery])
         keeper.start_next()
-        outcome = attempt(delivery, self.codec, self.client.max_deaths)
-        self.recorder.settle(outcome)
+        recorder = self.recorder
+        outcome = attempt(delivery, self.codec, self.client.max_deaths, recorder.note_started)
+        recorder.settle(outcome)
         keeper.end(delivery, ack=False)
         if isinstance(outcome.error, KeyboardInterrupt):
             raise outcome.error  # by the person at the keyboard, as it seems
@@ -397,8 +400,12 @@ class Gator:
     def revive(self, task_id: str | None = None) -> int:
         """Put a dead task back on the queue, or all of them; return how many."""
         if self.store is not None:  # their failure is no longer how they stand
-            dead = [each.task_id for each in self.dead(_ALL_DEAD)] if task_id is None else [task_id]
-            self.store.forget(dead)
+            letters = self.dead(_ALL_DEAD)
+            self.store.forget(
+                self.recorder.id_of_dead(each)
+                for each in letters
+                if task_id is None or task_id == each.task_id
+            )
         return self.client.revive(self.queue_name, task_id)
 
     def stats(self) -> dict[str, Any]:

@@ -74,7 +74,8 @@ class Processor:
         return outcome.verdict is Verdict.ACK
 
     def _attempt(self, delivery: Delivery) -> Outcome:
-        return attempt(delivery, self.gator.codec, self.gator.client.max_deaths)
+        begin = self.recorder.note_started
+        return attempt(delivery, self.gator.codec, self.gator.client.max_deaths, begin)
 
     def _run_and_settle(self, delivery: Delivery) -> None:
         started = time.monotonic()

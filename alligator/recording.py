@@ -10,15 +10,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from alligator import wire
-from alligator.backends.base import Client, Delivery, Reason
+from alligator.backends.base import GET, OWN_ID, Client, Data, DeadTask, Delivery, Reason
 from alligator.backends.store import KEEP_FAILED, Record, Store
 from alligator.callables import explain_json
 from alligator.clock import Clock
-from alligator.constants import CANCELED, FAILED, SUCCESS
-from alligator.exceptions import BadSignature, ConnectionLost, QueueFull
+from alligator.constants import CANCELED, FAILED, RUNNING, SUCCESS
+from alligator.exceptions import BadPayload, BadSignature, ConnectionLost, QueueFull
 from alligator.execution import Outcome, Verdict, settle
 from alligator.log import SafeTracebacks
-from alligator.signing import Signer, is_signed
+from alligator.signing import Signer, body_of, is_signed
 from alligator.tasks import Task
 from alligator.utils import describe_error, describe_traceback, end_of, shorten
 
@@ -63,7 +63,7 @@ class Recorder:
         if self.store is None or not is_recorded(outcome):
             return settle(self.client, outcome, self.clock)
         delivery, task = outcome.delivery, outcome.task
-        task_id = getattr(task, "task_id", delivery.task_id)  # a hook may have done anything
+        task_id = self._id(task, delivery)
         try:
             if outcome.verdict is Verdict.ACK:
                 assert task is not None
@@ -97,7 +97,54 @@ class Recorder:
         """Record that a task, reserved for this, will not run."""
         if self.store is not None:
             record = self._record(task, delivery.attempt, CANCELED)
-            self.store.note(task.task_id, record, max(KEEP_FAILED, _kept(task)))
+            self.store.note(self._id(task, delivery), record, max(KEEP_FAILED, _kept(task)))
+
+    def note_pushed(self, task: Task) -> bool:
+        """Record the id that a task got on its queue; False: it had better take that over.
+
+        Only of a task that saves its result: others cost nothing, and know it themselves.
+        """
+        if self.store is None or not _kept(task):
+            return False
+        record = self._record(task, 0, task.status)._replace(place=task.backend_id or "")
+        delay = max(0.0, (task.delay_until or 0.0) - record.at)
+        try:
+            self.store.note(task.task_id, record, KEEP_FAILED + delay)
+        except (ConnectionLost, QueueFull) as err:  # it is queued, and will run
+            log.warning(
+                "Task %s was queued, but not recorded: %s",
+                shorten(task.task_id),
+                describe_error(err),
+            )
+        return True
+
+    def note_started(self, task: Task, delivery: Delivery) -> None:
+        """Record the start of a task that saves its result, where the queue cannot tell."""
+        if self.store is None or GET in self.client.supports or not _kept(task):
+            return
+        record = self._record(task, delivery.attempt, RUNNING)
+        try:
+            self.store.note(self._id(task, delivery), record, KEEP_FAILED)
+        except (ConnectionLost, QueueFull) as err:  # it matters at the end
+            log.warning(
+                "The start of task %s was not recorded: %s",
+                shorten(task.task_id),
+                describe_error(err),
+            )
+
+    def _id(self, task: Task | None, delivery: Delivery) -> str:
+        # As whoever pushed it knows it: see note_pushed.
+        if OWN_ID in self.client.supports or task is None or not _kept(task):
+            return delivery.task_id
+        return task.task_id
+
+    def id_of_dead(self, letter: DeadTask) -> str:
+        """Return the id that a dead letter has on record."""
+        if OWN_ID in self.client.supports:
+            return letter.task_id
+        fields = fields_of(letter.data)
+        saves = fields_in(fields, "options").get("save_results")
+        return str(fields.get("task_id")) if saves else letter.task_id
 
     def _record(self, task: Task | None, attempt: int, state: int) -> Record:
         now = self.clock.time()
@@ -134,6 +181,21 @@ class Recorder:
         if is_signed(text):
             raise BadSignature("The result is signed; this Gator needs the secret_keys.")
         return wire.loads(text)
+
+
+def fields_of(data: Data) -> dict[str, Any]:
+    """Return the fields of a message, unchecked; none where it is no JSON object."""
+    try:
+        fields = wire.loads(body_of(data))
+    except BadPayload:
+        return {}
+    return fields if isinstance(fields, dict) else {}
+
+
+def fields_in(fields: dict[str, Any], name: str) -> dict[str, Any]:
+    """Return an object within the fields of a message; none: an empty one."""
+    inner = fields.get(name)
+    return inner if isinstance(inner, dict) else {}
 
 
 def is_recorded(outcome: Outcome) -> bool:

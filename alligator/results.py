@@ -6,21 +6,18 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-from alligator import wire
-from alligator.backends.base import GET, Client, Place
+from alligator.backends.base import GET, OWN_ID, Client, Place
 from alligator.backends.dsn import mask_password
 from alligator.backends.store import ENDED, Record, Store, Watch
 from alligator.constants import CANCELED, DELAYED, FAILED, RETRYING, RUNNING, SUCCESS, WAITING
 from alligator.exceptions import (
-    AlligatorException,
     InvalidTask,
     ResultTimeout,
     TaskCanceled,
     TaskFailed,
     UnsupportedOption,
 )
-from alligator.recording import Recorder
-from alligator.signing import body_of
+from alligator.recording import Recorder, fields_in, fields_of
 from alligator.tasks import Task
 from alligator.utils import shorten
 
@@ -153,34 +150,40 @@ class Results:
             record = self.store.record(_id_of(task))
         if place is None:
             return (record.state if record else None), record
+        ended = record if record is not None and record.ended else None
         if place.state == FAILED:
-            return (record.state if record else FAILED), record
-        if record is None and place.state == RUNNING:
+            return (ended.state if ended else FAILED), ended
+        if ended is None and place.state == RUNNING:
             return RUNNING, None
-        pushed, retried = self._peek(task)
-        if record is not None and pushed is not None and record.pushed >= pushed:
-            return record.state, record  # it is about to leave the queue
-        return (RETRYING if retried and place.state in _NOT_STARTED else place.state), None
+        data = self.client.peek(*self.where(task))
+        if data is None:
+            return self._look(task)  # it has just left the queue
+        options = fields_in(fields_of(data), "options")
+        pushed = options.get("pushed_at")
+        if ended is not None and isinstance(pushed, int | float) and ended.pushed >= pushed:
+            return ended.state, ended  # it is about to leave the queue
+        retries = place.state in _NOT_STARTED and options.get("retried")
+        return (RETRYING if retries else place.state), None
+
+    def where(self, task: Task | str) -> tuple[str, str]:
+        """Return the queue that a task should be on, and its id there."""
+        if isinstance(task, Task):
+            return self._queue_of(task), task.backend_id or task.task_id
+        own_id = _id_of(task)
+        if OWN_ID not in self.client.supports and self.store is not None:
+            record = self.store.record(own_id)
+            return self.queue_name, (record.place if record else "") or own_id
+        return self.queue_name, own_id
 
     def _find(self, task: Task | str) -> Place | None:
         if GET in self.client.supports:
-            return self.client.find(self._queue_of(task), _id_of(task))
+            return self.client.find(*self.where(task))
         if self.store is None:
             raise UnsupportedOption(
                 f"{mask_password(self.client.conn_string)} cannot tell how a task stands; name "
                 "a store that can, Gator(…, store='redis://…'), and push with save_results=."
             )
         return None
-
-    def _peek(self, task: Task | str) -> tuple[float | None, int]:
-        """Return when a task on the queue was pushed, if it says so, and its retries so far."""
-        data = self.client.peek(self._queue_of(task), _id_of(task))
-        try:
-            options = wire.loads(body_of(data or ""))["options"]
-            pushed, retried = options.get("pushed_at"), options.get("retried", 0)
-            return (None if pushed is None else float(pushed)), int(retried)
-        except (AlligatorException, TypeError, ValueError, LookupError, AttributeError):
-            return None, 0  # not written by Task.serialize
 
     def _is_told_of(self, tasks: Sequence[Task | str]) -> bool:
         """Whether the end of each of them will be noted in the store."""

@@ -96,6 +96,7 @@ class Task:
         self.save_results: float | None = checked.get("save_results") or None
 
         self.pushed_at = 0.0  # Unix seconds; 0: not yet
+        self.backend_id: str | None = None  # its id on the queue, where that is another
         self.retried = 0  # how many retries there have been
         self.status: int = WAITING
         self.func: Any = None

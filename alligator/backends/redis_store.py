@@ -222,7 +222,8 @@ def _millis(seconds: float) -> int:
 def _noted(task_id: str, record: Record, keep_seconds: float) -> list[Any]:
     """Return what the scripts want to know: the fence stands before the rest, for them to read."""
     pushed, attempt = repr(float(record.pushed)), record.attempt
-    rest = json.dumps([record.state, record.result, record.error, record.traceback, record.at])
+    state, result, error, traceback, at, *_, place = record
+    rest = json.dumps([state, result, error, traceback, at, place])
     value = f"{pushed} {attempt}\n{rest}"
     keep = _millis(keep_seconds) if keep_seconds > 0 else 0
     return [pushed, attempt, value, keep, _channel(task_id)]
@@ -231,5 +232,5 @@ def _noted(task_id: str, record: Record, keep_seconds: float) -> list[Any]:
 def _read(raw: bytes) -> Record:
     fence, _, rest = raw.partition(b"\n")
     pushed, attempt = fence.split()
-    state, result, error, traceback, at = json.loads(rest)
-    return Record(state, result, error, traceback, at, int(attempt), float(pushed))
+    state, result, error, traceback, at, place = json.loads(rest)
+    return Record(state, result, error, traceback, at, int(attempt), float(pushed), place)

@@ -60,6 +60,7 @@ CREATE TABLE IF NOT EXISTS alligator_records (
     pushed REAL NOT NULL,
     attempt INTEGER NOT NULL,
     at REAL NOT NULL,
+    place TEXT NOT NULL,            -- its id on a queue elsewhere
     error TEXT NOT NULL,
     traceback TEXT NOT NULL,
     result TEXT

@@ -25,13 +25,13 @@ _FIRST_LOOK, _LAST_LOOK = 0.001, 0.02
 _REMEMBERED = 86_400.0
 
 _READ = (
-    "SELECT state, result, error, traceback, at, attempt, pushed FROM alligator_records "
-    "WHERE task_id = ? AND ends > ?"
+    "SELECT state, result, error, traceback, at, attempt, pushed, place "
+    "FROM alligator_records WHERE task_id = ? AND ends > ?"
 )
 _WRITE = (
     "INSERT INTO alligator_records "
-    "(state, result, error, traceback, at, attempt, pushed, task_id, ends) "
-    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    "(state, result, error, traceback, at, attempt, pushed, place, task_id, ends) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _SWEEP_RECORDS = (
     "DELETE FROM alligator_records WHERE id IN "

@@ -43,13 +43,14 @@ UNCONFIRMED = 30.0
 class Record(NamedTuple):
     """What is known of one run of a task."""
 
-    state: int  # RUNNING, RETRYING, SUCCESS, FAILED or CANCELED of alligator.constants
+    state: int  # one of alligator.constants; see also `ended`
     result: str | None = None  # SUCCESS: JSON text, where the task saves its result
     error: str = ""  # one line; of a success: why its result is not as it was returned
     traceback: str = ""
     at: float = 0.0  # when that was, a Unix timestamp in seconds
     attempt: int = 0  # Delivery.attempt: the fence within one push
     pushed: float = 0.0  # when the task was pushed, Unix seconds: the fence between two
+    place: str = ""  # its id on the queue, where that is not its own
 
     @property
     def fence(self) -> tuple[float, int]:

@@ -115,7 +115,7 @@ class StoreContract:
         key = self.new_key()
         assert self.store.record(key) is None
         record = Record(
-            SUCCESS, '{"a":[1,"schräg ✓ 🐊",null]}', "an error", "line\n  line", 1.25, 3, 0.5
+            SUCCESS, '{"a":[1,"schräg ✓ 🐊",null]}', "an error", "line\n  line", 1.25, 3, 0.5, "7"
         )
         assert self.store.note(key, record, 60) is True
         assert self.store.record(key) == record

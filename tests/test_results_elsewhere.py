@@ -1,0 +1,161 @@
+"""Results of tasks on backends that keep none themselves: on a store that the Gator names."""
+
+import threading
+import time
+import uuid
+
+import pytest
+
+from alligator import CANCELED, FAILED, RUNNING, SUCCESS, WAITING, Gator, Worker
+from alligator.exceptions import ConnectionLost, ResultTimeout, TaskFailed, UnsupportedOption
+from tests import jobs
+
+begun, go = threading.Event(), threading.Event()
+
+
+def add(one, two=0):
+    return one + two
+
+
+def hold():
+    begun.set()
+    assert go.wait(20)
+
+
+def made(request, backend, store):
+    dsn = request.getfixturevalue(f"{backend}_dsn")
+    store_dsn = request.getfixturevalue(f"{store}_dsn")
+    gator = Gator(dsn, f"else-{uuid.uuid4().hex[:8]}", store=store_dsn)
+    if backend == "sqs":
+        for name in (gator.queue_name, f"{gator.queue_name}-dead"):
+            gator.client.conn.create_queue(QueueName=name)
+    begun.clear()
+    go.clear()
+    yield gator
+    go.set()
+    gator.client.drop_all(gator.queue_name)
+    gator.close()
+
+
+@pytest.fixture(params=["beanstalk+redis", "sqs+redis", "beanstalk+sqlite", "redis+sqlite"])
+def gator(request):
+    yield from made(request, *request.param.split("+"))
+
+
+@pytest.fixture
+def beanstalk(request):
+    yield from made(request, "beanstalk", "redis")
+
+
+@pytest.fixture
+def worker(gator):
+    found = Worker(gator, log_level="CRITICAL")
+    thread = threading.Thread(target=found.run_forever, daemon=True)
+    thread.start()
+    yield found
+    go.set()
+    found.keep_running = False
+    thread.join(30)
+    assert not thread.is_alive()
+
+
+def test_a_task_keeps_its_own_id(gator, worker):
+    task = gator.options(save_results=60, task_id=f"mine-{gator.queue_name}").task(add, 18, 9)
+    assert task.task_id == f"mine-{gator.queue_name}"
+    assert gator.result(task.id, 20) == 27
+    assert gator.result(task) == 27
+    assert task.wait(0) is True
+    assert (task.status, task.result) == (SUCCESS, 27)
+    assert gator.status(task.id) == SUCCESS
+
+
+def test_a_failure(gator, worker):
+    task = gator.options(save_results=60).task(jobs.fail, "oh no")
+    with pytest.raises(TaskFailed, match="oh no") as caught:
+        gator.result(task.id, 20)
+    assert "raise ValueError" in caught.value.traceback
+    assert gator.status(task) == FAILED
+    deadline = time.monotonic() + 20
+    while not gator.dead():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert gator.revive() == 1
+    while gator.status(task.id) != FAILED:  # it is run again, and noted again
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_the_start(gator, worker):
+    task = gator.options(save_results=60).task(hold)
+    assert task.wait(20, started=True) is True
+    assert begun.is_set() or begun.wait(1)
+    assert gator.status(task.id) == RUNNING
+    assert task.wait(0.1) is False
+    go.set()
+    assert task.wait(20) is True
+
+
+def test_a_batch(gator, worker):
+    with gator.batch(save_results=60) as batch:
+        tasks = [batch.task(add, number) for number in range(12)]
+    assert gator.wait(tasks, 30) is True
+    assert [gator.result(each.id) for each in tasks] == list(range(12))
+
+
+def test_what_is_known_before_it_runs(gator):
+    task = gator.options(save_results=60).task(add, 1)
+    assert gator.status(task.id) == gator.status(task) == WAITING
+    assert task.wait(0.1) is False
+    with pytest.raises(ResultTimeout):
+        gator.result(task.id, 0)
+
+
+def test_cancel_and_get_by_the_tasks_own_id(beanstalk):
+    for by_object in (False, True):
+        task = beanstalk.options(save_results=60).task(add, 1)
+        found = beanstalk.cancel(task if by_object else task.id)
+        assert found.task_id == task.task_id
+        assert beanstalk.status(task.id) == CANCELED
+        assert task.wait(1) is False
+    task = beanstalk.options(save_results=60).task(add, 1, 1)
+    assert beanstalk.get(task.id).result == 2
+    assert beanstalk.result(task.id) == 2
+
+
+def test_tasks_that_save_nothing_go_by_the_backends_id(beanstalk):
+    task = beanstalk.task(add, 1)
+    assert task.task_id.isdecimal()
+    assert beanstalk.status(task.id) == WAITING
+    assert beanstalk.cancel(task.id) is not None
+    assert beanstalk.status(task.id) == CANCELED
+    done = beanstalk.task(add, 1)
+    Worker(beanstalk, burst=True, log_level="CRITICAL").run_forever()
+    assert done.wait(5) is True
+    dead = beanstalk.task(jobs.fail)
+    Worker(beanstalk, burst=True, log_level="CRITICAL").run_forever()
+    assert beanstalk.status(dead.id) == FAILED
+
+
+def test_a_store_that_is_down_while_pushing(beanstalk, monkeypatch, caplog):
+    def down(*args):
+        raise ConnectionLost("down")
+
+    monkeypatch.setattr(beanstalk.store, "note", down)
+    task = beanstalk.options(save_results=60).task(add, 3)
+    assert "not recorded" in caplog.text
+    monkeypatch.undo()
+    Worker(beanstalk, burst=True, log_level="CRITICAL").run_forever()
+    assert beanstalk.result(task.id) == 3
+
+
+def test_without_a_store(beanstalk_dsn, sqs_dsn):
+    for dsn in (beanstalk_dsn, sqs_dsn):
+        gator = Gator(dsn, "nowhere")
+        with pytest.raises(UnsupportedOption, match=r"store='redis://"):
+            gator.options(save_results=5).task(add, 1)
+        gator.close()
+    gator = Gator(sqs_dsn, "nowhere")
+    for ask in (gator.status, gator.result, lambda each: gator.wait([each], 0)):
+        with pytest.raises(UnsupportedOption, match=r"store='redis://"):
+            ask("some-id")
+    gator.close()
