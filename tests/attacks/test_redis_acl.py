@@ -6,10 +6,10 @@ import shlex
 import pytest
 import redis
 
-from alligator import Gator, Worker
+from alligator import WAITING, Gator, Worker
 from alligator.backends.redis_backend import Client
-from alligator.exceptions import AlligatorException
-from alligator.testing import BackendContract
+from alligator.exceptions import AlligatorException, TaskFailed
+from alligator.testing import BackendContract, StoreContract
 from tests import jobs
 from tests.docs.snippets import ROOT, blocks
 from tests.servers import redis as servers
@@ -54,6 +54,33 @@ class TestWorkersUser(BackendContract):
 
     def make_client(self):
         return Client(self.dsn)
+
+
+class TestWorkersStore(StoreContract):
+    """Of the store, too."""
+
+    @pytest.fixture
+    def server(self, guarded):
+        self.dsn = dsn_of(guarded, "worker")
+
+    def make_client(self):
+        return Client(self.dsn)
+
+
+def test_a_producer_waits_for_results(guarded):
+    producer, working = (Gator(dsn_of(guarded, user), "acl") for user in ("producer", "worker"))
+    saved = producer.options(save_results=60).task(jobs.note, 1)
+    plain, bad = producer.task(jobs.note, 2), producer.task(jobs.fail)
+    assert producer.status(saved) == producer.status(plain) == WAITING
+    assert saved.wait(0.1) is False
+    Worker(working, burst=True, log_level="CRITICAL").run_forever()
+    assert producer.wait([saved, plain, bad], 10) is True
+    assert isinstance(producer.result(saved.id), int)
+    with pytest.raises(TaskFailed, match="too much"):
+        producer.result(bad.id)
+    with pytest.raises(AlligatorException, match=REFUSED):
+        producer.cancel(producer.task(jobs.note, 3))
+    working.client.drop_all("acl")
 
 
 def test_a_producer_pushes_and_a_worker_works(guarded):
