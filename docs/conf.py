@@ -27,8 +27,8 @@ autodoc_default_options = {"members": True, "show-inheritance": True}
 # reference leaves out.
 nitpicky = True
 nitpick_ignore_regex = [
-    ("py:.*", r"(abc|collections|contextvars|datetime|logging|random|re|types|typing)\..*"),
-    ("py:class", r"(~P|alligator\.clock\.Clock|alligator\.codec\.Codec)"),
+    ("py:.*", r"(abc|collections|contextlib|contextvars|datetime|logging|random|re|threading|types|typing)\..*"),
+    ("py:class", r"(~P|Store|alligator\.clock\.Clock|alligator\.codec\.Codec)"),
     ("py:class", r"alligator\.testing\.contract_\w+\.\w+"),
 ]
 

@@ -11,8 +11,10 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -185,6 +187,7 @@ def main(page: Path, page_dsn: str) -> int:
     """Run the page and return 0; what goes wrong is raised."""
     os.environ |= {"ALLIGATOR_CONN": "locmem://", "ALLIGATOR_ASYNC": "False"}
     os.environ["ALLIGATOR_PREFIX"] = "test"
+    run_forever = Worker.run_forever
     Worker.run_forever = run_until_empty(Worker.run_forever)  # type: ignore[method-assign]
     listener = Listener()
     logging.root.addHandler(listener)
@@ -193,6 +196,9 @@ def main(page: Path, page_dsn: str) -> int:
     names["logged"] = listener.lines
     if page.stem in ("tutorial", "bestpractices"):
         names |= vars(set_up_django(page_dsn))
+    if page.stem == "results":  # it waits for what a worker does meanwhile
+        work = partial(run_forever, Worker(Gator(page_dsn), log_level="ERROR"))
+        threading.Thread(target=work, daemon=True).start()
     ran = 0
     for block in blocks(page):
         if block.language != "python" or block.no_run:
