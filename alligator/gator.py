@@ -52,8 +52,8 @@ class Gator:
     :param queue_name: the queue that tasks go to.
     :param task_class: a class to use in place of :class:`alligator.Task`.
     :param backend_class: a client class to use in place of the one that the DSN names.
-    :param store: the DSN of a place for results, where the backend has none (beanstalk, sqs),
-        or another one is to be used.
+    :param store: the DSN of a place for results (or the store itself), where the backend has
+        none (beanstalk, sqs), or another one is to be used.
     :param allowed: the functions that may run, hooks included: ``['myapp.tasks.*', …]``; None:
         any but the known ways to run code. See :class:`alligator.security.Policy`.
     :param secret_keys: keys to sign tasks with; unsigned ones are then not run. The first
@@ -71,7 +71,7 @@ class Gator:
         task_class: type[Task] = Task,
         backend_class: Callable[..., Any] | None = None,
         *,
-        store: str | None = None,
+        store: str | Store | None = None,
         allowed: Sequence[str] | None = None,
         secret_keys: Sequence[str | bytes] | None = None,
         clock: Clock | None = None,
@@ -91,7 +91,7 @@ class Gator:
         )
         self.client.check_queue_name(queue_name)
         #: Where outcomes are kept; None: nowhere.
-        self.store: Store | None = self._store_at(store) if store else self.client.store
+        self.store: Store | None = self.client.store if store is None else self._store_at(store)
 
     def __repr__(self) -> str:
         return f"<Gator {mask_password(self.conn_string)} {self.queue_name!r}>"
@@ -109,13 +109,13 @@ class Gator:
             return factory(conn_string, clock=self._given_clock)
         return factory(conn_string)
 
-    def _store_at(self, conn_string: str) -> Store:
-        client = client_class(conn_string)(conn_string, clock=self._given_clock)
+    def _store_at(self, place: str | Store) -> Store:
+        if isinstance(place, Store):
+            return place
+        client = client_class(place)(place, clock=self._given_clock)
         store: Store | None = getattr(client, "store", None)
         if store is None:
-            raise InvalidDSN(
-                f"{mask_password(conn_string)} is no store: locmem, sqlite and redis are."
-            )
+            raise InvalidDSN(f"{mask_password(place)} is no store; locmem, sqlite and redis are.")
         return store
 
     @property
@@ -368,7 +368,11 @@ class Gator:
         return self.results.status(task)
 
     def wait(
-        self, tasks: Sequence[Task | str], timeout: float | None = None, *, started: bool = False
+        self,
+        tasks: Sequence[Task | str] | Task,
+        timeout: float | None = None,
+        *,
+        started: bool = False,
     ) -> bool:
         """Block until all of these tasks have ended, well or badly.
 

@@ -61,6 +61,8 @@ class Recorder:
         :raises ConnectionLost, QueueFull: it is not known what took effect; may be repeated.
         """
         if self.store is None or not is_recorded(outcome):
+            if self.store is None and _kept(outcome.task):
+                self._warn_of_no_store(outcome.delivery)
             return settle(self.client, outcome, self.clock)
         delivery, task = outcome.delivery, outcome.task
         task_id = self._id(task, delivery)
@@ -81,6 +83,14 @@ class Recorder:
             )
             return self.client.release(delivery, None, self.clock.time() + _STORE_PAUSE)
         return settle(self.client, outcome, self.clock)
+
+    @staticmethod
+    def _warn_of_no_store(delivery: Delivery) -> None:
+        log.warning(
+            "Task %s is to save its result, but this Gator has no store: give it the one that "
+            "it was pushed with, Gator(…, store='redis://…').",
+            shorten(delivery.task_id),
+        )
 
     def note_local(self, task: Task) -> None:
         """Record a task that saves its result, and has just run here without a queue."""

@@ -49,9 +49,12 @@ class Results:
         """Return the status of a task; see :meth:`alligator.Gator.status`."""
         return self._look(task)[0]
 
-    def wait(self, tasks: Sequence[Task | str], timeout: float | None, *, started: bool) -> bool:
+    def wait(
+        self, tasks: Sequence[Task | str] | Task, timeout: float | None, *, started: bool
+    ) -> bool:
         """Block until all of them have ended; see :meth:`alligator.Gator.wait`."""
         deadline = float("inf") if timeout is None else time.monotonic() + timeout
+        tasks = [tasks] if isinstance(tasks, str | Task) else tasks
         pending = deque(tasks)
         done = self._drop_ended(pending, started=started)
         if done is not None or deadline <= time.monotonic():

@@ -27,7 +27,8 @@ autodoc_default_options = {"members": True, "show-inheritance": True}
 # reference leaves out.
 nitpicky = True
 nitpick_ignore_regex = [
-    ("py:.*", r"(abc|collections|contextlib|contextvars|datetime|logging|random|re|threading|types|typing)\..*"),
+    ("py:.*", r"(abc|collections|contextlib|contextvars|datetime|logging)\..*"),
+    ("py:.*", r"(random|re|threading|types|typing)\..*"),
     ("py:class", r"(~P|Store|alligator\.clock\.Clock|alligator\.codec\.Codec)"),
     ("py:class", r"alligator\.testing\.contract_\w+\.\w+"),
 ]

@@ -263,6 +263,7 @@ def test_a_result_ends(gator):
 
 def test_waiting_for_many(gator, worker):
     assert gator.wait([], 0) is True
+    assert gator.wait(gator.task(add, 1), 20) is True
     with gator.batch(save_results=60) as batch:
         tasks = [batch.task(add, number) for number in range(30)]
     plain = [gator.task(add, number) for number in range(30)]

@@ -148,6 +148,14 @@ def test_a_store_that_is_down_while_pushing(beanstalk, monkeypatch, caplog):
     assert beanstalk.result(task.id) == 3
 
 
+def test_a_worker_that_was_not_told_of_the_store(beanstalk, caplog):
+    beanstalk.options(save_results=60).task(add, 1)
+    other = Gator(beanstalk.conn_string, beanstalk.queue_name)
+    Worker(other, burst=True, log_level="CRITICAL").run_forever()
+    assert "has no store" in caplog.text
+    other.close()
+
+
 def test_without_a_store(beanstalk_dsn, sqs_dsn):
     for dsn in (beanstalk_dsn, sqs_dsn):
         gator = Gator(dsn, "nowhere")

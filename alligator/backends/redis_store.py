@@ -78,7 +78,7 @@ class RedisStore(Store):
         found: list[Any] = []
         for keys in self._by_server([_record_key(each) for each in task_ids]):
             found += self._command(keys, "MGET", *keys)
-        return [None if raw is None else _read(raw) for raw in found]
+        return [_read(raw) for raw in found]
 
     def forget(self, task_ids: Iterable[str]) -> None:
         """Delete records."""
@@ -229,8 +229,13 @@ def _noted(task_id: str, record: Record, keep_seconds: float) -> list[Any]:
     return [pushed, attempt, value, keep, _channel(task_id)]
 
 
-def _read(raw: bytes) -> Record:
+def _read(raw: bytes | None) -> Record | None:
+    if raw is None:
+        return None
     fence, _, rest = raw.partition(b"\n")
-    pushed, attempt = fence.split()
-    state, result, error, traceback, at, place = json.loads(rest)
-    return Record(state, result, error, traceback, at, int(attempt), float(pushed), place)
+    try:
+        pushed, attempt = fence.split()
+        state, result, error, traceback, at, place = json.loads(rest)
+        return Record(state, result, error, traceback, at, int(attempt), float(pushed), place)
+    except (ValueError, TypeError):
+        return None  # a stranger's

@@ -16,7 +16,7 @@ local function note(key, pushed, attempt, value, keep, channel)
   else
     redis.call('UNLINK', key)
   end
-  redis.call('PUBLISH', channel, '')
+  redis.pcall('PUBLISH', channel, '') -- who may not tell leaves them to look for themselves
   return 1
 end
 
