@@ -24,7 +24,10 @@ from alligator.utils import shorten
 #: Seconds between two looks at a task whose end nobody may tell, at first and at most.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.005, 0.25
 
-#: The same where the store tells, in case it does not.
+#: The same where the store tells of starts and ends, in case it does not: a queue was dropped.
+_FOLLOWING = 1.0
+
+#: The same where every end will be noted in the store.
 _LONGEST_WATCH = 5.0
 
 #: How many records are asked for at once.
@@ -59,9 +62,7 @@ class Results:
         done = self._drop_ended(pending, started=started)
         if done is not None or deadline <= time.monotonic():
             return bool(done)
-        longest = _LONGEST_PAUSE if started or not self._is_told_of(tasks) else _LONGEST_WATCH
-        pause = _FIRST_PAUSE if longest == _LONGEST_PAUSE else longest
-        queue_names = sorted({self._queue_of(each) for each in tasks})
+        pause, longest, queue_names = self._pauses(tasks, started=started)
         with self._watch([_id_of(each) for each in pending], queue_names) as watch:
             while (done := self._drop_ended(pending, started=started)) is None:
                 left = deadline - time.monotonic()
@@ -188,11 +189,19 @@ class Results:
             )
         return None
 
-    def _is_told_of(self, tasks: Sequence[Task | str]) -> bool:
-        """Whether the end of each of them will be noted in the store."""
-        return self.store is not None and all(
-            isinstance(each, Task) and each.save_results is not None for each in tasks
-        )
+    def _pauses(
+        self, tasks: Sequence[Task | str], *, started: bool
+    ) -> tuple[float, float, list[str]]:
+        """Return how long to wait for a call, at first and at most, and the queues to follow."""
+        if self.store is None:
+            return _FIRST_PAUSE, _LONGEST_PAUSE, []
+        saving = (isinstance(each, Task) and each.save_results is not None for each in tasks)
+        if not started and all(saving):  # the end of each will be noted
+            return _LONGEST_WATCH, _LONGEST_WATCH, []
+        if self.store is self.client.store and self.store.follows_queues:
+            queue_names = sorted({self._queue_of(each) for each in tasks})
+            return _FOLLOWING, _FOLLOWING, queue_names
+        return _FIRST_PAUSE, _LONGEST_PAUSE, []
 
     def _watch(
         self, ids: Sequence[str], queue_names: Sequence[str]

@@ -168,8 +168,28 @@ def test_without_save_results(gator):
 
 def test_waiting_without_save_results_while_it_runs(gator, worker):
     task = gator.task(hold)
-    threading.Timer(0.3, go.set).start()
+    assert task.wait(10, started=True) is True
+    ended = []
+    threading.Timer(0.3, lambda: (ended.append(time.monotonic()), go.set())).start()
     assert task.wait(10) is True
+    assert time.monotonic() - ended[0] < 0.6
+
+
+def test_without_save_results_nothing_is_asked_over_and_over(gator, monkeypatch):
+    """Where the queue can tell, a wait sleeps until something happens, or a second is over."""
+    if not gator.store.follows_queues:
+        pytest.skip("this store looks at the version of its file")
+    task, looks = gator.task(hold), []
+    find = gator.client.find
+    monkeypatch.setattr(gator.client, "find", lambda *args: looks.append(args) or find(*args))
+    threading.Timer(0.6, go.set).start()
+    other = Gator(gator.conn_string, gator.queue_name)
+    runner = threading.Timer(0.3, other.run_all)
+    runner.start()
+    assert task.wait(10) is True
+    assert 2 <= len(looks) <= 8
+    runner.join(20)
+    other.close()
 
 
 def test_a_failure(gator):

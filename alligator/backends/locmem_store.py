@@ -90,6 +90,8 @@ class LocmemStore(Store):
     :param client: the client it belongs to.
     """
 
+    follows_queues = True
+
     def __init__(self, client: Client, memory: Memory) -> None:
         self._client, self._memory = client, memory
         self._clock: Clock = client.clock
@@ -127,7 +129,7 @@ class LocmemStore(Store):
 
     @contextmanager
     def watch(self, task_ids: Sequence[str], queue_names: Sequence[str] = ()) -> Iterator[Watch]:
-        """Listen; starts and ends count, too, on whichever queue."""
+        """Listen; starts and ends are told on whichever queue."""
         watch, watches = _Watch(), self._memory.store.watches
         with self._memory.changed:
             for each in task_ids:

@@ -83,7 +83,7 @@ class Client(BaseClient):
 
     def drop_all(self, queue_name: str) -> None:
         """Remove every task of the queue, whatever its state."""
-        keys = keys_of(queue_name)[:-1]  # those who wait go on waiting
+        keys = keys_of(queue_name)[:-2]  # those who wait and watch go on
         with translated():
             self._link.command(keys, "UNLINK", *keys)
 

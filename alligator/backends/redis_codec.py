@@ -25,6 +25,7 @@ _PARTS = (
     "seq",
     "wake",
     "waiting",
+    "watched",
 )
 _FOREVER = 2**53 - 1  # what a score holds exactly, in microseconds: some 285 years
 
@@ -38,6 +39,11 @@ def keys_of(queue_name: str) -> tuple[bytes, ...]:
 def wake_key(queue_name: str) -> bytes:
     """Return the list that wakes those who wait for a queue."""
     return keys_of(queue_name)[9]
+
+
+def watched_key(queue_name: str) -> bytes:
+    """Return the key that stands while somebody watches tasks of a queue."""
+    return keys_of(queue_name)[11]
 
 
 def encode(data: Data) -> bytes:

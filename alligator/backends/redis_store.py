@@ -11,7 +11,14 @@ from redis.exceptions import ResponseError
 
 from alligator.backends.base import Client as BaseClient
 from alligator.backends.base import Delivery, Message
-from alligator.backends.redis_codec import encode_id, encode_new, encode_text, keys_of, micros
+from alligator.backends.redis_codec import (
+    encode_id,
+    encode_new,
+    encode_text,
+    keys_of,
+    micros,
+    watched_key,
+)
 from alligator.backends.redis_errors import DRIVER_ERRORS, translated
 from alligator.backends.redis_link import Link
 from alligator.backends.redis_scripts import script
@@ -22,6 +29,7 @@ if TYPE_CHECKING:
 
 _AT_ONCE = 500  # keys of one command, which holds up the server meanwhile
 _LONGEST = 2**52  # milliseconds; the server adds them to its time
+_MARKED = 10.0  # seconds that a mark of a watched queue stands
 _PAUSE = 0.1  # seconds before a broken watch is tried anew
 
 
@@ -30,6 +38,8 @@ class RedisStore(Store):
 
     :param client: the client it belongs to.
     """
+
+    follows_queues = True
 
     def __init__(self, client: "Client", link: Link) -> None:
         self._client, self._link = client, link
@@ -88,7 +98,8 @@ class RedisStore(Store):
     @contextmanager
     def watch(self, task_ids: Sequence[str], queue_names: Sequence[str] = ()) -> Iterator[Watch]:
         """Listen on a channel per task, over a connection of its own."""
-        watch = _Watch(self._link, [_channel(each) for each in task_ids])
+        marks = [watched_key(each) for each in queue_names]
+        watch = _Watch(self._link, [_channel(each) for each in task_ids], marks)
         try:
             watch.subscribe()
             yield watch
@@ -157,8 +168,9 @@ class RedisStore(Store):
 class _Watch:
     """A connection that has subscribed to channels."""
 
-    def __init__(self, link: Link, channels: Sequence[bytes]) -> None:
-        self._link, self._channels = link, channels
+    def __init__(self, link: Link, channels: Sequence[bytes], marks: Sequence[bytes]) -> None:
+        self._link, self._channels, self._marks = link, channels, marks
+        self._marked = 0.0
         self._stack = contextlib.ExitStack()
         self._connection: Any = None
 
@@ -171,10 +183,19 @@ class _Watch:
                 connection.send_command("SUBSCRIBE", *self._channels)
             for _ in self._channels:
                 connection.read_response()
+            self._mark()
+
+    def _mark(self) -> None:
+        """Ask for starts and ends to be told on these queues, which nobody does unasked."""
+        if self._marks and time.monotonic() - self._marked > _MARKED / 2:
+            for key in self._marks:
+                self._link.command([key], "SET", key, "1", "PX", _millis(_MARKED))
+            self._marked = time.monotonic()
 
     def wait(self, timeout: float) -> bool:
         """Block until a message comes; where the connection breaks, subscribe anew."""
         try:
+            self._mark()
             if not self._connection.can_read(max(0.0, timeout)):
                 return False
             while self._connection.can_read(0):
@@ -183,6 +204,7 @@ class _Watch:
             raise
         except DRIVER_ERRORS:
             self.close()
+            self._marked = 0.0
             time.sleep(_PAUSE)  # what broke may take a moment to come back
             self.subscribe()
         return True

@@ -24,7 +24,7 @@ again.
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
-from typing import NamedTuple, Protocol
+from typing import ClassVar, NamedTuple, Protocol
 
 from alligator.backends.base import Client, Delivery, Message
 from alligator.constants import CANCELED, FAILED, SUCCESS
@@ -89,6 +89,9 @@ class Store(ABC):
         whether the call took effect. All of them may be repeated.
     """
 
+    #: Whether :meth:`watch` also tells of tasks that start or end with nothing noted.
+    follows_queues: ClassVar[bool] = False
+
     # -- Outcomes. ------------------------------------------------------------------------
 
     @abstractmethod
@@ -126,9 +129,9 @@ class Store(ABC):
         Nothing is asked of the server meanwhile, but where it cannot call (sqlite: a look at
         the version of the file).
 
-        :param queue_names: where store and queue are one backend and it can tell, a task of
-            these that starts or leaves its queue with nothing noted ends the wait, too. Who
-            counts on that looks again from time to time.
+        :param queue_names: with :attr:`follows_queues`, a task on one of these queues of the
+            same backend that starts, or leaves its queue with nothing noted, ends the wait,
+            too. Who counts on that looks again from time to time: what is dropped is not told.
         """
 
     # -- Marks: set if absent, and gone after a while. ------------------------------------

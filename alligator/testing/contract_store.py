@@ -267,6 +267,22 @@ class StoreContract:
         assert sum(found is not None for found in self.store.records(keys)) == 1
         self.store.forget(keys)
 
+    def test_a_watch_follows_queues(self) -> None:
+        """Where the store says so: what starts or ends there is told with nothing noted."""
+        if not self.store.follows_queues:
+            pytest.skip("this store tells only of what is noted")
+        other, key = self.another_client(), self.new_key()
+        self.client.push(self.queue, key, "data")
+        with self.store.watch([key], [self.queue]) as watch:
+            deliveries = other.reserve([self.queue]).deliveries
+            started = time.monotonic()
+            assert watch.wait(10) is True
+            while watch.wait(0.05):
+                pass
+            assert other.ack(deliveries) == []
+            assert watch.wait(10) is True
+            assert time.monotonic() - started < 2
+
     # -- Marks. ---------------------------------------------------------------------------
 
     def test_one_claim_wins(self) -> None:

@@ -1,11 +1,13 @@
--- What every script begins with. All eleven keys of one queue share a hash tag.
+-- What every script begins with. All twelve keys of one queue share a hash tag.
 -- KEYS: 1 ready (ZSET id, score = place)  2 data (HASH id)  3 leases (ZSET member = receipt,
 --       score = end)  4 delayed (ZSET id, score = due)  5 meta (HASH id, only where not the
 --       default)  6 after (HASH id, pushed while that id was running)  7 dead (HASH id)
 --       8 graves (ZSET id, score = time of death)  9 seq (counter)  10 wake (LIST of tokens)
---       11 waiting (exists while somebody waits)
+--       11 waiting (exists while somebody waits)  12 watched (exists while somebody watches
+--       tasks of this queue)
 -- Times are whole microseconds of the server's clock.
-local READY, DATA, LEASES, DELAYED, META, AFTER, DEAD, GRAVES, SEQ, WAKE, WAITING = unpack(KEYS)
+local READY, DATA, LEASES, DELAYED, META, AFTER, DEAD, GRAVES, SEQ, WAKE, WAITING, WATCHED =
+  unpack(KEYS)
 local STEP = 35184372088832 -- 2^45 places per priority: with 201 priorities below 2^53
 local TAIL = 17592186044416 -- 2^44: due tasks stand below it, ordinary ones above
 local MAX_LEASE = 43200000000
@@ -77,8 +79,17 @@ local function put(id, data, priority, due)
   put_at_tail(id, priority, due, attempt, deaths)
 end
 
+local watched -- not asked yet
+
+-- Tell who watches that a task starts, or is no longer on lease.
+local function tell(id)
+  if watched == nil then watched = redis.call('EXISTS', WATCHED) == 1 end
+  if watched then redis.pcall('PUBLISH', 'alligator:done:' .. id, '') end
+end
+
 -- Take a task that is no longer leased off the queue; what was pushed meanwhile takes over.
 local function settle(id)
+  tell(id)
   redis.call('HDEL', DATA, id)
   local packed = redis.call('HGET', AFTER, id)
   if packed then

@@ -8,6 +8,7 @@ local function lease_out(id, score, attempt, deaths, ends)
   local token = whole(now) .. '-' .. whole(redis.call('INCR', SEQ))
   local receipt = token .. ':' .. attempt .. ':' .. deaths .. ':' .. whole(score) .. ':' .. id
   redis.call('ZADD', LEASES, whole(ends), receipt)
+  tell(id)
   for _, each in ipairs({ id, data, receipt, attempt, deaths }) do
     leased[#leased + 1] = each
   end
