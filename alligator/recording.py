@@ -69,8 +69,7 @@ class Recorder:
         try:
             if outcome.verdict is Verdict.ACK:
                 assert task is not None
-                record, keep = self._success(task, delivery.attempt), _kept(task)
-                return self.store.settle(self.client, delivery, task_id, record, keep)
+                return self._settle_success(self.store, task, delivery, task_id)
             record = self._failure(task, delivery.attempt, outcome.reason)
             self.store.note(task_id, record, max(KEEP_FAILED, _kept(task)))
         except (ConnectionLost, QueueFull) as err:
@@ -83,6 +82,15 @@ class Recorder:
             )
             return self.client.release(delivery, None, self.clock.time() + _STORE_PAUSE)
         return settle(self.client, outcome, self.clock)
+
+    def _settle_success(self, store: Store, task: Task, delivery: Delivery, task_id: str) -> bool:
+        record, keep = self._success(task, delivery.attempt), _kept(task)
+        try:
+            return store.settle(self.client, delivery, task_id, record, keep)
+        except QueueFull:  # what has been done must not be done again for that
+            log.warning("There is no room for the result of task %s.", shorten(task_id))
+            record = record._replace(result=None, error="There was no room for the result.")
+            return store.settle(self.client, delivery, task_id, record, keep)
 
     @staticmethod
     def _warn_of_no_store(delivery: Delivery) -> None:

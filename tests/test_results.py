@@ -26,6 +26,7 @@ from alligator.exceptions import (
     ConnectionLost,
     InvalidDSN,
     InvalidTask,
+    QueueFull,
     ResultTimeout,
     TaskCanceled,
     TaskFailed,
@@ -438,6 +439,24 @@ def test_a_backend_without_a_store(monkeypatch):
     assert task.wait(5) is True
     with pytest.raises(InvalidDSN, match="no store"):
         Gator("locmem://", store="locmem://elsewhere")
+
+
+def test_no_room_for_a_result(gator, monkeypatch, caplog):
+    settle = gator.store.settle
+
+    def full(client, delivery, task_id, record, keep):
+        if record.result is not None:
+            raise QueueFull("no room")
+        return settle(client, delivery, task_id, record, keep)
+
+    monkeypatch.setattr(gator.store, "settle", full)
+    task = gator.options(save_results=60).task(add, 3)
+    work(gator)
+    assert gator.status(task) == SUCCESS
+    assert gator.result(task) is None
+    assert "no room" in caplog.text
+    assert "no room" in gator.store.record(task.id).error
+    assert gator.stats()["running"] == gator.len() == 0
 
 
 class TestAStoreThatIsDown:

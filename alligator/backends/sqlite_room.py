@@ -59,8 +59,9 @@ def for_dead_letter(data: Data | None, reason: Reason) -> Need:
 
 
 def for_record(*texts: str | None) -> Need:
-    """Return what it takes to put an outcome on record."""
-    return Need(_ROW + sum(map(_length, texts)), _LEFT_BY_DEAD_LETTERS)
+    """Return what it takes to put an outcome on record; a short one goes in any case."""
+    size = sum(map(_length, texts))
+    return Need(_ROW + size, _LEFT_BY_DEAD_LETTERS) if size > _ROW else TAKES
 
 
 def _length(data: object) -> int:
