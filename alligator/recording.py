@@ -6,6 +6,7 @@ cancellations are recorded wherever there is a store.
 """
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,16 +65,21 @@ class Recorder:
             if self.store is None and _kept(outcome.task):
                 self._warn_of_no_store(outcome.delivery)
             return settle(self.client, outcome, self.clock)
-        delivery, task = outcome.delivery, outcome.task
-        task_id = self._id(task, delivery)
-        try:
-            if outcome.verdict is Verdict.ACK:
-                assert task is not None
-                return self._settle_success(self.store, task, delivery, task_id)
+        delivery, task, store = outcome.delivery, outcome.task, self.store
+        task_id, keep = self._id(task, delivery), _kept(task)
+        if outcome.verdict is Verdict.ACK and task is not None:
+            record = self._success(task, delivery.attempt)
+            if store is self.client.store:
+                return _with_room(
+                    record, lambda it: store.settle(self.client, delivery, task_id, it, keep)
+                )
+        else:
             record = self._failure(task, delivery.attempt, outcome.reason)
-            self.store.note(task_id, record, max(KEEP_FAILED, _kept(task)))
+            keep = max(KEEP_FAILED, keep)
+        try:
+            _with_room(record, lambda it: store.note(task_id, it, keep))
         except (ConnectionLost, QueueFull) as err:
-            if self.store is self.client.store:
+            if store is self.client.store:
                 raise
             log.warning(
                 "Task %s ran, but its outcome could not be recorded, so it runs again: %s",
@@ -82,15 +88,6 @@ class Recorder:
             )
             return self.client.release(delivery, None, self.clock.time() + _STORE_PAUSE)
         return settle(self.client, outcome, self.clock)
-
-    def _settle_success(self, store: Store, task: Task, delivery: Delivery, task_id: str) -> bool:
-        record, keep = self._success(task, delivery.attempt), _kept(task)
-        try:
-            return store.settle(self.client, delivery, task_id, record, keep)
-        except QueueFull:  # what has been done must not be done again for that
-            log.warning("There is no room for the result of task %s.", shorten(task_id))
-            record = record._replace(result=None, error="There was no room for the result.")
-            return store.settle(self.client, delivery, task_id, record, keep)
 
     @staticmethod
     def _warn_of_no_store(delivery: Delivery) -> None:
@@ -199,6 +196,18 @@ class Recorder:
         if is_signed(text):
             raise BadSignature("The result is signed; this Gator needs the secret_keys.")
         return wire.loads(text)
+
+
+def _with_room(record: Record, put: Callable[[Record], bool]) -> bool:
+    """Put a record down; without its result, where that is too much."""
+    try:
+        return put(record)
+    except QueueFull:
+        if record.result is None:
+            raise
+        # What has been done must not be done again for that.
+        log.warning("There is no room for a result: the outcome is kept without it.")
+        return put(record._replace(result=None, error="There was no room for the result."))
 
 
 def fields_of(data: Data) -> dict[str, Any]:

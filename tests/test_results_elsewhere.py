@@ -7,7 +7,9 @@ import uuid
 import pytest
 
 from alligator import CANCELED, FAILED, RUNNING, SUCCESS, WAITING, Gator, Worker
+from alligator.backends.locmem_backend import Client
 from alligator.exceptions import ConnectionLost, ResultTimeout, TaskFailed, UnsupportedOption
+from alligator.testing import FlakyClient
 from tests import jobs
 
 begun, go = threading.Event(), threading.Event()
@@ -146,6 +148,27 @@ def test_a_store_that_is_down_while_pushing(beanstalk, monkeypatch, caplog):
     monkeypatch.undo()
     Worker(beanstalk, burst=True, log_level="CRITICAL").run_forever()
     assert beanstalk.result(task.id) == 3
+
+
+def test_what_is_on_record_does_not_run_again_for_an_ack_that_failed():
+    """The store has it, and the queue is out of reach for a moment."""
+    flaky = FlakyClient(Client(f"locmem://{uuid.uuid4().hex}"))
+    gator = Gator("x", backend_class=lambda dsn: flaky, store=f"locmem://{uuid.uuid4().hex}")
+    jobs.seen.clear()
+    task = gator.options(save_results=60).task(jobs.note)
+    flaky.fail("ack", times=1)
+    worker = Worker(gator, log_level="CRITICAL")
+    thread = threading.Thread(target=worker.run_forever, daemon=True)
+    thread.start()
+    assert task.wait(20) is True
+    deadline = time.monotonic() + 20
+    while gator.stats()["running"]:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    worker.keep_running = False
+    thread.join(30)
+    assert flaky.failed["ack"] == 1
+    assert len(jobs.seen) == 1
 
 
 def test_a_worker_that_was_not_told_of_the_store(beanstalk, caplog):
