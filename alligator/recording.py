@@ -1,6 +1,7 @@
 """What becomes of tasks is put on record, for those who want to know.
 
-Outcome first, ack last: a crash in between repeats the task and loses nothing. A success is
+Outcome first, ack last: a crash in between repeats the task and loses nothing. (A dead letter
+is an outcome on record by itself, where store and queue are one.) A success is
 recorded where its task saves results, and costs nobody else anything; failures and
 cancellations are recorded wherever there is a store.
 """
@@ -76,11 +77,11 @@ class Recorder:
         else:
             record = self._failure(task, delivery.attempt, outcome.reason)
             keep = max(KEEP_FAILED, keep)
+            if store is self.client.store:
+                return self._bury_and_note(outcome, task_id, record, keep)
         try:
             _with_room(record, lambda it: store.note(task_id, it, keep))
         except (ConnectionLost, QueueFull) as err:
-            if store is self.client.store:
-                raise
             log.warning(
                 "Task %s ran, but its outcome could not be recorded, so it runs again: %s",
                 shorten(task_id),
@@ -88,6 +89,22 @@ class Recorder:
             )
             return self.client.release(delivery, None, self.clock.time() + _STORE_PAUSE)
         return settle(self.client, outcome, self.clock)
+
+    def _bury_and_note(self, outcome: Outcome, task_id: str, record: Record, keep: float) -> bool:
+        # In this order: a dead letter is on record itself, and the lease is checked with it, so
+        # that nobody hears of a failure from a worker that was overtaken.
+        if not settle(self.client, outcome, self.clock):
+            return False
+        try:
+            if self.store is not None:
+                self.store.note(task_id, record, keep)
+        except (ConnectionLost, QueueFull) as err:
+            log.warning(
+                "Task %s is a dead letter, but those who wait for it were not told: %s",
+                shorten(task_id),
+                describe_error(err),
+            )
+        return True
 
     @staticmethod
     def _warn_of_no_store(delivery: Delivery) -> None:

@@ -30,6 +30,9 @@ _FOLLOWING = 1.0
 #: The same where every end will be noted in the store.
 _LONGEST_WATCH = 5.0
 
+#: How many dead letters are looked through for an error that is on no record.
+_LETTERS = 1000
+
 #: How many records are asked for at once.
 _AT_ONCE = 500
 
@@ -88,7 +91,7 @@ class Results:
         if status == CANCELED:
             raise TaskCanceled(f"Task {shorten(task_id)} was canceled.")
         if status == FAILED:
-            raise failure_of(task_id, record)
+            raise self._failure(task, record)
         if status is None:
             raise ResultTimeout(
                 f"Nothing is known of task {shorten(task_id)}: it was never pushed here, saved "
@@ -107,8 +110,19 @@ class Results:
         task.status = status
         if status == SUCCESS and record is not None:
             task.result = self.recorder.value_of(task.task_id, record)
-        elif status == FAILED and record is not None:
-            task.error = failure_of(task.task_id, record)
+        elif status == FAILED:
+            task.error = task.error or self._failure(task, record)
+
+    def _failure(self, task: Task | str, record: Record | None) -> TaskFailed:
+        error, traceback = (record.error, record.traceback) if record else ("", "")
+        if record is None:
+            queue_name, backend_id = self.where(task)
+            for letter in self.client.dead(queue_name, _LETTERS):
+                if letter.task_id == backend_id:
+                    error, traceback = letter.error, letter.traceback
+                    break
+        what = f"Task {shorten(_id_of(task))} failed: {error or 'it is a dead letter'}"
+        return TaskFailed(what, error=error, traceback=traceback)
 
     # -- Looking. -----------------------------------------------------------------------------
 
@@ -218,14 +232,3 @@ def _id_of(task: Task | str) -> str:
     if isinstance(task, str):
         return task
     raise InvalidTask(f"{shorten(repr(task), 60)} is neither a task nor the id of one.")
-
-
-def failure_of(task_id: str, record: Record | None) -> TaskFailed:
-    """Return the error to raise for a task that failed."""
-    if record is None:
-        return TaskFailed(f"Task {shorten(task_id)} failed; it is among the dead letters.")
-    return TaskFailed(
-        f"Task {shorten(task_id)} failed: {record.error}",
-        error=record.error,
-        traceback=record.traceback,
-    )

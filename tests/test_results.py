@@ -19,6 +19,7 @@ from alligator import (
     Task,
     Worker,
 )
+from alligator.backends.base import Reason
 from alligator.backends.locmem_backend import Client
 from alligator.backends.store import Record
 from alligator.exceptions import (
@@ -32,6 +33,7 @@ from alligator.exceptions import (
     TaskFailed,
     UnsupportedOption,
 )
+from alligator.execution import Outcome, Verdict
 from alligator.testing import FakeClock
 from tests import jobs
 
@@ -382,6 +384,35 @@ def test_an_overtaken_worker_changes_nothing(gator):
     assert gator.store.settle(gator.client, slow, task.id, stale, 60) is False
     assert gator.result(task.id) == 2
     assert gator.stats()["running"] == 0
+
+
+def test_a_failure_of_an_overtaken_worker_is_not_told(gator):
+    task = gator.options(save_results=60).task(jobs.fail)
+    (slow,) = gator.client.reserve([gator.queue_name], 1, 0.1).deliveries
+    deadline = time.monotonic() + 10
+    while not gator.client.reserve([gator.queue_name], 1, 30.0, 1.0).deliveries:
+        assert time.monotonic() < deadline
+    reason = Reason("too late")
+    outcome = Outcome(slow, Verdict.BURY, task, ValueError("too late"), reason=reason)
+    assert gator.recorder.settle(outcome) is False
+    assert gator.status(task.id) == RUNNING
+    assert gator.store.record(task.id) is None
+
+
+def test_a_failure_that_was_not_noted(gator, monkeypatch, caplog):
+    def down(*args):
+        raise ConnectionLost("down")
+
+    monkeypatch.setattr(gator.store, "note", down)
+    task = gator.task(jobs.fail)
+    work(gator)
+    monkeypatch.undo()
+    assert "were not told" in caplog.text
+    with pytest.raises(TaskFailed, match="ValueError: too much") as caught:
+        gator.result(task.id)
+    assert "raise ValueError" in caught.value.traceback
+    assert task.wait(5) is True
+    assert task.status == FAILED
 
 
 def test_signed_results(store_dsn):
