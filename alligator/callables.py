@@ -5,7 +5,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from alligator.exceptions import BadPayload, InvalidTask, UnsupportedOption
+from alligator.exceptions import BadPayload, InvalidTask
 from alligator.utils import (
     LONGEST_NAME,
     describe_error,
@@ -62,17 +62,11 @@ def check_callable(func: Callable[..., Any], in_process: bool) -> None:
     :param in_process: whether the worker is in this process, as with locmem.
     :raises InvalidTask: see :func:`wire_name`; or a function of the script itself, since a
         worker's ``__main__`` is another one.
-    :raises UnsupportedOption: an ``async def`` function.
     """
     try:
         module, name = wire_name(func)
     except TypeError as err:  # unhashable, so surely not a function
         raise InvalidTask(f"{func!r} is not a function; {_ADVICE}.") from err
-    if inspect.iscoroutinefunction(func):
-        raise UnsupportedOption(
-            f"{module}.{name} is an 'async def' function, which this version of Alligator "
-            "does not run; wrap it in a plain function that calls asyncio.run()."
-        )
     if module == "__main__" and not in_process:
         raise InvalidTask(
             f"{name} is defined in the script that runs (__main__), which a worker cannot "
@@ -104,15 +98,16 @@ def check_arguments(
             raise InvalidTask(f"{name}{signature} cannot be called so: {err}.") from err
 
 
-def import_callable(module: str, name: str) -> Callable[..., Any]:
+def import_callable(module: str, name: str, *, plain: bool = False) -> Callable[..., Any]:
     """Import what a message names.
 
+    :param plain: whether it must be no ``async def``.
     :raises UnknownModuleError, UnknownCallableError: it is not there, perhaps not yet.
     :raises BadPayload: it is there, and nothing that can be called.
     """
     found = import_attr(module, name)
-    if not callable(found) or inspect.iscoroutinefunction(found):
-        kind = type(found).__name__
+    if not callable(found) or (plain and inspect.iscoroutinefunction(found)):
+        kind = "coroutine function" if callable(found) else type(found).__name__
         raise BadPayload(f"{shorten(f'{module}.{name}')!r} is no plain function but a {kind}.")
     return found  # type: ignore[no-any-return]
 

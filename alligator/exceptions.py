@@ -4,6 +4,7 @@
 
     AlligatorException
       TaskFailed              result() of a task that failed, with its error and traceback
+        TaskTimeout           ... it ran for more than its ``timeout``
         TaskCanceled          result() of a task that was canceled
       ResultTimeout           result() of a task that has not ended yet, or is not known
       UnknownModuleError      import_module: no such module, or it does not import
@@ -23,6 +24,8 @@
 Drivers' own errors never reach a caller: each backend translates them at its edge
 and chains the cause.
 """
+
+from typing import Any
 
 
 class AlligatorException(Exception):
@@ -49,6 +52,14 @@ class TaskCanceled(TaskFailed):
 
 class ResultTimeout(AlligatorException):
     """There is no result yet, or it is not known (any more)."""
+
+
+class TaskTimeout(TaskFailed):
+    """A task ran for more than its ``timeout``.
+
+    Inside the function another exception is raised, ``alligator.timeouts.TimeIsUp``, or
+    ``asyncio.CancelledError`` in an ``async def``, so that ``except Exception`` lets it pass.
+    """
 
 
 class UnknownModuleError(AlligatorException):
@@ -105,3 +116,15 @@ class MissingDriver(InvalidDSN):
 
 class LeaveNow(BaseException):
     """No error: raised into a running task when its worker is told to stop a second time."""
+
+
+class RunAgain(BaseException):
+    """No error: raised by :meth:`alligator.Task.retry`, to end a run that is to be repeated.
+
+    :param delay: seconds before the next run.
+    :param call: the arguments of the next run; None: the same.
+    """
+
+    def __init__(self, delay: float, call: tuple[list[Any], dict[str, Any]] | None) -> None:
+        super().__init__(f"asked to run again in {delay:g} s")
+        self.delay, self.call = delay, call

@@ -7,6 +7,7 @@ never loses it.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from enum import Enum
 
 from alligator.backends.base import Client, Data, Delivery, Reason
@@ -20,6 +21,7 @@ from alligator.exceptions import (
 )
 from alligator.retries import deploy_delay
 from alligator.tasks import Task
+from alligator.timeouts import Overrun, overrun
 from alligator.utils import describe_error, describe_traceback, end_of
 
 #: Characters of a traceback that are kept with a dead letter.
@@ -48,13 +50,19 @@ class Outcome:
     reason: Reason = field(default_factory=lambda: Reason(""))
 
 
+#: Called before a task with a timeout runs, with its seconds; returns what follows an overrun.
+Limit = Callable[[Delivery, float], Overrun]
+
+
 def attempt(
     delivery: Delivery,
     codec: Codec,
     max_deaths: int,
+    clock: Clock,
+    limit: Limit | None = None,
     begin: Callable[[Task, Delivery], None] | None = None,
 ) -> Outcome:
-    """Read a delivered task, run it, and judge.
+    """Read a delivered task, run it unless it has expired, and judge.
 
     :param begin: told of the task right before it runs.
     """
@@ -73,6 +81,10 @@ def attempt(
     except Exception as err:
         # It cannot be read, or may not run here: a dead letter with its bytes.
         return _given_up(delivery, None, err)
+    if (expires_at := getattr(task, "expires_at", None)) and clock.time() >= expires_at:
+        return _expired(delivery, codec, task, clock.time() - expires_at)
+    seconds = getattr(task, "timeout", None)
+    token = overrun.set(limit(delivery, seconds) if seconds and limit else None)
     try:
         if begin:
             begin(task, delivery)
@@ -82,14 +94,35 @@ def attempt(
     except BaseException as err:
         # Whatever a task raises is its failure: a retry if one is left, else a dead letter.
         return _failed(delivery, codec, task, err)
+    finally:
+        overrun.reset(token)
     return Outcome(delivery, Verdict.ACK, task)
+
+
+def _expired(delivery: Delivery, codec: Codec, task: Task, late: float) -> Outcome:
+    when = _show_time(task.expires_at or 0.0)
+    why = Reason(f"Expired: it was to start before {when}; a worker had it {late:.1f} s later.")
+    task.expires_at = None  # whoever revives it wants it to run
+    task.to_failed()
+    try:
+        data = codec.encode(task, delivery.queue_name)
+    except Exception:
+        data = None  # a Task class of its own kind: kept as it came
+    return Outcome(delivery, Verdict.BURY, task, data=data, reason=why)
+
+
+def _show_time(timestamp: float) -> str:
+    try:
+        return datetime.fromtimestamp(timestamp, UTC).isoformat(" ", "seconds")
+    except (OverflowError, ValueError, OSError):
+        return repr(timestamp)
 
 
 def _failed(delivery: Delivery, codec: Codec, task: Task, error: BaseException) -> Outcome:
     try:
         if not task.retries > 0:
             return _given_up(delivery, task, error)
-        delay = task.spend_retry()
+        delay = task.spend_retry(error)
         data = codec.encode(task, delivery.queue_name)
         codec.decode(delivery._replace(data=data))
     except Exception as err:

@@ -14,7 +14,7 @@ from alligator.backends.store import Store
 from alligator.clock import Clock, SystemClock
 from alligator.codec import Codec
 from alligator.constants import ALL
-from alligator.exceptions import AlligatorException, InvalidDSN
+from alligator.exceptions import AlligatorException, InvalidDSN, LeaveNow
 from alligator.execution import Outcome, Verdict, attempt
 from alligator.intake import Intake
 from alligator.keeper import Keeper
@@ -25,6 +25,7 @@ from alligator.results import Results
 from alligator.security import Policy
 from alligator.signing import Signer
 from alligator.tasks import Task
+from alligator.timeouts import Overrun, TimeIsUp
 
 log = logging.getLogger(__name__)
 log.addFilter(SafeTracebacks())
@@ -293,13 +294,13 @@ class Gator:
         while True:
             try:
                 task.run()
-            except KeyboardInterrupt:
-                raise  # the person at the keyboard, not the task
-            except BaseException:
+            except (KeyboardInterrupt, LeaveNow, TimeIsUp):
+                raise  # the person at the keyboard, or what is around; not the task
+            except BaseException as err:
                 if not task.retries > 0:
                     self.recorder.note_local(task)
                     raise
-                delay = task.spend_retry()
+                delay = task.spend_retry(err)
                 if task.is_async:
                     task.delay_until = self.clock.time() + delay if delay else None
                     self._enqueue(task)
@@ -332,7 +333,7 @@ class Gator:
             outcome = self._run(keeper, delivery)
         if outcome.error is not None and outcome.verdict is not Verdict.RETRY:
             raise outcome.error
-        if outcome.task is None:
+        if outcome.task is None or outcome.verdict is Verdict.BURY:
             raise AlligatorException(outcome.reason.error)
         return outcome.task
 
@@ -349,7 +350,14 @@ class Gator:
         keeper.take([delivery])
         keeper.start_next()
         recorder = self.recorder
-        outcome = attempt(delivery, self.codec, self.client.max_deaths, recorder.note_started)
+        outcome = attempt(
+            delivery,
+            self.codec,
+            self.client.max_deaths,
+            self.clock,
+            lambda delivery, seconds: _limit(keeper, delivery, seconds),
+            recorder.note_started,
+        )
         recorder.settle(outcome)
         keeper.end(delivery, ack=False)
         if isinstance(outcome.error, KeyboardInterrupt):
@@ -423,3 +431,8 @@ class Gator:
         self.client.close()
         if self.store is not None:
             self.store.close()
+
+
+def _limit(keeper: Keeper, delivery: Delivery, seconds: float) -> Overrun:
+    keeper.cover(delivery, seconds + LEASE)
+    return Overrun(LEASE, lambda: keeper.give_up(delivery))

@@ -56,9 +56,15 @@ class Intake:
                 if hook is not None:
                     self._check_callable(hook)
         task.to_call(func, *args, **kwargs)
-        task.pushed_at = self.clock.time()
+        now = task.pushed_at = self.clock.time()
         if task.delay_by is not None:
-            task.delay_until = self.clock.time() + task.delay_by
+            task.delay_until = now + task.delay_by
+        if task.expires is not None:
+            task.expires_at = now + task.expires
+            if task.is_async and (task.delay_until or 0) >= task.expires_at:
+                raise InvalidTask(
+                    f"expires={task.expires:g} is before the task is due; give seconds from now."
+                )
 
     def _check_callable(self, func: Callable[..., Any]) -> None:
         check_callable(func, self.client.in_process)

@@ -14,8 +14,9 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Self
 
-from alligator.backends.base import Client, Delivery
+from alligator.backends.base import MAX_LEASE, Client, Delivery
 from alligator.outage import Outage
+from alligator.reach import Reach
 from alligator.unsettled import Unsettled
 from alligator.utils import shorten
 
@@ -55,6 +56,8 @@ class Keeper:
         self._beat = min(lease, client.lease_seconds or lease) / 3
         self._lock = threading.Lock()
         self._turn = threading.Condition(self._lock)
+        self._arrived = threading.Condition(self._lock)
+        self._reach = Reach()
         self._waiting: deque[Delivery] = deque()
         self._running: dict[int, Delivery] = {}  # by id(): one task id may be on two queues
         self._acks: list[Delivery] = []
@@ -97,6 +100,7 @@ class Keeper:
             self._waiting.extend(deliveries)
             self._last_start = time.monotonic()
             self._turn.notify_all()
+            self._arrived.notify(len(deliveries))
         if len(deliveries) > 1:
             self._wake.set()
 
@@ -104,7 +108,7 @@ class Keeper:
         """Return the next delivery, now running; None: none came within ``wait`` seconds."""
         with self._turn:
             if not self._waiting and wait:
-                self._turn.wait(wait)
+                self._arrived.wait(wait)
             if not self._waiting:
                 return None
             delivery = self._waiting.popleft()
@@ -121,6 +125,27 @@ class Keeper:
                     self._oldest_ack = time.monotonic()
                 self._acks.append(delivery)
             self._turn.notify_all()
+        self._reach.forget(delivery)
+
+    def cover(self, delivery: Delivery, seconds: float) -> None:
+        """Let the lease of a running delivery reach for so long, though no heartbeat came.
+
+        :raises AlligatorException: it could not be told; the next heartbeat says it again.
+        """
+        self._reach.cover(delivery, seconds)
+        if seconds > 2 * self._beat:  # as much as any lease has left, while heartbeats go on
+            lease = min(max(seconds, self.lease), MAX_LEASE)
+            self.report_refused(self.client.extend([delivery], lease))
+
+    def give_up(self, delivery: Delivery) -> None:
+        """Let the lease of a running delivery run out."""
+        self._reach.give_up(delivery)
+
+    def wake_all(self) -> None:
+        """Let everybody who waits look again."""
+        with self._turn:
+            self._turn.notify_all()
+            self._arrived.notify_all()
 
     def tell_later(self, delivery: Delivery, tell: Callable[[], object]) -> None:
         """Keep the lease of a delivery that could not be settled, and settle it by ``tell``."""
@@ -215,8 +240,11 @@ class Keeper:
         with self._handing_back:
             pass
 
-    def release_all(self) -> None:
-        """Release also what is running: this process is about to leave it."""
+    def release_all(self, but: Delivery | None = None) -> None:
+        """Release also what is running: this process is about to leave it.
+
+        :param but: the one that makes it leave; its lease runs out, which counts as a death.
+        """
         self._extending = False
         # Whoever calls second may end the process: not before the first is through.
         with self._leaving:
@@ -226,6 +254,8 @@ class Keeper:
             with self._lock:
                 running, self._running = list(self._running.values()), {}
             for delivery in running:
+                if delivery is but:
+                    continue
                 self._try(lambda each=delivery: self.client.release(each))  # type: ignore[misc]
 
     def stop_extending(self) -> None:
@@ -268,7 +298,9 @@ class Keeper:
         held += self._unsettled.deliveries()
         if not held:
             return
-        lost = self.client.extend(held, self.lease)
+        lost: list[Delivery] = []
+        for lease, deliveries in self._reach.leases(held, self.lease):
+            lost += self.client.extend(deliveries, lease)
         self._outage.ends()
         gone = {id(delivery) for delivery in lost}
         self._unsettled.drop(gone)

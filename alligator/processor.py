@@ -13,8 +13,8 @@ from collections.abc import Callable
 from typing import Any
 
 from alligator.backends.base import Delivery
-from alligator.exceptions import ConnectionLost, LeaveNow, QueueFull
-from alligator.execution import Outcome, Verdict, attempt
+from alligator.exceptions import ConnectionLost, LeaveNow, QueueFull, RunAgain
+from alligator.execution import Limit, Outcome, Verdict, attempt
 from alligator.gator import Gator
 from alligator.keeper import Keeper
 from alligator.outage import Outage
@@ -28,6 +28,7 @@ class Processor:
 
     :param count: told of each outcome, before it is settled.
     :param show: told of each result.
+    :param limit: asked about each task that has a timeout.
     """
 
     def __init__(
@@ -40,11 +41,12 @@ class Processor:
         outage: Outage,
         count: Callable[[Outcome], None],
         show: Callable[[Any], None],
+        limit: Limit,
     ) -> None:
         self.gator, self.keeper, self.log = gator, keeper, log
         self.recorder = gator.recorder
         self.pace, self.outage = pace, outage
-        self.count, self.show = count, show
+        self.count, self.show, self.limit = count, show, limit
 
     def run(self, delivery: Delivery) -> None:
         """Run a delivery that the keeper has started, and settle it.
@@ -74,8 +76,10 @@ class Processor:
         return outcome.verdict is Verdict.ACK
 
     def _attempt(self, delivery: Delivery) -> Outcome:
-        begin = self.recorder.note_started
-        return attempt(delivery, self.gator.codec, self.gator.client.max_deaths, begin)
+        gator, begin = self.gator, self.recorder.note_started
+        return attempt(
+            delivery, gator.codec, gator.client.max_deaths, gator.clock, self.limit, begin
+        )
 
     def _run_and_settle(self, delivery: Delivery) -> None:
         started = time.monotonic()
@@ -124,6 +128,8 @@ class Processor:
             self.log.error(
                 "Task %s was given up: %s", task_id, outcome.reason.error, exc_info=outcome.error
             )
+        elif isinstance(outcome.error, RunAgain):
+            self.log.info("Task %s %s.", task_id, outcome.error)
         else:
             why = describe_error(outcome.error) if outcome.error else "no reason given"
             self.log.warning("Task %s (%s): %s", task_id, outcome.verdict.value, why)

@@ -1,14 +1,23 @@
 """A task: what to call, how it stands, and how it looks on the queue."""
 
 import logging
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from datetime import date
-from types import UnionType
-from typing import TYPE_CHECKING, Any, Self
+from functools import partial
+from types import CoroutineType, UnionType
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from alligator import wire
-from alligator.callables import import_callable, split_name, takes_two, wire_name
+from alligator.callables import (
+    check_arguments,
+    explain_json,
+    import_callable,
+    split_name,
+    takes_two,
+    wire_name,
+)
 from alligator.constants import (
     CANCELED,
     DELAYED,
@@ -18,10 +27,12 @@ from alligator.constants import (
     SUCCESS,
     WAITING,
 )
-from alligator.exceptions import BadPayload, InvalidTask, LeaveNow
+from alligator.coroutines import finish
+from alligator.exceptions import BadPayload, InvalidTask, LeaveNow, RunAgain, TaskFailed
 from alligator.log import SafeTracebacks
-from alligator.options import CHECKS, check_options
+from alligator.options import CHECKS, check_options, moment
 from alligator.retries import retry_delay
+from alligator.timeouts import TimeIsUp, call_within
 from alligator.utils import describe_error, determine_module, determine_name, new_task_id, shorten
 
 if TYPE_CHECKING:
@@ -41,13 +52,17 @@ _WRITTEN = {
     "retry_backoff": 1.0,
     "retry_max_delay": None,
     "save_results": None,
+    "timeout": None,
+    "delay_until": None,
+    "expires_at": None,
 }
+_READ = {name: CHECKS.get(name) or moment(name) for name in _WRITTEN}
 
 _current: ContextVar["Task | None"] = ContextVar("alligator_current_task", default=None)
 
 
 def current_task() -> "Task | None":
-    """Return the task that is running in this thread, or None outside of one."""
+    """Return the task that is running in this thread or coroutine, or None outside of one."""
     return _current.get()
 
 
@@ -92,6 +107,10 @@ class Task:
         self.retry_delay: float = checked.get("retry_delay", 0.0)
         self.retry_backoff: float = checked.get("retry_backoff", 1.0)
         self.retry_max_delay: float | None = checked.get("retry_max_delay")
+        self.timeout: float | None = checked.get("timeout")
+        self.expires: float | None = checked.get("expires")
+        #: The Unix timestamp after which it is not started; set when it is pushed.
+        self.expires_at: float | None = None
         self.queue_name: str | None = checked.get("queue_name")
         self.save_results: float | None = checked.get("save_results") or None
 
@@ -210,20 +229,32 @@ class Task:
 
         ``on_start(task)`` first; then the function; then ``on_success(task, result)``, or
         ``on_error(task, err)`` and the exception again. A hook that raises is logged and
-        changes nothing.
+        changes nothing. The ``timeout`` is about the function alone.
+
+        :raises TaskTimeout: the function ran for more than its ``timeout``.
+        :raises RunAgain: it called :meth:`retry`, and a retry is left.
         """
-        token = _current.set(self)
+        token, handled = _current.set(self), sys.exception()
         self.to_running()
         try:
             self._call_hook(self.on_start)
-            result = self.result = self.func(*self.func_args, **self.func_kwargs)
-        except LeaveNow:
-            raise
+            result = self.result = self._call()
+        except (LeaveNow, TimeIsUp):
+            raise  # about what goes on around this task, not about the task
+        except RunAgain as request:
+            if self.retries > 0:
+                self.to_retrying()
+                if request.call is not None:
+                    self.func_args, self.func_kwargs = request.call
+                raise
+            before = request.__context__
+            none_left = TaskFailed("It asked to run again, and had no retry left.")
+            err = none_left if before is None or before is handled else before
+            self._fail(err)
+            raise err from None
         except BaseException as err:
             # Also SystemExit and KeyboardInterrupt: a task ends itself, not its worker.
-            self.error = err
-            self.to_failed()
-            self._call_hook(self.on_error, err)
+            self._fail(err)
             raise
         else:
             self.to_success()
@@ -231,6 +262,52 @@ class Task:
             return result
         finally:
             _current.reset(token)
+
+    def _call(self) -> Any:
+        call = partial(self.func, *self.func_args, **self.func_kwargs)
+        result = call() if self.timeout is None else call_within(self.timeout, call)
+        return finish(result, self.timeout) if isinstance(result, CoroutineType) else result
+
+    def _fail(self, err: BaseException) -> None:
+        self.error = err
+        self.to_failed()
+        self._call_hook(self.on_error, err)
+
+    def retry(
+        self,
+        delay: float = 0.0,
+        *,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> NoReturn:
+        """From inside the running task: end this run, and run the task again later.
+
+        ::
+
+            current_task().retry(delay=60)
+
+        It uses up one of the ``retries``, and is no failure: no hook is called. With none
+        left the task fails: with the exception that was being handled, or else
+        :exc:`~alligator.exceptions.TaskFailed`.
+
+        :param delay: seconds until then, whatever ``retry_delay`` says.
+        :param args: other arguments for the next run.
+        :param kwargs: the same by name; with one of the two given, the other is empty.
+        :raises RunAgain: always, for Alligator to catch; ``except Exception`` lets it pass.
+        :raises InvalidTask: a delay that is none, or arguments that do not fit.
+        :raises RuntimeError: it is not this task that is running here.
+        """
+        if _current.get() is not self:
+            raise RuntimeError(f"Task {shorten(self.task_id)} is not the one that runs here.")
+        delay = CHECKS["delay_by"](delay)
+        if args is None and kwargs is None:
+            raise RunAgain(delay, None)
+        try:
+            call = wire.loads(wire.dumps([list(args or ()), dict(kwargs or {})]))
+        except (TypeError, ValueError, BadPayload) as err:
+            raise InvalidTask(f"{explain_json(err)}.") from err
+        check_arguments(self.func, *call)
+        raise RunAgain(delay, tuple(call))
 
     def _call_hook(self, hook: Callable[..., Any] | None, *extra: Any) -> None:
         if hook is None:
@@ -242,11 +319,17 @@ class Task:
         except BaseException:  # whatever it is, it changes no outcome
             log.exception("Hook %r of task %s raised; it goes on.", hook, shorten(self.task_id))
 
-    def spend_retry(self) -> float:
-        """Use up one retry and return the seconds to wait before it."""
-        delay = retry_delay(
-            self.retry_delay, self.retry_backoff, self.retried, self.retry_max_delay
-        )
+    def spend_retry(self, error: BaseException | None = None) -> float:
+        """Use up one retry and return the seconds to wait before it.
+
+        :param error: what the run ended with.
+        """
+        if isinstance(error, RunAgain):
+            delay = error.delay
+        else:
+            delay = retry_delay(
+                self.retry_delay, self.retry_backoff, self.retried, self.retry_max_delay
+            )
         self.retries -= 1
         self.retried += 1
         self.to_retrying()
@@ -281,8 +364,6 @@ class Task:
             if (function := getattr(self, hook)) is not None:
                 module, name = self._names(function)
                 options[hook] = {"module": module, "callable": name}
-        if self.delay_until is not None:
-            options["delay_until"] = self.delay_until
         for option, default in _WRITTEN.items():
             if (value := getattr(self, option)) != default:
                 options[option] = value
@@ -322,10 +403,10 @@ class Task:
                 # Whatever it says, a worker runs it; 0.x wrote what it found in the environment.
                 is_async=message.read("is_async", _TRUTH, message.read("async", _TRUTH, True)),
             )
-            options.check_known((*_HOOKS, *_WRITTEN, "delay_until", "retried", "pushed_at"))
-            for option in (*_WRITTEN, "delay_until"):
+            options.check_known((*_HOOKS, *_WRITTEN, "retried", "pushed_at"))
+            for option, check in _READ.items():
                 if (value := options.fields.get(option)) is not None:
-                    setattr(task, option, CHECKS[option](value))
+                    setattr(task, option, check(value))
         except (InvalidTask, TypeError) as err:
             raise BadPayload(f"The message has an unusable field: {err}") from err
         task.retried = options.read("retried", int, 0)
@@ -335,7 +416,7 @@ class Task:
         )
         for hook in _HOOKS:
             if options.fields.get(hook) is not None:
-                setattr(task, hook, _Message(options.read(hook, dict)).function())
+                setattr(task, hook, _Message(options.read(hook, dict)).function(plain=True))
         return task
 
 
@@ -365,11 +446,11 @@ class _Message:
                 known = ", ".join(names)
                 raise BadPayload(f"Option {shorten(name)!r} is not known here; known: {known}.")
 
-    def function(self) -> Callable[..., Any]:
+    def function(self, *, plain: bool = False) -> Callable[..., Any]:
         """Import the function that ``module`` and ``callable`` name."""
         module, name = self.read("module", str), self.read("callable", str)
         try:
             split_name(f"{module}:{name}")
         except InvalidTask as err:
             raise BadPayload(describe_error(err)) from err
-        return import_callable(module, name)
+        return import_callable(module, name, plain=plain)

@@ -14,10 +14,13 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import copy_context
 from typing import Any
 
 from alligator.backends.base import Delivery
+from alligator.coroutines import EventLoop, worker_loop
 from alligator.exceptions import AlligatorException, InvalidTask, LeaveNow
 from alligator.execution import Outcome, Verdict
 from alligator.gator import Gator
@@ -27,7 +30,11 @@ from alligator.outage import Outage
 from alligator.pace import Pace
 from alligator.processor import Processor
 from alligator.signals import StopSignals
+from alligator.timeouts import Overrun
 from alligator.utils import describe_error, shorten
+
+#: Seconds that a task has at least to end after its timeout, whatever the grace.
+LEAST_GRACE = 0.2
 
 
 class Worker:
@@ -42,11 +49,13 @@ class Worker:
     :param nap_time: seconds between two looks at an empty queue, on a backend that cannot
         wake its workers; all that come with Alligator can.
     :param log_level: the level of ``worker.log``, such as ``logging.DEBUG``.
-    :param concurrency: how many tasks run at the same time, in threads.
+    :param concurrency: how many tasks run at the same time: in threads, ``async def`` tasks on
+        one event loop.
     :param lease: seconds after which a task comes back if this worker dies. It is extended
         while the worker lives, so a task may take longer.
     :param prefetch: how many tasks to reserve at once; ``'auto'``: about 50 ms of work.
-    :param grace: seconds that running tasks get to finish after the first stop signal.
+    :param grace: seconds that running tasks get to finish after the first stop signal, or
+        after their timeout.
     :param burst: stop once the queues are empty.
     :raises InvalidTask: a value that one of them cannot have.
     """
@@ -85,6 +94,7 @@ class Worker:
         self._outage = Outage(self.log)
         self._signals = StopSignals()
         self._count_lock = threading.Lock()
+        self._fetching = threading.Lock()
         for name in self._queues():
             gator.client.check_queue_name(name)
 
@@ -158,7 +168,7 @@ class Worker:
         self.starting()
         self._warn_of_loss()
         try:
-            with self._signals, self._keeper() as keeper:
+            with self._signals, self._keeper() as keeper, _event_loop():
                 try:
                     self._work(self._processor(keeper))
                 except LeaveNow:
@@ -206,15 +216,11 @@ class Worker:
 
     def _work_in_threads(self, processor: Processor) -> None:
         keeper = processor.keeper
-        threads = [
-            threading.Thread(target=self._pull, args=[processor], daemon=True, name=f"task-{each}")
-            for each in range(self.concurrency)
-        ]
-        for thread in threads:
-            thread.start()
+        threads: list[threading.Thread] = []
         try:
             while not self._is_done():
                 waiting, running = keeper.counts()
+                self._start_threads(threads, waiting + running, processor)
                 busy = waiting or running >= (1 if self._alone else self.concurrency)
                 if busy:
                     keeper.wait_for_turn(0.1)
@@ -224,7 +230,20 @@ class Worker:
                     return
         finally:
             self.keep_running = False
+            keeper.wake_all()
             self._join(threads)
+
+    def _start_threads(
+        self, threads: list[threading.Thread], wanted: int, processor: Processor
+    ) -> None:
+        # As many as there was work for at once: a thread that waits is not for nothing.
+        for each in range(len(threads), min(wanted, self.concurrency)):
+            run = copy_context().run
+            thread = threading.Thread(
+                target=run, args=[self._pull, processor], daemon=True, name=f"task-{each}"
+            )
+            thread.start()
+            threads.append(thread)
 
     def _join(self, threads: Sequence[threading.Thread]) -> None:
         for thread in threads:
@@ -233,11 +252,15 @@ class Worker:
 
     def _pull(self, processor: Processor) -> None:
         while self.keep_running:
-            if delivery := processor.keeper.start_next(wait=0.1):
+            if delivery := processor.keeper.start_next(wait=1.0):
                 processor.run(delivery)
 
     def _fetch(self, processor: Processor, limit: int) -> bool:
         """Reserve what fits and hold it; return whether something came (or may have)."""
+        with self._fetching:
+            return self._reserve(processor, limit)
+
+    def _reserve(self, processor: Processor, limit: int) -> bool:
         keeper = processor.keeper
         if self.burst:
             keeper.wait_for_hand_back()  # else the queue may look empty, and is not
@@ -322,7 +345,33 @@ class Worker:
             outage=self._outage,
             count=self._count,
             show=self.result,
+            limit=lambda delivery, seconds: self._limit(keeper, delivery, seconds),
         )
+
+    def _limit(self, keeper: Keeper, delivery: Delivery, seconds: float) -> Overrun:
+        grace = max(self.grace, LEAST_GRACE)
+        try:
+            keeper.cover(delivery, seconds + grace)
+        except AlligatorException as err:
+            self._outage.begins(err)
+        return Overrun(grace, lambda: self._overran(keeper, delivery), self.owns_process)
+
+    def _overran(self, keeper: Keeper, delivery: Delivery) -> None:
+        """In the thread that watches timeouts: a task goes on beyond its timeout and grace."""
+        self.log.error(
+            "%s: task %s could not be stopped within %g s after its timeout; %s.",
+            self.ident(),
+            shorten(delivery.task_id),
+            max(self.grace, LEAST_GRACE),
+            "leaving" if self.owns_process else "its lease is left to run out",
+        )
+        if self.owns_process:
+            self.keep_running = False
+            self._fetching.acquire(timeout=2.0)  # else what is released would be fetched again
+            keeper.release_all(but=delivery)
+            sys.stdout.flush()
+            os._exit(1)
+        keeper.give_up(delivery)
 
     def _watch(self, keeper: Keeper) -> None:
         """In the keeper's thread: act on a stop signal while the main thread is busy."""
@@ -348,6 +397,18 @@ class Worker:
             return  # the first reserve says so
         if warning:
             self.log.warning("%s", warning)
+
+
+@contextmanager
+def _event_loop() -> Iterator[None]:
+    """Have ``async def`` tasks run on one loop, in this thread and those it starts."""
+    loop = EventLoop()
+    token = worker_loop.set(loop)
+    try:
+        yield
+    finally:
+        worker_loop.reset(token)
+        loop.close()
 
 
 def _at_least(name: str, value: Any, low: float) -> Any:

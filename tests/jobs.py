@@ -57,7 +57,7 @@ def fail_with(name, value):
 
 
 async def coroutine():
-    """Not for this version."""
+    """Do nothing, and take no time for it."""
 
 
 class Mailer:

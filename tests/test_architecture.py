@@ -11,11 +11,12 @@ PACKAGE = Path(__file__).resolve().parent.parent / "alligator"
 LAYERS = [
     ["constants", "exceptions", "clock"],
     ["utils", "log", "wire", "retries", "pace", "signing", "safety_net", "backends.dsn"],
+    ["watchdog", "timeouts", "coroutines"],
     ["backends.base", "backends"],
     ["backends.store"],
     ["backends.*"],
     ["callables", "options", "security"],
-    ["tasks", "codec", "execution", "keeper", "outage", "signals", "unsettled"],
+    ["tasks", "codec", "execution", "keeper", "reach", "outage", "signals", "unsettled"],
     ["intake", "recording", "results"],
     ["gator"],
     ["processor"],

@@ -17,7 +17,7 @@ from alligator.callables import (
     split_name,
     wire_name,
 )
-from alligator.exceptions import BadPayload, InvalidTask, UnsupportedOption
+from alligator.exceptions import BadPayload, InvalidTask
 from tests import jobs
 
 
@@ -61,11 +61,11 @@ def test_what_cannot_be_imported_back_is_refused(func):
         check_callable(func, in_process=False)
 
 
-def test_coroutines_are_refused():
-    with pytest.raises(UnsupportedOption, match="async def"):
-        check_callable(jobs.coroutine, in_process=True)
-    with pytest.raises(BadPayload):
-        import_callable("tests.jobs", "coroutine")
+def test_coroutine_functions_are_tasks_and_no_hooks():
+    check_callable(jobs.coroutine, in_process=False)
+    assert import_callable("tests.jobs", "coroutine") is jobs.coroutine
+    with pytest.raises(BadPayload, match="coroutine function"):
+        import_callable("tests.jobs", "coroutine", plain=True)
 
 
 SCRIPT = """

@@ -41,8 +41,6 @@ def test_good(given, checked):
             ({name: 1}, UnsupportedOption, name)
             for name in (
                 "depends_on",
-                "timeout",
-                "expires",
                 "tz",
                 "catch_up",
                 "overlap",

@@ -213,6 +213,8 @@ _WRONG_OPTIONS = {
     "retry_delay": [-1, "1", True, []],
     "retry_backoff": [0.5, -1, "2", []],
     "retry_max_delay": [-1, "1", {}],
+    "timeout": [0, -1, "1", True, [], {}],
+    "expires_at": ["soon", True, [], {}],
     "retried": ["1", 1.5, True, []],
     "on_start": ["tests.jobs.note", 5, [], {}, True, False, ["tests.jobs", "note"]],
     "on_success": [{"module": "tests.jobs"}, {"callable": "note"}, {"module": 5, "callable": 5}],
@@ -257,8 +259,8 @@ OPTIONS = [
         async_number=message(is_async=1),
         async_text_of_old=without("is_async")[:-1] + ', "async": "1"}',
     ),
-    *dead("BadPayload: expires", expires=options(expires=5), hidden=options(expires={})),
-    *dead("BadPayload: timeout", timeout=options(timeout=30)),
+    *dead("BadPayload: expires", seconds=options(expires=5), hidden=options(expires={})),
+    *fine(timeout=options(timeout=30), endless_timeout=options(timeout=1e300)),
     *dead("BadPayload: depends_on", depends_on=options(depends_on=["a"])),
     *dead("BadPayload: not_known_yet", unknown_option=options(not_known_yet=True)),
 ]
@@ -335,7 +337,6 @@ NAMES = [
     *dead(
         "BadPayload: no plain function",
         a_list=message(callable="seen"),
-        a_coroutine=message(callable="coroutine"),
         a_number=message(module="corpus_things", callable="NUMBER"),
         a_None=message(module="corpus_things", callable="NOTHING"),
         a_string=message(module="corpus_things", callable="TEXT"),
@@ -357,6 +358,7 @@ NAMES = [
         endless_callable=message(callable="c" * 50_000),
         endless_attributes=message(callable=".".join("c" * 10_000)),
     ),
+    *fine(calls=0, a_coroutine=message(callable="coroutine", args=[])),
     *fine(calls=0, a_static_method=message(callable="Mailer.send", args=["me"])),
 ]
 

@@ -9,6 +9,7 @@ import importlib
 import logging
 import os
 import re
+import socket
 import subprocess
 import sys
 import threading
@@ -124,7 +125,12 @@ def check_bestpractices(names: dict[str, Any]) -> None:
 
     request = SimpleNamespace(user=names["user"])
     names["previously_slow_view"](request)
-    assert gator.run_all() == 106
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        gator.options(timeout=30).task("myapp.ping.ping", "127.0.0.1", server.getsockname()[1])
+        assert gator.run_all() == 110
+    assert gator.stats()["delayed"] == 1, "the export came too early"
+    Path("export.csv").write_text("1,2")
+    assert gator.get(names["export"].task_id).result == "1,2"
     assert mail.sent[0] == ("mass", 44), "the urgent one went first"
     assert mail.sent[-1] == ("mass", 99), "the batch went last"
     assert ("welcome", names["user"].pk) in mail.sent, "queued when the transaction was through"

@@ -1,0 +1,122 @@
+"""Running ``async def`` tasks: on the event loop of a worker, or each on one of its own."""
+
+import asyncio
+import logging
+import threading
+from collections.abc import Coroutine
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import ContextVar, copy_context
+from typing import Any
+
+from alligator.exceptions import LeaveNow
+from alligator.log import SafeTracebacks
+from alligator.timeouts import timed_out, watched
+
+log = logging.getLogger(__name__)
+log.addFilter(SafeTracebacks())
+
+#: Set by a worker, in each of its threads.
+worker_loop: ContextVar["EventLoop | None"] = ContextVar("alligator_worker_loop", default=None)
+
+
+def finish(coroutine: Coroutine[Any, Any, Any], timeout: float | None = None) -> Any:
+    """Run a coroutine to its end and return what it returned.
+
+    It runs on the loop of the worker; outside of one as ``asyncio.run`` does it, and where a
+    loop already runs in this thread, beside it in another, while this one waits.
+
+    :param timeout: seconds after which it is canceled.
+    :raises TaskTimeout: it took longer, also where it would not be canceled.
+    """
+    bounded = coroutine if timeout is None else _bounded(coroutine, timeout)
+    with watched(timeout):
+        if _in_a_loop():
+            with ThreadPoolExecutor(1) as beside:
+                return beside.submit(copy_context().run, asyncio.run, bounded).result()
+        loop = worker_loop.get()
+        return loop.run(bounded) if loop else asyncio.run(bounded)
+
+
+def _in_a_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+async def _bounded(coroutine: Coroutine[Any, Any, Any], seconds: float) -> Any:
+    limit = asyncio.timeout(seconds)
+    try:
+        async with limit:
+            result = await coroutine
+    except BaseException as err:
+        if limit.expired():
+            raise timed_out(seconds) from err
+        raise
+    if limit.expired():
+        raise timed_out(seconds)
+    return result
+
+
+async def _caught(coroutine: Coroutine[Any, Any, Any]) -> tuple[Any, BaseException | None]:
+    try:
+        return await coroutine, None
+    except BaseException as err:  # SystemExit would end the loop for all others
+        return None, err
+
+
+class EventLoop:
+    """The one event loop of a worker, in a thread of its own; it starts when it is needed."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._running = 0
+        self._closing = False
+
+    def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """Run a coroutine beside others, wait for its end, and return what it returned."""
+        with self._lock:
+            self._running += 1
+            loop = self._loop = self._loop or self._start()
+        future = asyncio.run_coroutine_threadsafe(_caught(coroutine), loop)
+        try:
+            result, error = future.result()
+        except LeaveNow:
+            future.cancel()
+            raise
+        finally:
+            with self._lock:
+                self._running -= 1
+        if error is not None:
+            raise error
+        return result
+
+    def close(self) -> None:
+        """End the loop, unless a task that could not be waited for still runs on it."""
+        with self._lock:
+            if self._loop is None or self._thread is None or self._running:
+                return
+            self._closing = True
+            self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(5.0)
+
+    def _start(self) -> asyncio.AbstractEventLoop:
+        ready: Future[asyncio.AbstractEventLoop] = Future()
+        self._thread = threading.Thread(
+            target=self._serve, args=[ready], name="alligator-event-loop", daemon=True
+        )
+        self._thread.start()
+        return ready.result()
+
+    def _serve(self, ready: "Future[asyncio.AbstractEventLoop]") -> None:
+        with asyncio.Runner() as runner:  # on leaving, it cancels what tasks left behind
+            loop = runner.get_loop()
+            ready.set_result(loop)
+            while not self._closing:
+                try:
+                    loop.run_forever()
+                except BaseException:  # raised by what a task started and left to itself
+                    log.exception("Something on the event loop raised; it goes on.")

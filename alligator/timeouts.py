@@ -1,0 +1,251 @@
+"""A limit to how long a function may run: once it is over, an exception is raised inside.
+
+One thread of the process watches all limits. It raises :exc:`TimeIsUp` in the function's own
+thread, by the interpreter's call for that; Python sees it between two steps, so C code goes
+on until it returns. The main thread is woken from calls that wait (``time.sleep``, sockets)
+by a SIGURG, which does nothing by itself.
+
+A function that still goes on after a grace (it swallowed the exception, or sits in C code) is
+the business of whoever set :data:`overrun`.
+"""
+
+import contextlib
+import ctypes
+import logging
+import math
+import os
+import queue
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+from alligator.exceptions import LeaveNow, TaskTimeout
+from alligator.log import SafeTracebacks
+from alligator.watchdog import Watchdog
+
+log = logging.getLogger(__name__)
+log.addFilter(SafeTracebacks())
+
+#: Seconds between two looks at a function whose time is up.
+_PAUSE = 0.5
+_LONGEST_PAUSE = 3600.0
+
+
+class TimeIsUp(BaseException):
+    """Raised inside a function that ran too long; no Exception, so that none swallows it.
+
+    Outside, the failure is :exc:`~alligator.exceptions.TaskTimeout`.
+    """
+
+
+@dataclass(slots=True)
+class Overrun:
+    """What follows where a function goes on after its time.
+
+    :param grace: seconds that it gets to end after the exception.
+    :param act: called then, in the thread that watches.
+    :param ends_process: whether that is to end the process, also where no Python can run.
+    """
+
+    grace: float
+    act: Callable[[], object]
+    ends_process: bool = False
+
+
+#: Set by a worker around each task.
+overrun: ContextVar[Overrun | None] = ContextVar("alligator_overrun", default=None)
+
+
+def call_within(seconds: float, call: Callable[[], Any]) -> Any:
+    """Return what a call returns.
+
+    :raises TaskTimeout: it took longer, also where it returned or raised something in the end.
+    """
+    _let_main_thread_wake()
+    alarm = Alarm(seconds, threading.get_ident())
+    try:
+        try:
+            _watch.add(alarm)
+            result = call()
+        finally:
+            alarm.disarm()
+    except LeaveNow:
+        alarm.disarm()
+        raise
+    except BaseException as err:
+        alarm.disarm()  # again: the exception may have come in the middle of it
+        if alarm.rang:
+            raise timed_out(seconds) from err
+        raise
+    if alarm.rang:
+        raise timed_out(seconds)
+    return result
+
+
+@contextmanager
+def watched(seconds: float | None) -> Iterator[None]:
+    """Raise nothing, only see to it that :data:`overrun` follows: coroutines are canceled."""
+    if seconds is None:
+        yield
+        return
+    alarm = Alarm(seconds, None)
+    _watch.add(alarm)
+    try:
+        yield
+    finally:
+        alarm.disarm()
+
+
+def timed_out(seconds: float) -> TaskTimeout:
+    """Return the error of a task that ran for too long."""
+    return TaskTimeout(f"It ran for more than its {seconds:g} s.")
+
+
+class Alarm:
+    """One limit.
+
+    It is claimed once, by the clock or by the end of the function, so that the exception comes
+    either inside the function, or not at all.
+
+    :param thread: where to raise; None: nowhere.
+    """
+
+    def __init__(self, seconds: float, thread: int | None) -> None:
+        self.rings_at = time.monotonic() + seconds
+        self.overrun = overrun.get()
+        self._thread = thread
+        self._claim: dict[str, str] = {}  # setdefault is one step, and cannot be interrupted
+        self._sent = False
+        self._over = False  # ended, or acted upon
+
+    @property
+    def rang(self) -> bool:
+        """Whether the time was up before the function ended."""
+        return self._claim.get("by") == "clock"
+
+    @property
+    def acts_at(self) -> float:
+        """When the function has to have ended; infinite where nobody cares."""
+        return self.rings_at + self.overrun.grace if self.overrun else math.inf
+
+    def disarm(self) -> None:
+        """In the thread of the function: nothing is raised after this."""
+        self._over = True
+        _watch.remove(self)
+        if self._claim.setdefault("by", "function") == "clock" and self._thread is not None:
+            while not self._sent:
+                time.sleep(0)
+            _raise_in(self._thread, None)  # what is on its way and has not arrived
+
+    def look(self, now: float) -> float:
+        """In the thread that watches: ring if it is time; return when to look again."""
+        if now < self.rings_at:
+            return self.rings_at
+        if self._claim.setdefault("by", "clock") != "clock":
+            return math.inf
+        if not self._sent:
+            if self._thread is not None:
+                _raise_in(self._thread, TimeIsUp)
+            self._sent = True
+        if self._over:
+            return math.inf
+        if now >= self.acts_at and self.overrun:
+            self._over = True
+            self.overrun.act()
+            return math.inf
+        _wake(self._thread)  # once more: it may have begun to wait as the first one came
+        return min(now + _PAUSE, self.acts_at)
+
+
+class _Watch:
+    """The thread, and what it watches. It sleeps until the next limit, or a shorter one."""
+
+    def __init__(self) -> None:
+        self._alarms: dict[int, Alarm] = {}
+        self._next = math.inf
+        # Its put is a single step, so an exception cannot leave it half done.
+        self._calls: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._starting = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._watchdog = Watchdog()
+
+    def add(self, alarm: Alarm) -> None:
+        if self._thread is None:
+            self._start()
+        if alarm.overrun and alarm.overrun.ends_process:
+            self._watchdog.cover(alarm.acts_at)
+        self._alarms[id(alarm)] = alarm
+        if alarm.rings_at < self._next:
+            self._calls.put(None)
+
+    def remove(self, alarm: Alarm) -> None:
+        self._alarms.pop(id(alarm), None)
+
+    def _start(self) -> None:
+        with self._starting:
+            if self._thread is None:
+                thread = threading.Thread(target=self._run, name="alligator-timeouts", daemon=True)
+                thread.start()
+                self._thread = thread
+
+    def _run(self) -> None:
+        while True:
+            self._next = math.inf  # first, so that whoever adds one from here on calls
+            alarms = list(self._alarms.values())
+            now = time.monotonic()
+            looks = [self._look(alarm, now) for alarm in alarms]
+            ends = [each.acts_at for each in alarms if each.overrun and each.overrun.ends_process]
+            if ends or self._watchdog.ends_at is not None:
+                self._watchdog.keep(min(ends, default=None))
+                looks += [now + 1.0] * bool(ends)
+            self._next = min(looks, default=math.inf)
+            with contextlib.suppress(queue.Empty):
+                self._calls.get(timeout=min(max(self._next - now, 0.0), _LONGEST_PAUSE))
+
+    def _look(self, alarm: Alarm, now: float) -> float:
+        try:
+            return alarm.look(now)
+        except Exception:
+            log.exception("A timeout could not be acted upon.")
+            return math.inf
+
+
+def _raise_in(thread: int, error: type[BaseException] | None) -> None:
+    """Let an exception come up in another thread; None: take back what has not come up yet."""
+    what = None if error is None else ctypes.py_object(error)
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), what)
+    if error is not None:
+        _wake(thread)
+
+
+_wakes = False
+_SIGNAL = getattr(signal, "SIGURG", None)  # whose default is to be ignored
+
+
+def _wake(thread: int | None) -> None:
+    if _SIGNAL and thread and thread == threading.main_thread().ident:
+        with contextlib.suppress(OSError):
+            signal.pthread_kill(thread, _SIGNAL)
+
+
+def _note_signal(number: int, frame: object) -> None:
+    """Do nothing: to get here, the main thread looked up from what it was waiting for."""
+
+
+def _let_main_thread_wake() -> None:
+    """In the main thread: have calls that wait return for the signal, once and for all."""
+    global _wakes
+    if _wakes or _SIGNAL is None or threading.current_thread() is not threading.main_thread():
+        return
+    if signal.getsignal(_SIGNAL) in (signal.SIG_DFL, signal.SIG_IGN):
+        signal.signal(_SIGNAL, _note_signal)
+    _wakes = True
+
+
+_watch = _Watch()
+os.register_at_fork(after_in_child=_watch.__init__)  # type: ignore[misc]

@@ -1,0 +1,45 @@
+"""Ends this process when no Python can run in it, so that nothing written in Python could.
+
+C code that holds the interpreter's lock stops every thread, the one that watches timeouts
+among them. ``faulthandler`` has a timer in C that needs no such lock: it writes the
+tracebacks of all threads to standard error and ends the process with exit code 1.
+"""
+
+import contextlib
+import faulthandler
+import sys
+import time
+
+#: Seconds beyond what was asked for: the timer is rarely set anew, as that takes a thread.
+SLACK = 5.0
+
+
+class Watchdog:
+    """One timer for the whole process; to be moved on while all is well.
+
+    It takes no lock, since whoever sets it may be interrupted; :meth:`keep` sets right what
+    two threads did at the same moment.
+    """
+
+    def __init__(self) -> None:
+        self.ends_at: float | None = None  # monotonic
+
+    def cover(self, until: float) -> None:
+        """Let the process live until then (monotonic), and end soon after unless told again."""
+        if self.ends_at is None or not until <= self.ends_at <= until + 2 * SLACK:
+            self._set(until + SLACK)
+
+    def keep(self, until: float | None) -> None:
+        """Set the timer anew; None: nothing is to be watched."""
+        if until is not None:
+            self._set(until + SLACK)
+        elif self.ends_at is not None:
+            faulthandler.cancel_dump_traceback_later()
+            self.ends_at = None
+
+    def _set(self, ends_at: float) -> None:
+        seconds = min(max(ends_at - time.monotonic(), 0.1), 1e6)
+        # Without a standard error there is no traceback, and no end by this way either.
+        with contextlib.suppress(OSError, ValueError, RuntimeError, AttributeError):
+            faulthandler.dump_traceback_later(seconds, exit=True, file=sys.__stderr__ or 2)
+            self.ends_at = ends_at

@@ -1,0 +1,565 @@
+"""``timeout`` and ``expires``: functions that take too long, and tasks that come too late."""
+
+import asyncio
+import ctypes
+import math
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from pathlib import Path
+
+import pytest
+
+from alligator import Gator, Task, Worker, current_task
+from alligator.exceptions import AlligatorException, InvalidTask, TaskFailed, TaskTimeout
+from alligator.testing import FakeClock
+from alligator.timeouts import Alarm, Overrun, TimeIsUp, call_within, overrun
+from tests import jobs
+
+ROOT = Path(__file__).resolve().parent.parent
+seen: list = []
+
+
+def sleep(seconds):
+    time.sleep(seconds)
+    seen.append("slept on")
+
+
+def turn(seconds):
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        pass
+    seen.append("turned on")
+
+
+def step_by_step(seconds):
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        time.sleep(0.005)
+    seen.append("went on")
+
+
+def careless(seconds):
+    try:
+        step_by_step(seconds)
+    except Exception:
+        seen.append("swallowed")
+
+
+def tidy(seconds):
+    try:
+        step_by_step(seconds)
+    except BaseException as err:
+        seen.append(type(err).__name__)
+        raise RuntimeError("its own words") from err
+    finally:
+        seen.append("tidied up")
+
+
+def stubborn(seconds):
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            step_by_step(deadline - time.monotonic())
+        except BaseException:
+            seen.append("no")
+    return "done, if late"
+
+
+async def slow_coroutine(seconds):
+    try:
+        await asyncio.sleep(seconds)
+    except Exception:
+        seen.append("swallowed")
+    seen.append("went on")
+
+
+async def stubborn_coroutine(seconds):
+    try:
+        await asyncio.sleep(seconds)
+    except asyncio.CancelledError:
+        return "done, if late"
+
+
+def slow_hook(task, *extra):
+    step_by_step(0.3)
+    seen.append("hook")
+
+
+def nest(outer, inner):
+    gator = Gator("locmem://nested")
+    try:
+        gator.options(is_async=False, timeout=inner).task(step_by_step, 10)
+    except TaskTimeout:
+        seen.append("inner")
+    step_by_step(outer)
+
+
+@pytest.fixture(autouse=True)
+def nothing_seen():
+    seen.clear()
+
+
+@pytest.fixture
+def gator():
+    return Gator(f"locmem://{uuid.uuid4().hex}")
+
+
+def inline(gator, options, func, *args):
+    gator.options(is_async=False, **options).task(func, *args)
+
+
+def popped(gator, options, func, *args):
+    gator.options(**options).task(func, *args)
+    while gator.len():
+        gator.pop()
+
+
+def worked(concurrency):
+    def work(gator, options, func, *args):
+        gator.options(**options).task(func, *args)
+        Worker(gator, burst=True, log_level="CRITICAL", concurrency=concurrency).run_forever()
+        if letters := gator.dead():
+            assert letters[0].error.startswith("TaskTimeout: ")
+            raise TaskTimeout(letters[0].traceback)
+
+    return work
+
+
+def in_a_thread(gator, options, func, *args):
+    errors = []
+
+    def body():
+        try:
+            inline(gator, options, func, *args)
+        except BaseException as err:
+            errors.append(err)
+
+    thread = threading.Thread(target=body)
+    thread.start()
+    thread.join()
+    if errors:
+        raise errors[0]
+
+
+def in_a_loop(gator, options, func, *args):
+    async def body():
+        inline(gator, options, func, *args)
+
+    asyncio.run(body())
+
+
+WAYS = {
+    "inline": inline,
+    "pop": popped,
+    "worker": worked(1),
+    "threads": worked(3),
+    "a thread": in_a_thread,
+    "a loop": in_a_loop,
+}
+every_way = pytest.mark.parametrize("run", WAYS.values(), ids=WAYS)
+
+
+@every_way
+@pytest.mark.parametrize("func", [turn, step_by_step, careless, slow_coroutine])
+def test_it_is_raised_inside(gator, run, func):
+    started = time.monotonic()
+    with pytest.raises(TaskTimeout):
+        run(gator, {"timeout": 0.1}, func, 20)
+    assert time.monotonic() - started < 5
+    assert seen == []
+
+
+@every_way
+@pytest.mark.parametrize("func", [step_by_step, slow_coroutine])
+def test_what_is_in_time_is_left_alone(gator, run, func):
+    run(gator, {"timeout": 30}, func, 0.01)
+    assert seen == ["went on"]
+
+
+@pytest.mark.parametrize("run", [inline, popped, worked(1)], ids=["inline", "pop", "worker"])
+def test_the_main_thread_is_woken_from_a_call_that_waits(gator, run):
+    started = time.monotonic()
+    with pytest.raises(TaskTimeout):
+        run(gator, {"timeout": 0.1}, sleep, 20)
+    assert time.monotonic() - started < 5
+    assert seen == []
+
+
+def test_what_it_is_and_where_it_came_from(gator):
+    gator.options(timeout=0.1).task(step_by_step, 20)
+    with pytest.raises(TaskTimeout, match=r"ran for more than its 0\.1 s") as caught:
+        gator.pop()
+    assert isinstance(caught.value, TaskFailed)
+    assert isinstance(caught.value, AlligatorException)
+    assert isinstance(caught.value.__cause__, TimeIsUp)
+    assert not isinstance(caught.value.__cause__, Exception)
+    (letter,) = gator.dead()
+    assert letter.error == "TaskTimeout: It ran for more than its 0.1 s."
+    assert "in step_by_step" in letter.traceback, "it shows where the time went"
+
+
+@every_way
+def test_it_may_tidy_up_and_raise_what_it_likes(gator, run):
+    with pytest.raises(TaskTimeout):
+        run(gator, {"timeout": 0.1}, tidy, 20)
+    assert seen == ["TimeIsUp", "tidied up"]
+
+
+@every_way
+@pytest.mark.parametrize("func", [stubborn, stubborn_coroutine])
+def test_who_swallows_it_has_failed_all_the_same(gator, run, func):
+    with pytest.raises(TaskTimeout):
+        run(gator, {"timeout": 0.1}, func, 0.4)
+
+
+@every_way
+def test_retries_apply(gator, run):
+    with pytest.raises(TaskTimeout):
+        run(gator, {"timeout": 0.1, "retries": 2}, tidy, 20)
+    assert seen == ["TimeIsUp", "tidied up"] * 3
+
+
+@every_way
+@pytest.mark.parametrize("func", [jobs.note, jobs.coroutine])
+def test_hooks_take_their_time(gator, run, func):
+    run(gator, {"timeout": 0.1, "on_start": slow_hook, "on_success": slow_hook}, func)
+    assert seen == ["went on", "hook"] * 2
+
+
+def test_on_error_gets_it_and_takes_its_time(gator):
+    jobs.seen.clear()
+    with pytest.raises(TaskTimeout):
+        inline(gator, {"timeout": 0.1, "on_error": jobs.on_error}, step_by_step, 20)
+    assert jobs.seen[0][2] == "TaskTimeout"
+    with pytest.raises(TaskTimeout):
+        inline(gator, {"timeout": 0.1, "on_error": slow_hook}, step_by_step, 20)
+    assert seen == ["went on", "hook"]
+
+
+def test_one_inside_another(gator):
+    inline(gator, {"timeout": 30}, nest, 0.01, 0.1)
+    assert seen == ["inner", "went on"]
+    with pytest.raises(TaskTimeout, match=r"0\.2 s"):
+        inline(gator, {"timeout": 0.2}, nest, 0.01, 30)
+    assert seen == ["inner", "went on"], "the outer one ends both"
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_nothing_is_raised_after_the_end(threads):
+    """Functions that end just as their time is up: the exception is theirs, or nobody's."""
+    timeouts, strays = [], []
+
+    def body():
+        try:
+            for number in range(300):
+                try:
+                    call_within(0.001, lambda wait=0.0005 + number * 3e-6: turn(wait))
+                except TaskTimeout:
+                    timeouts.append(number)
+                for _ in range(50):
+                    pass
+        except BaseException as err:
+            strays.append(err)
+
+    others = [threading.Thread(target=body) for _ in range(threads - 1)]
+    for each in others:
+        each.start()
+    body()
+    for each in others:
+        each.join()
+    assert strays == []
+    assert 0 < len(timeouts) < 300 * threads
+
+
+def test_who_ended_at_the_last_moment_is_not_acted_upon():
+    acted = []
+    token = overrun.set(Overrun(0.0, lambda: acted.append("too late")))
+    try:
+        in_time, rung, stuck = (Alarm(0.0, None) for _ in range(3))
+    finally:
+        overrun.reset(token)
+    in_time.disarm()
+    rung.look(rung.rings_at - 0.0)
+    acted.clear()
+    for alarm in (in_time, rung):
+        alarm.disarm()
+        alarm.look(alarm.rings_at + 1)
+    assert (acted, in_time.rang, rung.rang) == ([], False, True)
+    stuck.look(stuck.rings_at + 1)
+    stuck.look(stuck.rings_at + 2)
+    assert acted == ["too late"], "once"
+
+
+def test_without_any_grace_a_timeout_is_still_a_failure(tmp_path, sqlite_dsn):
+    (tmp_path / "stuck_jobs.py").write_text(JOBS)
+    gator = Gator(sqlite_dsn)
+    gator.options(timeout=0.2).task("stuck_jobs.neighbour", str(tmp_path))
+    code, out = end_of_process(tmp_path, sqlite_dsn, "--grace=0", "--max-tasks=1")
+    assert code == 0, out
+    assert gator.dead()[0].error.startswith("TaskTimeout: ")
+    gator.close()
+
+
+@pytest.mark.parametrize("value", [0, -1, -0.0, math.nan, math.inf, "soon", True, "30", []])
+@pytest.mark.parametrize("name", ["timeout", "expires"])
+def test_no_such_time(gator, name, value):
+    with pytest.raises(InvalidTask, match=name):
+        gator.options(**{name: value})
+    with pytest.raises(InvalidTask, match=name):
+        Task(**{name: value})
+
+
+def test_on_the_wire_only_where_set(gator):
+    task = Task()
+    task.to_call(jobs.note)
+    assert "timeout" not in task.serialize()
+    assert "expires" not in task.serialize()
+    task = gator.options(timeout=30, expires=60).task(jobs.note)
+    read = Task.deserialize(gator.client.peek("all", task.task_id))
+    assert (read.timeout, read.expires, read.expires_at) == (30.0, None, task.expires_at)
+    assert task.expires_at - time.time() == pytest.approx(60, abs=5)
+
+
+def test_the_lease_covers_timeout_and_grace(gator, monkeypatch):
+    asked, extend = [], gator.client.extend
+
+    def noted(deliveries, lease):
+        asked.append(lease)
+        return extend(deliveries, lease)
+
+    monkeypatch.setattr(gator.client, "extend", noted)
+    gator.options(timeout=50).task(step_by_step, 0.5)
+    Worker(gator, max_tasks=1, lease=0.6, grace=7).run_forever()
+    assert asked[0] == 57, "before it starts"
+    assert all(56 < each < 57 for each in asked[1:])
+    assert asked[1:], "and no heartbeat takes it back"
+
+
+def test_an_embedded_worker_says_so_and_lets_the_lease_run_out(gator, capsys):
+    gator.options(timeout=0.1).task(stubborn, 3)
+    started = time.monotonic()
+    worker = Worker(gator, max_tasks=1, lease=0.3, grace=0.2)
+    other = threading.Thread(target=worker.run_forever, daemon=True)
+    other.start()
+    while not gator.stats()["running"]:
+        time.sleep(0.001)
+    while not gator.client.reserve(["all"], 1, 30).deliveries:
+        assert time.monotonic() - started < 2.5, "not in time"
+        time.sleep(0.01)
+    assert other.is_alive(), "its host goes on"
+    other.join(10)
+    out = capsys.readouterr().out
+    assert "could not be stopped within 0.2 s after its timeout; its lease is left" in out
+
+
+JOBS = """
+import ctypes, os, time
+
+def record(folder, line):
+    with open(os.path.join(folder, "lines"), "a") as lines:
+        lines.write(f"{line} {os.getpid()}\\n")
+
+def stubborn(folder):
+    record(folder, "start")
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        try:
+            time.sleep(0.05)
+        except BaseException:
+            pass
+
+def in_c_code(folder):
+    record(folder, "start")
+    ctypes.PyDLL(None).sleep(60)  # which holds the interpreter's lock
+
+async def blocks_the_loop(folder):
+    record(folder, "start")
+    time.sleep(60)
+
+def neighbour(folder):
+    record(folder, "neighbour starts")
+    time.sleep(1.5)
+    record(folder, "neighbour ends")
+"""
+
+
+def end_of_process(folder, dsn, *flags):
+    command = [sys.executable, "-m", "alligator", dsn, "--lease=1", "--grace=0.5", *flags]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=60
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("function", "says"),
+    [
+        ("stubborn", "could not be stopped within 0.5 s"),
+        ("blocks_the_loop", "could not be stopped within 0.5 s"),
+        ("in_c_code", "in in_c_code"),
+    ],
+)
+def test_its_own_process_is_ended_and_it_counts_as_a_death(tmp_path, sqlite_dsn, function, says):
+    (tmp_path / "stuck_jobs.py").write_text(JOBS)
+    gator = Gator(sqlite_dsn)
+    gator.options(timeout=0.2).task(f"stuck_jobs.{function}", str(tmp_path))
+    started = time.monotonic()
+    code, out = end_of_process(tmp_path, sqlite_dsn)
+    assert (code, says in out) == (1, True), out
+    assert time.monotonic() - started < 20
+    reserved = gator.client.reserve(["all"], 1, 30, wait=15)
+    assert [each.deaths for each in reserved.deliveries] == [1]
+    gator.close()
+
+
+def test_neighbours_of_one_that_is_ended_are_handed_back(tmp_path, sqlite_dsn):
+    (tmp_path / "stuck_jobs.py").write_text(JOBS)
+    gator = Gator(sqlite_dsn)
+    gator.task("stuck_jobs.neighbour", str(tmp_path))
+    gator.options(timeout=0.2).task("stuck_jobs.stubborn", str(tmp_path))
+    code, out = end_of_process(tmp_path, sqlite_dsn, "--concurrency=2")
+    assert code == 1, out
+    deaths = [
+        each.deaths
+        for _ in range(2)
+        for each in gator.client.reserve(["all"], 1, 30, wait=15).deliveries
+    ]
+    assert sorted(deaths) == [0, 1], out
+    gator.close()
+
+
+def test_the_supervisor_replaces_it_until_it_is_given_up(tmp_path, sqlite_dsn):
+    (tmp_path / "stuck_jobs.py").write_text(JOBS)
+    gator = Gator(sqlite_dsn)
+    gator.options(timeout=0.2).task("stuck_jobs.stubborn", str(tmp_path))
+    command = [sys.executable, "-m", "alligator", sqlite_dsn, "--lease=0.3", "--grace=0.2"]
+    process = subprocess.Popen(
+        [*command, "--processes=2"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        deadline = time.monotonic() + 45
+        while not gator.dead():
+            assert time.monotonic() < deadline, "not in time"
+            time.sleep(0.05)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        out = process.communicate(timeout=30)[0]
+    assert gator.dead()[0].error.startswith("WorkerDied: 3 deaths")
+    assert len(set((tmp_path / "lines").read_text().split()) - {"start"}) == 3, out
+    assert out.count("exited with 1; starting another") >= 3, out
+    gator.close()
+
+
+def test_a_timer_of_c_code_is_moved_on_while_all_is_well():
+    """What the watchdog is set to must not end a process whose tasks end in time."""
+    script = (
+        "from alligator import watchdog; watchdog.SLACK = 0.3\n"
+        "import time\n"
+        "from alligator.timeouts import Overrun, call_within, overrun\n"
+        "overrun.set(Overrun(0.3, lambda: None, ends_process=True))\n"
+        "end = time.monotonic() + 4\n"
+        "while time.monotonic() < end: call_within(1.0, lambda: time.sleep(0.01))\n"
+        "time.sleep(2.5)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+# -- expires. ----------------------------------------------------------------------------------
+
+
+def test_what_comes_too_late_is_set_aside_and_can_be_revived():
+    clock = FakeClock()
+    gator = Gator(f"locmem://{uuid.uuid4().hex}", clock=clock)
+    jobs.seen.clear()
+    gator.options(expires=60, on_error=jobs.on_error, on_start=jobs.on_start).task(jobs.note, 1)
+    gator.options(expires=60).task(jobs.note, 2)
+    gator.pop()
+    assert [each for each in jobs.seen if each[0] == (1,)], "in time"
+    jobs.seen.clear()
+    clock.advance(60)
+    Worker(gator, burst=True, log_level="CRITICAL").run_forever()
+    assert jobs.seen == []
+    (letter,) = gator.dead()
+    assert letter.error.startswith("Expired: it was to start before ")
+    assert gator.revive() == 1
+    gator.pop()
+    assert jobs.seen == [((2,), {})]
+
+
+def test_pop_and_get_say_so():
+    clock = FakeClock()
+    gator = Gator(f"locmem://{uuid.uuid4().hex}", clock=clock)
+    tasks = [gator.options(expires=5).task(jobs.note) for _ in range(2)]
+    clock.advance(6)
+    with pytest.raises(AlligatorException, match="Expired"):
+        gator.pop()
+    with pytest.raises(AlligatorException, match="Expired"):
+        gator.get(tasks[1].task_id)
+    assert len(gator.dead()) == 2
+
+
+def test_retries_do_not_put_it_off():
+    clock = FakeClock()
+    gator = Gator(f"locmem://{uuid.uuid4().hex}", clock=clock)
+    gator.options(expires=60, retries=5, retry_delay=25).task(jobs.fail)
+    ran = 0
+    for _ in range(6):
+        ran += gator.run_all()
+        clock.advance(25)
+    assert ran == 4, "at 0, 25, 50; at 75 it is set aside"
+    assert gator.dead()[0].error.startswith("Expired: ")
+
+
+def test_now_is_never_too_late(gator):
+    assert gator.options(is_async=False, expires=1e-9).task(jobs.note).result
+
+
+def test_before_it_is_due_is_no_time_to_expire(gator):
+    with pytest.raises(InvalidTask, match="before the task is due"):
+        gator.options(expires=5, delay_by=5).task(jobs.note)
+    with pytest.raises(InvalidTask, match="before the task is due"):
+        gator.options(expires=5, delay_until=time.time() + 60).task(jobs.note)
+    gator.options(expires=60, delay_by=5).task(jobs.note)
+
+
+def test_expiry_holds_on_a_real_server(durable_gator):
+    gator = durable_gator(f"expires-{uuid.uuid4().hex[:8]}")
+    jobs.seen.clear()
+    gator.options(expires=0.01).task(jobs.note, "late")
+    gator.options(expires=600, timeout=60).task(jobs.note, "in time")
+    time.sleep(0.02)
+    Worker(gator, max_tasks=2, log_level="CRITICAL").run_forever()
+    assert jobs.seen == [(("in time",), {})]
+    assert [letter.error.partition(":")[0] for letter in gator.dead()] == ["Expired"]
+
+
+def test_the_task_is_known_inside(gator):
+    task = gator.options(timeout=5, is_async=False).task(jobs.which_task)
+    assert task.result == task.task_id
+    assert current_task() is None
+
+
+def test_python_sees_it_when_c_code_returns(gator):
+    with pytest.raises(TaskTimeout):
+        inline(gator, {"timeout": 0.1}, c_code, 1)
+    assert seen == []
+
+
+def c_code(seconds):
+    ctypes.PyDLL(None).sleep(seconds)
+    seen.append("went on")
