@@ -5,9 +5,9 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
-from datetime import datetime
 from typing import Any, NoReturn
 
+from alligator import dead_letters
 from alligator.backends.dsn import mask_password
 from alligator.callables import split_name
 from alligator.constants import ALL
@@ -33,6 +33,8 @@ _EPILOG = """\
 Looking after a queue:
   %(prog)s status DSN [--queue NAME]        how many tasks are in which state
   %(prog)s dead DSN [--queue NAME]          the tasks that were given up
+  %(prog)s dead DSN --show ID               one of them, with its traceback
+  %(prog)s dead DSN --pytest ID             a test that fails as it did
   %(prog)s revive DSN [ID ...]              run dead tasks again (no ID: all)
   %(prog)s drop DSN [--queue NAME]          throw everything on a queue away
 """
@@ -88,6 +90,9 @@ def queue_parser(command: str) -> argparse.ArgumentParser:
             metavar="SECONDS",
             help="delete those that died longer ago than this",
         )
+        one = parser.add_mutually_exclusive_group()
+        one.add_argument("--show", metavar="ID", help="its error, traceback and data")
+        one.add_argument("--pytest", metavar="ID", help="a test that fails as it did")
     if command == "revive":
         parser.add_argument("ids", nargs="*", metavar="ID", help="task ids; none: all")
     if command == "drop":
@@ -123,8 +128,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code.
 
     0: done; 1: a worker did not stop in order, a question was answered with no, or there was
-    nothing to revive under the ids given; 2: it cannot
-    be done as asked, for the reason on standard error.
+    nothing under the ids given; 2: it cannot be done as asked, for the reason on standard error.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     if (here := os.getcwd()) not in sys.path:  # noqa: PTH109 - as the interpreter writes it
@@ -252,20 +256,18 @@ def _status(gator: Gator, arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _time(timestamp: float) -> str:
-    try:
-        return datetime.fromtimestamp(timestamp).isoformat(" ", "seconds")
-    except (OverflowError, ValueError, OSError):  # whoever can write to a queue wrote it
-        return f"{timestamp!r:<19.19}"
-
-
 def _dead(gator: Gator, arguments: argparse.Namespace) -> int:
-    """List the tasks that were given up, newest first."""
-    for name in _queues(gator, arguments):
+    """List the tasks that were given up, newest first; or show one of them."""
+    queues = _queues(gator, arguments)
+    if arguments.show is not None:
+        return dead_letters.print_one(gator, queues, arguments.show)
+    if arguments.pytest is not None:
+        return dead_letters.print_one(gator, queues, arguments.pytest, as_code=True)
+    for name in queues:
         if arguments.purge is not None:
             print(f"{name}: {gator.client.purge_dead(name, arguments.purge)} deleted")
         for letter in gator.client.dead(name, arguments.limit):
-            when = _time(letter.died_at)
+            when = dead_letters.when(letter.died_at)
             error = shorten(letter.error, 200)
             print(f"{when}  {name}  {shorten(letter.task_id)}  {error}")
     return 0

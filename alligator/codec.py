@@ -40,14 +40,19 @@ class Codec:
         :raises BadPayload, UnknownModuleError, UnknownCallableError: see
             :meth:`alligator.Task.deserialize`.
         """
-        data = self._open(delivery)
+        data = self.open(delivery)
         with self.policy.in_force() as reading:
             task = self.task_class.deserialize(data)
         for name in ("func", "on_start", "on_success", "on_error"):
             reading.check(getattr(task, name, None))
         return task
 
-    def _open(self, delivery: Delivery) -> Data:
+    def open(self, delivery: Delivery) -> Data:
+        """Return the data of a delivery out of its envelope, unread.
+
+        :raises BadSignature: keys are set, and none of them has signed it; or the other way
+            round.
+        """
         if self.signer is None:
             if is_signed(delivery.data):
                 raise BadSignature("The message is signed; this worker needs the secret_keys.")

@@ -325,6 +325,19 @@ class Gator:
                 ran += 1
         return ran
 
+    def run_until(self, when: Any, to_consume: str | Sequence[str] | None = None) -> int:
+        """Let a FakeClock run up to a moment, and run what comes up on the way, as a worker would.
+
+        :param when: ``'+1d'``, ``'+1h30m'``, a timedelta, seconds; or a datetime, a timestamp.
+        :param to_consume: a queue name, or several in strict order; None: the Gator's queue.
+        :returns: how many tasks were run, each try counted.
+        :raises UnsupportedOption: the Gator's clock, or its backend's, cannot be moved.
+        :raises InvalidTask: that is no moment to come.
+        """
+        from alligator.testing.playing import play  # brings the worker, which stands above
+
+        return play(self, when, to_consume)
+
     def _run_one(self, task_id: str | None = None) -> Task | None:
         delivery = self._reserve(task_id)
         if delivery is None:

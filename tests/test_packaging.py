@@ -29,7 +29,9 @@ def test_versions_agree():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert project["version"] == alligator.version() == "1.1.0"
     assert project["dependencies"] == []
-    assert {"redis", "beanstalk", "sqs", "all", "dev"} <= set(project["optional-dependencies"])
+    assert {"redis", "beanstalk", "sqs", "cron", "all", "dev"} <= set(
+        project["optional-dependencies"]
+    )
 
 
 def test_the_wheel_has_all_it_needs_and_no_more(wheel):

@@ -53,7 +53,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from alligator.backends.dsn import mask_password
 from alligator.clock import Clock, SystemClock
-from alligator.exceptions import InvalidTask
+from alligator.exceptions import InvalidTask, UnsupportedOption
 
 if TYPE_CHECKING:
     from alligator.backends.store import Store
@@ -342,6 +342,20 @@ class Client(ABC):
     @abstractmethod
     def stats(self, queue_name: str) -> QueueStats:
         """Return how many tasks are in which state, and the age of the first in line."""
+
+    def next_change(self, queue_names: Sequence[str]) -> float:
+        """Return when a ``reserve`` will have something to do if nobody does anything.
+
+        That is when a delay or a lease ends: a Unix timestamp in seconds, not later than now
+        where there is something already, and infinity where there is nothing at all. It is
+        for moving an injected clock from event to event.
+
+        :raises UnsupportedOption: time is not the injected clock's here, but the server's.
+        """
+        raise UnsupportedOption(
+            f"{mask_password(self.conn_string)} goes by a clock of its own, which no test can "
+            "move; use locmem:// or sqlite:// with a FakeClock."
+        )
 
     def durability_warning(self) -> str | None:
         """Return one line on why this server may lose tasks as it is set up; None: it won't.

@@ -126,8 +126,7 @@ class Client(BaseClient):
                 if deliveries or task_id is not None or remaining <= 0 or stop():
                     self._state.tell(deliveries)
                     return Reserved(deliveries, refused)
-                upcoming = min(self._queue(name).next_change() for name in queue_names)
-                pause = max(upcoming - self.clock.time(), 0.001)
+                pause = max(self.next_change(queue_names) - self.clock.time(), 0.001)
                 self._state.changed.wait(min(remaining, pause, _SLICE))
 
     def _lease_next(self, queue_names: Sequence[str], limit: int, lease: float) -> list[Delivery]:
@@ -244,6 +243,11 @@ class Client(BaseClient):
             pushed = queue.oldest()
             age = None if pushed is None else max(0.0, self.clock.time() - pushed)
             return QueueStats(waiting, delayed, running, len(queue.dead), age)
+
+    def next_change(self, queue_names: Sequence[str]) -> float:
+        """Return when a delay or a lease ends."""
+        with self._state.changed:
+            return min(self._queue(name).next_change() for name in queue_names)
 
 
 def _delivery(queue_name: str, entry: Entry) -> Delivery:

@@ -201,8 +201,11 @@ class Queue:
 
     def next_change(self) -> float:
         """Return when something comes up by itself: a due time, or the end of a lease."""
+        if self.has_ready():
+            return 0.0
         due = self._delayed.first()
-        return min(due[0] if due else float("inf"), self._soonest_end)
+        ends = self._soonest_end if self.leased else float("inf")
+        return min(due[0] if due else float("inf"), ends)
 
     def _enqueue_at_tail(self, entry: Entry) -> None:
         entry.place = (True, next(_tickets))

@@ -170,9 +170,13 @@ class Client(BaseClient):
 
     def _upcoming(self, queue_names: Sequence[str]) -> float:
         """Return in how many seconds there is something to take; 0 or less: now."""
+        return self.next_change(queue_names) - self.clock.time()
+
+    def next_change(self, queue_names: Sequence[str]) -> float:
+        """Return when a delay or a lease ends; now, if something waits."""
         now = self.clock.time()
         with self._file.reading() as connection:
-            return min(taking.next_change(connection, name, now) for name in queue_names) - now
+            return min(taking.next_change(connection, name, now) for name in queue_names)
 
     def _wait(self, queue_names: Sequence[str], deadline: float, stop: Callable[[], bool]) -> int:
         """Block for a moment, or until something may be there; see :meth:`Wake.wait`."""

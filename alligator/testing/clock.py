@@ -24,6 +24,15 @@ class FakeClock:
         self._wall += seconds
         self._monotonic += seconds
 
+    def advance_to(self, moment: float) -> None:
+        """Let time pass on both clocks until the wall clock shows exactly ``moment``.
+
+        :param moment: a Unix timestamp in seconds; one that is over changes nothing.
+        """
+        if moment > self._wall:
+            self._monotonic += moment - self._wall
+            self._wall = moment
+
     def step(self, seconds: float) -> None:
         """Set the wall clock forward (or back, when negative), as an administrator or NTP would."""
         self._wall += seconds

@@ -16,7 +16,13 @@ from alligator.backends.store import Store
 from alligator.exceptions import ConnectionLost
 
 #: The methods that talk to a server, and so can fail.
-OPERATIONS = Client.__abstractmethods__ | {"push", "pop", "get", "durability_warning"}
+OPERATIONS = Client.__abstractmethods__ | {
+    "push",
+    "pop",
+    "get",
+    "next_change",
+    "durability_warning",
+}
 
 #: What a client says of itself, class by class or one by one.
 _OWN_ATTRIBUTES = frozenset(Client.__annotations__)
@@ -197,4 +203,5 @@ class FlakyClient(Client):
     find = _passed_on("find")
     peek = _passed_on("peek")
     stats = _passed_on("stats")
+    next_change = _passed_on("next_change")
     durability_warning = _passed_on("durability_warning")

@@ -162,11 +162,36 @@ def check_extending(names: dict[str, Any]) -> None:
 
 
 def check_testing(names: dict[str, Any]) -> None:
-    """Run a part of the suite that the page has inherited."""
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "priority"]
-    command += ["myapp/test_mine.py", "myapp/test_mine_on_a_server.py"]
-    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=50)
-    assert " passed" in done.stdout
+    """Run a part of the suite that the page has inherited, and the tests that it has written."""
+
+    def run(*arguments: str) -> str:
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments]
+        # The plugin by its module, whether or not the checkout is installed.
+        env = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=50)
+        return done.stdout + done.stderr
+
+    inherited = run("-k", "priority", "myapp/test_mine.py", "myapp/test_mine_on_a_server.py")
+    assert " passed" in inherited, inherited
+    assert "failed" not in inherited, inherited
+    signup = run("-p", "alligator.contrib.pytest_plugin", "myapp/test_signup.py")
+    assert "1 passed" in signup, signup
+    assert "ZeroDivisionError: division by zero" in run("myapp/test_dead_letter.py")
+    check_dead_letter(Path("myapp/test_dead_letter.py").read_text())
+
+
+def check_dead_letter(shown: str) -> None:
+    """Compare a test in the page with what is really printed."""
+    from alligator.dead_letters import as_test
+
+    gator = Gator("locmem://dead-letter")
+    gator.task("operator.truediv", 1, 0)
+    gator.run_all()
+
+    def code(source: str) -> list[str]:
+        return [line for line in source.splitlines() if not line.startswith("# ")]
+
+    assert code(as_test(gator, gator.dead()[0])) == code(shown)
 
 
 CHECKS = {

@@ -1,0 +1,1 @@
+"""Optional extras around Alligator; each uses only what is public."""

@@ -1,0 +1,30 @@
+"""The plugin that pytest finds by itself where Alligator is installed: a fixture ``gator``.
+
+It adds nothing else, and imports nothing more of Alligator before a test asks for it, so that a
+measurement of coverage begun by then misses nothing. A fixture ``gator`` of your own takes its
+place, as fixtures of a test module or a ``conftest.py`` do; ``-p no:alligator`` switches it off.
+"""
+
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from alligator.gator import Gator
+
+
+@pytest.fixture
+def gator() -> Iterator["Gator"]:
+    """A Gator on a queue of this test's own, in memory, with a FakeClock as ``gator.clock``.
+
+    ``gator.run_all()`` runs what is due, and ``gator.run_until('+1d')`` a whole day.
+    """
+    from alligator import Gator
+    from alligator.testing import FakeClock
+
+    fresh = Gator(f"locmem://pytest-{os.urandom(8).hex()}", clock=FakeClock())
+    yield fresh
+    fresh.client.drop_all(fresh.queue_name)
+    fresh.close()

@@ -1,0 +1,249 @@
+"""``gator.run_until``: a day of delays, retries and schedules, played through a worker."""
+
+import math
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from alligator import Gator, current_task
+from alligator.backends.locmem_backend import Client
+from alligator.exceptions import AlligatorException, InvalidTask, UnsupportedOption
+from alligator.testing import FakeClock, FlakyClient
+from alligator.ticks import Every
+
+NOW = 1_700_000_000.0
+HOUR, DAY = 3600, 86_400
+
+SEEN = []
+CLOCK = [FakeClock()]
+
+
+def look(what):
+    """Note down what ran, and at which hour."""
+    SEEN.append((what, (CLOCK[0].time() - NOW) / HOUR))
+
+
+def fail(what):
+    look(what)
+    raise ValueError(what)
+
+
+def work_for(seconds):
+    CLOCK[0].advance(seconds)
+    look("worked")
+
+
+def press_control_c():
+    raise KeyboardInterrupt
+
+
+@pytest.fixture
+def clock():
+    SEEN.clear()
+    CLOCK[0] = FakeClock(NOW)
+    return CLOCK[0]
+
+
+@pytest.fixture(params=["locmem", "sqlite"])
+def gator(request, clock, tmp_path):
+    dsn = {"locmem": f"locmem://{tmp_path}", "sqlite": f"sqlite://{tmp_path}/queue.db"}
+    gator = Gator(dsn[request.param], clock=clock)
+    yield gator
+    gator.close()
+
+
+def test_delays_and_retries_in_their_order_and_at_their_time(gator, clock):
+    gator.options(delay_by=3 * HOUR)(look, "third")
+    gator.options(delay_by=HOUR)(look, "first")
+    gator.task(look, "now")
+    gator.options(retries=2, retry_delay=2 * HOUR, delay_by=2 * HOUR)(fail, "retried")
+    gator.options(delay_by=25 * HOUR)(look, "tomorrow")
+    assert gator.run_until("+1d") == 6
+    assert SEEN == [
+        ("now", 0),
+        ("first", 1),
+        ("retried", 2),
+        ("third", 3),
+        ("retried", 4),
+        ("retried", 6),
+    ]
+    assert clock.time() == NOW + DAY
+    assert clock.monotonic() == DAY
+    assert [letter.error for letter in gator.dead()] == ["ValueError: retried"]
+    assert gator.dead()[0].died_at == NOW + 6 * HOUR
+    assert gator.stats()["delayed"] == 1
+
+
+def test_what_is_due_at_the_very_end_is_run(gator, clock):
+    gator.options(delay_until=NOW + 60)(look, "at the end")
+    assert gator.run_until(NOW + 59.999) == 0
+    assert gator.run_until(NOW + 60) == 1
+    assert SEEN[-1] == ("at the end", 1 / 60)
+
+
+def test_tasks_that_queue_tasks(gator):
+    gator.options(delay_by=60)(queue_another, gator.conn_string, 3)
+    assert gator.run_until("+1h") == 4
+
+
+def queue_another(dsn, left):
+    if left:
+        Gator(dsn, clock=CLOCK[0]).options(delay_by=60)(queue_another, dsn, left - 1)
+
+
+@pytest.mark.parametrize(
+    ("when", "seconds"),
+    [
+        ("+1d", DAY),
+        ("90s", 90),
+        ("+1h30m", 5400),
+        ("+1w 2d", 9 * DAY),
+        ("0.5s", 0.5),
+        (timedelta(hours=2), 7200),
+        (25, 25),
+        (0, 0),
+        (1.5, 1.5),
+        (NOW + 5, 5),
+        (int(NOW) + 5, 5),
+        (datetime.fromtimestamp(NOW + 60, UTC), 60),
+        (datetime.fromtimestamp(NOW + 60), 60),
+    ],
+)
+def test_moments(clock, when, seconds):
+    Gator("locmem://moments", clock=clock).run_until(when)
+    assert clock.time() == NOW + seconds
+
+
+@pytest.mark.parametrize(
+    "when",
+    [
+        "",
+        "tomorrow",
+        "+1",
+        "1y",
+        "-1d",
+        "+",
+        "1d2",
+        "\u0661d",
+        True,
+        None,
+        math.nan,
+        math.inf,
+        [1],
+        b"1d",
+    ],
+    ids=ascii,
+)
+def test_no_moments(clock, when):
+    with pytest.raises(InvalidTask, match="is no moment"):
+        Gator("locmem://moments", clock=clock).run_until(when)
+    assert clock.time() == NOW
+
+
+@pytest.mark.parametrize("when", [-1, timedelta(-1), NOW - 1, datetime(2020, 1, 1, tzinfo=UTC)])
+def test_the_past(clock, when):
+    with pytest.raises(InvalidTask, match="in the past"):
+        Gator("locmem://moments", clock=clock).run_until(when)
+
+
+def test_the_clock_of_the_machine_cannot_be_moved():
+    with pytest.raises(UnsupportedOption, match=r"clock=FakeClock\(\)"):
+        Gator("locmem://").run_until("+1d")
+
+
+def test_nor_can_that_of_a_server(redis_dsn):
+    gator = Gator(redis_dsn, clock=FakeClock())
+    with pytest.raises(UnsupportedOption, match="a clock of its own"):
+        gator.run_until("+1d")
+    gator.close()
+
+
+def test_other_queues(gator):
+    gator.options(queue_name="low")(look, "low")
+    gator.options(queue_name="high", delay_by=60)(look, "high")
+    assert gator.run_until("+1h") == 0
+    gator.options(queue_name="high")(look, "first")
+    assert gator.run_until("+1h", ["high", "low"]) == 3
+    assert [what for what, _ in SEEN] == ["high", "first", "low"]
+
+
+def test_the_lease_of_a_dead_worker_ends(gator):
+    gator.task(look, "left behind")
+    gator.client.reserve(["all"], 1, 600.0)
+    assert gator.run_until("+9m") == 0
+    assert gator.run_until("+2m") == 1
+    assert SEEN == [("left behind", 1 / 6)]
+
+
+def test_a_task_may_move_the_clock_itself(gator, clock):
+    gator.options(delay_by=60)(look, "late")
+    gator.task(work_for, 2 * HOUR)
+    assert gator.run_until("+1h") == 2
+    assert SEEN == [("worked", 2), ("late", 2)]
+    assert clock.time() == NOW + 2 * HOUR
+
+
+def test_control_c_is_not_a_failure_of_a_task(gator):
+    gator.task(press_control_c)
+    with pytest.raises(KeyboardInterrupt):
+        gator.run_until("+1d")
+
+
+def test_a_lost_connection_is_tried_again_and_not_for_ever(clock, tmp_path):
+    flaky = FlakyClient(Client(f"locmem://{tmp_path}", clock=clock))
+    gator = Gator(flaky.conn_string, backend_class=lambda dsn: flaky, clock=clock)
+    gator.task(look, "in the end")
+    flaky.fail("reserve", times=3)
+    assert gator.run_until("+1h") == 1
+    assert SEEN == [("in the end", 0)]
+    gator.task(look, "never")
+    flaky.fail("reserve", times=math.inf)
+    with pytest.raises(AlligatorException, match="cannot be run"):
+        gator.run_until("+1h")
+
+
+class Schedules:
+    """Queues a task at each tick, when a worker asks; stands in for the real ones."""
+
+    def __init__(self, gator, rule):
+        self.gator, self.rule, self.last = gator, rule, gator.clock.time()
+
+    def next_tick(self):
+        return self.rule.next_after(self.last)
+
+    def fire(self):
+        while (tick := self.next_tick()) <= self.gator.clock.time():
+            self.gator.task(look, "tick")
+            self.last = tick
+
+
+def test_schedules_are_asked_when_they_tick(gator, monkeypatch):
+    gator.schedules = Schedules(gator, Every(HOUR))
+    reserve = gator.client.reserve
+
+    def fire_and_reserve(*args, **kwargs):
+        gator.schedules.fire()
+        return reserve(*args, **kwargs)
+
+    monkeypatch.setattr(gator.client, "reserve", fire_and_reserve)
+    assert gator.run_until("+1d") == 24
+    first = Every(HOUR).next_after(NOW)
+    assert [("tick", (first - NOW) / HOUR + each) for each in range(24)] == SEEN
+
+
+def test_a_schedule_that_nobody_fires_does_not_stop_time_for_ever(gator):
+    gator.schedules = Schedules(gator, Every(HOUR))
+    with pytest.raises(AlligatorException, match="cannot be run"):
+        gator.run_until("+1d")
+
+
+def test_no_line_on_standard_output_and_the_current_task_is_known(gator, capsys):
+    gator.task(note_task)
+    gator.options(retries=1)(fail, "loud")
+    gator.run_until("+1s")
+    assert capsys.readouterr().out == ""
+    assert SEEN[0][0] == "note_task"
+
+
+def note_task():
+    look(current_task().func.__name__)
