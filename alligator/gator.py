@@ -22,9 +22,11 @@ from alligator.log import SafeTracebacks
 from alligator.options import Batch, Options
 from alligator.recording import Recorder
 from alligator.results import Results
+from alligator.schedules import Schedules
 from alligator.security import Policy
 from alligator.signing import Signer
 from alligator.tasks import Task
+from alligator.ticking import Schedule
 from alligator.timeouts import Overrun, TimeIsUp
 
 log = logging.getLogger(__name__)
@@ -93,6 +95,7 @@ class Gator:
         self.client.check_queue_name(queue_name)
         #: Where outcomes are kept; None: nowhere.
         self.store: Store | None = self.client.store if store is None else self._store_at(store)
+        self.schedules = Schedules(self)
 
     def __repr__(self) -> str:
         return f"<Gator {mask_password(self.conn_string)} {self.queue_name!r}>"
@@ -183,6 +186,41 @@ class Gator:
                     batch.task(create_thumbnail, photo.path)
         """
         return Batch(self, **options)
+
+    def every(
+        self, seconds: float, func: Callable[P, Any] | str, /, *args: P.args, **kwargs: P.kwargs
+    ) -> Schedule:
+        """Have the workers of this Gator queue a task every so many seconds.
+
+        ::
+
+            gator.every(25, check_mail)
+
+        It is due at the multiples of ``seconds`` since 1970, UTC. Workers have to come by the
+        Gator through this code: ``latergator.py --app myapp.queues:gator``.
+
+        :raises InvalidTask, NotAllowed: no such interval, or see :meth:`task`.
+        :raises UnsupportedOption: there is no store, which schedules need.
+        """
+        return self.options().every(seconds, func, *args, **kwargs)
+
+    def cron(
+        self, expression: str, func: Callable[P, Any] | str, /, *args: P.args, **kwargs: P.kwargs
+    ) -> Schedule:
+        """Have the workers of this Gator queue a task when the clock shows this; UTC.
+
+        ::
+
+            gator.cron('0 5 * * tue', send_report)
+
+        For another time zone: ``gator.options(tz='Europe/Berlin').cron(…)``.
+
+        :param expression: minute, hour, day of month, month, day of week.
+        :raises InvalidTask, NotAllowed: it cannot be read, or never comes; or see :meth:`task`.
+        :raises UnsupportedOption: there is no store, which schedules need.
+        :raises MissingDriver: cronsim is not installed.
+        """
+        return self.options().cron(expression, func, *args, **kwargs)
 
     def push(
         self, task: Task, func: Callable[..., Any] | str, /, *args: Any, **kwargs: Any

@@ -3,7 +3,7 @@
 import difflib
 import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import date, datetime
 from datetime import time as day_time
 from types import TracebackType
@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Self
 
 from alligator.backends.base import MAX_PRIORITY, MIN_PRIORITY
 from alligator.exceptions import InvalidTask, MultipleDelayError, UnsupportedOption
+from alligator.ticks import Cron, Every, Rule, time_zone
 from alligator.utils import shorten
 
 if TYPE_CHECKING:
     from alligator.gator import Gator
+    from alligator.ticking import Schedule
     from alligator.tasks import Task
 
 P = ParamSpec("P")
@@ -23,7 +25,7 @@ P = ParamSpec("P")
 ALIASES = {"async": "is_async", "run_after": "delay_by"}
 
 #: Named in the documents, not in this version: refused rather than ignored.
-NOT_YET = frozenset({"depends_on", "tz", "catch_up", "overlap"})
+NOT_YET = frozenset({"depends_on"})
 
 _FALSE = frozenset({"false", "0", "no", "off", ""})
 _TRUE = frozenset({"true", "1", "yes", "on"})
@@ -150,6 +152,20 @@ def _text(name: str) -> Callable[[Any], str]:
     return check
 
 
+def _flag(name: str) -> Callable[[Any], bool]:
+    def check(value: Any) -> bool:
+        if not isinstance(value, bool):
+            raise InvalidTask(f"{name}={shorten(repr(value), 60)} is neither True nor False.")
+        return value
+
+    return check
+
+
+def _zone(value: Any) -> Any:
+    time_zone(value)
+    return value
+
+
 #: Every option, with what checks and normalizes its value.
 CHECKS: Mapping[str, Callable[[Any], Any]] = {
     "task_id": _task_id,
@@ -170,6 +186,13 @@ CHECKS: Mapping[str, Callable[[Any], Any]] = {
     "save_results": _seconds("save_results"),
 }
 
+#: The same for those of a schedule, which ``every`` and ``cron`` take beside the others.
+SCHEDULE_CHECKS: Mapping[str, Callable[[Any], Any]] = {
+    "tz": _zone,
+    "catch_up": _flag("catch_up"),
+    "overlap": _flag("overlap"),
+}
+
 #: None stands for "not set" here, as in the signature of Task.
 _NONE_IS_UNSET = frozenset(
     {
@@ -182,6 +205,7 @@ _NONE_IS_UNSET = frozenset(
         "queue_name",
         "save_results",
         *NOT_YET,
+        *SCHEDULE_CHECKS,
     }
 )
 
@@ -192,7 +216,7 @@ def check_options(given: Mapping[str, Any]) -> dict[str, Any]:
     :raises TypeError: an unknown option, or one given under two spellings.
     :raises UnsupportedOption: an option that this version does not have.
     :raises MultipleDelayError: ``delay_by`` and ``delay_until`` together.
-    :raises InvalidTask: a value that an option cannot have.
+    :raises InvalidTask: a value that an option cannot have, or an option of a schedule.
     """
     options: dict[str, Any] = {}
     for spelled, value in given.items():
@@ -205,14 +229,32 @@ def check_options(given: Mapping[str, Any]) -> dict[str, Any]:
             raise UnsupportedOption(
                 f"Option {name!r} is not supported by this version of Alligator; leave it out."
             )
+        if name in SCHEDULE_CHECKS:
+            raise _only_for_schedules([name])
         if name not in CHECKS:
-            close = difflib.get_close_matches(name, [*CHECKS, *ALIASES], 1)
+            close = difflib.get_close_matches(name, [*CHECKS, *ALIASES, *SCHEDULE_CHECKS], 1)
             hint = f" Did you mean {close[0]!r}?" if close else f" Known: {', '.join(CHECKS)}."
             raise TypeError(f"Unknown option {spelled!r}.{hint}")
         options[name] = CHECKS[name](value)
     if "delay_by" in options and "delay_until" in options:
         raise MultipleDelayError("Give either delay_by or delay_until, not both.")
     return options
+
+
+def check_schedule_options(given: dict[str, Any]) -> dict[str, Any]:
+    """Take the options of a schedule out of ``given``, and return them, checked.
+
+    :raises InvalidTask: a value that an option cannot have.
+    """
+    found = {name: given.pop(name) for name in SCHEDULE_CHECKS if name in given}
+    return {name: SCHEDULE_CHECKS[name](each) for name, each in found.items() if each is not None}
+
+
+def _only_for_schedules(names: Iterable[str]) -> InvalidTask:
+    return InvalidTask(
+        f"{', '.join(f'{name}=' for name in names)} is for schedules, opts.every(…) and "
+        "opts.cron(…), and for nothing else; leave it out here."
+    )
 
 
 class Options:
@@ -227,6 +269,7 @@ class Options:
 
     def __init__(self, gator: "Gator", **options: Any) -> None:
         self.gator = gator
+        self.schedule_kwargs = check_schedule_options(options)
         self.task_kwargs = check_options(options)
         if "queue_name" in self.task_kwargs:
             gator.client.check_queue_name(self.task_kwargs["queue_name"])
@@ -256,7 +299,26 @@ class Options:
             extra = check_options({"timeout": kwargs.pop("timeout")})
         return self._push(self._make_task(extra), func, args, kwargs)
 
+    def every(
+        self, seconds: float, func: Callable[P, Any] | str, /, *args: P.args, **kwargs: P.kwargs
+    ) -> "Schedule":
+        """Schedule a task with these options; see :meth:`alligator.Gator.every`."""
+        return self._declare(Every(seconds), func, args, kwargs)
+
+    def cron(
+        self, expression: str, func: Callable[P, Any] | str, /, *args: P.args, **kwargs: P.kwargs
+    ) -> "Schedule":
+        """Schedule a task with these options; see :meth:`alligator.Gator.cron`."""
+        rule = Cron(expression, self.schedule_kwargs.get("tz"))
+        return self._declare(rule, func, args, kwargs)
+
+    def _declare(self, rule: Rule, func: Any, args: Any, kwargs: Any) -> "Schedule":
+        own = {name: each for name, each in self.schedule_kwargs.items() if name != "tz"}
+        return self.gator.schedules.add(rule, func, args, kwargs, self.task_kwargs, **own)
+
     def _make_task(self, extra: dict[str, Any]) -> "Task":
+        if self.schedule_kwargs:
+            raise _only_for_schedules(self.schedule_kwargs)
         return self.gator.make_task({**self.task_kwargs, **extra})
 
     def _push(self, task: "Task", func: Callable[..., Any] | str, args: Any, kwargs: Any) -> "Task":
@@ -271,7 +333,7 @@ class Batch(Options):
     """
 
     def __init__(self, gator: "Gator", **options: Any) -> None:
-        super().__init__(gator, **options)
+        super().__init__(gator, **check_options(options))
         self._tasks: list[Task] | None = None
 
     def __enter__(self) -> Self:
@@ -296,6 +358,9 @@ class Batch(Options):
         self.gator.prepare(task, func, args, kwargs)
         self._tasks.append(task)
         return task
+
+    def _declare(self, rule: Rule, func: Any, args: Any, kwargs: Any) -> "Schedule":
+        raise InvalidTask("A batch pushes tasks; declare schedules with gator.options(…).")
 
 
 def _takes_timeout(func: Callable[..., Any] | str) -> bool:

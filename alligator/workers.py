@@ -142,6 +142,7 @@ class Worker:
         :returns: True if one was there and succeeded.
         """
         try:
+            self.gator.schedules.fire(self.log)
             reserved = self.gator.client.reserve(self._queues(), 1, self.lease)
             if not reserved.deliveries:
                 return False
@@ -196,6 +197,7 @@ class Worker:
         # A subclass has its own idea of running a task; it gets to run every one.
         while not self._is_done():
             before = self._ended
+            self.gator.schedules.fire(self.log)
             if self.check_and_run_task():
                 self._ended = max(self._ended, before + 1)
             elif not self.burst or self._waiting():
@@ -223,6 +225,7 @@ class Worker:
                 self._start_threads(threads, waiting + running, processor)
                 busy = waiting or running >= (1 if self._alone else self.concurrency)
                 if busy:
+                    self.gator.schedules.fire(self.log)
                     keeper.wait_for_turn(0.1)
                     continue
                 found = self._fetch(processor, self._pace.limit(self.concurrency - running))
@@ -271,6 +274,7 @@ class Worker:
             keeper.wait_for_turn(0.1)
             return True
         self._alone = False
+        self.gator.schedules.fire(self.log)
         acks = keeper.take_acks()
         try:
             keeper.catch_up()
@@ -311,6 +315,7 @@ class Worker:
             return 0.0 if not running else 0.02
         idle = self.gator.client.idle_wait
         longest = self.nap_time if idle is None else min(idle, self.lease / 2)
+        longest = min(longest, self.gator.schedules.seconds_left())
         return min(longest, 0.2) if running else longest
 
     def _count(self, outcome: Outcome) -> None:
