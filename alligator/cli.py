@@ -14,6 +14,7 @@ from alligator.constants import ALL
 from alligator.exceptions import AlligatorException, InvalidTask
 from alligator.gator import Gator
 from alligator.log import worker_logger
+from alligator.schedules import describe
 from alligator.security import Policy
 from alligator.signing import Signer
 from alligator.supervisor import Supervisor, stop_when_abandoned
@@ -37,6 +38,7 @@ Looking after a queue:
   %(prog)s dead DSN --pytest ID             a test that fails as it did
   %(prog)s revive DSN [ID ...]              run dead tasks again (no ID: all)
   %(prog)s drop DSN [--queue NAME]          throw everything on a queue away
+  %(prog)s schedule --app MODULE:GATOR      what its schedules will queue next
 """
 
 
@@ -79,7 +81,7 @@ def worker_parser() -> argparse.ArgumentParser:
 
 
 def queue_parser(command: str) -> argparse.ArgumentParser:
-    """Return the parser of ``latergator.py status|dead|revive|drop DSN``."""
+    """Return the parser of ``latergator.py status|dead|revive|drop|schedule DSN``."""
     parser = _Parser(prog=f"latergator.py {command}", description=_COMMANDS[command].__doc__)
     _add_source(parser)
     if command == "dead":
@@ -95,6 +97,8 @@ def queue_parser(command: str) -> argparse.ArgumentParser:
         one.add_argument("--pytest", metavar="ID", help="a test that fails as it did")
     if command == "revive":
         parser.add_argument("ids", nargs="*", metavar="ID", help="task ids; none: all")
+    if command == "schedule":
+        parser.add_argument("--next", type=_number(int, 1), default=10, metavar="N")
     if command == "drop":
         parser.add_argument("--yes", action="store_true", help="do not ask")
     return parser
@@ -295,9 +299,25 @@ def _drop(gator: Gator, arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _schedule(gator: Gator, arguments: argparse.Namespace) -> int:
+    """Show what the schedules of a Gator will queue next, and when."""
+    if arguments.app is None:
+        raise InvalidTask("Schedules are in your code; name their Gator: --app myapp.queues:gator.")
+    ticks = gator.schedules.coming(arguments.next, arguments.queue or ())
+    rows = [describe(tick, schedule) for tick, schedule in ticks]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        print("  ".join(cells).rstrip())
+    if not rows:
+        print(f"{arguments.app} has no schedules{' there' if arguments.queue else ''}.")
+    return 0
+
+
 _COMMANDS: dict[str, Callable[[Gator, argparse.Namespace], int]] = {
     "status": _status,
     "dead": _dead,
     "revive": _revive,
     "drop": _drop,
+    "schedule": _schedule,
 }

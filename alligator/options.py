@@ -16,8 +16,8 @@ from alligator.utils import shorten
 
 if TYPE_CHECKING:
     from alligator.gator import Gator
-    from alligator.ticking import Schedule
     from alligator.tasks import Task
+    from alligator.ticking import Schedule
 
 P = ParamSpec("P")
 

@@ -12,7 +12,7 @@ import json
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import UTC, timezone, tzinfo
+from datetime import UTC, datetime, timezone, tzinfo
 from heapq import merge
 from itertools import islice
 from threading import Lock
@@ -23,8 +23,8 @@ from alligator import wire
 from alligator.callables import check_callable, explain_json, split_name, wire_name
 from alligator.exceptions import BadPayload, InvalidTask
 from alligator.ticking import AHEAD, Schedule, Ticker
-from alligator.ticks import Cron, Every, Rule, ticks_after
-from alligator.utils import describe_error
+from alligator.ticks import Cron, Every, Rule, ticks_after, time_zone
+from alligator.utils import describe_error, shorten
 
 if TYPE_CHECKING:
     from alligator.gator import Gator
@@ -191,6 +191,17 @@ def function_name(func: Callable[..., Any] | str) -> str:
     :raises InvalidTask: it cannot be a task.
     """
     return ".".join(split_name(func) if isinstance(func, str) else wire_name(func))
+
+
+def describe(tick: float, schedule: Schedule) -> tuple[str, str, str, str]:
+    """Return a tick as text: when (as its time zone's clocks show), queue, what, and the rule."""
+    rule, zone = describe_rule(schedule.rule)
+    clock = time_zone(schedule.rule.tz if isinstance(schedule.rule, Cron) else None)
+    given = [repr(each) for each in schedule.args]
+    given += [f"{name}={each!r}" for name, each in schedule.kwargs.items()]
+    call = f"{function_name(schedule.func)}({shorten(', '.join(given), 60)})"
+    when = datetime.fromtimestamp(tick, clock).isoformat(" ")
+    return when, schedule.queue_name, call, f"{rule} ({zone})" if zone else rule
 
 
 def describe_rule(rule: Rule) -> tuple[str, str]:

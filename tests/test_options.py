@@ -41,11 +41,9 @@ def test_good(given, checked):
             ({name: 1}, UnsupportedOption, name)
             for name in (
                 "depends_on",
-                "tz",
-                "catch_up",
-                "overlap",
             )
         ),
+        *(({name: 1}, InvalidTask, name) for name in ("tz", "catch_up", "overlap")),
         *(
             (given, InvalidTask, next(iter(given)))
             for given in (

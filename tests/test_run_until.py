@@ -9,7 +9,6 @@ from alligator import Gator, current_task
 from alligator.backends.locmem_backend import Client
 from alligator.exceptions import AlligatorException, InvalidTask, UnsupportedOption
 from alligator.testing import FakeClock, FlakyClient
-from alligator.ticks import Every
 
 NOW = 1_700_000_000.0
 HOUR, DAY = 3600, 86_400
@@ -202,37 +201,18 @@ def test_a_lost_connection_is_tried_again_and_not_for_ever(clock, tmp_path):
         gator.run_until("+1h")
 
 
-class Schedules:
-    """Queues a task at each tick, when a worker asks; stands in for the real ones."""
-
-    def __init__(self, gator, rule):
-        self.gator, self.rule, self.last = gator, rule, gator.clock.time()
+class Unfired:
+    """Stands in for schedules that nobody queues."""
 
     def next_tick(self):
-        return self.rule.next_after(self.last)
+        return NOW + HOUR
 
-    def fire(self):
-        while (tick := self.next_tick()) <= self.gator.clock.time():
-            self.gator.task(look, "tick")
-            self.last = tick
-
-
-def test_schedules_are_asked_when_they_tick(gator, monkeypatch):
-    gator.schedules = Schedules(gator, Every(HOUR))
-    reserve = gator.client.reserve
-
-    def fire_and_reserve(*args, **kwargs):
-        gator.schedules.fire()
-        return reserve(*args, **kwargs)
-
-    monkeypatch.setattr(gator.client, "reserve", fire_and_reserve)
-    assert gator.run_until("+1d") == 24
-    first = Every(HOUR).next_after(NOW)
-    assert [("tick", (first - NOW) / HOUR + each) for each in range(24)] == SEEN
+    def fire(self, log):
+        pass
 
 
 def test_a_schedule_that_nobody_fires_does_not_stop_time_for_ever(gator):
-    gator.schedules = Schedules(gator, Every(HOUR))
+    gator.schedules = Unfired()
     with pytest.raises(AlligatorException, match="cannot be run"):
         gator.run_until("+1d")
 

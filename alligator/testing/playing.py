@@ -78,8 +78,7 @@ def next_tick(gator: "Gator") -> float:
 
     What is due then is queued by the worker, as everywhere.
     """
-    schedules = getattr(gator, "schedules", None)
-    return math.inf if schedules is None else float(schedules.next_tick())
+    return gator.schedules.next_tick()
 
 
 def moment(when: Any, now: float) -> float:
