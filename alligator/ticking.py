@@ -95,7 +95,7 @@ class Ticker:
 
         :raises UnsupportedOption: there is none.
         """
-        store = self.gator.client.store
+        store: Store | None = getattr(self.gator, "store", self.gator.client.store)
         if store is None:
             raise UnsupportedOption(
                 f"{mask_password(self.gator.conn_string)} has no place to note which ticks were "

@@ -353,19 +353,11 @@ def test_no_overlap_though_whoever_queued_it_died_before_it_was_noted(make, cloc
 # -- A store elsewhere. ---------------------------------------------------------------------------
 
 
-class Elsewhere(Client):
-    """A queue whose store is another one's."""
-
-    @property
-    def store(self):
-        return self.other.store
-
-
 @pytest.fixture
 def apart(clock, tmp_path):
     def make():
-        gator = Gator(f"locmem://{tmp_path}", backend_class=Elsewhere, clock=clock)
-        gator.client.other = Client(f"locmem://{tmp_path}-store", clock=clock)
+        gator = Gator(f"locmem://{tmp_path}", clock=clock)
+        gator.store = Client(f"locmem://{tmp_path}-store", clock=clock).store
         return gator
 
     return make
