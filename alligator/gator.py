@@ -22,11 +22,10 @@ from alligator.log import SafeTracebacks
 from alligator.options import Batch, Options
 from alligator.recording import Recorder
 from alligator.results import Results
-from alligator.schedules import Schedules
+from alligator.schedules import Schedules, Scheduling
 from alligator.security import Policy
 from alligator.signing import Signer
 from alligator.tasks import Task
-from alligator.ticking import Schedule
 from alligator.timeouts import Overrun, TimeIsUp
 
 log = logging.getLogger(__name__)
@@ -40,7 +39,7 @@ LEASE = 30.0
 _ALL_DEAD = 1_000_000
 
 
-class Gator:
+class Gator(Scheduling):
     """A door to one queue, and to others of the same backend by ``queue_name=``.
 
     ::
@@ -186,41 +185,6 @@ class Gator:
                     batch.task(create_thumbnail, photo.path)
         """
         return Batch(self, **options)
-
-    def every(
-        self, seconds: float, func: Callable[P, Any] | str, /, *args: P.args, **kwargs: P.kwargs
-    ) -> Schedule:
-        """Have the workers of this Gator queue a task every so many seconds.
-
-        ::
-
-            gator.every(25, check_mail)
-
-        It is due at the multiples of ``seconds`` since 1970, UTC. Workers have to come by the
-        Gator through this code: ``latergator.py --app myapp.queues:gator``.
-
-        :raises InvalidTask, NotAllowed: no such interval, or see :meth:`task`.
-        :raises UnsupportedOption: there is no store, which schedules need.
-        """
-        return self.options().every(seconds, func, *args, **kwargs)
-
-    def cron(
-        self, expression: str, func: Callable[P, Any] | str, /, *args: P.args, **kwargs: P.kwargs
-    ) -> Schedule:
-        """Have the workers of this Gator queue a task when the clock shows this; UTC.
-
-        ::
-
-            gator.cron('0 5 * * tue', send_report)
-
-        For another time zone: ``gator.options(tz='Europe/Berlin').cron(…)``.
-
-        :param expression: minute, hour, day of month, month, day of week.
-        :raises InvalidTask, NotAllowed: it cannot be read, or never comes; or see :meth:`task`.
-        :raises UnsupportedOption: there is no store, which schedules need.
-        :raises MissingDriver: cronsim is not installed.
-        """
-        return self.options().cron(expression, func, *args, **kwargs)
 
     def push(
         self, task: Task, func: Callable[..., Any] | str, /, *args: Any, **kwargs: Any

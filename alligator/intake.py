@@ -78,7 +78,7 @@ class Intake:
         :raises UnsupportedOption: the backend cannot keep one of its options.
         :raises InvalidTask: it does not survive JSON, or is too large for the backend.
         """
-        self._check_supported(task)
+        self.check_supported(task)
         try:
             data = self.codec.encode(task, queue_name)
         except AlligatorException:
@@ -97,7 +97,11 @@ class Intake:
         task.to_delayed() if due else task.to_waiting()
         return Message(task.task_id, data, due, getattr(task, "priority", 0))
 
-    def _check_supported(self, task: Task) -> None:
+    def check_supported(self, task: Task) -> None:
+        """Refuse options that the backend cannot keep; connects to nothing.
+
+        :raises UnsupportedOption: naming what would work.
+        """
         if self.store is None and getattr(task, "save_results", None):
             raise UnsupportedOption(
                 f"{mask_password(self.client.conn_string)} keeps no results; name a place that "

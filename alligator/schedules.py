@@ -16,18 +16,21 @@ from datetime import UTC, datetime, timezone, tzinfo
 from heapq import merge
 from itertools import islice
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec
 from zoneinfo import ZoneInfo
 
 from alligator import wire
 from alligator.callables import check_callable, explain_json, split_name, wire_name
 from alligator.exceptions import BadPayload, InvalidTask
+from alligator.options import Options
 from alligator.ticking import AHEAD, Schedule, Ticker
 from alligator.ticks import Cron, Every, Rule, ticks_after, time_zone
 from alligator.utils import describe_error, shorten
 
 if TYPE_CHECKING:
     from alligator.gator import Gator
+
+P = ParamSpec("P")
 
 log = logging.getLogger(__name__)
 
@@ -159,6 +162,51 @@ class Schedules:
         wanted = [each for each in self if not queue_names or each.queue_name in queue_names]
         lines = [_line(each, now) for each in wanted]
         return list(islice(merge(*lines, key=lambda found: found[0]), limit))
+
+
+class Scheduling:
+    """What a Gator has of all this."""
+
+    schedules: Schedules
+
+    def every(
+        self, seconds: float, func: Callable[P, Any] | str, /, *args: P.args, **kwargs: P.kwargs
+    ) -> Schedule:
+        """Have the workers of this Gator queue a task every so many seconds.
+
+        ::
+
+            gator.every(25, check_mail)
+
+        It is due at the multiples of ``seconds`` since 1970, UTC. Workers have to come by the
+        Gator through this code: ``latergator.py --app myapp.queues:gator``.
+
+        :raises InvalidTask, NotAllowed: no such interval, or see :meth:`task`.
+        :raises UnsupportedOption: there is no store, which schedules need.
+        """
+        return self.options().every(seconds, func, *args, **kwargs)
+
+    def cron(
+        self, expression: str, func: Callable[P, Any] | str, /, *args: P.args, **kwargs: P.kwargs
+    ) -> Schedule:
+        """Have the workers of this Gator queue a task when the clock shows this; UTC.
+
+        ::
+
+            gator.cron('0 5 * * tue', send_report)
+
+        For another time zone: ``gator.options(tz='Europe/Berlin').cron(…)``.
+
+        :param expression: minute, hour, day of month, month, day of week.
+        :raises InvalidTask, NotAllowed: it cannot be read, or never comes; or see :meth:`task`.
+        :raises UnsupportedOption: there is no store, which schedules need.
+        :raises MissingDriver: cronsim is not installed.
+        """
+        return self.options().cron(expression, func, *args, **kwargs)
+
+    def options(self, **options: Any) -> Options:
+        """See :meth:`alligator.Gator.options`."""
+        raise NotImplementedError
 
 
 def _line(schedule: Schedule, now: float) -> Iterator[tuple[float, Schedule]]:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from alligator.backends.base import GET, OWN_ID, Message
+from alligator.backends.base import GET, OWN_ID
 from alligator.backends.dsn import mask_password
 from alligator.backends.store import UNCONFIRMED, Record, Store
 from alligator.constants import FAILED, SUCCESS
@@ -95,7 +95,7 @@ class Ticker:
 
         :raises UnsupportedOption: there is none.
         """
-        store: Store | None = getattr(self.gator, "store", self.gator.client.store)
+        store = self.gator.store
         if store is None:
             raise UnsupportedOption(
                 f"{mask_password(self.gator.conn_string)} has no place to note which ticks were "
@@ -115,7 +115,7 @@ class Ticker:
                 f"{mask_password(client.conn_string)} cannot tell whether the last run still goes "
                 "on; leave overlap=False out, or use a redis:// or sqlite:// queue."
             )
-        self.gator._check_supported(self._task(schedule, 0.0))
+        self.gator.intake.check_supported(self._task(schedule, 0.0))
 
     def fire(self, schedule: Schedule, now: float, since: float, log: logging.Logger) -> None:
         """Queue what is due of a schedule, and set when it is ``due`` again.
@@ -193,7 +193,7 @@ class Ticker:
     def _push(self, schedule: Schedule, tick: float) -> bool:
         gap = schedule.rule.next_after(tick) - tick
         known = min(max(_TICKS_KNOWN * gap, _LEAST_KNOWN), _LONGEST_KNOWN)
-        message: Message = self.gator._message(self._task(schedule, tick), schedule.queue_name)
+        message = self.gator.intake.message(self._task(schedule, tick), schedule.queue_name)
         return self.store.push_once(
             self.gator.client, message.task_id, known, schedule.queue_name, message
         )

@@ -37,12 +37,7 @@ def test_good(given, checked):
         ({"async": True, "is_async": True}, TypeError, "twice"),
         ({"delay_by": 1, "delay_until": 2}, MultipleDelayError, "not both"),
         ({"run_after": 1, "delay_until": 2}, MultipleDelayError, "not both"),
-        *(
-            ({name: 1}, UnsupportedOption, name)
-            for name in (
-                "depends_on",
-            )
-        ),
+        *(({name: 1}, UnsupportedOption, name) for name in ("depends_on",)),
         *(({name: 1}, InvalidTask, name) for name in ("tz", "catch_up", "overlap")),
         *(
             (given, InvalidTask, next(iter(given)))
