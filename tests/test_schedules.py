@@ -44,10 +44,6 @@ def times():
     return [when for when, *_ in RAN]
 
 
-def shown(zone):
-    return [f"{datetime.fromtimestamp(when, ZoneInfo(zone)):%m-%d %H:%M %Z}" for when in times()]
-
-
 @pytest.fixture
 def clock():
     RAN.clear()
@@ -97,30 +93,30 @@ def test_a_year_of_tuesdays(gator):
     assert times() == [first + 7 * DAY * each for each in range(52)]
 
 
-def test_the_clocks_change(gator, clock):
-    clock.advance_to(datetime(2026, 3, 28, tzinfo=UTC).timestamp())
-    gator.options(tz="Europe/Berlin").cron("30 2 * * *", tick)
-    gator.run_until(datetime(2026, 3, 31, tzinfo=UTC))
-    assert shown("Europe/Berlin") == [
-        "03-28 02:30 CET",
-        "03-29 03:00 CEST",
-        "03-30 02:30 CEST",
-    ]
-    clock.advance_to(datetime(2026, 10, 24, tzinfo=UTC).timestamp())
-    RAN.clear()
-    gator.run_until(datetime(2026, 10, 27, tzinfo=UTC))
-    assert shown("Europe/Berlin") == ["10-24 02:30 CEST", "10-25 02:30 CEST", "10-26 02:30 CET"]
+SPRING, AUTUMN = datetime(2026, 3, 28, tzinfo=UTC), datetime(2026, 10, 24, tzinfo=UTC)
 
 
-def test_hours_that_come_twice_and_never(gator, clock):
-    clock.advance_to(datetime(2026, 3, 28, 23, 30, tzinfo=UTC).timestamp())
-    gator.options(tz="Europe/Berlin").cron("0 * * * *", tick)
-    gator.run_until(datetime(2026, 3, 29, 2, 30, tzinfo=UTC))
-    assert shown("Europe/Berlin") == ["03-29 01:00 CET", "03-29 03:00 CEST", "03-29 04:00 CEST"]
-    clock.advance_to(datetime(2026, 10, 24, 22, 30, tzinfo=UTC).timestamp())
-    RAN.clear()
-    gator.run_until(datetime(2026, 10, 25, 1, 30, tzinfo=UTC))
-    assert shown("Europe/Berlin") == ["10-25 01:00 CEST", "10-25 02:00 CEST", "10-25 02:00 CET"]
+@pytest.mark.parametrize(
+    ("expression", "since", "hours", "ticks"),
+    [
+        ("30 2 * * *", SPRING, 72, ["28 02:30 CET", "29 03:00 CEST", "30 02:30 CEST"]),
+        ("30 2 * * *", AUTUMN, 72, ["24 02:30 CEST", "25 02:30 CEST", "26 02:30 CET"]),
+        ("0 1-4 * * *", AUTUMN, 22, ["24 03:00 CEST", "24 04:00 CEST"]),
+        ("0 * * * *", SPRING + timedelta(hours=23.5), 2, ["29 01:00 CET", "29 03:00 CEST"]),
+        (
+            "0 * * * *",
+            AUTUMN + timedelta(hours=22.5),
+            3,
+            ["25 01:00 CEST", "25 02:00 CEST", "25 02:00 CET"],
+        ),
+    ],
+)
+def test_the_clocks_change(gator, clock, expression, since, hours, ticks):
+    clock.advance_to(since.timestamp())
+    gator.options(tz="Europe/Berlin").cron(expression, tick)
+    gator.run_until(timedelta(hours=hours))
+    berlin = ZoneInfo("Europe/Berlin")
+    assert [f"{datetime.fromtimestamp(when, berlin):%d %H:%M %Z}" for when in times()] == ticks
 
 
 def test_options_of_a_task_go_along(gator):
