@@ -198,6 +198,8 @@ def test_several_queues_in_strict_order(place, dsn, gator):
         (["sqlite://q.db", "--worker", "cli_jobs:fail"], "subclass of alligator.Worker"),
         (["sqlite://q.db", "--unknown"], "--unknown"),
         (["status"], "Give a DSN"),
+        (["schedule", "sqlite://q.db"], "--app"),
+        (["schedule", "--app", "cli_jobs:gator", "--next", "0"], "--next"),
     ],
 )
 def test_what_cannot_be_done_is_one_line_and_exit_2(place, arguments, says):
@@ -249,6 +251,34 @@ def test_status_dead_revive_drop(place, dsn, gator):
     assert "1 deleted" in run(place, "dead", dsn, "--purge", "0").stdout
     assert run(place, "drop", dsn, "--yes").stdout == "all: dropped\n"
     assert gator.len() == 0
+
+
+SCHEDULES = """
+import os, time
+from alligator import Gator
+from cli_jobs import record
+
+gator = Gator(os.environ["JOBS_DSN"])
+gator.every(0.2, record, "lines", "tick")
+with gator.options(queue_name="low", tz="Europe/Berlin") as opts:
+    opts.cron("0 5 1 7 *", "cli_jobs.fail", number=1)
+"""
+
+
+def test_schedules_of_an_app(place, dsn):
+    (place / "cli_schedules.py").write_text(SCHEDULES)
+    app = ("--app", "cli_schedules:gator")
+    shown = run(place, "schedule", *app, "--next", "3", JOBS_DSN=dsn)
+    assert shown.returncode == 0, shown.stderr
+    assert len(shown.stdout.splitlines()) == 3
+    assert "+00:00  all  cli_jobs.record('lines', 'tick')  every 0.2 s" in shown.stdout
+    low = run(place, "schedule", *app, "--queue", "low", "--next", "1", JOBS_DSN=dsn).stdout
+    assert "-07-01 05:00:00+02:00  low  cli_jobs.fail(number=1)  0 5 1 7 * (Europe/Berlin)" in low
+    none = run(place, "schedule", *app, "--queue", "other", JOBS_DSN=dsn)
+    assert none.stdout == "cli_schedules:gator has no schedules there.\n"
+    done = run(place, *app, "--max-tasks", "3", JOBS_DSN=dsn)
+    assert done.returncode == 0, done.stderr
+    assert len(lines(place / "lines")) == 3
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -58,7 +58,7 @@ def test_python_of_a_page(page, page_dsn, tmp_path):
 @pytest.mark.parametrize("command", COMMANDS)
 def test_commands_are_understood(command):
     arguments = shlex.split(command, comments=True)
-    if arguments[0] in ("status", "dead", "revive", "drop"):
+    if arguments[0] in ("status", "dead", "revive", "drop", "schedule"):
         parsed = cli.queue_parser(arguments[0]).parse_args(arguments[1:])
     else:
         parsed = cli.worker_parser().parse_args(arguments)
@@ -103,7 +103,7 @@ def test_the_table_of_options_is_complete():
     page = (ROOT / "docs" / "reference" / "options.rst").read_text()
     rows = re.findall(r"^   \* - (.+)$", page, re.MULTILINE)
     named = {name for row in rows for name in re.findall(r"``(\w+)``", row)}
-    assert named == {*options.CHECKS, *options.ALIASES}
+    assert named == {*options.CHECKS, *options.ALIASES, *options.SCHEDULE_CHECKS}
 
 
 def test_the_table_of_flags_is_complete():
