@@ -6,14 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from datetime import date
 from functools import partial
-from types import CoroutineType, UnionType
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from alligator import wire
 from alligator.callables import (
     check_arguments,
     explain_json,
-    import_callable,
     split_name,
     takes_two,
     wire_name,
@@ -29,11 +28,12 @@ from alligator.constants import (
 )
 from alligator.coroutines import finish
 from alligator.exceptions import BadPayload, InvalidTask, LeaveNow, RunAgain, TaskFailed
+from alligator.fields import Fields
 from alligator.log import SafeTracebacks
 from alligator.options import CHECKS, check_options, moment
 from alligator.retries import retry_delay
 from alligator.timeouts import TimeIsUp, call_within
-from alligator.utils import describe_error, determine_module, determine_name, new_task_id, shorten
+from alligator.utils import determine_module, determine_name, new_task_id, shorten
 
 if TYPE_CHECKING:
     from alligator.gator import Gator
@@ -394,8 +394,8 @@ class Task:
         :raises BadPayload: not JSON, fields missing or of the wrong type.
         :raises UnknownModuleError, UnknownCallableError: its function is not there.
         """
-        message = _Message(wire.loads(data))
-        options = _Message(message.read("options", dict, {}))
+        message = Fields(wire.loads(data))
+        options = Fields(message.read("options", dict, {}))
         try:
             task = cls(
                 task_id=message.read("task_id", str),
@@ -416,41 +416,5 @@ class Task:
         )
         for hook in _HOOKS:
             if options.fields.get(hook) is not None:
-                setattr(task, hook, _Message(options.read(hook, dict)).function(plain=True))
+                setattr(task, hook, Fields(options.read(hook, dict)).function(plain=True))
         return task
-
-
-class _Message:
-    """A JSON object from a queue, read field by field."""
-
-    def __init__(self, fields: Any) -> None:
-        if not isinstance(fields, Mapping):
-            raise BadPayload(f"The message is a JSON {type(fields).__name__}, not an object.")
-        self.fields = fields
-
-    def read(self, name: str, kind: type | UnionType, *default: Any) -> Any:
-        """Return a field of that type, or the default where it is absent or null."""
-        value = self.fields.get(name)
-        if value is None and default:
-            return default[0]
-        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-            shown = shorten(repr(value), 60) if name in self.fields else "missing"
-            wanted = getattr(kind, "__name__", kind)
-            raise BadPayload(f"Field {name!r} of the message is {shown}, not {wanted}.")
-        return value
-
-    def check_known(self, names: Sequence[str]) -> None:
-        """Refuse what a later version may have written: ignored, it would not be that task."""
-        for name, value in self.fields.items():
-            if name not in names and value is not None:
-                known = ", ".join(names)
-                raise BadPayload(f"Option {shorten(name)!r} is not known here; known: {known}.")
-
-    def function(self, *, plain: bool = False) -> Callable[..., Any]:
-        """Import the function that ``module`` and ``callable`` name."""
-        module, name = self.read("module", str), self.read("callable", str)
-        try:
-            split_name(f"{module}:{name}")
-        except InvalidTask as err:
-            raise BadPayload(describe_error(err)) from err
-        return import_callable(module, name, plain=plain)

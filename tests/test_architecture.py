@@ -16,7 +16,7 @@ LAYERS = [
     ["backends.store"],
     ["backends.*"],
     ["callables", "options", "security"],
-    ["ticking", "schedules"],
+    ["fields", "ticking", "schedules"],
     ["tasks", "codec", "execution", "keeper", "reach", "outage", "signals", "unsettled"],
     ["intake", "recording", "results"],
     ["gator"],

@@ -1,0 +1,45 @@
+"""The fields of a message, read as strictly as its JSON."""
+
+from collections.abc import Callable, Mapping, Sequence
+from types import UnionType
+from typing import Any
+
+from alligator.callables import import_callable, split_name
+from alligator.exceptions import BadPayload, InvalidTask
+from alligator.utils import describe_error, shorten
+
+
+class Fields:
+    """A JSON object from a queue, read field by field."""
+
+    def __init__(self, fields: Any) -> None:
+        if not isinstance(fields, Mapping):
+            raise BadPayload(f"The message is a JSON {type(fields).__name__}, not an object.")
+        self.fields = fields
+
+    def read(self, name: str, kind: type | UnionType, *default: Any) -> Any:
+        """Return a field of that type, or the default where it is absent or null."""
+        value = self.fields.get(name)
+        if value is None and default:
+            return default[0]
+        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+            shown = shorten(repr(value), 60) if name in self.fields else "missing"
+            wanted = getattr(kind, "__name__", kind)
+            raise BadPayload(f"Field {name!r} of the message is {shown}, not {wanted}.")
+        return value
+
+    def check_known(self, names: Sequence[str]) -> None:
+        """Refuse what a later version may have written: ignored, it would not be that task."""
+        for name, value in self.fields.items():
+            if name not in names and value is not None:
+                known = ", ".join(names)
+                raise BadPayload(f"Option {shorten(name)!r} is not known here; known: {known}.")
+
+    def function(self, *, plain: bool = False) -> Callable[..., Any]:
+        """Import the function that ``module`` and ``callable`` name."""
+        module, name = self.read("module", str), self.read("callable", str)
+        try:
+            split_name(f"{module}:{name}")
+        except InvalidTask as err:
+            raise BadPayload(describe_error(err)) from err
+        return import_callable(module, name, plain=plain)
