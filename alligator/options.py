@@ -302,13 +302,13 @@ class Options:
     def every(
         self, seconds: float, func: Callable[P, Any] | str, /, *args: P.args, **kwargs: P.kwargs
     ) -> "Schedule":
-        """Schedule a task with these options; see :meth:`Gator.every <alligator.schedules.Scheduling.every>`."""
+        """Schedule a task with these options; see :meth:`alligator.Gator.every`."""
         return self._declare(Every(seconds), func, args, kwargs)
 
     def cron(
         self, expression: str, func: Callable[P, Any] | str, /, *args: P.args, **kwargs: P.kwargs
     ) -> "Schedule":
-        """Schedule a task with these options; see :meth:`Gator.cron <alligator.schedules.Scheduling.cron>`."""
+        """Schedule a task with these options; see :meth:`alligator.Gator.cron`."""
         rule = Cron(expression, self.schedule_kwargs.get("tz"))
         return self._declare(rule, func, args, kwargs)
 

@@ -1,7 +1,7 @@
 """``gator.every`` and ``gator.cron``: tasks that any worker queues when their time has come.
 
 Schedules are declared in code, beside their Gator, and fired by each of its workers whenever
-it is about to reserve; see :mod:`alligator.ticking`.
+it is about to reserve.
 
 A schedule *is* its function, arguments, times and queue, hashed into its name: with one of
 these changed it is another one, and begins anew. Declared twice on one Gator, it is one.
@@ -181,7 +181,7 @@ class Scheduling:
         It is due at the multiples of ``seconds`` since 1970, UTC. Workers have to come by the
         Gator through this code: ``latergator.py --app myapp.queues:gator``.
 
-        :raises InvalidTask, NotAllowed: no such interval, or see :meth:`task`.
+        :raises InvalidTask, NotAllowed: no such interval, or see :meth:`alligator.Gator.task`.
         :raises UnsupportedOption: there is no store, which schedules need.
         """
         return self.options().every(seconds, func, *args, **kwargs)
@@ -198,7 +198,8 @@ class Scheduling:
         For another time zone: ``gator.options(tz='Europe/Berlin').cron(…)``.
 
         :param expression: minute, hour, day of month, month, day of week.
-        :raises InvalidTask, NotAllowed: it cannot be read, or never comes; or see :meth:`task`.
+        :raises InvalidTask, NotAllowed: it cannot be read, or never comes; or see
+            :meth:`alligator.Gator.task`.
         :raises UnsupportedOption: there is no store, which schedules need.
         :raises MissingDriver: cronsim is not installed.
         """

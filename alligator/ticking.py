@@ -106,7 +106,7 @@ class Ticker:
     def check(self, schedule: Schedule) -> None:
         """Refuse a schedule that could not be kept here; connects to nothing.
 
-        :raises UnsupportedOption, InvalidTask, NotAllowed: see :meth:`Schedules.add`.
+        :raises UnsupportedOption, InvalidTask, NotAllowed: see ``Schedules.add``.
         """
         _ = self.store
         client = self.gator.client
