@@ -3,6 +3,7 @@
 import logging
 import os
 import threading
+import time
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from zoneinfo import ZoneInfo
 
@@ -326,6 +327,29 @@ def test_without_overlap_one_run_makes_up_for_all(make, clock):
     assert len(RAN) == 2
 
 
+def test_what_was_skipped_was_not_missed(make, clock):
+    gator = make()
+    gator.options(overlap=False, catch_up=True, queue_name="low").every(MINUTE, tick)
+    gator.run_until("+3m30s")
+    assert gator.run_until("+0s", "low") == 1
+    again = make()
+    again.options(overlap=False, catch_up=True, queue_name="low").every(MINUTE, tick)
+    assert again.run_until("+0s", "low") == 0
+
+
+def test_a_tick_does_not_overlap_with_itself(make, clock, caplog):
+    gators = [make(), make()]
+    for each in gators:
+        each.options(overlap=False).every(MINUTE, tick)
+        each.schedules.fire()
+    clock.advance(MINUTE)
+    with caplog.at_level(logging.INFO):
+        for each in gators:
+            each.schedules.fire()
+    assert "is skipped" not in caplog.text
+    assert gators[0].len() == 1
+
+
 def test_no_overlap_though_whoever_queued_it_died_before_it_was_noted(make, clock, monkeypatch):
     def declare():
         gator = make()
@@ -436,6 +460,9 @@ def test_a_clock_set_back_by_a_year(gator, make, clock):
     other.run_until("+2m")
     gator.run_until("+2m")
     assert [when - START for when in times()] == [180, 240, 300, 360]
+    clock.advance(5)
+    record = gator.store.record(next(iter(gator.schedules)).key)
+    assert record.pushed == START + 360, "it is known again what would be missed"
 
 
 def test_a_clock_set_back_a_little_repeats_nothing(gator, clock):
@@ -542,11 +569,12 @@ def test_the_same_twice_with_other_options_is_refused(gator, options):
     assert gator.run_until("+1m") == 1
 
 
-def test_the_queue_is_that_of_the_declaration(gator):
+def test_the_queue_is_that_of_the_declaration(make):
+    gator = make(queue_name="mine")
     gator.every(60, tick)
     gator.queue_name = "other"  # as latergator.py --app … --queue other does
     gator.run_until("+1m")
-    assert gator.client.stats("all").waiting == 1
+    assert gator.client.stats("mine").waiting == 1
 
 
 def test_what_happens_to_a_list_later_does_not_matter(gator):
@@ -598,6 +626,33 @@ def test_an_idle_worker_wakes_for_a_tick(dsn, concurrency):
     assert not thread.is_alive()
     assert len(late) == 4
     assert sorted(late)[0] < 0.1, "it slept on, and was woken by something else"
+    gator.close()
+
+
+GO_ON = threading.Event()
+
+
+def hold():
+    GO_ON.wait(20)
+
+
+def test_a_worker_with_all_hands_busy_queues_as_well(dsn):
+    GO_ON.clear()
+    gator = Gator(dsn)
+    gator.options(queue_name="low").every(0.2, jobs.note)
+    for _ in range(2):
+        gator.task(hold)
+    worker = Worker(gator, concurrency=2, log_level=logging.WARNING)
+    thread = threading.Thread(target=worker.run_forever, daemon=True)
+    thread.start()
+    deadline = time.monotonic() + 10
+    while gator.client.stats("low").waiting < 3 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert gator.client.stats("low").waiting >= 3
+    assert gator.stats()["running"] == 2
+    worker.keep_running = False
+    GO_ON.set()
+    thread.join(20)
     gator.close()
 
 
