@@ -1,8 +1,7 @@
 """The Gator: the one object an application needs. It enqueues, looks up and cancels."""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any, ParamSpec, overload
 
@@ -356,10 +355,8 @@ class Gator(Scheduling):
         found = self.client.reserve([self.queue_name], 1, LEASE, task_id=task_id).deliveries
         return found[0] if found else None
 
-    @contextmanager
-    def _keeper(self) -> Iterator[Keeper]:
-        with Keeper(self.client, LEASE, log=log) as keeper:
-            yield keeper
+    def _keeper(self) -> Keeper:
+        return Keeper(self.client, LEASE, log=log)
 
     def _run(self, keeper: Keeper, delivery: Delivery) -> Outcome:
         keeper.take([delivery])
