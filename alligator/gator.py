@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any, ParamSpec, overload
 
 from alligator.backends import client_class
-from alligator.backends.base import OWN_ID, Client, DeadTask, Delivery, Message
+from alligator.backends.base import OWN_ID, Client, DeadTask, Delivery
 from alligator.backends.dsn import mask_password
 from alligator.backends.legacy import LegacyClient
 from alligator.backends.store import Store
@@ -19,6 +19,7 @@ from alligator.intake import Intake
 from alligator.keeper import Keeper
 from alligator.log import SafeTracebacks
 from alligator.options import Batch, Options
+from alligator.pushing import Pusher
 from alligator.recording import Recorder
 from alligator.results import Results
 from alligator.schedules import Schedules, Scheduling
@@ -94,6 +95,7 @@ class Gator(Scheduling):
         #: Where outcomes are kept; None: nowhere.
         self.store: Store | None = self.client.store if store is None else self._store_at(store)
         self.schedules = Schedules(self)
+        self._pusher = Pusher(self)
 
     def __repr__(self) -> str:
         return f"<Gator {mask_password(self.conn_string)} {self.queue_name!r}>"
@@ -195,7 +197,7 @@ class Gator(Scheduling):
             finished = gator.push(Task(is_async=False, retries=3), increment, incr_by=2)
         """
         self.prepare(task, func, args, kwargs)
-        return self._enqueue(task) if task.is_async else self.execute(task)
+        return self._pusher.push(task) if task.is_async else self._run_here(task)
 
     def make_task(self, options: dict[str, Any]) -> Task:
         """Return a new task of this Gator's class, with checked options."""
@@ -206,38 +208,20 @@ class Gator(Scheduling):
     ) -> None:
         """Check a call and make the task ready for it, without pushing it."""
         self.intake.prepare(task, func, args, kwargs)
+        self._pusher.dependencies.check(task)
 
     def push_batch(self, tasks: Sequence[Task]) -> None:
         """Push prepared tasks in bulk, queue by queue; then run those that are not async."""
-        queues: dict[str, list[tuple[Task, Message]]] = {}
-        for task in tasks:
-            if task.is_async:
-                name = task.queue_name or self.queue_name
-                queues.setdefault(name, []).append((task, self.intake.message(task, name)))
-        for name, pairs in queues.items():
-            ids = self.client.push_many(name, [message for _, message in pairs])
-            for (task, _), task_id in zip(pairs, ids, strict=True):
-                self._was_pushed(task, task_id)
+        self._pusher.push_batch([task for task in tasks if task.is_async])
         for task in tasks:
             if not task.is_async:
-                self.execute(task)
+                self._run_here(task)
 
-    def _enqueue(self, task: Task) -> Task:
-        queue_name = task.queue_name or self.queue_name
-        task_id, data, delay_until, priority = self.intake.message(task, queue_name)
-        extra: dict[str, Any] = {}
-        if delay_until is not None:
-            extra["delay_until"] = delay_until
-        if priority:
-            extra["priority"] = priority
-        self._was_pushed(task, self.client.push(queue_name, task_id, data, **extra))
+    def _run_here(self, task: Task) -> Task:
+        if self._pusher.dependencies.may_run(task):
+            return self.execute(task)
+        task.to_canceled()
         return task
-
-    def _was_pushed(self, task: Task, backend_id: str) -> None:
-        task.backend_id = backend_id if backend_id != task.task_id else None
-        if task.backend_id is None or not self.recorder.note_pushed(task):
-            task.task_id, task.backend_id = backend_id, None
-        task.to_pushed(self)
 
     # -- Taking tasks off the queue. ----------------------------------------------------------
 
@@ -278,11 +262,20 @@ class Gator(Scheduling):
             except Exception:
                 self.client.release(delivery)  # it cannot be shown, so it is not taken either
                 raise
-            self.recorder.note_canceled(task, delivery)
-            self.client.ack([delivery])
+            self.recorder.cancel(task, delivery)
             task.to_canceled()
             return task
-        return None
+        return self._cancel_held(queue_name, backend_id)
+
+    def _cancel_held(self, queue_name: str, task_id: str) -> Task | None:
+        if self.store is None or (data := self.client.peek(queue_name, task_id)) is None:
+            return None
+        delivery = Delivery(queue_name, task_id, data, None)
+        task = self.codec.decode(delivery)
+        if not self.recorder.cancel_held(task, delivery):
+            return None
+        task.to_canceled()
+        return task
 
     def execute(self, task: Task) -> Task:
         """Run a task that you hold, with its retries, and return it.
@@ -304,7 +297,7 @@ class Gator(Scheduling):
                 delay = task.spend_retry(err)
                 if task.is_async:
                     task.delay_until = self.clock.time() + delay if delay else None
-                    self._enqueue(task)
+                    self._pusher.enqueue(task)
                     task.to_retrying()
                     return task
             else:

@@ -62,6 +62,7 @@ class Keeper:
         self._running: dict[int, Delivery] = {}  # by id(): one task id may be on two queues
         self._acks: list[Delivery] = []
         self._repeated: set[int] = set()  # by id(): acks sent again, for want of a reply
+        self._sending = 0  # calls of send_acks that have not returned
         self._oldest_ack = 0.0
         self._last_start = 0.0
         self._next_beat = 0.0
@@ -202,14 +203,21 @@ class Keeper:
 
     def send_acks(self) -> None:
         """Ack what is done."""
-        if acks := self.take_acks():
-            try:
+        with self._lock:
+            acks, self._acks = self._acks, []
+            self._sending += 1
+        try:
+            if acks:
                 refused = self.client.ack(acks)
                 self._outage.ends()
-            except BaseException:
-                self.give_back_acks(acks)
-                raise
-            self.acks_were_sent(acks, refused)
+                self.acks_were_sent(acks, refused)
+        except BaseException:
+            self.give_back_acks(acks)
+            raise
+        finally:
+            with self._turn:
+                self._sending -= 1
+                self._turn.notify_all()
 
     def report_refused(self, refused: Sequence[Delivery]) -> None:
         """Log the tasks that somebody else has run as well, or will."""
@@ -239,6 +247,14 @@ class Keeper:
         """Block while tasks are neither held nor back on their queue."""
         with self._handing_back:
             pass
+
+    def is_quiet(self) -> bool:
+        """Whether nothing waits or runs, and no ack is to be sent, or on its way.
+
+        An ack may queue further tasks: those that waited for the one that is done.
+        """
+        with self._lock:
+            return not (self._waiting or self._running or self._acks or self._sending)
 
     def release_all(self, but: Delivery | None = None) -> None:
         """Release also what is running: this process is about to leave it.

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, Self
 
 from alligator.backends.base import MAX_PRIORITY, MIN_PRIORITY
-from alligator.exceptions import InvalidTask, MultipleDelayError, UnsupportedOption
+from alligator.exceptions import InvalidTask, MultipleDelayError
 from alligator.ticks import Cron, Every, Rule, time_zone
 from alligator.utils import shorten
 
@@ -23,9 +23,6 @@ P = ParamSpec("P")
 
 #: Other spellings: 0.x's, and the first README's.
 ALIASES = {"async": "is_async", "run_after": "delay_by"}
-
-#: Named in the documents, not in this version: refused rather than ignored.
-NOT_YET = frozenset({"depends_on"})
 
 _FALSE = frozenset({"false", "0", "no", "off", ""})
 _TRUE = frozenset({"true", "1", "yes", "on"})
@@ -166,6 +163,26 @@ def _zone(value: Any) -> Any:
     return value
 
 
+def _parents(value: Any) -> list[Any]:
+    """Return what to wait for: tasks, ids and ``(queue_name, id)``, each once."""
+    one = isinstance(value, str) or hasattr(value, "task_id")
+    if not one and not isinstance(value, Iterable):
+        raise InvalidTask(f"depends_on={shorten(repr(value), 60)} is no task and no id of one.")
+    parents = [value] if one else list(value)
+    for each in parents:
+        pair = isinstance(each, tuple) and [type(part) for part in each] == [str, str]
+        if not (pair or isinstance(each, str) or hasattr(each, "task_id")):
+            raise InvalidTask(
+                f"depends_on: {shorten(repr(each), 60)} is no task, no id of one, and no "
+                "(queue_name, id)."
+            )
+    return list({_identity(each): each for each in parents}.values())
+
+
+def _identity(parent: Any) -> Any:
+    return parent if isinstance(parent, str | tuple) else id(parent)
+
+
 #: Every option, with what checks and normalizes its value.
 CHECKS: Mapping[str, Callable[[Any], Any]] = {
     "task_id": _task_id,
@@ -177,6 +194,7 @@ CHECKS: Mapping[str, Callable[[Any], Any]] = {
     "on_start": _hook("on_start"),
     "on_success": _hook("on_success"),
     "on_error": _hook("on_error"),
+    "depends_on": _parents,
     "delay_by": _seconds("delay_by"),
     "delay_until": timestamp,
     "priority": _whole("priority", MIN_PRIORITY, MAX_PRIORITY),
@@ -197,6 +215,7 @@ SCHEDULE_CHECKS: Mapping[str, Callable[[Any], Any]] = {
 _NONE_IS_UNSET = frozenset(
     {
         "task_id",
+        "depends_on",
         "delay_by",
         "delay_until",
         "retry_max_delay",
@@ -204,7 +223,6 @@ _NONE_IS_UNSET = frozenset(
         "expires",
         "queue_name",
         "save_results",
-        *NOT_YET,
         *SCHEDULE_CHECKS,
     }
 )
@@ -214,7 +232,6 @@ def check_options(given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options under their proper names, checked and normalized.
 
     :raises TypeError: an unknown option, or one given under two spellings.
-    :raises UnsupportedOption: an option that this version does not have.
     :raises MultipleDelayError: ``delay_by`` and ``delay_until`` together.
     :raises InvalidTask: a value that an option cannot have, or an option of a schedule.
     """
@@ -225,10 +242,6 @@ def check_options(given: Mapping[str, Any]) -> dict[str, Any]:
             raise TypeError(f"Option {name!r} is given twice, once as {spelled!r}.")
         if value is None and name in _NONE_IS_UNSET:
             continue
-        if name in NOT_YET:
-            raise UnsupportedOption(
-                f"Option {name!r} is not supported by this version of Alligator; leave it out."
-            )
         if name in SCHEDULE_CHECKS:
             raise _only_for_schedules([name])
         if name not in CHECKS:

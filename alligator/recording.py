@@ -125,11 +125,21 @@ class Recorder:
             record = self._failure(task, 0, Reason(describe_error(task.error), text))
             self.store.note(task.task_id, record, max(KEEP_FAILED, _kept(task)))
 
-    def note_canceled(self, task: Task, delivery: Delivery) -> None:
-        """Record that a task, reserved for this, will not run."""
-        if self.store is not None:
-            record = self._record(task, delivery.attempt, CANCELED)
-            self.store.note(self._id(task, delivery), record, max(KEEP_FAILED, _kept(task)))
+    def cancel(self, task: Task, delivery: Delivery) -> None:
+        """Take a task off its queue that was reserved for this, and record it; so its children."""
+        if self.store is None:
+            self.client.ack([delivery])
+            return
+        record = self._record(task, delivery.attempt, CANCELED)
+        keep = max(KEEP_FAILED, _kept(task))
+        self.store.settle(self.client, delivery, self._id(task, delivery), record, keep)
+
+    def cancel_held(self, task: Task, delivery: Delivery) -> bool:
+        """The same for a task that is held back, and was not reserved; False: it is not held."""
+        if self.store is None:
+            return False
+        record = self._record(task, 0, CANCELED)
+        return self.store.cancel_held(self.client, delivery.queue_name, delivery.task_id, record)
 
     def note_pushed(self, task: Task) -> bool:
         """Record the id that a task got on its queue; False: it had better take that over.

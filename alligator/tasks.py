@@ -100,7 +100,8 @@ class Task:
         self.on_start: Callable[..., Any] | None = checked["on_start"]
         self.on_success: Callable[..., Any] | None = checked["on_success"]
         self.on_error: Callable[..., Any] | None = checked["on_error"]
-        self.depends_on = None
+        #: Tasks, ids or ``(queue_name, id)``; of a task from a queue, ids. None: nothing.
+        self.depends_on: list[Any] | None = checked.get("depends_on") or None
         self.delay_by: float | None = checked.get("delay_by")
         self.delay_until: float | None = checked.get("delay_until")
         self.priority: int = checked.get("priority", 0)
@@ -134,6 +135,14 @@ class Task:
     def is_pushed(self) -> bool:
         """Whether this very object was put on a queue."""
         return self._gator is not None
+
+    @property
+    def place(self) -> tuple[str, str] | None:
+        """The DSN and the queue that this very object was pushed to; None: it was not."""
+        gator = self._gator
+        if gator is None:
+            return None
+        return gator.client.conn_string, self.queue_name or gator.queue_name
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {shorten(self.task_id)}>"
@@ -369,6 +378,8 @@ class Task:
                 options[option] = value
         if self.save_results is not None and self.pushed_at:
             options["pushed_at"] = self.pushed_at
+        if self.depends_on:
+            options["depends_on"] = [id_of(each) for each in self.depends_on]
         if self.retried:
             options["retried"] = self.retried
         return options
@@ -403,7 +414,8 @@ class Task:
                 # Whatever it says, a worker runs it; 0.x wrote what it found in the environment.
                 is_async=message.read("is_async", _TRUTH, message.read("async", _TRUTH, True)),
             )
-            options.check_known((*_HOOKS, *_WRITTEN, "retried", "pushed_at"))
+            options.check_known((*_HOOKS, *_WRITTEN, "retried", "pushed_at", "depends_on"))
+            task.depends_on = CHECKS["depends_on"](options.read("depends_on", list, [])) or None
             for option, check in _READ.items():
                 if (value := options.fields.get(option)) is not None:
                     setattr(task, option, check(value))
@@ -418,3 +430,8 @@ class Task:
             if options.fields.get(hook) is not None:
                 setattr(task, hook, Fields(options.read(hook, dict)).function(plain=True))
         return task
+
+
+def id_of(parent: Any) -> str:
+    """Return the id of what ``depends_on`` names: a task, an id, or ``(queue_name, id)``."""
+    return str(parent[1] if isinstance(parent, tuple) else getattr(parent, "task_id", parent))

@@ -276,6 +276,7 @@ class Worker:
         self._alone = False
         self.gator.schedules.fire(self.log)
         acks = keeper.take_acks()
+        quiet = not self.burst or keeper.is_quiet()  # else more may be queued right after a look
         try:
             keeper.catch_up()
             found, refused = self.gator.client.reserve(
@@ -296,7 +297,9 @@ class Worker:
             self._wait_until_alone(processor, found)
         else:
             keeper.take(found)
-        return bool(found)
+        if not (found or quiet):
+            keeper.wait_for_turn(0.02)
+        return bool(found) or not quiet
 
     def _wait_until_alone(self, processor: Processor, found: Sequence[Delivery]) -> None:
         # What may have killed a worker runs while nothing else does, and takes nobody along. Nor

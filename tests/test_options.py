@@ -4,7 +4,7 @@ import datetime
 
 import pytest
 
-from alligator.exceptions import InvalidTask, MultipleDelayError, UnsupportedOption
+from alligator.exceptions import InvalidTask, MultipleDelayError
 from alligator.options import check_options, timestamp, truth
 from tests import jobs
 
@@ -37,7 +37,7 @@ def test_good(given, checked):
         ({"async": True, "is_async": True}, TypeError, "twice"),
         ({"delay_by": 1, "delay_until": 2}, MultipleDelayError, "not both"),
         ({"run_after": 1, "delay_until": 2}, MultipleDelayError, "not both"),
-        *(({name: 1}, UnsupportedOption, name) for name in ("depends_on",)),
+        ({"depends_on": 1}, InvalidTask, "depends_on"),
         *(({name: 1}, InvalidTask, name) for name in ("tz", "catch_up", "overlap")),
         *(
             (given, InvalidTask, next(iter(given)))

@@ -11,7 +11,6 @@ from alligator.exceptions import (
     MultipleDelayError,
     UnknownCallableError,
     UnknownModuleError,
-    UnsupportedOption,
 )
 from alligator.utils import determine_module, determine_name, import_attr
 from tests import jobs
@@ -44,8 +43,7 @@ def test_positional_signature_of_1_0():
     assert Task(**{"async": "off"}).is_async is False
     with pytest.raises(MultipleDelayError):
         Task(delay_by=1, delay_until=2)
-    with pytest.raises(UnsupportedOption):
-        Task(depends_on=["x"])
+    assert Task("id", 0, True, None, None, None, ["x"]).depends_on == ["x"]
     with pytest.raises(TypeError, match="retries"):
         Task(retrys=1)
 
@@ -165,7 +163,8 @@ GOOD = {"task_id": "x", "retries": 0, "module": "tests.jobs", "callable": "note"
         {"options": {"timeout": "30"}},
         {"options": {"expires": 30}},
         {"options": {"expires_at": "soon"}},
-        {"options": {"depends_on": ["a"]}},
+        {"options": {"depends_on": "a"}},
+        {"options": {"depends_on": [5]}},
         {"options": {"of_a_later_version": 1}},
         {"is_async": "perhaps"},
         {"module": "a." * 300 + "b"},

@@ -24,9 +24,12 @@ from alligator.backends.base import (
     Reserved,
     never,
 )
+from alligator.backends.locmem_children import Children
 from alligator.backends.locmem_queue import Entry, Queue
 from alligator.backends.locmem_store import LocmemStore, StoreState
+from alligator.backends.store import gone_badly
 from alligator.clock import Clock
+from alligator.constants import FAILED
 
 _SLICE = 0.2  # seconds between two looks at `stop`
 
@@ -38,6 +41,7 @@ class _State:
         self.changed = threading.Condition(threading.RLock())
         self.queues: dict[str, Queue] = {}
         self.store = StoreState()
+        self.children = Children(self.queues, self.store)
 
     def tell(self, deliveries: Sequence[Delivery]) -> None:
         """Wake who watches these tasks: they start, or leave their queue."""
@@ -91,6 +95,7 @@ class Client(BaseClient):
     def drop_all(self, queue_name: str) -> None:
         """Remove every task of the queue, whatever its state."""
         with self._state.changed:
+            self._state.children.drop_queue(queue_name, self.clock.time())
             self._state.queues.pop(queue_name, None)
 
     def push_many(self, queue_name: str, messages: Sequence[Message]) -> list[str]:
@@ -98,6 +103,7 @@ class Client(BaseClient):
         with self._state.changed:
             queue, now = self._queue(queue_name), self.clock.time()
             for message in messages:
+                self._state.children.forget((queue_name, message.task_id))
                 queue.push(message, now)
             self._state.changed.notify_all()
         return [message.task_id for message in messages]
@@ -156,8 +162,9 @@ class Client(BaseClient):
             refused = []
             for delivery in deliveries:
                 queue = self._queue(delivery.queue_name)
-                if entry := queue.held(delivery):
+                if entry := queue.held_by(delivery):
                     queue.settle(entry, now)
+                    self._state.children.release((delivery.queue_name, delivery.task_id), now)
                 else:
                     refused.append(delivery)
             self._state.tell(deliveries)
@@ -170,7 +177,7 @@ class Client(BaseClient):
         """Hand a task back, to its place or (with new data) to the tail."""
         with self._state.changed:
             queue = self._queue(delivery.queue_name)
-            if entry := queue.held(delivery):
+            if entry := queue.held_by(delivery):
                 queue.release(entry, data, delay_until, self.clock.time())
                 self._state.tell([delivery])
                 self._state.changed.notify_all()
@@ -182,7 +189,7 @@ class Client(BaseClient):
         with self._state.changed:
             for delivery in deliveries:
                 queue = self._queue(delivery.queue_name)
-                if entry := queue.held(delivery):
+                if entry := queue.held_by(delivery):
                     queue.extend(entry, self.clock.time(), lease)
                 else:
                     lost.append(delivery)
@@ -192,8 +199,11 @@ class Client(BaseClient):
         """Make a reserved task a dead letter."""
         with self._state.changed:
             queue = self._queue(delivery.queue_name)
-            if entry := queue.held(delivery):
-                queue.bury(delivery.queue_name, entry, data, reason, self.clock.time())
+            if entry := queue.held_by(delivery):
+                now, key = self.clock.time(), (delivery.queue_name, delivery.task_id)
+                queue.bury(delivery.queue_name, entry, data, reason, now)
+                why = gone_badly(delivery.task_id, FAILED, reason.error)
+                self._state.children.cancel(key, why or "", now)
                 self._state.tell([delivery])
                 self._state.changed.notify_all()
         return entry is not None

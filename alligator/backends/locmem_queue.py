@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from alligator.backends.base import MAX_LEASE, Data, DeadTask, Delivery, Message, Place, Reason
+from alligator.backends.store import running_already
 from alligator.constants import DELAYED, FAILED, RUNNING, WAITING
 
 _tickets = itertools.count(1)
@@ -67,6 +68,7 @@ class Queue:
     def __init__(self) -> None:
         self.entries: dict[str, Entry] = {}
         self.leased: dict[str, Entry] = {}
+        self.held: set[str] = set()  # ids of those that wait for others before they may run
         self.dead: dict[str, tuple[DeadTask, int]] = {}  # with the priority; oldest first
         self._ready = LazyHeap()  # by (-priority, place)
         self._delayed = LazyHeap()  # by due time
@@ -84,10 +86,42 @@ class Queue:
             return
         else:
             entry.data = message.data
-            if (entry.priority, entry.due) == (message.priority, due):
+            same = (entry.priority, entry.due) == (message.priority, due)
+            if same and message.task_id not in self.held:
                 return
             entry.priority, entry.due = message.priority, due
+            self.held.discard(message.task_id)
         self._enqueue_at_tail(entry)
+
+    def hold(self, message: Message, now: float) -> None:
+        """Keep a task back, instead of one of its id that waits.
+
+        :raises InvalidTask: that one runs.
+        """
+        if message.task_id in self.leased:
+            raise running_already(message.task_id)
+        due = message.delay_until or 0.0
+        entry = Entry(message.task_id, message.data, message.priority, due, now)
+        self.drop_waiting(message.task_id)
+        self.entries[message.task_id] = entry
+        self.held.add(message.task_id)
+
+    def free(self, task_id: str, now: float) -> None:
+        """Queue a task that was held."""
+        entry = self.entries[task_id]
+        self.held.remove(task_id)
+        entry.due = entry.due if entry.due > now else 0.0
+        self._enqueue_at_tail(entry)
+
+    def drop_waiting(self, task_id: str) -> None:
+        """Remove a task that waits or is delayed; none of that id is fine."""
+        if (entry := self.entries.get(task_id)) and entry.state != RUNNING:
+            self.forget(entry)
+
+    def drop_held(self, task_id: str) -> None:
+        """Remove a task that was held."""
+        self.held.remove(task_id)
+        del self.entries[task_id]
 
     def lease_next(self, now: float, lease: float, *, alone: bool) -> Entry | None:
         """Lease whoever is next; None: nobody, or (``alone`` False) one that must go alone."""
@@ -102,7 +136,9 @@ class Queue:
     def lease_one(self, task_id: str, now: float, lease: float) -> Entry | None:
         """Lease this very task unless a live lease is on it."""
         entry = self.entries.get(task_id)
-        if entry is None or (entry.state == RUNNING and entry.lease_ends > now):
+        if entry is None or task_id in self.held:
+            return None
+        if entry.state == RUNNING and entry.lease_ends > now:
             return None
         if entry.state == RUNNING and entry.following is not None:
             self.settle(entry, now)
@@ -112,7 +148,7 @@ class Queue:
         entry.due = 0.0
         return self._lease(entry, now, lease)
 
-    def held(self, delivery: Delivery) -> Entry | None:
+    def held_by(self, delivery: Delivery) -> Entry | None:
         """Return the entry that a delivery still holds; None: it was overtaken."""
         entry = self.leased.get(delivery.task_id)
         return entry if entry is not None and entry.ticket == delivery.receipt else None
@@ -178,6 +214,8 @@ class Queue:
         entry = self.entries.get(task_id)
         if entry is None:
             return Place(FAILED) if task_id in self.dead else None
+        if task_id in self.held:
+            return Place(WAITING)
         if entry.state == WAITING:
             own = (-entry.priority, entry.place)
             return Place(WAITING, ahead=sum(key < own for key, _ in self._ready.live()))
@@ -188,7 +226,8 @@ class Queue:
         delayed = sum(1 for _ in self._delayed.live())
         following = sum(entry.following is not None for entry in self.leased.values())
         running = len(self.leased)
-        return len(self.entries) - running - delayed + following, delayed, running
+        waiting = len(self.entries) - running - delayed - len(self.held) + following
+        return waiting, delayed, running
 
     def has_ready(self) -> bool:
         """Whether somebody waits."""

@@ -4,11 +4,16 @@ import heapq
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from threading import Condition, Event
-from typing import Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from alligator.backends.base import Client, Delivery, Message
-from alligator.backends.store import Record, Store, Watch, Worker
+from alligator.backends.store import KEEP_FAILED, Child, Record, Store, Watch, Worker, gone_badly
 from alligator.clock import Clock
+from alligator.constants import CANCELED
+
+if TYPE_CHECKING:
+    from alligator.backends.locmem_children import Children
+    from alligator.backends.locmem_queue import Queue
 
 V = TypeVar("V")
 
@@ -59,6 +64,15 @@ class StoreState:
         self.seen: dict[str, float] = {}  # by queue: when a worker of it was last alive
         self.watches: dict[str, list[_Watch]] = {}
 
+    def record_of(self, task_id: str, now: float) -> Record | None:
+        """Return what is known of a task."""
+        return self.records.get(task_id, now)
+
+    def put_record(self, task_id: str, record: Record, now: float, seconds: float) -> None:
+        """Put it down, and wake who watches."""
+        self.records.put(task_id, record, now, seconds)
+        self.tell(task_id)
+
     def tell(self, task_id: str) -> None:
         """Wake who watches that task."""
         for watch in self.watches.get(task_id, ()):
@@ -70,6 +84,8 @@ class Memory(Protocol):
 
     changed: Condition
     store: StoreState
+    queues: "dict[str, Queue]"
+    children: "Children"
 
 
 class _Watch:
@@ -114,6 +130,11 @@ class LocmemStore(Store):
         if client is not self._client:
             return super().settle(client, delivery, task_id, record, keep_seconds)
         with self._memory.changed:
+            queue = self._memory.queues.get(delivery.queue_name)
+            why = gone_badly(task_id, record.state, record.error)
+            if why and queue and queue.held_by(delivery):
+                key = delivery.queue_name, delivery.task_id
+                self._memory.children.cancel(key, why, self._clock.time())
             return not client.ack([delivery]) and self.note(task_id, record, keep_seconds)
 
     def record(self, task_id: str) -> Record | None:
@@ -176,6 +197,30 @@ class LocmemStore(Store):
             except BaseException:
                 self.unclaim(own_key)
                 raise
+        return True
+
+    def hold(self, client: Client, children: Sequence[Child]) -> list[int]:
+        """Keep tasks back until all their parents have succeeded."""
+        if client is not self._client:
+            return super().hold(client, children)
+        with self._memory.changed:
+            now = self._clock.time()
+            states = [self._memory.children.hold(each, now) for each in children]
+            self._memory.changed.notify_all()
+        return states
+
+    def cancel_held(self, client: Client, queue_name: str, task_id: str, record: Record) -> bool:
+        """Cancel a child that is held."""
+        if client is not self._client:
+            return super().cancel_held(client, queue_name, task_id, record)
+        with self._memory.changed:
+            key = queue_name, task_id
+            if not self._memory.children.drop(key):
+                return False
+            now = self._clock.time()
+            self._memory.store.put_record(task_id, record, now, KEEP_FAILED)
+            why = gone_badly(task_id, CANCELED, record.error) or ""
+            self._memory.children.cancel(key, why, now)
         return True
 
     def beat(self, worker: str, queue_names: Sequence[str], seconds: float) -> None:

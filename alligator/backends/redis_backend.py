@@ -83,9 +83,7 @@ class Client(BaseClient):
 
     def drop_all(self, queue_name: str) -> None:
         """Remove every task of the queue, whatever its state."""
-        keys = keys_of(queue_name)[:-2]  # those who wait and watch go on
-        with translated():
-            self._link.command(keys, "UNLINK", *keys)
+        self._run("drop", queue_name)
 
     def push_many(self, queue_name: str, messages: Sequence[Message]) -> list[str]:
         """Put tasks on a queue, in order, all or none."""
@@ -185,7 +183,7 @@ class Client(BaseClient):
             return None
         return Place(
             _STATES[name],
-            ahead=number if name == b"waiting" else None,
+            ahead=number if name == b"waiting" and number >= 0 else None,
             due=number / 1e6 if name == b"delayed" else None,
         )
 

@@ -26,6 +26,9 @@ _PARTS = (
     "wake",
     "waiting",
     "watched",
+    "held",
+    "waits",
+    "children",
 )
 _FOREVER = 2**53 - 1  # what a score holds exactly, in microseconds: some 285 years
 

@@ -6,7 +6,10 @@ from importlib.resources import files
 from typing import NamedTuple
 
 _LEASING = frozenset({"reserve", "take", "ack", "settle"})
-_NOTING = frozenset({"note", "settle"})
+_NOTING = frozenset({"note", "settle", "cancel_held"})
+_CHILDLESS = frozenset(
+    {"note", "extend", "find", "peek", "stats", "dead", "purge", "beat", "workers"}
+)
 
 
 class Script(NamedTuple):
@@ -34,7 +37,8 @@ def _read(name: str) -> str:
 def script(name: str) -> Script:
     """Return a script by the name of its file: its flags, what is shared, its own lines."""
     flags, _, body = _read(name).partition("\n")
-    shared = _read("common") + (_read("leasing") if name in _LEASING else "")
+    shared = _read("common") + (_read("children") if name not in _CHILDLESS else "")
+    shared += _read("leasing") if name in _LEASING else ""
     shared += _read("noting") if name in _NOTING else ""
     flagless = (shared + body).encode()
     text = f"{flags}\n".encode() + flagless

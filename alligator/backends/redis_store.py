@@ -5,6 +5,7 @@ import json
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import groupby, islice
 from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import ResponseError
@@ -22,13 +23,24 @@ from alligator.backends.redis_codec import (
 from alligator.backends.redis_errors import DRIVER_ERRORS, translated
 from alligator.backends.redis_link import Link
 from alligator.backends.redis_scripts import script
-from alligator.backends.store import Record, Store, Watch, Worker
+from alligator.backends.store import (
+    KEEP_FAILED,
+    Child,
+    Record,
+    Store,
+    Watch,
+    Worker,
+    gone_badly,
+    running_already,
+)
+from alligator.exceptions import UnsupportedOption
 
 if TYPE_CHECKING:
     from alligator.backends.redis_backend import Client
 
 _AT_ONCE = 500  # keys of one command, which holds up the server meanwhile
 _LONGEST = 2**52  # milliseconds; the server adds them to its time
+_HELD_AT_ONCE = 500  # children of one script, likewise
 _MARKED = 10.0  # seconds that a mark of a watched queue stands
 _PAUSE = 0.1  # seconds before a broken watch is tried anew
 
@@ -76,8 +88,9 @@ class RedisStore(Store):
         if client is not self._client or not self._link.one_server:
             return super().settle(client, delivery, task_id, record, keep_seconds)
         keys = [*keys_of(delivery.queue_name), _record_key(task_id)]
+        why = encode_reason(gone_badly(task_id, record.state, record.error))
         args = _noted(task_id, record, keep_seconds)
-        return bool(self._run("settle", keys, delivery.receipt, *args))
+        return bool(self._run("settle", keys, delivery.receipt, why, *args))
 
     def record(self, task_id: str) -> Record | None:
         """Return what is known of a task."""
@@ -133,6 +146,38 @@ class RedisStore(Store):
         task_id, data, due, priority = message
         args = (encode_text(task_id), encode_new(data), priority, micros(due))
         return bool(self._run("push_once", keys, _millis(ttl), *args))
+
+    # -- Children. ----------------------------------------------------------------------------
+
+    def hold(self, client: BaseClient, children: Sequence[Child]) -> list[int]:
+        """Keep tasks back, some hundreds in each script."""
+        if client is not self._client:
+            return super().hold(client, children)
+        if not self._link.one_server:
+            raise UnsupportedOption(
+                "A redis cluster keeps no 'depends_on', since parents and children may be on two "
+                "nodes; name a store on one server, Gator(…, store='redis://…')."
+            )
+        states: list[int] = []
+        for queue_name, some in groupby(children, lambda each: each.queue_name):
+            while batch := list(islice(some, _HELD_AT_ONCE)):
+                args = [arg for each in batch for arg in _held(each)]
+                states += self._run("hold", keys_of(queue_name), *args)
+        if -1 in states:
+            raise running_already(children[states.index(-1)].message.task_id)
+        return states
+
+    def cancel_held(
+        self, client: BaseClient, queue_name: str, task_id: str, record: Record
+    ) -> bool:
+        """Cancel a child that is held."""
+        if client is not self._client:
+            return super().cancel_held(client, queue_name, task_id, record)
+        keys = [*keys_of(queue_name), _record_key(task_id)]
+        args = _noted(task_id, record, KEEP_FAILED)
+        return bool(
+            self._run("cancel_held", keys, encode_id(task_id), encode_reason(record.error), *args)
+        )
 
     # -- Who is alive. ------------------------------------------------------------------------
 
@@ -217,6 +262,20 @@ class _Watch:
         self._stack.close()
 
 
+def _held(child: Child) -> Iterator[Any]:
+    """Return what the script wants to know of a child."""
+    task_id, data, due, priority = child.message
+    yield from (encode_text(task_id), encode_new(data), priority, micros(due))
+    yield len(child.parents)
+    for parent in child.parents:
+        yield from (encode_id(parent.task_id), len(parent.queue_names), *parent.queue_names)
+
+
+def encode_reason(why: str | None) -> bytes:
+    """Return a text for people as UTF-8, whatever is in it."""
+    return (why or "").encode("utf-8", "backslashreplace")
+
+
 def _record_key(task_id: str) -> bytes:
     return b"alligator:record:" + encode_id(task_id)
 
@@ -257,7 +316,7 @@ def _read(raw: bytes | None) -> Record | None:
     fence, _, rest = raw.partition(b"\n")
     try:
         pushed, attempt = fence.split()
-        state, result, error, traceback, at, place = json.loads(rest)
+        state, result, error, traceback, at, place = json.loads(rest.decode(errors="replace"))
         return Record(state, result, error, traceback, at, int(attempt), float(pushed), place)
     except (ValueError, TypeError):
         return None  # a stranger's

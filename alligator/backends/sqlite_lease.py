@@ -70,7 +70,7 @@ def lease_one(step: Step, queues: Iterable[str], task_id: str, lease: float) -> 
 def _expired_or_idle(step: Step, queue: str, task_id: str) -> _Row | None:
     row: _Row | None = step.execute(
         "SELECT id, state, task_id, attempt, deaths, data FROM alligator_tasks "
-        "WHERE queue = ? AND task_id = ? AND (state <> 6 OR lease_ends <= ?)",
+        "WHERE queue = ? AND task_id = ? AND state <> 7 AND (state <> 6 OR lease_ends <= ?)",
         (queue, task_id, step.now),
     ).fetchone()
     return row

@@ -5,8 +5,10 @@ All values are parameters: nothing from a message, and no queue name, becomes SQ
 
 from collections.abc import Iterable, Sequence
 
+from alligator.backends import sqlite_children as children
 from alligator.backends.base import MAX_LEASE, Data, Delivery, Message, Reason
-from alligator.backends.sqlite_schema import Step
+from alligator.backends.sqlite_schema import HELD, Step
+from alligator.backends.store import gone_badly
 from alligator.constants import DELAYED, FAILED, RUNNING, WAITING
 
 
@@ -51,9 +53,11 @@ def _push_again(step: Step, row: tuple[str, str, int, int, int, float, float, Da
             (data, due, priority, row_id),
         )
         return
+    if old_state == HELD:
+        children.forget(step, row_id)
     step.count(queue, old_state, -1)
     step.count(queue, state, 1)
-    if (old_priority, old_due) == (priority, due):
+    if (old_state, old_priority, old_due) == (state, priority, due):
         place = old_place
     step.execute(
         "UPDATE alligator_tasks SET data = ?, priority = ?, due = ?, state = ?, place = ? "
@@ -83,7 +87,8 @@ def settle(step: Step, queue: str, row_id: int) -> bool:
     return True
 
 
-def _held(step: Step, delivery: Delivery) -> bool:
+def is_held(step: Step, delivery: Delivery) -> bool:
+    """Whether a delivery still has its lease."""
     row = step.execute(
         "SELECT 1 FROM alligator_tasks WHERE id = ? AND ticket = ?", delivery.receipt
     ).fetchone()
@@ -99,17 +104,23 @@ def _end(step: Step, delivery: Delivery) -> bool:
     if gone:
         step.count(delivery.queue_name, RUNNING, -1)
         return True
-    return _held(step, delivery) and settle(step, delivery.queue_name, delivery.receipt[0])
+    return is_held(step, delivery) and settle(step, delivery.queue_name, delivery.receipt[0])
 
 
 def ack(step: Step, deliveries: Iterable[Delivery]) -> list[Delivery]:
     """Remove tasks that are done; return those overtaken."""
-    return [each for each in deliveries if not _end(step, each)]
+    refused = []
+    for each in deliveries:
+        if _end(step, each):
+            children.release(step, each.queue_name, each.task_id)
+        else:
+            refused.append(each)
+    return refused
 
 
 def release(step: Step, delivery: Delivery, data: Data | None, delay_until: float | None) -> bool:
     """Hand a task back: unrun to its place, as a retry to the tail."""
-    if not _held(step, delivery):
+    if not is_held(step, delivery):
         return False
     queue, row_id = delivery.queue_name, delivery.receipt[0]
     if settle(step, queue, row_id):
@@ -143,7 +154,7 @@ def extend(step: Step, deliveries: Iterable[Delivery], lease: float) -> list[Del
 
 def bury(step: Step, delivery: Delivery, data: Data | None, reason: Reason) -> bool:
     """Turn a leased task into a dead letter; an older one of its id is replaced."""
-    if not _held(step, delivery):
+    if not is_held(step, delivery):
         return False
     replaced = step.execute(
         "DELETE FROM alligator_dead WHERE queue = ? AND task_id = ?",
@@ -157,6 +168,8 @@ def bury(step: Step, delivery: Delivery, data: Data | None, reason: Reason) -> b
         (data, reason.error, reason.traceback, step.now, delivery.receipt[0]),
     )
     step.count(delivery.queue_name, FAILED, 1 - replaced)
+    why = gone_badly(delivery.task_id, FAILED, reason.error) or ""
+    children.cancel(step, delivery.queue_name, delivery.task_id, why)
     return _end(step, delivery)
 
 
@@ -187,6 +200,7 @@ def purge_dead(step: Step, queue: str, older_than: float) -> int:
 
 def drop_all(step: Step, queue: str) -> None:
     """Remove every task of the queue, whatever its state."""
+    children.drop_queue(step, queue)
     step.execute("DELETE FROM alligator_tasks WHERE queue = ?", (queue,))
     step.execute("DELETE FROM alligator_dead WHERE queue = ?", (queue,))
     step.execute("DELETE FROM alligator_counters WHERE queue = ? AND state >= 0", (queue,))

@@ -3,6 +3,9 @@
 import sqlite3
 from collections import Counter
 
+#: The state of a child that waits for its parents.
+HELD = 7
+
 #: Names have a prefix, since the file may be that of an application. Large columns come last,
 #: so that looking at the others does not read through them.
 SCHEMA = """
@@ -10,7 +13,7 @@ CREATE TABLE IF NOT EXISTS alligator_tasks (
     id INTEGER PRIMARY KEY,
     queue TEXT NOT NULL,
     task_id TEXT NOT NULL,
-    state INTEGER NOT NULL,         -- WAITING 0, DELAYED 3, RUNNING 6
+    state INTEGER NOT NULL,         -- WAITING 0, DELAYED 3, RUNNING 6; 7: held back
     priority INTEGER NOT NULL,
     place INTEGER NOT NULL,         -- order among its like; negative: a delay that ended
     due REAL NOT NULL,              -- 0: now
@@ -31,6 +34,13 @@ CREATE INDEX IF NOT EXISTS alligator_due ON alligator_tasks (queue, due) WHERE s
 CREATE INDEX IF NOT EXISTS alligator_leased ON alligator_tasks (queue, lease_ends) WHERE state = 6;
 CREATE INDEX IF NOT EXISTS alligator_behind
     ON alligator_tasks (queue) WHERE next_data IS NOT NULL;
+CREATE TABLE IF NOT EXISTS alligator_waits (
+    queue TEXT NOT NULL,            -- of the parent
+    parent TEXT NOT NULL,
+    child INTEGER NOT NULL,         -- a held row of alligator_tasks
+    PRIMARY KEY (queue, parent, child)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS alligator_waiting ON alligator_waits (child);
 CREATE TABLE IF NOT EXISTS alligator_dead (
     id INTEGER PRIMARY KEY,
     queue TEXT NOT NULL,
@@ -86,12 +96,24 @@ class Step:
         self.now = now
         self.news = 0  # how many tasks others may be waiting for
         self._counted = Counter[tuple[str, int]]()
+        self._has_children: bool | None = None
         self._last_ticket = -1
         self._ticket_used = -1
 
     def count(self, queue: str, state: int, by: int) -> None:
         """Note that so many tasks more (or fewer) are in a state."""
         self._counted[queue, state] += by
+
+    def has_children(self) -> bool:
+        """Whether anybody waits for a parent; looked up once."""
+        if self._has_children is None:
+            row = self.execute("SELECT EXISTS (SELECT 1 FROM alligator_waits)").fetchone()
+            self._has_children = bool(row[0])
+        return self._has_children
+
+    def holds_children(self) -> None:
+        """From now on somebody does."""
+        self._has_children = True
 
     def tickets(self, how_many: int = 1) -> int:
         """Return the first of so many tickets that nobody had before: places and receipts."""

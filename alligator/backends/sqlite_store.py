@@ -5,18 +5,20 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from alligator.backends import sqlite_children as waiting
 from alligator.backends import sqlite_queue as queue
+from alligator.backends import sqlite_records as records
 from alligator.backends.base import Client as BaseClient
 from alligator.backends.base import Delivery, Message
+from alligator.backends.sqlite_hold import cancel_held, hold
+from alligator.backends.sqlite_records import READ, SWEPT, writable
 from alligator.backends.sqlite_room import for_push, for_record
 from alligator.backends.sqlite_schema import Step
-from alligator.backends.store import Record, Store, Watch, Worker
+from alligator.backends.store import KEEP_FAILED, Child, Record, Store, Watch, Worker, gone_badly
+from alligator.constants import CANCELED
 
 if TYPE_CHECKING:
     from alligator.backends.sqlite_backend import Client
-
-#: How many rows that have ended are deleted by the way.
-_SWEPT = 20
 
 #: Seconds between two looks at the version of the file: at first, and at most.
 _FIRST_LOOK, _LAST_LOOK = 0.001, 0.02
@@ -24,19 +26,6 @@ _FIRST_LOOK, _LAST_LOOK = 0.001, 0.02
 #: Seconds that it is remembered when a worker was last alive.
 _REMEMBERED = 86_400.0
 
-_READ = (
-    "SELECT state, result, error, traceback, at, attempt, pushed, place "
-    "FROM alligator_records WHERE task_id = ? AND ends > ?"
-)
-_WRITE = (
-    "INSERT INTO alligator_records "
-    "(state, result, error, traceback, at, attempt, pushed, place, task_id, ends) "
-    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-)
-_SWEEP_RECORDS = (
-    "DELETE FROM alligator_records WHERE id IN "
-    "(SELECT id FROM alligator_records WHERE ends <= ? LIMIT ?)"
-)
 _SWEEP_MARKS = (
     "DELETE FROM alligator_marks WHERE key IN "
     "(SELECT key FROM alligator_marks WHERE ends <= ? LIMIT ?)"
@@ -55,7 +44,7 @@ class SqliteStore(Store):
     def note(self, task_id: str, record: Record, keep_seconds: float) -> bool:
         """Put down an outcome unless a later run's stands."""
         with self._client.writing(for_record(*record[1:4])) as step:
-            return _note(step, task_id, record, keep_seconds)
+            return records.note(step, task_id, record, keep_seconds)
 
     def settle(
         self,
@@ -69,9 +58,12 @@ class SqliteStore(Store):
         if client is not self._client:
             return super().settle(client, delivery, task_id, record, keep_seconds)
         with self._client.writing(for_record(*record[1:4])) as step:
+            why = gone_badly(task_id, record.state, record.error)
+            if why and queue.is_held(step, delivery):
+                waiting.cancel(step, delivery.queue_name, delivery.task_id, why)
             if queue.ack(step, [delivery]):
                 return False
-            _note(step, task_id, record, keep_seconds)
+            records.note(step, task_id, record, keep_seconds)
         return True
 
     def record(self, task_id: str) -> Record | None:
@@ -83,13 +75,13 @@ class SqliteStore(Store):
         now, found = self._client.clock.time(), list[Record | None]()
         with self._client.file.reading() as connection:
             for each in task_ids:
-                row = connection.execute(_READ, (_text(each), now)).fetchone()
+                row = connection.execute(READ, (writable(each), now)).fetchone()
                 found.append(Record(*row) if row else None)
         return found
 
     def forget(self, task_ids: Iterable[str]) -> None:
         """Delete records."""
-        if rows := [(_text(each),) for each in task_ids]:
+        if rows := [(writable(each),) for each in task_ids]:
             with self._client.writing() as step:
                 step.executemany("DELETE FROM alligator_records WHERE task_id = ?", rows)
 
@@ -109,7 +101,7 @@ class SqliteStore(Store):
         with self._client.file.reading() as connection:
             row = connection.execute(
                 "SELECT 1 FROM alligator_marks WHERE key = ? AND ends > ?",
-                (_text(key), self._client.clock.time()),
+                (writable(key), self._client.clock.time()),
             ).fetchone()
         return row is not None
 
@@ -117,13 +109,14 @@ class SqliteStore(Store):
         """Set a mark anyhow."""
         with self._client.writing() as step:
             step.execute(
-                "INSERT OR REPLACE INTO alligator_marks VALUES (?, ?)", (_text(key), step.now + ttl)
+                "INSERT OR REPLACE INTO alligator_marks VALUES (?, ?)",
+                (writable(key), step.now + ttl),
             )
 
     def unclaim(self, key: str) -> None:
         """Remove a mark."""
         with self._client.writing() as step:
-            step.execute("DELETE FROM alligator_marks WHERE key = ?", (_text(key),))
+            step.execute("DELETE FROM alligator_marks WHERE key = ?", (writable(key),))
 
     def push_once(
         self, client: BaseClient, key: str, ttl: float, queue_name: str, message: Message
@@ -140,13 +133,33 @@ class SqliteStore(Store):
             queue.push(step, queue_name, [message])
         return True
 
+    def hold(self, client: BaseClient, children: Sequence[Child]) -> list[int]:
+        """Keep tasks back, all in one transaction."""
+        if client is not self._client:
+            return super().hold(client, children)
+        with self._client.writing(for_push(each.message for each in children)) as step:
+            return [hold(step, each) for each in children]
+
+    def cancel_held(
+        self, client: BaseClient, queue_name: str, task_id: str, record: Record
+    ) -> bool:
+        """Cancel a child that is held."""
+        if client is not self._client:
+            return super().cancel_held(client, queue_name, task_id, record)
+        why = gone_badly(task_id, CANCELED, record.error) or ""
+        with self._client.writing(for_record(*record[1:4])) as step:
+            if not cancel_held(step, queue_name, task_id, why):
+                return False
+            records.note(step, task_id, record, KEEP_FAILED)
+        return True
+
     def beat(self, worker: str, queue_names: Sequence[str], seconds: float) -> None:
         """Give a sign of life."""
         with self._client.writing() as step:
             step.execute("DELETE FROM alligator_workers WHERE seen < ?", (step.now - _REMEMBERED,))
             step.executemany(
                 "INSERT OR REPLACE INTO alligator_workers VALUES (?, ?, ?, ?)",
-                [(each, _text(worker), step.now, step.now + seconds) for each in queue_names],
+                [(each, writable(worker), step.now, step.now + seconds) for each in queue_names],
             )
 
     def workers(self, queue_name: str) -> list[Worker]:
@@ -206,35 +219,12 @@ class _Watch:
         return True
 
 
-def _note(step: Step, task_id: str, record: Record, keep_seconds: float) -> bool:
-    own = _text(task_id)
-    standing = step.execute(
-        "SELECT pushed, attempt FROM alligator_records WHERE task_id = ? AND ends > ?",
-        (own, step.now),
-    ).fetchone()
-    if standing is not None and standing > record.fence:
-        return False
-    step.execute(_SWEEP_RECORDS, (step.now, _SWEPT))
-    step.execute("DELETE FROM alligator_records WHERE task_id = ?", (own,))
-    if keep_seconds > 0:
-        error, traceback = _text(record.error), _text(record.traceback)
-        row = record._replace(error=error, traceback=traceback)
-        step.execute(_WRITE, (*row, own, step.now + keep_seconds))
-    step.execute("UPDATE alligator_counters SET n = n + 1 WHERE queue = '' AND state = -2")
-    return True
-
-
 def _claim(step: Step, key: str, ttl: float) -> bool:
-    step.execute(_SWEEP_MARKS, (step.now, _SWEPT))
+    step.execute(_SWEEP_MARKS, (step.now, SWEPT))
     return bool(
         step.execute(
             "INSERT INTO alligator_marks VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE "
             "SET ends = ?2 WHERE ends <= ?3",
-            (_text(key), step.now + ttl, step.now),
+            (writable(key), step.now + ttl, step.now),
         ).rowcount
     )
-
-
-def _text(text: str) -> str:
-    """Return text as SQLite can keep it: what UTF-8 cannot carry is written out."""
-    return text.encode("utf-8", "backslashreplace").decode()

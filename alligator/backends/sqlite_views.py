@@ -3,12 +3,13 @@
 import sqlite3
 
 from alligator.backends.base import Data, DeadTask, Place
+from alligator.backends.sqlite_schema import HELD
 from alligator.constants import DELAYED, FAILED, RUNNING, WAITING
 
 
 def counts(connection: sqlite3.Connection, queue: str) -> dict[int, int]:
     """Return how many tasks are in which state; what waits behind a running one waits."""
-    found = dict.fromkeys((WAITING, DELAYED, RUNNING, FAILED), 0)
+    found = dict.fromkeys((WAITING, DELAYED, RUNNING, FAILED, HELD), 0)
     rows = connection.execute(
         "SELECT state, n FROM alligator_counters WHERE queue = ?1 AND state >= 0 UNION ALL "
         "SELECT 0, count(*) FROM alligator_tasks WHERE queue = ?1 AND next_data IS NOT NULL",
@@ -41,6 +42,8 @@ def find(connection: sqlite3.Connection, queue: str, task_id: str) -> Place | No
         ).fetchone()
         return Place(FAILED) if dead else None
     state, due, priority, place = row
+    if state == HELD:
+        return Place(WAITING)
     if state != WAITING:
         return Place(state, due=due or None)
     (ahead,) = connection.execute(  # two ranges of the index; with OR it would read all of it

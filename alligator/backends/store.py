@@ -28,7 +28,8 @@ from typing import ClassVar, NamedTuple, Protocol
 
 from alligator.backends.base import Client, Delivery, Message
 from alligator.constants import CANCELED, FAILED, SUCCESS
-from alligator.exceptions import AlligatorException, UnsupportedOption
+from alligator.exceptions import AlligatorException, InvalidTask, UnsupportedOption
+from alligator.utils import shorten
 
 #: States after which nothing more is to come.
 ENDED = frozenset({SUCCESS, FAILED, CANCELED})
@@ -38,6 +39,12 @@ KEEP_FAILED = 30 * 86_400.0
 
 #: Seconds that a claim stands between a push and its confirmation, where these are two steps.
 UNCONFIRMED = 30.0
+
+
+#: The error on the record of a child that was canceled, with the reason.
+CANCELED_BY = "Canceled: {}"
+
+_NO_CHILDREN = "This store keeps no 'depends_on'; use that of locmem, sqlite or redis."
 
 
 class Record(NamedTuple):
@@ -70,6 +77,37 @@ class Worker(NamedTuple):
     queue_names: tuple[str, ...]
     seen: float  # its last sign, a Unix timestamp in seconds
     until: float  # when it counts as gone without a further one
+
+
+def gone_badly(task_id: str, state: int, error: str) -> str | None:
+    """Return why a child cannot run whose parent ended so; None: that parent succeeded."""
+    how = {FAILED: "failed", CANCELED: "was canceled"}.get(state)
+    if how is None:
+        return None
+    error = error.removeprefix(CANCELED_BY.format(""))
+    return f"its parent {shorten(task_id)} {how}" + (f": {shorten(error, 500)}" if error else ".")
+
+
+def running_already(task_id: str) -> InvalidTask:
+    """Return the error for a child whose id is in use."""
+    return InvalidTask(
+        f"Task {shorten(task_id)} is running; what is to wait for others needs an id of its own."
+    )
+
+
+class Parent(NamedTuple):
+    """A task to be waited for."""
+
+    task_id: str
+    queue_names: tuple[str, ...]  # where it may be; the first that has it counts
+
+
+class Child(NamedTuple):
+    """A task that is to wait for others."""
+
+    queue_name: str
+    message: Message
+    parents: tuple[Parent, ...]
 
 
 class Watch(Protocol):
@@ -175,30 +213,43 @@ class Store(ABC):
 
     # -- Children that wait for their parents. --------------------------------------------
 
-    def hold(self, child: Message, queue_name: str, parents: Sequence[str]) -> bool:
-        """Keep a task back until all its parents have succeeded.
+    def hold(self, client: Client, children: Sequence[Child]) -> list[int]:
+        """Keep tasks back until all their parents have succeeded; in order, a parent first.
 
-        A parent with a record of SUCCESS, or that is on no record and on no queue, counts as
-        done; with all done the child is queued at once. FAILED or CANCELED: it is canceled.
+        A parent that waits, is delayed, runs or is held itself is waited for. One that is on no
+        queue has succeeded, unless a record or a dead letter says that it failed or was canceled:
+        then the child is canceled, and that is put on record. With nothing to wait for, the
+        child is queued at once. A held child is WAITING for ``client.find``, is not counted, and
+        nobody can reserve it; pushing its id again replaces it.
 
-        :returns: whether it is held back (False: it was queued, or canceled).
+        From then on, whatever takes a parent off its queue decides: an ack releases the child
+        when it was the last, ``bury`` and :meth:`settle` of a cancellation cancel it, as does
+        ``drop_all``, and its own children in turn. That is one atomic step with the ack.
+
+        :returns: WAITING (held, or queued) or CANCELED, of each.
+        :raises InvalidTask: the id of a child is that of a task which runs now.
+        :raises ConnectionLost, QueueFull: as with a push.
         """
-        raise UnsupportedOption("'depends_on' is not supported by this version; leave it out.")
+        raise UnsupportedOption(_NO_CHILDREN)
 
     def settle(
         self, client: Client, delivery: Delivery, task_id: str, record: Record, keep_seconds: float
     ) -> bool:
-        """Note that a task succeeded, and ack it.
+        """Note that a task succeeded or was canceled, and ack it; then its children follow.
 
-        One atomic step where ``client`` is the one that this store belongs to; elsewhere in
-        this order, so that a crash in between repeats and never loses. (Later: release the
-        children that now can go, between the two.)
+        One atomic step where ``client`` is the one that this store belongs to and the record
+        says CANCELED; elsewhere in this order, so that a crash in between repeats and never
+        loses.
 
         :param task_id: the task's own id, which need not be that of the delivery.
         :returns: False: the delivery had been overtaken.
         """
         self.note(task_id, record, keep_seconds)
         return not client.ack([delivery])
+
+    def cancel_held(self, client: Client, queue_name: str, task_id: str, record: Record) -> bool:
+        """Cancel a child that is held, with its own children; False: it is not held."""
+        return False
 
     # -- Who is alive. --------------------------------------------------------------------
 

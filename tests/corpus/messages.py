@@ -261,7 +261,8 @@ OPTIONS = [
     ),
     *dead("BadPayload: expires", seconds=options(expires=5), hidden=options(expires={})),
     *fine(timeout=options(timeout=30), endless_timeout=options(timeout=1e300)),
-    *dead("BadPayload: depends_on", depends_on=options(depends_on=["a"])),
+    *fine(waited_for_others=options(depends_on=["a", "b"])),
+    *dead("BadPayload", waits_for_text=options(depends_on="a"), deep=options(depends_on=[["a"]])),
     *dead("BadPayload: not_known_yet", unknown_option=options(not_known_yet=True)),
 ]
 

@@ -1,13 +1,16 @@
--- What every script begins with. All twelve keys of one queue share a hash tag.
+-- What every script begins with. All fifteen keys of one queue share a hash tag.
 -- KEYS: 1 ready (ZSET id, score = place)  2 data (HASH id)  3 leases (ZSET member = receipt,
 --       score = end)  4 delayed (ZSET id, score = due)  5 meta (HASH id, only where not the
 --       default)  6 after (HASH id, pushed while that id was running)  7 dead (HASH id)
 --       8 graves (ZSET id, score = time of death)  9 seq (counter)  10 wake (LIST of tokens)
 --       11 waiting (exists while somebody waits)  12 watched (exists while somebody watches
---       tasks of this queue)
+--       tasks of this queue)  13 held (HASH id, of children that wait)  14 waits (ZSET, of each
+--       such child its parents)  15 children (ZSET, of each parent on this queue)
 -- Times are whole microseconds of the server's clock.
 local READY, DATA, LEASES, DELAYED, META, AFTER, DEAD, GRAVES, SEQ, WAKE, WAITING, WATCHED =
   unpack(KEYS)
+local HELD, WAITS, CHILDREN = KEYS[13], KEYS[14], KEYS[15]
+local forget, release -- of children.lua
 local STEP = 35184372088832 -- 2^45 places per priority: with 201 priorities below 2^53
 local TAIL = 17592186044416 -- 2^44: due tasks stand below it, ordinary ones above
 local MAX_LEASE = 43200000000
@@ -67,6 +70,12 @@ local function put(id, data, priority, due)
   end
   local score = tonumber(redis.call('ZSCORE', READY, id) or nil)
   local old_due = not score and tonumber(redis.call('ZSCORE', DELAYED, id) or nil)
+  if not score and not old_due and redis.call('HDEL', HELD, id) == 1 then -- it was held back
+    forget(id)
+    redis.call('HSET', DATA, id, data)
+    put_at_tail(id, priority, due, 0, 0)
+    return
+  end
   if not score and not old_due then -- it is running
     redis.call('HSET', AFTER, id, cmsgpack.pack({ data, priority, whole(due > now and due or 0) }))
     return

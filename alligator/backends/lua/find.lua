@@ -6,5 +6,6 @@ local ahead = redis.call('ZRANK', READY, ARGV[1])
 if ahead then return { 'waiting', ahead } end
 local due = redis.call('ZSCORE', DELAYED, ARGV[1])
 if due then return { 'delayed', tonumber(due) } end
+if redis.call('HEXISTS', HELD, ARGV[1]) == 1 then return { 'waiting', -1 } end
 if redis.call('HEXISTS', DATA, ARGV[1]) == 1 then return { 'running', 0 } end
 return { redis.call('HEXISTS', DEAD, ARGV[1]) == 1 and 'dead' or '', 0 }

@@ -28,7 +28,9 @@ local function acked(first, last)
   local refused = {}
   for index = first, last do
     if redis.call('ZREM', LEASES, ARGV[index]) == 1 then
-      settle((read_receipt(ARGV[index])))
+      local id = read_receipt(ARGV[index])
+      settle(id)
+      release(id)
     else
       refused[#refused + 1] = index - first
     end

@@ -1,0 +1,88 @@
+"""Children that wait for their parents, as SQL, inside a transaction that the caller opened.
+
+A held child is a row among the tasks, in a state of its own; a row in ``alligator_waits`` says
+for whom it waits. There are none for a child in any other state.
+"""
+
+from alligator.backends.sqlite_records import note
+from alligator.backends.sqlite_schema import HELD, Step
+from alligator.backends.store import CANCELED_BY, KEEP_FAILED, Record, gone_badly
+from alligator.constants import CANCELED, DELAYED, WAITING
+
+_FREE = (
+    "SELECT t.id, t.queue, t.due FROM alligator_waits w JOIN alligator_tasks t ON t.id = w.child "
+    "WHERE w.queue = ?1 AND w.parent = ?2 AND NOT EXISTS (SELECT 1 FROM alligator_waits o "
+    "WHERE o.child = w.child AND (o.queue <> ?1 OR o.parent <> ?2)) ORDER BY t.place"
+)
+_CHILDREN = (
+    "SELECT t.id, t.queue, t.task_id FROM alligator_waits w "
+    "JOIN alligator_tasks t ON t.id = w.child WHERE w.queue = ? AND w.parent = ? ORDER BY t.place"
+)
+
+
+def release(step: Step, queue: str, parent: str) -> None:
+    """A parent has succeeded: queue those that waited for nobody else."""
+    if not step.has_children():
+        return
+    rows = step.execute(_FREE, (queue, parent)).fetchall()
+    step.execute("DELETE FROM alligator_waits WHERE queue = ? AND parent = ?", (queue, parent))
+    if not rows:
+        return
+    place = step.tickets(len(rows))
+    changes = []
+    for offset, (row_id, child_queue, due) in enumerate(rows):
+        state = DELAYED if due > step.now else WAITING
+        changes.append((state, due if state == DELAYED else 0.0, place + offset, row_id))
+        step.count(child_queue, HELD, -1)
+        step.count(child_queue, state, 1)
+    step.executemany(
+        "UPDATE alligator_tasks SET state = ?, due = ?, place = ? WHERE id = ?", changes
+    )
+    step.news += len(rows)
+
+
+def cancel(step: Step, queue: str, parent: str, why: str) -> None:
+    """A parent will not succeed, and says why: cancel who waited for it, and so on."""
+    if not step.has_children():
+        return
+    pending = [(queue, parent, why)]
+    while pending:
+        queue, parent, why = pending.pop()
+        for row_id, child_queue, child in step.execute(_CHILDREN, (queue, parent)).fetchall():
+            drop(step, row_id, child_queue)
+            note_canceled(step, child, why)
+            pending.append((child_queue, child, gone_badly(child, CANCELED, why) or ""))
+
+
+def drop(step: Step, row_id: int, queue: str) -> None:
+    """Take a held child off its queue."""
+    forget(step, row_id)
+    step.execute("DELETE FROM alligator_tasks WHERE id = ?", (row_id,))
+    step.count(queue, HELD, -1)
+
+
+def forget(step: Step, row_id: int) -> None:
+    """A child waits for nobody any more."""
+    step.execute("DELETE FROM alligator_waits WHERE child = ?", (row_id,))
+
+
+def note_canceled(step: Step, child: str, why: str) -> None:
+    """Put on record that a child will not run, and why."""
+    record = Record(CANCELED, error=CANCELED_BY.format(why), at=step.now, pushed=step.now)
+    note(step, child, record, KEEP_FAILED)
+
+
+def drop_queue(step: Step, queue: str) -> None:
+    """A queue is emptied: forget its children, and cancel those who waited for it."""
+    if not step.has_children():
+        return
+    step.execute(
+        "DELETE FROM alligator_waits WHERE child IN "
+        "(SELECT id FROM alligator_tasks WHERE queue = ? AND state = ?)",
+        (queue, HELD),
+    )
+    parents = step.execute(
+        "SELECT DISTINCT parent FROM alligator_waits WHERE queue = ?", (queue,)
+    ).fetchall()
+    for (each,) in parents:
+        cancel(step, queue, each, gone_badly(each, CANCELED, "its queue was emptied") or "")
