@@ -6,7 +6,7 @@ import shlex
 import pytest
 import redis
 
-from alligator import WAITING, Gator, Worker
+from alligator import CANCELED, WAITING, Gator, Worker
 from alligator.backends.redis_backend import Client
 from alligator.exceptions import AlligatorException, TaskFailed
 from alligator.testing import BackendContract, StoreContract
@@ -80,6 +80,24 @@ def test_a_producer_waits_for_results(guarded):
         producer.result(bad.id)
     with pytest.raises(AlligatorException, match=REFUSED):
         producer.cancel(producer.task(jobs.note, 3))
+    working.client.drop_all("acl")
+
+
+def test_a_producer_pushes_tasks_that_wait_for_others(guarded):
+    producer, working = (Gator(dsn_of(guarded, user), "acl") for user in ("producer", "worker"))
+    parent, bad = producer.task(jobs.note, "parent"), producer.task(jobs.fail)
+    child = producer.options(depends_on=[parent]).task(jobs.note, "child")
+    lost = producer.options(depends_on=[parent, bad]).task(jobs.note, "lost")
+    assert (working.len(), producer.status(child)) == (2, WAITING)
+    Worker(working, burst=True, log_level="CRITICAL").run_forever()
+    assert child.wait(10) is True
+    assert producer.status(lost) == CANCELED
+    late = producer.options(depends_on=bad).task(jobs.note, "late")
+    assert late.status == CANCELED
+    waits = producer.options(depends_on=[producer.task(jobs.note, "parent")])
+    held = waits.task(jobs.note, "held")
+    assert working.cancel(held) is not None
+    waits.task(jobs.note, "dropped")
     working.client.drop_all("acl")
 
 
