@@ -13,6 +13,7 @@ from alligator.backends.base import Client
 from alligator.backends.dsn import mask_password
 from alligator.backends.store import ENDED, Child, Parent, Store
 from alligator.constants import CANCELED, FAILED
+from alligator.elsewhere import KEEP_CHILD, Elsewhere, must_save
 from alligator.exceptions import InvalidTask, UnsupportedOption
 from alligator.intake import Intake
 from alligator.tasks import Task, id_of
@@ -32,6 +33,7 @@ class Dependencies:
 
     client: Client
     store: Store | None
+    elsewhere: Elsewhere | None
     queue_name: str
     used: dict[str, None] = field(default_factory=dict)
 
@@ -63,6 +65,16 @@ class Dependencies:
             circle = " → ".join(shorten(each) for each in err.args[1])
             raise InvalidTask(f"These tasks wait for each other: {circle}.") from None
         return [task for task in ordered if task.depends_on]
+
+    def see_to_outcomes(self, children: Sequence[Task], together: Sequence[Task]) -> None:
+        """Let children save their outcome, and their parents among ``together``, where it takes
+        that to know when they end.
+        """
+        if self.elsewhere is None:
+            return
+        ids = {id_of(parent) for child in children for parent in child.depends_on or ()}
+        for task in (*children, *(each for each in together if each.task_id in ids)):
+            task.save_results = task.save_results or KEEP_CHILD
 
     def may_run(self, task: Task) -> bool:
         """Whether a task that is to run here and now may, or one of its parents went wrong.
@@ -99,6 +111,8 @@ class Dependencies:
                 if not _is_done(each)
             )
             children.append(Child(queue_name, intake.message(task, queue_name), parents))
+        if self.elsewhere is not None:
+            return self.elsewhere.hold(children)
         return self.store.hold(self.client, children)
 
     def _parent(self, given: Any, child_queue: str, together: set[str]) -> Parent:
@@ -120,6 +134,8 @@ class Dependencies:
                 f"Parent {shorten(given.task_id)} was pushed to {mask_password(place[0])}, and "
                 f"not to {mask_password(self.client.conn_string)}: nobody would tell of its end."
             )
+        if self.elsewhere is not None and not given.save_results:
+            raise must_save(given.task_id)
         return Parent(given.task_id, (place[1],))
 
 

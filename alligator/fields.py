@@ -4,8 +4,11 @@ from collections.abc import Callable, Mapping, Sequence
 from types import UnionType
 from typing import Any
 
+from alligator import wire
+from alligator.backends.base import Data
 from alligator.callables import import_callable, split_name
 from alligator.exceptions import BadPayload, InvalidTask
+from alligator.signing import body_of
 from alligator.utils import describe_error, shorten
 
 
@@ -43,3 +46,18 @@ class Fields:
         except InvalidTask as err:
             raise BadPayload(describe_error(err)) from err
         return import_callable(module, name, plain=plain)
+
+
+def fields_of(data: Data) -> dict[str, Any]:
+    """Return the fields of a message, unchecked; none where it is no JSON object."""
+    try:
+        fields = wire.loads(body_of(data))
+    except BadPayload:
+        return {}
+    return fields if isinstance(fields, dict) else {}
+
+
+def fields_in(fields: dict[str, Any], name: str) -> dict[str, Any]:
+    """Return an object within the fields of a message; none: an empty one."""
+    inner = fields.get(name)
+    return inner if isinstance(inner, dict) else {}

@@ -13,6 +13,7 @@ from alligator.backends.store import Store
 from alligator.clock import Clock, SystemClock
 from alligator.codec import Codec
 from alligator.constants import ALL
+from alligator.elsewhere import between
 from alligator.exceptions import AlligatorException, InvalidDSN, LeaveNow
 from alligator.execution import Outcome, Verdict, attempt
 from alligator.intake import Intake
@@ -25,7 +26,7 @@ from alligator.results import Results
 from alligator.schedules import Schedules, Scheduling
 from alligator.security import Policy
 from alligator.signing import Signer
-from alligator.tasks import Task
+from alligator.tasks import Task, id_of
 from alligator.timeouts import Overrun, TimeIsUp
 
 log = logging.getLogger(__name__)
@@ -96,6 +97,7 @@ class Gator(Scheduling):
         self.store: Store | None = self.client.store if store is None else self._store_at(store)
         self.schedules = Schedules(self)
         self._pusher = Pusher(self)
+        self.elsewhere = between(self.client, self.store)
 
     def __repr__(self) -> str:
         return f"<Gator {mask_password(self.conn_string)} {self.queue_name!r}>"
@@ -130,7 +132,7 @@ class Gator(Scheduling):
     @property
     def recorder(self) -> Recorder:
         """How outcomes are put on record here."""
-        return Recorder(self.client, self.store, self.clock, self.signer)
+        return Recorder(self.client, self.store, self.clock, self.signer, self.elsewhere)
 
     @property
     def results(self) -> Results:
@@ -255,6 +257,8 @@ class Gator(Scheduling):
         :param task_id: on this Gator's queue; or the task itself, which knows its queue.
         """
         queue_name, backend_id = self.results.where(task_id)
+        if self.elsewhere and (held := self._cancel_held(queue_name, id_of(task_id))):
+            return held
         reserved = self.client.reserve([queue_name], 1, LEASE, task_id=backend_id)
         for delivery in reserved.deliveries:
             try:
@@ -265,10 +269,10 @@ class Gator(Scheduling):
             self.recorder.cancel(task, delivery)
             task.to_canceled()
             return task
-        return self._cancel_held(queue_name, backend_id)
+        return None if self.elsewhere else self._cancel_held(queue_name, backend_id)
 
     def _cancel_held(self, queue_name: str, task_id: str) -> Task | None:
-        if self.store is None or (data := self.client.peek(queue_name, task_id)) is None:
+        if (data := self.recorder.peek_held(queue_name, task_id)) is None:
             return None
         delivery = Delivery(queue_name, task_id, data, None)
         task = self.codec.decode(delivery)

@@ -24,11 +24,12 @@ class Pusher:
     def dependencies(self) -> Dependencies:
         """Who waits for whom."""
         gator = self.gator
-        return Dependencies(gator.client, gator.store, gator.queue_name, self.used)
+        return Dependencies(gator.client, gator.store, gator.elsewhere, gator.queue_name, self.used)
 
     def push(self, task: Task) -> Task:
         """Push a prepared task that is async, or have it held back."""
         if task.depends_on:
+            self.dependencies.see_to_outcomes([task], ())
             self._hold([task])
             return task
         return self.enqueue(task)
@@ -37,6 +38,7 @@ class Pusher:
         """Push prepared tasks in bulk, queue by queue, and then those that wait for others."""
         queues: dict[str, list[tuple[Task, Message]]] = {}
         children = self.dependencies.in_order(tasks)
+        self.dependencies.see_to_outcomes(children, tasks)
         for task in tasks:
             if not task.depends_on:
                 name = task.queue_name or self.gator.queue_name

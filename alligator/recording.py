@@ -17,10 +17,12 @@ from alligator.backends.store import KEEP_FAILED, Record, Store
 from alligator.callables import explain_json
 from alligator.clock import Clock
 from alligator.constants import CANCELED, FAILED, RUNNING, SUCCESS
-from alligator.exceptions import BadPayload, BadSignature, ConnectionLost, QueueFull
+from alligator.elsewhere import Elsewhere
+from alligator.exceptions import BadSignature, ConnectionLost, QueueFull
 from alligator.execution import Outcome, Verdict, settle
+from alligator.fields import fields_in, fields_of
 from alligator.log import SafeTracebacks
-from alligator.signing import Signer, body_of, is_signed
+from alligator.signing import Signer, is_signed
 from alligator.tasks import Task
 from alligator.utils import describe_error, describe_traceback, end_of, shorten
 
@@ -52,6 +54,7 @@ class Recorder:
     store: Store | None
     clock: Clock
     signer: Signer | None = None
+    elsewhere: Elsewhere | None = None  # children held in a store on another backend
 
     def settle(self, outcome: Outcome) -> bool:
         """Record what became of a delivery, if that is to be known, then tell the backend.
@@ -81,6 +84,8 @@ class Recorder:
                 return self._bury_and_note(outcome, task_id, record, keep)
         try:
             _with_room(record, lambda it: store.note(task_id, it, keep))
+            if self.elsewhere is not None:
+                self.elsewhere.end(task_id, record)
         except (ConnectionLost, QueueFull) as err:
             log.warning(
                 "Task %s ran, but its outcome could not be recorded, so it runs again: %s",
@@ -131,14 +136,25 @@ class Recorder:
             self.client.ack([delivery])
             return
         record = self._record(task, delivery.attempt, CANCELED)
-        keep = max(KEEP_FAILED, _kept(task))
-        self.store.settle(self.client, delivery, self._id(task, delivery), record, keep)
+        keep, task_id = max(KEEP_FAILED, _kept(task)), self._id(task, delivery)
+        if self.elsewhere is not None:
+            self.store.note(task_id, record, keep)
+            self.elsewhere.end(task_id, record)
+        self.store.settle(self.client, delivery, task_id, record, keep)
+
+    def peek_held(self, queue_name: str, task_id: str) -> Data | None:
+        """Return the data of a task that may be held back; None: it is not."""
+        if self.elsewhere is not None:
+            return self.elsewhere.peek(task_id)
+        return self.client.peek(queue_name, task_id) if self.store else None
 
     def cancel_held(self, task: Task, delivery: Delivery) -> bool:
         """The same for a task that is held back, and was not reserved; False: it is not held."""
         if self.store is None:
             return False
         record = self._record(task, 0, CANCELED)
+        if self.elsewhere is not None:
+            return self.elsewhere.cancel(delivery.task_id, record)
         return self.store.cancel_held(self.client, delivery.queue_name, delivery.task_id, record)
 
     def note_pushed(self, task: Task) -> bool:
@@ -235,21 +251,6 @@ def _with_room(record: Record, put: Callable[[Record], bool]) -> bool:
         # What has been done must not be done again for that.
         log.warning("There is no room for a result: the outcome is kept without it.")
         return put(record._replace(result=None, error="There was no room for the result."))
-
-
-def fields_of(data: Data) -> dict[str, Any]:
-    """Return the fields of a message, unchecked; none where it is no JSON object."""
-    try:
-        fields = wire.loads(body_of(data))
-    except BadPayload:
-        return {}
-    return fields if isinstance(fields, dict) else {}
-
-
-def fields_in(fields: dict[str, Any], name: str) -> dict[str, Any]:
-    """Return an object within the fields of a message; none: an empty one."""
-    inner = fields.get(name)
-    return inner if isinstance(inner, dict) else {}
 
 
 def is_recorded(outcome: Outcome) -> bool:

@@ -17,7 +17,8 @@ from alligator.exceptions import (
     TaskFailed,
     UnsupportedOption,
 )
-from alligator.recording import Recorder, fields_in, fields_of
+from alligator.fields import fields_in, fields_of
+from alligator.recording import Recorder
 from alligator.tasks import Task
 from alligator.utils import shorten
 

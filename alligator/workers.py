@@ -274,6 +274,7 @@ class Worker:
             keeper.wait_for_turn(0.1)
             return True
         self._alone = False
+        self._look_after()
         self.gator.schedules.fire(self.log)
         acks = keeper.take_acks()
         quiet = not self.burst or keeper.is_quiet()  # else more may be queued right after a look
@@ -300,6 +301,15 @@ class Worker:
         if not (found or quiet):
             keeper.wait_for_turn(0.02)
         return bool(found) or not quiet
+
+    def _look_after(self) -> None:
+        """Take up what others left half-way between queue and store, where these are two."""
+        if self.gator.elsewhere is not None:
+            try:
+                self.gator.elsewhere.look_after()
+            except Exception as err:
+                # It waits; whether the backend works is found out by the reserve that follows.
+                self.log.warning("Tasks that waited for others stay: %s", describe_error(err))
 
     def _wait_until_alone(self, processor: Processor, found: Sequence[Delivery]) -> None:
         # What may have killed a worker runs while nothing else does, and takes nobody along. Nor

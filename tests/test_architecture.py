@@ -18,7 +18,7 @@ LAYERS = [
     ["callables", "options", "security"],
     ["fields", "ticking", "schedules"],
     ["tasks", "codec", "execution", "keeper", "reach", "outage", "signals", "unsettled"],
-    ["intake", "recording", "results", "dependencies", "pushing"],
+    ["elsewhere", "intake", "recording", "results", "dependencies", "pushing"],
     ["gator"],
     ["processor"],
     ["workers"],

@@ -112,6 +112,11 @@ class LocmemStore(Store):
         self._client, self._memory = client, memory
         self._clock: Clock = client.clock
 
+    @property
+    def home(self) -> Client:
+        """The client that it belongs to."""
+        return self._client
+
     def note(self, task_id: str, record: Record, keep_seconds: float) -> bool:
         """Put down an outcome unless a later run's stands."""
         with self._memory.changed:

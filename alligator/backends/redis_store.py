@@ -68,6 +68,11 @@ class RedisStore(Store):
         most = _AT_ONCE if self._link.one_server else 1
         return (keys[start : start + most] for start in range(0, len(keys), most))
 
+    @property
+    def home(self) -> BaseClient:
+        """The client that it belongs to."""
+        return self._client
+
     # -- Outcomes. ----------------------------------------------------------------------------
 
     def note(self, task_id: str, record: Record, keep_seconds: float) -> bool:

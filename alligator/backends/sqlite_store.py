@@ -41,6 +41,11 @@ class SqliteStore(Store):
     def __init__(self, client: "Client") -> None:
         self._client = client
 
+    @property
+    def home(self) -> BaseClient:
+        """The client that it belongs to."""
+        return self._client
+
     def note(self, task_id: str, record: Record, keep_seconds: float) -> bool:
         """Put down an outcome unless a later run's stands."""
         with self._client.writing(for_record(*record[1:4])) as step:

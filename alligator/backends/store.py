@@ -130,6 +130,11 @@ class Store(ABC):
     #: Whether :meth:`watch` also tells of tasks that start or end with nothing noted.
     follows_queues: ClassVar[bool] = False
 
+    @property
+    def home(self) -> Client | None:
+        """The client that this store belongs to; None: it has no queues of its own."""
+        return None
+
     # -- Outcomes. ------------------------------------------------------------------------
 
     @abstractmethod

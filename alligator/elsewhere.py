@@ -1,0 +1,191 @@
+"""Children whose queue is on one backend, and whose store on another.
+
+They are held in the store, on a queue of its own that no worker consumes, as are *stand-ins* for
+the parents that somebody waits for. When a parent has ended, its stand-in is acked or canceled
+there, with all that follows; children that are free then go over to their real queue.
+
+In this order, so that a crash in between repeats and never loses: outcome on record, stand-in
+ended, children over, parent acked. What a worker leaves half-way over, the next one takes up.
+"""
+
+import base64
+import json
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from alligator.backends.base import GET, OWN_ID, Client, Data, Delivery, Message
+from alligator.backends.store import KEEP_FAILED, Child, Parent, Record, Store, gone_badly
+from alligator.constants import DELAYED, FAILED, WAITING
+from alligator.exceptions import InvalidTask, UnsupportedOption
+from alligator.fields import fields_in, fields_of
+from alligator.utils import shorten
+
+#: The queue in the store that children and stand-ins are on.
+HELD = "alligator-held"
+
+#: Seconds that the outcome of a child is known, unless it says so itself.
+KEEP_CHILD = 3600.0
+
+#: Seconds until a stand-in comes up by itself: never, that is.
+_FAR = 3650 * 86_400.0
+
+#: Seconds that children may take on their way over, and how many go at once.
+_LEASE, _AT_ONCE = 10.0, 100
+
+#: Seconds between two looks at what others may have left half-way.
+_EVERY = 5.0
+
+_STAND_IN = "{}"
+
+
+class Elsewhere:
+    """What the tasks of one Gator wait for, in a store on another backend."""
+
+    def __init__(self, client: Client, store: Store, home: Client) -> None:
+        self.client, self.store, self.home = client, store, home
+        self._next_look = 0.0
+
+    def hold(self, children: Sequence[Child]) -> list[int]:
+        """Keep tasks back; see ``Store.hold``.
+
+        :raises UnsupportedOption: a parent would not tell the store of its end.
+        """
+        together = {child.message.task_id for child in children}
+        parents = {parent.task_id: parent for child in children for parent in child.parents}
+        for task_id, parent in parents.items():
+            if task_id not in together:
+                self._watch_out_for(parent)
+        now = self.home.clock.time()
+        for child in children:
+            options = fields_in(fields_of(child.message.data), "options")
+            state = DELAYED if child.message.delay_until else WAITING
+            record = Record(state, at=now, pushed=options.get("pushed_at") or now)
+            self.store.note(child.message.task_id, record, KEEP_FAILED)
+        states = self.store.hold(self.home, [_pack(child) for child in children])
+        self.carry_over()
+        return states
+
+    def _watch_out_for(self, parent: Parent) -> None:
+        """See to it that a stand-in is there for as long as the parent has not ended."""
+        task_id = parent.task_id
+        if not self._is_pending(parent):
+            return
+        if self.home.find(HELD, task_id) is None:
+            far = self.home.clock.time() + _FAR
+            self.home.push_many(HELD, [Message(task_id, _STAND_IN, far)])
+        if not self._is_pending(parent):  # it has ended meanwhile, and may not have seen it
+            self.end(task_id, self.store.record(task_id))
+
+    def _is_pending(self, parent: Parent) -> bool:
+        record = self.store.record(parent.task_id)
+        if record is not None:
+            return not record.ended
+        if GET not in self.client.supports:
+            return False
+        for name in parent.queue_names:
+            place = self.client.find(name, parent.task_id)
+            data = self.client.peek(name, parent.task_id)
+            if place is not None and data is not None and place.state != FAILED:
+                if not fields_in(fields_of(data), "options").get("save_results"):
+                    raise must_save(parent.task_id)
+                return OWN_ID in self.client.supports
+        return False
+
+    def end(self, task_id: str, record: Record | None) -> None:
+        """A task has ended, and nobody has to wait for it any more; None: nobody knows how."""
+        found = self.home.reserve([HELD], 1, _LEASE, task_id=task_id).deliveries
+        for delivery in found:
+            self._end(delivery, record)
+        if found:
+            self.carry_over()
+
+    def _end(self, delivery: Delivery, record: Record | None) -> None:
+        if record is not None and gone_badly(delivery.task_id, record.state, record.error):
+            task_id = delivery.task_id
+            self.store.settle(self.home, delivery, task_id, record, KEEP_FAILED)
+        else:
+            self.home.ack([delivery])
+
+    def look_after(self) -> None:
+        """From time to time, take up what others left half-way. Workers call it again and again."""
+        now = time.monotonic()
+        if now >= self._next_look:
+            self._next_look = now + _EVERY
+            self.carry_over()
+
+    def carry_over(self) -> None:
+        """Bring the children that are free to their queues."""
+        while found := self.home.reserve([HELD], _AT_ONCE, _LEASE).deliveries:
+            queues: dict[str, list[tuple[Delivery, Message]]] = {}
+            for delivery in found:
+                record = self.store.record(delivery.task_id)
+                if delivery.data == _STAND_IN or (record and record.ended):
+                    self._end(delivery, record)  # left by a worker that died over it
+                else:
+                    child = _unpack(delivery)
+                    queues.setdefault(child.queue_name, []).append((delivery, child.message))
+            for name, pairs in queues.items():
+                ids = self.client.push_many(name, [message for _, message in pairs])
+                for (delivery, _), backend_id in zip(pairs, ids, strict=True):
+                    self._is_over(delivery, backend_id)
+
+    def _is_over(self, delivery: Delivery, backend_id: str) -> None:
+        """A child is on its queue: let a stand-in take its place here."""
+        task_id = delivery.task_id
+        record = self.store.record(task_id)
+        if record and not record.attempt and not record.ended and backend_id != task_id:
+            self.store.note(task_id, record._replace(place=backend_id), KEEP_FAILED)
+        self.home.release(delivery, _STAND_IN, self.home.clock.time() + _FAR)
+        record = self.store.record(task_id)
+        if record is None or record.ended:
+            self.end(task_id, record)
+
+    def peek(self, task_id: str) -> Data | None:
+        """Return the data of a child that is held, or on its way over."""
+        data = self.home.peek(HELD, task_id)
+        if data is None or data == _STAND_IN:
+            return None
+        return _unpack(Delivery(HELD, task_id, data, None)).message.data
+
+    def cancel(self, task_id: str, record: Record) -> bool:
+        """Cancel a child that is held; False: it is not."""
+        return self.store.cancel_held(self.home, HELD, task_id, record)
+
+
+class _Held(NamedTuple):
+    queue_name: str
+    message: Message
+
+
+def _pack(child: Child) -> Child:
+    """Return a child as it lies in the store, its queue and all in the data."""
+    task_id, data, due, priority = child.message
+    kind, text = ("s", data) if isinstance(data, str) else ("b", base64.b64encode(data).decode())
+    packed = json.dumps([child.queue_name, kind, text, due, priority])
+    parents = tuple(Parent(each.task_id, (HELD,)) for each in child.parents)
+    return Child(HELD, Message(task_id, packed), parents)
+
+
+def _unpack(delivery: Delivery) -> _Held:
+    try:
+        queue_name, kind, text, due, priority = json.loads(delivery.data)
+        data = base64.b64decode(text) if kind == "b" else text
+    except (ValueError, TypeError) as err:
+        raise InvalidTask(f"Child {shorten(delivery.task_id)} cannot be read.") from err
+    return _Held(queue_name, Message(delivery.task_id, data, due, priority))
+
+
+def must_save(task_id: str) -> UnsupportedOption:
+    """Return the error for a parent whose end nobody would tell the store of."""
+    return UnsupportedOption(
+        f"Nobody would know here when task {shorten(task_id)} ends: queue and store are two "
+        "backends. Push it with save_results=seconds, and others can wait for it."
+    )
+
+
+def between(client: Client, store: Store | None) -> Elsewhere | None:
+    """Return what goes between a queue and a store on two backends; None: they are one."""
+    if store is None or store is client.store or store.home is None:
+        return None
+    return Elsewhere(client, store, store.home)

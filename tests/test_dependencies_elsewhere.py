@@ -1,0 +1,166 @@
+"""Tasks that wait for others, where the queue is on one backend and the store on another."""
+
+import threading
+import time
+import uuid
+
+import pytest
+
+from alligator import CANCELED, DELAYED, FAILED, SUCCESS, WAITING, Gator, Task, Worker
+from alligator.elsewhere import HELD
+from alligator.exceptions import ConnectionLost, UnsupportedOption
+from tests import jobs
+from tests.test_dependencies import after, fails_until, note, tries
+
+PAIRS = ["beanstalk+redis", "sqs+sqlite", "redis+sqlite"]
+
+
+@pytest.fixture(params=PAIRS)
+def gator(request):
+    jobs.seen.clear()
+    tries.clear()
+    backend, store = (request.getfixturevalue(f"{each}_dsn") for each in request.param.split("+"))
+    gator = Gator(backend, f"e-{uuid.uuid4().hex[:8]}", store=store)
+    if backend.startswith("sqs"):
+        for name in (gator.queue_name, f"{gator.queue_name}-dead"):
+            gator.client.conn.create_queue(QueueName=name)
+    yield gator
+    assert not gator.elsewhere.home.stats(HELD).running
+    gator.elsewhere.home.drop_all(HELD)
+    gator.client.drop_all(gator.queue_name)
+    gator.close()
+
+
+def saved(gator, **options):
+    return gator.options(save_results=60, **options)
+
+
+def work_until(gator, *tasks, within=30.0):
+    """Let a worker run until all these have ended."""
+    worker = Worker(gator, log_level="CRITICAL")
+    thread = threading.Thread(target=worker.run_forever, daemon=True)
+    thread.start()
+    try:
+        deadline = time.monotonic() + within
+        for task in tasks:
+            task.wait(deadline - time.monotonic())
+            assert gator.status(task) in (SUCCESS, FAILED, CANCELED), (task, jobs.seen)
+    finally:
+        worker.keep_running = False
+        thread.join(30)
+
+
+def test_a_chain_and_a_fan(gator):
+    root = saved(gator).task(note, "root")
+    leaves = [after(gator, root).task(note, "leaf") for _ in range(12)]
+    last = after(gator, *leaves).task(note, "last")
+    assert last.status == gator.status(last.task_id) == gator.status(leaves[0]) == WAITING
+    assert jobs.seen == []
+    work_until(gator, last)
+    assert jobs.seen == ["root", *["leaf"] * 12, "last"]
+    assert gator.result(last.task_id) == "last"
+    assert gator.elsewhere.home.find(HELD, root.task_id) is None
+
+
+def test_parents_that_have_ended(gator):
+    done = saved(gator).task(note, "done")
+    work_until(gator, done)
+    child = after(gator, done, "never-heard-of").task(note, "child")
+    work_until(gator, child)
+    assert jobs.seen == ["done", "child"]
+
+
+def test_a_batch(gator):
+    first, second, third = Task(), Task(), Task()
+    second.depends_on, third.depends_on = [first], [second.task_id, first]
+    for number, task in enumerate((first, second, third)):
+        gator.prepare(task, note, [number], {})
+    gator.push_batch([third, first, second])
+    work_until(gator, third)
+    assert jobs.seen == [0, 1, 2]
+
+
+def test_a_failure(gator):
+    parent = saved(gator).task(jobs.fail, "no luck")
+    child = after(gator, parent).task(note, "child")
+    grandchild = after(gator, child).task(note, "grandchild")
+    work_until(gator, grandchild)
+    assert jobs.seen == []
+    assert [gator.status(each) for each in (parent, child, grandchild)] == [
+        FAILED,
+        CANCELED,
+        CANCELED,
+    ]
+    assert "no luck" in gator.store.record(grandchild.task_id).error
+    late = after(gator, parent).task(note, "late")
+    assert late.status == CANCELED
+
+
+def test_retries(gator):
+    parent = saved(gator, retries=3).task(fails_until, 3)
+    child = after(gator, parent).task(note, "child")
+    work_until(gator, child)
+    assert (len(tries), jobs.seen) == (3, ["parent", "child"])
+
+
+def test_canceling(gator):
+    parent = saved(gator, delay_by=60).task(note, "parent")
+    children = [after(gator, parent).task(note, "child") for _ in range(2)]
+    grandchild = after(gator, children[0]).task(note, "grandchild")
+    assert gator.cancel(children[0].task_id).task_id == children[0].task_id
+    assert gator.status(grandchild) == CANCELED
+    assert gator.status(children[1]) == WAITING
+    if not gator.conn_string.startswith("sqs"):
+        assert gator.cancel(parent) is not None
+        assert gator.status(children[1]) == CANCELED
+
+
+def test_delay_of_a_child(gator):
+    parent = saved(gator).task(note, "parent")
+    child = after(gator, parent, delay_by=2).task(note, "child")
+    assert gator.status(child) == DELAYED
+    work_until(gator, parent)
+    assert jobs.seen == ["parent"]
+    work_until(gator, child)
+    assert time.time() >= child.delay_until
+
+
+def test_a_parent_that_saves_nothing_is_refused(gator):
+    parent = gator.task(note, "parent")
+    for each in (parent, parent.task_id):
+        if isinstance(each, str) and gator.conn_string.startswith("sqs"):
+            continue  # nobody can look it up: unknown
+        with pytest.raises(UnsupportedOption, match="save_results"):
+            after(gator, each).task(note, "child")
+    assert gator.elsewhere.home.stats(HELD).delayed == 0
+
+
+@pytest.mark.parametrize("step", ["end", "push", "over"])
+def test_a_worker_that_dies_half_way(gator, monkeypatch, step):
+    """What it left is taken up by the next."""
+    parent = saved(gator).task(note, "parent")
+    child = after(gator, parent).task(note, "child")
+    died = []
+
+    def dies(*args, **kwargs):
+        if not died:
+            died.append(step)
+            raise ConnectionLost("as if killed")
+        return whole(*args, **kwargs)
+
+    monkeypatch.setattr("alligator.elsewhere._LEASE", 0.5)
+    monkeypatch.setattr("alligator.elsewhere._EVERY", 0.1)
+    monkeypatch.setattr("alligator.recording._STORE_PAUSE", 0.1)
+    where, name = {
+        "end": (gator.elsewhere, "_end"),
+        "push": (gator.client, "push_many"),
+        "over": (gator.elsewhere, "_is_over"),
+    }[step]
+    whole = getattr(where, name)
+    monkeypatch.setattr(where, name, dies)
+    work_until(gator, child)
+    assert died
+    assert set(jobs.seen) == {"parent", "child"}
+    gator.elsewhere.carry_over()
+    time.sleep(0.6)
+    gator.elsewhere.carry_over()
