@@ -72,7 +72,7 @@ def sentinels(tmp_path_factory):
     found.stop()
 
 
-class RedisContract(BackendContract):
+class OnRedis:
     """Subclasses name the fixture that has their DSN."""
 
     road: str
@@ -83,6 +83,10 @@ class RedisContract(BackendContract):
 
     def make_client(self):
         return Client(self.dsn)
+
+
+class RedisContract(OnRedis, BackendContract):
+    """What queues promise."""
 
 
 class TestRedis(RedisContract):
@@ -97,15 +101,8 @@ class TestCluster(RedisContract):
     road = "cluster"
 
 
-class RedisStoreContract(StoreContract):
-    road: str
-
-    @pytest.fixture
-    def server(self, request):
-        self.dsn = request.getfixturevalue(self.road)
-
-    def make_client(self):
-        return Client(self.dsn)
+class RedisStoreContract(OnRedis, StoreContract):
+    """What stores promise."""
 
 
 class TestRedisStore(RedisStoreContract):
