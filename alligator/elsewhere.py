@@ -14,10 +14,11 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from alligator.backends.base import GET, OWN_ID, Client, Data, Delivery, Message
+from alligator import wire
+from alligator.backends.base import GET, OWN_ID, Client, Data, Delivery, Message, Reason
 from alligator.backends.store import KEEP_FAILED, Child, Parent, Record, Store, gone_badly
 from alligator.constants import DELAYED, FAILED, WAITING
-from alligator.exceptions import InvalidTask, UnsupportedOption
+from alligator.exceptions import BadPayload, InvalidTask, UnsupportedOption
 from alligator.fields import fields_in, fields_of
 from alligator.utils import shorten
 
@@ -122,9 +123,14 @@ class Elsewhere:
                 record = self.store.record(delivery.task_id)
                 if delivery.data == _STAND_IN or (record and record.ended):
                     self._end(delivery, record)  # left by a worker that died over it
-                else:
+                    continue
+                try:
                     child = _unpack(delivery)
-                    queues.setdefault(child.queue_name, []).append((delivery, child.message))
+                except InvalidTask as err:
+                    # A stranger's: a dead letter with its bytes, and the others go on.
+                    self.home.bury(delivery, None, Reason(str(err)))
+                    continue
+                queues.setdefault(child.queue_name, []).append((delivery, child.message))
             for name, pairs in queues.items():
                 ids = self.client.push_many(name, [message for _, message in pairs])
                 for (delivery, _), backend_id in zip(pairs, ids, strict=True):
@@ -168,11 +174,15 @@ def _pack(child: Child) -> Child:
 
 
 def _unpack(delivery: Delivery) -> _Held:
+    unreadable = InvalidTask(f"Child {shorten(delivery.task_id)} cannot be read.")
     try:
-        queue_name, kind, text, due, priority = json.loads(delivery.data)
+        queue_name, kind, text, due, priority = wire.loads(delivery.data)
         data = base64.b64decode(text) if kind == "b" else text
-    except (ValueError, TypeError) as err:
-        raise InvalidTask(f"Child {shorten(delivery.task_id)} cannot be read.") from err
+    except (ValueError, TypeError, BadPayload) as err:
+        raise unreadable from err
+    typed = isinstance(queue_name, str) and isinstance(text, str) and isinstance(priority, int)
+    if not typed or not isinstance(due, int | float | None):
+        raise unreadable
     return _Held(queue_name, Message(delivery.task_id, data, due, priority))
 
 

@@ -164,3 +164,16 @@ def test_a_worker_that_dies_half_way(gator, monkeypatch, step):
     gator.elsewhere.carry_over()
     time.sleep(0.6)
     gator.elsewhere.carry_over()
+
+
+@pytest.mark.parametrize(
+    "data", ["no json", "[1]", '[5, "s", "x", null, 0]', '["q", "s", 5, 0, 0]']
+)
+def test_what_a_stranger_left_among_the_children_hides_none(gator, data):
+    gator.elsewhere.home.push(HELD, "stranger", data)
+    root = saved(gator).task(note, "root")
+    child = after(gator, root).task(note, "child")
+    work_until(gator, child)
+    assert jobs.seen == ["root", "child"]
+    (letter,) = gator.elsewhere.home.dead(HELD)
+    assert (letter.task_id, letter.data) == ("stranger", data)
