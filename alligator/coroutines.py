@@ -15,6 +15,10 @@ from alligator.timeouts import timed_out, watched
 log = logging.getLogger(__name__)
 log.addFilter(SafeTracebacks())
 
+#: Seconds. Of two signals at once the second may go to another thread, which does not wake
+#: the main one; so that one looks up by itself.
+LOOK_UP = 0.25
+
 #: Set by a worker, in each of its threads.
 worker_loop: ContextVar["EventLoop | None"] = ContextVar("alligator_worker_loop", default=None)
 
@@ -66,6 +70,19 @@ async def _caught(coroutine: Coroutine[Any, Any, Any]) -> tuple[Any, BaseExcepti
         return None, err
 
 
+def _wait_for(future: "Future[tuple[Any, BaseException | None]]") -> Any:
+    while True:
+        try:
+            return future.result(LOOK_UP)
+        except TimeoutError:  # never that of the task: what it raised is returned
+            continue
+
+
+def _cancel_all(loop: asyncio.AbstractEventLoop) -> None:
+    for each in asyncio.all_tasks(loop):
+        each.cancel()
+
+
 class EventLoop:
     """The one event loop of a worker, in a thread of its own; it starts when it is needed."""
 
@@ -75,33 +92,48 @@ class EventLoop:
         self._thread: threading.Thread | None = None
         self._running = 0
         self._closing = False
+        self._leaving = False
 
     def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
-        """Run a coroutine beside others, wait for its end, and return what it returned."""
+        """Run a coroutine beside others, wait for its end, and return what it returned.
+
+        :raises LeaveNow: it was canceled by :meth:`cancel`.
+        """
         with self._lock:
             self._running += 1
             loop = self._loop = self._loop or self._start()
         future = asyncio.run_coroutine_threadsafe(_caught(coroutine), loop)
         try:
-            result, error = future.result()
+            result, error = _wait_for(future)
         except LeaveNow:
             future.cancel()
             raise
         finally:
             with self._lock:
                 self._running -= 1
+        if self._leaving and isinstance(error, asyncio.CancelledError):
+            raise LeaveNow from error
         if error is not None:
             raise error
         return result
 
+    def cancel(self) -> None:
+        """Cancel all that runs on the loop, whoever waits for it: the worker leaves now."""
+        self._leaving = True
+        with self._lock:
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(_cancel_all, self._loop)
+
     def close(self) -> None:
         """End the loop, unless a task that could not be waited for still runs on it."""
         with self._lock:
-            if self._loop is None or self._thread is None or self._running:
+            if self._loop is None or self._thread is None:
+                return
+            if self._running and not self._leaving:
                 return
             self._closing = True
             self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(5.0)
+        self._thread.join(0.5 if self._leaving else 5.0)
 
     def _start(self) -> asyncio.AbstractEventLoop:
         ready: Future[asyncio.AbstractEventLoop] = Future()

@@ -169,11 +169,12 @@ class Worker:
         self.starting()
         self._warn_of_loss()
         try:
-            with self._signals, self._keeper() as keeper, _event_loop():
+            with self._signals, self._keeper() as keeper, _event_loop() as loop:
                 try:
                     self._work(self._processor(keeper))
                 except LeaveNow:
                     self.log.warning("%s leaves now, handing back all it held.", self.ident())
+                    loop.cancel()
                     keeper.release_all()
         except LeaveNow:
             pass  # told again while it was leaving; what it still held comes back by its lease
@@ -256,7 +257,10 @@ class Worker:
     def _pull(self, processor: Processor) -> None:
         while self.keep_running:
             if delivery := processor.keeper.start_next(wait=1.0):
-                processor.run(delivery)
+                try:
+                    processor.run(delivery)
+                except LeaveNow:
+                    return  # its coroutine was canceled; the task has been handed back
 
     def _fetch(self, processor: Processor, limit: int) -> bool:
         """Reserve what fits and hold it; return whether something came (or may have)."""
@@ -418,12 +422,12 @@ class Worker:
 
 
 @contextmanager
-def _event_loop() -> Iterator[None]:
+def _event_loop() -> Iterator[EventLoop]:
     """Have ``async def`` tasks run on one loop, in this thread and those it starts."""
     loop = EventLoop()
     token = worker_loop.set(loop)
     try:
-        yield
+        yield loop
     finally:
         worker_loop.reset(token)
         loop.close()
