@@ -15,24 +15,28 @@ queued, run, retried and waited for as any other task. The page "Coming from rpq
 each name is in Alligator's own words.
 """
 
-import functools
-import inspect
 import math
 import re
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable, Sequence
 from datetime import timedelta
-from typing import Any, ParamSpec, Protocol, TypeVar, cast, overload
-from urllib.parse import quote
+from typing import Any, overload
+from urllib.parse import quote, urlencode
 
-from alligator.callables import check_arguments
-from alligator.constants import CANCELED, DELAYED, FAILED, RETRYING, RUNNING, SUCCESS, WAITING
-from alligator.exceptions import InvalidDSN, InvalidTask, RunAgain, UnsupportedOption
+from alligator.contrib.rpqueue_tasks import (
+    Declared,
+    EnqueuedTask,
+    P,
+    R,
+    TaskFunction,
+    connect,
+    connected,
+    declared,
+    push,
+)
+from alligator.exceptions import InvalidDSN, InvalidTask, UnsupportedOption
 from alligator.gator import Gator
 from alligator.options import Options, check_options, check_schedule_options
-from alligator.tasks import Task, current_task
 from alligator.ticks import Cron, Every, weekday_in_its_place
 from alligator.utils import import_module, shorten
 from alligator.workers import Worker
@@ -51,55 +55,13 @@ __all__ = [
     "use",
 ]
 
-P = ParamSpec("P")
-R = TypeVar("R", covariant=True)
-
 #: The queue of tasks that name none, after :func:`set_redis_connection_settings`.
 DEFAULT_QUEUE = "default"
-
-#: What rpqueue calls the states of a task; it had no word for the last three.
-_STATES = {
-    DELAYED: "early",
-    WAITING: "waiting",
-    RUNNING: "started",
-    SUCCESS: "done",
-    RETRYING: "retrying",
-    FAILED: "failed",
-    CANCELED: "canceled",
-}
 
 #: Seconds between two looks at the queues, at first and at most.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.005, 0.25
 
-_gator: Gator | None = None
-_declared: "dict[str, _Declared]" = {}
 _priorities: dict[str, float] = {}
-
-
-class TaskFunction(Protocol[P, R]):
-    """What the decorators return: the function, to be called as ever, and two more ways."""
-
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call it here and now."""
-
-    def execute(
-        self, *args: Any, delay: float | None = None, taskid: str | None = None, **kwargs: Any
-    ) -> "EnqueuedTask":
-        """Put it on its queue, to be run by a worker.
-
-        :param delay: seconds before that.
-        :param taskid: an id of your own.
-        :raises InvalidTask, NotAllowed, UnsupportedOption: see :meth:`alligator.Gator.task`.
-        """
-
-    def retry(self, *args: Any, delay: float | None = None, **kwargs: Any) -> bool:
-        """From inside this very task: run it once more, with these arguments, when it has ended.
-
-        :param delay: seconds before that; None: its ``retry_delay``, which is 0.
-        :returns: False: its attempts are used up, and nothing happens.
-        :raises InvalidTask: the arguments do not fit, or do not survive JSON.
-        :raises RuntimeError: it is not this task that is running here.
-        """
 
 
 # -- Which Gator. -----------------------------------------------------------------------------
@@ -113,12 +75,9 @@ def use(gator: Gator) -> Gator:
     :raises InvalidTask: a task was declared that this Gator cannot take.
     :raises UnsupportedOption: the same; also, schedules without a store.
     """
-    global _gator
     if not isinstance(gator, Gator):
         raise InvalidTask(f"{shorten(repr(gator))} is no Gator; give rpqueue.use(Gator(dsn)).")
-    for each in list(_declared.values()):
-        each.register(gator)
-    _gator = gator
+    connect(gator)
     return gator
 
 
@@ -151,19 +110,8 @@ def set_redis_connection_settings(
         if not re.fullmatch(r"[\w.-]+|\[[\w:.%]+\]", str(name)) or not str(port).isdecimal():
             raise InvalidDSN(f"host={host!r}, port={port!r} is not where a server could be.")
         where = f"redis{'s' * bool(ssl)}://{credentials}{name}:{port}/{quote(str(db), safe='')}"
-    given = [
-        f"{key}={quote(str(each), safe='')}" for key, each in query.items() if each is not None
-    ]
-    return use(Gator("?".join([where, "&".join(given)]).rstrip("?"), DEFAULT_QUEUE))
-
-
-def _connected() -> Gator:
-    if _gator is None:
-        raise InvalidDSN(
-            "rpqueue has no connection yet: call rpqueue.set_redis_connection_settings(host, "
-            "port, db), or rpqueue.use(Gator('redis://localhost:6379/0')), first."
-        )
-    return _gator
+    extra = urlencode({name: each for name, each in query.items() if each is not None})
+    return use(Gator(f"{where}?{extra}" if extra else where, DEFAULT_QUEUE))
 
 
 # -- Declaring. -------------------------------------------------------------------------------
@@ -193,8 +141,8 @@ def task(
     """
     checked = _options(queue, attempts, options)
     if func is None:
-        return lambda func: _Declared(func, checked).function
-    return _Declared(func, checked).function
+        return lambda func: Declared(func, checked).function
+    return Declared(func, checked).function
 
 
 def periodic_task(
@@ -249,7 +197,7 @@ def _scheduled(
     when = check_schedule_options({"catch_up": bool(never_skip), **options})
     rest = {name: each for name, each in options.items() if name not in ("catch_up", *when)}
     checked = _options(queue, attempts, rest)
-    return lambda func: _Declared(func, checked, when, declare).function
+    return lambda func: Declared(func, checked, when, declare).function
 
 
 def _options(queue: Any, attempts: int, options: dict[str, Any]) -> dict[str, Any]:
@@ -257,119 +205,14 @@ def _options(queue: Any, attempts: int, options: dict[str, Any]) -> dict[str, An
         raise InvalidTask(f"attempts={shorten(repr(attempts))} is not a whole number from 1 up.")
     if "retries" in options:
         raise TypeError("Give attempts=, which counts all runs, instead of retries=.")
-    queue = queue.decode() if isinstance(queue, bytes) else queue
-    return check_options({"retries": attempts - 1, "queue_name": queue, **options})
+    return check_options({"retries": attempts - 1, "queue_name": _text(queue), **options})
 
 
-class _Declared:
-    """A function, and how it is to be executed."""
-
-    def __init__(
-        self,
-        func: Any,
-        options: dict[str, Any],
-        when: dict[str, Any] | None = None,
-        declare: Callable[[Options, str], Any] | None = None,
-    ) -> None:
-        if not inspect.isfunction(func):
-            raise InvalidTask(f"{shorten(repr(func))} is not a function: nothing to decorate.")
-        self.options, self.when, self.declare = options, when or {}, declare
-        self.name = f"{func.__module__}.{func.__qualname__}"
-        if declare is not None:
-            check_arguments(func, (), {})
-        function: Any = _with_attempts(func)
-        function.execute = self.execute
-        function.retry = self.retry
-        self.function = function
-        if _gator is not None:
-            self.register(_gator)
-        _declared[self.name] = self
-
-    def register(self, gator: Gator) -> None:
-        """Check the options with a Gator, and declare its schedule there."""
-        options = gator.options(**self.options, **self.when)
-        if self.declare is not None:
-            module = self.function.__module__
-            if module == "__main__" and not gator.client.in_process:
-                raise InvalidTask(f"{self.name} is in the script that runs; move it to a module.")
-            # By its name, since its module may be only half imported by now.
-            self.declare(options, f"{module}:{self.function.__qualname__}")
-
-    def execute(
-        self, *args: Any, delay: float | None = None, taskid: str | None = None, **kwargs: Any
-    ) -> "EnqueuedTask":
-        """See :class:`TaskFunction`."""
-        options = {**self.options, "delay_by": delay, "task_id": taskid}
-        pushed = _connected().options(**options).task(self.function, *args, **kwargs)
-        return EnqueuedTask(self.name, pushed.task_id, task=pushed)
-
-    def retry(self, *args: Any, delay: float | None = None, **kwargs: Any) -> bool:
-        """See :class:`TaskFunction`."""
-        run = _run.get()
-        if run is None or run.task is not current_task() or run.task.func is not self.function:
-            raise RuntimeError(f"{self.name}.retry() is for {self.name} when a worker runs it.")
-        if run.task.retries < 1:
-            return False
-        try:
-            run.task.retry(
-                run.task.retry_delay if delay is None else delay, args=args, kwargs=kwargs
-            )
-        except RunAgain as request:
-            run.request = request
-        return True
+def _text(queue: Any) -> Any:
+    return queue.decode() if isinstance(queue, bytes) else queue  # as rpqueue has it
 
 
-# -- Running. ---------------------------------------------------------------------------------
-
-
-class _Run:
-    """One run of a task in a worker, and what it asked for."""
-
-    def __init__(self, task: Task) -> None:
-        self.task = task
-        self.request: RunAgain | None = None
-
-
-_run: ContextVar[_Run | None] = ContextVar("alligator_rpqueue_run", default=None)
-
-
-def _with_attempts(func: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the function so that, as a task, it is run again when it asks, and only then."""
-
-    @functools.wraps(func)
-    def call(*args: Any, **kwargs: Any) -> Any:
-        with _attempt(call):
-            return func(*args, **kwargs)
-
-    @functools.wraps(func)
-    async def call_async(*args: Any, **kwargs: Any) -> Any:
-        with _attempt(call_async):
-            return await cast(Awaitable[Any], func(*args, **kwargs))
-
-    return call_async if inspect.iscoroutinefunction(func) else call
-
-
-@contextmanager
-def _attempt(function: Callable[..., Any]) -> Iterator[None]:
-    task, around = current_task(), _run.get()
-    if task is None or task.func is not function or (around and around.task is task):
-        yield  # a plain call, perhaps of the task by itself
-        return
-    run = _Run(task)
-    token = _run.set(run)
-    try:
-        yield
-    except RunAgain:
-        raise
-    except BaseException as err:
-        if run.request and isinstance(err, Exception):
-            raise run.request from err
-        task.retries = 0  # what is left of its attempts is for those that ask
-        raise
-    finally:
-        _run.reset(token)
-    if run.request:
-        raise run.request
+# -- Running. -----------------------------------------------------------------------------------
 
 
 def execute_tasks(
@@ -400,8 +243,9 @@ def execute_tasks(
         import_module(module)
     if wait_per_thread is not None:
         options["grace"] = threads_per_process * wait_per_thread
-    names = [queues] if isinstance(queues, str) else list(queues or known_queues())
-    Worker(_connected(), to_consume=names, concurrency=threads_per_process, **options).run_forever()
+    names = [queues] if isinstance(queues, str | bytes) else queues or known_queues()
+    options = {"to_consume": [_text(each) for each in names], **options}
+    Worker(connected(), concurrency=threads_per_process, **options).run_forever()
 
 
 # -- Queues, and tasks by name. ---------------------------------------------------------------
@@ -414,17 +258,17 @@ def set_priority(queue: str, qpri: float) -> None:
     """
     if isinstance(qpri, bool) or not isinstance(qpri, int | float) or math.isnan(qpri):
         raise InvalidTask(f"set_priority({queue!r}, {qpri!r}): that is no number.")
-    _priorities[queue] = qpri
+    _priorities[_text(queue)] = qpri
 
 
 def known_queues() -> list[str]:
     """Return the queues of all tasks declared in this process, in the order of priority."""
-    own = _connected().queue_name
-    names = {each.options.get("queue_name") or own for each in _declared.values()} | {*_priorities}
+    own = connected().queue_name
+    names = {each.options.get("queue_name") or own for each in declared.values()} | {*_priorities}
     return sorted(names or {own}, key=lambda name: (_priorities.get(name, math.inf), name))
 
 
-def call_task(name: str, queue: str | None = None, /, *args: Any, **kwargs: Any) -> "EnqueuedTask":
+def call_task(name: str, queue: str | None = None, *args: Any, **kwargs: Any) -> EnqueuedTask:
     """Execute a task by its name, ``'usertasks1.echo_to_stdout'``; its code need not be at hand.
 
     ``delay`` and ``taskid`` are as with ``execute``.
@@ -433,13 +277,11 @@ def call_task(name: str, queue: str | None = None, /, *args: Any, **kwargs: Any)
         of one attempt only.
     :raises InvalidTask: that is no name, or see :meth:`alligator.Gator.task`.
     """
-    known = _declared.get(name)
+    known = declared.get(name)
     if known is not None:
         return known.execute(*args, **kwargs)
-    options = _options(queue, 1, {})
-    options |= {"delay_by": kwargs.pop("delay", None), "task_id": kwargs.pop("taskid", None)}
-    pushed = _connected().options(**options).task(name, *args, **kwargs)
-    return EnqueuedTask(name, pushed.task_id, task=pushed)
+    delay, taskid = kwargs.pop("delay", None), kwargs.pop("taskid", None)
+    return push(name, name, _options(queue, 1, {}), delay, taskid, args, kwargs)
 
 
 def flush_tasks(complete: bool = False, timeout: float | None = None) -> bool:
@@ -450,7 +292,7 @@ def flush_tasks(complete: bool = False, timeout: float | None = None) -> bool:
     :returns: False: not in that time.
     """
     deadline = math.inf if timeout is None else time.monotonic() + timeout
-    pause, client = _FIRST_PAUSE, _connected().client
+    pause, client = _FIRST_PAUSE, connected().client
     while any(
         found.waiting or (complete and found.running) for found in map(client.stats, known_queues())
     ):
@@ -460,65 +302,3 @@ def flush_tasks(complete: bool = False, timeout: float | None = None) -> bool:
         time.sleep(min(pause, left))
         pause = min(2 * pause, _LONGEST_PAUSE)
     return True
-
-
-class EnqueuedTask:
-    """What ``execute`` returns; or a task that is known by its id.
-
-    :param name: of its function.
-    :param taskid: its id.
-    :param queue: the queue it is on; None: the Gator's own.
-    """
-
-    def __init__(
-        self, name: str, taskid: str, queue: str | None = None, task: Task | None = None
-    ) -> None:
-        self.name, self.taskid = name, taskid
-        self._gator = _connected()
-        self._task = task or Task(taskid, queue_name=queue, save_results=1)
-
-    def __repr__(self) -> str:
-        return f"<EnqueuedTask taskid={shorten(self.taskid)} function={shorten(self.name)}>"
-
-    @property
-    def queue(self) -> str:
-        """The name of its queue."""
-        return self._task.queue_name or self._gator.queue_name
-
-    @property
-    def args(self) -> tuple[Any, ...]:
-        """The arguments that it was executed with here, but for those by name."""
-        return tuple(self._task.func_args)
-
-    @property
-    def status(self) -> str:
-        """``'early'`` (delayed), ``'waiting'``, ``'started'``, ``'retrying'``, ``'done'``,
-        ``'failed'``, ``'canceled'``; ``'unknown'`` of an id that is on no record.
-        """
-        found = self._gator.status(self._task)
-        if found is None:
-            # A failure would be on record, so what was pushed here and is gone went well.
-            return "done" if self._task.is_pushed else "unknown"
-        return _STATES[found]
-
-    def wait(self, timeout: float | None = 30) -> bool:
-        """Block until the task has started, or is done; False: not in so many seconds."""
-        return self._gator.wait([self._task], timeout, started=True)
-
-    @property
-    def result(self) -> Any:
-        """What the task returned, if it was declared with ``save_results``.
-
-        Of a task that is running, the end is waited for. None: it has not started yet.
-
-        :raises TaskFailed, TaskCanceled: it did not return.
-        :raises ResultTimeout: nothing is known of it (any more).
-        :raises UnsupportedOption: its result is not saved.
-        """
-        if self._gator.status(self._task) in (WAITING, DELAYED):
-            return None
-        return self._gator.result(self._task, None)
-
-    def cancel(self) -> bool:
-        """Take the task off its queue before it starts; False: it is too late for that."""
-        return self._gator.cancel(self._task) is not None
