@@ -103,11 +103,13 @@ def set_redis_connection_settings(
     credentials = f":{quote(password, safe='')}@" if password else ""
     query = {"timeout": socket_timeout, "ssl_ca_certs": ssl_ca_certs if ssl else None}
     if unix_socket_path is not None:
+        if not str(unix_socket_path).startswith("/"):
+            raise InvalidDSN(f"unix_socket_path={unix_socket_path!r} does not begin with '/'.")
         where = f"redis+unix://{credentials}{quote(str(unix_socket_path))}"
         query["db"] = db
     else:
-        name = f"[{host}]" if ":" in str(host) else host
-        if not re.fullmatch(r"[\w.-]+|\[[\w:.%]+\]", str(name)) or not str(port).isdecimal():
+        name = f"[{host}]" if ":" in str(host) else host or ""
+        if not re.fullmatch(r"[\w.-]+|\[[\w:.%]+\]", name) or not str(port).isdecimal():
             raise InvalidDSN(f"host={host!r}, port={port!r} is not where a server could be.")
         where = f"redis{'s' * bool(ssl)}://{credentials}{name}:{port}/{quote(str(db), safe='')}"
     extra = urlencode({name: each for name, each in query.items() if each is not None})
@@ -193,7 +195,7 @@ def _scheduled(
     never_skip: bool,
     attempts: int,
     options: dict[str, Any],
-) -> Any:
+) -> Callable[[Any], Any]:
     when = check_schedule_options({"catch_up": bool(never_skip), **options})
     rest = {name: each for name, each in options.items() if name not in ("catch_up", *when)}
     checked = _options(queue, attempts, rest)

@@ -83,9 +83,10 @@ class EnqueuedTask:
         :raises ResultTimeout: nothing is known of it (any more).
         :raises UnsupportedOption: its result is not saved.
         """
-        if self._gator.status(self._task) in (WAITING, DELAYED):
+        status = self._gator.status(self._task)
+        if status in (WAITING, DELAYED):
             return None
-        return self._gator.result(self._task, None)
+        return self._gator.result(self._task, None if status in (RUNNING, RETRYING) else 0.0)
 
     def cancel(self) -> bool:
         """Take the task off its queue before it starts; False: it is too late for that."""
@@ -141,7 +142,7 @@ class Declared:
             check_arguments(func, (), {})
         self.options, self._when, self._declare = options, when or {}, declare
         self.name = f"{func.__module__}.{func.__qualname__}"
-        self.function: Any = _with_attempts(func)
+        self.function = _with_attempts(func)
         self.function.execute, self.function.retry = self.execute, self.retry
         if _gator is not None:
             self.register(_gator)
@@ -232,7 +233,7 @@ class _Run:
 _run: ContextVar[_Run | None] = ContextVar("alligator_rpqueue_run", default=None)
 
 
-def _with_attempts(func: Callable[..., Any]) -> Callable[..., Any]:
+def _with_attempts(func: Callable[..., Any]) -> Any:
     """Return the function so that, as a task, it is run again when it asks, and only then."""
 
     @functools.wraps(func)
