@@ -27,6 +27,7 @@ from alligator.testing import FakeClock
 
 #: The document's examples, in today's Python: ``print`` has brackets, bodies are not comments.
 DOCUMENT = """
+from datetime import timedelta
 from rpqueue import task, periodic_task, cron_task
 
 ran = []
@@ -297,14 +298,20 @@ def test_schedules(load, first, fake, monkeypatch):
         monkeypatch.setattr(rpqueue_tasks, "_gator", None)
     usertasks = load(DOCUMENT)
     rpqueue.use(fake)
-    fake.run_until(timedelta(seconds=250), rpqueue.known_queues())
+    fake.run_until("+250s", rpqueue.known_queues())
     assert usertasks.ran == ["function1"] * 10
-    del usertasks.ran[:]
-    fake.run_until("+2w", "all")
-    assert usertasks.ran == ["function2"] * 2
-    when = {each.queue_name: time.gmtime(tick) for tick, each in fake.schedules.coming(9000)}
-    assert sorted(when) == ["all", "low"]
-    assert (when["all"].tm_wday, when["all"].tm_hour) == (1, 5), "Tuesday at five"
+    ((tick, schedule),) = fake.schedules.coming(1, ["all"])
+    when = time.gmtime(tick)
+    assert (when.tm_wday, when.tm_hour, when.tm_min) == (1, 5, 0), "Tuesday at five"
+    assert schedule.func == f"{usertasks.__name__}:function2"
+
+
+def test_a_tuesday_comes_once_a_week(fake, load):
+    usertasks = load(DOCUMENT.replace("(25, ", "(timedelta(days=7), never_skip=True, "))
+    fake.clock.advance(2 * 7 * 86400)
+    fake.run_until("+2w", rpqueue.known_queues())
+    assert sorted(usertasks.ran) == ["function1"] * 2 + ["function2"] * 2
+    assert [each.catch_up for each in fake.schedules] == [True, False]
 
 
 def test_the_worker_of_the_document_queues_schedules(gator, load):

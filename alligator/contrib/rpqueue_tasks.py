@@ -77,7 +77,7 @@ class EnqueuedTask:
     def result(self) -> Any:
         """What the task returned, if it was declared with ``save_results``.
 
-        Of a task that is running, the end is waited for. None: it has not started yet.
+        Of a task that has begun, the end is waited for, its retries included. None: it has not.
 
         :raises TaskFailed, TaskCanceled: it did not return.
         :raises ResultTimeout: nothing is known of it (any more).
