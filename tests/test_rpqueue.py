@@ -75,7 +75,7 @@ def function2():
 
 #: What else is looked at.
 MORE = """
-import asyncio, sys, threading
+import asyncio, sys, threading, time
 from rpqueue import task, periodic_task
 from alligator import current_task
 
@@ -158,6 +158,14 @@ def high():
 @task(save_results=60)
 def divide(one, two=0):
     return one / two
+
+
+@task(attempts=3, timeout=0.05)
+def too_slow():
+    ran.append("too_slow")
+    too_slow.retry()
+    while True:
+        time.sleep(0.005)
 
 
 @task(attempts=3)
@@ -384,6 +392,14 @@ def test_who_leaves_does_not_come_back(fake, load):
     work()
     assert tasks.ran == [2, True]
     assert asked.status == "failed"
+
+
+def test_a_timeout_is_not_retried(fake, load):
+    tasks = load(MORE)
+    tasks.too_slow.execute()
+    work()
+    assert tasks.ran == ["too_slow"]
+    assert fake.dead()[0].error.startswith("TaskTimeout")
 
 
 def test_retry_waits_as_long_as_it_was_told(fake, load):
