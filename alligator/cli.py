@@ -109,6 +109,7 @@ def _add_source(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--queue", action="append", metavar="NAME", help="may be repeated: strict order"
     )
+    parser.add_argument("--store", metavar="DSN", help="where results are, if not with the queue")
     parser.add_argument("--app", metavar="MODULE:GATOR", help="take the Gator from your code")
     parser.add_argument("--task", metavar="MODULE:CLASS", help="a Task class of your own")
 
@@ -156,7 +157,9 @@ def _gator(arguments: argparse.Namespace) -> Gator:
         if arguments.dsn is None:
             raise InvalidTask("Give a DSN such as redis://localhost:6379/0, or --app.")
         queue_name = arguments.queue[0] if arguments.queue else ALL
-        return _with_keys(Gator(arguments.dsn, queue_name, task_class))
+        return _with_keys(Gator(arguments.dsn, queue_name, task_class, store=arguments.store))
+    if arguments.store is not None:
+        raise InvalidTask("--app names a Gator; its store goes there: Gator(…, store=…).")
     gator = import_attr(*_split(arguments.app, "--app"))
     if not isinstance(gator, Gator):
         raise InvalidTask(f"--app {arguments.app} is no Gator but a {type(gator).__name__}.")
@@ -202,6 +205,8 @@ def _work(arguments: argparse.Namespace, argv: list[str]) -> int:
     worker = worker_class(gator, **options)
     if arguments.leash is None:
         gator.len()  # a server out of reach is said now, in one line
+        if gator.store is not None and gator.store is not gator.client.store:
+            gator.store.last_seen(gator.queue_name)  # likewise: what ran could not be recorded
     if arguments.processes > 1:
         gator.close()
         return _supervise(arguments, argv)
@@ -281,8 +286,9 @@ def _revive(gator: Gator, arguments: argparse.Namespace) -> int:
     """Put dead tasks back on their queue."""
     revived = 0
     for name in _queues(gator, arguments):
+        gator.queue_name = name
         for task_id in arguments.ids or [None]:
-            revived += gator.client.revive(name, task_id)
+            revived += gator.revive(task_id)
     print(f"{revived} revived")
     return 0 if revived or not arguments.ids else 1
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from alligator import Gator, cli
+from alligator import FAILED, WAITING, Gator, cli
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPT = ROOT / "bin" / "latergator.py"
@@ -197,6 +197,13 @@ def test_several_queues_in_strict_order(place, dsn, gator):
         (["--app", "cli_jobs:missing"], "missing"),
         (["sqlite://q.db", "--worker", "cli_jobs:fail"], "subclass of alligator.Worker"),
         (["sqlite://q.db", "--unknown"], "--unknown"),
+        (["sqlite://q.db", "--store", "mongodb://u:secret@h"], "known schemes"),
+        (["sqlite://q.db", "--store", "redis://u:secret@127.0.0.1:1/"], "127.0.0.1:1"),
+        (["sqlite://q.db", "--store", "redis://u:secret@h:x"], "'redis://u:***@h"),
+        (["sqlite://q.db", "--store", ""], "known schemes"),
+        (["sqlite://q.db", "--store", "sqs://eu-west-1/"], "is no store"),
+        (["--app", "cli_jobs:gator", "--store", "redis://u:secret@h"], "store=…"),
+        (["status", "--app", "cli_jobs:gator", "--store", "locmem://"], "store=…"),
         (["status"], "Give a DSN"),
         (["schedule", "sqlite://q.db"], "--app"),
         (["schedule", "--app", "cli_jobs:gator", "--next", "0"], "--next"),
@@ -207,7 +214,31 @@ def test_what_cannot_be_done_is_one_line_and_exit_2(place, arguments, says):
     assert done.returncode == 2
     assert says in done.stderr
     assert "Traceback" not in done.stderr
+    assert "secret" not in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_a_store_for_a_queue_that_keeps_no_results(place, beanstalk_dsn, dsn):
+    """The worker records what became of tasks, and lets go those that waited for others."""
+    gator = Gator(beanstalk_dsn, "cli-store", store=dsn)
+    sums = gator.options(save_results=60)
+    parent = sums("operator.add", 18, 24)
+    child = gator.options(save_results=60, depends_on=[parent])("operator.add", 1, 1)
+    worker = (beanstalk_dsn, "--queue", "cli-store", "--store", dsn, "--burst")
+    done = run(place, *worker)
+    assert done.returncode == 0, done.stderr
+    assert "has no store" not in done.stdout
+    assert (gator.result(parent.id), gator.result(child.id)) == (42, 2)
+    gator.client.drop_all("cli-store")
+    gator.close()
+
+
+def test_what_is_revived_is_no_longer_on_record_as_failed(place, dsn, gator):
+    task = gator.options(save_results=60)("cli_jobs.fail")
+    gator.run_all()
+    assert gator.status(task.id) == FAILED
+    assert run(place, "revive", dsn, task.id).stdout == "1 revived\n"
+    assert gator.status(task.id) == WAITING
 
 
 def test_a_missing_driver_names_its_extra(place):
