@@ -255,13 +255,16 @@ def _queues(gator: Gator, arguments: argparse.Namespace) -> list[str]:
 
 
 def _status(gator: Gator, arguments: argparse.Namespace) -> int:
-    """Show how many tasks are in which state."""
+    """Show how many tasks are in which state, and how many workers there are."""
     found = [(name, gator.client.stats(name)) for name in _queues(gator, arguments)]
-    print(f"{'queue':<24}{'waiting':>9}{'delayed':>9}{'running':>9}{'dead':>9}{'oldest':>10}")
+    alive = {name: len(gator.store.workers(name)) for name, _ in found if gator.store}
+    titles = ("waiting", "delayed", "running", "dead", "oldest", "workers")
+    print(f"{'queue':<24}" + "".join(f"{title:>9}" for title in titles))
     for name, stats in found:
         oldest = "-" if stats.oldest is None else f"{stats.oldest:.0f} s"
         counts = (stats.waiting, stats.delayed, stats.running, stats.dead)
-        print(f"{name:<24}" + "".join(f"{count:>9}" for count in counts) + f"{oldest:>10}")
+        cells = (*counts, oldest, alive.get(name, "-"))
+        print(f"{name:<24}" + "".join(f"{cell:>9}" for cell in cells))
     return 0
 
 

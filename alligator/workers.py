@@ -29,6 +29,7 @@ from alligator.log import worker_logger
 from alligator.outage import Outage
 from alligator.pace import Pace
 from alligator.processor import Processor
+from alligator.pulse import Pulse
 from alligator.signals import StopSignals
 from alligator.timeouts import Overrun
 from alligator.utils import describe_error, shorten
@@ -169,7 +170,7 @@ class Worker:
         self.starting()
         self._warn_of_loss()
         try:
-            with self._signals, self._keeper() as keeper, _event_loop() as loop:
+            with self._signals, self._pulse(), self._keeper() as keeper, _event_loop() as loop:
                 try:
                     self._work(self._processor(keeper))
                 except LeaveNow:
@@ -357,6 +358,11 @@ class Worker:
             outage=self._outage,
         )
         return keeper
+
+    def _pulse(self) -> Pulse:
+        store = self.gator.store
+        at_home = store is self.gator.client.store
+        return Pulse(store, self._queues(), log=self.log, outage=self._outage if at_home else None)
 
     def _processor(self, keeper: Keeper) -> Processor:
         return Processor(

@@ -17,7 +17,7 @@ LAYERS = [
     ["backends.*"],
     ["callables", "options", "security"],
     ["fields", "ticking", "schedules"],
-    ["tasks", "codec", "execution", "keeper", "reach", "outage", "signals", "unsettled"],
+    ["tasks", "codec", "execution", "keeper", "reach", "outage", "pulse", "signals", "unsettled"],
     ["elsewhere", "intake", "recording", "results", "dependencies", "pushing"],
     ["gator"],
     ["processor"],

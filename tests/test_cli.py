@@ -270,8 +270,9 @@ def test_status_dead_revive_drop(place, dsn, gator):
     gator.options(delay_by=3600)("cli_jobs.fail")
     letter = gator.dead()[0]
     status = run(place, "status", dsn).stdout.splitlines()
-    assert status[0].split() == ["queue", "waiting", "delayed", "running", "dead", "oldest"]
-    assert status[1].split() == ["all", "0", "1", "0", "1", "-"]
+    titles = ["queue", "waiting", "delayed", "running", "dead", "oldest", "workers"]
+    assert status[0].split() == titles
+    assert status[1].split() == ["all", "0", "1", "0", "1", "-", "0"]
     dead = run(place, "dead", dsn)
     assert letter.task_id in dead.stdout
     assert "ValueError: too much" in dead.stdout

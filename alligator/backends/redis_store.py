@@ -189,8 +189,8 @@ class RedisStore(Store):
     def beat(self, worker: str, queue_names: Sequence[str], seconds: float) -> None:
         """Give a sign of life."""
         queues = json.dumps(list(queue_names))
-        for each in queue_names:
-            self._run("beat", [_workers_key(each)], encode_id(worker), int(seconds * 1e6), queues)
+        for keys in self._by_server([_workers_key(each) for each in queue_names]):
+            self._run("beat", keys, encode_id(worker), int(seconds * 1e6), queues)
 
     def workers(self, queue_name: str) -> list[Worker]:
         """Return the live workers of a queue, those last seen first."""

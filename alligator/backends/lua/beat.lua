@@ -1,18 +1,26 @@
 #!lua flags=allow-oom
--- KEYS: 1 the workers of a queue: HASH of name to 'seen until queues'; under '' the last seen
+-- KEYS: of each queue its workers: HASH of name to 'seen until queues'; under '' the last seen
 -- ARGV: 1 name  2 microseconds that it counts as alive; 0: it says goodbye  3 its queues
 -- Killed workers are dropped when a new one comes.
 local DAY = 86400000000
 local ends = now + tonumber(ARGV[2])
-redis.call('HSET', KEYS[1], '', whole(now))
-if ends == now then
-  redis.call('HDEL', KEYS[1], ARGV[1])
-elseif redis.call('HSET', KEYS[1], ARGV[1], whole(now) .. ' ' .. whole(ends) .. ' ' .. ARGV[3]) == 1 then
-  local all = redis.call('HGETALL', KEYS[1])
+
+local function drop_killed(key)
+  local all = redis.call('HGETALL', key)
   for index = 1, #all, 2 do
     local theirs = tonumber(string.match(all[index + 1], '^%d+ (%d+)'))
-    if theirs and theirs < now then redis.call('HDEL', KEYS[1], all[index]) end
+    if theirs and theirs < now then redis.call('HDEL', key, all[index]) end
   end
 end
-redis.call('PEXPIRE', KEYS[1], whole(math.max(DAY, tonumber(ARGV[2])) / 1000))
+
+for _, key in ipairs(KEYS) do
+  if ends == now then
+    redis.call('HSET', key, '', whole(now))
+    redis.call('HDEL', key, ARGV[1])
+  else
+    local sign = whole(now) .. ' ' .. whole(ends) .. ' ' .. ARGV[3]
+    if redis.call('HSET', key, '', whole(now), ARGV[1], sign) > 0 then drop_killed(key) end
+  end
+  redis.call('PEXPIRE', key, whole(math.max(DAY, tonumber(ARGV[2])) / 1000))
+end
 return 1

@@ -1,0 +1,184 @@
+"""Workers say that they live, and nobody is the worse for it."""
+
+import logging
+import threading
+import time
+import uuid
+
+import pytest
+
+from alligator import Gator, Worker, pulse
+from alligator.backends.locmem_backend import Client
+from alligator.exceptions import ConnectionLost
+from alligator.outage import Outage
+from alligator.pulse import Pulse
+from alligator.testing import FakeClock
+from tests import jobs
+
+
+@pytest.fixture
+def locmem_dsn():
+    return f"locmem://{uuid.uuid4().hex}"
+
+
+@pytest.fixture(params=["locmem", "sqlite", "redis", "beanstalk+sqlite"])
+def gator(request):
+    dsn, *store = (request.getfixturevalue(f"{name}_dsn") for name in request.param.split("+"))
+    found = Gator(dsn, f"pulse-{uuid.uuid4().hex[:8]}", store=store[0] if store else None)
+    yield found
+    found.close()
+
+
+class Working:
+    """A worker that runs in a thread for as long as the block goes on."""
+
+    def __init__(self, gator, **options):
+        self.worker = Worker(gator, log_level=logging.CRITICAL, **options)
+        self.thread = threading.Thread(target=self.worker.run_forever, daemon=True)
+
+    def __enter__(self):
+        self.thread.start()
+        return self.worker
+
+    def __exit__(self, *exc):
+        self.worker.keep_running = False
+        self.thread.join(30)
+        assert not self.thread.is_alive()
+
+
+class Store:
+    """Notes the signs that it is given, and fails or hangs when told to."""
+
+    def __init__(self):
+        self.signs, self.tries, self.down, self.go = [], 0, False, threading.Event()
+        self.go.set()
+
+    def beat(self, worker, queue_names, seconds):
+        self.tries += 1
+        self.go.wait(30)
+        if self.down:
+            raise ConnectionLost("nobody there")
+        self.signs.append((worker, tuple(queue_names), seconds))
+
+
+def eventually(check, what, within=20.0):
+    deadline = time.monotonic() + within
+    while not check():
+        assert time.monotonic() < deadline, f"not within {within} s: {what}"
+        time.sleep(0.01)
+
+
+def test_a_worker_lives_from_its_start_to_its_end(gator):
+    other = f"{gator.queue_name}-2"
+    assert gator.store.workers(gator.queue_name) == []
+    started = time.time()
+    with Working(gator, to_consume=[gator.queue_name, other]):
+        eventually(lambda: gator.store.workers(other), "it lives")
+        (alive,) = gator.store.workers(gator.queue_name)
+        assert set(alive.queue_names) == {gator.queue_name, other}
+        assert alive.until - alive.seen == pytest.approx(pulse.COUNTS, abs=0.1)
+        with Working(gator):
+            eventually(lambda: len(gator.store.workers(gator.queue_name)) == 2, "two of them")
+            assert len(gator.store.workers(other)) == 1
+    assert gator.store.workers(gator.queue_name) == gator.store.workers(other) == []
+    assert started - 2 < gator.store.last_seen(other) < time.time() + 2
+
+
+def test_it_goes_on_living(monkeypatch):
+    monkeypatch.setattr(pulse, "EVERY", 0.02)
+    clock = FakeClock()
+    gator = Gator(f"locmem://{uuid.uuid4().hex}", clock=clock)
+    with Working(gator):
+        eventually(lambda: gator.store.workers("all"), "it lives")
+        for _ in range(3):
+            clock.advance(pulse.COUNTS + 1)
+            eventually(lambda: gator.store.workers("all"), "it still does")
+    clock.advance(5)
+    assert gator.store.workers("all") == []
+    assert gator.store.last_seen("all") == clock.time() - 5
+
+
+def made(store, log=None, outage=None):
+    return Pulse(store, ["q"], log=log or logging.getLogger("test.pulse"), outage=outage)
+
+
+def test_names_are_unique():
+    assert made(None).name != made(None).name
+
+
+def test_without_a_store_there_is_nothing():
+    before = threading.active_count()
+    with made(None) as living:
+        assert threading.active_count() == before
+        assert living.store is None
+
+
+def test_a_store_that_is_down_is_said_once_and_no_goodbye_is_tried(monkeypatch, caplog):
+    monkeypatch.setattr(pulse, "EVERY", 0.005)
+    caplog.set_level(logging.INFO)
+    store = Store()
+    with made(store) as living:
+        eventually(lambda: len(store.signs) > 2, "it goes on")
+        store.down = True
+        tries = store.tries
+        eventually(lambda: store.tries > tries + 4, "it tries on")
+        assert caplog.text.count("cannot be told that this worker lives") == 1
+        assert "nobody there" in caplog.text
+        store.down = False
+        eventually(lambda: "knows again" in caplog.text, "it is back")
+    assert set(store.signs) == {(living.name, ("q",), pulse.COUNTS), (living.name, ("q",), 0.0)}
+    assert store.signs[-1][2] == 0
+    assert [each.levelname for each in caplog.records] == ["WARNING", "INFO"]
+
+
+def test_who_could_not_say_hello_says_no_goodbye():
+    store = Store()
+    store.down = True
+    with made(store):
+        eventually(lambda: store.tries, "it tried")
+    store.down = False
+    assert (store.tries, store.signs) == (1, [])
+
+
+def test_an_outage_of_the_queue_is_said_elsewhere(monkeypatch, caplog):
+    """Where the store is beside the queue; what is wrong with the store alone is said."""
+    monkeypatch.setattr(pulse, "EVERY", 0.005)
+    store, outage = Store(), Outage(logging.getLogger("test.outage"))
+    store.down = True
+    outage.begins(ConnectionLost("gone"))
+    caplog.clear()
+    with made(store, outage=outage):
+        eventually(lambda: store.tries > 5, "it tries on")
+        assert caplog.text == ""
+        outage.ends()
+        eventually(lambda: caplog.text.count("cannot be told") == 1, "now it is the store")
+
+
+def test_a_store_that_hangs_holds_nothing_up():
+    """Not the tasks, nor their leases, nor the end."""
+    store = Store()
+    store.go.clear()
+    gator = Gator("x", backend_class=lambda dsn: Client(f"locmem://{uuid.uuid4().hex}"))
+    gator.store = store
+    jobs.seen.clear()
+    task = gator.task(jobs.note, 1)
+    with Working(gator):
+        eventually(lambda: jobs.seen, "it works")
+        eventually(lambda: gator.client.find("all", task.task_id) is None, "and acks")
+        assert (store.tries, store.signs) == (1, [])
+        ends = time.monotonic()
+    assert time.monotonic() - ends < 5
+    store.go.set()
+
+
+def test_one_round_trip_for_all_queues(redis_dsn):
+    gator = Gator(redis_dsn, "pulse")
+    calls = lambda: gator.client.conn.info("commandstats")["cmdstat_evalsha"]["calls"]  # noqa: E731
+    gator.store.beat("me", ["p1"], 1)
+    before = calls()
+    gator.store.beat("me", ["p1", "p2", "p3"], 60)
+    assert calls() == before + 1
+    assert [len(gator.store.workers(name)) for name in ("p1", "p2", "p3")] == [1, 1, 1]
+    gator.store.beat("me", ["p1", "p2", "p3"], 0)
+    assert gator.store.workers("p3") == []
+    gator.close()
