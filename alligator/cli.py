@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from alligator import dead_letters
+from alligator import dead_letters, explaining
 from alligator.backends.dsn import mask_password
 from alligator.callables import split_name
 from alligator.constants import ALL
@@ -19,7 +19,7 @@ from alligator.security import Policy
 from alligator.signing import Signer
 from alligator.supervisor import Supervisor, stop_when_abandoned
 from alligator.tasks import Task
-from alligator.utils import import_attr, shorten
+from alligator.utils import escape, import_attr, shorten
 from alligator.workers import Worker
 
 #: Keys to sign with, parted by spaces or commas, the one that signs first; an environment
@@ -37,6 +37,7 @@ Looking after a queue:
   %(prog)s dead DSN --show ID               one of them, with its traceback
   %(prog)s dead DSN --pytest ID             a test that fails as it did
   %(prog)s revive DSN [ID ...]              run dead tasks again (no ID: all)
+  %(prog)s explain DSN ID                   why a task has not run
   %(prog)s drop DSN [--queue NAME]          throw everything on a queue away
   %(prog)s schedule --app MODULE:GATOR      what its schedules will queue next
 """
@@ -81,7 +82,7 @@ def worker_parser() -> argparse.ArgumentParser:
 
 
 def queue_parser(command: str) -> argparse.ArgumentParser:
-    """Return the parser of ``latergator.py status|dead|revive|drop|schedule DSN``."""
+    """Return the parser of ``latergator.py status DSN``, and of the other commands."""
     parser = _Parser(prog=f"latergator.py {command}", description=_COMMANDS[command].__doc__)
     _add_source(parser)
     if command == "dead":
@@ -97,6 +98,8 @@ def queue_parser(command: str) -> argparse.ArgumentParser:
         one.add_argument("--pytest", metavar="ID", help="a test that fails as it did")
     if command == "revive":
         parser.add_argument("ids", nargs="*", metavar="ID", help="task ids; none: all")
+    if command == "explain":
+        parser.add_argument("id", metavar="ID", help="of the task")
     if command == "schedule":
         parser.add_argument("--next", type=_number(int, 1), default=10, metavar="N")
     if command == "drop":
@@ -140,7 +143,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.path.insert(0, here)
     try:
         if argv and argv[0] in _COMMANDS:
-            arguments = queue_parser(argv[0]).parse_args(argv[1:])
+            arguments = _sorted_out(queue_parser(argv[0]).parse_intermixed_args(argv[1:]))
             return _COMMANDS[argv[0]](_gator(arguments), arguments)
         return _work(worker_parser().parse_args(argv), argv)
     except (AlligatorException, NotImplementedError) as err:
@@ -149,6 +152,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has left
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 - for the flush at exit
         return 0
+
+
+def _sorted_out(arguments: argparse.Namespace) -> argparse.Namespace:
+    """With --app, what stands in the place of the DSN is the first of the ids."""
+    if arguments.app and "ids" in arguments and "://" not in (arguments.dsn or "://"):
+        arguments.ids.insert(0, arguments.dsn)
+        arguments.dsn = None
+    return arguments
 
 
 def _gator(arguments: argparse.Namespace) -> Gator:
@@ -296,6 +307,17 @@ def _revive(gator: Gator, arguments: argparse.Namespace) -> int:
     return 0 if revived or not arguments.ids else 1
 
 
+def _explain(gator: Gator, arguments: argparse.Namespace) -> int:
+    """Say why a task has not run, or what became of it."""
+    for name in _queues(gator, arguments):
+        gator.queue_name = name
+        facts = explaining.gather(gator.results, arguments.id)
+        if facts.state is not None:
+            break
+    print(escape(explaining.sentence(facts)))
+    return 0 if facts.state is not None else 1
+
+
 def _drop(gator: Gator, arguments: argparse.Namespace) -> int:
     """Throw away everything on a queue: waiting, delayed, running and dead."""
     for name in _queues(gator, arguments):
@@ -327,6 +349,7 @@ _COMMANDS: dict[str, Callable[[Gator, argparse.Namespace], int]] = {
     "status": _status,
     "dead": _dead,
     "revive": _revive,
+    "explain": _explain,
     "drop": _drop,
     "schedule": _schedule,
 }

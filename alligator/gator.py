@@ -16,6 +16,7 @@ from alligator.constants import ALL
 from alligator.elsewhere import between
 from alligator.exceptions import AlligatorException, InvalidDSN, LeaveNow
 from alligator.execution import Outcome, Verdict, attempt
+from alligator.explaining import Explaining
 from alligator.intake import Intake
 from alligator.keeper import Keeper
 from alligator.log import SafeTracebacks
@@ -40,7 +41,7 @@ LEASE = 30.0
 _ALL_DEAD = 1_000_000
 
 
-class Gator(Scheduling):
+class Gator(Scheduling, Explaining):
     """A door to one queue, and to others of the same backend by ``queue_name=``.
 
     ::

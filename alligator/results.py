@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-from alligator.backends.base import GET, OWN_ID, Client, Place
+from alligator.backends.base import GET, OWN_ID, Client, DeadTask, Place
 from alligator.backends.dsn import mask_password
 from alligator.backends.store import ENDED, Record, Store, Watch
 from alligator.constants import CANCELED, DELAYED, FAILED, RETRYING, RUNNING, SUCCESS, WAITING
@@ -54,7 +54,7 @@ class Results:
 
     def status(self, task: Task | str) -> int | None:
         """Return the status of a task; see :meth:`alligator.Gator.status`."""
-        return self._look(task)[0]
+        return self.look(task)[0]
 
     def wait(
         self, tasks: Sequence[Task | str] | Task, timeout: float | None, *, started: bool
@@ -88,7 +88,7 @@ class Results:
                 "knows its result."
             )
         self.wait([task], timeout, started=False)
-        status, record = self._look(task)
+        status, record = self.look(task)
         if status == CANCELED:
             raise TaskCanceled(f"Task {shorten(task_id)} was canceled.")
         if status == FAILED:
@@ -104,7 +104,7 @@ class Results:
 
     def refresh(self, task: Task) -> None:
         """Set a task's ``status``, ``result`` and ``error`` to what is known of it now."""
-        status, record = self._look(task)
+        status, record = self.look(task)
         if status is None:
             # Where there is a store a failure would be on record.
             status = SUCCESS if task.is_pushed else task.status
@@ -115,15 +115,16 @@ class Results:
             task.error = task.error or self._failure(task, record)
 
     def _failure(self, task: Task | str, record: Record | None) -> TaskFailed:
-        error, traceback = (record.error, record.traceback) if record else ("", "")
-        if record is None:
-            queue_name, backend_id = self.where(task)
-            for letter in self.client.dead(queue_name, _LETTERS):
-                if letter.task_id == backend_id:
-                    error, traceback = letter.error, letter.traceback
-                    break
+        found = record or self.letter(task)
+        error, traceback = (found.error, found.traceback) if found else ("", "")
         what = f"Task {shorten(_id_of(task))} failed: {error or 'it is a dead letter'}"
         return TaskFailed(what, error=error, traceback=traceback)
+
+    def letter(self, task: Task | str) -> DeadTask | None:
+        """Return the dead letter of a task; None: there is none, or not among the newest."""
+        queue_name, backend_id = self.where(task)
+        letters = self.client.dead(queue_name, _LETTERS)
+        return next((each for each in letters if each.task_id == backend_id), None)
 
     # -- Looking. -----------------------------------------------------------------------------
 
@@ -137,7 +138,7 @@ class Results:
         while pending:
             some = [pending[index] for index in range(min(len(pending), _AT_ONCE))]
             for each, record in zip(some, self._records(some), strict=True):
-                status, _ = self._look(each, record)
+                status, _ = self.look(each, record)
                 if status == CANCELED:
                     return False
                 if status is None and not (isinstance(each, Task) and each.is_pushed):
@@ -152,7 +153,7 @@ class Results:
             return [None] * len(tasks)
         return self.store.records([_id_of(each) for each in tasks])
 
-    def _look(
+    def look(
         self, task: Task | str, record: Record | None = None
     ) -> tuple[int | None, Record | None]:
         """Return the status of a task, and what is on record of its last push.
@@ -164,7 +165,7 @@ class Results:
                 return task.status, None
             if record is not None and record.ended and record.pushed >= task.pushed_at:
                 return record.state, record
-        place = self._find(task)
+        place = self.find(task)
         if self.store is not None:  # after the queue: what has left it since is on record
             record = self.store.record(_id_of(task))
         if place is None:
@@ -176,7 +177,7 @@ class Results:
             return RUNNING, None
         data = self.client.peek(*self.where(task))
         if data is None:
-            return self._look(task)  # it has just left the queue
+            return self.look(task)  # it has just left the queue
         options = fields_in(fields_of(data), "options")
         pushed = options.get("pushed_at")
         if ended is not None and isinstance(pushed, int | float) and ended.pushed >= pushed:
@@ -187,14 +188,15 @@ class Results:
     def where(self, task: Task | str) -> tuple[str, str]:
         """Return the queue that a task should be on, and its id there."""
         if isinstance(task, Task):
-            return self._queue_of(task), task.backend_id or task.task_id
+            return self.queue_of(task), task.backend_id or task.task_id
         own_id = _id_of(task)
         if OWN_ID not in self.client.supports and self.store is not None:
             record = self.store.record(own_id)
             return self.queue_name, (record.place if record else "") or own_id
         return self.queue_name, own_id
 
-    def _find(self, task: Task | str) -> Place | None:
+    def find(self, task: Task | str) -> Place | None:
+        """Return where a task stands on its queue; None: not there, or that cannot be told."""
         if GET in self.client.supports:
             return self.client.find(*self.where(task))
         if self.store is None:
@@ -214,7 +216,7 @@ class Results:
         if not started and all(saving):  # the end of each will be noted
             return _LONGEST_WATCH, _LONGEST_WATCH, []
         if self.store is self.client.store and self.store.follows_queues:
-            queue_names = sorted({self._queue_of(each) for each in tasks})
+            queue_names = sorted({self.queue_of(each) for each in tasks})
             return _FOLLOWING, _FOLLOWING, queue_names
         return _FIRST_PAUSE, _LONGEST_PAUSE, []
 
@@ -223,7 +225,8 @@ class Results:
     ) -> AbstractContextManager[Watch | None]:
         return nullcontext() if self.store is None else self.store.watch(ids, queue_names)
 
-    def _queue_of(self, task: Task | str) -> str:
+    def queue_of(self, task: Task | str) -> str:
+        """Return the name of the queue that a task should be on."""
         return (task.queue_name if isinstance(task, Task) else None) or self.queue_name
 
 

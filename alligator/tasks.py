@@ -33,7 +33,7 @@ from alligator.log import SafeTracebacks
 from alligator.options import CHECKS, check_options, moment
 from alligator.retries import retry_delay
 from alligator.timeouts import TimeIsUp, call_within
-from alligator.utils import determine_module, determine_name, new_task_id, shorten
+from alligator.utils import describe_error, determine_module, determine_name, new_task_id, shorten
 
 if TYPE_CHECKING:
     from alligator.gator import Gator
@@ -44,6 +44,9 @@ log.addFilter(SafeTracebacks())
 #: What ``is_async`` may be on a queue.
 _TRUTH = bool | int | str
 _NUMBER = int | float
+
+#: Characters of a message that leave room for its last error on any backend.
+_ROOMY = 32_000
 
 _HOOKS = ("on_start", "on_success", "on_error")
 _WRITTEN = {
@@ -56,6 +59,7 @@ _WRITTEN = {
     "delay_until": None,
     "expires_at": None,
 }
+_NOTED = ("retried", "pushed_at", "depends_on", "last_error")
 _READ = {name: CHECKS.get(name) or moment(name) for name in _WRITTEN}
 
 _current: ContextVar["Task | None"] = ContextVar("alligator_current_task", default=None)
@@ -118,6 +122,7 @@ class Task:
         self.pushed_at = 0.0  # Unix seconds; 0: not yet
         self.backend_id: str | None = None  # its id on the queue, where that is another
         self.retried = 0  # how many retries there have been
+        self.last_error = ""  # what the run before that ended with, in one line
         self.status: int = WAITING
         self.func: Any = None
         self.func_args: Any = []
@@ -333,12 +338,14 @@ class Task:
 
         :param error: what the run ended with.
         """
+        self.last_error = ""
         if isinstance(error, RunAgain):
             delay = error.delay
         else:
             delay = retry_delay(
                 self.retry_delay, self.retry_backoff, self.retried, self.retry_max_delay
             )
+            self.last_error = describe_error(error) if error is not None else ""
         self.retries -= 1
         self.retried += 1
         self.to_retrying()
@@ -365,7 +372,11 @@ class Task:
             "kwargs": self.func_kwargs,
             "options": self._options(),
         }
-        return wire.dumps(data)
+        text = wire.dumps(data)
+        if self.last_error and len(text) < _ROOMY:
+            data["options"]["last_error"] = self.last_error
+            text = wire.dumps(data)
+        return text
 
     def _options(self) -> dict[str, Any]:
         options: dict[str, Any] = {}
@@ -414,7 +425,7 @@ class Task:
                 # Whatever it says, a worker runs it; 0.x wrote what it found in the environment.
                 is_async=message.read("is_async", _TRUTH, message.read("async", _TRUTH, True)),
             )
-            options.check_known((*_HOOKS, *_WRITTEN, "retried", "pushed_at", "depends_on"))
+            options.check_known((*_HOOKS, *_WRITTEN, *_NOTED))
             task.depends_on = CHECKS["depends_on"](options.read("depends_on", list, [])) or None
             for option, check in _READ.items():
                 if (value := options.fields.get(option)) is not None:
@@ -422,6 +433,7 @@ class Task:
         except (InvalidTask, TypeError) as err:
             raise BadPayload(f"The message has an unusable field: {err}") from err
         task.retried = options.read("retried", int, 0)
+        task.last_error = options.read("last_error", str, "")
         task.pushed_at = float(options.read("pushed_at", _NUMBER, 0))
         task.to_call(
             message.function(), *message.read("args", list, []), **message.read("kwargs", dict, {})

@@ -18,7 +18,7 @@ LAYERS = [
     ["callables", "options", "security"],
     ["fields", "ticking", "schedules"],
     ["tasks", "codec", "execution", "keeper", "reach", "outage", "pulse", "signals", "unsettled"],
-    ["elsewhere", "intake", "recording", "results", "dependencies", "pushing"],
+    ["elsewhere", "intake", "recording", "results", "dependencies", "explaining", "pushing"],
     ["gator"],
     ["processor"],
     ["workers"],

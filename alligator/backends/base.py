@@ -116,6 +116,7 @@ class Place(NamedTuple):
     state: int  # WAITING, DELAYED, RUNNING or FAILED (dead) of alligator.constants
     ahead: int | None = None  # WAITING: how many tasks go first, where that can be told
     due: float | None = None  # DELAYED: when it may run, a Unix timestamp in seconds
+    until: float | None = None  # RUNNING: when its lease ends, likewise, where that can be told
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,8 +83,12 @@ class Overview(BaseClient):
             record = connection.stats_job(int(task_id)) if is_job_id(task_id) else None
         if record and record["tube"] == queue_name:
             state = _STATES[record["state"]]
-            due = self.clock.time() + record["time-left"] if state == DELAYED else None
-            return Place(state, due=due)
+            then = self.clock.time() + record["time-left"]
+            return Place(
+                state,
+                due=then if state == DELAYED else None,
+                until=then if state == RUNNING else None,
+            )
         return Place(FAILED) if self._letter(queue_name, task_id) else None
 
     def peek(self, queue_name: str, task_id: str) -> Data | None:

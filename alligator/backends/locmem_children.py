@@ -3,7 +3,15 @@
 from typing import Protocol
 
 from alligator.backends.locmem_queue import Queue
-from alligator.backends.store import CANCELED_BY, KEEP_FAILED, Child, Parent, Record, gone_badly
+from alligator.backends.store import (
+    CANCELED_BY,
+    KEEP_FAILED,
+    Child,
+    Parent,
+    Record,
+    Waits,
+    gone_badly,
+)
 from alligator.constants import CANCELED, FAILED, WAITING
 
 #: A task by its queue and its id.
@@ -91,6 +99,11 @@ class Children:
         self.forget(child)
         self._queue(child[0]).drop_held(child[1])
         return True
+
+    def waits_for(self, child: Key, limit: int) -> Waits:
+        """Return for whom a child is held."""
+        waits = self._waits.get(child, set())
+        return Waits(len(waits), sorted(waits)[:limit])
 
     def release(self, parent: Key, now: float) -> None:
         """A parent has succeeded: queue those that waited for nobody else."""

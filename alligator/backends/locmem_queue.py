@@ -219,6 +219,8 @@ class Queue:
         if entry.state == WAITING:
             own = (-entry.priority, entry.place)
             return Place(WAITING, ahead=sum(key < own for key, _ in self._ready.live()))
+        if entry.state == RUNNING:
+            return Place(RUNNING, until=entry.lease_ends)
         return Place(entry.state, due=entry.due or None)
 
     def counts(self) -> tuple[int, int, int]:

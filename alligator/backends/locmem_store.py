@@ -7,7 +7,16 @@ from threading import Condition, Event
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from alligator.backends.base import Client, Delivery, Message
-from alligator.backends.store import KEEP_FAILED, Child, Record, Store, Watch, Worker, gone_badly
+from alligator.backends.store import (
+    KEEP_FAILED,
+    Child,
+    Record,
+    Store,
+    Waits,
+    Watch,
+    Worker,
+    gone_badly,
+)
 from alligator.clock import Clock
 from alligator.constants import CANCELED
 
@@ -227,6 +236,13 @@ class LocmemStore(Store):
             why = gone_badly(task_id, CANCELED, record.error) or ""
             self._memory.children.cancel(key, why, now)
         return True
+
+    def waits_for(self, client: Client, queue_name: str, task_id: str, limit: int) -> Waits:
+        """Return for whom a child is held."""
+        if client is not self._client:
+            return super().waits_for(client, queue_name, task_id, limit)
+        with self._memory.changed:
+            return self._memory.children.waits_for((queue_name, task_id), limit)
 
     def beat(self, worker: str, queue_names: Sequence[str], seconds: float) -> None:
         """Give a sign of life."""

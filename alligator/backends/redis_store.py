@@ -13,6 +13,7 @@ from redis.exceptions import ResponseError
 from alligator.backends.base import Client as BaseClient
 from alligator.backends.base import Delivery, Message
 from alligator.backends.redis_codec import (
+    decode_text,
     encode_id,
     encode_new,
     encode_text,
@@ -28,6 +29,7 @@ from alligator.backends.store import (
     Child,
     Record,
     Store,
+    Waits,
     Watch,
     Worker,
     gone_badly,
@@ -183,6 +185,14 @@ class RedisStore(Store):
         return bool(
             self._run("cancel_held", keys, encode_id(task_id), encode_reason(record.error), *args)
         )
+
+    def waits_for(self, client: BaseClient, queue_name: str, task_id: str, limit: int) -> Waits:
+        """Return for whom a child is held."""
+        if client is not self._client:
+            return super().waits_for(client, queue_name, task_id, limit)
+        count, *flat = self._run("waits", keys_of(queue_name), encode_id(task_id), limit)
+        names = [decode_text(each) for each in flat]
+        return Waits(count, list(zip(names[::2], names[1::2], strict=True)))
 
     # -- Who is alive. ------------------------------------------------------------------------
 

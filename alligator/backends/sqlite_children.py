@@ -4,9 +4,11 @@ A held child is a row among the tasks, in a state of its own; a row in ``alligat
 for whom it waits. There are none for a child in any other state.
 """
 
+import sqlite3
+
 from alligator.backends.sqlite_records import note
 from alligator.backends.sqlite_schema import HELD, Step
-from alligator.backends.store import CANCELED_BY, KEEP_FAILED, Record, gone_badly
+from alligator.backends.store import CANCELED_BY, KEEP_FAILED, Record, Waits, gone_badly
 from alligator.constants import CANCELED, DELAYED, WAITING
 
 _FREE = (
@@ -70,6 +72,17 @@ def note_canceled(step: Step, child: str, why: str) -> None:
     """Put on record that a child will not run, and why."""
     record = Record(CANCELED, error=CANCELED_BY.format(why), at=step.now, pushed=step.now)
     note(step, child, record, KEEP_FAILED)
+
+
+def waits_for(connection: sqlite3.Connection, queue: str, child: str, limit: int) -> Waits:
+    """Return for whom a child is held."""
+    rows = connection.execute(
+        "SELECT w.queue, w.parent, count(*) OVER () FROM alligator_waits w "
+        "JOIN alligator_tasks t ON t.id = w.child WHERE t.queue = ? AND t.task_id = ? "
+        "ORDER BY w.queue, w.parent LIMIT ?",
+        (queue, child, limit),
+    ).fetchall()
+    return Waits(rows[0][2] if rows else 0, [(name, parent) for name, parent, _ in rows])
 
 
 def drop_queue(step: Step, queue: str) -> None:

@@ -14,7 +14,16 @@ from alligator.backends.sqlite_hold import cancel_held, hold
 from alligator.backends.sqlite_records import READ, SWEPT, writable
 from alligator.backends.sqlite_room import for_push, for_record
 from alligator.backends.sqlite_schema import Step
-from alligator.backends.store import KEEP_FAILED, Child, Record, Store, Watch, Worker, gone_badly
+from alligator.backends.store import (
+    KEEP_FAILED,
+    Child,
+    Record,
+    Store,
+    Waits,
+    Watch,
+    Worker,
+    gone_badly,
+)
 from alligator.constants import CANCELED
 
 if TYPE_CHECKING:
@@ -157,6 +166,13 @@ class SqliteStore(Store):
                 return False
             records.note(step, task_id, record, KEEP_FAILED)
         return True
+
+    def waits_for(self, client: BaseClient, queue_name: str, task_id: str, limit: int) -> Waits:
+        """Return for whom a child is held."""
+        if client is not self._client:
+            return super().waits_for(client, queue_name, task_id, limit)
+        with self._client.file.reading() as connection:
+            return waiting.waits_for(connection, queue_name, task_id, limit)
 
     def beat(self, worker: str, queue_names: Sequence[str], seconds: float) -> None:
         """Give a sign of life."""

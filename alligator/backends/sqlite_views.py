@@ -33,7 +33,8 @@ def oldest(connection: sqlite3.Connection, queue: str) -> float | None:
 def find(connection: sqlite3.Connection, queue: str, task_id: str) -> Place | None:
     """Return where a task stands."""
     row = connection.execute(
-        "SELECT state, due, priority, place FROM alligator_tasks WHERE queue = ? AND task_id = ?",
+        "SELECT state, due, priority, place, lease_ends FROM alligator_tasks "
+        "WHERE queue = ? AND task_id = ?",
         (queue, task_id),
     ).fetchone()
     if row is None:
@@ -41,9 +42,11 @@ def find(connection: sqlite3.Connection, queue: str, task_id: str) -> Place | No
             "SELECT 1 FROM alligator_dead WHERE queue = ? AND task_id = ?", (queue, task_id)
         ).fetchone()
         return Place(FAILED) if dead else None
-    state, due, priority, place = row
+    state, due, priority, place, lease_ends = row
     if state == HELD:
         return Place(WAITING)
+    if state == RUNNING:
+        return Place(RUNNING, until=lease_ends)
     if state != WAITING:
         return Place(state, due=due or None)
     (ahead,) = connection.execute(  # two ranges of the index; with OR it would read all of it

@@ -110,6 +110,13 @@ class Child(NamedTuple):
     parents: tuple[Parent, ...]
 
 
+class Waits(NamedTuple):
+    """For whom a child is held."""
+
+    total: int  # how many have not ended
+    first: list[tuple[str, str]]  # queue and id of some of them
+
+
 class Watch(Protocol):
     """What ``with store.watch(ids) as watch`` gives."""
 
@@ -255,6 +262,13 @@ class Store(ABC):
     def cancel_held(self, client: Client, queue_name: str, task_id: str, record: Record) -> bool:
         """Cancel a child that is held, with its own children; False: it is not held."""
         return False
+
+    def waits_for(self, client: Client, queue_name: str, task_id: str, limit: int) -> Waits:
+        """Return for whom a child is held; none: it is not held, or nobody knows.
+
+        :param limit: how many of them to name.
+        """
+        return Waits(0, [])
 
     # -- Who is alive. --------------------------------------------------------------------
 
