@@ -8,12 +8,14 @@ import uuid
 
 import pytest
 
-from alligator import Gator
+from alligator import CANCELED, SUCCESS, Gator
 from alligator.backends.base import Reason
 from alligator.backends.locmem_backend import Client
+from alligator.backends.store import Store
 from alligator.exceptions import ConnectionLost
-from alligator.testing import BackendContract, FakeClock, FlakyClient
+from alligator.testing import BackendContract, FakeClock, FlakyClient, StoreContract
 from alligator.testing.flaky import OPERATIONS
+from tests import jobs
 
 
 @pytest.fixture
@@ -168,3 +170,62 @@ def test_an_outage_ends_with_its_block_and_breaks_off_a_wait(flaky):
 def test_a_misspelt_operation_is_refused(flaky, plan):
     with pytest.raises(ValueError, match="acks"), flaky.down():
         getattr(flaky, plan)("acks").__enter__()
+
+
+# -- Its store. -----------------------------------------------------------------------------------
+
+
+def on(flaky):
+    jobs.seen.clear()
+    return Gator(flaky.conn_string, backend_class=lambda dsn: flaky)
+
+
+class Stores(StoreContract):
+    def make_client(self):
+        return FlakyClient(Client(self.dsn))
+
+
+@pytest.mark.parametrize(
+    "name", ["test_push_once", "test_a_later_run_is_not_overwritten", "test_a_watch_follows_queues"]
+)
+def test_its_store_does_what_the_one_inside_does(name):
+    contract = Stores()
+    contract.dsn = f"locmem://{uuid.uuid4().hex}"
+    with contract.prepared():
+        getattr(contract, name)()
+
+
+def test_nothing_of_a_store_is_left_out(flaky):
+    """A method that is new in the contract must not fall back on its default here."""
+    public = {name for name, each in vars(Store).items() if not name.startswith("_")}
+    assert public - {"follows_queues"} <= set(vars(type(flaky.store)))
+    assert flaky.store.follows_queues is flaky.inner.store.follows_queues
+    assert flaky.store.home is flaky
+
+
+def test_store_and_queue_are_one_as_inside(flaky):
+    gator = on(flaky)
+    assert gator.elsewhere is None
+    parent = gator.options(save_results=60).task(jobs.note, "parent")
+    child = gator.options(depends_on=[parent]).task(jobs.note, "child")
+    assert gator.run_all() == 2
+    assert gator.status(parent) == SUCCESS
+    assert jobs.seen == [(("parent",), {}), (("child",), {})]
+    parent = gator.options(delay_by=60).task(jobs.note)
+    child = gator.options(depends_on=[parent]).task(jobs.note)
+    assert child.cancel() is True
+    assert gator.status(child) == CANCELED
+
+
+def test_a_step_of_the_store_fails_as_the_part_of_it_that_is_the_clients(flaky):
+    gator = on(flaky)
+    gator.options(delay_by=60, task_id="parent").task(jobs.note)
+    flaky.fail("push_many")
+    with pytest.raises(ConnectionLost):
+        gator.options(depends_on="parent").task(jobs.note)
+    flaky.lose_reply("ack")
+    task = gator.options(save_results=60).task(jobs.note)
+    with pytest.raises(ConnectionLost):
+        gator.pop()
+    assert gator.result(task.id) == 1, "the ack took effect, and the record with it"
+    assert flaky.failed == {"push_many": 1, "ack": 1}

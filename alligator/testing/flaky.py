@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
-from functools import wraps
+from functools import cached_property, wraps
 from typing import Any
 
 from alligator.backends.base import Client, Reserved, never
@@ -91,10 +91,10 @@ class FlakyClient(Client):
             raise AttributeError(name)
         return getattr(self.inner, name)
 
-    @property
+    @cached_property
     def store(self) -> Store | None:
-        """The store of the client inside; its calls do not fail."""
-        return self.inner.store
+        """The store of the client inside. Its steps that push or ack fail as those do."""
+        return None if self.inner.store is None else _FlakyStore(self, self.inner.store)
 
     # -- What a test says. ----------------------------------------------------------------
 
@@ -142,10 +142,16 @@ class FlakyClient(Client):
     # -- What becomes of a call. ----------------------------------------------------------
 
     def _call(self, operation: str, *args: Any, **kwargs: Any) -> Any:
+        return self.try_call(operation, getattr(self.inner, operation), *args, **kwargs)
+
+    def try_call(
+        self, operation: str, call: Callable[..., Any], /, *args: Any, **kwargs: Any
+    ) -> Any:
+        """Return what a call returns, unless an operation of that name is to fail."""
         with self._lock:
             self.calls[operation] += 1
         self._strike(operation, _When.BEFORE, "request")
-        result = getattr(self.inner, operation)(*args, **kwargs)
+        result = call(*args, **kwargs)
         self._strike(operation, _When.AFTER, "reply")
         return result
 
@@ -205,3 +211,56 @@ class FlakyClient(Client):
     stats = _passed_on("stats")
     next_change = _passed_on("next_change")
     durability_warning = _passed_on("durability_warning")
+
+
+def _asked(name: str) -> Any:
+    """Return a method that asks the store inside; never fails on purpose."""
+
+    @wraps(getattr(Store, name), updated=())
+    def method(self: "_FlakyStore", *args: Any, **kwargs: Any) -> Any:
+        return getattr(self.inner, name)(*args, **kwargs)
+
+    return method
+
+
+def _shared(name: str, operation: str) -> Any:
+    """Return a method that is one step with an operation of the client, and fails with it."""
+
+    @wraps(getattr(Store, name), updated=())
+    def method(self: "_FlakyStore", client: Client, *args: Any, **kwargs: Any) -> Any:
+        step = getattr(self.inner, name)
+        if client is not self.flaky:
+            return step(client, *args, **kwargs)
+        return self.flaky.try_call(operation, step, self.flaky.inner, *args, **kwargs)
+
+    return method
+
+
+class _FlakyStore(Store):
+    """The store of the client inside, to which the client around it is its own."""
+
+    def __init__(self, flaky: FlakyClient, inner: Store) -> None:
+        self.flaky, self.inner = flaky, inner
+        vars(self).update(follows_queues=inner.follows_queues)
+
+    @property
+    def home(self) -> Client | None:
+        home = self.inner.home
+        return self.flaky if home is self.flaky.inner else home
+
+    note = _asked("note")
+    record = _asked("record")
+    records = _asked("records")
+    forget = _asked("forget")
+    watch = _asked("watch")
+    claim = _asked("claim")
+    confirm = _asked("confirm")
+    unclaim = _asked("unclaim")
+    beat = _asked("beat")
+    workers = _asked("workers")
+    last_seen = _asked("last_seen")
+    close = _asked("close")
+    push_once = _shared("push_once", "push_many")
+    hold = _shared("hold", "push_many")
+    settle = _shared("settle", "ack")
+    cancel_held = _shared("cancel_held", "ack")
