@@ -13,7 +13,7 @@ from alligator.backends.base import Client
 from alligator.backends.dsn import mask_password
 from alligator.backends.store import ENDED, Child, Parent, Store
 from alligator.constants import CANCELED, FAILED
-from alligator.elsewhere import KEEP_CHILD, Elsewhere, must_save
+from alligator.elsewhere import KEEP_CHILD, KEEP_END, Elsewhere, must_save
 from alligator.exceptions import InvalidTask, UnsupportedOption
 from alligator.intake import Intake
 from alligator.tasks import Task, id_of
@@ -67,14 +67,18 @@ class Dependencies:
         return [task for task in ordered if task.depends_on]
 
     def see_to_outcomes(self, children: Sequence[Task], together: Sequence[Task]) -> None:
-        """Let children save their outcome, and their parents among ``together``, where it takes
-        that to know when they end.
+        """Let tasks tell of their end where it takes that to know when they do: all of them, unless
+        they were pushed with ``save_results=0``.
+
+        Children save their outcome, and their parents among ``together``.
         """
         if self.elsewhere is None:
             return
         ids = {id_of(parent) for child in children for parent in child.depends_on or ()}
         for task in (*children, *(each for each in together if each.task_id in ids)):
             task.save_results = task.save_results or KEEP_CHILD
+        for task in together:
+            task.note_end = KEEP_END if task.note_end is None else task.note_end
 
     def may_run(self, task: Task) -> bool:
         """Whether a task that is to run here and now may, or one of its parents went wrong.
@@ -134,7 +138,7 @@ class Dependencies:
                 f"Parent {shorten(given.task_id)} was pushed to {mask_password(place[0])}, and "
                 f"not to {mask_password(self.client.conn_string)}: nobody would tell of its end."
             )
-        if self.elsewhere is not None and not given.save_results:
+        if self.elsewhere is not None and not given.known_for:
             raise must_save(given.task_id)
         return Parent(given.task_id, (place[1],))
 

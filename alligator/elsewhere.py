@@ -28,6 +28,9 @@ HELD = "alligator-held"
 #: Seconds that the outcome of a child is known, unless it says so itself.
 KEEP_CHILD = 3600.0
 
+#: Seconds that the end of another task is known, without its result: children look for it.
+KEEP_END = 60.0
+
 #: Seconds until a stand-in comes up by itself: never, that is.
 _FAR = 3650 * 86_400.0
 
@@ -88,7 +91,7 @@ class Elsewhere:
             place = self.client.find(name, parent.task_id)
             data = self.client.peek(name, parent.task_id)
             if place is not None and data is not None and place.state != FAILED:
-                if not fields_in(fields_of(data), "options").get("save_results"):
+                if not is_known_later(data):
                     raise must_save(parent.task_id)
                 return OWN_ID in self.client.supports
         return False
@@ -186,11 +189,17 @@ def _unpack(delivery: Delivery) -> _Held:
     return _Held(queue_name, Message(delivery.task_id, data, due, priority))
 
 
+def is_known_later(data: Data) -> bool:
+    """Whether the task of a message tells a store of its end."""
+    options = fields_in(fields_of(data), "options")
+    return bool(options.get("save_results") or options.get("note_end"))
+
+
 def must_save(task_id: str) -> UnsupportedOption:
     """Return the error for a parent whose end nobody would tell the store of."""
     return UnsupportedOption(
         f"Nobody would know here when task {shorten(task_id)} ends: queue and store are two "
-        "backends. Push it with save_results=seconds, and others can wait for it."
+        "backends. Push it by a Gator with this store, without save_results=0."
     )
 
 

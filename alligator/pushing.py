@@ -32,6 +32,7 @@ class Pusher:
             self.dependencies.see_to_outcomes([task], ())
             self._hold([task])
             return task
+        self.dependencies.see_to_outcomes([], [task])
         return self.enqueue(task)
 
     def push_batch(self, tasks: Sequence[Task]) -> None:

@@ -17,10 +17,10 @@ from alligator.backends.store import KEEP_FAILED, Record, Store
 from alligator.callables import explain_json
 from alligator.clock import Clock
 from alligator.constants import CANCELED, FAILED, RUNNING, SUCCESS
-from alligator.elsewhere import Elsewhere
+from alligator.elsewhere import Elsewhere, is_known_later
 from alligator.exceptions import BadSignature, ConnectionLost, QueueFull
 from alligator.execution import Outcome, Verdict, settle
-from alligator.fields import fields_in, fields_of
+from alligator.fields import fields_of
 from alligator.log import SafeTracebacks
 from alligator.signing import Signer, is_signed
 from alligator.tasks import Task
@@ -192,17 +192,26 @@ class Recorder:
 
     def _id(self, task: Task | None, delivery: Delivery) -> str:
         # As whoever pushed it knows it: see note_pushed.
-        if OWN_ID in self.client.supports or task is None or not _kept(task):
+        if task is None:  # it did not come that far
+            return self._own_id(delivery.queue_name, delivery.task_id, delivery.data)
+        if OWN_ID in self.client.supports or not _kept(task):
             return delivery.task_id
         return task.task_id
 
+    def _own_id(self, queue_name: str, place: str, data: Data) -> str:
+        if OWN_ID in self.client.supports:
+            return place
+        if self.signer is not None:
+            try:
+                _, data = self.signer.open(queue_name, data)
+            except BadSignature:
+                return place
+        own_id = fields_of(data).get("task_id")
+        return own_id if is_known_later(data) and isinstance(own_id, str) else place
+
     def id_of_dead(self, letter: DeadTask) -> str:
         """Return the id that a dead letter has on record."""
-        if OWN_ID in self.client.supports:
-            return letter.task_id
-        fields = fields_of(letter.data)
-        saves = fields_in(fields, "options").get("save_results")
-        return str(fields.get("task_id")) if saves else letter.task_id
+        return self._own_id(letter.queue_name, letter.task_id, letter.data)
 
     def _record(self, task: Task | None, attempt: int, state: int) -> Record:
         now = self.clock.time()
@@ -215,6 +224,8 @@ class Recorder:
         return record._replace(error=reason.error, traceback=reason.traceback)
 
     def _success(self, task: Task, attempt: int) -> Record:
+        if not task.save_results:
+            return self._record(task, attempt, SUCCESS)
         text, problem = result_text(getattr(task, "result", None))
         if problem:
             log.warning("The result of task %s %s", shorten(task.task_id), problem)
@@ -261,7 +272,7 @@ def is_recorded(outcome: Outcome) -> bool:
 
 
 def _kept(task: Task | None) -> float:
-    seconds = getattr(task, "save_results", None)
+    seconds = getattr(task, "known_for", None)
     return seconds if isinstance(seconds, int | float) else 0.0
 
 

@@ -100,6 +100,8 @@ class Results:
             )
         if status != SUCCESS or record is None:
             raise ResultTimeout(f"Task {shorten(task_id)} has not ended within {timeout} s.")
+        if record.result is None and not record.error:
+            raise ResultTimeout(f"Task {shorten(task_id)} succeeded, and saved no result.")
         return self.recorder.value_of(task_id, record)
 
     def refresh(self, task: Task) -> None:
@@ -199,10 +201,11 @@ class Results:
         """Return where a task stands on its queue; None: not there, or that cannot be told."""
         if GET in self.client.supports:
             return self.client.find(*self.where(task))
-        if self.store is None:
+        untold = isinstance(task, Task) and task.is_pushed and not task.known_for
+        if self.store is None or untold:
             raise UnsupportedOption(
                 f"{mask_password(self.client.conn_string)} cannot tell how a task stands; name "
-                "a store that can, Gator(…, store='redis://…'), and push with save_results=."
+                "a store that can, Gator(…, store='redis://…'), and push without save_results=0."
             )
         return None
 
@@ -212,7 +215,7 @@ class Results:
         """Return how long to wait for a call, at first and at most, and the queues to follow."""
         if self.store is None:
             return _FIRST_PAUSE, _LONGEST_PAUSE, []
-        saving = (isinstance(each, Task) and each.save_results is not None for each in tasks)
+        saving = (isinstance(each, Task) and each.known_for for each in tasks)
         if not started and all(saving):  # the end of each will be noted
             return _LONGEST_WATCH, _LONGEST_WATCH, []
         if self.store is self.client.store and self.store.follows_queues:

@@ -59,7 +59,7 @@ _WRITTEN = {
     "delay_until": None,
     "expires_at": None,
 }
-_NOTED = ("retried", "pushed_at", "depends_on", "last_error")
+_NOTED = ("retried", "pushed_at", "depends_on", "last_error", "note_end")
 _READ = {name: CHECKS.get(name) or moment(name) for name in _WRITTEN}
 
 _current: ContextVar["Task | None"] = ContextVar("alligator_current_task", default=None)
@@ -118,6 +118,9 @@ class Task:
         self.expires_at: float | None = None
         self.queue_name: str | None = checked.get("queue_name")
         self.save_results: float | None = checked.get("save_results") or None
+        #: Seconds that its end is known in a store elsewhere, if not its result; None: as the
+        #: Gator sees fit.
+        self.note_end: float | None = checked.get("save_results")
 
         self.pushed_at = 0.0  # Unix seconds; 0: not yet
         self.backend_id: str | None = None  # its id on the queue, where that is another
@@ -140,6 +143,11 @@ class Task:
     def is_pushed(self) -> bool:
         """Whether this very object was put on a queue."""
         return self._gator is not None
+
+    @property
+    def known_for(self) -> float:
+        """Seconds that a store will know how it ended; 0: it is not told."""
+        return self.save_results or self.note_end or 0.0
 
     @property
     def place(self) -> tuple[str, str] | None:
@@ -387,7 +395,9 @@ class Task:
         for option, default in _WRITTEN.items():
             if (value := getattr(self, option)) != default:
                 options[option] = value
-        if self.save_results is not None and self.pushed_at:
+        if self.note_end and not self.save_results:
+            options["note_end"] = self.note_end
+        if self.known_for and self.pushed_at:
             options["pushed_at"] = self.pushed_at
         if self.depends_on:
             options["depends_on"] = [id_of(each) for each in self.depends_on]
@@ -426,6 +436,7 @@ class Task:
                 is_async=message.read("is_async", _TRUTH, message.read("async", _TRUTH, True)),
             )
             options.check_known((*_HOOKS, *_WRITTEN, *_NOTED))
+            task.note_end = CHECKS["save_results"](options.read("note_end", _NUMBER, 0))
             task.depends_on = CHECKS["depends_on"](options.read("depends_on", list, [])) or None
             for option, check in _READ.items():
                 if (value := options.fields.get(option)) is not None:

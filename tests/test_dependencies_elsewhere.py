@@ -9,6 +9,7 @@ import pytest
 from alligator import CANCELED, DELAYED, FAILED, SUCCESS, WAITING, Gator, Task, Worker
 from alligator.elsewhere import HELD
 from alligator.exceptions import ConnectionLost, UnsupportedOption
+from alligator.execution import attempt
 from tests import jobs
 from tests.test_dependencies import after, fails_until, note, tries
 
@@ -126,13 +127,49 @@ def test_delay_of_a_child(gator):
 
 
 def test_a_parent_that_saves_nothing_is_refused(gator):
-    parent = gator.task(note, "parent")
+    parent = gator.options(save_results=0).task(note, "parent")
     for each in (parent, parent.task_id):
         if isinstance(each, str) and gator.conn_string.startswith("sqs"):
             continue  # nobody can look it up: unknown
         with pytest.raises(UnsupportedOption, match="save_results"):
             after(gator, each).task(note, "child")
     assert gator.elsewhere.home.stats(HELD).delayed == 0
+
+
+def test_parents_need_not_save_their_result(gator):
+    with gator.batch() as batch:
+        parents = [batch.task(note, "parent") for _ in range(3)]
+    single = gator.task(note, "parent")
+    children = [after(gator, *parents, single).task(note, "child")]
+    children.append(after(gator, parents[0].task_id).task(note, "child"))
+    assert {gator.status(each) for each in children} == {WAITING}
+    work_until(gator, *children)
+    assert sorted(jobs.seen) == ["child"] * 2 + ["parent"] * 4
+    assert "parent" not in jobs.seen[jobs.seen.index("child") :] or jobs.seen[-1] == "child"
+    late = after(gator, single).task(note, "late")
+    work_until(gator, late)
+    assert jobs.seen[-1] == "late"
+
+
+def test_a_parent_that_fails_without_saving_its_result(gator):
+    parent = gator.task(jobs.fail, "no luck")
+    child = after(gator, parent).task(note, "child")
+    work_until(gator, child)
+    assert (gator.status(parent), gator.status(child)) == (FAILED, CANCELED)
+    assert "no luck" in gator.store.record(child.task_id).error
+
+
+@pytest.mark.parametrize("keys", [None, ["k" * 32]])
+def test_a_parent_whose_worker_died_too_often(gator, keys):
+    signed = Gator(gator.conn_string, gator.queue_name, store=gator.store, secret_keys=keys)
+    parent = signed.task(note, "parent")
+    child = after(signed, parent).task(note, "child")
+    (delivery,) = signed.client.reserve([gator.queue_name], 1, 30, 10).deliveries
+    delivery = delivery._replace(deaths=signed.client.max_deaths)
+    signed.recorder.settle(attempt(delivery, signed.codec, signed.client.max_deaths, signed.clock))
+    assert (signed.status(parent.task_id), signed.status(child)) == (FAILED, CANCELED)
+    assert "deaths" in gator.store.record(child.task_id).error
+    signed.client.close()
 
 
 @pytest.mark.parametrize("step", ["end", "push", "over"])

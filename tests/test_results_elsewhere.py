@@ -19,6 +19,10 @@ def add(one, two=0):
     return one + two
 
 
+def unsavable():
+    return object()
+
+
 def hold():
     begun.set()
     assert go.wait(20)
@@ -124,16 +128,48 @@ def test_cancel_and_get_by_the_tasks_own_id(beanstalk):
     assert beanstalk.result(task.id) == 2
 
 
-def test_tasks_that_save_nothing_go_by_the_backends_id(beanstalk):
-    task = beanstalk.task(add, 1)
+def test_tasks_that_save_nothing_keep_their_id_too_and_are_known_for_a_while(gator):
+    task = gator.options(task_id=f"mine-{gator.queue_name}").task(add, 1)
+    assert task.task_id == f"mine-{gator.queue_name}"
+    assert task.wait(0.1) is False, "it has not even started"
+    assert gator.status(task.id) == gator.status(task) == WAITING
+    with pytest.raises(UnsupportedOption, match="without save_results"):
+        gator.result(task)
+    Worker(gator, max_tasks=1, log_level="CRITICAL").run_forever()
+    assert task.wait(20) is True
+    assert (task.status, task.result) == (SUCCESS, None)
+    assert gator.status(task.id) == SUCCESS
+    assert gator.store.record(task.id).result is None
+    with pytest.raises(ResultTimeout, match="saved no result"):
+        gator.result(task.id)
+
+
+def test_what_nobody_asked_for_is_no_reason_to_warn(gator, caplog):
+    task = gator.task(unsavable)
+    Worker(gator, max_tasks=1, log_level="CRITICAL").run_forever()
+    assert task.wait(20) is True
+    assert caplog.text == ""
+
+
+def test_waiting_for_what_tells_of_no_end_is_refused_where_nobody_knows(gator):
+    task = gator.options(save_results=0).task(add, 1)
+    if gator.conn_string.startswith("sqs"):
+        with pytest.raises(UnsupportedOption, match="without save_results=0"):
+            task.wait(0.1)
+    else:
+        assert task.wait(0.1) is False
+
+
+def test_tasks_that_tell_of_no_end_go_by_the_backends_id(beanstalk):
+    task = beanstalk.options(save_results=0).task(add, 1)
     assert task.task_id.isdecimal()
     assert beanstalk.status(task.id) == WAITING
     assert beanstalk.cancel(task.id) is not None
     assert beanstalk.status(task.id) == CANCELED
-    done = beanstalk.task(add, 1)
+    done = beanstalk.options(save_results=0).task(add, 1)
     Worker(beanstalk, burst=True, log_level="CRITICAL").run_forever()
     assert done.wait(5) is True
-    dead = beanstalk.task(jobs.fail)
+    dead = beanstalk.options(save_results=0).task(jobs.fail)
     Worker(beanstalk, burst=True, log_level="CRITICAL").run_forever()
     assert beanstalk.status(dead.id) == FAILED
 
