@@ -135,7 +135,7 @@ def test_tasks_that_save_nothing_keep_their_id_too_and_are_known_for_a_while(gat
     assert gator.status(task.id) == gator.status(task) == WAITING
     with pytest.raises(UnsupportedOption, match="without save_results"):
         gator.result(task)
-    Worker(gator, max_tasks=1, log_level="CRITICAL").run_forever()
+    gator.run_all()
     assert task.wait(20) is True
     assert (task.status, task.result) == (SUCCESS, None)
     assert gator.status(task.id) == SUCCESS
@@ -146,7 +146,7 @@ def test_tasks_that_save_nothing_keep_their_id_too_and_are_known_for_a_while(gat
 
 def test_what_nobody_asked_for_is_no_reason_to_warn(gator, caplog):
     task = gator.task(unsavable)
-    Worker(gator, max_tasks=1, log_level="CRITICAL").run_forever()
+    gator.run_all()
     assert task.wait(20) is True
     assert caplog.text == ""
 
