@@ -10,7 +10,7 @@ from typing import Any
 
 from alligator.exceptions import LeaveNow
 from alligator.log import SafeTracebacks
-from alligator.timeouts import timed_out, watched
+from alligator.timeouts import allowed, timed_out, watched
 
 log = logging.getLogger(__name__)
 log.addFilter(SafeTracebacks())
@@ -51,14 +51,15 @@ def _in_a_loop() -> bool:
 
 async def _bounded(coroutine: Coroutine[Any, Any, Any], seconds: float) -> Any:
     limit = asyncio.timeout(seconds)
-    try:
-        async with limit:
-            result = await coroutine
-    except BaseException as err:
-        if limit.expired():
-            raise timed_out(seconds) from err
-        raise
-    if limit.expired():
+    with allowed(seconds) as allowance:
+        try:
+            async with limit:
+                result = await coroutine
+        except BaseException as err:
+            if limit.expired() or allowance.is_up:
+                raise timed_out(seconds) from err
+            raise
+    if limit.expired() or allowance.is_up:
         raise timed_out(seconds)
     return result
 

@@ -7,6 +7,8 @@ by a SIGURG, which does nothing by itself.
 
 A function that still goes on after a grace (it swallowed the exception, or sits in C code) is
 the business of whoever set :data:`overrun`.
+
+Time that a function lets pass on a clock of a test counts as well; see :func:`pass_time`.
 """
 
 import contextlib
@@ -61,11 +63,58 @@ class Overrun:
 overrun: ContextVar[Overrun | None] = ContextVar("alligator_overrun", default=None)
 
 
+class Allowance:
+    """How much time a function may still let pass on a clock that a test moves."""
+
+    def __init__(self, seconds: float) -> None:
+        self.left = seconds
+        self.is_up = False
+        self.around = _allowance.get()  # of a task that runs this one
+
+
+_allowance: ContextVar[Allowance | None] = ContextVar("alligator_allowance", default=None)
+
+
+@contextmanager
+def allowed(seconds: float) -> Iterator[Allowance]:
+    """Count what is let pass on clocks of tests within the block."""
+    allowance = Allowance(seconds)
+    token = _allowance.set(allowance)
+    try:
+        yield allowance
+    finally:
+        _allowance.reset(token)
+
+
+def pass_time(seconds: float) -> float:
+    """Count time that the function that runs here lets pass on a clock of a test.
+
+    :returns: how much of it may pass before a timeout is up. If that is not all of it, the
+        clock is to raise :exc:`TimeIsUp` then.
+    """
+    counting, each = [], _allowance.get()
+    while each is not None:
+        counting += [] if each.is_up else [each]
+        each = each.around
+    first = min(counting, key=lambda each: each.left, default=None)
+    passes = seconds if first is None else min(seconds, first.left)
+    if first is not None and passes < seconds:
+        first.is_up = True
+    for each in counting:
+        each.left -= passes
+    return passes
+
+
 def call_within(seconds: float, call: Callable[[], Any]) -> Any:
     """Return what a call returns.
 
     :raises TaskTimeout: it took longer, also where it returned or raised something in the end.
     """
+    with allowed(seconds) as allowance:
+        return _call_within(seconds, call, allowance)
+
+
+def _call_within(seconds: float, call: Callable[[], Any], allowance: Allowance) -> Any:
     _let_main_thread_wake()
     alarm = Alarm(seconds, threading.get_ident())
     try:
@@ -79,10 +128,10 @@ def call_within(seconds: float, call: Callable[[], Any]) -> Any:
         raise
     except BaseException as err:
         alarm.disarm()  # again: the exception may have come in the middle of it
-        if alarm.rang:
+        if alarm.rang or allowance.is_up:
             raise timed_out(seconds) from err
         raise
-    if alarm.rang:
+    if alarm.rang or allowance.is_up:
         raise timed_out(seconds)
     return result
 

@@ -1,13 +1,15 @@
 """``gator.run_until``: a day of delays, retries and schedules, played through a worker."""
 
+import contextlib
 import math
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from alligator import Gator, current_task
 from alligator.backends.locmem_backend import Client
-from alligator.exceptions import AlligatorException, InvalidTask, UnsupportedOption
+from alligator.exceptions import AlligatorException, InvalidTask, TaskTimeout, UnsupportedOption
 from alligator.testing import FakeClock, FlakyClient
 
 NOW = 1_700_000_000.0
@@ -180,6 +182,87 @@ def test_a_task_may_move_the_clock_itself(gator, clock):
     assert gator.run_until("+1h") == 2
     assert SEEN == [("worked", 2), ("late", 2)]
     assert clock.time() == NOW + 2 * HOUR
+
+
+def sleep_by_the_clock(hours):
+    try:
+        for _ in range(hours):
+            CLOCK[0].sleep(HOUR)
+    finally:
+        look("slept")
+
+
+async def sleep_in_a_coroutine(hours):
+    sleep_by_the_clock(hours)
+
+
+def swallow(hours):
+    try:
+        sleep_by_the_clock(hours)
+    except BaseException:
+        CLOCK[0].advance(HOUR)
+
+
+def run_another(hours, timeout):
+    with contextlib.suppress(TaskTimeout):
+        Gator("locmem://", clock=CLOCK[0]).options(is_async=False, timeout=timeout).task(
+            sleep_by_the_clock, hours
+        )
+        look("in time")
+    CLOCK[0].sleep(HOUR)
+    look("and an hour")
+
+
+def slow_hook(task, *extra):
+    CLOCK[0].sleep(9 * HOUR)
+
+
+@pytest.mark.parametrize("func", [sleep_by_the_clock, sleep_in_a_coroutine, swallow])
+def test_a_task_that_lets_more_time_pass_than_its_timeout(gator, clock, func):
+    real = time.monotonic()
+    gator.options(timeout=2.5 * HOUR, retries=1, retry_delay=6 * HOUR).task(func, 20)
+    gator.options(timeout=2.5 * HOUR, delay_by=20 * HOUR).task(func, 2)
+    assert gator.run_until("+1d") == 3
+    extra = HOUR * (func is swallow)
+    again = NOW + 2.5 * HOUR + extra + 6 * HOUR
+    assert [("slept", 2.5), ("slept", 11 + extra / HOUR), ("slept", 22)] == SEEN
+    (letter,) = gator.dead()
+    assert letter.error == "TaskTimeout: It ran for more than its 9000 s."
+    assert letter.died_at == again + 2.5 * HOUR + extra
+    assert "sleep_by_the_clock" in letter.traceback or func is swallow
+    assert time.monotonic() - real < 5
+
+
+def test_exactly_its_timeout_is_in_time_and_hooks_take_theirs(gator):
+    gator.options(timeout=2 * HOUR, on_start=slow_hook, on_success=slow_hook).task(
+        sleep_by_the_clock, 2
+    )
+    assert gator.run_until("+1d") == 1
+    assert gator.dead() == []
+
+
+@pytest.mark.parametrize(
+    ("outer", "inner", "seen"),
+    [
+        (9, 3, [("slept", 3), ("and an hour", 4)]),
+        (9, 7, [("slept", 5), ("in time", 5), ("and an hour", 6)]),
+        (3, 9, [("slept", 3)]),
+        (5.5, 5, [("slept", 5), ("in time", 5)]),
+    ],
+)
+def test_one_within_another(gator, outer, inner, seen):
+    gator.options(timeout=outer * HOUR).task(run_another, 5, inner * HOUR)
+    gator.run_until("+1d")
+    assert seen == SEEN
+    assert len(gator.dead()) == (outer < 6)
+
+
+def test_what_others_let_pass_is_not_the_tasks(gator, clock):
+    gator.options(timeout=60).task(look, "soon")
+    clock.sleep(HOUR)
+    assert gator.run_until("+1h") == 1
+    clock.sleep(HOUR)
+    assert SEEN == [("soon", 1)]
 
 
 def test_control_c_is_not_a_failure_of_a_task(gator):

@@ -1,8 +1,13 @@
 """A clock that moves only when a test moves it."""
 
+from alligator.timeouts import TimeIsUp, pass_time
+
 
 class FakeClock:
     """Both clocks at once, standing still between calls of :meth:`advance`.
+
+    A task that moves it may do so for as long as its ``timeout`` says: then the clock stops,
+    and the task gets its :exc:`~alligator.exceptions.TaskTimeout` there.
 
     :param now: the wall-clock time to start at, a Unix timestamp in seconds.
     """
@@ -21,8 +26,15 @@ class FakeClock:
 
     def advance(self, seconds: float) -> None:
         """Let ``seconds`` pass on both clocks."""
-        self._wall += seconds
-        self._monotonic += seconds
+        passes = pass_time(seconds)
+        self._wall += passes
+        self._monotonic += passes
+        if passes < seconds:
+            raise TimeIsUp
+
+    def sleep(self, seconds: float) -> None:
+        """Stand in for ``time.sleep``: the same as :meth:`advance`."""
+        self.advance(seconds)
 
     def advance_to(self, moment: float) -> None:
         """Let time pass on both clocks until the wall clock shows exactly ``moment``.
@@ -30,8 +42,8 @@ class FakeClock:
         :param moment: a Unix timestamp in seconds; one that is over changes nothing.
         """
         if moment > self._wall:
-            self._monotonic += moment - self._wall
-            self._wall = moment
+            self.advance(moment - self._wall)
+            self._wall = moment  # exactly
 
     def step(self, seconds: float) -> None:
         """Set the wall clock forward (or back, when negative), as an administrator or NTP would."""
