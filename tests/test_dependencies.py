@@ -405,6 +405,32 @@ def test_circles_are_refused(gator):
     assert gator.len() == 0
 
 
+def test_a_circle_made_one_by_one_is_refused(gator):
+    """By pushing an id again for which others wait already, near or far."""
+    own_id = f"p{gator.queue_name}"
+    gator.options(task_id=own_id).task(note, "parent")
+    child = after(gator, own_id, queue_name=gator.other).task(note, "child")
+    grandchild = after(gator, child).task(note, "grandchild")
+    for each in (child, grandchild):
+        with pytest.raises(InvalidTask, match="waits for it"):
+            after(gator, each, task_id=own_id).task(note, "never")
+    work(gator, gator.queue_name, gator.other)
+    assert jobs.seen == ["parent", "child", "grandchild"], "as if nothing had been asked for"
+    after(gator, grandchild, task_id=own_id).task(note, "again")
+    work(gator)
+    assert jobs.seen[3:] == ["again"]
+
+
+def test_an_id_that_others_wait_for_may_wait_itself(gator):
+    own_id = f"p{gator.queue_name}"
+    gator.options(task_id=own_id).task(note, "replaced")
+    after(gator, own_id).task(note, "child")
+    first = gator.options(queue_name=gator.other).task(note, "first")
+    after(gator, first, task_id=own_id).task(note, "parent")
+    work(gator, gator.queue_name, gator.other)
+    assert jobs.seen == ["first", "parent", "child"]
+
+
 @pytest.mark.parametrize("wrong", [5, [5], [("a", "b", "c")], [None], [("a", 5)], object()])
 def test_what_is_no_parent_is_refused(wrong):
     with pytest.raises(InvalidTask, match="depends_on"):

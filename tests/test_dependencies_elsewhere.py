@@ -8,7 +8,7 @@ import pytest
 
 from alligator import CANCELED, DELAYED, FAILED, SUCCESS, WAITING, Gator, Task, Worker
 from alligator.elsewhere import HELD
-from alligator.exceptions import ConnectionLost, UnsupportedOption
+from alligator.exceptions import ConnectionLost, InvalidTask, UnsupportedOption
 from alligator.execution import attempt
 from tests import jobs
 from tests.test_dependencies import after, fails_until, note, tries
@@ -170,6 +170,16 @@ def test_a_parent_whose_worker_died_too_often(gator, keys):
     assert (signed.status(parent.task_id), signed.status(child)) == (FAILED, CANCELED)
     assert "deaths" in gator.store.record(child.task_id).error
     signed.client.close()
+
+
+def test_a_circle_made_one_by_one_is_refused(gator):
+    own_id = f"p{gator.queue_name}"
+    parent = gator.options(task_id=own_id).task(note, "parent")
+    child = after(gator, parent).task(note, "child")
+    with pytest.raises(InvalidTask, match="waits for it"):
+        after(gator, child, task_id=own_id).task(note, "never")
+    work_until(gator, child)
+    assert jobs.seen == ["parent", "child"]
 
 
 @pytest.mark.parametrize("step", ["end", "push", "over"])

@@ -11,6 +11,7 @@ from alligator.backends.store import (
     Record,
     Waits,
     gone_badly,
+    waits_for_itself,
 )
 from alligator.constants import CANCELED, FAILED, WAITING
 
@@ -55,12 +56,23 @@ class Children:
             self.forget(key)
             queue.push(child.message, now)
             return WAITING
+        if waits & self._below(key):
+            raise waits_for_itself(child.message.task_id)
         queue.hold(child.message, now)
         self.forget(key)
         self._waits[key] = waits
         for each in waits:
             self._children.setdefault(each, {})[key] = None
         return WAITING
+
+    def _below(self, key: Key) -> set[Key]:
+        """Return who waits for a task, be it by way of others."""
+        found, pending = set[Key](), [key]
+        while pending:
+            new = self._children.get(pending.pop(), {}).keys() - found
+            found |= new
+            pending += new
+        return found
 
     def _queue(self, name: str) -> Queue:
         return self._queues.setdefault(name, Queue())

@@ -34,6 +34,7 @@ from alligator.backends.store import (
     Worker,
     gone_badly,
     running_already,
+    waits_for_itself,
 )
 from alligator.exceptions import UnsupportedOption
 
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 _AT_ONCE = 500  # keys of one command, which holds up the server meanwhile
 _LONGEST = 2**52  # milliseconds; the server adds them to its time
 _HELD_AT_ONCE = 500  # children of one script, likewise
+_REFUSED = {-1: running_already, -2: waits_for_itself}
 _MARKED = 10.0  # seconds that a mark of a watched queue stands
 _PAUSE = 0.1  # seconds before a broken watch is tried anew
 
@@ -170,8 +172,9 @@ class RedisStore(Store):
             while batch := list(islice(some, _HELD_AT_ONCE)):
                 args = [arg for each in batch for arg in _held(each)]
                 states += self._run("hold", keys_of(queue_name), *args)
-        if -1 in states:
-            raise running_already(children[states.index(-1)].message.task_id)
+        for child, state in zip(children, states, strict=True):
+            if state in _REFUSED:
+                raise _REFUSED[state](child.message.task_id)
         return states
 
     def cancel_held(

@@ -5,8 +5,14 @@ from alligator.backends import sqlite_queue as queue
 from alligator.backends import sqlite_records as records
 from alligator.backends.base import Message
 from alligator.backends.sqlite_schema import HELD, Step
-from alligator.backends.store import Child, Parent, gone_badly, running_already
+from alligator.backends.store import Child, Parent, gone_badly, running_already, waits_for_itself
 from alligator.constants import CANCELED, FAILED, RUNNING, WAITING
+
+_BELOW = (
+    "WITH RECURSIVE below (queue, task_id) AS (SELECT ?, ? UNION SELECT t.queue, t.task_id "
+    "FROM below b JOIN alligator_waits w ON w.queue = b.queue AND w.parent = b.task_id "
+    "JOIN alligator_tasks t ON t.id = w.child) SELECT queue, task_id FROM below"
+)
 
 
 def hold(step: Step, child: Child) -> int:
@@ -22,6 +28,8 @@ def hold(step: Step, child: Child) -> int:
     if not waits:
         queue.push(step, name, [message])
         return WAITING
+    if step.has_children() and not _below(step, name, message.task_id).isdisjoint(waits):
+        raise waits_for_itself(message.task_id)
     row_id = _keep(step, name, message)
     step.executemany(
         "INSERT OR IGNORE INTO alligator_waits (queue, parent, child) VALUES (?, ?, ?)",
@@ -39,6 +47,11 @@ def cancel_held(step: Step, name: str, task_id: str, why: str) -> bool:
     children.drop(step, found[0], name)
     children.cancel(step, name, task_id, why)
     return True
+
+
+def _below(step: Step, name: str, task_id: str) -> set[tuple[str, str]]:
+    """Return who waits for a task, be it by way of others; and the task itself."""
+    return set(step.execute(_BELOW, (name, task_id)).fetchall())
 
 
 def _where(step: Step, parent: Parent) -> str | None:

@@ -95,6 +95,13 @@ def running_already(task_id: str) -> InvalidTask:
     )
 
 
+def waits_for_itself(task_id: str) -> InvalidTask:
+    """Return the error for a child one of whose parents waits for a task of its id."""
+    return InvalidTask(
+        f"Task {shorten(task_id)} is to wait for a task that waits for it; neither could ever run."
+    )
+
+
 class Parent(NamedTuple):
     """A task to be waited for."""
 
@@ -239,7 +246,8 @@ class Store(ABC):
         ``drop_all``, and its own children in turn. That is one atomic step with the ack.
 
         :returns: WAITING (held, or queued) or CANCELED, of each.
-        :raises InvalidTask: the id of a child is that of a task which runs now.
+        :raises InvalidTask: the id of a child is that of a task which runs now, or for which
+            one of its parents waits, be it by way of others.
         :raises ConnectionLost, QueueFull: as with a push.
         """
         raise UnsupportedOption(_NO_CHILDREN)

@@ -1,7 +1,8 @@
 #!lua
 -- ARGV: of each child its id, data, priority, due time (0: now), how many parents; of each of
 --       these its id, how many queues it may be on, and their names
--- Returns: of each child the new status, or -1 where its id is that of a running task
+-- Returns: of each child the new status, or -1 where its id is that of a running task, -2 where
+--          one of its parents waits for it
 local position = 0
 local function take()
   position = position + 1
@@ -45,6 +46,23 @@ local function removed(id)
   return true
 end
 
+-- Whether one of these waits for a task of that id, be it by way of others.
+local function waits_for_itself(id, waits)
+  local above = {}
+  for _, parent in ipairs(waits) do above[link('', parent.queue, parent.id)] = true end
+  local seen, pending = {}, { { queue = own_queue(), id = id } }
+  while #pending > 0 do
+    local task = table.remove(pending)
+    for _, child in ipairs(linked(part(task.queue, 'children'), task.id)) do
+      local name = link('', child.queue, child.id)
+      if above[name] then return true end
+      if not seen[name] then pending[#pending + 1] = child end
+      seen[name] = true
+    end
+  end
+  return false
+end
+
 local function hold(id, data, priority, due, parents)
   local waits = {}
   for _, parent in ipairs(parents) do
@@ -62,6 +80,7 @@ local function hold(id, data, priority, due, parents)
     put(id, data, priority, due)
     return 0
   end
+  if has_children() and waits_for_itself(id, waits) then return -2 end
   if not removed(id) then return -1 end
   redis.call('HSET', DATA, id, data)
   redis.call('HSET', HELD, id, cmsgpack.pack({ priority, whole(due) }))
