@@ -25,9 +25,10 @@ from alligator.backends.base import Client, Message
 from alligator.backends.store import Record, Store
 from alligator.constants import FAILED, RETRYING, RUNNING, SUCCESS
 from alligator.exceptions import ConnectionLost
+from alligator.testing.contract_children import ChildrenContract
 
 
-class StoreContract:
+class StoreContract(ChildrenContract):
     """Inherit, define :meth:`make_client`, and name the class ``Test…``."""
 
     #: The shortest time that the store keeps something properly, in seconds.
