@@ -1,5 +1,7 @@
 """Servers that more than one test module uses, each started once and stopped at the end."""
 
+import uuid
+
 import pytest
 
 from alligator import Gator
@@ -68,3 +70,22 @@ def durable_gator(durable_dsn):
     for gator in made:
         gator.client.drop_all(gator.queue_name)
         gator.close()
+
+
+@pytest.fixture(params=["locmem", "sqlite", "redis", "beanstalk+redis", "sqs+sqlite"])
+def gator_with_store(request, tmp_path):
+    """A Gator on each backend in turn, with a store, which those that have none are given."""
+    backend, _, store = request.param.partition("+")
+    where = [
+        f"locmem://{tmp_path}" if name == "locmem" else request.getfixturevalue(f"{name}_dsn")
+        for name in (backend, store)
+        if name
+    ]
+    queue_name = f"q-{uuid.uuid4().hex[:8]}"
+    gator = Gator(where[0], queue_name, store=where[1] if store else None)
+    if backend == "sqs":
+        for name in (queue_name, f"{queue_name}-dead"):
+            gator.client.conn.create_queue(QueueName=name)
+    yield gator
+    gator.client.drop_all(queue_name)
+    gator.close()

@@ -2,13 +2,11 @@
 
 import logging
 import threading
-import uuid
 
 import pytest
 
-from alligator import CANCELED, FAILED, SUCCESS, Gator, Worker
+from alligator import CANCELED, FAILED, SUCCESS, Worker
 
-PLACES = ["locmem", "sqlite", "redis", "beanstalk+redis", "sqs+sqlite"]
 ASYNC_TASKS = True
 
 ran: list = []
@@ -37,24 +35,10 @@ def this_can_wait():
 
 
 @pytest.fixture
-def locmem_dsn():
-    return f"locmem://{uuid.uuid4().hex}"
-
-
-@pytest.fixture(params=PLACES)
-def gator(request):
+def gator(gator_with_store):
     ran.clear()
     seen.clear()
-    backend, _, store = request.param.partition("+")
-    dsn = request.getfixturevalue(f"{backend}_dsn")
-    store_dsn = request.getfixturevalue(f"{store}_dsn") if store else None
-    gator = Gator(dsn, f"readme-{uuid.uuid4().hex[:8]}", store=store_dsn)
-    if backend == "sqs":
-        for name in (gator.queue_name, f"{gator.queue_name}-dead"):
-            gator.client.conn.create_queue(QueueName=name)
-    yield gator
-    gator.client.drop_all(gator.queue_name)
-    gator.close()
+    return gator_with_store
 
 
 @pytest.mark.parametrize("failures", [0, 2, 9], ids=["works", "sketchy", "broken"])

@@ -722,6 +722,20 @@ def test_each_backend_with_a_store(durable_gator, tmp_path):
     assert gators[0].dead() == []
 
 
+def test_cron_on_each_backend_with_a_store(durable_gator, tmp_path):
+    queue, clock = f"cron-{os.urandom(4).hex()}", FakeClock(START)
+    elsewhere = None if durable_gator(queue).store else f"sqlite://{tmp_path}/store.db"
+    gators = [durable_gator(queue, store=elsewhere, clock=clock) for _ in range(2)]
+    for each in gators:
+        with each.options(tz="Europe/Berlin", catch_up=True) as opts:
+            opts.cron("0 5 * * *", jobs.note)
+        each.schedules.fire()
+    clock.advance(3 * DAY)
+    for each in (*gators, *gators):
+        each.schedules.fire()
+    assert gators[0].run_all() == 3
+
+
 STEPS = ("record", "note", "push_once")
 
 

@@ -548,6 +548,17 @@ def test_expiry_holds_on_a_real_server(durable_gator):
     assert [letter.error.partition(":")[0] for letter in gator.dead()] == ["Expired"]
 
 
+def test_a_timeout_holds_on_a_real_server(durable_gator):
+    gator = durable_gator(f"times-{uuid.uuid4().hex[:8]}")
+    gator.options(timeout=0.1, retries=1).task(step_by_step, 20)
+    deadline = time.monotonic() + 20
+    while not (letters := gator.dead()):
+        assert time.monotonic() < deadline
+        gator.run_all()
+    assert letters[0].error == "TaskTimeout: It ran for more than its 0.1 s."
+    assert gator.len() == 0
+
+
 def test_the_task_is_known_inside(gator):
     task = gator.options(timeout=5, is_async=False).task(jobs.which_task)
     assert task.result == task.task_id
