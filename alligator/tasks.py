@@ -17,21 +17,14 @@ from alligator.callables import (
     takes_two,
     wire_name,
 )
-from alligator.constants import (
-    CANCELED,
-    DELAYED,
-    FAILED,
-    RETRYING,
-    RUNNING,
-    SUCCESS,
-    WAITING,
-)
+from alligator.constants import CANCELED, FAILED, SUCCESS, WAITING
 from alligator.coroutines import finish
 from alligator.exceptions import BadPayload, InvalidTask, LeaveNow, RunAgain, TaskFailed
 from alligator.fields import Fields
 from alligator.log import SafeTracebacks
 from alligator.options import CHECKS, check_options, moment
 from alligator.retries import retry_delay
+from alligator.states import States
 from alligator.timeouts import TimeIsUp, call_within
 from alligator.utils import describe_error, determine_module, determine_name, new_task_id, shorten
 
@@ -70,7 +63,7 @@ def current_task() -> "Task | None":
     return _current.get()
 
 
-class Task:
+class Task(States):
     """A function to be called later, with its arguments and options.
 
     The options are those of :meth:`alligator.Gator.options`.
@@ -172,36 +165,6 @@ class Task:
         self.func = func
         self.func_args = args
         self.func_kwargs = kwargs
-
-    # -- States; useful to a hook that wants to know how the task stands. -------------------
-
-    def to_waiting(self) -> None:
-        """Set the status to ``WAITING``: on the queue."""
-        self.status = WAITING
-
-    def to_delayed(self) -> None:
-        """Set the status to ``DELAYED``: on the queue, for later."""
-        self.status = DELAYED
-
-    def to_running(self) -> None:
-        """Set the status to ``RUNNING``."""
-        self.status = RUNNING
-
-    def to_success(self) -> None:
-        """Set the status to ``SUCCESS``."""
-        self.status = SUCCESS
-
-    def to_failed(self) -> None:
-        """Set the status to ``FAILED``."""
-        self.status = FAILED
-
-    def to_retrying(self) -> None:
-        """Set the status to ``RETRYING``: failed, and to be run again."""
-        self.status = RETRYING
-
-    def to_canceled(self) -> None:
-        """Set the status to ``CANCELED``: taken off the queue before it ran."""
-        self.status = CANCELED
 
     # -- Afterwards. ------------------------------------------------------------------------
 

@@ -10,7 +10,18 @@ PACKAGE = Path(__file__).resolve().parent.parent / "alligator"
 #: From the ground up; a module may import from its own row and those before it.
 LAYERS = [
     ["constants", "exceptions", "clock"],
-    ["utils", "log", "wire", "retries", "pace", "signing", "safety_net", "ticks", "backends.dsn"],
+    [
+        "utils",
+        "log",
+        "wire",
+        "retries",
+        "states",
+        "pace",
+        "signing",
+        "safety_net",
+        "ticks",
+        "backends.dsn",
+    ],
     ["watchdog", "timeouts", "coroutines"],
     ["backends.base", "backends"],
     ["backends.store"],

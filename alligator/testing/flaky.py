@@ -264,3 +264,4 @@ class _FlakyStore(Store):
     hold = _shared("hold", "push_many")
     settle = _shared("settle", "ack")
     cancel_held = _shared("cancel_held", "ack")
+    waits_for = _shared("waits_for", "peek")
