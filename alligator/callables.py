@@ -56,8 +56,8 @@ def _imports_as(module: str, name: str) -> Any:
         return None
 
 
-def check_callable(func: Callable[..., Any], in_process: bool) -> None:
-    """Refuse what no worker could run.
+def check_callable(func: Callable[..., Any], in_process: bool) -> tuple[str, str]:
+    """Return the module and name of a function; refuse what no worker could run.
 
     :param in_process: whether the worker is in this process, as with locmem.
     :raises InvalidTask: see :func:`wire_name`; or a function of the script itself, since a
@@ -72,6 +72,7 @@ def check_callable(func: Callable[..., Any], in_process: bool) -> None:
             f"{name} is defined in the script that runs (__main__), which a worker cannot "
             "import; move it to a module of its own."
         )
+    return module, name
 
 
 @functools.lru_cache(maxsize=4096)
@@ -89,10 +90,16 @@ def check_arguments(
 
     :raises InvalidTask: the text says which, as Python would at the call.
     """
+    _check_shape(func, len(args), tuple(kwargs))
+
+
+@functools.lru_cache(maxsize=4096)
+def _check_shape(func: Callable[..., Any], count: int, names: tuple[str, ...]) -> None:
+    # Whether arguments fit depends on how many there are and on their names, on nothing else.
     signature = _signature(func)
     if signature is not None:
         try:
-            signature.bind(*args, **kwargs)
+            signature.bind(*([None] * count), **dict.fromkeys(names))
         except TypeError as err:
             name = getattr(func, "__qualname__", repr(func))
             raise InvalidTask(f"{name}{signature} cannot be called so: {err}.") from err

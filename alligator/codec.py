@@ -4,9 +4,10 @@ from dataclasses import dataclass
 
 from alligator.backends.base import Data, Delivery
 from alligator.exceptions import BadSignature
-from alligator.security import Policy
+from alligator.security import Policy, Reading
 from alligator.signing import Signer, is_signed
 from alligator.tasks import Task
+from alligator.utils import import_guard
 
 
 @dataclass(slots=True)
@@ -41,10 +42,15 @@ class Codec:
             :meth:`alligator.Task.deserialize`.
         """
         data = self.open(delivery)
-        with self.policy.in_force() as reading:
+        reading = Reading(self.policy)
+        token = import_guard.set(reading)
+        try:
             task = self.task_class.deserialize(data)
+        finally:
+            import_guard.reset(token)
         for name in ("func", "on_start", "on_success", "on_error"):
-            reading.check(getattr(task, name, None))
+            if (function := getattr(task, name, None)) is not None:
+                reading.check(function)
         return task
 
     def open(self, delivery: Delivery) -> Data:

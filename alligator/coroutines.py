@@ -1,16 +1,22 @@
-"""Running ``async def`` tasks: on the event loop of a worker, or each on one of its own."""
+"""Running ``async def`` tasks: on the event loop of a worker, or each on one of its own.
 
-import asyncio
+asyncio is imported where a coroutine runs: else it would be a good part of what a worker
+weighs, and of the time that ``import alligator`` takes.
+"""
+
 import logging
 import threading
 from collections.abc import Coroutine
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextvars import ContextVar, copy_context
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from alligator.exceptions import LeaveNow
 from alligator.log import SafeTracebacks
 from alligator.timeouts import allowed, timed_out, watched
+
+if TYPE_CHECKING:
+    import asyncio
 
 log = logging.getLogger(__name__)
 log.addFilter(SafeTracebacks())
@@ -32,6 +38,9 @@ def finish(coroutine: Coroutine[Any, Any, Any], timeout: float | None = None) ->
     :param timeout: seconds after which it is canceled.
     :raises TaskTimeout: it took longer, also where it would not be canceled.
     """
+    import asyncio
+    from concurrent.futures import ThreadPoolExecutor
+
     bounded = coroutine if timeout is None else _bounded(coroutine, timeout)
     with watched(timeout):
         if _in_a_loop():
@@ -42,6 +51,8 @@ def finish(coroutine: Coroutine[Any, Any, Any], timeout: float | None = None) ->
 
 
 def _in_a_loop() -> bool:
+    import asyncio
+
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -50,6 +61,8 @@ def _in_a_loop() -> bool:
 
 
 async def _bounded(coroutine: Coroutine[Any, Any, Any], seconds: float) -> Any:
+    import asyncio
+
     limit = asyncio.timeout(seconds)
     with allowed(seconds) as allowance:
         try:
@@ -79,7 +92,9 @@ def _wait_for(future: "Future[tuple[Any, BaseException | None]]") -> Any:
             continue
 
 
-def _cancel_all(loop: asyncio.AbstractEventLoop) -> None:
+def _cancel_all(loop: "asyncio.AbstractEventLoop") -> None:
+    import asyncio
+
     for each in asyncio.all_tasks(loop):
         each.cancel()
 
@@ -100,6 +115,8 @@ class EventLoop:
 
         :raises LeaveNow: it was canceled by :meth:`cancel`.
         """
+        import asyncio
+
         with self._lock:
             self._running += 1
             loop = self._loop = self._loop or self._start()
@@ -136,7 +153,7 @@ class EventLoop:
             self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(0.5 if self._leaving else 5.0)
 
-    def _start(self) -> asyncio.AbstractEventLoop:
+    def _start(self) -> "asyncio.AbstractEventLoop":
         ready: Future[asyncio.AbstractEventLoop] = Future()
         self._thread = threading.Thread(
             target=self._serve, args=[ready], name="alligator-event-loop", daemon=True
@@ -145,6 +162,8 @@ class EventLoop:
         return ready.result()
 
     def _serve(self, ready: "Future[asyncio.AbstractEventLoop]") -> None:
+        import asyncio
+
         with asyncio.Runner() as runner:  # on leaving, it cancels what tasks left behind
             loop = runner.get_loop()
             ready.set_result(loop)

@@ -16,7 +16,8 @@ from alligator.constants import CANCELED, FAILED
 from alligator.elsewhere import KEEP_CHILD, KEEP_END, Elsewhere, must_save
 from alligator.exceptions import InvalidTask, UnsupportedOption
 from alligator.intake import Intake
-from alligator.tasks import Task, id_of
+from alligator.messages import id_of
+from alligator.tasks import Task
 from alligator.utils import shorten
 
 

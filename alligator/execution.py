@@ -6,7 +6,7 @@ never loses it.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
 
@@ -21,7 +21,7 @@ from alligator.exceptions import (
 )
 from alligator.retries import deploy_delay
 from alligator.tasks import Task
-from alligator.timeouts import Overrun, overrun
+from alligator.timeouts import Overrun, overrun, overruns_tell
 from alligator.utils import describe_error, describe_traceback, end_of
 
 #: Characters of a traceback that are kept with a dead letter.
@@ -37,6 +37,9 @@ class Verdict(Enum):
     BURY = "given up"
 
 
+_NONE = Reason("")
+
+
 @dataclass(slots=True)
 class Outcome:
     """What came of one delivery."""
@@ -47,7 +50,7 @@ class Outcome:
     error: BaseException | None = None
     data: Data | None = None  # what to put back, or to bury; None: the data as delivered
     delay: float = 0.0  # seconds before the next try
-    reason: Reason = field(default_factory=lambda: Reason(""))
+    reason: Reason = _NONE
 
 
 #: Called before a task with a timeout runs, with its seconds; returns what follows an overrun.
@@ -84,18 +87,19 @@ def attempt(
     if (expires_at := getattr(task, "expires_at", None)) and clock.time() >= expires_at:
         return _expired(delivery, codec, task, clock.time() - expires_at)
     seconds = getattr(task, "timeout", None)
-    token = overrun.set(limit(delivery, seconds) if seconds and limit else None)
     try:
         if begin:
             begin(task, delivery)
-        task.run()
+        if seconds or overrun.get() is not None:
+            with overruns_tell(limit(delivery, seconds) if seconds and limit else None):
+                task.run()
+        else:
+            task.run()
     except LeaveNow:
         raise  # the worker is leaving and releases what it holds
     except BaseException as err:
         # Whatever a task raises is its failure: a retry if one is left, else a dead letter.
         return _failed(delivery, codec, task, err)
-    finally:
-        overrun.reset(token)
     return Outcome(delivery, Verdict.ACK, task)
 
 

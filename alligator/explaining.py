@@ -13,8 +13,9 @@ from alligator.backends.store import CANCELED_BY
 from alligator.constants import CANCELED, DELAYED, FAILED, RETRYING, RUNNING, SUCCESS, WAITING
 from alligator.elsewhere import HELD
 from alligator.fields import fields_in, fields_of
+from alligator.messages import id_of
 from alligator.results import Results
-from alligator.tasks import Task, id_of
+from alligator.tasks import Task
 from alligator.utils import shorten
 
 #: How many of the parents that a task waits for are named.

@@ -9,20 +9,24 @@ from alligator.backends.base import Data
 from alligator.callables import import_callable, split_name
 from alligator.exceptions import BadPayload, InvalidTask
 from alligator.signing import body_of
-from alligator.utils import describe_error, shorten
+from alligator.utils import describe_error, import_guard, shorten
 
 
 class Fields:
     """A JSON object from a queue, read field by field."""
 
+    __slots__ = ("fields",)
+
     def __init__(self, fields: Any) -> None:
-        if not isinstance(fields, Mapping):
+        if type(fields) is not dict and not isinstance(fields, Mapping):
             raise BadPayload(f"The message is a JSON {type(fields).__name__}, not an object.")
         self.fields = fields
 
     def read(self, name: str, kind: type | UnionType, *default: Any) -> Any:
         """Return a field of that type, or the default where it is absent or null."""
         value = self.fields.get(name)
+        if type(value) is kind:  # as nearly always
+            return value
         if value is None and default:
             return default[0]
         if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
@@ -41,11 +45,17 @@ class Fields:
     def function(self, *, plain: bool = False) -> Callable[..., Any]:
         """Import the function that ``module`` and ``callable`` name."""
         module, name = self.read("module", str), self.read("callable", str)
+        guard, key = import_guard.get(), (module, name, plain)
+        if guard is not None and (known := guard.recall(key)) is not None:
+            return known  # type: ignore[no-any-return]
         try:
             split_name(f"{module}:{name}")
         except InvalidTask as err:
             raise BadPayload(describe_error(err)) from err
-        return import_callable(module, name, plain=plain)
+        found = import_callable(module, name, plain=plain)
+        if guard is not None:
+            guard.remember(key, found)
+        return found
 
 
 def fields_of(data: Data) -> dict[str, Any]:

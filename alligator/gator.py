@@ -20,6 +20,8 @@ from alligator.explaining import Explaining
 from alligator.intake import Intake
 from alligator.keeper import Keeper
 from alligator.log import SafeTracebacks
+from alligator.messages import id_of
+from alligator.molds import Mold
 from alligator.options import Batch, Options
 from alligator.pushing import Pusher
 from alligator.recording import Recorder
@@ -27,7 +29,7 @@ from alligator.results import Results
 from alligator.schedules import Schedules, Scheduling
 from alligator.security import Policy
 from alligator.signing import Signer
-from alligator.tasks import Task, id_of
+from alligator.tasks import Task
 from alligator.timeouts import Overrun, TimeIsUp
 
 log = logging.getLogger(__name__)
@@ -97,7 +99,10 @@ class Gator(Scheduling, Explaining):
         #: Where outcomes are kept; None: nowhere.
         self.store: Store | None = self.client.store if store is None else self._store_at(store)
         self.schedules = Schedules(self)
+        #: What a task goes through here before it is queued.
+        self.intake = Intake(self)
         self._pusher = Pusher(self)
+        self._plain = self.mold({})
         self.elsewhere = between(self.client, self.store)
 
     def __repr__(self) -> str:
@@ -124,11 +129,6 @@ class Gator(Scheduling, Explaining):
         if store is None:
             raise InvalidDSN(f"{mask_password(place)} is no store; locmem, sqlite and redis are.")
         return store
-
-    @property
-    def intake(self) -> Intake:
-        """What a task goes through here before it is queued."""
-        return Intake(self.client, self.store, self.clock, self.policy, self.codec)
 
     @property
     def recorder(self) -> Recorder:
@@ -167,7 +167,9 @@ class Gator(Scheduling, Explaining):
         :raises NotAllowed: it may not run here; see ``allowed``.
         :raises ConnectionLost, QueueFull, QueueNotFound: the backend did not take it.
         """
-        return self.push(self.make_task({}), func, *args, **kwargs)
+        if self._plain.task_class is not self.task_class:
+            self._plain = self.mold({})
+        return self.push(self._plain.cast(), func, *args, **kwargs)
 
     def options(self, **options: Any) -> Options:
         """Return a context whose ``task`` method uses these options; it may be used again.
@@ -202,16 +204,17 @@ class Gator(Scheduling, Explaining):
         self.prepare(task, func, args, kwargs)
         return self._pusher.push(task) if task.is_async else self._run_here(task)
 
-    def make_task(self, options: dict[str, Any]) -> Task:
-        """Return a new task of this Gator's class, with checked options."""
-        return self.task_class(**options)
+    def mold(self, options: dict[str, Any]) -> Mold:
+        """Return what makes new tasks of this Gator's class, with checked options."""
+        return Mold(self.task_class, options)
 
     def prepare(
         self, task: Task, func: Callable[..., Any] | str, args: Sequence[Any], kwargs: Any
     ) -> None:
         """Check a call and make the task ready for it, without pushing it."""
         self.intake.prepare(task, func, args, kwargs)
-        self._pusher.dependencies.check(task)
+        if task.depends_on:
+            self._pusher.dependencies.check(task)
 
     def push_batch(self, tasks: Sequence[Task]) -> None:
         """Push prepared tasks in bulk, queue by queue; then run those that are not async."""

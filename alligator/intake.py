@@ -1,38 +1,31 @@
 """What a call goes through before it is queued: checked, and made a message."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from alligator import wire
-from alligator.backends.base import DELAY, PRIORITY, Client, Message
+from alligator.backends.base import DELAY, PRIORITY, Message
 from alligator.backends.dsn import mask_password
 from alligator.backends.legacy import LegacyClient
-from alligator.backends.store import Store
 from alligator.callables import (
     check_arguments,
     check_callable,
     explain_json,
     import_callable,
     split_name,
-    wire_name,
 )
-from alligator.clock import Clock
-from alligator.codec import Codec
 from alligator.exceptions import AlligatorException, InvalidTask, UnsupportedOption
-from alligator.security import Policy
 from alligator.tasks import Task
 
+if TYPE_CHECKING:
+    from alligator.gator import Gator
 
-@dataclass(slots=True)
+
 class Intake:
     """Checks tasks for one Gator."""
 
-    client: Client
-    store: Store | None
-    clock: Clock
-    policy: Policy
-    codec: Codec
+    def __init__(self, gator: "Gator") -> None:
+        self.gator = gator
 
     def prepare(
         self, task: Task, func: Callable[..., Any] | str, args: Sequence[Any], kwargs: Any
@@ -46,7 +39,7 @@ class Intake:
             except (TypeError, ValueError, AlligatorException) as err:
                 raise InvalidTask(f"{_name(func)}: {explain_json(err)}.") from err
         elif isinstance(func, str):
-            self.policy.check_name(*split_name(func))
+            self.gator.policy.check_name(*split_name(func))
         else:
             self._check_callable(func)
         if not isinstance(func, str):
@@ -56,7 +49,7 @@ class Intake:
                 if hook is not None:
                     self._check_callable(hook)
         task.to_call(func, *args, **kwargs)
-        now = task.pushed_at = self.clock.time()
+        now = task.pushed_at = self.gator.clock.time()
         if task.delay_by is not None:
             task.delay_until = now + task.delay_by
         if task.expires is not None:
@@ -67,10 +60,9 @@ class Intake:
                 )
 
     def _check_callable(self, func: Callable[..., Any]) -> None:
-        check_callable(func, self.client.in_process)
-        module, name = wire_name(func)
-        self.policy.check_name(module, name)
-        self.policy.check_found(func, f"{module}.{name}")
+        module, name = check_callable(func, self.gator.client.in_process)
+        self.gator.policy.check_name(module, name)
+        self.gator.policy.check_found(func, f"{module}.{name}")
 
     def message(self, task: Task, queue_name: str) -> Message:
         """Return a prepared task as it goes on that queue.
@@ -79,20 +71,21 @@ class Intake:
         :raises InvalidTask: it does not survive JSON, or is too large for the backend.
         """
         self.check_supported(task)
+        gator = self.gator
         try:
-            data = self.codec.encode(task, queue_name)
+            data = gator.codec.encode(task, queue_name)
         except AlligatorException:
             raise
         except (TypeError, ValueError, RecursionError, OverflowError) as err:
             raise InvalidTask(f"{_name(task.func)}: {explain_json(err)}.") from err
-        largest = self.client.max_size()
+        largest = gator.client.max_size()
         if largest is not None and (size := _size(data)) > largest:
             raise InvalidTask(
                 f"The task has {size} bytes, and this backend takes at most {largest}; store the "
                 "data elsewhere and pass an id."
             )
         due = getattr(task, "delay_until", None)
-        if due is not None and due <= self.clock.time():
+        if due is not None and due <= gator.clock.time():
             due = None
         task.to_delayed() if due else task.to_waiting()
         return Message(task.task_id, data, due, getattr(task, "priority", 0))
@@ -102,17 +95,18 @@ class Intake:
 
         :raises UnsupportedOption: naming what would work.
         """
-        if self.store is None and getattr(task, "save_results", None):
+        client = self.gator.client
+        if self.gator.store is None and getattr(task, "save_results", None):
             raise UnsupportedOption(
-                f"{mask_password(self.client.conn_string)} keeps no results; name a place that "
+                f"{mask_password(client.conn_string)} keeps no results; name a place that "
                 "does, Gator(…, store='redis://localhost:6379/0'), for the workers, too."
             )
-        if isinstance(self.client, LegacyClient):
+        if isinstance(client, LegacyClient):
             return  # its push says so itself
         for option, needs in (("priority", PRIORITY), ("delay_until", DELAY)):
-            if getattr(task, option, None) and needs not in self.client.supports:
+            if getattr(task, option, None) and needs not in client.supports:
                 raise UnsupportedOption(
-                    f"{mask_password(self.client.conn_string)} keeps no {option!r}; leave it "
+                    f"{mask_password(client.conn_string)} keeps no {option!r}; leave it "
                     "out, or use several queues or another backend."
                 )
 

@@ -59,6 +59,7 @@ class Keeper:
         self._arrived = threading.Condition(self._lock)
         self._reach = Reach()
         self._waiting: deque[Delivery] = deque()
+        self._lookers = 0  # threads in wait_for_turn
         self._running: dict[int, Delivery] = {}  # by id(): one task id may be on two queues
         self._acks: list[Delivery] = []
         self._repeated: set[int] = set()  # by id(): acks sent again, for want of a reply
@@ -107,26 +108,33 @@ class Keeper:
 
     def start_next(self, wait: float = 0.0) -> Delivery | None:
         """Return the next delivery, now running; None: none came within ``wait`` seconds."""
-        with self._turn:
-            if not self._waiting and wait:
-                self._arrived.wait(wait)
+        with self._lock:
             if not self._waiting:
-                return None
+                if wait:
+                    self._arrived.wait(wait)
+                if not self._waiting:
+                    return None
             delivery = self._waiting.popleft()
             self._running[id(delivery)] = delivery
             self._last_start = time.monotonic()
             return delivery
 
-    def end(self, delivery: Delivery, *, ack: bool) -> None:
-        """A delivery has run; with ``ack`` it is acked soon, else it has been settled."""
-        with self._turn:
+    def end(self, delivery: Delivery, *, ack: bool) -> bool:
+        """A delivery has run; with ``ack`` it is acked soon, else it has been settled.
+
+        :returns: whether acks have waited long enough; see :meth:`send_acks`.
+        """
+        now = time.monotonic()
+        with self._lock:
             self._running.pop(id(delivery), None)
             if ack:
                 if not self._acks:
-                    self._oldest_ack = time.monotonic()
+                    self._oldest_ack = now
                 self._acks.append(delivery)
-            self._turn.notify_all()
+            if self._lookers:
+                self._turn.notify_all()
         self._reach.forget(delivery)
+        return ack and now - self._oldest_ack >= ACK_WITHIN
 
     def cover(self, delivery: Delivery, seconds: float) -> None:
         """Let the lease of a running delivery reach for so long, though no heartbeat came.
@@ -163,8 +171,12 @@ class Keeper:
 
     def wait_for_turn(self, timeout: float) -> None:
         """Block until something starts, ends or is handed back."""
-        with self._turn:
-            self._turn.wait(timeout)
+        with self._lock:
+            self._lookers += 1
+            try:
+                self._turn.wait(timeout)
+            finally:
+                self._lookers -= 1
 
     def counts(self) -> tuple[int, int]:
         """Return how many wait for their turn, and how many run."""

@@ -16,6 +16,7 @@ from alligator.utils import shorten
 
 if TYPE_CHECKING:
     from alligator.gator import Gator
+    from alligator.molds import Mold
     from alligator.tasks import Task
     from alligator.ticking import Schedule
 
@@ -284,6 +285,7 @@ class Options:
         self.gator = gator
         self.schedule_kwargs = check_schedule_options(options)
         self.task_kwargs = check_options(options)
+        self._mold: Mold | None = None
         if "queue_name" in self.task_kwargs:
             gator.client.check_queue_name(self.task_kwargs["queue_name"])
 
@@ -332,7 +334,11 @@ class Options:
     def _make_task(self, extra: dict[str, Any]) -> "Task":
         if self.schedule_kwargs:
             raise _only_for_schedules(self.schedule_kwargs)
-        return self.gator.make_task({**self.task_kwargs, **extra})
+        if extra:
+            return self.gator.mold({**self.task_kwargs, **extra}).cast()
+        if self._mold is None or self._mold.task_class is not self.gator.task_class:
+            self._mold = self.gator.mold(self.task_kwargs)
+        return self._mold.cast()
 
     def _push(self, task: "Task", func: Callable[..., Any] | str, args: Any, kwargs: Any) -> "Task":
         return self.gator.push(task, func, *args, **kwargs)

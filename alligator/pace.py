@@ -34,10 +34,6 @@ class Pace:
         self._average = before + weight * (seconds - before)
         return self._average
 
-    def is_slow(self, seconds: float) -> bool:
-        """Whether a task that took so long is to be acked at once."""
-        return seconds > SLOW
-
     def limit(self, free: int = 1) -> int:
         """Return how many to reserve for so many free hands, or the fixed number."""
         if self._fixed is not None:

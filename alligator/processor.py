@@ -18,7 +18,7 @@ from alligator.execution import Limit, Outcome, Verdict, attempt
 from alligator.gator import Gator
 from alligator.keeper import Keeper
 from alligator.outage import Outage
-from alligator.pace import Pace
+from alligator.pace import SLOW, Pace
 from alligator.recording import is_recorded
 from alligator.utils import describe_error, shorten
 
@@ -47,6 +47,8 @@ class Processor:
         self.recorder = gator.recorder
         self.pace, self.outage = pace, outage
         self.count, self.show, self.limit = count, show, limit
+        self.codec = gator.codec
+        self.begin = self.recorder.note_started if self.recorder.notes_starts else None
 
     def run(self, delivery: Delivery) -> None:
         """Run a delivery that the keeper has started, and settle it.
@@ -76,26 +78,27 @@ class Processor:
         return outcome.verdict is Verdict.ACK
 
     def _attempt(self, delivery: Delivery) -> Outcome:
-        gator, begin = self.gator, self.recorder.note_started
+        gator = self.gator
         return attempt(
-            delivery, gator.codec, gator.client.max_deaths, gator.clock, self.limit, begin
+            delivery, self.codec, gator.client.max_deaths, gator.clock, self.limit, self.begin
         )
 
     def _run_and_settle(self, delivery: Delivery) -> None:
+        keeper = self.keeper
         started = time.monotonic()
         outcome = self._attempt(delivery)
         took = time.monotonic() - started
-        self.keeper.expected = self.pace.note(took)
+        keeper.expected = self.pace.note(took)
         self.count(outcome)  # before it ends: a hand is free only when max_tasks knows
         settled: bool | None = None
         if outcome.verdict is Verdict.ACK and not is_recorded(outcome):
-            self.keeper.end(delivery, ack=True)
+            due = keeper.end(delivery, ack=True)
             # A suspect at once, too: if the worker dies in between, that would count against it.
-            if delivery.deaths or self.pace.is_slow(took) or self.keeper.acks_are_due():
-                self.tell(self.keeper.send_acks)
+            if due or took > SLOW or delivery.deaths:
+                self.tell(keeper.send_acks)
         else:
             settled = self._settle(outcome)
-            self.keeper.end(delivery, ack=False)
+            keeper.end(delivery, ack=False)
         self._report(outcome, settled=settled)
 
     def _settle(self, outcome: Outcome) -> bool | None:
@@ -119,12 +122,13 @@ class Processor:
             return None
 
     def _report(self, outcome: Outcome, *, settled: bool | None) -> None:
-        task_id = shorten(outcome.delivery.task_id)
         if settled is False:
             self.keeper.report_refused([outcome.delivery])
         if outcome.verdict is Verdict.ACK and outcome.task is not None:
             self._show(getattr(outcome.task, "result", None))
-        elif outcome.verdict is Verdict.BURY:
+            return
+        task_id = shorten(outcome.delivery.task_id)
+        if outcome.verdict is Verdict.BURY:
             self.log.error(
                 "Task %s was given up: %s", task_id, outcome.reason.error, exc_info=outcome.error
             )

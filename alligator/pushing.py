@@ -32,7 +32,8 @@ class Pusher:
             self.dependencies.see_to_outcomes([task], ())
             self._hold([task])
             return task
-        self.dependencies.see_to_outcomes([], [task])
+        if self.gator.elsewhere is not None:
+            self.dependencies.see_to_outcomes([], [task])
         return self.enqueue(task)
 
     def push_batch(self, tasks: Sequence[Task]) -> None:

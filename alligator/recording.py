@@ -176,9 +176,14 @@ class Recorder:
             )
         return True
 
+    @property
+    def notes_starts(self) -> bool:
+        """Whether a start is put on record: where the queue cannot tell."""
+        return self.store is not None and GET not in self.client.supports
+
     def note_started(self, task: Task, delivery: Delivery) -> None:
         """Record the start of a task that saves its result, where the queue cannot tell."""
-        if self.store is None or GET in self.client.supports or not _kept(task):
+        if self.store is None or not self.notes_starts or not _kept(task):
             return
         record = self._record(task, delivery.attempt, RUNNING)
         try:
@@ -272,7 +277,8 @@ def is_recorded(outcome: Outcome) -> bool:
 
 
 def _kept(task: Task | None) -> float:
-    seconds = getattr(task, "known_for", None)
+    if not (seconds := getattr(task, "known_for", None)):
+        return 0.0
     return seconds if isinstance(seconds, int | float) else 0.0
 
 

@@ -17,7 +17,6 @@ from heapq import merge
 from itertools import islice
 from threading import Lock
 from typing import TYPE_CHECKING, Any, ParamSpec
-from zoneinfo import ZoneInfo
 
 from alligator import wire
 from alligator.callables import check_callable, explain_json, split_name, wire_name
@@ -268,9 +267,9 @@ def zone_name(tz: str | tzinfo | None) -> str:
     """
     if tz is None or tz is UTC:
         return "UTC"
-    found = tz if isinstance(tz, str) else tz.key if isinstance(tz, ZoneInfo) else None
+    found = tz if isinstance(tz, str) else getattr(tz, "key", None)  # that of a ZoneInfo
     if found is None and isinstance(tz, timezone):
         found = str(tz)
-    if found is None:
+    if not isinstance(found, str):
         raise InvalidTask(f"tz={tz!r} has no name; give one as 'Europe/Berlin'.")
     return found

@@ -23,6 +23,8 @@ from alligator.exceptions import InvalidTask, NotAllowed
 from alligator.safety_net import held_by_net, known_as
 from alligator.utils import import_guard, shorten
 
+_MOST_FOUND = 4096
+
 _ENTRY = re.compile(r"[^\W\d][\w]*(\.[^\W\d]\w*)*(\.[\w*.]*\*[\w*.]*)?|\*")
 
 
@@ -45,6 +47,7 @@ class Policy:
         # What passed once, passes; a refusal raises, so it is not remembered.
         self.check_name = lru_cache(4096)(self._check_name)
         self.check_function = lru_cache(4096)(self._check_function)
+        self.found: dict[tuple[str, str, bool], Any] = {}
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {'any' if self.allowed is None else list(self.allowed)}>"
@@ -124,6 +127,8 @@ class Policy:
 class Reading:
     """One message being read: its policy, and the objects that passed so far."""
 
+    __slots__ = ("_passed", "_token", "policy")
+
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
         self._passed: list[Any] = []
@@ -153,8 +158,27 @@ class Reading:
         self.policy.check_found(found, f"{module}.{name}")
         self._passed.append(found)
 
+    def remember(self, key: tuple[str, str, bool], found: Any) -> None:
+        """Called with what was imported and passed."""
+        if len(self.policy.found) >= _MOST_FOUND:
+            self.policy.found.clear()
+        self.policy.found[key] = found
+
+    def recall(self, key: tuple[str, str, bool]) -> Any:
+        """Return what has passed already, unless its module has another by that name now."""
+        found = self.policy.found.get(key)
+        if found is None:
+            return None
+        if getattr(sys.modules.get(key[0]), "__dict__", {}).get(key[1]) is not found:
+            return None
+        self._passed.append(found)
+        return found
+
     def check(self, function: Any) -> None:
         """Refuse what a task was given to call by another way than its name."""
+        for each in self._passed:
+            if function is each:
+                return
         while type(function).__name__ == "partial" and callable(getattr(function, "func", None)):
             function = function.func
         if function is not None and not any(function is each for each in self._passed):

@@ -9,51 +9,23 @@ from functools import partial
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
-from alligator import wire
-from alligator.callables import (
-    check_arguments,
-    explain_json,
-    split_name,
-    takes_two,
-    wire_name,
-)
+from alligator import messages, wire
+from alligator.callables import check_arguments, explain_json, takes_two
 from alligator.constants import CANCELED, FAILED, SUCCESS, WAITING
 from alligator.coroutines import finish
 from alligator.exceptions import BadPayload, InvalidTask, LeaveNow, RunAgain, TaskFailed
-from alligator.fields import Fields
 from alligator.log import SafeTracebacks
-from alligator.options import CHECKS, check_options, moment
+from alligator.options import CHECKS, check_options
 from alligator.retries import retry_delay
 from alligator.states import States
 from alligator.timeouts import TimeIsUp, call_within
-from alligator.utils import describe_error, determine_module, determine_name, new_task_id, shorten
+from alligator.utils import describe_error, new_task_id, shorten
 
 if TYPE_CHECKING:
     from alligator.gator import Gator
 
 log = logging.getLogger(__name__)
 log.addFilter(SafeTracebacks())
-
-#: What ``is_async`` may be on a queue.
-_TRUTH = bool | int | str
-_NUMBER = int | float
-
-#: Characters of a message that leave room for its last error on any backend.
-_ROOMY = 32_000
-
-_HOOKS = ("on_start", "on_success", "on_error")
-_WRITTEN = {
-    "priority": 0,
-    "retry_delay": 0.0,
-    "retry_backoff": 1.0,
-    "retry_max_delay": None,
-    "save_results": None,
-    "timeout": None,
-    "delay_until": None,
-    "expires_at": None,
-}
-_NOTED = ("retried", "pushed_at", "depends_on", "last_error", "note_end")
-_READ = {name: CHECKS.get(name) or moment(name) for name in _WRITTEN}
 
 _current: ContextVar["Task | None"] = ContextVar("alligator_current_task", default=None)
 
@@ -71,6 +43,41 @@ class Task(States):
     :raises TypeError, InvalidTask, MultipleDelayError, UnsupportedOption: see
         :func:`alligator.options.check_options`.
     """
+
+    # What a task has until it is told otherwise. Only what differs is kept in the task itself,
+    # since a worker makes one for every message.
+    retries: int = 0
+    is_async: bool = True
+    on_start: Callable[..., Any] | None = None
+    on_success: Callable[..., Any] | None = None
+    on_error: Callable[..., Any] | None = None
+    #: Tasks, ids or ``(queue_name, id)``; of a task from a queue, ids. None: nothing.
+    depends_on: list[Any] | None = None
+    delay_by: float | None = None
+    delay_until: float | None = None
+    priority: int = 0
+    retry_delay: float = 0.0
+    retry_backoff: float = 1.0
+    retry_max_delay: float | None = None
+    timeout: float | None = None
+    expires: float | None = None
+    #: The Unix timestamp after which it is not started; set when it is pushed.
+    expires_at: float | None = None
+    queue_name: str | None = None
+    save_results: float | None = None
+    #: Seconds that its end is known in a store elsewhere, if not its result; None: as the
+    #: Gator sees fit.
+    note_end: float | None = None
+
+    pushed_at: float = 0.0  # Unix seconds; 0: not yet
+    backend_id: str | None = None  # its id on the queue, where that is another
+    retried: int = 0  # how many retries there have been
+    last_error: str = ""  # what the run before that ended with, in one line
+    status: int = WAITING
+    func: Any = None
+    result: Any = None
+    error: BaseException | None = None
+    _gator: "Gator | None" = None
 
     def __init__(
         self,
@@ -91,41 +98,14 @@ class Task(States):
         given |= {"on_start": on_start, "on_success": on_success, "on_error": on_error}
         given |= {"delay_by": delay_by, "delay_until": delay_until, "depends_on": depends_on}
         checked = check_options({**given, **options})
-        self.task_id: str = checked.get("task_id") or new_task_id()
-        self.retries: int = checked["retries"]
-        self.is_async: bool = checked["is_async"]
-        self.on_start: Callable[..., Any] | None = checked["on_start"]
-        self.on_success: Callable[..., Any] | None = checked["on_success"]
-        self.on_error: Callable[..., Any] | None = checked["on_error"]
-        #: Tasks, ids or ``(queue_name, id)``; of a task from a queue, ids. None: nothing.
-        self.depends_on: list[Any] | None = checked.get("depends_on") or None
-        self.delay_by: float | None = checked.get("delay_by")
-        self.delay_until: float | None = checked.get("delay_until")
-        self.priority: int = checked.get("priority", 0)
-        self.retry_delay: float = checked.get("retry_delay", 0.0)
-        self.retry_backoff: float = checked.get("retry_backoff", 1.0)
-        self.retry_max_delay: float | None = checked.get("retry_max_delay")
-        self.timeout: float | None = checked.get("timeout")
-        self.expires: float | None = checked.get("expires")
-        #: The Unix timestamp after which it is not started; set when it is pushed.
-        self.expires_at: float | None = None
-        self.queue_name: str | None = checked.get("queue_name")
-        self.save_results: float | None = checked.get("save_results") or None
-        #: Seconds that its end is known in a store elsewhere, if not its result; None: as the
-        #: Gator sees fit.
-        self.note_end: float | None = checked.get("save_results")
-
-        self.pushed_at = 0.0  # Unix seconds; 0: not yet
-        self.backend_id: str | None = None  # its id on the queue, where that is another
-        self.retried = 0  # how many retries there have been
-        self.last_error = ""  # what the run before that ended with, in one line
-        self.status: int = WAITING
-        self.func: Any = None
+        self.task_id: str = checked.pop("task_id", None) or new_task_id()
+        self.depends_on = checked.pop("depends_on", None) or None
+        self.note_end = checked.pop("save_results", None)
+        self.save_results = self.note_end or None
+        for name, value in checked.items():
+            setattr(self, name, value)
         self.func_args: Any = []
         self.func_kwargs: dict[str, Any] = {}
-        self.result: Any = None
-        self.error: BaseException | None = None
-        self._gator: Gator | None = None
 
     @property
     def id(self) -> str:
@@ -249,8 +229,11 @@ class Task(States):
             _current.reset(token)
 
     def _call(self) -> Any:
-        call = partial(self.func, *self.func_args, **self.func_kwargs)
-        result = call() if self.timeout is None else call_within(self.timeout, call)
+        if self.timeout is None:
+            result = self.func(*self.func_args, **self.func_kwargs)
+        else:
+            call = partial(self.func, *self.func_args, **self.func_kwargs)
+            result = call_within(self.timeout, call)
         return finish(result, self.timeout) if isinstance(result, CoroutineType) else result
 
     def _fail(self, err: BaseException) -> None:
@@ -332,53 +315,7 @@ class Task(States):
         :raises TypeError, ValueError: the arguments do not survive JSON.
         :raises InvalidTask: the function, or a hook, cannot be imported.
         """
-        module, name = self._names(self.func)
-        data = {
-            "task_id": self.task_id,
-            "retries": self.retries,
-            "is_async": self.is_async,
-            "module": module,
-            "callable": name,
-            "args": self.func_args,
-            "kwargs": self.func_kwargs,
-            "options": self._options(),
-        }
-        text = wire.dumps(data)
-        if self.last_error and len(text) < _ROOMY:
-            data["options"]["last_error"] = self.last_error
-            text = wire.dumps(data)
-        return text
-
-    def _options(self) -> dict[str, Any]:
-        options: dict[str, Any] = {}
-        for hook in _HOOKS:
-            if (function := getattr(self, hook)) is not None:
-                module, name = self._names(function)
-                options[hook] = {"module": module, "callable": name}
-        for option, default in _WRITTEN.items():
-            if (value := getattr(self, option)) != default:
-                options[option] = value
-        if self.note_end and not self.save_results:
-            options["note_end"] = self.note_end
-        if self.known_for and self.pushed_at:
-            options["pushed_at"] = self.pushed_at
-        if self.depends_on:
-            options["depends_on"] = [id_of(each) for each in self.depends_on]
-        if self.retried:
-            options["retried"] = self.retried
-        return options
-
-    @staticmethod
-    def _names(func: Any) -> tuple[str, str]:
-        if isinstance(func, str):
-            return split_name(func)
-        try:
-            return wire_name(func)
-        except InvalidTask:
-            if not callable(func) or getattr(func, "__module__", None) is None:
-                raise
-            # Refused for a queue by the Gator; a Task by itself may still be looked at.
-            return determine_module(func), determine_name(func)
+        return messages.write(self)
 
     @classmethod
     def deserialize(cls, data: str | bytes) -> Self:
@@ -389,35 +326,15 @@ class Task(States):
         :raises BadPayload: not JSON, fields missing or of the wrong type.
         :raises UnknownModuleError, UnknownCallableError: its function is not there.
         """
-        message = Fields(wire.loads(data))
-        options = Fields(message.read("options", dict, {}))
-        try:
-            task = cls(
-                task_id=message.read("task_id", str),
-                retries=message.read("retries", int),
-                # Whatever it says, a worker runs it; 0.x wrote what it found in the environment.
-                is_async=message.read("is_async", _TRUTH, message.read("async", _TRUTH, True)),
-            )
-            options.check_known((*_HOOKS, *_WRITTEN, *_NOTED))
-            task.note_end = CHECKS["save_results"](options.read("note_end", _NUMBER, 0))
-            task.depends_on = CHECKS["depends_on"](options.read("depends_on", list, [])) or None
-            for option, check in _READ.items():
-                if (value := options.fields.get(option)) is not None:
-                    setattr(task, option, check(value))
-        except (InvalidTask, TypeError) as err:
-            raise BadPayload(f"The message has an unusable field: {err}") from err
-        task.retried = options.read("retried", int, 0)
-        task.last_error = options.read("last_error", str, "")
-        task.pushed_at = float(options.read("pushed_at", _NUMBER, 0))
-        task.to_call(
-            message.function(), *message.read("args", list, []), **message.read("kwargs", dict, {})
-        )
-        for hook in _HOOKS:
-            if options.fields.get(hook) is not None:
-                setattr(task, hook, Fields(options.read(hook, dict)).function(plain=True))
+        return messages.read(data, cls._new)
+
+    @classmethod
+    def _new(cls, task_id: str, retries: int, is_async: Any) -> Self:
+        if cls is not Task:  # a class of the user's own, with perhaps a constructor of its own
+            return cls(task_id=task_id, retries=retries, is_async=is_async)
+        task = cls.__new__(cls)
+        task.task_id = CHECKS["task_id"](task_id)
+        task.retries = CHECKS["retries"](retries)
+        if is_async is not True:
+            task.is_async = CHECKS["is_async"](is_async)
         return task
-
-
-def id_of(parent: Any) -> str:
-    """Return the id of what ``depends_on`` names: a task, an id, or ``(queue_name, id)``."""
-    return str(parent[1] if isinstance(parent, tuple) else getattr(parent, "task_id", parent))

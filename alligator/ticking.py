@@ -200,7 +200,7 @@ class Ticker:
 
     def _task(self, schedule: Schedule, tick: float) -> "Task":
         task_id = tick_id(schedule.name, tick)
-        task = self.gator.make_task({**schedule.task_options, "task_id": task_id})
+        task = self.gator.mold({**schedule.task_options, "task_id": task_id}).cast()
         self.gator.prepare(task, schedule.func, schedule.args, schedule.kwargs)
         return task
 

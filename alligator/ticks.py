@@ -21,7 +21,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, tzinfo
 from typing import Any, Protocol
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from alligator.exceptions import InvalidTask, MissingDriver
 from alligator.utils import shorten
@@ -148,10 +147,12 @@ def time_zone(tz: Any) -> tzinfo:
         return UTC
     if isinstance(tz, tzinfo):
         return tz
+    from zoneinfo import ZoneInfo  # few need it, and it takes a while
+
     try:
         return ZoneInfo(tz)
     # A name may also be that of a folder, or no path at all.
-    except (ZoneInfoNotFoundError, ValueError, TypeError, AttributeError, OSError) as err:
+    except (KeyError, ValueError, TypeError, AttributeError, OSError) as err:
         raise InvalidTask(
             f"tz={shorten(repr(tz), 60)} is no time zone that this machine knows; names are as "
             "'Europe/Berlin', and pip install 'alligator[cron]' brings them all."

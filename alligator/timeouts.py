@@ -63,6 +63,16 @@ class Overrun:
 overrun: ContextVar[Overrun | None] = ContextVar("alligator_overrun", default=None)
 
 
+@contextmanager
+def overruns_tell(whom: Overrun | None) -> Iterator[None]:
+    """Have what runs inside tell of its overruns; None: nobody."""
+    token = overrun.set(whom)
+    try:
+        yield
+    finally:
+        overrun.reset(token)
+
+
 class Allowance:
     """How much time a function may still let pass on a clock that a test moves."""
 

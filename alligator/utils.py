@@ -31,6 +31,12 @@ class ImportGuard(Protocol):
     def after_import(self, module: str, name: str, found: Any) -> None:
         """Raise unless that object may be handed out."""
 
+    def remember(self, key: tuple[str, str, bool], found: Any) -> None:
+        """Take note of what a module, a name and whether it is to be plain have led to."""
+
+    def recall(self, key: tuple[str, str, bool]) -> Any:
+        """Return what was remembered, while it still stands there; None: nothing does."""
+
 
 #: Set while a message is read, so that no ``Task.deserialize`` gets around it.
 import_guard: ContextVar[ImportGuard | None] = ContextVar("alligator_import_guard", default=None)
@@ -170,6 +176,7 @@ class _TaskIds:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._last = 0
+        self._random = memoryview(b"")  # one call of the system serves for many ids
 
     def next(self) -> str:
         # 48 bits of milliseconds and 12 of a counter, which spills into the next
@@ -179,8 +186,11 @@ class _TaskIds:
             if stamp <= self._last:
                 stamp = self._last + 1
             self._last = stamp
+            if not self._random:
+                self._random = memoryview(os.urandom(4096))
+            chance, self._random = self._random[:8], self._random[8:]
         head = f"{stamp:015x}"
-        tail = f"{int.from_bytes(os.urandom(8), 'big') & 0x3FFFFFFFFFFFFFFF | 1 << 63:016x}"
+        tail = f"{int.from_bytes(chance, 'big') & 0x3FFFFFFFFFFFFFFF | 1 << 63:016x}"
         return f"{head[:8]}-{head[8:12]}-7{head[12:]}-{tail[:4]}-{tail[4:]}"
 
 

@@ -347,7 +347,9 @@ class Worker:
         return not self.keep_running or self._signals.count > 0
 
     def _is_done(self) -> bool:
-        return self._stops() or bool(self.max_tasks and self._ended >= self.max_tasks)
+        if not self.keep_running or self._signals.count:
+            return True
+        return bool(self.max_tasks) and self._ended >= self.max_tasks
 
     def _keeper(self) -> Keeper:
         keeper = Keeper(

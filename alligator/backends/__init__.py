@@ -4,8 +4,8 @@ Drivers are imported only when a DSN asks for them. A third party's backend can 
 under the entry-point group ``alligator.backends``, named by its scheme.
 """
 
+from collections.abc import Iterable
 from importlib import import_module
-from importlib.metadata import entry_points
 from typing import Any
 
 from alligator.backends.dsn import mask_password
@@ -38,7 +38,13 @@ _EXTRAS = {"redis": "redis", "greenstalk": "beanstalk", "boto3": "sqs", "botocor
 
 def known_schemes() -> list[str]:
     """Return the schemes that a DSN may begin with, those of other packages included."""
-    return sorted({*_BUILT_IN, *(point.name for point in entry_points(group=ENTRY_POINT_GROUP))})
+    return sorted({*_BUILT_IN, *(point.name for point in _registered())})
+
+
+def _registered() -> Iterable[Any]:
+    from importlib.metadata import entry_points  # it takes longer than the rest together
+
+    return entry_points(group=ENTRY_POINT_GROUP)
 
 
 def client_class(conn_string: str) -> Any:
@@ -52,7 +58,7 @@ def client_class(conn_string: str) -> Any:
     scheme, separator, _ = conn_string.partition("://")
     if separator and scheme in _BUILT_IN:
         return _import_built_in(_BUILT_IN[scheme])
-    for point in entry_points(group=ENTRY_POINT_GROUP):
+    for point in _registered():
         if separator and point.name == scheme:
             return point.load()
     known = ", ".join(f"{name}://" for name in known_schemes())

@@ -10,7 +10,6 @@ import json
 import logging
 import threading
 import time
-import uuid
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -28,7 +27,7 @@ from alligator.backends.base import (
 )
 from alligator.exceptions import UnsupportedOption
 from alligator.signing import signed_id
-from alligator.utils import shorten
+from alligator.utils import new_task_id, shorten
 
 log = logging.getLogger(__name__)
 
@@ -211,4 +210,4 @@ def _own_id(data: Data) -> str:
         found = json.loads(data)["task_id"]
     except (ValueError, TypeError, KeyError, RecursionError):
         found = None
-    return found if isinstance(found, str) else uuid.uuid4().hex
+    return found if isinstance(found, str) else new_task_id()

@@ -1,0 +1,146 @@
+"""A task as it stands on a queue: a JSON object, the one of Alligator 1.0.
+
+Most messages carry a function, its arguments and no option at all; those are quick to write
+and to read, and every field is checked all the same.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from alligator import wire
+from alligator.callables import split_name, wire_name
+from alligator.exceptions import BadPayload, InvalidTask
+from alligator.fields import Fields
+from alligator.options import CHECKS, moment
+from alligator.utils import determine_module, determine_name
+
+if TYPE_CHECKING:
+    from alligator.tasks import Task
+
+    T = TypeVar("T", bound=Task)
+
+#: What ``is_async`` may be on a queue.
+_TRUTH = bool | int | str
+_NUMBER = int | float
+
+_HOOKS = ("on_start", "on_success", "on_error")
+
+#: Options that are written where they are not as here.
+_WRITTEN = {
+    "priority": 0,
+    "retry_delay": 0.0,
+    "retry_backoff": 1.0,
+    "retry_max_delay": None,
+    "save_results": None,
+    "timeout": None,
+    "delay_until": None,
+    "expires_at": None,
+}
+_NOTED = ("retried", "pushed_at", "depends_on", "last_error", "note_end")
+_READ = {name: CHECKS.get(name) or moment(name) for name in _WRITTEN}
+_KNOWN = (*_HOOKS, *_WRITTEN, *_NOTED)
+
+#: Characters of a message that leave room for its last error on any backend.
+_ROOMY = 32_000
+
+
+def write(task: "Task") -> str:
+    """Return the message of a task; see :meth:`alligator.Task.serialize`."""
+    module, name = _names(task.func)
+    data: dict[str, Any] = {
+        "task_id": task.task_id,
+        "retries": task.retries,
+        "is_async": task.is_async,
+        "module": module,
+        "callable": name,
+        "args": task.func_args,
+        "kwargs": task.func_kwargs,
+        "options": _options(task),
+    }
+    text = wire.dumps(data)
+    if task.last_error and len(text) < _ROOMY:
+        data["options"]["last_error"] = task.last_error
+        text = wire.dumps(data)
+    return text
+
+
+def _options(task: "Task") -> dict[str, Any]:
+    options: dict[str, Any] = {}
+    for hook in _HOOKS:
+        if (function := getattr(task, hook)) is not None:
+            module, name = _names(function)
+            options[hook] = {"module": module, "callable": name}
+    for option, default in _WRITTEN.items():
+        if (value := getattr(task, option)) != default:
+            options[option] = value
+    if task.note_end and not task.save_results:
+        options["note_end"] = task.note_end
+    if task.known_for and task.pushed_at:
+        options["pushed_at"] = task.pushed_at
+    if task.depends_on:
+        options["depends_on"] = [id_of(each) for each in task.depends_on]
+    if task.retried:
+        options["retried"] = task.retried
+    return options
+
+
+def _names(func: Any) -> tuple[str, str]:
+    if isinstance(func, str):
+        return split_name(func)
+    try:
+        return wire_name(func)
+    except InvalidTask:
+        if not callable(func) or getattr(func, "__module__", None) is None:
+            raise
+        # Refused for a queue by the Gator; a Task by itself may still be looked at.
+        return determine_module(func), determine_name(func)
+
+
+def read(data: str | bytes, make: "Callable[[str, int, Any], T]") -> "T":
+    """Return the task of a message; see :meth:`alligator.Task.deserialize`.
+
+    :param make: returns a new task, given ``task_id``, ``retries`` and ``is_async``.
+    """
+    message = Fields(wire.loads(data))
+    fields = message.fields
+    options = message.read("options", dict, {})
+    try:
+        # Whatever is_async says, a worker runs it; 0.x wrote what it found in the environment.
+        truth = fields.get("is_async")
+        if truth is not True:
+            truth = message.read("async" if truth is None else "is_async", _TRUTH, True)
+        task = make(message.read("task_id", str), message.read("retries", int), truth)
+        if options:
+            _read_options(task, Fields(options))
+    except (InvalidTask, TypeError) as err:
+        raise BadPayload(f"The message has an unusable field: {err}") from err
+    func, args, kwargs = message.function(), fields.get("args"), fields.get("kwargs")
+    if type(args) is not list or type(kwargs) is not dict:
+        args, kwargs = message.read("args", list, []), message.read("kwargs", dict, {})
+    task.to_call(func, *args, **kwargs)
+    if options:
+        _read_hooks(task, Fields(options))
+    return task
+
+
+def _read_options(task: "Task", options: Fields) -> None:
+    options.check_known(_KNOWN)
+    task.note_end = CHECKS["save_results"](options.read("note_end", _NUMBER, 0))
+    task.depends_on = CHECKS["depends_on"](options.read("depends_on", list, [])) or None
+    for option, check in _READ.items():
+        if (value := options.fields.get(option)) is not None:
+            setattr(task, option, check(value))
+    task.retried = options.read("retried", int, 0)
+    task.last_error = options.read("last_error", str, "")
+    task.pushed_at = float(options.read("pushed_at", _NUMBER, 0))
+
+
+def _read_hooks(task: "Task", options: Fields) -> None:
+    for hook in _HOOKS:
+        if options.fields.get(hook) is not None:
+            setattr(task, hook, Fields(options.read(hook, dict)).function(plain=True))
+
+
+def id_of(parent: Any) -> str:
+    """Return the id of what ``depends_on`` names: a task, an id, or ``(queue_name, id)``."""
+    return str(parent[1] if isinstance(parent, tuple) else getattr(parent, "task_id", parent))

@@ -1,0 +1,38 @@
+"""Many tasks with the same options, which are checked once."""
+
+from typing import Any
+
+from alligator.tasks import Task
+from alligator.utils import new_task_id
+
+_MISSING = object()
+
+
+class Mold:
+    """Makes tasks of one class with one set of options.
+
+    :raises TypeError, InvalidTask, MultipleDelayError: see :class:`alligator.Task`.
+    """
+
+    def __init__(self, task_class: type[Task], options: dict[str, Any]) -> None:
+        self.task_class, self.options = task_class, options
+        self._differs: dict[str, Any] | None = None
+        if task_class is Task:
+            first = vars(Task(**options))
+            self._differs = {
+                name: value
+                for name, value in first.items()
+                if value != getattr(Task, name, _MISSING) and name != "task_id"
+            }
+
+    def cast(self) -> Task:
+        """Return a new task."""
+        if self._differs is None:  # a class of the user's own: as its constructor has it
+            return self.task_class(**self.options)
+        task = Task.__new__(Task)
+        task.task_id = self.options.get("task_id") or new_task_id()
+        vars(task).update(self._differs)
+        task.func_args, task.func_kwargs = [], {}
+        if task.depends_on is not None:
+            task.depends_on = list(task.depends_on)
+        return task
