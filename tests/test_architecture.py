@@ -41,6 +41,7 @@ LAYERS = [
         "unsettled",
     ],
     ["elsewhere", "intake", "recording", "results", "dependencies", "explaining", "pushing"],
+    ["wiring", "taking"],
     ["gator"],
     ["processor"],
     ["workers"],

@@ -1,0 +1,164 @@
+"""Taking tasks off a Gator's queue, and running them where one stands."""
+
+import logging
+
+from alligator.backends.base import Delivery
+from alligator.exceptions import AlligatorException, LeaveNow
+from alligator.execution import Outcome, Verdict, attempt
+from alligator.keeper import Keeper
+from alligator.log import SafeTracebacks
+from alligator.messages import id_of
+from alligator.pushing import Pusher
+from alligator.tasks import Task
+from alligator.timeouts import Overrun, TimeIsUp
+from alligator.wiring import Wiring
+
+log = logging.getLogger(__name__)
+log.addFilter(SafeTracebacks())
+
+#: Seconds that a task run by ``pop``, ``get`` or ``run_all`` is leased for at a time.
+LEASE = 30.0
+
+
+class Taking(Wiring):
+    """What a :class:`alligator.Gator` has of all this."""
+
+    _pusher: Pusher
+
+    def len(self) -> int:
+        """Return how many tasks wait on the queue, delayed ones included."""
+        return self.client.len(self.queue_name)
+
+    def pop(self) -> Task | None:
+        """Run the task at the front of the queue and return it; None: the queue is empty.
+
+        :raises Exception: what the task raised, once it has no retry left; it is then among
+            the dead letters.
+        """
+        return self._run_one()
+
+    def get(self, task_id: str) -> Task | None:
+        """Run one task now, delayed or not, and return it; None: no such task is waiting.
+
+        :raises NotImplementedError: on SQS, which cannot look a task up.
+        """
+        return self._run_one(self.results.where(task_id)[1])
+
+    def cancel(self, task_id: str | Task) -> Task | None:
+        """Take a task off the queue before it runs and return it; None: no such task waits.
+
+        ::
+
+            task = gator.task(add, 18, 9)
+            gator.cancel(task.task_id)
+
+        :param task_id: on this Gator's queue; or the task itself, which knows its queue.
+        """
+        queue_name, backend_id = self.results.where(task_id)
+        if self.elsewhere and (held := self._cancel_held(queue_name, id_of(task_id))):
+            return held
+        reserved = self.client.reserve([queue_name], 1, LEASE, task_id=backend_id)
+        for delivery in reserved.deliveries:
+            try:
+                task = self.codec.decode(delivery)
+            except Exception:
+                self.client.release(delivery)  # it cannot be shown, so it is not taken either
+                raise
+            self.recorder.cancel(task, delivery)
+            task.to_canceled()
+            return task
+        return None if self.elsewhere else self._cancel_held(queue_name, backend_id)
+
+    def _cancel_held(self, queue_name: str, task_id: str) -> Task | None:
+        if (data := self.recorder.peek_held(queue_name, task_id)) is None:
+            return None
+        delivery = Delivery(queue_name, task_id, data, None)
+        task = self.codec.decode(delivery)
+        if not self.recorder.cancel_held(task, delivery):
+            return None
+        task.to_canceled()
+        return task
+
+    def execute(self, task: Task) -> Task:
+        """Run a task that you hold, with its retries, and return it.
+
+        A failure with a retry left puts an async task back on the queue, and runs another
+        at once.
+
+        :raises Exception: what the task raised, once it has no retry left.
+        """
+        while True:
+            try:
+                task.run()
+            except (KeyboardInterrupt, LeaveNow, TimeIsUp):
+                raise  # the person at the keyboard, or what is around; not the task
+            except BaseException as err:
+                if not task.retries > 0:
+                    self.recorder.note_local(task)
+                    raise
+                delay = task.spend_retry(err)
+                if task.is_async:
+                    task.delay_until = self.clock.time() + delay if delay else None
+                    self._pusher.enqueue(task)
+                    task.to_retrying()
+                    return task
+            else:
+                self.recorder.note_local(task)
+                return task
+
+    def run_all(self) -> int:
+        """Run what is due on the queue in this process until none is left.
+
+        For tests and scripts. A task that fails is retried and in the end buried, as a
+        worker would do; nothing is raised for it.
+
+        :returns: how many tasks were run, each try counted.
+        """
+        ran = 0
+        with self._keeper() as keeper:
+            while delivery := self._reserve(None):
+                self._run(keeper, delivery)
+                ran += 1
+        return ran
+
+    def _run_one(self, task_id: str | None = None) -> Task | None:
+        delivery = self._reserve(task_id)
+        if delivery is None:
+            return None
+        with self._keeper() as keeper:
+            outcome = self._run(keeper, delivery)
+        if outcome.error is not None and outcome.verdict is not Verdict.RETRY:
+            raise outcome.error
+        if outcome.task is None or outcome.verdict is Verdict.BURY:
+            raise AlligatorException(outcome.reason.error)
+        return outcome.task
+
+    def _reserve(self, task_id: str | None) -> Delivery | None:
+        found = self.client.reserve([self.queue_name], 1, LEASE, task_id=task_id).deliveries
+        return found[0] if found else None
+
+    def _keeper(self) -> Keeper:
+        return Keeper(self.client, LEASE, log=log)
+
+    def _run(self, keeper: Keeper, delivery: Delivery) -> Outcome:
+        keeper.take([delivery])
+        keeper.start_next()
+        recorder = self.recorder
+        outcome = attempt(
+            delivery,
+            self.codec,
+            self.client.max_deaths,
+            self.clock,
+            lambda delivery, seconds: _limit(keeper, delivery, seconds),
+            recorder.note_started,
+        )
+        recorder.settle(outcome)
+        keeper.end(delivery, ack=False)
+        if isinstance(outcome.error, KeyboardInterrupt):
+            raise outcome.error  # by the person at the keyboard, as it seems
+        return outcome
+
+
+def _limit(keeper: Keeper, delivery: Delivery, seconds: float) -> Overrun:
+    keeper.cover(delivery, seconds + LEASE)
+    return Overrun(LEASE, lambda: keeper.give_up(delivery))
