@@ -29,7 +29,7 @@ nitpicky = True
 nitpick_ignore_regex = [
     ("py:.*", r"(abc|collections|contextlib|contextvars|datetime|logging)\..*"),
     ("py:.*", r"(random|re|threading|types|typing)\..*"),
-    ("py:class", r"(~P|Store|alligator\.clock\.Clock|alligator\.codec\.Codec)"),
+    ("py:class", r"(~P|Store|alligator\.(clock\.Clock|codec\.Codec|molds\.Mold))"),
     ("py:.*", r"(P|alligator\.contrib\.rpqueue_tasks\.[PR])"),
     ("py:class", r"alligator\.testing\.contract_\w+\.\w+"),
 ]
