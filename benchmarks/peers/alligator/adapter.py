@@ -1,0 +1,37 @@
+"""Alligator: one worker at its defaults, or with a fixed prefetch as the variant says."""
+
+import os
+
+from alligator import Gator
+from benchmarks.tasks import chosen
+
+IMPORT = "alligator"
+SETTINGS = "``latergator.py DSN``, defaults: prefetch auto, leases of 30 s, acks after the task"
+
+gator = Gator(os.environ["BENCH_DSN"])
+
+
+def setup() -> None:
+    gator.len()
+
+
+def enqueue(count: int) -> None:
+    for _ in range(count):
+        gator.task(chosen, 1, "abc", x=2)
+
+
+def enqueue_bulk(count: int) -> None:
+    for start in range(0, count, 1000):
+        with gator.batch():
+            enqueue(min(1000, count - start))
+
+
+def worker(processes: int, concurrency: int) -> list[list[str]]:
+    argv = ["-m", "alligator", os.environ["BENCH_DSN"], "--log-level=WARNING"]
+    if os.environ["BENCH_VARIANT"]:
+        argv.append(f"--prefetch={os.environ['BENCH_VARIANT']}")
+    if concurrency > 1:
+        argv.append(f"--concurrency={concurrency}")
+    if processes > 1:
+        argv.append(f"--processes={processes}")
+    return [argv]

@@ -1,0 +1,35 @@
+"""rpqueue."""
+
+import os
+from urllib.parse import urlsplit
+
+import rpqueue
+
+from benchmarks.tasks import chosen as body
+
+IMPORT = "rpqueue"
+SETTINGS = "``python -m rpqueue.run``, one process with one thread"
+
+where = urlsplit(os.environ["BENCH_DSN"])
+rpqueue.set_redis_connection_settings(host=where.hostname, port=where.port)
+
+
+@rpqueue.task(queue="bench")
+def chosen(number: int, text: str, x: int = 0) -> None:
+    body(number, text, x)
+
+
+def setup() -> None:
+    rpqueue.get_connection().ping()
+
+
+def enqueue(count: int) -> None:
+    for _ in range(count):
+        chosen.execute(1, "abc", x=2)
+
+
+def worker(processes: int, concurrency: int) -> list[list[str]]:
+    argv = ["-m", "rpqueue.run", "--module", "benchmarks.peers.rpqueue.adapter"]
+    argv += ["--host", where.hostname, "--port", str(where.port), "--loglevel", "ERROR"]
+    threads = os.environ["BENCH_VARIANT"] or "1"
+    return [[*argv, "--processes", str(processes), "--threads", threads]]
