@@ -1,0 +1,133 @@
+"""Runs in the environment of one library and does what the harness asks, one line at a time.
+
+``python -m benchmarks.agent FOLDER``: reads ``{"call": name, "args": [...]}`` and answers
+``{"value": ...}`` or ``{"error": ...}``. Needs the standard library and the adapter only.
+"""
+
+import asyncio
+import importlib
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+from benchmarks.tasks import STAMP
+
+#: Seconds after which a task that has not started is given up.
+PATIENCE = 30.0
+
+
+class Agent:
+    """One adapter, and the event loop that its coroutines need."""
+
+    def __init__(self, adapter: ModuleType) -> None:
+        self.adapter = adapter
+        self.runner = asyncio.Runner()
+        self.do(adapter.setup)
+
+    def do(self, function: Callable[..., Any], *args: Any) -> None:
+        """Call a function of the adapter, coroutine or not."""
+        result = function(*args)
+        if asyncio.iscoroutine(result):
+            self.runner.run(result)
+
+    def about(self) -> dict[str, Any]:
+        """What the adapter says of itself."""
+        return {
+            "settings": self.adapter.SETTINGS,
+            "bulk": hasattr(self.adapter, "enqueue_bulk"),
+        }
+
+    def worker(self, processes: int, concurrency: int) -> list[list[str]]:
+        """The commands that start a worker."""
+        return self.adapter.worker(processes, concurrency)
+
+    def enqueue(self, count: int) -> float:
+        """Push one by one; return the seconds that it took."""
+        return self._timed(self.adapter.enqueue, count)
+
+    def enqueue_bulk(self, count: int) -> float:
+        """Push many in the library's own call for that; return the seconds that it took."""
+        return self._timed(self.adapter.enqueue_bulk, count)
+
+    def fill(self, count: int) -> float:
+        """Push the quickest way there is; return the seconds that it took."""
+        return self._timed(getattr(self.adapter, "enqueue_bulk", self.adapter.enqueue), count)
+
+    def latencies(self, count: int, seconds: float) -> list[float]:
+        """Push one at a time to an idle worker; return the ms until each has started.
+
+        Ends after ``count`` tasks or ``seconds``, whatever comes first.
+        """
+        took: list[float] = []
+        end = time.monotonic() + seconds
+        while len(took) < count and (time.monotonic() < end or len(took) < 3):
+            seen = os.stat(os.environ["BENCH_MARKS"]).st_size
+            pushed = time.monotonic_ns()
+            self.do(self.adapter.enqueue, 1)
+            took.append((_next_stamp(seen) - pushed) / 1e6)
+            time.sleep(random.uniform(0.01, 0.03))  # the worker is to be idle again
+        return took
+
+    def hold(self, depth: int, count: int, step: int = 1000) -> int:
+        """Keep about ``depth`` tasks queued until ``count`` are done; return how many."""
+        push = getattr(self.adapter, "enqueue_bulk", self.adapter.enqueue)
+        pushed = depth
+        deadline = time.monotonic() + 120
+        while (done := os.stat(os.environ["BENCH_MARKS"]).st_size) < count:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{done} of {count} tasks were done after 120 s")
+            if pushed - done < depth:
+                self.do(push, step)
+                pushed += step
+            else:
+                time.sleep(0.0005)
+        return done
+
+    def import_ms(self) -> float:
+        """How long a fresh interpreter takes to import the library."""
+        code = f"import time; t = time.perf_counter(); import {self.adapter.IMPORT}; "
+        code += "print((time.perf_counter() - t) * 1000)"
+        ran = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+        return float(ran.stdout)
+
+    def _timed(self, function: Callable[[int], Any], count: int) -> float:
+        started = time.perf_counter()
+        self.do(function, count)
+        return time.perf_counter() - started
+
+
+def _next_stamp(seen: int) -> int:
+    """Wait for the stamp that begins at byte ``seen``; return it."""
+    deadline = time.monotonic() + PATIENCE
+    with open(os.environ["BENCH_MARKS"], "rb") as marks:
+        while os.fstat(marks.fileno()).st_size < seen + STAMP.size:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"a task did not start within {PATIENCE:.0f} s")
+            time.sleep(0.0002)
+        marks.seek(seen)
+        return STAMP.unpack(marks.read(STAMP.size))[0]
+
+
+def main(folder: str) -> None:
+    """Answer until the harness closes the pipe."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what a library prints must not be taken for an answer
+    agent = Agent(importlib.import_module(f"benchmarks.peers.{folder}.adapter"))
+    print(json.dumps({"value": agent.about()}), file=answers, flush=True)
+    for line in sys.stdin:
+        asked = json.loads(line)
+        try:
+            answer = {"value": getattr(agent, asked["call"])(*asked["args"])}
+        except Exception as err:
+            answer = {"error": f"{type(err).__name__}: {err}"}
+        print(json.dumps(answer), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,63 @@
+"""The harness's end of an agent (``benchmarks.agent``)."""
+
+import json
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from benchmarks.errors import NotMeasured
+
+
+class Link:
+    """An agent that has been started; ask it by ``link("enqueue", 100)``.
+
+    :param python: the interpreter of the library's environment.
+    :param folder: the adapter's, below ``benchmarks/peers``.
+    :param log: where the agent's standard error goes.
+    :raises NotMeasured: it did not start.
+    """
+
+    def __init__(self, python: Path, folder: str, env: Mapping[str, str], log: Path) -> None:
+        self._log = log
+        argv = [str(python), "-m", "benchmarks.agent", folder]
+        with log.open("ab") as errors:
+            self._process = subprocess.Popen(
+                argv,
+                env=dict(env),
+                cwd=log.parent,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+            )
+        self.about: dict[str, Any] = self._answer()
+
+    def __call__(self, call: str, *args: Any) -> Any:
+        """Have the agent do something, and return what it answers."""
+        assert self._process.stdin is not None
+        print(json.dumps({"call": call, "args": args}), file=self._process.stdin, flush=True)
+        return self._answer()
+
+    def _answer(self) -> Any:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            lines = self._log.read_text(errors="replace").splitlines() or ["it said nothing"]
+            raise NotMeasured(f"the producer ended: {lines[-1]}")
+        answer = json.loads(line)
+        if "error" in answer:
+            raise NotMeasured(answer["error"])
+        return answer["value"]
+
+    def close(self) -> None:
+        """End it."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        try:
+            self._process.wait(5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process.stdout.close()

@@ -1,0 +1,45 @@
+"""A virtual environment per library, made when first needed."""
+
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from benchmarks.errors import NotMeasured
+
+HERE = Path(__file__).resolve().parent
+
+
+def binaries(folder: str) -> Path:
+    """Return where the scripts and the interpreter of a library's environment are.
+
+    Made anew when its ``requirements.txt`` has changed.
+
+    :raises NotMeasured: the installation failed, and why.
+    """
+    home = HERE / ".venvs" / folder
+    wanted = HERE / "peers" / folder / "requirements.txt"
+    mark, digest = home / "made-from", hashlib.sha256(wanted.read_bytes()).hexdigest()
+    if not mark.exists() or mark.read_text() != digest:
+        _run([sys.executable, "-m", "venv", "--clear", str(home)])
+        _run([str(home / "bin" / "pip"), "install", "--quiet", "-r", str(wanted)])
+        mark.write_text(digest)
+    return home / "bin"
+
+
+def versions(folder: str) -> str:
+    """Return the pinned requirements of a library, on one line."""
+    return " ".join((HERE / "peers" / folder / "requirements.txt").read_text().split())
+
+
+def environment() -> dict[str, str]:
+    """Return the environment in which the parts of a measurement find this repository."""
+    return {**os.environ, "PYTHONPATH": str(HERE.parent), "PYTHONUNBUFFERED": "1"}
+
+
+def _run(argv: list[str]) -> None:
+    ran = subprocess.run(argv, capture_output=True, text=True, check=False)
+    if ran.returncode:
+        lines = [line for line in ran.stderr.splitlines() if line.startswith("ERROR")]
+        raise NotMeasured(f"the installation failed: {(lines or ['it did not say why'])[-1]}")
