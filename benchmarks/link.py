@@ -2,7 +2,7 @@
 
 import json
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +35,13 @@ class Link:
 
     def __call__(self, call: str, *args: Any) -> Any:
         """Have the agent do something, and return what it answers."""
+        return self.begin(call, *args)()
+
+    def begin(self, call: str, *args: Any) -> Callable[[], Any]:
+        """Have the agent begin something; the function returned waits for the answer."""
         assert self._process.stdin is not None
         print(json.dumps({"call": call, "args": args}), file=self._process.stdin, flush=True)
-        return self._answer()
+        return self._answer
 
     def _answer(self) -> Any:
         assert self._process.stdout is not None

@@ -1,0 +1,50 @@
+"""What is measured: one function per row. Each measures one library once.
+
+A row's function takes a library and the scale of the run, and returns its figures by name.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from benchmarks.catalog import Peer
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much a row does.
+
+    :param seconds: of work to give a worker; the less, the noisier.
+    :param depth: the most tasks queued.
+    :param idle: seconds to watch idle workers.
+    :param crash: seconds to wait for an interrupted task at most.
+    """
+
+    seconds: float = 3.0
+    depth: int = 1_000_000
+    idle: float = 30.0
+    crash: float = 120.0
+
+    def tasks(self, peer: Peer) -> int:
+        """How many tasks keep a worker of this library busy for about that long."""
+        return max(200, round(self.seconds * peer.about))
+
+
+QUICK = Scale(seconds=0.7, depth=100_000, idle=5.0, crash=40.0)
+
+Figures = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row.
+
+    :param measure: measures one library.
+    :param together: all of them at the same time, since they mostly wait.
+    :param once: not again in later passes.
+    """
+
+    name: str
+    peers: Iterable[Peer]
+    measure: Callable[[Peer, Scale], Figures]
+    together: bool = False
+    once: bool = False

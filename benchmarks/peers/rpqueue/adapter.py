@@ -14,7 +14,7 @@ where = urlsplit(os.environ["BENCH_DSN"])
 rpqueue.set_redis_connection_settings(host=where.hostname, port=where.port)
 
 
-@rpqueue.task(queue="bench")
+@rpqueue.task(queue=b"bench")
 def chosen(number: int, text: str, x: int = 0) -> None:
     body(number, text, x)
 

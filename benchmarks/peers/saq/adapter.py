@@ -7,7 +7,7 @@ from saq import Queue
 from benchmarks.tasks import chosen as body
 
 IMPORT = "saq"
-SETTINGS = "``saq`` with ``concurrency=10`` (its default), hiredis"
+SETTINGS = "``saq`` with ``concurrency=50``, hiredis"
 
 queue = Queue.from_url(os.environ["BENCH_DSN"])
 
@@ -19,7 +19,7 @@ async def chosen(ctx: dict, *, number: int, text: str, x: int = 0) -> None:
 settings = {
     "queue": queue,
     "functions": [chosen],
-    "concurrency": int(os.environ["BENCH_VARIANT"] or 10),
+    "concurrency": int(os.environ["BENCH_VARIANT"] or 50),
 }
 
 
