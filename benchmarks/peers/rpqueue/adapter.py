@@ -8,7 +8,7 @@ import rpqueue
 from benchmarks.tasks import chosen as body
 
 IMPORT = "rpqueue"
-SETTINGS = "``python -m rpqueue.run``, one process with one thread"
+SETTINGS = "``rpqueue.execute_tasks()``, one thread (its default)"
 
 where = urlsplit(os.environ["BENCH_DSN"])
 rpqueue.set_redis_connection_settings(host=where.hostname, port=where.port)
@@ -29,7 +29,4 @@ def enqueue(count: int) -> None:
 
 
 def worker(processes: int, concurrency: int) -> list[list[str]]:
-    argv = ["-m", "rpqueue.run", "--module", "benchmarks.peers.rpqueue.adapter"]
-    argv += ["--host", where.hostname, "--port", str(where.port), "--loglevel", "ERROR"]
-    threads = os.environ["BENCH_VARIANT"] or "1"
-    return [[*argv, "--processes", str(processes), "--threads", threads]]
+    return [["-m", "benchmarks.peers.rpqueue.run", str(processes)]]

@@ -1,0 +1,11 @@
+"""Its worker from Python, since ``python -m rpqueue.run`` takes no module inside a package."""
+
+import sys
+
+import rpqueue
+
+from benchmarks.peers.rpqueue import adapter
+
+if __name__ == "__main__":
+    rpqueue.LOG_LEVEL = "ERROR"
+    rpqueue.execute_tasks(processes=int(sys.argv[1]), module=adapter.__name__)
