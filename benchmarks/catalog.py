@@ -9,7 +9,7 @@ class Peer:
 
     :param folder: of its adapter and requirements, below ``benchmarks/peers``.
     :param variant: what the adapter is told in ``BENCH_VARIANT``.
-    :param about: tasks/s that may be expected of a worker; says how many to give it.
+    :param about: tasks/s that may be expected of a worker; enough for a first probe.
     :param place: where its queue is: ``redis`` or ``sqlite``.
     """
 
@@ -20,8 +20,8 @@ class Peer:
     place: str = "redis"
 
 
-OURS = Peer("Alligator", "alligator", 60_000)
-OURS_SQLITE = Peer("Alligator on SQLite", "alligator", 30_000, place="sqlite")
+OURS = Peer("Alligator", "alligator", 10_000)
+OURS_SQLITE = Peer("Alligator on SQLite", "alligator", 10_000, place="sqlite")
 HUEY_SQLITE = Peer("Huey on SQLite", "huey", 2_500, place="sqlite")
 BARE = Peer("bare commands", "bare", 100_000, "100")
 
@@ -40,8 +40,8 @@ PEERS = (
 
 #: Ours and the bare loop, with the same number of tasks per round trip.
 BATCHES = (
-    *(Peer(f"prefetch {n}", "alligator", 6_000 * min(n, 10), str(n)) for n in (1, 32, 100)),
-    *(Peer(f"bare loop {n}", "bare", 6_000 * min(n, 15), str(n)) for n in (1, 32, 100)),
+    *(Peer(f"prefetch {n}", "alligator", 5_000, str(n)) for n in (1, 32, 100)),
+    *(Peer(f"bare loop {n}", "bare", 20_000, str(n)) for n in (1, 32, 100)),
     Peer("bare BLPOP", "bare", 6_000, "0"),
 )
 

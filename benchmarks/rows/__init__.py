@@ -24,11 +24,8 @@ class Scale:
     idle: float = 30.0
     crash: float = 120.0
 
-    def tasks(self, peer: Peer) -> int:
-        """How many tasks keep a worker of this library busy for about that long."""
-        return max(200, round(self.seconds * peer.about))
 
-
+#: For a first look: rough, but whole.
 QUICK = Scale(seconds=0.7, depth=100_000, idle=5.0, crash=40.0)
 
 Figures = dict[str, float]
@@ -40,11 +37,9 @@ class Row:
 
     :param measure: measures one library.
     :param together: all of them at the same time, since they mostly wait.
-    :param once: not again in later passes.
     """
 
     name: str
     peers: Iterable[Peer]
     measure: Callable[[Peer, Scale], Figures]
     together: bool = False
-    once: bool = False

@@ -5,15 +5,26 @@ from benchmarks.meter import pace
 from benchmarks.place import Place
 from benchmarks.rows import Figures, Scale
 
+#: Tasks/s of each library on this machine, from a probe.
+_probed: dict[str, float] = {}
+
 
 def drain(peer: Peer, scale: Scale) -> Figures:
     """Tasks/s of one worker process, and CPU µs of each task in it."""
-    return _drain(peer, scale.tasks(peer), 1)
+    return _drain(peer, _enough(peer, scale), 1)
 
 
 def drain_by_two(peer: Peer, scale: Scale) -> Figures:
     """The same with two processes, for twice as many tasks."""
-    return _drain(peer, 2 * scale.tasks(peer), 2)
+    return _drain(peer, 2 * _enough(peer, scale), 2)
+
+
+def _enough(peer: Peer, scale: Scale) -> int:
+    """How many tasks keep a worker busy for so long, as a first, short probe tells."""
+    if peer.name not in _probed:
+        count = max(200, round(peer.about / 2))
+        _probed[peer.name] = _drain(peer, count, 1)["rate"]
+    return max(200, round(_probed[peer.name] * scale.seconds))
 
 
 def _drain(peer: Peer, total: int, processes: int) -> Figures:
@@ -63,7 +74,7 @@ def depth(peer: Peer, scale: Scale) -> Figures:
 
 
 def _at_depth(peer: Peer, queued: int, scale: Scale) -> Figures:
-    extra, total = round(3_000 * scale.seconds / 3), scale.tasks(peer) // 2
+    extra, total = round(3_000 * scale.seconds / 3), _enough(peer, scale) // 2
     with Place(peer) as place:
         place.producer("fill", queued)
         took = place.producer("enqueue", extra)

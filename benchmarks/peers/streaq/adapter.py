@@ -9,9 +9,7 @@ from benchmarks.tasks import chosen as body
 IMPORT = "streaq"
 SETTINGS = "``streaq run`` with ``concurrency=16`` (its default), silent, results not kept"
 
-app = Worker(
-    redis_url=os.environ["BENCH_DSN"], concurrency=int(os.environ["BENCH_VARIANT"] or 16)
-)
+app = Worker(redis_url=os.environ["BENCH_DSN"], concurrency=int(os.environ["BENCH_VARIANT"] or 16))
 
 
 @app.task(silent=True, ttl=0)

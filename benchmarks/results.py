@@ -1,0 +1,89 @@
+"""What a run has found: kept as JSON, asked for medians and for ratios."""
+
+import json
+import statistics
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Self
+
+
+class Missing(Exception):
+    """A figure that is asked for was not measured."""
+
+
+@dataclass
+class Results:
+    """Figures by row, library and pass; of what was not measured, the reasons.
+
+    :param figures: ``{row: {library: [{'pass': 0, 'rate': 1.0, ...}, ...]}}``.
+    :param failures: ``{row: {library: why}}``; the last reason of each.
+    :param about: date, machine, passes, scale.
+    :param libraries: ``{library: {'versions': ..., 'settings': ...}}``.
+    """
+
+    figures: dict[str, dict[str, list[dict[str, float]]]] = field(default_factory=dict)
+    failures: dict[str, dict[str, str]] = field(default_factory=dict)
+    about: dict[str, str] = field(default_factory=dict)
+    libraries: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    def add(self, row: str, name: str, number: int, figures: dict[str, float]) -> None:
+        """Note what one measurement in pass ``number`` has found."""
+        self.figures.setdefault(row, {}).setdefault(name, []).append({"pass": number, **figures})
+
+    def fail(self, row: str, name: str, why: str) -> None:
+        """Note why a measurement failed."""
+        self.failures.setdefault(row, {})[name] = why
+
+    def median(self, row: str, name: str, figure: str) -> float:
+        """Return the median over the passes.
+
+        :raises Missing: it was not measured.
+        """
+        return statistics.median(self._by_pass(row, name, figure).values())
+
+    def ratio(self, over: tuple[str, str, str], under: tuple[str, str, str]) -> float:
+        """Return the median over the passes of one figure by another of the same pass.
+
+        Within a pass the two are measured shortly after each other, so that a machine that
+        becomes slower between passes does not count.
+
+        :raises Missing: no pass has both.
+        """
+        first, second = self._by_pass(*over), self._by_pass(*under)
+        both = [first[each] / second[each] for each in first if second.get(each)]
+        if not both:
+            raise Missing
+        return statistics.median(both)
+
+    def best(self, row: str, names: Iterable[str], figure: str, *, least: bool = False) -> str:
+        """Return which of the libraries has the highest (``least``: the lowest) median.
+
+        :raises Missing: none was measured.
+        """
+        found = {}
+        for name in names:
+            try:
+                found[name] = self.median(row, name, figure)
+            except Missing:
+                continue
+        if not found:
+            raise Missing
+        return (min if least else max)(found, key=lambda name: found[name])
+
+    def _by_pass(self, row: str, name: str, figure: str) -> dict[float, float]:
+        samples = self.figures.get(row, {}).get(name, [])
+        found = {each["pass"]: each[figure] for each in samples if figure in each}
+        if not found:
+            raise Missing
+        return found
+
+    def save(self, file: Path) -> None:
+        """Write everything."""
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(asdict(self), indent=1) + "\n")
+
+    @classmethod
+    def load(cls, file: Path) -> Self:
+        """Read what ``save`` has written."""
+        return cls(**json.loads(file.read_text()))

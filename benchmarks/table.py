@@ -1,0 +1,121 @@
+"""Results as tables: plain text for a terminal, reStructuredText for the documentation."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import astuple
+
+from benchmarks.catalog import BARE, BATCHES, OURS, PEERS
+from benchmarks.results import Missing, Results
+from benchmarks.targets import judge
+
+#: Heading, row, figure, and how it is written.
+Column = tuple[str, str, str, str]
+
+SPEED: tuple[Column, ...] = (
+    ("Drain", "drain", "rate", "{:,.0f}"),
+    ("By two", "two", "rate", "{:,.0f}"),
+    ("CPU µs", "drain", "cpu_us", "{:,.0f}"),
+    ("Enqueue", "enqueue", "rate", "{:,.0f}"),
+    ("In bulk", "bulk", "rate", "{:,.0f}"),
+    ("p50 ms", "latency", "p50", "{:,.2f}"),
+    ("p99 ms", "latency", "p99", "{:,.2f}"),
+)
+WEIGHT: tuple[Column, ...] = (
+    ("Bytes a task", "enqueue", "bytes", "{:,.0f}"),
+    ("Idle commands/s", "idle", "commands", "{:,.2f}"),
+    ("Idle CPU %", "idle", "cpu_percent", "{:,.2f}"),
+    ("RSS MB", "idle", "rss_mb", "{:,.0f}"),
+    ("Import ms", "import", "ms", "{:,.0f}"),
+    ("After kill -9, s", "crash", "seconds", "{:,.1f}"),
+)
+BATCH: tuple[Column, ...] = (
+    ("Tasks/s", "batches", "rate", "{:,.0f}"),
+    ("CPU µs", "batches", "cpu_us", "{:,.1f}"),
+)
+_TARGET_HEADS = ("What", "Measured", "Target", "Stretch", "")
+_LIBRARIES = (OURS.name, *(peer.name for peer in PEERS))
+
+
+def as_text(results: Results) -> str:
+    """Return the targets that were measured, for a terminal."""
+    rows = [astuple(each) for each in judge(results) if each.verdict != "not measured"]
+    lines = [_TARGET_HEADS, *rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    )
+
+
+def as_rst(results: Results) -> str:
+    """Return everything that was measured, for the documentation."""
+    about = results.about
+    parts = [
+        f"``make bench`` on {about['date']}: {about['cores']} cores, {about['system']}, "
+        f"{about['python']}, redis {about['redis']}; medians of {about['passes']} passes, "
+        f"{about['scale']}.",
+        *list_table(_TARGET_HEADS, (astuple(each) for each in judge(results))),
+        "Rates are tasks/s, CPU that of the worker per task; *p50* and *p99* from the push to the "
+        "start in an idle worker.",
+        *list_table(("", *(each[0] for each in SPEED)), _lines(results, _LIBRARIES, SPEED)),
+        *list_table(("", *(each[0] for each in WEIGHT)), _lines(results, _LIBRARIES, WEIGHT)),
+        "Alligator with a fixed prefetch, and the bare loop that takes as many at once:",
+        *list_table(
+            ("", *(each[0] for each in BATCH)),
+            _lines(results, [peer.name for peer in BATCHES], BATCH),
+        ),
+        *_failures(results),
+        "How each was run:",
+        *list_table(("", "Versions", "Worker"), _settings(results)),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def list_table(heads: Sequence[str], lines: Iterable[Sequence[str]]) -> Iterator[str]:
+    """Return a table as one piece of reStructuredText; none if there are no lines."""
+    rows = ["\n".join(_cells(line)) for line in lines]
+    if rows:
+        yield "\n".join(
+            [".. list-table::", "   :header-rows: 1", "", "\n".join(_cells(heads)), *rows]
+        )
+
+
+def _cells(line: Sequence[str]) -> Iterator[str]:
+    for index, cell in enumerate(line):
+        yield f"   {'* -' if index == 0 else '  -'} {cell}".rstrip()
+
+
+def _lines(
+    results: Results, names: Iterable[str], columns: Sequence[Column]
+) -> Iterator[tuple[str, ...]]:
+    for name in names:
+        cells = [_cell(results, name, column) for column in columns]
+        if any(cell != "–" for cell in cells):
+            yield (name, *cells)
+
+
+def _cell(results: Results, name: str, column: Column) -> str:
+    _, row, figure, shown = column
+    try:
+        return shown.format(results.median(row, name, figure))
+    except Missing:
+        return "–"
+
+
+def _failures(results: Results) -> Iterator[str]:
+    """What has no figure, and why; nothing is left out without a word."""
+    missing = [
+        f"* {name}, {row}: {why}"
+        for row, found in results.failures.items()
+        for name, why in sorted(found.items())
+        if not results.figures.get(row, {}).get(name)
+    ]
+    if missing:
+        yield "Not measured:"
+        yield "\n".join(missing)
+
+
+def _settings(results: Results) -> Iterator[tuple[str, ...]]:
+    for name in (*_LIBRARIES, BARE.name):
+        found = results.libraries.get(name)
+        if found:
+            yield (name, found["versions"], found["settings"])
