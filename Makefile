@@ -6,7 +6,7 @@ FUZZ_MESSAGES ?= 1000000
 # Most tests wait for something: three at a time keep two cores busy.
 PYTEST_ARGS ?= -n 3 --dist worksteal
 
-.PHONY: help demo test chaos fuzz soak check docs servers venv clean
+.PHONY: help demo test chaos fuzz soak bench bench-self bench-micro check docs servers venv clean
 
 help:
 	@echo "make demo    run the example on SQLite; FOLDER=path for a folder of your own"
@@ -14,6 +14,9 @@ help:
 	@echo "make chaos   break everything on purpose and count the losses; 15 minutes"
 	@echo "make fuzz    feed a million damaged messages to a worker; 15 minutes"
 	@echo "make soak    steady load for ten minutes: does anything grow?"
+	@echo "make bench   compare with other queues, each in a venv of its own; 25 minutes"
+	@echo "make bench-self   Alligator against bare loops; 2 minutes"
+	@echo "make bench-micro  serialize, deserialize, reserve, ack; a minute"
 	@echo "make check   ruff and mypy"
 	@echo "make docs    build the documentation into docs/_build/html"
 	@echo "make clean   remove what these made"
@@ -42,6 +45,19 @@ fuzz: venv
 soak: venv servers
 	$(VENV)/bin/python -m tests.chaos.soak $(SOAK_ARGS)
 
+$(VENV)/.made-bench: $(VENV)/.made
+	$(VENV)/bin/pip install --quiet --editable '.[bench]'
+	touch $@
+
+bench: $(VENV)/.made-bench servers
+	$(VENV)/bin/python -m benchmarks --out docs/figures/bench.json --docs docs/figures $(BENCH_ARGS)
+
+bench-self: venv servers
+	$(VENV)/bin/python -m benchmarks --self --quick $(BENCH_ARGS)
+
+bench-micro: $(VENV)/.made-bench
+	$(VENV)/bin/python -m pytest -q benchmarks/micro $(BENCH_ARGS)
+
 check: venv
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
@@ -51,4 +67,4 @@ docs: venv
 	$(VENV)/bin/python -m sphinx -W --keep-going -b html docs docs/_build/html
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) benchmarks/.venvs build dist *.egg-info docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis

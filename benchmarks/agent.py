@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -20,6 +21,8 @@ from benchmarks.tasks import STAMP
 
 #: Seconds after which a task that has not started is given up.
 PATIENCE = 30.0
+#: What the tasks mark.
+MARKS = Path(os.environ["BENCH_MARKS"])
 
 
 class Agent:
@@ -67,7 +70,7 @@ class Agent:
         took: list[float] = []
         end = time.monotonic() + seconds
         while len(took) < count and (time.monotonic() < end or len(took) < 3):
-            seen = os.stat(os.environ["BENCH_MARKS"]).st_size
+            seen = MARKS.stat().st_size
             pushed = time.monotonic_ns()
             self.do(self.adapter.enqueue, 1)
             took.append((_next_stamp(seen) - pushed) / 1e6)
@@ -79,7 +82,7 @@ class Agent:
         push = getattr(self.adapter, "enqueue_bulk", self.adapter.enqueue)
         pushed = depth
         deadline = time.monotonic() + 120
-        while (done := os.stat(os.environ["BENCH_MARKS"]).st_size) < count:
+        while (done := MARKS.stat().st_size) < count:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{done} of {count} tasks were done after 120 s")
             if pushed - done < depth:
@@ -105,7 +108,7 @@ class Agent:
 def _next_stamp(seen: int) -> int:
     """Wait for the stamp that begins at byte ``seen``; return it."""
     deadline = time.monotonic() + PATIENCE
-    with open(os.environ["BENCH_MARKS"], "rb") as marks:
+    with MARKS.open("rb") as marks:
         while os.fstat(marks.fileno()).st_size < seen + STAMP.size:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"a task did not start within {PATIENCE:.0f} s")

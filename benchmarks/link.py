@@ -1,12 +1,16 @@
 """The harness's end of an agent (``benchmarks.agent``)."""
 
 import json
+import select
 import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from benchmarks.errors import NotMeasured
+
+#: Seconds that an agent may take for one thing.
+PATIENCE = 600.0
 
 
 class Link:
@@ -45,6 +49,8 @@ class Link:
 
     def _answer(self) -> Any:
         assert self._process.stdout is not None
+        if not select.select([self._process.stdout], [], [], PATIENCE)[0]:
+            raise NotMeasured(f"the producer said nothing for {PATIENCE:.0f} s")
         line = self._process.stdout.readline()
         if not line:
             lines = self._log.read_text(errors="replace").splitlines() or ["it said nothing"]

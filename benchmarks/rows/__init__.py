@@ -26,7 +26,7 @@ class Scale:
 
 
 #: For a first look: rough, but whole.
-QUICK = Scale(seconds=0.7, depth=100_000, idle=5.0, crash=40.0)
+QUICK = Scale(seconds=0.5, depth=100_000, idle=5.0, crash=40.0)
 
 Figures = dict[str, float]
 

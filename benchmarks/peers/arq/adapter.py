@@ -10,7 +10,10 @@ from arq.worker import func
 from benchmarks.tasks import chosen as body
 
 IMPORT = "arq"
-SETTINGS = "``arq`` with ``max_jobs=1000`` (with its default of 10 it takes 100 tasks per half second), ``keep_result=0``, log at warning"
+SETTINGS = (
+    "``arq`` with ``max_jobs=1000`` (with its default of 10 it takes 100 tasks per half second), "
+    "``keep_result=0``, log at warning"
+)
 
 where = RedisSettings.from_dsn(os.environ["BENCH_DSN"])
 pool = None
