@@ -77,10 +77,12 @@ class Agent:
             time.sleep(random.uniform(0.01, 0.03))  # the worker is to be idle again
         return took
 
-    def hold(self, depth: int, count: int, step: int = 1000) -> int:
-        """Keep about ``depth`` tasks queued until ``count`` are done; return how many."""
+    def hold(self, pushed: int, depth: int, count: int, step: int = 500) -> int:
+        """Keep about ``depth`` tasks queued until ``count`` are done; return how many.
+
+        :param pushed: how many are queued now.
+        """
         push = getattr(self.adapter, "enqueue_bulk", self.adapter.enqueue)
-        pushed = depth
         deadline = time.monotonic() + 120
         while (done := MARKS.stat().st_size) < count:
             if time.monotonic() > deadline:

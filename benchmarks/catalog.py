@@ -27,6 +27,7 @@ BARE = Peer("bare commands", "bare", 100_000, "100")
 
 PEERS = (
     Peer("RQ", "rq", 220),
+    Peer("RQ (SimpleWorker)", "rq", 500, "rq.worker.SimpleWorker"),
     Peer("Celery", "celery", 950),
     Peer("Dramatiq", "dramatiq", 2_000),
     Peer("Huey", "huey", 2_500),

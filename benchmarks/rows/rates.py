@@ -79,7 +79,7 @@ def _at_depth(peer: Peer, queued: int, scale: Scale) -> Figures:
         place.producer("fill", queued)
         took = place.producer("enqueue", extra)
         worker = place.worker()
-        holding = place.producer.begin("hold", queued + extra, total)
+        holding = place.producer.begin("hold", queued + extra, queued, total)
         samples = place.watch(worker, total)
         holding()
         return {"drain": pace(samples, total).rate, "enqueue": extra / took}

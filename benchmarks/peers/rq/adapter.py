@@ -8,7 +8,8 @@ from rq import Queue
 from benchmarks.tasks import chosen
 
 IMPORT = "rq"
-SETTINGS = "``rq worker``, hiredis, results not kept"
+KIND = os.environ["BENCH_VARIANT"]
+SETTINGS = f"``rq worker{' -w ' + KIND if KIND else ''}``, hiredis, results not kept"
 
 queue = Queue("bench", connection=Redis.from_url(os.environ["BENCH_DSN"]))
 
@@ -31,8 +32,9 @@ def enqueue_bulk(count: int) -> None:
 
 
 def worker(processes: int, concurrency: int) -> list[list[str]]:
-    where = ["--url", os.environ["BENCH_DSN"], "--quiet"]
+    argv = ["bench", "--url", os.environ["BENCH_DSN"], "--quiet"]
+    if KIND:
+        argv += ["-w", KIND]
     if processes > 1:
-        return [["rq", "worker-pool", "bench", "-n", str(processes), *where]]
-    kind = os.environ["BENCH_VARIANT"]
-    return [["rq", "worker", "bench", *where, *(["-w", kind] if kind else [])]]
+        return [["rq", "worker-pool", *argv, "-n", str(processes)]]
+    return [["rq", "worker", *argv]]
