@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     rows = chosen(SELF if arguments.ours else EVERY, arguments.rows, arguments.only)
     if not rows:
-        sys.exit("There is no such row, or nobody in it.")
+        sys.exit("Nobody named is in these rows.")
     scale = QUICK if arguments.quick else Scale()
     if arguments.crash:
         scale = dataclasses.replace(scale, crash=arguments.crash)
@@ -54,6 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def chosen(rows: Sequence[Row], names: str | None, only: str | None) -> list[Row]:
     """Return the rows named, with the libraries named, Alligator and the bare loops."""
+    _check(names, {row.name for row in rows})
+    _check(only, {peer.folder for row in rows for peer in row.peers})
     found = [row for row in rows if names is None or row.name in names.split(",")]
     if only is not None:
         folders = {"alligator", "bare", *only.split(",")}
@@ -62,6 +64,13 @@ def chosen(rows: Sequence[Row], names: str | None, only: str | None) -> list[Row
             for row in found
         ]
     return [row for row in found if row.peers]
+
+
+def _check(names: str | None, known: set[str]) -> None:
+    unknown = set(names.split(",")) - known if names else ()
+    if unknown:
+        listed = ", ".join(sorted(known))
+        sys.exit(f"There is no {', '.join(sorted(unknown))} here, but {listed}.")
 
 
 if __name__ == "__main__":

@@ -3,3 +3,7 @@
 
 class NotMeasured(Exception):
     """Says why; it ends up in the table in place of the figure."""
+
+
+#: How the reason begins where the answer is that it takes longer than we waited.
+TOO_LONG = "not within"

@@ -18,7 +18,7 @@ from benchmarks.catalog import Peer
 from benchmarks.errors import NotMeasured
 from benchmarks.place import Place
 from benchmarks.results import Results
-from benchmarks.rows import Row, Scale
+from benchmarks.rows import QUICK, Row, Scale
 from tests.servers.process import need
 
 Say = Callable[[str], None]
@@ -85,6 +85,7 @@ def _about(passes: int, scale: Scale) -> dict[str, str]:
     server = subprocess.run([need("redis-server"), "--version"], capture_output=True, text=True)
     version = re.search(r"v=(\S+)", server.stdout)
     return {
+        "quick": "yes" if scale == QUICK else "",
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "cores": str(os.cpu_count()),
         "python": f"{platform.python_implementation()} {platform.python_version()}",

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import astuple
 
 from benchmarks.catalog import BARE, BATCHES, OURS, PEERS
+from benchmarks.errors import TOO_LONG
 from benchmarks.results import Missing, Results
 from benchmarks.targets import judge
 
@@ -31,6 +32,7 @@ BATCH: tuple[Column, ...] = (
     ("Tasks/s", "batches", "rate", "{:,.0f}"),
     ("CPU µs", "batches", "cpu_us", "{:,.1f}"),
 )
+_ROUGH = " **A quick run: the figures are rough, and nothing is to be concluded from them.**"
 _TARGET_HEADS = ("What", "Measured", "Target", "Stretch", "")
 _LIBRARIES = (OURS.name, *(peer.name for peer in PEERS))
 
@@ -52,7 +54,7 @@ def as_rst(results: Results) -> str:
     parts = [
         f"``make bench`` on {about['date']}: {about['cores']} cores, {about['system']}, "
         f"{about['python']}, redis {about['redis']}; medians of {about['passes']} passes, "
-        f"{about['scale']}.",
+        f"{about['scale']}.{_ROUGH if about.get('quick') else ''}",
         *list_table(_TARGET_HEADS, (astuple(each) for each in judge(results))),
         "Rates are tasks/s, CPU that of the worker per task; *p50* and *p99* from the push to the "
         "start in an idle worker.",
@@ -98,7 +100,8 @@ def _cell(results: Results, name: str, column: Column) -> str:
     try:
         return shown.format(results.median(row, name, figure))
     except Missing:
-        return "–"
+        why = results.failures.get(row, {}).get(name, "")
+        return why.replace(TOO_LONG, ">").removesuffix(" s") if why.startswith(TOO_LONG) else "–"
 
 
 def _failures(results: Results) -> Iterator[str]:
@@ -107,7 +110,7 @@ def _failures(results: Results) -> Iterator[str]:
         f"* {name}, {row}: {why}"
         for row, found in results.failures.items()
         for name, why in sorted(found.items())
-        if not results.figures.get(row, {}).get(name)
+        if not results.figures.get(row, {}).get(name) and not why.startswith(TOO_LONG)
     ]
     if missing:
         yield "Not measured:"

@@ -119,6 +119,14 @@ def test_tables_show_figures_and_what_has_none():
     assert "63.16×" in table.as_text(whole())
 
 
+def test_what_took_too_long_is_more_than_the_wait():
+    results = whole()
+    results.fail("crash", "RQ", "not within 120 s")
+    text = table.as_rst(results)
+    assert "     - > 120\n" in text
+    assert "RQ, crash" not in text
+
+
 def test_the_chart_ranks_who_was_measured():
     names = [name for name, _ in chart.ranked(whole(), "drain")]
     assert names == ["RQ", "Celery", "Alligator"]

@@ -4,7 +4,7 @@ import statistics
 import time
 
 from benchmarks.catalog import Peer
-from benchmarks.errors import NotMeasured
+from benchmarks.errors import TOO_LONG, NotMeasured
 from benchmarks.place import Place
 from benchmarks.rows import Figures, Scale
 from benchmarks.tasks import STAMP, WAIT
@@ -54,6 +54,6 @@ def crash(peer: Peer, scale: Scale) -> Figures:
         except NotMeasured as err:
             if "nothing happened" not in str(err):
                 raise
-            raise NotMeasured(f"not within {scale.crash:.0f} s") from None
+            raise NotMeasured(f"{TOO_LONG} {scale.crash:.0f} s") from None
         started = STAMP.unpack_from(place.marks.read_bytes(), STAMP.size)[0]
     return {"seconds": (started - killed) / 1e9}
