@@ -76,6 +76,7 @@ def _why(err: Exception) -> str:
 
 def _clean(text: str) -> str:
     """Take the places of this machine out of a message, and what no table can hold."""
+    text = re.sub(r"\b\w+://\S+", "…", text)
     for place in (str(venvs.HERE.parent), tempfile.gettempdir(), str(Path.home())):
         text = text.replace(place, "…")
     return re.sub(r"\s+", " ", text)[:300]

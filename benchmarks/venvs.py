@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from alligator import version
 from benchmarks.errors import NotMeasured
 
 HERE = Path(__file__).resolve().parent
@@ -30,7 +31,8 @@ def binaries(folder: str) -> Path:
 
 def versions(folder: str) -> str:
     """Return the pinned requirements of a library, on one line."""
-    return " ".join((HERE / "peers" / folder / "requirements.txt").read_text().split())
+    pinned = (HERE / "peers" / folder / "requirements.txt").read_text().split()
+    return " ".join([f"alligator {version()}"] * (folder == "alligator") + pinned)
 
 
 def environment() -> dict[str, str]:
