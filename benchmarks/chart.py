@@ -18,6 +18,7 @@ def draw(results: Results, file: Path) -> None:
     from matplotlib.figure import Figure
 
     mpl.rcParams["svg.hashsalt"] = "alligator"
+    mpl.rcParams["svg.fonttype"] = "none"  # text stays text: a tenth of the size
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     for axes, (row, title) in zip(figure.subplots(1, len(_PANELS)), _PANELS, strict=True):
         rates = ranked(results, row)
