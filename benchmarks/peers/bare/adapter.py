@@ -6,7 +6,7 @@ import os
 import redis
 
 IMPORT = "redis"
-SETTINGS = "``LMPOP COUNT n`` (or ``BLPOP``), ``json.loads``, the call; no leases, no acks"
+SETTINGS = "``BLMPOP COUNT n`` (or ``BLPOP``), ``json.loads``, the call; no leases, no acks"
 
 conn = redis.Redis.from_url(os.environ["BENCH_DSN"])
 

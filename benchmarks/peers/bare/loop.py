@@ -11,7 +11,7 @@ KNOWN = {"chosen": chosen}
 
 
 def run(batch: int) -> None:
-    """Take ``batch`` at once with LMPOP; 0: one at a time with BLPOP."""
+    """Take ``batch`` at once with BLMPOP; 0: one at a time with BLPOP."""
     conn = redis.Redis.from_url(os.environ["BENCH_DSN"], socket_timeout=None)
     while True:
         if batch:
