@@ -15,7 +15,7 @@ from pathlib import Path
 
 from benchmarks import venvs
 from benchmarks.catalog import Peer
-from benchmarks.errors import NotMeasured
+from benchmarks.errors import TOO_LONG, NotMeasured
 from benchmarks.place import Place
 from benchmarks.results import Results
 from benchmarks.rows import QUICK, Row, Scale
@@ -63,9 +63,11 @@ def _measure_row(row: Row, number: int, scale: Scale, results: Results, say: Say
             shown = "  ".join(f"{name} {value:,.4g}" for name, value in figures.items())
             say(f"{row.name:<15}{peer.name:<22}{shown}")
 
-    peers = list(row.peers)
+    # Who took too long once is not waited for again.
+    late = {name for name, why in results.failures.get(row.name, {}).items() if TOO_LONG in why}
+    peers = [peer for peer in row.peers if peer.name not in late]
     random.shuffle(peers)  # so that nobody always follows the same one
-    with ThreadPoolExecutor(len(peers) if row.together else 1) as pool:
+    with ThreadPoolExecutor(max(1, len(peers)) if row.together else 1) as pool:
         list(pool.map(measure, peers))
 
 

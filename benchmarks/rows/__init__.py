@@ -19,9 +19,9 @@ class Scale:
     :param crash: seconds to wait for an interrupted task at most.
     """
 
-    seconds: float = 3.0
+    seconds: float = 2.0
     depth: int = 1_000_000
-    idle: float = 30.0
+    idle: float = 20.0
     crash: float = 120.0
 
 

@@ -15,8 +15,8 @@ def drain(peer: Peer, scale: Scale) -> Figures:
 
 
 def drain_by_two(peer: Peer, scale: Scale) -> Figures:
-    """The same with two processes, for twice as many tasks."""
-    return _drain(peer, 2 * _enough(peer, scale), 2)
+    """The same with two processes, for half as many tasks again."""
+    return _drain(peer, _enough(peer, scale) * 3 // 2, 2)
 
 
 def _enough(peer: Peer, scale: Scale) -> int:
@@ -36,7 +36,7 @@ def _drain(peer: Peer, total: int, processes: int) -> Figures:
 
 def enqueue(peer: Peer, scale: Scale) -> Figures:
     """Tasks/s pushed one call after the other, and bytes of redis memory for each of them."""
-    count = round(5_000 * scale.seconds / 3)
+    count = round(5_000 * scale.seconds / 2)
     with Place(peer) as place:
         place.producer("enqueue", 100)  # scripts are loaded, caches are warm
         before = _used(place)
@@ -53,7 +53,7 @@ def _used(place: Place) -> int:
 
 def enqueue_bulk(peer: Peer, scale: Scale) -> Figures:
     """Tasks/s pushed with the call that the library has for many."""
-    count = round(30_000 * scale.seconds / 3)
+    count = round(30_000 * scale.seconds / 2)
     with Place(peer) as place:
         place.producer("enqueue_bulk", 1000)
         return {"rate": count / place.producer("enqueue_bulk", count)}
@@ -74,7 +74,7 @@ def depth(peer: Peer, scale: Scale) -> Figures:
 
 
 def _at_depth(peer: Peer, queued: int, scale: Scale) -> Figures:
-    extra, total = round(3_000 * scale.seconds / 3), _enough(peer, scale) // 2
+    extra, total = round(3_000 * scale.seconds / 2), _enough(peer, scale) // 2
     with Place(peer) as place:
         place.producer("fill", queued)
         took = place.producer("enqueue", extra)

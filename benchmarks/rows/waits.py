@@ -14,7 +14,7 @@ def latency(peer: Peer, scale: Scale) -> Figures:
     """Milliseconds from the push to the start of the task in an idle worker."""
     with Place(peer, "stamp") as place:
         place.warm(place.worker(), 10)
-        took = sorted(place.producer("latencies", round(70 * scale.seconds), 2 * scale.seconds))
+        took = sorted(place.producer("latencies", round(100 * scale.seconds), 3 * scale.seconds))
     return {"p50": statistics.median(took), "p99": took[int(0.99 * len(took))]}
 
 
