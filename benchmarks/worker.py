@@ -54,7 +54,8 @@ class Worker:
     def kill(self) -> None:
         """End all at once, as SIGKILL or the lack of memory does."""
         for pid in self._pids():
-            _signal(pid, signal.SIGKILL)
+            if not _tidies(pid):
+                _signal(pid, signal.SIGKILL)
         for each in self._started:
             each.wait()
 
@@ -64,6 +65,14 @@ class Worker:
         for pid in pids:  # grows while it is walked
             pids += [child for child, parent in parents.items() if parent == pid]
         return pids
+
+
+def _tidies(pid: int) -> bool:
+    """Whether it is multiprocessing's own: it removes the semaphores of the others, and ends."""
+    try:
+        return b"resource_tracker" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
 
 
 def _signal(pid: int, number: signal.Signals) -> None:
