@@ -7,10 +7,11 @@ directory). Tasks survive ``kill -9`` and a reboot; a power cut too with
 
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 
 from alligator.backends import sqlite_lease as taking
+from alligator.backends import sqlite_pushes as pushes
 from alligator.backends import sqlite_queue as queue
 from alligator.backends import sqlite_views as views
 from alligator.backends.base import (
@@ -28,7 +29,7 @@ from alligator.backends.base import (
     never,
 )
 from alligator.backends.sqlite_file import SqliteFile, parse_file_dsn
-from alligator.backends.sqlite_room import TAKES, Need, for_dead_letter, for_push
+from alligator.backends.sqlite_room import TAKES, Need, for_dead_letter
 from alligator.backends.sqlite_schema import Step
 from alligator.backends.sqlite_store import SqliteStore
 from alligator.backends.sqlite_wake import Wake
@@ -85,13 +86,12 @@ class Client(BaseClient):
         """Close the file; the next use opens it again."""
         self._file.close()
 
-    @contextmanager
-    def writing(self, need: Need = TAKES) -> Iterator[Step]:
+    def writing(self, need: Need = TAKES) -> AbstractContextManager[Step]:
         """Write in here, all or nothing; workers are woken for what is new."""
-        with self._file.transaction(self.clock, need) as step:
-            yield step
-        if step.news:
-            self._wake.call(min(step.news, _CALLS))
+        return self._file.transaction(self.clock, need, self._call)
+
+    def _call(self, news: int) -> None:
+        self._wake.call(min(news, _CALLS))
 
     def version(self) -> tuple[int, int]:
         """Return what is different after each commit, of whichever process."""
@@ -115,8 +115,7 @@ class Client(BaseClient):
     def push_many(self, queue_name: str, messages: Sequence[Message]) -> list[str]:
         """Put tasks on a queue, in order, all or none."""
         if messages:
-            with self.writing(for_push(messages)) as step:
-                queue.push(step, queue_name, messages)
+            pushes.push(self._file, self.writing, queue_name, messages)
         return [message.task_id for message in messages]
 
     def reserve(

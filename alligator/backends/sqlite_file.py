@@ -9,9 +9,11 @@ import errno
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, unquote
 
 from alligator.backends import sqlite_fork
@@ -26,6 +28,9 @@ from alligator.exceptions import (
     InvalidTask,
     QueueFull,
 )
+
+if TYPE_CHECKING:
+    from alligator.backends.sqlite_pushes import Push
 
 try:
     import fcntl
@@ -80,9 +85,11 @@ class SqliteFile:
 
     def __init__(self, path: Path, synchronous: str) -> None:
         self.path = path
+        self._name = str(path)
         self.lock_path = path.with_name(path.name + ".lock")
         self.commits = 0  # ours, which the version of the database does not show to ourselves
         self.lock = threading.RLock()
+        self.in_line: deque[Push] = deque()  # what threads wait to have written
         self._synchronous = synchronous
         self._room = Room(path)
         self._pid = 0
@@ -99,21 +106,24 @@ class SqliteFile:
         :raises ConnectionLost: the file cannot be opened, or is no database.
         """
         with self.lock:
-            if self._connection is not None and (self._pid != os.getpid() or self._moved()):
-                self.close()
-            if self._connection is None:
-                self.close()  # what a failure may have left open
-                try:
-                    self._open()
-                except _DRIVER_ERRORS as err:
-                    raise self._translated(err) from err
-            assert self._connection is not None
-            return self._connection
+            return self._connected()
+
+    def _connected(self) -> sqlite3.Connection:
+        if self._connection is not None:
+            if self._pid == os.getpid() and not self._moved():
+                return self._connection
+        self.close()  # also what a failure may have left open
+        try:
+            self._open()
+        except _DRIVER_ERRORS as err:
+            raise self._translated(err) from err
+        assert self._connection is not None
+        return self._connection
 
     def _moved(self) -> bool:
         # Somebody deleted or replaced the file: tasks put into the old one would be lost.
         try:
-            return os.stat(self.path).st_ino != self._inode  # noqa: PTH116 - half the time
+            return os.stat(self._name).st_ino != self._inode  # noqa: PTH116 - half the time
         except FileNotFoundError:
             return True
         except OSError:
@@ -172,16 +182,19 @@ class SqliteFile:
             fcntl.flock(self._lock_file, fcntl.LOCK_UN)
 
     @contextmanager
-    def transaction(self, clock: Clock, need: Need = TAKES) -> Iterator[Step]:
+    def transaction(
+        self, clock: Clock, need: Need = TAKES, on_news: Callable[[int], None] | None = None
+    ) -> Iterator[Step]:
         """Write in here: all of it, or on any exception nothing.
 
         :param need: the room that this takes on the disk.
+        :param on_news: told afterwards how many tasks there are to take, if there are.
         :raises ConnectionLost, QueueFull, InvalidTask: instead of any error of SQLite's.
         """
         with self.lock:
             if self._writing:  # a signal handler, say: what it interrupted must stay whole
                 raise ConnectionLost(f"This thread is in the middle of writing to {self.path}.")
-            connection = self.connection
+            connection = self._connected()
             try:
                 try:  # taken inside, so that an interrupt at any point undoes it
                     self._writing = True
@@ -201,12 +214,14 @@ class SqliteFile:
                     self._end_turn()
             except _DRIVER_ERRORS as err:
                 raise self._translated(err) from err
+        if step.news and on_news:
+            on_news(step.news)
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
         """Read in here; every statement sees what was committed before it."""
         with self.lock:
-            connection = self.connection
+            connection = self._connected()
             try:
                 yield connection
             except _DRIVER_ERRORS as err:
@@ -260,5 +275,6 @@ class SqliteFile:
     def renew(self) -> None:
         """In the child of a fork: give up what is the parent's, whichever thread held it."""
         self.lock = threading.RLock()
+        self.in_line = deque()
         self._writing = False
         self.close()  # no connection of the parent, but the descriptor of the lock

@@ -3,7 +3,7 @@
 All values are parameters: nothing from a message, and no queue name, becomes SQL.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from alligator.backends import sqlite_children as children
 from alligator.backends.base import MAX_LEASE, Data, Delivery, Message, Reason
@@ -95,26 +95,28 @@ def is_held(step: Step, delivery: Delivery) -> bool:
     return row is not None
 
 
+_DELETE = "DELETE FROM alligator_tasks WHERE id = ? AND ticket = ? AND next_data IS NULL"
+
+
 def _end(step: Step, delivery: Delivery) -> bool:
     """Remove a task that is still held, or let the data behind it take over."""
-    gone = step.execute(
-        "DELETE FROM alligator_tasks WHERE id = ? AND ticket = ? AND next_data IS NULL",
-        delivery.receipt,
-    ).rowcount
-    if gone:
+    if step.execute(_DELETE, delivery.receipt).rowcount:
         step.count(delivery.queue_name, RUNNING, -1)
         return True
     return is_held(step, delivery) and settle(step, delivery.queue_name, delivery.receipt[0])
 
 
-def ack(step: Step, deliveries: Iterable[Delivery]) -> list[Delivery]:
+def ack(step: Step, deliveries: Sequence[Delivery]) -> list[Delivery]:
     """Remove tasks that are done; return those overtaken."""
+    left = set(step.without_effect(_DELETE, [each.receipt for each in deliveries]))
     refused = []
-    for each in deliveries:
-        if _end(step, each):
-            children.release(step, each.queue_name, each.task_id)
-        else:
+    for index, each in enumerate(deliveries):
+        if index not in left:
+            step.count(each.queue_name, RUNNING, -1)
+        elif not (is_held(step, each) and settle(step, each.queue_name, each.receipt[0])):
             refused.append(each)
+            continue
+        children.release(step, each.queue_name, each.task_id)
     return refused
 
 
@@ -139,17 +141,14 @@ def release(step: Step, delivery: Delivery, data: Data | None, delay_until: floa
     return True
 
 
-def extend(step: Step, deliveries: Iterable[Delivery], lease: float) -> list[Delivery]:
+def extend(step: Step, deliveries: Sequence[Delivery], lease: float) -> list[Delivery]:
     """Let leases run so many seconds from now; return the lost ones."""
     ends = step.now + min(lease, MAX_LEASE)
-    return [
-        each
-        for each in deliveries
-        if not step.execute(
-            "UPDATE alligator_tasks SET lease_ends = ? WHERE id = ? AND ticket = ?",
-            (ends, *each.receipt),
-        ).rowcount
-    ]
+    lost = step.without_effect(
+        "UPDATE alligator_tasks SET lease_ends = ? WHERE id = ? AND ticket = ?",
+        [(ends, *each.receipt) for each in deliveries],
+    )
+    return [deliveries[index] for index in lost]
 
 
 def bury(step: Step, delivery: Delivery, data: Data | None, reason: Reason) -> bool:
