@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 
 from alligator.backends import sqlite_lease as taking
-from alligator.backends import sqlite_pushes as pushes
 from alligator.backends import sqlite_queue as queue
 from alligator.backends import sqlite_views as views
 from alligator.backends.base import (
@@ -115,7 +114,7 @@ class Client(BaseClient):
     def push_many(self, queue_name: str, messages: Sequence[Message]) -> list[str]:
         """Put tasks on a queue, in order, all or none."""
         if messages:
-            pushes.push(self._file, self.writing, queue_name, messages)
+            self._file.line.push(self._file.lock, self.writing, queue_name, messages)
         return [message.task_id for message in messages]
 
     def reserve(

@@ -9,15 +9,14 @@ import errno
 import os
 import sqlite3
 import threading
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, unquote
 
 from alligator.backends import sqlite_fork
 from alligator.backends.dsn import mask_password
+from alligator.backends.sqlite_pushes import Line
 from alligator.backends.sqlite_room import TAKES, Need, Room
 from alligator.backends.sqlite_schema import SCHEMA, Step
 from alligator.clock import Clock
@@ -28,9 +27,6 @@ from alligator.exceptions import (
     InvalidTask,
     QueueFull,
 )
-
-if TYPE_CHECKING:
-    from alligator.backends.sqlite_pushes import Push
 
 try:
     import fcntl
@@ -89,7 +85,7 @@ class SqliteFile:
         self.lock_path = path.with_name(path.name + ".lock")
         self.commits = 0  # ours, which the version of the database does not show to ourselves
         self.lock = threading.RLock()
-        self.in_line: deque[Push] = deque()  # what threads wait to have written
+        self.line = Line()  # of pushes
         self._synchronous = synchronous
         self._room = Room(path)
         self._pid = 0
@@ -109,9 +105,8 @@ class SqliteFile:
             return self._connected()
 
     def _connected(self) -> sqlite3.Connection:
-        if self._connection is not None:
-            if self._pid == os.getpid() and not self._moved():
-                return self._connection
+        if self._connection is not None and self._pid == os.getpid() and not self._moved():
+            return self._connection
         self.close()  # also what a failure may have left open
         try:
             self._open()
@@ -275,6 +270,6 @@ class SqliteFile:
     def renew(self) -> None:
         """In the child of a fork: give up what is the parent's, whichever thread held it."""
         self.lock = threading.RLock()
-        self.in_line = deque()
+        self.line = Line()
         self._writing = False
         self.close()  # no connection of the parent, but the descriptor of the lock

@@ -1,19 +1,24 @@
 """Pushes of several threads share one transaction, which costs more than what it carries.
 
-Whoever comes while another thread writes gets in line. The next one to have its turn writes for
+Whoever comes while another thread pushes gets in line. The next one to have its turn writes for
 all in line; each of them returns once that is committed, and not before.
 """
 
+import threading
+from collections import deque
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, suppress
 from typing import Protocol
 
 from alligator.backends import sqlite_queue as queue
 from alligator.backends.base import Message
-from alligator.backends.sqlite_file import SqliteFile
 from alligator.backends.sqlite_room import Need, for_push
 from alligator.backends.sqlite_schema import Step
 from alligator.exceptions import InvalidTask, QueueFull
+
+#: Seconds after which a thread looks for itself. It is told, unless the one to do so was
+#: interrupted.
+_PATIENCE = 0.1
 
 
 class _Writing(Protocol):
@@ -23,45 +28,85 @@ class _Writing(Protocol):
 class Push:
     """What one caller wants to have on a queue."""
 
-    __slots__ = ("done", "given_up", "messages", "need", "queue_name")
-
     def __init__(self, queue_name: str, messages: Sequence[Message]) -> None:
         self.queue_name, self.messages = queue_name, messages
         self.need = for_push(messages)
         self.done = False  # committed
         self.given_up = False  # the caller was interrupted while it waited
+        self.news = threading.Lock()  # free once it is done, or first in line
+        self.news.acquire()
+
+    def tell(self) -> None:
+        """Let the caller look how it stands."""
+        with suppress(RuntimeError):  # it has been told already
+            self.news.release()
 
 
-def push(file: SqliteFile, writing: _Writing, queue_name: str, messages: Sequence[Message]) -> None:
-    """Put tasks on a queue, all or none, together with those of other threads.
+class Line:
+    """Who waits, in one process, for pushes to one file to be written."""
 
-    :param writing: what opens a transaction on the file.
-    """
-    mine = Push(queue_name, messages)
-    file.in_line.append(mine)
-    try:
-        with file.lock:
+    def __init__(self) -> None:
+        self._waiting: deque[Push] = deque()
+        self._leader = 0  # the thread that writes for all
+
+    def push(
+        self,
+        lock: AbstractContextManager[object],
+        writing: _Writing,
+        queue_name: str,
+        messages: Sequence[Message],
+    ) -> None:
+        """Put tasks on a queue, all or none, together with those of other threads.
+
+        :param lock: what a thread holds while it writes; it may be taken twice.
+        :param writing: what opens a transaction.
+        """
+        mine, me = Push(queue_name, messages), threading.get_ident()
+        within = self._leader == me  # a signal handler, say: what it interrupted goes on
+        self._waiting.append(mine)
+        try:
+            # Not at the lock: who is done would be in the way there, and keep the next line short.
+            if self._leader and not within:
+                mine.news.acquire(timeout=_PATIENCE)
             if mine.done:
                 return
-            together = _who_is_in_line(file, mine)
-            if mine.done or (len(together) > 1 and _push_all(writing, together)):
+            self._leader = me
+            with lock:
+                if not mine.done:
+                    self._lead(writing, mine)
+        finally:
+            mine.given_up = not mine.done
+            if self._leader == me and not within:
+                self._leader = 0
+            if self._waiting and not self._leader:
+                self._tell_first()
+
+    def _lead(self, writing: _Writing, mine: Push) -> None:
+        together = self._all_with(mine)
+        try:
+            if len(together) > 1 and _push_all(writing, together):
                 return
             # Alone, since one that cannot be stored would keep out its neighbours. So will
             # they: each of them finds that nobody has done it.
             with writing(mine.need) as step:
-                queue.push(step, queue_name, messages)
-    finally:
-        mine.given_up = not mine.done
+                queue.push(step, mine.queue_name, mine.messages)
+            mine.done = True
+        finally:
+            for each in together:
+                each.tell()
 
+    def _all_with(self, mine: Push) -> list[Push]:
+        together = [mine]  # whoever is left out, after an interrupt, does it alone
+        with suppress(IndexError):
+            while True:
+                each = self._waiting.popleft()  # nobody can slip in between a look and a step
+                if each is not mine and not each.given_up:
+                    together.append(each)
+        return together
 
-def _who_is_in_line(file: SqliteFile, mine: Push) -> list[Push]:
-    together = [mine]  # whoever is left out, after an interrupt, does it alone
-    with suppress(IndexError):
-        while True:
-            each = file.in_line.popleft()  # nobody can slip in between a look and a step
-            if each is not mine and not each.given_up:
-                together.append(each)
-    return together
+    def _tell_first(self) -> None:
+        with suppress(IndexError):  # somebody has taken them all
+            self._waiting[0].tell()
 
 
 def _push_all(writing: _Writing, together: Sequence[Push]) -> bool:
