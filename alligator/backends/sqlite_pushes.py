@@ -49,6 +49,9 @@ class Line:
         self._waiting: deque[Push] = deque()
         self._leader = 0  # the thread that writes for all
 
+    def __len__(self) -> int:
+        return len(self._waiting)
+
     def push(
         self,
         lock: AbstractContextManager[object],
