@@ -92,11 +92,11 @@ class Client(BaseClient):
     def _call(self, news: int) -> None:
         self._wake.call(min(news, _CALLS))
 
-    def version(self) -> tuple[int, int]:
+    def version(self) -> tuple[int, int, int]:
         """Return what is different after each commit, of whichever process."""
         with self._file.reading() as connection:
             (version,) = connection.execute("PRAGMA data_version").fetchone()
-            return version, self._file.commits
+            return version, self._file.commits, self._file.opened
 
     # -- Pushing and taking. ------------------------------------------------------------------
 
@@ -177,13 +177,14 @@ class Client(BaseClient):
             return min(taking.next_change(connection, name, now) for name in queue_names)
 
     def _wait(self, queue_names: Sequence[str], deadline: float, stop: Callable[[], bool]) -> int:
-        """Block for a moment, or until something may be there; see :meth:`Wake.wait`."""
+        """Block until something may be there; see :meth:`Wake.wait`."""
         seen = self.version()
-        upcoming = self._upcoming(queue_names)  # after the version: no push falls between
-        if upcoming <= 0:
-            return 0
-        timeout = min(deadline - time.monotonic(), upcoming)
-        return self._wake.wait(timeout, seen, self.version, stop)
+        due = self.next_change(queue_names)  # after the version: no push falls between
+
+        def left() -> float:
+            return min(deadline - time.monotonic(), due - self.clock.time())
+
+        return self._wake.wait(left, seen, self.version, stop) if left() > 0 else 0
 
     def ack(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
         """Remove tasks that are done; return those overtaken."""

@@ -84,6 +84,7 @@ class SqliteFile:
         self._name = str(path)
         self.lock_path = path.with_name(path.name + ".lock")
         self.commits = 0  # ours, which the version of the database does not show to ourselves
+        self.opened = 0  # how often: the file may have become another
         self.lock = threading.RLock()
         self.line = Line()  # of pushes
         self._synchronous = synchronous
@@ -135,6 +136,7 @@ class SqliteFile:
         # No link that somebody put there: it would have us make a file anywhere.
         flags = os.O_CREAT | os.O_RDWR | getattr(os, "O_NOFOLLOW", 0)
         self._lock_file = os.open(self.lock_path, flags, 0o600)
+        self.opened += 1
         self._pid = os.getpid()
         self._inode = self.path.stat().st_ino
         try:

@@ -45,20 +45,24 @@ class Wake:
             os.close(fifo)
 
     def wait(
-        self, timeout: float, seen: object, version: Callable[[], object], stop: Callable[[], bool]
+        self,
+        until: Callable[[], float],
+        seen: object,
+        version: Callable[[], object],
+        stop: Callable[[], bool],
     ) -> int:
-        """Block until called, ``version()`` is not ``seen``, ``stop()``, or 0.2 s are over.
+        """Block until called, ``version()`` is not ``seen``, ``stop()``, or the time is over.
 
+        ``until()`` is in how many seconds that is: all three are asked at least every 0.2 s.
         ``seen`` is from before the caller found nothing to do, so that no push falls
         between. Returns how often the call may still be passed on; 0: there was none.
         """
         fifo = self._open()
         try:
-            until = time.monotonic() + min(timeout, _SLICE)
-            while version() == seen and not stop() and (rest := until - time.monotonic()) > 0:
+            while version() == seen and not stop() and (rest := until()) > 0:
                 if fifo is None:
                     time.sleep(min(rest, _POLL))
-                elif hops := self._read(fifo, rest):
+                elif hops := self._read(fifo, min(rest, _SLICE)):
                     return hops
             return 0
         finally:
