@@ -38,8 +38,9 @@ class Push:
 
     def tell(self) -> None:
         """Let the caller look how it stands."""
-        with suppress(RuntimeError):  # it has been told already
-            self.news.release()
+        if self.news.locked():
+            with suppress(RuntimeError):  # somebody else has told it just now
+                self.news.release()
 
 
 class Line:
@@ -95,16 +96,18 @@ class Line:
                 queue.push(step, mine.queue_name, mine.messages)
             mine.done = True
         finally:
-            for each in together:
+            for each in together[1:]:
                 each.tell()
 
     def _all_with(self, mine: Push) -> list[Push]:
         together = [mine]  # whoever is left out, after an interrupt, does it alone
-        with suppress(IndexError):
-            while True:
-                each = self._waiting.popleft()  # nobody can slip in between a look and a step
-                if each is not mine and not each.given_up:
-                    together.append(each)
+        while self._waiting:
+            try:
+                each = self._waiting.popleft()
+            except IndexError:  # a signal handler pushed, and took them all
+                break
+            if each is not mine and not each.given_up:
+                together.append(each)
         return together
 
     def _tell_first(self) -> None:

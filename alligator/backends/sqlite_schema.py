@@ -86,7 +86,6 @@ CREATE TABLE IF NOT EXISTS alligator_workers (
 ) WITHOUT ROWID;
 """
 
-_TICKETS = "UPDATE alligator_counters SET n = n + ? WHERE queue = '' AND state = -1 RETURNING n"
 _COUNT = (
     "INSERT INTO alligator_counters VALUES (?, ?, ?) "
     "ON CONFLICT (queue, state) DO UPDATE SET n = n + excluded.n"
@@ -104,6 +103,8 @@ class Step:
         self.news = 0  # how many tasks others may be waiting for
         self._counted: dict[tuple[str, int], int] = {}
         self._has_children: bool | None = None
+        self._last_ticket = -1
+        self._ticket_used = -1
 
     def without_effect(self, sql: str, rows: Sequence[Sequence[object]]) -> list[int]:
         """Change one table row for each of ``rows``; return the indices of those that did not.
@@ -141,12 +142,21 @@ class Step:
 
     def tickets(self, how_many: int = 1) -> int:
         """Return the first of so many tickets that nobody had before: places and receipts."""
-        # All rows are fetched: a statement that is not done keeps the transaction from ending.
-        ((last,),) = self.execute(_TICKETS, (how_many,)).fetchall()
-        return int(last) - how_many + 1
+        if self._last_ticket < 0:
+            row = self.execute(
+                "SELECT n FROM alligator_counters WHERE queue = '' AND state = -1"
+            ).fetchone()
+            self._ticket_used = self._last_ticket = int(row[0])
+        self._last_ticket += how_many
+        return self._last_ticket - how_many + 1
 
     def finish(self) -> None:
-        """Write the counters, each once whatever the step did."""
+        """Write tickets and counters, each once whatever the step did."""
+        if self._last_ticket != self._ticket_used:
+            self.execute(  # this and a look take half the time of RETURNING
+                "UPDATE alligator_counters SET n = ? WHERE queue = '' AND state = -1",
+                (self._last_ticket,),
+            )
         for (queue, state), by in self._counted.items():
             if by:
                 self.execute(_COUNT, (queue, state, by))
