@@ -5,6 +5,7 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -180,8 +181,6 @@ def test_counters_stay_right_through_every_change(client):
 
 
 def test_a_push_in_the_same_process_wakes_a_waiting_thread(client):
-    import threading
-
     found = []
     thread = threading.Thread(
         target=lambda: found.extend(client.reserve(["q"], 1, 30.0, 10.0).deliveries)
@@ -192,6 +191,30 @@ def test_a_push_in_the_same_process_wakes_a_waiting_thread(client):
     thread.join(10)
     assert [each.data for each in found] == ["1"]
     assert time.monotonic() - started < 1
+
+
+def test_a_wait_goes_on_to_a_file_that_took_the_place_of_the_first(client, sqlite_dsn):
+    """Also with the FIFO gone, through which it would be woken."""
+    found = []
+    waiting = threading.Thread(
+        target=lambda: found.extend(client.reserve(["q"], 1, 30.0, 30.0).deliveries)
+    )
+    folder = client.file.path.parent
+    client.setup_tables()
+    waiting.start()
+    until = time.monotonic() + 10
+    while not list(folder.glob("*.wake")):
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    for each in folder.glob(client.file.path.name + "*"):
+        each.unlink()
+    other = Client(sqlite_dsn)
+    started = time.monotonic()
+    other.push("q", "x", "1")
+    waiting.join(20)
+    assert [each.data for each in found] == ["1"]
+    assert time.monotonic() - started < 5
+    other.close()
 
 
 COME_AND_GO = """
