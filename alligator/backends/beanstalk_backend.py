@@ -15,36 +15,32 @@ come back once TCP's keepalive has closed the connection, or stay the worker's o
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 
 from alligator.backends import beanstalk_dead as dead_letters
 from alligator.backends.base import (
     MAX_LEASE,
     MAX_PRIORITY,
     MIN_PRIORITY,
-    Data,
-    DeadTask,
     Delivery,
     Message,
-    Reason,
     Reserved,
     never,
 )
 from alligator.backends.beanstalk_body import (
     HEADROOM,
     Body,
-    Letter,
     decode,
     encode,
-    encode_letter,
     to_bytes,
     urgency,
     whole_seconds,
 )
 from alligator.backends.beanstalk_connection import Connection, Lease
 from alligator.backends.beanstalk_pool import Pool
-from alligator.backends.beanstalk_views import Overview, is_job_id
+from alligator.backends.beanstalk_settle import Settling, not_acked
+from alligator.backends.beanstalk_tubes import NewJob
+from alligator.backends.beanstalk_views import is_job_id
 from alligator.backends.dsn import mask_password, parse_dsn, seconds
 from alligator.clock import Clock
 from alligator.exceptions import InvalidDSN, InvalidTask
@@ -52,7 +48,7 @@ from alligator.exceptions import InvalidDSN, InvalidTask
 _NAP = 0.05  # seconds between two looks where the server's whole seconds are too coarse
 
 
-class Client(Overview):
+class Client(Settling):
     """The contract, on beanstalkd 1.12 or later."""
 
     def __init__(self, conn_string: str, *, clock: Clock | None = None) -> None:
@@ -80,11 +76,14 @@ class Client(Overview):
                 connection.delete_all(tube)
 
     def push_many(self, queue_name: str, messages: Sequence[Message]) -> list[str]:
-        """Put tasks on a queue, in order, and return the ids that the server gave them."""
+        """Put tasks on a queue, in order, and return the ids that the server gave them.
+
+        They go in a few writes. Where the server refuses one, those after it are taken back
+        unless somebody is running them already.
+        """
         self.check_queue_name(queue_name)
         now = self.clock.time()
         jobs = [self._job(message, now) for message in messages]
-        ids = []
         with self._pool.connection() as connection:
             largest = connection.largest_job() - HEADROOM
             for message in messages:
@@ -93,15 +92,13 @@ class Client(Overview):
                         f"The task has {size} bytes, but this beanstalkd takes {largest}"
                         " (its option -z sets it)."
                     )
-            for body, urgent, delay in jobs:
-                ids.append(str(connection.put(queue_name, body, urgent, delay, self._ttr)))
-        return ids
+            return [str(job_id) for job_id in connection.put_many(queue_name, jobs)]
 
-    def _job(self, message: Message, now: float) -> tuple[bytes, int, int]:
+    def _job(self, message: Message, now: float) -> NewJob:
         if not MIN_PRIORITY <= message.priority <= MAX_PRIORITY:
             raise InvalidTask(f"Priority {message.priority!r} is not within -100 to 100.")
         delay = whole_seconds(message.delay_until, now)
-        return encode(Body(message.data)), urgency(message.priority), delay
+        return NewJob(encode(Body(message.data)), urgency(message.priority), delay, self._ttr)
 
     # -- Reserving. -----------------------------------------------------------------------
 
@@ -120,17 +117,32 @@ class Client(Overview):
         for name in queue_names:
             self.check_queue_name(name)
         deadline = time.monotonic() + wait
-        refused = self.ack(acks) if acks else []
         if task_id is not None:
+            refused = self.ack(acks)
             return Reserved(self._reserve_one(queue_names, task_id), refused)
-        while True:
-            deliveries = self._poll(queue_names, limit)
-            remaining = deadline - time.monotonic()
-            if not deliveries and remaining > 0 and not stop():
-                deliveries = self._wait(queue_names, remaining)
-                if not deliveries:
-                    continue
-            return Reserved(deliveries, refused)
+        deliveries = self._ack_and_poll(queue_names, limit, [each.receipt for each in acks])
+        while not deliveries and (remaining := deadline - time.monotonic()) > 0 and not stop():
+            deliveries = self._wait(queue_names, remaining)
+            if not deliveries:
+                deliveries = self._poll(queue_names, limit)
+        return Reserved(deliveries, not_acked(acks))
+
+    def _ack_and_poll(
+        self, queue_names: Sequence[str], limit: int, leases: Sequence[Lease]
+    ) -> list[Delivery]:
+        """Ack and look in one go what one connection holds; the rest before that."""
+        sure = [each for each in leases if each.is_sure()]
+        riding = [each for each in sure if each.connection is sure[0].connection]
+        if len(riding) < len(leases):
+            with_it = set(riding)
+            self._ack([each for each in leases if each not in with_it])
+        if riding:
+            connection = riding[0].connection
+            with connection.lock:
+                if connection.alive() and all(each.is_sure() for each in riding):
+                    return self._next(connection, queue_names, limit, riding)
+            self._ack(riding)
+        return self._poll(queue_names, limit)
 
     def _wait(self, queue_names: Sequence[str], remaining: float) -> list[Delivery]:
         if remaining < 1 - 2 * _NAP:  # a wait cannot be broken off without risk for a job
@@ -142,18 +154,27 @@ class Client(Overview):
             return [_delivery(lease)] if lease else []
 
     def _poll(self, queue_names: Sequence[str], limit: int) -> list[Delivery]:
-        taken: list[Delivery] = []
         with self._pool.connection() as connection:
-            for name in queue_names:
-                connection.watch([name])
-                while len(taken) < limit and (lease := connection.reserve(0)):
-                    delivery = _delivery(lease)
-                    if delivery.deaths and taken:  # it goes alone, next time
-                        connection.release(lease)
-                        return taken
-                    taken.append(delivery)
-                    if delivery.deaths:
-                        return taken
+            return self._next(connection, queue_names, limit)
+
+    def _next(
+        self,
+        connection: Connection,
+        queue_names: Sequence[str],
+        limit: int,
+        done: Sequence[Lease] = (),
+    ) -> list[Delivery]:
+        taken: list[Delivery] = []
+        for name in queue_names:
+            taken += map(_delivery, connection.reserve_many(name, limit - len(taken), done))
+            done = ()
+            died = next((at for at, each in enumerate(taken) if each.deaths), None)
+            if died is not None:  # it goes alone, now or the next time
+                keep = max(1, died)
+                connection.release_many([each.receipt for each in taken[keep:]])
+                return taken[:keep]
+            if len(taken) >= limit:
+                break
         return taken
 
     def _reserve_one(self, queue_names: Sequence[str], task_id: str) -> list[Delivery]:
@@ -163,86 +184,6 @@ class Client(Overview):
                 return []
             lease = connection.reserve_job(record["id"])
             return [_delivery(lease)] if lease else []
-
-    # -- Settling. ------------------------------------------------------------------------
-
-    def ack(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
-        """Remove tasks that are done; return those overtaken."""
-        return [each for each in deliveries if not self._ack(each.receipt)]
-
-    def _ack(self, lease: Lease) -> bool:
-        if lease.settled:
-            return lease.settled == "acked"
-        with self._pool.connection_of(lease) as connection:
-            good = connection.holds_still(lease) or connection.not_overtaken(lease) is not None
-            return good and connection.ack(lease)
-
-    @contextmanager
-    def _holding(self, delivery: Delivery) -> Iterator[Connection | None]:
-        """Lend the connection that holds a delivery; None: it was overtaken.
-
-        A job that came back and was reserved by nobody since is taken again.
-        """
-        lease: Lease = delivery.receipt
-        with self._pool.connection_of(lease) as connection:
-            yield connection if connection.regain(lease) else None
-
-    def release(
-        self, delivery: Delivery, data: Data | None = None, delay_until: float | None = None
-    ) -> bool:
-        """Hand a task back, to its place or (with new data, as a new job) to the tail."""
-        lease: Lease = delivery.receipt
-        delay = whole_seconds(delay_until, self.clock.time())
-        body = None
-        if data is not None:
-            body = encode(Body(data, delivery.attempt, delivery.deaths))
-        with self._holding(delivery) as connection:
-            if connection is None:
-                return False
-            if body is None:
-                return connection.release(lease, delay)
-            urgent, ttr = lease.record["pri"], max(2, lease.record["ttr"])
-            # Put before delete: a crash in between repeats the task and never loses it.
-            if lease.successor is None:
-                queue_name = delivery.queue_name
-                lease.successor = connection.put(queue_name, body, urgent, delay, ttr)
-            return connection.ack(lease) or not connection.delete(lease.successor)
-
-    def extend(self, deliveries: Sequence[Delivery], lease: float) -> list[Delivery]:
-        """Let leases begin anew, for their ttr; return the lost ones."""
-        lost = []
-        for delivery in deliveries:
-            with self._holding(delivery) as connection:
-                if connection is None:
-                    lost.append(delivery)
-        return lost
-
-    # -- Dead letters. --------------------------------------------------------------------
-
-    def bury(self, delivery: Delivery, data: Data | None, reason: Reason) -> bool:
-        """Make a reserved task a dead letter on the tube ``<queue>.dead``."""
-        lease: Lease = delivery.receipt
-        task = DeadTask(
-            task_id=delivery.task_id,
-            queue_name=delivery.queue_name,
-            data=delivery.data if data is None else data,
-            error=reason.error,
-            traceback=reason.traceback,
-            died_at=self.clock.time(),
-            attempts=delivery.attempt,
-        )
-        with self._holding(delivery) as connection:
-            if connection is None:
-                return False
-            letter = Letter(task, lease.record["pri"])
-            body = encode_letter(letter, connection.largest_job())
-            if body is None:
-                return connection.bury(lease)
-            if lease.successor is None:
-                queue_name, died_at = delivery.queue_name, task.died_at
-                lease.successor = dead_letters.put(connection, queue_name, died_at, body)
-            connection.ack(lease)  # refused: a dead letter more is better than one less
-            return True
 
     def close(self) -> None:
         """Close the connections; what they had reserved goes back at once."""

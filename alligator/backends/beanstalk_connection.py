@@ -7,15 +7,19 @@ from dataclasses import dataclass
 
 import greenstalk
 
-from alligator.backends.beanstalk_line import Line, Server, translated
-from alligator.exceptions import (
-    InvalidTask,
-    QueueFull,
-)
+from alligator.backends import beanstalk_wire as wire
+from alligator.backends.beanstalk_line import Server, translated
+from alligator.backends.beanstalk_tubes import Tubes
 
 Job = greenstalk.Job[bytes]
 
 _SLACK = 1.5  # seconds that the server's end of a lease may lie behind ours
+
+# Jobs asked for in one write: few while few come, since each in vain costs the server a reply.
+_LEAST_ASKED = 4
+_RESERVE = b"reserve-with-timeout 0\r\n"
+
+_NOTHING = greenstalk.TimedOutError, greenstalk.DeadlineSoonError, greenstalk.NotFoundError
 
 
 @dataclass(slots=True, eq=False)
@@ -33,17 +37,23 @@ class Lease:
     def __repr__(self) -> str:
         return f"<lease {self.reserves} of job {self.job.id}>"
 
+    def is_sure(self) -> bool:
+        """Whether its connection, unbroken since, holds the job: nothing has to be asked.
 
-class Connection(Line):
+        A server that was started again may give the id to another job, but not on this line.
+        """
+        held = self.connection.held.get(self.job.id) is self and not self.settled
+        return held and time.monotonic() < self.sure_until
+
+
+class Connection(Tubes):
     """One socket. Callers hold ``lock`` around everything but :meth:`drop`."""
 
     def __init__(self, address: tuple[str, int]) -> None:
         super().__init__(address)
         self.lock = threading.Lock()
         self.held: dict[int, Lease] = {}
-        self._used = greenstalk.DEFAULT_TUBE
-        self._watched = {greenstalk.DEFAULT_TUBE}
-        self._largest: int | None = None
+        self._appetite = _LEAST_ASKED
 
     def drop(self) -> None:
         """Close the socket; the server puts back what it held."""
@@ -61,51 +71,6 @@ class Connection(Line):
         self.held = {key: each for key, each in self.held.items() if each.sure_until > limit}
         return bool(self.held)
 
-    def use(self, tube: str) -> None:
-        """Make a tube the one that put and the peeks mean."""
-        if self._used != tube:
-            self.call(lambda server: server.use(tube))
-            self._used = tube
-
-    def watch(self, tubes: Sequence[str]) -> None:
-        """Make these the tubes that reserve takes from."""
-        for tube in tubes:
-            if tube not in self._watched:
-                self.call(lambda server, tube=tube: server.watch(tube))  # type: ignore[misc]
-                self._watched.add(tube)
-        for tube in self._watched - set(tubes):
-            self.call(lambda server, tube=tube: server.ignore(tube))  # type: ignore[misc]
-            self._watched.remove(tube)
-
-    def largest_job(self) -> int:
-        """Return the size of the largest job to send: a job of the very maximum does not
-        survive a replay of the binlog.
-        """
-        if self._largest is None:
-            self._largest = self.call(lambda server: server.stats())["max-job-size"] - 2
-        return self._largest
-
-    def put(self, tube: str, body: bytes, urgency: int, delay: int, ttr: int) -> int:
-        """Put a job and return its id.
-
-        :raises InvalidTask: too large.
-        :raises QueueFull: the server takes no more.
-        """
-        if len(body) > self.largest_job():
-            raise InvalidTask(
-                f"The task takes {len(body)} bytes, but this beanstalkd takes {self.largest_job()}"
-                " (set by its option -z)."
-            )
-        self.use(tube)
-        try:
-            return self.call(lambda server: server.put(body, urgency, delay, ttr))
-        except greenstalk.BuriedError as err:  # stored, but where no reserve finds it
-            if err.id is not None:
-                self.delete(err.id)
-            raise QueueFull("beanstalkd is out of memory.") from err
-        except greenstalk.BeanstalkdError as err:
-            raise translated(err) from err
-
     def reserve(self, timeout: int) -> Lease | None:
         """Reserve the next job of the watched tubes; None: nothing came."""
         return self._lease(lambda server: server.reserve(timeout))
@@ -118,16 +83,85 @@ class Connection(Line):
         sent = time.monotonic()
         try:
             job = self.call(command)
-        except (greenstalk.TimedOutError, greenstalk.DeadlineSoonError, greenstalk.NotFoundError):
+        except _NOTHING:
             return None
         except greenstalk.BeanstalkdError as err:
             raise translated(err) from err
         record = self.stats_job(job.id)
-        if record is None:  # came back and was deleted within this moment
-            return None
+        return self._hold(job, record, sent) if record else None
+
+    def _hold(self, job: Job, record: "greenstalk.StatsJob", sent: float) -> Lease:
         lease = Lease(self, job, record, record["reserves"], sent + record["ttr"])
         self.held[job.id] = lease
         return lease
+
+    def reserve_many(self, tube: str, limit: int, done: Sequence[Lease] = ()) -> list[Lease]:
+        """Ack, then reserve up to so many jobs of a tube, in two round trips if many came before.
+
+        :param done: leases to ack; those that are not sure are left as they are.
+        """
+        leases: list[Lease] = []
+        while (asked := min(limit - len(leases), self._appetite)) > 0:
+            found = self._reserve_some(tube, asked, done)
+            leases += found
+            done = ()
+            if len(found) < asked:
+                self._appetite = max(_LEAST_ASKED, len(found))
+                break
+            self._appetite = min(2 * self._appetite, wire.MOST_COMMANDS)
+        return leases
+
+    def _reserve_some(self, tube: str, asked: int, done: Sequence[Lease]) -> list[Lease]:
+        sure = [each for each in done if each.is_sure()]
+        sent = time.monotonic()
+        answers = self.pipeline_watching([tube], [*map(_delete, sure), *[_RESERVE] * asked])
+        for lease, answer in zip(sure, answers, strict=False):
+            self._settled(lease, "acked", done=self._granted(answer) is not None)
+        came = [self._granted(each) for each in answers[len(sure) :]]
+        jobs = [greenstalk.Job(each.number, each.body) for each in came if each]
+        records = self.pipeline([b"stats-job %d\r\n" % each.id for each in jobs])
+        return [
+            self._hold(job, wire.record_of(record.body), sent)
+            for job, each in zip(jobs, records, strict=True)
+            if (record := self._granted(each))  # else it came back and was deleted meanwhile
+        ]
+
+    def _granted(self, answer: wire.Answer) -> wire.Reply | None:
+        """Return a reply; None: there is no such job. What else is refused ends the connection,
+        so that no job stays reserved that nobody hears of.
+        """
+        if isinstance(answer, wire.Reply):
+            return answer
+        if not isinstance(answer, _NOTHING):
+            self.drop()
+            raise translated(answer) from answer
+        return None
+
+    def ack_many(self, leases: Sequence[Lease]) -> None:
+        """Delete jobs that are held here for sure; the others are left as they are."""
+        sure = [each for each in leases if each.connection is self and each.is_sure()]
+        for lease, answer in zip(sure, self.pipeline([*map(_delete, sure)]), strict=True):
+            self._settled(lease, "acked", done=self._granted(answer) is not None)
+
+    def release_many(self, leases: Sequence[Lease]) -> None:
+        """Put jobs back that were reserved here just now."""
+        commands = [b"release %d %d 0\r\n" % (each.job.id, each.record["pri"]) for each in leases]
+        for lease, answer in zip(leases, self.pipeline(commands), strict=True):
+            self._settled(lease, "released", done=self._granted(answer) is not None)
+
+    def touch_many(self, leases: Sequence[Lease]) -> list[Lease]:
+        """Let leases begin anew that are held here for sure; return those it is done for."""
+        sure = [each for each in leases if each.connection is self and each.is_sure()]
+        sent = time.monotonic()
+        answers = self.pipeline([b"touch %d\r\n" % each.job.id for each in sure])
+        touched = [
+            lease
+            for lease, answer in zip(sure, answers, strict=True)
+            if self._granted(answer) is not None
+        ]
+        for lease in touched:
+            lease.sure_until = sent + lease.record["ttr"]
+        return touched
 
     def stats_job(self, job_id: int) -> "greenstalk.StatsJob | None":
         """Return the server's record of a job; None: gone."""
@@ -238,7 +272,9 @@ class Connection(Line):
         return self._settle(lease, "buried", lambda server: server.bury(lease.job, urgency))
 
     def _settle(self, lease: Lease, how: str, command: Callable[[Server], None]) -> bool:
-        done = self._did(command)
+        return self._settled(lease, how, done=self._did(command))
+
+    def _settled(self, lease: Lease, how: str, *, done: bool) -> bool:
         if self.held.get(lease.job.id) is lease:
             del self.held[lease.job.id]
         if done:
@@ -253,3 +289,7 @@ class Connection(Line):
         except greenstalk.BeanstalkdError as err:
             raise translated(err) from err
         return True
+
+
+def _delete(lease: Lease) -> bytes:
+    return b"delete %d\r\n" % lease.job.id

@@ -15,6 +15,7 @@ import greenstalk
 from alligator.backends.base import DeadTask
 from alligator.backends.beanstalk_body import Body, Letter, decode, decode_letter, encode
 from alligator.backends.beanstalk_connection import Connection, Lease
+from alligator.backends.beanstalk_tubes import NewJob
 from alligator.exceptions import ConnectionLost
 
 #: What is appended to a queue's name for its dead letters.
@@ -31,7 +32,7 @@ Held = tuple[Letter, Lease]
 def put(connection: Connection, queue_name: str, died_at: float, body: bytes) -> int:
     """Add a dead letter and return the id of its job."""
     newest_first = max(0, _LATEST - int(died_at))
-    return connection.put(queue_name + SUFFIX, body, newest_first, 0, _TTR)
+    return connection.put(queue_name + SUFFIX, NewJob(body, newest_first, 0, _TTR))
 
 
 @contextlib.contextmanager
@@ -97,7 +98,8 @@ def revive(connection: Connection, queue_name: str, task_id: str | None, ttr: in
             if task_id not in (None, own_id):
                 continue
             if own_id not in revived:
-                connection.put(queue_name, encode(Body(letter.task.data)), letter.urgency, 0, ttr)
+                body = encode(Body(letter.task.data))
+                connection.put(queue_name, NewJob(body, letter.urgency, 0, ttr))
                 revived.add(own_id)
             connection.ack(lease)
     return len(revived)

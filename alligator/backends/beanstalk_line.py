@@ -4,11 +4,13 @@ import contextlib
 import os
 import select
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from io import BufferedReader
 from typing import TypeVar
 
 import greenstalk
 
+from alligator.backends.beanstalk_wire import Answer, read_answer, windows
 from alligator.exceptions import (
     AlligatorException,
     ConnectionLost,
@@ -31,6 +33,7 @@ class Line:
         self.address = address
         self._server: Server | None = None
         self._socket: socket.socket | None = None
+        self._reader: BufferedReader | None = None  # empty but within a pipeline
 
     def connect(self) -> None:
         """Open the socket.
@@ -43,6 +46,7 @@ class Line:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._server = greenstalk.Client(self._socket, encoding=None)
+            self._reader = self._socket.makefile("rb")
         except (OSError, ValueError) as err:
             self.drop()
             host, port = self.address
@@ -52,16 +56,19 @@ class Line:
         """Close the socket; the server puts back what it held."""
         server, self._server = self._server, None
         sock, self._socket = self._socket, None
-        if server is not None:
-            with contextlib.suppress(OSError, ValueError):
-                server.close()
+        reader, self._reader = self._reader, None
+        for each in (reader, server):
+            if each is not None:
+                with contextlib.suppress(OSError, ValueError):
+                    each.close()
         if sock is not None:
             sock.close()
 
     def abandon(self) -> None:
         """Close this process's copy of an inherited socket; the parent's stays open."""
-        _abandoned.append(self._server)  # finalizing its reader could wait for a parent's thread
-        sock, self._socket, self._server = self._socket, None, None
+        # Finalizing a reader could wait for a parent's thread.
+        _abandoned.append((self._server, self._reader))
+        sock, self._socket, self._server, self._reader = self._socket, None, None, None
         if sock is not None:
             with contextlib.suppress(OSError):
                 os.close(sock.detach())
@@ -75,6 +82,28 @@ class Line:
         if poll.poll(0):  # nothing is due on an idle line but its end
             self.drop()
         return self._socket is not None
+
+    def pipeline(self, commands: Sequence[bytes], *, until_refused: bool = False) -> list[Answer]:
+        """Send many commands in one write (or a few) and return the answer to each.
+
+        :param until_refused: send nothing after a write of which a command was refused; then
+            there are fewer answers than commands.
+        :raises ConnectionLost: what became of any of them is unknown.
+        """
+        answers: list[Answer] = []
+
+        def exchange(_: Server) -> None:
+            assert self._socket is not None
+            assert self._reader is not None
+            for window in windows(commands):
+                self._socket.sendall(b"".join(window))
+                came = [read_answer(self._reader) for _ in window]
+                answers.extend(came)
+                if until_refused and any(isinstance(each, Exception) for each in came):
+                    return
+
+        self.call(exchange)
+        return answers
 
     def call(self, command: Callable[[Server], T]) -> T:
         """Send one command. Its refusals pass; anything else leaves the line unusable.
@@ -96,13 +125,15 @@ class Line:
             raise
 
 
-_abandoned: list[Server | None] = []
+_abandoned: list[tuple[Server | None, BufferedReader | None]] = []
 
 
 def translated(err: greenstalk.BeanstalkdError) -> AlligatorException:
     """Return a refusal of the server as an error of ours."""
     said = type(err).__name__.removesuffix("Error")
-    if isinstance(err, greenstalk.OutOfMemoryError | greenstalk.DrainingError):
+    if isinstance(
+        err, greenstalk.OutOfMemoryError | greenstalk.DrainingError | greenstalk.BuriedError
+    ):
         return QueueFull(f"beanstalkd takes no more tasks ({said}).")
     if isinstance(err, greenstalk.JobTooBigError):
         return InvalidTask("The task is larger than this beanstalkd takes (its option -z).")
