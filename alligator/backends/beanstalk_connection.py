@@ -16,7 +16,7 @@ Job = greenstalk.Job[bytes]
 _SLACK = 1.5  # seconds that the server's end of a lease may lie behind ours
 
 # Jobs asked for in one write: few while few come, since each in vain costs the server a reply.
-_LEAST_ASKED = 4
+_LEAST_ASKED = 2
 _RESERVE = b"reserve-with-timeout 0\r\n"
 
 _NOTHING = greenstalk.TimedOutError, greenstalk.DeadlineSoonError, greenstalk.NotFoundError

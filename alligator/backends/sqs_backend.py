@@ -40,6 +40,7 @@ from alligator.backends import sqs_dead
 from alligator.backends.base import Delivery, Message, Reserved, never
 from alligator.backends.sqs_connection import Connection
 from alligator.backends.sqs_message import BATCH, Note, Outgoing, decode_delivery, encode
+from alligator.backends.sqs_parallel import MOST, run_all
 from alligator.backends.sqs_polls import LONGEST, Key, Polls
 from alligator.backends.sqs_settle import LONGEST_LEASE, Settling, whole_seconds
 from alligator.backends.sqs_views import GROUP, NO_IDS
@@ -156,17 +157,32 @@ class Client(Settling):
             found += session.polls.take_left(key, limit - len(found))
             if waits and session.polls.left_behind(key):
                 continue  # a request is waiting for just that
-            full = True
-            while full and len(found) < limit:
-                asked = min(BATCH, limit - len(found))
-                try:
-                    got, count = self._receive(session.connection, *key, asked, 0)
-                except AlligatorException:
-                    if found:  # they are on lease, so they must reach somebody
-                        return found
-                    raise
-                found += got
-                full = count == asked
+            try:
+                found += self._gather(key, limit - len(found))
+            except AlligatorException:
+                if found:  # they are on lease, so they must reach somebody
+                    return found
+                raise
+        return found
+
+    def _gather(self, key: Key, limit: int) -> list[Delivery]:
+        """Receive until a request brings less than it could: one request, then 2, then up to 4
+        at a time. So an empty queue costs one, and the end of a long one three in vain at most.
+        """
+        connection, found, at_once = self._connection, list[Delivery](), 1
+        full = True
+        while full and (room := limit - len(found)) > 0:
+            asked = [min(BATCH, room - at) for at in range(0, room, BATCH)][:at_once]
+            replies = run_all(lambda size: self._receive(connection, *key, size, 0), asked)
+            came = [each for each in replies if not isinstance(each, AlligatorException)]
+            for deliveries, _ in came:
+                found += deliveries
+            failed = [each for each in replies if isinstance(each, AlligatorException)]
+            if failed and not found:
+                raise failed[0]
+            full = [count for _, count in came] == asked
+            if not key.queue_name.endswith(".fifo"):
+                at_once = min(2 * at_once, MOST)
         return found
 
     def _watch(

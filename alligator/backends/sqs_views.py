@@ -7,7 +7,8 @@ from typing import Any
 from alligator.backends import sqs_dead
 from alligator.backends.base import DELAY, LEASES, Data, DeadTask, Place, QueueStats
 from alligator.backends.base import Client as BaseClient
-from alligator.backends.sqs_connection import Connection, is_in_progress, parse_address
+from alligator.backends.sqs_connection import Connection
+from alligator.backends.sqs_errors import is_in_progress, parse_address
 from alligator.backends.sqs_message import BATCH, FREE_RECEIVES, LARGEST_TEXT
 from alligator.clock import Clock
 from alligator.exceptions import ConnectionLost, QueueNotFound
