@@ -9,7 +9,7 @@ import greenstalk
 #: Commands sent and not answered. The server answers one before it reads the next, so with
 #: much unread on both sides each would wait for the other. Of this many, either the commands
 #: are short (reserve, stats-job) or the replies are (put), and those fit in any socket's buffer.
-MOST_COMMANDS = 128
+MOST_COMMANDS = 256
 
 #: Bytes sent and not answered; a single command may have more.
 MOST_BYTES = 65_536
