@@ -1,9 +1,11 @@
 """Many commands in one write: what is refused, cut short, overtaken, or too much at once."""
 
+import io
 import threading
 import time
 import uuid
 
+import greenstalk
 import pytest
 
 from alligator.backends import beanstalk_wire as wire
@@ -178,3 +180,48 @@ def test_acks_count_though_their_line_is_gone(client, queue):
     eventually(lambda: client.len(queue) == 20)
     assert client.reserve([queue], 20, acks=held) == ([], [])
     assert client.len(queue) == 0
+
+
+RECORD = b"""---
+id: 12
+tube: "7"
+state: reserved
+pri: 2147483641
+age: 1
+delay: 0
+ttr: 30
+time-left: 29
+file: 0
+reserves: 4
+timeouts: 1
+releases: 2
+buries: 3
+kicks: 0
+"""
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("quoted", [False, True])
+def test_a_record_is_read_whatever_its_order(turned, quoted):
+    head, *lines = RECORD.splitlines(keepends=True)
+    raw = b"".join([head, *(reversed(lines) if turned else lines)])
+    expected = {"tube": "7", "pri": 2147483641, "ttr": 30}
+    expected |= {"reserves": 4, "releases": 2, "buries": 3}
+    assert wire.record_of(raw if quoted else raw.replace(b'"', b"")) == expected
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"",
+        b"RESERVED 1 5\r\nhe",
+        b"RESERVED 1 2\r\nhello\r\n",
+        b"OK",
+        b"WHAT\r\n",
+        b"\r\n",
+        b"OK\r\n",
+    ],
+)
+def test_a_reply_that_cannot_be_read(said):
+    with pytest.raises((OSError, ValueError, IndexError, greenstalk.Error)):
+        wire.read_answer(io.BufferedReader(io.BytesIO(said)))

@@ -86,12 +86,9 @@ class Client(Settling):
         jobs = [self._job(message, now) for message in messages]
         with self._pool.connection() as connection:
             largest = connection.largest_job() - HEADROOM
-            for message in messages:
-                if (size := len(to_bytes(message.data)[0])) > largest:
-                    raise InvalidTask(
-                        f"The task has {size} bytes, but this beanstalkd takes {largest}"
-                        " (its option -z sets it)."
-                    )
+            for message, job in zip(messages, jobs, strict=True):
+                if len(job.body) > largest:
+                    _check_size(message, largest)
             return [str(job_id) for job_id in connection.put_many(queue_name, jobs)]
 
     def _job(self, message: Message, now: float) -> NewJob:
@@ -188,6 +185,14 @@ class Client(Settling):
     def close(self) -> None:
         """Close the connections; what they had reserved goes back at once."""
         self._pool.close()
+
+
+def _check_size(message: Message, largest: int) -> None:
+    if (size := len(to_bytes(message.data)[0])) > largest:
+        raise InvalidTask(
+            f"The task has {size} bytes, but this beanstalkd takes {largest}"
+            " (its option -z sets it)."
+        )
 
 
 def _delivery(lease: Lease) -> Delivery:

@@ -28,7 +28,7 @@ class Lease:
 
     connection: "Connection"
     job: Job
-    record: greenstalk.StatsJob
+    record: wire.Record
     reserves: int
     sure_until: float  # monotonic; until then the server cannot have given it to another
     settled: str = ""  # how it ended through us: acked, released or buried
@@ -90,7 +90,7 @@ class Connection(Tubes):
         record = self.stats_job(job.id)
         return self._hold(job, record, sent) if record else None
 
-    def _hold(self, job: Job, record: "greenstalk.StatsJob", sent: float) -> Lease:
+    def _hold(self, job: Job, record: wire.Record, sent: float) -> Lease:
         lease = Lease(self, job, record, record["reserves"], sent + record["ttr"])
         self.held[job.id] = lease
         return lease

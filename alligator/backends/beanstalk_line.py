@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import greenstalk
 
-from alligator.backends.beanstalk_wire import Answer, read_answer, windows
+from alligator.backends.beanstalk_wire import Answer, Reply, read_answer, windows
 from alligator.exceptions import (
     AlligatorException,
     ConnectionLost,
@@ -99,7 +99,7 @@ class Line:
                 self._socket.sendall(b"".join(window))
                 came = [read_answer(self._reader) for _ in window]
                 answers.extend(came)
-                if until_refused and any(isinstance(each, Exception) for each in came):
+                if until_refused and not all(type(each) is Reply for each in came):
                     return
 
         self.call(exchange)
@@ -117,7 +117,7 @@ class Line:
             return command(self._server)
         except greenstalk.BeanstalkdError:
             raise
-        except (OSError, greenstalk.Error, AssertionError, ValueError) as err:
+        except (OSError, greenstalk.Error, AssertionError, ValueError, IndexError) as err:
             self.drop()
             raise ConnectionLost(f"The connection to beanstalkd broke: {err!r}") from err
         except BaseException:  # interrupted half-way: the reply would be taken for the next one's

@@ -23,6 +23,8 @@ class Pool:
         self.listing = threading.Lock()  # held by the thread that looks at dead letters
         self._lock = threading.Lock()
         self._connections: list[Connection] = []
+        #: The largest job, as far as is known since the last new connection.
+        self.largest: int | None = None
         _pools.add(self)
 
     @contextlib.contextmanager
@@ -71,6 +73,7 @@ class Pool:
             chosen = Connection(self.address)
             chosen.lock.acquire()
             self._connections.append(chosen)
+            self.largest = None  # the server may be another one now
         try:
             chosen.connect()
         except BaseException:

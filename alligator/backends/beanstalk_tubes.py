@@ -91,6 +91,9 @@ class Tubes(Line):
         return self._ids(answers, skip=len(first))
 
     def _ids(self, answers: Sequence[wire.Answer], skip: int) -> list[int]:
+        replies = [each for each in answers if isinstance(each, wire.Reply)]
+        if len(replies) == len(answers):
+            return [each.number for each in replies[skip:]]
         refused: greenstalk.BeanstalkdError | None = None
         ids, unwanted = list[int](), list[int]()
         for index, each in enumerate(answers):

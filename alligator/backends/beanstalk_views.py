@@ -34,8 +34,11 @@ class Overview(BaseClient):
 
     def max_size(self) -> int:
         """Return the largest task, in bytes: what the server takes but for some headroom."""
-        with self._pool.connection() as connection:
-            return connection.largest_job() - HEADROOM
+        largest = self._pool.largest
+        if largest is None:
+            with self._pool.connection() as connection:
+                largest = self._pool.largest = connection.largest_job()
+        return largest - HEADROOM
 
     def len(self, queue_name: str) -> int:
         """Return how many tasks wait or are delayed."""

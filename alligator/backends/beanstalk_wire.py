@@ -1,8 +1,9 @@
 """beanstalkd's protocol in bytes, for commands that are sent many in one write."""
 
+import re
 from collections.abc import Iterator, Sequence
 from io import BufferedReader
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, TypedDict
 
 import greenstalk
 
@@ -24,11 +25,31 @@ class Reply(NamedTuple):
     body: bytes
 
 
+class Record(TypedDict):
+    """What a lease has to know of its job: the part of ``stats-job`` that stays."""
+
+    tube: str
+    pri: int
+    ttr: int
+    reserves: int
+    releases: int
+    buries: int
+
+
+# As servers up to 1.13 order it; it is YAML, so another may do otherwise.
+_IN_ORDER = re.compile(
+    rb'\ntube: "?([^"\n]+)"?\n(?:.+\n)*?pri: (\d+)\n(?:.+\n)*?ttr: (\d+)\n(?:.+\n)*?'
+    rb"reserves: (\d+)\n(?:.+\n)*?releases: (\d+)\n(?:.+\n)*?buries: (\d+)\n"
+)
+
 Answer = Reply | greenstalk.BeanstalkdError
 
 
 def windows(commands: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
     """Cut a pipeline into pieces, each to be answered before the next is sent."""
+    if len(commands) == 1:
+        yield commands
+        return
     start = size = 0
     for index, command in enumerate(commands):
         full = index - start == MOST_COMMANDS or size + len(command) > MOST_BYTES
@@ -43,7 +64,7 @@ def windows(commands: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
 def read_answer(reader: BufferedReader) -> Answer:
     """Read the answer to one command; a refusal is returned, not raised.
 
-    :raises OSError, ValueError, greenstalk.Error: it cannot be read.
+    :raises OSError, ValueError, IndexError, greenstalk.Error: it cannot be read.
     """
     line = reader.readline()
     if not line.endswith(b"\r\n"):
@@ -69,10 +90,25 @@ def put(body: bytes, urgency: int, delay: int, ttr: int) -> bytes:
     return b"put %d %d %d %d\r\n%b\r\n" % (urgency, delay, ttr, len(body), body)
 
 
-def record_of(raw: bytes) -> "greenstalk.StatsJob":
-    """Return what ``stats-job`` says."""
-    fields: dict[str, Any] = {}
-    for line in raw.decode("ascii").splitlines()[1:]:
-        name, _, value = line.partition(": ")
-        fields[name] = int(value) if value.isdecimal() and name != "tube" else value.strip('"')
-    return cast("greenstalk.StatsJob", fields)
+def record_of(raw: bytes) -> Record:
+    """Return what ``stats-job`` says of a job that was reserved."""
+    if found := _IN_ORDER.search(raw):
+        tube, *numbers = found.groups()
+        urgency, ttr, reserves, releases, buries = map(int, numbers)
+        return {
+            "tube": tube.decode(),
+            "pri": urgency,
+            "ttr": ttr,
+            "reserves": reserves,
+            "releases": releases,
+            "buries": buries,
+        }
+    fields = dict(line.split(": ", 1) for line in raw.decode().splitlines()[1:])
+    return {
+        "tube": fields["tube"].strip('"'),
+        "pri": int(fields["pri"]),
+        "ttr": int(fields["ttr"]),
+        "reserves": int(fields["reserves"]),
+        "releases": int(fields["releases"]),
+        "buries": int(fields["buries"]),
+    }
