@@ -95,12 +95,13 @@ class Line:
         def exchange(_: Server) -> None:
             assert self._socket is not None
             assert self._reader is not None
+            came: list[Answer] = []
             for window in windows(commands):
+                if until_refused and not all(type(each) is Reply for each in came):
+                    return
                 self._socket.sendall(b"".join(window))
                 came = [read_answer(self._reader) for _ in window]
                 answers.extend(came)
-                if until_refused and not all(type(each) is Reply for each in came):
-                    return
 
         self.call(exchange)
         return answers
