@@ -31,7 +31,14 @@ def wait_until(check: Callable[[], Any], within: float, pause: float = 0.02) -> 
 
 
 def is_empty(gator: Gator) -> bool:
-    """Whether nothing waits, is delayed or runs."""
+    """Whether nothing waits, is delayed or runs, at two looks.
+
+    SQS counts one state after the other, so what changes its state meanwhile may be in none.
+    """
+    return _looks_empty(gator) and not time.sleep(0.1) and _looks_empty(gator)
+
+
+def _looks_empty(gator: Gator) -> bool:
     stats = gator.stats()
     return not stats["waiting"] + stats["delayed"] + stats["running"]
 
