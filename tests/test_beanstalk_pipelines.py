@@ -8,8 +8,9 @@ import uuid
 import greenstalk
 import pytest
 
+from alligator.backends import beanstalk_dead as dead_letters
 from alligator.backends import beanstalk_wire as wire
-from alligator.backends.base import Message
+from alligator.backends.base import Message, Reason
 from alligator.backends.beanstalk_backend import Client
 from alligator.exceptions import ConnectionLost, InvalidTask
 from tests.servers.beanstalk import Beanstalkd
@@ -225,3 +226,23 @@ def test_a_record_is_read_whatever_its_order(turned, quoted):
 def test_a_reply_that_cannot_be_read(said):
     with pytest.raises((OSError, ValueError, IndexError, greenstalk.Error)):
         wire.read_answer(io.BufferedReader(io.BytesIO(said)))
+
+
+def test_a_listing_sees_what_another_puts_back_at_its_end(server, client, queue, monkeypatch):
+    for _ in range(4):
+        client.push(queue, "", "x")
+        assert client.bury(client.reserve([queue]).deliveries[0], None, Reason("no"))
+    other = Client(server.dsn)
+    with other._pool.connection() as connection:
+        connection.watch([queue + dead_letters.SUFFIX])
+        letters = [connection.reserve(0) for _ in range(2)]
+        real = dead_letters.counts
+
+        def counts(*args):
+            while letters:
+                connection.release(letters.pop())
+            return real(*args)
+
+        monkeypatch.setattr(dead_letters, "counts", counts)
+        assert len(client.dead(queue)) == 4
+    other.close()

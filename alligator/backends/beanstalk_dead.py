@@ -58,12 +58,15 @@ def _gather(
 ) -> None:
     deadline = time.monotonic() + _PATIENCE
     while True:
-        while lease := connection.reserve(0):
+        enough = False
+        while not enough and (lease := connection.reserve(0)):
             leases.append(lease)
             # The server orders by whole seconds, so that the last second has to be complete.
-            if limit and len(leases) > limit and _later(leases[limit - 1], lease):
-                break
-        elsewhere = counts(connection, queue_name + SUFFIX)["current-jobs-reserved"] - len(leases)
+            enough = bool(limit and len(leases) > limit and _later(leases[limit - 1], lease))
+        found = counts(connection, queue_name + SUFFIX)
+        elsewhere = found["current-jobs-reserved"] - len(leases)
+        if not enough:  # what is ready now was put back by another in this moment
+            elsewhere += found["current-jobs-ready"]
         if elsewhere <= 0 or time.monotonic() > deadline:
             return
         _put_back(connection, leases)  # two are listing them, and neither has them all
