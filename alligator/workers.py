@@ -23,6 +23,7 @@ from alligator.backends.base import Delivery
 from alligator.coroutines import EventLoop, worker_loop
 from alligator.exceptions import AlligatorException, InvalidTask, LeaveNow
 from alligator.execution import Outcome, Verdict
+from alligator.fetching import Fetcher, queue_names
 from alligator.gator import Gator
 from alligator.keeper import Keeper
 from alligator.log import worker_logger
@@ -91,12 +92,11 @@ class Worker:
         self.log = self.get_log(log_level)
         self._pace = Pace(prefetch, self.concurrency)
         self._ended = 0
-        self._alone = False
+        self._fetcher: Fetcher | None = None
         self._outage = Outage(self.log)
         self._signals = StopSignals()
         self._count_lock = threading.Lock()
-        self._fetching = threading.Lock()
-        for name in self._queues():
+        for name in queue_names(self):
             gator.client.check_queue_name(name)
 
     # -- To be overridden at will. --------------------------------------------------------------
@@ -144,7 +144,7 @@ class Worker:
         """
         try:
             self.gator.schedules.fire(self.log)
-            reserved = self.gator.client.reserve(self._queues(), 1, self.lease)
+            reserved = self.gator.client.reserve(queue_names(self), 1, self.lease)
             if not reserved.deliveries:
                 return False
             with self._keeper() as keeper:
@@ -188,12 +188,15 @@ class Worker:
         return 0
 
     def _work(self, processor: Processor) -> None:
+        fetcher = self._fetcher = Fetcher(
+            self, processor, outage=self._outage, stop=self._stops, ended=lambda: self._ended
+        )
         if type(self).check_and_run_task is not Worker.check_and_run_task:
             self._run_one_by_one()
         elif self.concurrency == 1:
-            self._work_inline(processor)
+            self._work_inline(processor, fetcher)
         else:
-            self._work_in_threads(processor)
+            self._work_in_threads(processor, fetcher)
 
     def _run_one_by_one(self) -> None:
         # A subclass has its own idea of running a task; it gets to run every one.
@@ -208,29 +211,29 @@ class Worker:
                 return
 
     def _waiting(self) -> int:
-        return sum(self.gator.client.stats(name).waiting for name in self._queues())
+        return sum(self.gator.client.stats(name).waiting for name in queue_names(self))
 
-    def _work_inline(self, processor: Processor) -> None:
+    def _work_inline(self, processor: Processor, fetcher: Fetcher) -> None:
         while not self._is_done():
             delivery = processor.keeper.start_next()
             if delivery is not None:
                 processor.run(delivery)
-            elif not self._fetch(processor, self._pace.limit()) and self.burst:
+            elif not fetcher.fetch(self._pace.limit()) and self.burst:
                 return
 
-    def _work_in_threads(self, processor: Processor) -> None:
+    def _work_in_threads(self, processor: Processor, fetcher: Fetcher) -> None:
         keeper = processor.keeper
         threads: list[threading.Thread] = []
         try:
             while not self._is_done():
                 waiting, running = keeper.counts()
                 self._start_threads(threads, waiting + running, processor)
-                busy = waiting or running >= (1 if self._alone else self.concurrency)
+                busy = waiting or running >= (1 if fetcher.alone else self.concurrency)
                 if busy:
                     self.gator.schedules.fire(self.log)
                     keeper.wait_for_turn(0.1)
                     continue
-                found = self._fetch(processor, self._pace.limit(self.concurrency - running))
+                found = fetcher.fetch(self._pace.limit(self.concurrency - running))
                 if self.burst and not found and not any(keeper.counts()):
                     return
         finally:
@@ -263,79 +266,6 @@ class Worker:
                 except LeaveNow:
                     return  # its coroutine was canceled; the task has been handed back
 
-    def _fetch(self, processor: Processor, limit: int) -> bool:
-        """Reserve what fits and hold it; return whether something came (or may have)."""
-        with self._fetching:
-            return self._reserve(processor, limit)
-
-    def _reserve(self, processor: Processor, limit: int) -> bool:
-        keeper = processor.keeper
-        if self.burst:
-            keeper.wait_for_hand_back()  # else the queue may look empty, and is not
-        waiting, running = keeper.counts()
-        if self.max_tasks:
-            limit = min(limit, self.max_tasks - self._ended - waiting - running)
-        if limit < 1:
-            keeper.wait_for_turn(0.1)
-            return True
-        self._alone = False
-        self._look_after()
-        self.gator.schedules.fire(self.log)
-        acks = keeper.take_acks()
-        quiet = not self.burst or keeper.is_quiet()  # else more may be queued right after a look
-        try:
-            keeper.catch_up()
-            found, refused = self.gator.client.reserve(
-                self._queues(), limit, self.lease, self._wait(running), acks=acks, stop=self._stops
-            )
-        except Exception as err:
-            # Whatever it is, a worker stays: nothing was leased, so nothing is held up.
-            keeper.give_back_acks(acks)
-            self._outage.begins(err)
-            self._outage.pause(self._stops)
-            return True
-        except BaseException:
-            keeper.give_back_acks(acks)
-            raise
-        self._outage.ends()
-        keeper.acks_were_sent(acks, refused)
-        if found and found[0].deaths:
-            self._wait_until_alone(processor, found)
-        else:
-            keeper.take(found)
-        if not (found or quiet):
-            keeper.wait_for_turn(0.02)
-        return bool(found) or not quiet
-
-    def _look_after(self) -> None:
-        """Take up what others left half-way between queue and store, where these are two."""
-        if self.gator.elsewhere is not None:
-            try:
-                self.gator.elsewhere.look_after()
-            except Exception as err:
-                # It waits; whether the backend works is found out by the reserve that follows.
-                self.log.warning("Tasks that waited for others stay: %s", describe_error(err))
-
-    def _wait_until_alone(self, processor: Processor, found: Sequence[Delivery]) -> None:
-        # What may have killed a worker runs while nothing else does, and takes nobody along. Nor
-        # is it held meanwhile: it would be counted dead with a worker that another task kills.
-        keeper, released = processor.keeper, None
-        while keeper.counts()[1] and not self._stops():
-            if released is None:
-                released = processor.tell(lambda: self.gator.client.release(found[0]))
-            keeper.wait_for_turn(0.1)
-        if released is None:
-            self._alone = True
-            keeper.take(found)
-
-    def _wait(self, running: int) -> float:
-        if self.burst:
-            return 0.0 if not running else 0.02
-        idle = self.gator.client.idle_wait
-        longest = self.nap_time if idle is None else min(idle, self.lease / 2)
-        longest = min(longest, self.gator.schedules.seconds_left())
-        return min(longest, 0.2) if running else longest
-
     def _count(self, outcome: Outcome) -> None:
         with self._count_lock:
             self._ended += outcome.verdict in (Verdict.ACK, Verdict.BURY)
@@ -364,7 +294,9 @@ class Worker:
     def _pulse(self) -> Pulse:
         store = self.gator.store
         at_home = store is self.gator.client.store
-        return Pulse(store, self._queues(), log=self.log, outage=self._outage if at_home else None)
+        return Pulse(
+            store, queue_names(self), log=self.log, outage=self._outage if at_home else None
+        )
 
     def _processor(self, keeper: Keeper) -> Processor:
         return Processor(
@@ -397,7 +329,8 @@ class Worker:
         )
         if self.owns_process:
             self.keep_running = False
-            self._fetching.acquire(timeout=2.0)  # else what is released would be fetched again
+            if self._fetcher is not None:
+                self._fetcher.halt(2.0)  # else what is released would be fetched again
             keeper.release_all(but=delivery)
             sys.stdout.flush()
             os._exit(1)
@@ -415,10 +348,6 @@ class Worker:
                 keeper.release_all()
                 os._exit(1)
             keeper.stop_extending()
-
-    def _queues(self) -> list[str]:
-        names = self.to_consume
-        return [names] if isinstance(names, str) else list(names)
 
     def _warn_of_loss(self) -> None:
         try:

@@ -43,7 +43,7 @@ LAYERS = [
     ["elsewhere", "intake", "recording", "results", "dependencies", "explaining", "pushing"],
     ["wiring", "taking"],
     ["gator"],
-    ["processor"],
+    ["processor", "fetching"],
     ["workers"],
     ["supervisor", "dead_letters"],
     ["cli", "__main__", "contrib", "contrib.*"],

@@ -14,6 +14,7 @@ from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any, Self
 
 from alligator.exceptions import AlligatorException, InvalidTask, UnsupportedOption
+from alligator.fetching import queue_names
 from alligator.log import SafeTracebacks
 from alligator.options import timestamp
 from alligator.testing.clock import FakeClock
@@ -155,4 +156,4 @@ class _Player(Worker):
 
     def next_change(self) -> float:
         """Return when something of its queues comes up by itself."""
-        return self.gator.client.next_change(self._queues())
+        return self.gator.client.next_change(queue_names(self))

@@ -1,0 +1,142 @@
+"""What a worker fetches: how much, with which acks, and what it does where that fails.
+
+1. See to what is due by time: schedules, and children between queue and store.
+2. Reserve; acks of what is done ride along. With nothing there, block until something comes.
+3. Hold what came, for its turn (:class:`alligator.keeper.Keeper`). A task that may have killed
+   a worker waits until nothing else runs.
+"""
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from alligator.backends.base import Delivery
+from alligator.outage import Outage
+from alligator.processor import Processor
+from alligator.utils import describe_error
+
+if TYPE_CHECKING:
+    from alligator.workers import Worker
+
+
+class Fetcher:
+    """Fetches for one run of a worker.
+
+    :param outage: that of the worker.
+    :param stop: whether it is to stop.
+    :param ended: how many tasks have ended, to be held to ``max_tasks``.
+    """
+
+    def __init__(
+        self,
+        worker: "Worker",
+        processor: Processor,
+        *,
+        outage: Outage,
+        stop: Callable[[], bool],
+        ended: Callable[[], int],
+    ) -> None:
+        self.worker, self.processor, self.keeper = worker, processor, processor.keeper
+        self.outage, self.stop, self.ended = outage, stop, ended
+        #: Whether what came last is to run while nothing else does.
+        self.alone = False
+        self._fetching = threading.Lock()
+
+    def fetch(self, limit: int) -> bool:
+        """Reserve up to that many and hold them; return whether something came (or may have)."""
+        worker, keeper = self.worker, self.keeper
+        if worker.burst:
+            keeper.wait_for_hand_back()  # else the queue may look empty, and is not
+        waiting, running = keeper.counts()
+        if worker.max_tasks:
+            limit = min(limit, worker.max_tasks - self.ended() - waiting - running)
+        if limit < 1:
+            keeper.wait_for_turn(0.1)
+            return True
+        with self._fetching:
+            return self._fetch(limit, running)
+
+    def halt(self, timeout: float) -> None:
+        """Let nothing be fetched any more; wait so many seconds for what is on its way."""
+        self._fetching.acquire(timeout=timeout)
+
+    def _fetch(self, limit: int, running: int) -> bool:
+        keeper = self.keeper
+        self.alone = False
+        self._see_to_what_is_due()
+        acks = keeper.take_acks()
+        # If not quiet, more may be queued right after a look.
+        quiet = not self.worker.burst or keeper.is_quiet()
+        found = self._reserve(limit, running, acks)
+        if found is None:
+            return True
+        if found and found[0].deaths:
+            self._wait_until_alone(found)
+        else:
+            keeper.take(found)
+        if not (found or quiet):
+            keeper.wait_for_turn(0.02)
+        return bool(found) or not quiet
+
+    def _reserve(self, limit: int, running: int, acks: list[Delivery]) -> Sequence[Delivery] | None:
+        worker, keeper = self.worker, self.keeper
+        try:
+            keeper.catch_up()
+            found, refused = worker.gator.client.reserve(
+                queue_names(worker),
+                limit,
+                worker.lease,
+                self._wait(running),
+                acks=acks,
+                stop=self.stop,
+            )
+        except Exception as err:
+            # Whatever it is, a worker stays: nothing was leased, so nothing is held up.
+            keeper.give_back_acks(acks)
+            self.outage.begins(err)
+            self.outage.pause(self.stop)
+            return None
+        except BaseException:
+            keeper.give_back_acks(acks)
+            raise
+        self.outage.ends()
+        keeper.acks_were_sent(acks, refused)
+        return found
+
+    def _wait(self, running: int) -> float:
+        """Return the seconds to block where there is nothing."""
+        worker = self.worker
+        if worker.burst:
+            return 0.0 if not running else 0.02
+        idle = worker.gator.client.idle_wait
+        longest = worker.nap_time if idle is None else min(idle, worker.lease / 2)
+        longest = min(longest, worker.gator.schedules.seconds_left())
+        return min(longest, 0.2) if running else longest
+
+    def _see_to_what_is_due(self) -> None:
+        gator, log = self.worker.gator, self.worker.log
+        if gator.elsewhere is not None:  # where queue and store are two
+            try:
+                gator.elsewhere.look_after()
+            except Exception as err:
+                # It waits; whether the backend works is found out by the reserve that follows.
+                log.warning("Tasks that waited for others stay: %s", describe_error(err))
+        gator.schedules.fire(log)
+
+    def _wait_until_alone(self, found: Sequence[Delivery]) -> None:
+        # What may have killed a worker runs while nothing else does, and takes nobody along. Nor
+        # is it held meanwhile: it would be counted dead with a worker that another task kills.
+        keeper, released = self.keeper, None
+        while keeper.counts()[1] and not self.stop():
+            if released is None:
+                released = self.processor.tell(lambda: self.worker.gator.client.release(found[0]))
+            keeper.wait_for_turn(0.1)
+        if released is None:
+            self.alone = True
+            keeper.take(found)
+
+
+def queue_names(worker: "Worker") -> list[str]:
+    """Return the queues that a worker consumes, in their order."""
+    names = worker.to_consume
+    return [names] if isinstance(names, str) else list(names)
