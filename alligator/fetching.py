@@ -4,19 +4,27 @@
 2. Reserve; acks of what is done ride along. With nothing there, block until something comes.
 3. Hold what came, for its turn (:class:`alligator.keeper.Keeper`). A task that may have killed
    a worker waits until nothing else runs.
+4. While short tasks run, send for the next batch already, so that worker and server work at the
+   same time. Not always: what came back by a lease, and what goes alone, is left to step 2.
 """
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from alligator.backends.base import Delivery
 from alligator.outage import Outage
+from alligator.pace import AHEAD
 from alligator.processor import Processor
 from alligator.utils import describe_error
 
 if TYPE_CHECKING:
     from alligator.workers import Worker
+
+
+#: Seconds between two looks at leases that ran out, while batches are sent for ahead.
+_LOOK_EVERY = 0.2
 
 
 class Fetcher:
@@ -40,6 +48,7 @@ class Fetcher:
         self.outage, self.stop, self.ended = outage, stop, ended
         #: Whether what came last is to run while nothing else does.
         self.alone = False
+        self._looked_at = 0.0  # monotonic: when it was reserved in the plain way
         self._fetching = threading.Lock()
 
     def fetch(self, limit: int) -> bool:
@@ -64,6 +73,8 @@ class Fetcher:
         keeper = self.keeper
         self.alone = False
         self._see_to_what_is_due()
+        if self._collect(limit):
+            return True
         acks = keeper.take_acks()
         # If not quiet, more may be queued right after a look.
         quiet = not self.worker.burst or keeper.is_quiet()
@@ -74,9 +85,40 @@ class Fetcher:
             self._wait_until_alone(found)
         else:
             keeper.take(found)
+            self._looked_at = time.monotonic()
+            self._send_ahead(limit, len(found))
         if not (found or quiet):
             keeper.wait_for_turn(0.02)
         return bool(found) or not quiet
+
+    def _collect(self, limit: int) -> bool:
+        """Hold what was sent for; return whether something came (or may have)."""
+        try:
+            found = self.keeper.collect()
+        except Exception as err:
+            # The acks are sent again; what was leased, if anything, comes back by its lease.
+            self._out_of_touch(err)
+            return True
+        if found:
+            self.outage.ends()
+            self._send_ahead(limit, found)
+        return bool(found)
+
+    def _send_ahead(self, limit: int, found: int) -> None:
+        worker = self.worker
+        in_sight = found >= limit  # else the queue has run dry, or others take from it
+        if not in_sight or worker.max_tasks or self.outage.lasts or self.stop():
+            return
+        if self.processor.pace.expected(limit) > AHEAD or _is_over(self._looked_at, _LOOK_EVERY):
+            return
+        try:
+            self.keeper.send_ahead(queue_names(worker), limit)
+        except Exception as err:
+            self.outage.begins(err)  # as above; the next fetch waits until it ends
+
+    def _out_of_touch(self, err: Exception) -> None:
+        self.outage.begins(err)
+        self.outage.pause(self.stop)
 
     def _reserve(self, limit: int, running: int, acks: list[Delivery]) -> Sequence[Delivery] | None:
         worker, keeper = self.worker, self.keeper
@@ -93,8 +135,7 @@ class Fetcher:
         except Exception as err:
             # Whatever it is, a worker stays: nothing was leased, so nothing is held up.
             keeper.give_back_acks(acks)
-            self.outage.begins(err)
-            self.outage.pause(self.stop)
+            self._out_of_touch(err)
             return None
         except BaseException:
             keeper.give_back_acks(acks)
@@ -134,6 +175,10 @@ class Fetcher:
         if released is None:
             self.alone = True
             keeper.take(found)
+
+
+def _is_over(since: float, seconds: float) -> bool:
+    return time.monotonic() - since > seconds
 
 
 def queue_names(worker: "Worker") -> list[str]:

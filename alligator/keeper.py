@@ -17,6 +17,7 @@ from typing import Self
 from alligator.backends.base import MAX_LEASE, Client, Delivery
 from alligator.outage import Outage
 from alligator.reach import Reach
+from alligator.sent_ahead import SentAhead
 from alligator.unsettled import Unsettled
 from alligator.utils import shorten
 
@@ -68,6 +69,7 @@ class Keeper:
         self._last_start = 0.0
         self._next_beat = 0.0
         self._unsettled = Unsettled()
+        self._ahead = SentAhead()
         self._outage = outage or Outage(log)
         self._extending = True
         self._leaving = threading.Lock()
@@ -95,6 +97,41 @@ class Keeper:
         self._try(self._unsettled.tell_all)
 
     # -- Called by the worker. ----------------------------------------------------------------
+
+    def send_ahead(self, queue_names: Sequence[str], limit: int) -> None:
+        """Send for a further batch, and acks with that, while what is held is run.
+
+        :raises AlligatorException: it is not known whether that got through.
+        """
+        acks = self.take_acks()
+        try:
+            ahead = self.client.begin_reserve(queue_names, limit, self.lease, acks=acks)
+        except BaseException:
+            self.give_back_acks(acks)
+            raise
+        if ahead is None:
+            with self._lock:
+                self._acks = acks + self._acks
+        else:
+            self._ahead.put(ahead, acks)
+
+    def collect(self) -> int | None:
+        """Hold what was sent for; return how many came. None: nothing was sent for.
+
+        :raises AlligatorException: the reply did not come; its acks are sent again.
+        """
+        sent = self._ahead.take()
+        if sent is None:
+            return None
+        ahead, acks = sent
+        try:
+            found, refused = ahead.read()
+        except BaseException:
+            self.give_back_acks(acks)
+            raise
+        self.acks_were_sent(acks, refused)
+        self.take(found)
+        return len(found)
 
     def take(self, deliveries: Sequence[Delivery]) -> None:
         """Hold what was just reserved."""
@@ -242,6 +279,7 @@ class Keeper:
     def hand_back(self) -> None:
         """Release what has not started."""
         with self._handing_back:
+            self._try(self.collect)
             with self._turn:
                 unstarted, self._waiting = list(self._waiting), deque()
                 self._turn.notify_all()
@@ -266,7 +304,8 @@ class Keeper:
         An ack may queue further tasks: those that waited for the one that is done.
         """
         with self._lock:
-            return not (self._waiting or self._running or self._acks or self._sending)
+            held = self._waiting or self._running or self._acks
+            return not (held or self._sending or self._ahead)
 
     def release_all(self, but: Delivery | None = None) -> None:
         """Release also what is running: this process is about to leave it.
@@ -304,7 +343,7 @@ class Keeper:
     def _pause(self) -> float:
         if self._outage.lasts:
             return _LONGEST_PAUSE
-        if self._acks or self._waiting:
+        if self._acks or self._waiting or self._ahead:
             return ACK_WITHIN
         return max(0.0, min(_LONGEST_PAUSE, self._next_beat - time.monotonic()))
 
@@ -313,7 +352,7 @@ class Keeper:
             self.send_acks()
         patience = min(self.expected + PATIENCE, LONGEST_WAIT)
         overdue = time.monotonic() - self._last_start > patience
-        if self._waiting and self._running and overdue:
+        if (self._waiting or self._ahead) and self._running and overdue:
             self.hand_back()
         self.catch_up()
         if time.monotonic() >= self._next_beat:
@@ -321,6 +360,7 @@ class Keeper:
             self._next_beat = time.monotonic() + self._beat
 
     def _extend(self) -> None:
+        self._try(self.collect)  # leases run from when it was sent
         with self._lock:
             held = [*self._waiting, *self._running.values(), *self._acks]
         held += self._unsettled.deliveries()

@@ -34,6 +34,10 @@ class Pace:
         self._average = before + weight * (seconds - before)
         return self._average
 
+    def expected(self, count: int) -> float:
+        """Return the seconds that so many tasks are expected to take; at first, for ever."""
+        return float("inf") if self._average is None else self._average * count
+
     def limit(self, free: int = 1) -> int:
         """Return how many to reserve for so many free hands, or the fixed number."""
         if self._fixed is not None:

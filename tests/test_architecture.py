@@ -35,6 +35,7 @@ LAYERS = [
         "execution",
         "keeper",
         "reach",
+        "sent_ahead",
         "outage",
         "pulse",
         "signals",

@@ -143,6 +143,25 @@ class QueueStats:
     oldest: float | None  # seconds since the first in line was pushed; None: empty or not known
 
 
+class Ahead(ABC):
+    """A ``reserve`` that is on its way; see :meth:`Client.begin_reserve`."""
+
+    #: When it was sent, by ``time.monotonic()``: the leases began no earlier.
+    sent: float
+
+    @abstractmethod
+    def ready(self) -> bool:
+        """Return whether :meth:`read` would return, or raise, without waiting."""
+
+    @abstractmethod
+    def read(self) -> Reserved:
+        """Wait for the reply and return it; from any thread, the same each time.
+
+        :raises ConnectionLost: whether the acks counted is unknown; send them again. What was
+            leased, if anything, comes back when its lease runs out. Raised each time.
+        """
+
+
 def never() -> bool:
     """The default for ``stop``: wait as long as was asked."""
     return False
@@ -279,6 +298,28 @@ class Client(ABC):
             the protocol cannot do better).
         :raises ConnectionLost: whether the acks counted is unknown; send them again.
         """
+
+    def begin_reserve(
+        self,
+        queue_names: Sequence[str],
+        limit: int = 1,
+        lease: float = 30.0,
+        *,
+        acks: Sequence[Delivery] = (),
+    ) -> Ahead | None:
+        """Send a ``reserve`` that does not wait, and do not wait for its reply either.
+
+        So the server gets the next batch ready while the caller runs the last one. Leases run
+        from when the server gets to it, read or not, and nobody else knows of them: the caller has
+        to :meth:`~Ahead.read` the reply in good time, also from another thread, to extend or
+        release what it brought, and before it leaves. What nobody reads counts as a death of
+        each task when its lease runs out, as with a worker that was killed.
+
+        :returns: None where it cannot be sent ahead, by this client (as by default) or for these
+            arguments: nothing was done, so call :meth:`reserve`.
+        :raises ConnectionLost: whether the acks counted, and anything was leased, is unknown.
+        """
+        return None
 
     @abstractmethod
     def ack(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
