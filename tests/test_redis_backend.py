@@ -8,12 +8,14 @@ import time
 import pytest
 import redis
 
+from alligator import Gator
 from alligator.backends.base import Message, Reason
 from alligator.backends.redis_backend import Client
 from alligator.backends.redis_codec import MAX_SIZE
 from alligator.backends.redis_dsn import parse_target
 from alligator.exceptions import ConnectionLost, InvalidDSN, InvalidTask, QueueFull
 from alligator.utils import new_task_id
+from tests import jobs
 from tests.servers import redis as servers
 from tests.servers.process import free_port
 
@@ -340,10 +342,14 @@ def test_a_queued_task_is_small(client):
     def used():
         return client.conn.info("memory")["used_memory"]
 
+    gator = Gator(client.conn_string, "q")
     before, count = used(), 32_000  # just below a doubling of the server's hash tables
     for _ in range(count // 100):
-        client.push_many("q", [Message(new_task_id(), "x" * 150) for _ in range(100)])
-    assert (used() - before) / count <= 400
+        with gator.batch() as batch:
+            for _ in range(100):
+                batch.task(jobs.note, 1, "abc", x=2)
+    gator.close()
+    assert (used() - before) / count <= 330
 
 
 def test_oldest_is_read_from_the_id(client):

@@ -9,8 +9,8 @@ import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from alligator.backends.base import Client as BaseClient
 from alligator.backends.base import (
+    Ahead,
     Data,
     DeadTask,
     Delivery,
@@ -21,15 +21,18 @@ from alligator.backends.base import (
     Reserved,
     never,
 )
+from alligator.backends.base import Client as BaseClient
+from alligator.backends.redis_ahead import RedisAhead
 from alligator.backends.redis_codec import (
     MAX_SIZE,
     decode,
-    decode_text,
+    decode_id,
     encode,
     encode_id,
     encode_new,
-    encode_text,
+    encode_new_id,
     keys_of,
+    keys_of_push,
     micros,
     pushed_at,
 )
@@ -89,11 +92,22 @@ class Client(BaseClient):
         """Put tasks on a queue, in order, all or none."""
         if not messages:
             return []
+        ids = [message.task_id for message in messages]
+        plain = len(set(ids)) == len(ids)
+        plain = plain and not any(each.delay_until or each.priority for each in messages)
         args: list[Any] = []
         for task_id, data, delay_until, priority in messages:
-            args += (encode_text(task_id), encode_new(data), priority, micros(delay_until))
-        self._run("push", queue_name, *args)
-        return [message.task_id for message in messages]
+            args += (encode_new_id(task_id), encode_new(data, task_id))
+            if not plain:
+                args += (priority, micros(delay_until))
+        if plain and len(ids) == 1 and self._push_one(queue_name, args):
+            return ids
+        self._run("push_plain" if plain else "push", queue_name, *args)
+        return ids
+
+    def _push_one(self, queue_name: str, args: list[Any]) -> bool:
+        with translated():
+            return bool(self._link.run(script("push_one"), keys_of_push(queue_name), args))
 
     def reserve(
         self,
@@ -112,6 +126,20 @@ class Client(BaseClient):
             if task_id is not None:
                 return reservation.take(encode_id(task_id), acks)
             return reservation.reserve(wait, acks, stop)
+
+    def begin_reserve(
+        self,
+        queue_names: Sequence[str],
+        limit: int = 1,
+        lease: float = 30.0,
+        *,
+        acks: Sequence[Delivery] = (),
+    ) -> Ahead | None:
+        """Send it where one script will do: for one queue, and not on a cluster."""
+        name, *others = queue_names
+        if others or not self._link.one_server or any(each.queue_name != name for each in acks):
+            return None
+        return RedisAhead(self._link, name, limit, lease, acks)
 
     def ack(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
         """Remove tasks that are done; return those overtaken."""
@@ -133,13 +161,13 @@ class Client(BaseClient):
         self, delivery: Delivery, data: Data | None = None, delay_until: float | None = None
     ) -> bool:
         """Hand a task back, to its place or (with new data) to the tail."""
-        changed = () if data is None else (encode(data),)
+        changed = () if data is None else (encode(data, delivery.task_id),)
         due = micros(delay_until)
         return bool(self._run("release", delivery.queue_name, delivery.receipt, due, *changed))
 
     def bury(self, delivery: Delivery, data: Data | None, reason: Reason) -> bool:
         """Make a reserved task a dead letter."""
-        kept = () if data is None else (encode(data),)
+        kept = () if data is None else (encode(data, delivery.task_id),)
         why = [text.encode("utf-8", "backslashreplace") for text in reason]
         return bool(self._run("bury", delivery.queue_name, delivery.receipt, *why, *kept))
 
@@ -149,9 +177,9 @@ class Client(BaseClient):
             return []
         return [
             DeadTask(
-                task_id=decode_text(task_id),
+                task_id=(own_id := decode_id(task_id)),
                 queue_name=queue_name,
-                data=decode(data),
+                data=decode(data, own_id),
                 error=error.decode(errors="replace"),
                 traceback=traceback.decode(errors="replace"),
                 died_at=died_at / 1e6,
@@ -190,7 +218,7 @@ class Client(BaseClient):
     def peek(self, queue_name: str, task_id: str) -> Data | None:
         """Return the data of a task and leave it where it is."""
         raw = self._run("peek", queue_name, encode_id(task_id))
-        return None if raw is None else decode(raw)
+        return None if raw is None else decode(raw, task_id)
 
     def stats(self, queue_name: str) -> QueueStats:
         """Return how many tasks are in which state, and the age of the first in line."""

@@ -1,17 +1,21 @@
 """Names of keys, and data on its way to the server and back."""
 
 import math
+from contextlib import suppress
 from functools import lru_cache
-from typing import Any
 
-from alligator.backends.base import Data, Delivery
+from alligator.backends.base import Data
 from alligator.exceptions import InvalidTask
 
 #: The largest task, in bytes of its data.
 MAX_SIZE = 1024 * 1024
 
-#: Before data pushed as ``bytes``: no UTF-8 text begins so, and text needs no mark.
-_BYTES = b"\xff"
+# No UTF-8 text begins so, and text needs no mark.
+_BYTES = b"\xff"  # before data pushed as ``bytes``
+_NO_ID = b"\xfe"  # in place of how most text begins, up to the id, which the key says
+_USUAL = b"\xfd"  # in place of the id and what mostly follows it
+_AFTER_ID = '"retries":0,"is_async":'
+_UUID = b"\xff"  # before the 16 bytes of an id
 
 _PARTS = (
     "ready",
@@ -39,6 +43,13 @@ def keys_of(queue_name: str) -> tuple[bytes, ...]:
     return tuple(f"alligator:{{{queue_name}}}:{part}".encode() for part in _PARTS)
 
 
+@lru_cache(maxsize=1024)
+def keys_of_push(queue_name: str) -> tuple[bytes, ...]:
+    """Return those keys that the push of one plain task wants."""
+    keys = dict(zip(_PARTS, keys_of(queue_name), strict=True))
+    return tuple(keys[part] for part in ("ready", "data", "seq", "wake", "waiting"))
+
+
 def wake_key(queue_name: str) -> bytes:
     """Return the list that wakes those who wait for a queue."""
     return keys_of(queue_name)[9]
@@ -49,13 +60,6 @@ def watched_key(queue_name: str) -> bytes:
     return keys_of(queue_name)[11]
 
 
-def encode(data: Data) -> bytes:
-    """Return data as it is kept on the server."""
-    if isinstance(data, bytes):
-        return _BYTES + data
-    return encode_text(data)
-
-
 def encode_text(text: str) -> bytes:
     """Return text as UTF-8, which a lone surrogate has no place in."""
     try:
@@ -64,31 +68,103 @@ def encode_text(text: str) -> bytes:
         raise InvalidTask(f"The task is not text that UTF-8 can carry: {err}.") from err
 
 
-def encode_id(task_id: str) -> bytes:
-    """Return an id to look for; one that :func:`decode_text` made of a stranger's bytes, too."""
-    try:
-        return task_id.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:
-        return encode_text(task_id)  # which says what is wrong
-
-
 def decode_text(raw: bytes) -> str:
     """Return text as it was written, and bytes that are no UTF-8 as lone surrogates."""
     return raw.decode("utf-8", "surrogateescape")
 
 
-def encode_new(data: Data) -> bytes:
+# -- Ids: a UUID as 16 bytes after a mark, any other as its text. ---------------------------------
+
+
+def _uuid_text(raw: bytes) -> str:
+    digits = raw.hex()
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+
+
+def _short(task_id: str) -> bytes | None:
+    """Return the short form of a UUID written as usual, in lower case; None: it is not that."""
+    digits = task_id.replace("-", "")
+    if len(digits) != 32 or task_id[8] + task_id[13] + task_id[18] + task_id[23] != "----":
+        return None
+    try:
+        raw = bytes.fromhex(digits)
+    except ValueError:
+        return None
+    return _UUID + raw if raw.hex() == digits else None
+
+
+def encode_new_id(task_id: str) -> bytes:
+    """Return the id of a task to be pushed as it is kept on the server."""
+    return (_short(task_id) if len(task_id) == 36 else None) or encode_text(task_id)
+
+
+def encode_id(task_id: str) -> bytes:
+    """Return an id to look for; one that :func:`decode_id` made of a stranger's bytes, too."""
+    try:
+        return encode_new_id(task_id)
+    except InvalidTask:
+        with suppress(UnicodeEncodeError):
+            raw = task_id.encode("utf-8", "surrogateescape")
+            if decode_id(raw) == task_id:
+                return raw
+        raise
+
+
+def decode_id(raw: bytes) -> str:
+    """Return an id as it was pushed."""
+    if len(raw) == 17 and raw.startswith(_UUID):
+        return _uuid_text(raw[1:])
+    return decode_text(raw)
+
+
+def pushed_at(raw: bytes) -> float | None:
+    """Return when an id of Alligator's own making was made; None: it is some other id."""
+    if len(raw) == 17 and raw.startswith(_UUID) and raw[7] >> 4 == 7:
+        return int.from_bytes(raw[1:7]) / 1000
+    return None
+
+
+# -- Data. ----------------------------------------------------------------------------------------
+
+
+def _beginning(task_id: str) -> str:
+    """Return how most data begins, which is not kept a second time."""
+    return f'{{"task_id":"{task_id}",'
+
+
+def encode(data: Data, task_id: str) -> bytes:
+    """Return data as it is kept on the server."""
+    if isinstance(data, bytes):
+        return _BYTES + data
+    beginning = _beginning(task_id)
+    if not data.startswith(beginning):
+        return encode_text(data)
+    start = len(beginning)
+    if data.startswith(_AFTER_ID, start):
+        return _USUAL + encode_text(data[start + len(_AFTER_ID) :])
+    return _NO_ID + encode_text(data[start:])
+
+
+def encode_new(data: Data, task_id: str) -> bytes:
     """Return data to be pushed, unless it is too large."""
-    encoded = encode(data)
-    size = len(encoded) - isinstance(data, bytes)
-    if size > MAX_SIZE:
-        raise InvalidTask(f"The task is {size} bytes long; redis takes {MAX_SIZE} at most here.")
+    encoded = encode(data, task_id)
+    if len(data) > MAX_SIZE // 4:
+        size = len(data if isinstance(data, bytes) else data.encode())
+        if size > MAX_SIZE:
+            raise InvalidTask(
+                f"The task is {size} bytes long; redis takes {MAX_SIZE} at most here."
+            )
     return encoded
 
 
-def decode(raw: bytes) -> Data:
+def decode(raw: bytes, task_id: str) -> Data:
     """Return data as it was pushed."""
-    return raw[1:] if raw.startswith(_BYTES) else decode_text(raw)
+    mark = raw[:1]
+    if mark == _USUAL:
+        return f"{_beginning(task_id)}{_AFTER_ID}{decode_text(raw[1:])}"
+    if mark == _NO_ID:
+        return _beginning(task_id) + decode_text(raw[1:])
+    return raw[1:] if mark == _BYTES else decode_text(raw)
 
 
 def micros(timestamp: float | None) -> int:
@@ -96,29 +172,3 @@ def micros(timestamp: float | None) -> int:
     if timestamp is None or not timestamp > 0:
         return 0
     return _FOREVER if timestamp * 1e6 >= _FOREVER else math.ceil(timestamp * 1e6)
-
-
-def deliveries_from(queue_name: str, flat: list[Any]) -> list[Delivery]:
-    """Return the deliveries in the reply of a script that leased."""
-    return [
-        Delivery(
-            queue_name,
-            decode_text(flat[index]),
-            decode(flat[index + 1]),
-            flat[index + 2],
-            flat[index + 3],
-            flat[index + 4],
-        )
-        for index in range(0, len(flat), 5)
-    ]
-
-
-def pushed_at(task_id: bytes) -> float | None:
-    """Return when an id of Alligator's own making was made; None: it is some other id."""
-    digits = task_id.replace(b"-", b"")
-    if len(task_id) != 36 or task_id[14:15] != b"7":
-        return None
-    try:
-        return int(digits[:12], 16) / 1000
-    except ValueError:
-        return None

@@ -9,7 +9,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import redis
@@ -19,6 +19,7 @@ from redis.sentinel import Sentinel
 
 from alligator.backends.redis_dsn import Target
 from alligator.backends.redis_errors import is_answer
+from alligator.backends.redis_packing import packed, packed_script
 from alligator.backends.redis_scripts import Script
 
 _LOOK_AFTER = 1.0  # seconds without use after which a connection is looked at first
@@ -79,14 +80,24 @@ class Link:
     def _evaluate(self, text: bytes, sha: bytes, keys: Sequence[bytes], args: Sequence[Any]) -> Any:
         with self.held(keys) as connection:
             try:
-                return _ask(connection, "EVALSHA", sha, len(keys), *keys, *args)
+                return _ask(connection, packed_script(b"EVALSHA", sha, keys, args))
             except NoScriptError:
-                return _ask(connection, "EVAL", text, len(keys), *keys, *args)
+                return _ask(connection, packed_script(b"EVAL", text, keys, args))
+
+    def begin(
+        self, script: Script, keys: Sequence[bytes], args: Sequence[Any]
+    ) -> tuple[ExitStack, Any]:
+        """Send a script; return the connection to read its reply from, in what gives that back."""
+        sha = script.sha if self._flags else script.flagless_sha
+        with ExitStack() as stack:
+            connection = stack.enter_context(self.held(keys))
+            connection.send_packed_command([packed_script(b"EVALSHA", sha, keys, args)])
+            return stack.pop_all(), connection
 
     def command(self, keys: Sequence[bytes], name: str, *args: Any) -> Any:
         """Run one plain command on the server that has those keys."""
         with self.held(keys) as connection:
-            return _ask(connection, name, *args)
+            return _ask(connection, packed(name, *args))
 
     @contextmanager
     def held(self, keys: Sequence[bytes]) -> Iterator[Any]:
@@ -194,6 +205,6 @@ def refresh(connection: Any) -> None:
     connection.connect()
 
 
-def _ask(connection: Any, *command: Any) -> Any:
-    connection.send_command(*command)
+def _ask(connection: Any, command: bytes) -> Any:
+    connection.send_packed_command([command])
     return connection.read_response()

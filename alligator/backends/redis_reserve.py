@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from alligator.backends.base import MAX_LEASE, Delivery, Reserved
-from alligator.backends.redis_codec import deliveries_from, keys_of, wake_key
+from alligator.backends.redis_codec import keys_of, wake_key
 from alligator.backends.redis_errors import DRIVER_ERRORS
 from alligator.backends.redis_link import Link
+from alligator.backends.redis_reply import read_reply
 from alligator.backends.redis_scripts import script
 from alligator.backends.redis_wait import WaitBroken, wait_for_token
 
-_MOST = 1000  # tasks leased by one script, which holds up the server meanwhile
+MOST_AT_ONCE = 1000  # tasks leased by one script, which holds up the server meanwhile
 _HELD_UP = -2  # what the script says instead of a time
 _MARGIN = 0.002  # seconds after a due time, so that one look suffices
 
@@ -29,7 +30,7 @@ class Reservation:
     """One call of ``Client.reserve``."""
 
     def __init__(self, link: Link, queue_names: list[str], limit: int, lease: float) -> None:
-        self.link, self.queue_names, self.limit = link, queue_names, min(limit, _MOST)
+        self.link, self.queue_names, self.limit = link, queue_names, min(limit, MOST_AT_ONCE)
         self.lease = int(min(lease, MAX_LEASE) * 1e6)
         self.taken: list[Delivery] = []
         self.refused: list[Delivery] = []
@@ -89,10 +90,12 @@ class Reservation:
 
     def _lease(self, name: str, queue_name: str, args: list[Any], acks: list[Delivery]) -> None:
         receipts = [each.receipt for each in acks]
-        refused, leased, soon = self._run(name, queue_name, [*args, *receipts])
+        leased, refused, soon = read_reply(
+            queue_name, self._run(name, queue_name, [*args, *receipts])
+        )
         self.woken.discard(queue_name)
         self.refused += [acks[index] for index in refused]
-        self.taken += deliveries_from(queue_name, leased)
+        self.taken += leased
         self.held_up = soon == _HELD_UP
         if soon >= 0:
             self.soon = min(self.soon, soon / 1e6)

@@ -5,6 +5,7 @@ from hashlib import sha1
 from importlib.resources import files
 from typing import NamedTuple
 
+_HERE = "-- (here follows common.lua)\n"  # where a script has lines that go before
 _LEASING = frozenset({"reserve", "take", "ack", "settle"})
 _NOTING = frozenset({"note", "settle", "cancel_held"})
 _CHILDLESS = frozenset(
@@ -37,9 +38,12 @@ def _read(name: str) -> str:
 def script(name: str) -> Script:
     """Return a script by the name of its file: its flags, what is shared, its own lines."""
     flags, _, body = _read(name).partition("\n")
+    base = _read("base") + (_read("leasing") if name in _LEASING else "")
     shared = _read("common") + (_read("children") if name not in _CHILDLESS else "")
-    shared += _read("leasing") if name in _LEASING else ""
     shared += _read("noting") if name in _NOTING else ""
-    flagless = (shared + body).encode()
+    first, here, rest = body.partition(_HERE)
+    flagless = (base + (first + shared + rest if here else shared + body)).encode()
+    if name == "push_one":
+        flagless = body.encode()
     text = f"{flags}\n".encode() + flagless
     return Script(text, _sha(text), flagless)

@@ -13,10 +13,10 @@ from redis.exceptions import ResponseError
 from alligator.backends.base import Client as BaseClient
 from alligator.backends.base import Delivery, Message
 from alligator.backends.redis_codec import (
-    decode_text,
+    decode_id,
     encode_id,
     encode_new,
-    encode_text,
+    encode_new_id,
     keys_of,
     micros,
     watched_key,
@@ -153,7 +153,7 @@ class RedisStore(Store):
             return super().push_once(client, key, ttl, queue_name, message)
         keys = [*keys_of(queue_name), _mark_key(f"{queue_name}/{key}")]
         task_id, data, due, priority = message
-        args = (encode_text(task_id), encode_new(data), priority, micros(due))
+        args = (encode_new_id(task_id), encode_new(data, task_id), priority, micros(due))
         return bool(self._run("push_once", keys, _millis(ttl), *args))
 
     # -- Children. ----------------------------------------------------------------------------
@@ -194,7 +194,7 @@ class RedisStore(Store):
         if client is not self._client:
             return super().waits_for(client, queue_name, task_id, limit)
         count, *flat = self._run("waits", keys_of(queue_name), encode_id(task_id), limit)
-        names = [decode_text(each) for each in flat]
+        names = [decode_id(each) for each in flat]  # the name of a queue reads the same
         return Waits(count, list(zip(names[::2], names[1::2], strict=True)))
 
     # -- Who is alive. ------------------------------------------------------------------------
@@ -283,7 +283,7 @@ class _Watch:
 def _held(child: Child) -> Iterator[Any]:
     """Return what the script wants to know of a child."""
     task_id, data, due, priority = child.message
-    yield from (encode_text(task_id), encode_new(data), priority, micros(due))
+    yield from (encode_new_id(task_id), encode_new(data, task_id), priority, micros(due))
     yield len(child.parents)
     for parent in child.parents:
         yield from (encode_id(parent.task_id), len(parent.queue_names), *parent.queue_names)

@@ -155,8 +155,8 @@ def _break_into_redis(client: Any) -> None:
     for name in ("reserve", "ack", "release", "bury", "extend"):
         client.conn.script_load(script(name).text)  # else the first reply is that it is unknown
 
-    def ask(connection: Any, *command: Any) -> Any:
-        connection.send_command(*command)
+    def ask(connection: Any, command: bytes) -> Any:
+        connection.send_packed_command([command])
         if getattr(_doing, "what", None):
             connection.can_read(timeout=5)
             mid()

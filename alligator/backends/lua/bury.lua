@@ -8,6 +8,7 @@ local letter = { data, ARGV[2], ARGV[3], attempt, priority_of(score) }
 redis.call('HSET', DEAD, id, cmsgpack.pack(letter))
 redis.call('ZADD', GRAVES, whole(now), id)
 settle(id)
-if has_children() then cancel(id, because(id, 'failed', ARGV[2])) end
+local family = children()
+if family.any() then family.cancel(id, family.because(id, 'failed', ARGV[2])) end
 wake_if_more()
 return 1

@@ -3,110 +3,133 @@
 -- in WAITS of the child's queue, and in CHILDREN of the parent's. Members there begin with an id
 -- and its length, so that the links of one id are a range.
 
-local CANCELED = 5
-local KEEP_FAILED = 2592000000
+local built
 
-local function range(id)
-  local prefix = #id .. ':' .. id .. ':'
-  return prefix, '[' .. prefix, '(' .. prefix .. '\255'
-end
+-- These functions are made where they are called for: most runs of a script have no need of them.
+function children()
+  if built then return built end
 
-local function link(id, queue, other) return (range(id)) .. queue .. ':' .. other end
+  local CANCELED = 5
+  local KEEP_FAILED = 2592000000
 
-local function linked(key, id)
-  local prefix, low, high = range(id)
-  local found = redis.call('ZRANGEBYLEX', key, low, high)
-  for index, member in ipairs(found) do
-    local queue, other = string.match(string.sub(member, #prefix + 1), '^([^:]*):(.*)$')
-    found[index] = { queue = queue, id = other, member = member }
+  local function range(id)
+    local prefix = #id .. ':' .. id .. ':'
+    return prefix, '[' .. prefix, '(' .. prefix .. '\255'
   end
-  return found
-end
 
-local function own_queue() return string.match(READY, '{(.*)}') end
+  local function link(id, queue, other) return (range(id)) .. queue .. ':' .. other end
 
-local function part(queue, name) return 'alligator:{' .. queue .. '}:' .. name end
-
--- Do something on another queue, as if the script had been called for that.
-local function visit(queue, work)
-  if queue == own_queue() then return work() end
-  local ready, data, leases, delayed, meta, after = READY, DATA, LEASES, DELAYED, META, AFTER
-  local dead, graves, seq, wakes, waiting = DEAD, GRAVES, SEQ, WAKE, WAITING
-  local held, waits, children = HELD, WAITS, CHILDREN
-  READY, DATA, LEASES = part(queue, 'ready'), part(queue, 'data'), part(queue, 'leases')
-  DELAYED, META, AFTER = part(queue, 'delayed'), part(queue, 'meta'), part(queue, 'after')
-  DEAD, GRAVES, SEQ = part(queue, 'dead'), part(queue, 'graves'), part(queue, 'seq')
-  WAKE, WAITING = part(queue, 'wake'), part(queue, 'waiting')
-  HELD, WAITS, CHILDREN = part(queue, 'held'), part(queue, 'waits'), part(queue, 'children')
-  local result = work()
-  READY, DATA, LEASES, DELAYED, META, AFTER = ready, data, leases, delayed, meta, after
-  DEAD, GRAVES, SEQ, WAKE, WAITING = dead, graves, seq, wakes, waiting
-  HELD, WAITS, CHILDREN = held, waits, children
-  return result
-end
-
--- A child of this queue waits for nobody any more.
-function forget(id)
-  for _, parent in ipairs(linked(WAITS, id)) do
-    redis.call('ZREM', WAITS, parent.member)
-    redis.call('ZREM', part(parent.queue, 'children'), link(parent.id, own_queue(), id))
+  local function linked(key, id)
+    local prefix, low, high = range(id)
+    local found = redis.call('ZRANGEBYLEX', key, low, high)
+    for index, member in ipairs(found) do
+      local queue, other = string.match(string.sub(member, #prefix + 1), '^([^:]*):(.*)$')
+      found[index] = { queue = queue, id = other, member = member }
+    end
+    return found
   end
-end
 
-local function has_children() return redis.call('EXISTS', CHILDREN) == 1 end
+  local function own_queue() return string.match(READY, '{(.*)}') end
 
--- A parent of this queue has succeeded: queue those that waited for nobody else.
-function release(id)
-  if not has_children() then return end
-  local parents_queue = own_queue()
-  for _, child in ipairs(linked(CHILDREN, id)) do
-    redis.call('ZREM', CHILDREN, child.member)
-    visit(child.queue, function()
-      redis.call('ZREM', WAITS, link(child.id, parents_queue, id))
-      local _, low, high = range(child.id)
-      if #redis.call('ZRANGEBYLEX', WAITS, low, high, 'LIMIT', 0, 1) > 0 then return end
-      local held = unpacked(redis.call('HGET', HELD, child.id) or '')
-      redis.call('HDEL', HELD, child.id)
-      put_at_tail(child.id, tonumber(held[1]) or 0, tonumber(held[2]) or 0, 0, 0)
-      wake()
+  local function part(queue, name) return 'alligator:{' .. queue .. '}:' .. name end
+
+  -- Do something on another queue, as if the script had been called for that.
+  local function visit(queue, work)
+    if queue == own_queue() then return work() end
+    local ready, data, leases, delayed, meta, after = READY, DATA, LEASES, DELAYED, META, AFTER
+    local dead, graves, seq, wakes, waiting = DEAD, GRAVES, SEQ, WAKE, WAITING
+    local held, waits, children = HELD, WAITS, CHILDREN
+    READY, DATA, LEASES = part(queue, 'ready'), part(queue, 'data'), part(queue, 'leases')
+    DELAYED, META, AFTER = part(queue, 'delayed'), part(queue, 'meta'), part(queue, 'after')
+    DEAD, GRAVES, SEQ = part(queue, 'dead'), part(queue, 'graves'), part(queue, 'seq')
+    WAKE, WAITING = part(queue, 'wake'), part(queue, 'waiting')
+    HELD, WAITS, CHILDREN = part(queue, 'held'), part(queue, 'waits'), part(queue, 'children')
+    local result = work()
+    READY, DATA, LEASES, DELAYED, META, AFTER = ready, data, leases, delayed, meta, after
+    DEAD, GRAVES, SEQ, WAKE, WAITING = dead, graves, seq, wakes, waiting
+    HELD, WAITS, CHILDREN = held, waits, children
+    return result
+  end
+
+  -- A child of this queue waits for nobody any more.
+  local function forget(id)
+    for _, parent in ipairs(linked(WAITS, id)) do
+      redis.call('ZREM', WAITS, parent.member)
+      redis.call('ZREM', part(parent.queue, 'children'), link(parent.id, own_queue(), id))
+    end
+  end
+
+  local function any() return redis.call('EXISTS', CHILDREN) == 1 end
+
+  -- A parent of this queue has succeeded: queue those that waited for nobody else.
+  local function release(id)
+    if not any() then return end
+    local parents_queue = own_queue()
+    for _, child in ipairs(linked(CHILDREN, id)) do
+      redis.call('ZREM', CHILDREN, child.member)
+      visit(child.queue, function()
+        redis.call('ZREM', WAITS, link(child.id, parents_queue, id))
+        local _, low, high = range(child.id)
+        if #redis.call('ZRANGEBYLEX', WAITS, low, high, 'LIMIT', 0, 1) > 0 then return end
+        local held = unpacked(redis.call('HGET', HELD, child.id) or '')
+        redis.call('HDEL', HELD, child.id)
+        put_at_tail(child.id, tonumber(held[1]) or 0, tonumber(held[2]) or 0, 0, 0)
+        wake()
+      end)
+    end
+  end
+
+  -- An id as its text: see redis_codec.py.
+  local function readable(id)
+    if #id ~= 17 or string.byte(id) ~= 255 then return id end
+    local digits = string.gsub(string.sub(id, 2), '.', function(byte)
+      return string.format('%02x', string.byte(byte))
     end)
+    return (string.gsub(digits, '^(%x%x%x%x%x%x%x%x)(%x%x%x%x)(%x%x%x%x)(%x%x%x%x)', '%1-%2-%3-%4-'))
   end
-end
 
--- Why a child cannot run.
-local function because(id, how, error)
-  error = string.gsub(error or '', '^Canceled: ', '')
-  if error == '' then return 'its parent ' .. id .. ' ' .. how .. '.' end
-  return 'its parent ' .. id .. ' ' .. how .. ': ' .. string.sub(error, 1, 500)
-end
-
-local function note_canceled(id, why)
-  local at = string.format('%.6f', now / 1000000)
-  local error = cjson.encode('Canceled: ' .. why)
-  local value = at .. ' 0\n[' .. CANCELED .. ',null,' .. error .. ',"",' .. at .. ',""]'
-  redis.call('SET', 'alligator:record:' .. id, value, 'PX', KEEP_FAILED)
-  redis.call('PUBLISH', 'alligator:done:' .. id, '')
-end
-
-local function drop_held(id)
-  if redis.call('HDEL', HELD, id) == 0 then return false end
-  forget(id)
-  redis.call('HDEL', DATA, id)
-  return true
-end
-
--- A parent of this queue will not succeed: cancel who waited for it, and so on.
-local function cancel(id, why)
-  local pending = { { queue = own_queue(), id = id, why = why } }
-  while #pending > 0 do
-    local lost = table.remove(pending)
-    visit(lost.queue, function()
-      for _, child in ipairs(linked(CHILDREN, lost.id)) do
-        visit(child.queue, function() drop_held(child.id) end)
-        note_canceled(child.id, lost.why)
-        local reason = because(child.id, 'was canceled', lost.why)
-        pending[#pending + 1] = { queue = child.queue, id = child.id, why = reason }
-      end
-    end)
+  -- Why a child cannot run.
+  local function because(id, how, error)
+    error = string.gsub(error or '', '^Canceled: ', '')
+    if error == '' then return 'its parent ' .. readable(id) .. ' ' .. how .. '.' end
+    return 'its parent ' .. readable(id) .. ' ' .. how .. ': ' .. string.sub(error, 1, 500)
   end
+
+  local function note_canceled(id, why)
+    local at = string.format('%.6f', now / 1000000)
+    local error = cjson.encode('Canceled: ' .. why)
+    local value = at .. ' 0\n[' .. CANCELED .. ',null,' .. error .. ',"",' .. at .. ',""]'
+    redis.call('SET', 'alligator:record:' .. id, value, 'PX', KEEP_FAILED)
+    redis.call('PUBLISH', 'alligator:done:' .. id, '')
+  end
+
+  local function drop_held(id)
+    if redis.call('HDEL', HELD, id) == 0 then return false end
+    forget(id)
+    redis.call('HDEL', DATA, id)
+    return true
+  end
+
+  -- A parent of this queue will not succeed: cancel who waited for it, and so on.
+  local function cancel(id, why)
+    local pending = { { queue = own_queue(), id = id, why = why } }
+    while #pending > 0 do
+      local lost = table.remove(pending)
+      visit(lost.queue, function()
+        for _, child in ipairs(linked(CHILDREN, lost.id)) do
+          visit(child.queue, function() drop_held(child.id) end)
+          note_canceled(child.id, lost.why)
+          local reason = because(child.id, 'was canceled', lost.why)
+          pending[#pending + 1] = { queue = child.queue, id = child.id, why = reason }
+        end
+      end)
+    end
+  end
+
+  built = {
+    any = any, forget = forget, release = release, cancel = cancel, because = because,
+    drop_held = drop_held, note_canceled = note_canceled, link = link, linked = linked,
+    part = part, own_queue = own_queue, CANCELED = CANCELED,
+  }
+  return built
 end

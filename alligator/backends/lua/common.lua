@@ -1,30 +1,10 @@
--- What every script begins with. All fifteen keys of one queue share a hash tag.
--- KEYS: 1 ready (ZSET id, score = place)  2 data (HASH id)  3 leases (ZSET member = receipt,
---       score = end)  4 delayed (ZSET id, score = due)  5 meta (HASH id, only where not the
---       default)  6 after (HASH id, pushed while that id was running)  7 dead (HASH id)
---       8 graves (ZSET id, score = time of death)  9 seq (counter)  10 wake (LIST of tokens)
---       11 waiting (exists while somebody waits)  12 watched (exists while somebody watches
---       tasks of this queue)  13 held (HASH id, of children that wait)  14 waits (ZSET, of each
---       such child its parents)  15 children (ZSET, of each parent on this queue)
--- Times are whole microseconds of the server's clock.
-local READY, DATA, LEASES, DELAYED, META, AFTER, DEAD, GRAVES, SEQ, WAKE, WAITING, WATCHED =
-  unpack(KEYS)
-local HELD, WAITS, CHILDREN = KEYS[13], KEYS[14], KEYS[15]
-local forget, release -- of children.lua
-local STEP = 35184372088832 -- 2^45 places per priority: with 201 priorities below 2^53
-local TAIL = 17592186044416 -- 2^44: due tasks stand below it, ordinary ones above
-local MAX_LEASE = 43200000000
-
-local clock = redis.call('TIME')
-local now = clock[1] * 1000000 + clock[2]
-
-local function whole(number) return string.format('%.0f', number) end
+-- What most scripts share; follows base.lua.
 
 local function priority_of(score) return 100 - math.floor(score / STEP) end
 
--- The last place of a priority, or (front) the last among its due tasks.
-local function place(priority, front)
-  return (100 - priority) * STEP + (front and 0 or TAIL) + redis.call('INCR', SEQ)
+-- The last place of a priority, or (front) the last among its due tasks; of a count of places.
+local function place(priority, front, count)
+  return (100 - priority) * STEP + (front and 0 or TAIL) + redis.call('INCRBY', SEQ, count or 1)
 end
 
 -- What cannot be unpacked was written by a stranger, and must not hold up all the others.
@@ -71,7 +51,7 @@ local function put(id, data, priority, due)
   local score = tonumber(redis.call('ZSCORE', READY, id) or nil)
   local old_due = not score and tonumber(redis.call('ZSCORE', DELAYED, id) or nil)
   if not score and not old_due and redis.call('HDEL', HELD, id) == 1 then -- it was held back
-    forget(id)
+    children().forget(id)
     redis.call('HSET', DATA, id, data)
     put_at_tail(id, priority, due, 0, 0)
     return
@@ -91,13 +71,13 @@ end
 local watched -- not asked yet
 
 -- Tell who watches that a task starts, or is no longer on lease.
-local function tell(id)
+function tell(id)
   if watched == nil then watched = redis.call('EXISTS', WATCHED) == 1 end
   if watched then redis.pcall('PUBLISH', 'alligator:done:' .. id, '') end
 end
 
 -- Take a task that is no longer leased off the queue; what was pushed meanwhile takes over.
-local function settle(id)
+function settle(id)
   tell(id)
   redis.call('HDEL', DATA, id)
   local packed = redis.call('HGET', AFTER, id)
@@ -108,9 +88,9 @@ local function settle(id)
   end
 end
 
--- A receipt says all about its lease: token:attempt:deaths:place:id
+-- A receipt says all about its lease: token:attempt:deaths:(spaces)place:id
 local function read_receipt(receipt)
-  local attempt, deaths, score, id = string.match(receipt, '^[^:]*:(%d+):(%d+):(%d+):(.*)$')
+  local attempt, deaths, score, id = string.match(receipt, '^[^:]*:(%d+):(%d+): *([^:]*):(.*)$')
   return id, tonumber(score), tonumber(attempt), tonumber(deaths)
 end
 
@@ -139,4 +119,15 @@ local function wake_if_more()
   if left <= 0 then return end
   local soon = next_change()
   if redis.call('EXISTS', READY) == 1 or (soon >= 0 and soon < left * 1000) then wake() end
+end
+
+-- Take an expired lease away; true: its task is to be run again, false: it gave way.
+local function reclaim(receipt, id)
+  redis.call('ZREM', LEASES, receipt)
+  if not id then return false end -- a stranger's
+  if redis.call('HEXISTS', AFTER, id) == 1 then
+    settle(id)
+    return false
+  end
+  return true
 end

@@ -3,6 +3,8 @@
 --       these its id, how many queues it may be on, and their names
 -- Returns: of each child the new status, or -1 where its id is that of a running task, -2 where
 --          one of its parents waits for it
+local family = children()
+local part, because, link = family.part, family.because, family.link
 local position = 0
 local function take()
   position = position + 1
@@ -33,13 +35,13 @@ local function failure(parent)
   local record = redis.call('GET', 'alligator:record:' .. parent.id)
   local fine, found = pcall(cjson.decode, record and string.match(record, '\n(.*)$') or '[]')
   if not fine or type(found) ~= 'table' then return end
-  local how = ({ [2] = 'failed', [CANCELED] = 'was canceled' })[found[1]]
+  local how = ({ [2] = 'failed', [family.CANCELED] = 'was canceled' })[found[1]]
   return how and because(parent.id, how, found[3])
 end
 
 -- Take a task of that id off the queue; false: it runs, and stays.
 local function removed(id)
-  if redis.call('HEXISTS', DATA, id) == 0 or drop_held(id) then return true end
+  if redis.call('HEXISTS', DATA, id) == 0 or family.drop_held(id) then return true end
   if redis.call('ZREM', READY, id) + redis.call('ZREM', DELAYED, id) == 0 then return false end
   redis.call('HDEL', DATA, id)
   redis.call('HDEL', META, id)
@@ -50,10 +52,10 @@ end
 local function waits_for_itself(id, waits)
   local above = {}
   for _, parent in ipairs(waits) do above[link('', parent.queue, parent.id)] = true end
-  local seen, pending = {}, { { queue = own_queue(), id = id } }
+  local seen, pending = {}, { { queue = family.own_queue(), id = id } }
   while #pending > 0 do
     local task = table.remove(pending)
-    for _, child in ipairs(linked(part(task.queue, 'children'), task.id)) do
+    for _, child in ipairs(family.linked(part(task.queue, 'children'), task.id)) do
       local name = link('', child.queue, child.id)
       if above[name] then return true end
       if not seen[name] then pending[#pending + 1] = child end
@@ -70,9 +72,9 @@ local function hold(id, data, priority, due, parents)
     local why = not queue and failure(parent)
     if why then
       removed(id)
-      note_canceled(id, why)
-      cancel(id, because(id, 'was canceled', why))
-      return CANCELED
+      family.note_canceled(id, why)
+      family.cancel(id, because(id, 'was canceled', why))
+      return family.CANCELED
     end
     if queue then waits[#waits + 1] = { queue = queue, id = parent.id } end
   end
@@ -80,13 +82,13 @@ local function hold(id, data, priority, due, parents)
     put(id, data, priority, due)
     return 0
   end
-  if has_children() and waits_for_itself(id, waits) then return -2 end
+  if family.any() and waits_for_itself(id, waits) then return -2 end
   if not removed(id) then return -1 end
   redis.call('HSET', DATA, id, data)
   redis.call('HSET', HELD, id, cmsgpack.pack({ priority, whole(due) }))
   for _, parent in ipairs(waits) do
     redis.call('ZADD', WAITS, 0, link(id, parent.queue, parent.id))
-    redis.call('ZADD', part(parent.queue, 'children'), 0, link(parent.id, own_queue(), id))
+    redis.call('ZADD', part(parent.queue, 'children'), 0, link(parent.id, family.own_queue(), id))
   end
   return 0
 end

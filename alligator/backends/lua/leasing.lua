@@ -1,39 +1,85 @@
--- What the scripts that lease share; follows common.lua.
+-- What the scripts that lease share; follows base.lua.
 
-local leased = {}
+local AT_ONCE = 1000 -- values in one call, of which Lua takes some thousands
+local LONG = 262144 -- bytes that are put together into one string
 
-local function lease_out(id, score, attempt, deaths, ends)
-  local data = redis.call('HGET', DATA, id)
-  if not data then return end
-  local token = whole(now) .. '-' .. whole(redis.call('INCR', SEQ))
-  local receipt = token .. ':' .. attempt .. ':' .. deaths .. ':' .. whole(score) .. ':' .. id
-  redis.call('ZADD', LEASES, whole(ends), receipt)
-  tell(id)
-  for _, each in ipairs({ id, data, receipt, attempt, deaths }) do
-    leased[#leased + 1] = each
-  end
+local something = true -- whether there is anything but ordinary tasks; unleased() looks
+local leased, sizes, length = {}, {}, 0 -- receipts and data by turns, their sizes, all of them
+
+-- How a receipt begins. No other ever has the same time, place and id: each push has a new place,
+-- and each lease between two of them a higher attempt. With a place it is longer than 64 bytes, up
+-- to which the server would keep the leases in a list that it walks through for each.
+local function head(attempt, deaths)
+  return string.format('%-54s', whole(now) .. ':' .. attempt .. ':' .. deaths .. ':')
 end
 
--- Take an expired lease away; true: its task is to be run again, false: it gave way.
-local function reclaim(receipt, id)
-  redis.call('ZREM', LEASES, receipt)
-  if redis.call('HEXISTS', AFTER, id) == 1 then
-    settle(id)
-    return false
+-- Lease tasks that are off the queue; their places as text. Attempts (nil: all are 1) and deaths
+-- (nil: none) are those to put down.
+local function lease_out(ids, places, ends, attempts, deaths)
+  local found = redis.call('HMGET', DATA, unpack(ids))
+  local usual, until_then, adding = head(1, 0), whole(ends), {}
+  for index, data in ipairs(found) do
+    if data then
+      local attempt, died = attempts and attempts[index] or 1, deaths and deaths[index] or 0
+      local begins = attempt == 1 and died == 0 and usual or head(attempt, died)
+      local receipt = begins .. places[index] .. ':' .. ids[index]
+      local last = #adding
+      adding[last + 1], adding[last + 2] = until_then, receipt
+      last = #leased
+      leased[last + 1], leased[last + 2] = receipt, data
+      sizes[#sizes + 1] = struct.pack('>I4I4', #receipt, #data)
+      length = length + #receipt + #data
+      if something then tell(ids[index]) end
+    end
   end
-  return true
+  if #adding > 0 then redis.call('ZADD', LEASES, unpack(adding)) end
 end
 
-local function acked(first, last)
-  local refused = {}
+-- The reply of a script that leased: how many acks were refused and their indices, how many tasks
+-- were leased, microseconds until the next change; then sizes, receipts and data. One string costs
+-- a client much less than many do, unless it is so long that to copy it costs more.
+local function reply(refused, soon)
+  local begins = struct.pack('>i8I4I4', soon, #refused, #leased)
+  for _, each in ipairs(refused) do begins = begins .. struct.pack('>I4', each) end
+  if length > LONG then
+    table.insert(leased, 1, begins)
+    return leased
+  end
+  return begins .. table.concat(sizes) .. table.concat(leased)
+end
+
+-- End the leases of tasks that are done; returns the indices of those overtaken, and ids.
+local function unleased(first, last)
+  local refused, ids = {}, {}
   for index = first, last do
-    if redis.call('ZREM', LEASES, ARGV[index]) == 1 then
-      local id = read_receipt(ARGV[index])
-      settle(id)
-      release(id)
+    local receipt = ARGV[index]
+    local ends = redis.call('ZREM', LEASES, receipt) == 1 and string.find(receipt, ':', 55, true)
+    if ends then
+      ids[#ids + 1] = string.sub(receipt, ends + 1)
     else
       refused[#refused + 1] = index - first
     end
   end
+  something = redis.call('EXISTS', DELAYED, META, AFTER, WATCHED, CHILDREN, WAITING) > 0
+  return refused, ids
+end
+
+-- Take tasks off the queue whose leases have been ended.
+local function finish(ids)
+  if something and redis.call('EXISTS', AFTER, WATCHED, CHILDREN) > 0 then
+    for _, id in ipairs(ids) do
+      settle(id)
+      children().release(id)
+    end
+    return
+  end
+  for start = 1, #ids, AT_ONCE do
+    redis.call('HDEL', DATA, unpack(ids, start, math.min(start + AT_ONCE - 1, #ids)))
+  end
+end
+
+local function acked(first, last)
+  local refused, ids = unleased(first, last)
+  finish(ids)
   return refused
 end

@@ -1,26 +1,54 @@
 #!lua flags=allow-oom
 -- ARGV: 1 limit  2 lease  3 whether nothing was taken elsewhere yet (1)
 --       4 milliseconds that the caller is willing to wait  5... receipts to ack
--- Returns: indices of refused acks; id, data, receipt, attempt, deaths of each task leased;
---          microseconds until the next change (-1: none in sight; -2: a task that has to go
---          alone comes next, so that later queues have to wait for it as well)
+-- Returns: see reply(); where nothing was leased, microseconds until the next change (-1: none in
+--          sight; -2: a task that has to go alone comes next, so that later queues have to wait
+--          for it as well)
 local limit, ends = tonumber(ARGV[1]), now + math.min(tonumber(ARGV[2]), MAX_LEASE)
 local alone, wait = ARGV[3] == '1', tonumber(ARGV[4])
-local refused = acked(5, #ARGV)
+local refused, done = unleased(5, #ARGV)
+
+-- The places and ids in a reply by turns.
+local function parted(found)
+  local ids, places = {}, {}
+  for index = 1, #found, 2 do
+    local last = #ids + 1
+    ids[last], places[last] = found[index], found[index + 1]
+  end
+  return ids, places
+end
+
+local FAR = whole(now + MAX_LEASE)
+
+-- Whether a lease has run out, or was made immortal by a clock that was set back.
+local function any_stray_lease()
+  return redis.call('EXISTS', LEASES) == 1
+    and (redis.call('ZRANGEBYSCORE', LEASES, '-inf', whole(now), 'LIMIT', 0, 1)[1]
+      or redis.call('ZRANGEBYSCORE', LEASES, '(' .. FAR, '+inf', 'LIMIT', 0, 1)[1])
+end
+
+-- Mostly there is nothing but tasks that wait, and it is done before all the rest is made.
+if not (something or any_stray_lease()) then
+  finish(done)
+  done = {}
+  local ids, places = parted(redis.call('ZPOPMIN', READY, limit))
+  if #ids > 0 then lease_out(ids, places, ends) end
+  if #leased > 0 or wait == 0 then return reply(refused, -1) end
+end
+-- (here follows common.lua)
+finish(done)
 local held_up = false
 
 local function expired()
-  -- A clock that was set back must not make a lease immortal.
-  local far = redis.call('ZRANGEBYSCORE', LEASES, '(' .. whole(now + MAX_LEASE), '+inf')
-  for _, receipt in ipairs(far) do
-    redis.call('ZADD', LEASES, whole(now + MAX_LEASE), receipt)
+  for _, receipt in ipairs(redis.call('ZRANGEBYSCORE', LEASES, '(' .. FAR, '+inf')) do
+    redis.call('ZADD', LEASES, FAR, receipt)
   end
   while true do
     local receipt = redis.call('ZRANGEBYSCORE', LEASES, '-inf', whole(now), 'LIMIT', 0, 1)[1]
     if not receipt then return false end
     local id, score, attempt, deaths = read_receipt(receipt)
     if reclaim(receipt, id) then
-      lease_out(id, score, attempt + 1, deaths + 1, ends)
+      lease_out({ id }, { whole(score) }, ends, { attempt + 1 }, { deaths + 1 })
       if #leased > 0 then return true end
     end
   end
@@ -36,24 +64,33 @@ local function promote_due()
   end
 end
 
-local function take_ready()
-  local first = redis.call('ZRANGE', READY, 0, limit - 1, 'WITHSCORES')
-  local has_meta = redis.call('EXISTS', META) == 1
-  local taken = 0
-  for index = 1, #first, 2 do
-    local id, score, attempt, deaths = first[index], tonumber(first[index + 1]), 0, 0
-    if has_meta then
-      local _
-      _, attempt, deaths = get_meta(id)
-      held_up = deaths > 0 and (taken > 0 or not alone)
-      if held_up then break end
-      redis.call('HDEL', META, id)
+-- Attempts and deaths of tasks, and how many of these go together: one that died goes alone.
+local function records(ids)
+  local attempts, deaths = {}, {}
+  for index, packed in ipairs(redis.call('HMGET', META, unpack(ids))) do
+    local meta = packed and unpacked(packed) or {}
+    attempts[index], deaths[index] = (tonumber(meta[2]) or 0) + 1, tonumber(meta[3]) or 0
+    if deaths[index] > 0 then
+      held_up = index > 1 or not alone
+      return attempts, deaths, held_up and index - 1 or 1
     end
-    taken = taken + 1
-    lease_out(id, score, attempt + 1, deaths, ends)
-    if deaths > 0 then break end
   end
-  if taken > 0 then redis.call('ZREMRANGEBYRANK', READY, 0, taken - 1) end
+  return attempts, deaths, #ids
+end
+
+local function take_ready()
+  local ids, places = parted(redis.call('ZRANGE', READY, 0, limit - 1, 'WITHSCORES'))
+  if #ids == 0 then return end
+  local attempts, deaths
+  if redis.call('EXISTS', META) == 1 then
+    local count
+    attempts, deaths, count = records(ids)
+    if count == 0 then return end
+    for index = #ids, count + 1, -1 do ids[index] = nil end
+    redis.call('HDEL', META, unpack(ids))
+  end
+  redis.call('ZREMRANGEBYRANK', READY, 0, #ids - 1)
+  lease_out(ids, places, ends, attempts, deaths)
 end
 
 if not (alone and redis.call('EXISTS', LEASES) == 1 and expired()) then
@@ -68,4 +105,4 @@ if #leased == 0 and wait > 0 then
     redis.call('SET', WAITING, 1, 'PX', whole(wait + 1000))
   end
 end
-return { refused, leased, held_up and -2 or soon }
+return reply(refused, held_up and -2 or soon)

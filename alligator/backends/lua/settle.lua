@@ -5,7 +5,7 @@
 -- The outcome goes first, in case that the server refuses it.
 if not redis.call('ZSCORE', LEASES, ARGV[1]) then return 0 end
 note(KEYS[#KEYS], unpack(ARGV, 3))
-if ARGV[2] ~= '' then cancel((read_receipt(ARGV[1])), ARGV[2]) end
+if ARGV[2] ~= '' then children().cancel((read_receipt(ARGV[1])), ARGV[2]) end
 acked(1, 1)
 wake_if_more()
 return 1

@@ -7,7 +7,7 @@ local refused = acked(3, #ARGV)
 for _, receipt in ipairs(redis.call('ZRANGEBYSCORE', LEASES, '-inf', whole(now))) do
   local id, score, attempt, deaths = read_receipt(receipt)
   if id == wanted and reclaim(receipt, id) then
-    lease_out(id, score, attempt + 1, deaths + 1, ends)
+    lease_out({ id }, { whole(score) }, ends, { attempt + 1 }, { deaths + 1 })
     break
   end
 end
@@ -21,8 +21,8 @@ if #leased == 0 then
   end
   if score then
     redis.call('HDEL', META, wanted)
-    lease_out(wanted, score, attempt + 1, deaths, ends)
+    lease_out({ wanted }, { whole(score) }, ends, { attempt + 1 }, { deaths })
   end
 end
 wake_if_more()
-return { refused, leased, -1 }
+return reply(refused, -1)

@@ -1,0 +1,21 @@
+-- What every script begins with. All fifteen keys of one queue share a hash tag.
+-- KEYS: 1 ready (ZSET id, score = place)  2 data (HASH id)  3 leases (ZSET member = receipt,
+--       score = end)  4 delayed (ZSET id, score = due)  5 meta (HASH id, only where not the
+--       default)  6 after (HASH id, pushed while that id was running)  7 dead (HASH id)
+--       8 graves (ZSET id, score = time of death)  9 seq (counter)  10 wake (LIST of tokens)
+--       11 waiting (exists while somebody waits)  12 watched (exists while somebody watches
+--       tasks of this queue)  13 held (HASH id, of children that wait)  14 waits (ZSET, of each
+--       such child its parents)  15 children (ZSET, of each parent on this queue)
+-- Times are whole microseconds of the server's clock.
+local READY, DATA, LEASES, DELAYED, META, AFTER, DEAD, GRAVES, SEQ, WAKE, WAITING, WATCHED =
+  unpack(KEYS)
+local HELD, WAITS, CHILDREN = KEYS[13], KEYS[14], KEYS[15]
+local tell, settle, children -- of common.lua and, where a script has that, children.lua
+local STEP = 35184372088832 -- 2^45 places per priority: with 201 priorities below 2^53
+local TAIL = 17592186044416 -- 2^44: due tasks stand below it, ordinary ones above
+local MAX_LEASE = 43200000000
+
+local clock = redis.call('TIME')
+local now = clock[1] * 1000000 + clock[2]
+
+local function whole(number) return string.format('%.0f', number) end

@@ -1,0 +1,29 @@
+#!lua
+-- ARGV: of each message its id and data; no id comes twice, and all go at once with priority 0
+-- Returns: how many
+
+local function is_new(ids)
+  for _, data in ipairs(redis.call('HMGET', DATA, unpack(ids))) do
+    if data then return false end
+  end
+  return true
+end
+
+local function put_all(first, last)
+  local ids, placed = {}, {}
+  for index = first, last, 2 do ids[#ids + 1] = ARGV[index] end
+  if not is_new(ids) then
+    for index = first, last, 2 do put(ARGV[index], ARGV[index + 1], 0, 0) end
+    return
+  end
+  redis.call('HSET', DATA, unpack(ARGV, first, last))
+  local before = place(0, false, #ids) - #ids
+  for index, id in ipairs(ids) do
+    placed[2 * index - 1], placed[2 * index] = before + index, id
+  end
+  redis.call('ZADD', READY, unpack(placed))
+end
+
+for first = 1, #ARGV, 1000 do put_all(first, math.min(first + 999, #ARGV)) end
+wake()
+return #ARGV / 2
