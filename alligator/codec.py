@@ -7,6 +7,7 @@ from alligator.exceptions import BadSignature
 from alligator.security import Policy, Reading
 from alligator.signing import Signer, is_signed
 from alligator.tasks import Task
+from alligator.usual import Usual
 from alligator.utils import import_guard
 
 
@@ -15,12 +16,14 @@ class Codec:
     """How one Gator writes and reads its tasks.
 
     :param own_ids: whether the id on the queue is the task's own.
+    :param usual: what is known of its messages.
     """
 
     task_class: type[Task]
     policy: Policy
     signer: Signer | None
     own_ids: bool
+    usual: Usual
 
     def encode(self, task: Task, queue_name: str) -> Data:
         """Return a task as it goes on that queue.
@@ -42,6 +45,9 @@ class Codec:
             :meth:`alligator.Task.deserialize`.
         """
         data = self.open(delivery)
+        usual = self.usual if self.task_class is Task else None
+        if usual and isinstance(data, str) and (found := usual.read(data)) is not None:
+            return found
         reading = Reading(self.policy)
         token = import_guard.set(reading)
         try:
@@ -51,6 +57,8 @@ class Codec:
         for name in ("func", "on_start", "on_success", "on_error"):
             if (function := getattr(task, name, None)) is not None:
                 reading.check(function)
+        if usual and isinstance(data, str):
+            usual.learn(data, task)
         return task
 
     def open(self, delivery: Delivery) -> Data:

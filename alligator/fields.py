@@ -44,18 +44,22 @@ class Fields:
 
     def function(self, *, plain: bool = False) -> Callable[..., Any]:
         """Import the function that ``module`` and ``callable`` name."""
-        module, name = self.read("module", str), self.read("callable", str)
-        guard, key = import_guard.get(), (module, name, plain)
-        if guard is not None and (known := guard.recall(key)) is not None:
-            return known  # type: ignore[no-any-return]
-        try:
-            split_name(f"{module}:{name}")
-        except InvalidTask as err:
-            raise BadPayload(describe_error(err)) from err
-        found = import_callable(module, name, plain=plain)
-        if guard is not None:
-            guard.remember(key, found)
-        return found
+        return function(self.read("module", str), self.read("callable", str), plain=plain)
+
+
+def function(module: str, name: str, *, plain: bool = False) -> Callable[..., Any]:
+    """Import the function that a message names; one that has passed is not looked at again."""
+    guard, key = import_guard.get(), (module, name, plain)
+    if guard is not None and (known := guard.recall(key)) is not None:
+        return known  # type: ignore[no-any-return]
+    try:
+        split_name(f"{module}:{name}")
+    except InvalidTask as err:
+        raise BadPayload(describe_error(err)) from err
+    found = import_callable(module, name, plain=plain)
+    if guard is not None:
+        guard.remember(key, found)
+    return found
 
 
 def fields_of(data: Data) -> dict[str, Any]:

@@ -114,10 +114,8 @@ def read(data: str | bytes, make: "Callable[[str, int, Any], T]") -> "T":
             _read_options(task, Fields(options))
     except (InvalidTask, TypeError) as err:
         raise BadPayload(f"The message has an unusable field: {err}") from err
-    func, args, kwargs = message.function(), fields.get("args"), fields.get("kwargs")
-    if type(args) is not list or type(kwargs) is not dict:
-        args, kwargs = message.read("args", list, []), message.read("kwargs", dict, {})
-    task.to_call(func, *args, **kwargs)
+    func, args = message.function(), message.read("args", list, [])
+    task.to_call(func, *args, **message.read("kwargs", dict, {}))
     if options:
         _read_hooks(task, Fields(options))
     return task

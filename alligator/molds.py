@@ -29,8 +29,7 @@ class Mold:
         """Return a new task."""
         if self._differs is None:  # a class of the user's own: as its constructor has it
             return self.task_class(**self.options)
-        task = Task.__new__(Task)
-        task.task_id = self.options.get("task_id") or new_task_id()
+        task = Task.with_id(self.options.get("task_id") or new_task_id())
         vars(task).update(self._differs)
         task.func_args, task.func_kwargs = [], {}
         if task.depends_on is not None:

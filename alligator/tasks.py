@@ -202,7 +202,8 @@ class Task(States):
         token, handled = _current.set(self), sys.exception()
         self.to_running()
         try:
-            self._call_hook(self.on_start)
+            if self.on_start is not None:
+                self._call_hook(self.on_start)
             result = self.result = self._call()
         except (LeaveNow, TimeIsUp):
             raise  # about what goes on around this task, not about the task
@@ -223,7 +224,8 @@ class Task(States):
             raise
         else:
             self.to_success()
-            self._call_hook(self.on_success, result)
+            if self.on_success is not None:
+                self._call_hook(self.on_success, result)
             return result
         finally:
             _current.reset(token)
@@ -332,9 +334,16 @@ class Task(States):
     def _new(cls, task_id: str, retries: int, is_async: Any) -> Self:
         if cls is not Task:  # a class of the user's own, with perhaps a constructor of its own
             return cls(task_id=task_id, retries=retries, is_async=is_async)
-        task = cls.__new__(cls)
-        task.task_id = CHECKS["task_id"](task_id)
-        task.retries = CHECKS["retries"](retries)
+        task = cls.with_id(CHECKS["task_id"](task_id), CHECKS["retries"](retries))
         if is_async is not True:
             task.is_async = CHECKS["is_async"](is_async)
+        return task
+
+    @classmethod
+    def with_id(cls, task_id: str, retries: int = 0) -> Self:
+        """Return a new task with values that were checked, and all else as it is by default."""
+        task = cls.__new__(cls)
+        task.task_id = task_id
+        if retries:
+            task.retries = retries
         return task

@@ -41,7 +41,8 @@ def loads(data: str | bytes) -> Any:
         text = data if isinstance(data, str) else data.decode()
         if not _is_shallow(text):
             raise BadPayload(f"The message is nested deeper than {MAX_DEPTH}.")
-        return _decoder.decode(text)
+        value, end = _decoder.raw_decode(text)
+        return value if end == len(text) else _decoder.decode(text)
     except (ValueError, RecursionError) as err:
         raise BadPayload(f"The message is not JSON as Alligator reads it: {err}.") from err
 

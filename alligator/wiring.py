@@ -19,6 +19,7 @@ from alligator.results import Results
 from alligator.security import Policy
 from alligator.signing import Signer
 from alligator.tasks import Task
+from alligator.usual import Usual
 
 
 class Wiring:
@@ -42,6 +43,7 @@ class Wiring:
         self.backend_class = backend_class
         self.policy = Policy(allowed)
         self.signer = None if secret_keys is None else Signer(secret_keys)
+        self._usual = Usual(self.policy)
         self._given_clock = clock
         self.clock: Clock = clock or SystemClock()
         self.backend: Any = self.build_backend(conn_string)
@@ -96,7 +98,10 @@ class Wiring:
     @property
     def codec(self) -> Codec:
         """How tasks are written and read here."""
-        return Codec(self.task_class, self.policy, self.signer, OWN_ID in self.client.supports)
+        if self._usual.policy is not self.policy:
+            self._usual = Usual(self.policy)
+        own_ids = OWN_ID in self.client.supports
+        return Codec(self.task_class, self.policy, self.signer, own_ids, self._usual)
 
     def mold(self, options: dict[str, Any]) -> Mold:
         """Return what makes new tasks of this Gator's class, with checked options."""

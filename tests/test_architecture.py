@@ -31,6 +31,7 @@ LAYERS = [
     [
         "tasks",
         "molds",
+        "usual",
         "codec",
         "execution",
         "keeper",
