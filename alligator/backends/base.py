@@ -313,7 +313,9 @@ class Client(ABC):
         from when the server gets to it, read or not, and nobody else knows of them: the caller has
         to :meth:`~Ahead.read` the reply in good time, also from another thread, to extend or
         release what it brought, and before it leaves. What nobody reads counts as a death of
-        each task when its lease runs out, as with a worker that was killed.
+        each task when its lease runs out, as with a worker that was killed. So a task with a death
+        on its record is never sent ahead, nor one whose lease ran out: call :meth:`reserve` every
+        now and then.
 
         :returns: None where it cannot be sent ahead, by this client (as by default) or for these
             arguments: nothing was done, so call :meth:`reserve`.

@@ -31,7 +31,8 @@ class RedisAhead(Ahead):
         self._lock = threading.Lock()
         self._pid = os.getpid()
         self._result: Reserved | AlligatorException | None = None
-        args = [min(limit, MOST_AT_ONCE), int(min(lease, MAX_LEASE) * 1e6), 1, 0]
+        # As if something had been taken elsewhere: so nothing comes that has to go alone.
+        args = [min(limit, MOST_AT_ONCE), int(min(lease, MAX_LEASE) * 1e6), 0, 0]
         self._call = script("reserve"), keys_of(queue_name), [*args, *(a.receipt for a in acks)]
         self.sent = time.monotonic()
         with translated():
