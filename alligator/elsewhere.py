@@ -118,6 +118,10 @@ class Elsewhere:
             self._next_look = now + _EVERY
             self.carry_over()
 
+    def seconds_left(self) -> float:
+        """Return after how many seconds the next look is due."""
+        return max(0.0, self._next_look - time.monotonic())
+
     def carry_over(self) -> None:
         """Bring the children that are free to their queues."""
         while found := self.home.reserve([HELD], _AT_ONCE, _LEASE).deliveries:

@@ -152,6 +152,8 @@ class Fetcher:
         idle = worker.gator.client.idle_wait
         longest = worker.nap_time if idle is None else min(idle, worker.lease / 2)
         longest = min(longest, worker.gator.schedules.seconds_left())
+        if worker.gator.elsewhere is not None:
+            longest = min(longest, worker.gator.elsewhere.seconds_left())
         return min(longest, 0.2) if running else longest
 
     def _see_to_what_is_due(self) -> None:

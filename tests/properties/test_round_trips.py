@@ -66,7 +66,7 @@ def test_hostile_objects_raise_nothing_else(fields):
         Task.deserialize(json.dumps({**start, **fields}))
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(
     st.dictionaries(
         st.sampled_from(

@@ -15,12 +15,12 @@ from tests.properties.machine import QueueMachine
 
 MORE = int(os.environ.get("ALLIGATOR_TEST_EXAMPLES", "0"))
 
-#: Histories, and steps in each: what takes about four seconds.
+#: Histories, and steps in each: what takes some seconds.
 SIZES = {
-    "locmem": (150, 40),
-    "sqlite": (110, 40),
-    "redis": (70, 40),
-    "beanstalk": (70, 30),
+    "locmem": (100, 40),
+    "sqlite": (70, 40),
+    "redis": (50, 40),
+    "beanstalk": (45, 30),
     "sqs": (5, 25),
 }
 WORLDS = {name: getattr(worlds, name.title()) for name in SIZES}

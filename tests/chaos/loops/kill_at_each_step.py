@@ -26,7 +26,7 @@ _IN_TWO = [each for each in _ALL if "mid" not in each or each in ("release mid",
 STEPS = {"sqlite": _ALL, "redis": _ALL, "beanstalk": _IN_TWO, "sqs": _IN_TWO}
 BACKENDS = tuple(STEPS)
 FULL = {backend: len(those) for backend, those in STEPS.items()}
-SMALL = {"sqlite": 4, "redis": 4, "beanstalk": 4, "sqs": 2}
+SMALL = {"sqlite": 4, "redis": 4, "beanstalk": 4, "sqs": 1}
 
 AT_ONCE = 8  # workers
 WITHIN = 60.0  # seconds for one step

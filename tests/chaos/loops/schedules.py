@@ -20,7 +20,7 @@ from tests.chaos.scheduled import DSN, LEDGER, QUEUE, STORE, declare
 BACKENDS = ("sqlite", "redis", "beanstalk", "sqs")
 FULL = 60
 #: The other two take half a minute to find out about a claim whose holder died.
-SMALL = {"sqlite": 20, "redis": 20, "beanstalk": 0, "sqs": 0}
+SMALL = {"sqlite": 7, "redis": 7, "beanstalk": 0, "sqs": 0}
 
 WORKERS = 3
 
