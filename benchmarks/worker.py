@@ -59,6 +59,28 @@ class Worker:
         for each in self._started:
             each.wait()
 
+    def stop(self, within: float = 20.0) -> None:
+        """End in good order, with ``SIGTERM``; at once if that takes too long."""
+        for each in self._started:
+            each.send_signal(signal.SIGTERM)
+            each.send_signal(signal.SIGCONT)
+        deadline = time.monotonic() + within
+        try:
+            for each in self._started:
+                each.wait(max(0.1, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            self.kill()
+
+    def hold(self) -> None:
+        """Let its processes stand still until ``go``."""
+        for pid in self._pids():
+            _signal(pid, signal.SIGSTOP)
+
+    def go(self) -> None:
+        """Let them run on."""
+        for pid in self._pids():
+            _signal(pid, signal.SIGCONT)
+
     def _pids(self) -> list[int]:
         parents = dict(_parents())
         pids = [each.pid for each in self._started if each.poll() is None]

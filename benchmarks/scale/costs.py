@@ -1,0 +1,93 @@
+"""What a task costs: the server's one thread, the producer, and workers at work."""
+
+import time
+from collections.abc import Callable
+
+from alligator.backends.base import Delivery
+from benchmarks.scale.site import QUEUE, Site
+from benchmarks.scale.tasks import compute, wait
+
+Figures = dict[str, float]
+
+#: How many tasks share a round trip in what is fitted.
+BATCHES = (1, 32, 100)
+#: Work that is checked: name, function, µs, whether they are CPU.
+WORK = (
+    ("nothing", None, 0, True),
+    ("computes 1 ms", compute, 1000, True),
+    ("waits 2 ms", wait, 2000, False),
+)
+CROWDS = (1, 2, 3)
+
+
+def push(batch: int, seconds: float) -> Figures:
+    """Cost of a push by the public call, one by one or by so many, into a queue of some depth."""
+    with Site() as site:
+        step = batch if batch > 1 else 100
+
+        def more() -> int:
+            if batch == 1:
+                site.push(step)
+            else:
+                site.push_batches(step, batch)
+            return step
+
+        more()  # scripts are loaded, caches are warm
+        found = _timed(site, more, seconds)
+        return found | {"producer_us": found.pop("client_us")}
+
+
+def serve(batch: int, seconds: float) -> Figures:
+    """Cost of reserve and ack on the server, so many in one round trip."""
+    with Site() as site:
+        client, held = site.gator.client, list[Delivery]()
+
+        def more() -> int:
+            nonlocal held
+            held = client.reserve([QUEUE], batch, acks=held).deliveries
+            return len(held)
+
+        site.fill(round(seconds * 50_000) + 1000)
+        more()
+        found = _timed(site, more, seconds)
+        client.ack(held)
+        return found
+
+
+def _timed(site: Site, more: Callable[[], int], seconds: float) -> Figures:
+    """Repeat something until the time is over or nothing is left; return its costs per task."""
+    count, server, script = 0, site.server_us(), site.script_us()
+    used, started = time.process_time(), time.perf_counter()
+    while time.perf_counter() < started + seconds:
+        done = more()
+        count += done
+        if not done:
+            break
+    took, cpu = time.perf_counter() - started, time.process_time() - used
+    return {
+        "rate": count / took,
+        "server_us": (site.server_us() - server) / count,
+        "script_us": (site.script_us() - script) / count,
+        "client_us": cpu / count * 1e6,
+    }
+
+
+#: Tasks/s of one worker, by what it does and its prefetch, from a probe.
+_probed: dict[tuple[str, int | None], float] = {}
+
+
+def work(name: str, workers: int, prefetch: int | None, seconds: float) -> Figures:
+    """The pace of workers that are all let go at once, for about so long."""
+    function, microseconds = next((each[1], each[2]) for each in WORK if each[0] == name)
+    args = (function, microseconds) if function else ()
+    with Site() as site, site.workers(workers, prefetch, held=True) as crew:
+        if (name, prefetch) not in _probed:
+            first = 2000 if not microseconds else 300
+            site.fill(first * workers, *args)
+            _probed[name, prefetch] = site.drain(crew, first * workers).rate / workers
+            for each in crew:
+                each.hold()
+        total = max(300, round(_probed[name, prefetch] * seconds * min(workers, 2)))
+        site.fill(total, *args)
+        found = site.drain(crew, total)
+    return {"rate": found.rate, "server_us": found.server_us, "worker_us": found.worker_us}

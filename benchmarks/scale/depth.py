@@ -1,0 +1,91 @@
+"""How deep a queue may be: bytes and rates at 10,000 tasks, and at ten times as many, and so on."""
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from benchmarks.scale.site import Site
+
+Figures = dict[str, float]
+Say = Callable[[str], None]
+
+#: Tasks pushed one by one, and in one batch, and drained, at each depth.
+ONE, BATCH, SOME = 2000, 1000, 10_000
+#: Seconds that the rates at one depth take at most, roughly.
+EACH = 15.0
+
+
+def depths(most: int, first: int = 10_000) -> Iterator[int]:
+    """Yield 10,000 and its tenfold up to ``most``, which is the last."""
+    while first < most:
+        yield first
+        first *= 10
+    yield most
+
+
+def room(tasks: int, task_bytes: float, limit: float, available: float) -> str:
+    """Say why so many tasks do not fit; nothing if they do.
+
+    :param limit: bytes that may be used.
+    :param available: bytes that are free; a fifth of them is left alone.
+    """
+    need = tasks * task_bytes * 1.1
+    allowed = min(limit, 0.8 * available)
+    if need <= allowed:
+        return ""
+    return f"{tasks:,} tasks need about {need / 2**30:.1f} GiB, and {allowed / 2**30:.1f} are free"
+
+
+def available(site: Site) -> float:
+    """Bytes that are free where the queue is kept."""
+    if site.server is None:
+        import shutil
+
+        return shutil.disk_usage(site.folder).free
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+
+
+def measure(
+    kind: str, most: int, seconds: float, limit: float, say: Say
+) -> tuple[list[Figures], list[str]]:
+    """Return the figures at each depth, and why others have none.
+
+    :param seconds: what is left of the time.
+    :param limit: bytes that it may take.
+    """
+    found, notes, end = list[Figures](), list[str](), time.monotonic() + seconds
+    with Site(kind) as site:
+        site.fill(1)
+        base, queued, task_bytes, rate = site.size(), 1, 600.0, 20_000.0
+        for depth in depths(most):
+            why = room(depth, task_bytes, limit, available(site))
+            left = end - time.monotonic()
+            if not why and (depth - queued) / rate + (EACH if found else 0) > left:
+                why = f"{depth:,} tasks would take longer than the {left:.0f} s that were left"
+            if why:
+                notes.append(f"{kind}: {why}.")
+                say(notes[-1])
+                break
+            started, more = time.monotonic(), depth - queued
+            site.fill(more)
+            rate, queued = more / (time.monotonic() - started), depth
+            task_bytes = (site.size() - base) / depth
+            found.append({"depth": depth, "bytes": task_bytes, "fill": rate, **_rates(site)})
+            say(f"{kind}: " + "  ".join(f"{name} {value:,.0f}" for name, value in found[-1].items()))
+            queued = site.gator.len()
+    return found, notes
+
+
+def _rates(site: Site) -> Figures:
+    one = ONE / _took(lambda: site.push(ONE))
+    batch = SOME / _took(lambda: site.push_batches(SOME, BATCH))
+    with site.workers(1) as crew:
+        drained = site.drain(crew, SOME + ONE)
+    return {"one": one, "batch": batch, "drain": drained.rate, "server_us": drained.server_us}
+
+
+def _took(function: Callable[[], None]) -> float:
+    started = time.perf_counter()
+    function()
+    return time.perf_counter() - started

@@ -1,0 +1,206 @@
+"""One queue under measurement: its server or file, what is pushed, and the workers."""
+
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import redis
+
+from alligator import Gator
+from alligator.backends.base import Message
+from alligator.tasks import Task
+from alligator.utils import new_task_id
+from benchmarks import venvs
+from benchmarks.errors import NotMeasured
+from benchmarks.meter import FROM, Meter
+from benchmarks.tasks import tick
+from benchmarks.worker import Worker
+from tests.servers import redis as redis_servers
+
+#: Tasks that one call pushes while a queue is filled.
+CHUNK = 1000
+#: Seconds that a worker may take to start.
+PATIENCE = 30.0
+QUEUE = "all"
+
+
+@dataclass(frozen=True)
+class Drained:
+    """The pace of some workers: tasks/s, and CPU µs per task in all of them and in the server."""
+
+    rate: float
+    worker_us: float
+    server_us: float
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What had been done and used up at a moment; CPU in µs."""
+
+    at: float
+    done: int
+    worker: float
+    server: float
+
+
+class Site:
+    """A queue of its own on a redis-server or an SQLite file of its own.
+
+    :param kind: ``redis`` or ``sqlite``.
+    :param mark: bytes that a task leaves when it is done.
+    """
+
+    def __init__(self, kind: str = "redis", mark: int = 1) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="alligator-scale-"))
+        self.server = redis_servers.start(self.folder) if kind == "redis" else None
+        self.file = self.folder / "queue.db"
+        self.dsn = self.server.dsn if self.server else f"sqlite://{self.file}"
+        memory = Path("/dev/shm")
+        handle, name = tempfile.mkstemp(dir=memory if memory.is_dir() else self.folder)
+        os.close(handle)
+        self.marks = Path(name)
+        self.meter = Meter(self.marks, mark)
+        self.gator = Gator(self.dsn, QUEUE)
+        self.gator.stats()
+        self._asking = redis.Redis(port=self.server.port) if self.server else None
+
+    def info(self, section: str) -> dict[str, Any]:
+        """Return a part of what the server says of itself."""
+        assert self._asking is not None
+        return self._asking.info(section)
+
+    def server_us(self) -> float:
+        """CPU of redis' one thread so far; 0 for SQLite, which has no server."""
+        if self._asking is None:
+            return 0.0
+        cpu = self.info("cpu")
+        ours = [cpu.get(f"used_cpu_{part}_main_thread", cpu[f"used_cpu_{part}"]) for part in ("user", "sys")]
+        return sum(ours) * 1e6
+
+    def script_us(self) -> float:
+        """µs that scripts have run so far, without reading commands and writing answers."""
+        stats = self.info("commandstats")
+        return float(sum(stats.get(f"cmdstat_{name}", {"usec": 0})["usec"] for name in ("eval", "evalsha")))
+
+    def size(self) -> int:
+        """Bytes that the queue takes: redis' memory, or the file with its log."""
+        if self._asking is not None:
+            return self.info("memory")["used_memory"]
+        return sum(each.stat().st_size for each in self.folder.glob("queue.db*"))
+
+    def fill(self, count: int, func: Callable[..., Any] = tick, *args: Any) -> None:
+        """Queue calls at once and cheaply: one is prepared, the others are its copies."""
+        task = Task()
+        self.gator.prepare(task, func, args or (1, "abc"), {} if args else {"x": 2})
+        model = self.gator.intake.message(task, QUEUE).data
+        old: Any = task.task_id if isinstance(model, str) else task.task_id.encode()
+        for start in range(0, count, CHUNK):
+            ids = [new_task_id() for _ in range(min(CHUNK, count - start))]
+            news = ids if isinstance(model, str) else [each.encode() for each in ids]
+            batch = [
+                Message(each, model.replace(old, new))  # type: ignore[arg-type]
+                for each, new in zip(ids, news, strict=True)
+            ]
+            self.gator.client.push_many(QUEUE, batch)
+
+    def push(self, count: int) -> None:
+        """Push by the public call, one by one."""
+        for _ in range(count):
+            self.gator.task(tick, 1, "abc", x=2)
+
+    def push_batches(self, count: int, size: int) -> None:
+        """Push by the public call for many."""
+        for start in range(0, count, size):
+            with self.gator.batch() as batch:
+                for _ in range(min(size, count - start)):
+                    batch.task(tick, 1, "abc", x=2)
+
+    @contextmanager
+    def workers(self, count: int, prefetch: int | None = None, *, held: bool = False) -> Iterator[list[Worker]]:
+        """Start workers, and stop them as ``SIGTERM`` does.
+
+        :param held: wait until all are up, and hold them until :func:`go` lets them.
+        """
+        argv = ["-m", "alligator", self.dsn, "--log-level=WARNING"]
+        argv += [f"--prefetch={prefetch}"] if prefetch else []
+        env = venvs.environment() | {"BENCH_MARKS": str(self.marks)}
+        binaries = Path(sys.executable).parent
+        started = [
+            Worker(binaries, [argv], env, self.folder / f"worker{number}.log")
+            for number in range(count)
+        ]
+        try:
+            if held:
+                self._hold(started)
+            yield started
+        finally:
+            for each in started:
+                each.stop()
+
+    def _hold(self, started: list[Worker]) -> None:
+        deadline = time.monotonic() + PATIENCE
+        assert self.gator.store is not None
+        while len(self.gator.store.workers(QUEUE)) < len(started):
+            if time.monotonic() > deadline or not all(each.alive() for each in started):
+                raise NotMeasured(f"a worker did not start: {started[0].last_words()}")
+            time.sleep(0.02)
+        time.sleep(0.2)  # they reserve for the first time
+        for each in started:
+            each.hold()
+
+    def drain(self, workers: list[Worker], total: int) -> Drained:
+        """Let workers do so many tasks, and return their pace from a fifth of them on."""
+        before = self.meter.done()
+        for each in workers:
+            each.go()
+
+        def spent() -> Spent:
+            cpu = sum(each.cpu_seconds() for each in workers) * 1e6
+            return Spent(time.perf_counter(), self.meter.done() - before, cpu, self.server_us())
+
+        def alive() -> bool:
+            return all(each.alive() for each in workers)
+
+        self.meter.watch(before + round(FROM * total), alive=alive, every=0.002)
+        first = spent()
+        self.meter.watch(before + total, alive=alive, every=0.002)
+        return pace(first, spent())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.gator.close()
+        if self.server is not None and self._asking is not None:
+            self._asking.close()
+            self.server.stop()
+        self.marks.unlink(missing_ok=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def pace(first: Spent, last: Spent) -> Drained:
+    """Return what lies between two moments.
+
+    :raises NotMeasured: nothing does.
+    """
+    count = last.done - first.done
+    if count <= 0 or last.at <= first.at:
+        raise NotMeasured("all was done before it could be timed")
+    return Drained(
+        rate=count / (last.at - first.at),
+        worker_us=(last.worker - first.worker) / count,
+        server_us=(last.server - first.server) / count,
+    )
