@@ -72,7 +72,9 @@ def measure(
             rate, queued = more / (time.monotonic() - started), depth
             task_bytes = (site.size() - base) / depth
             found.append({"depth": depth, "bytes": task_bytes, "fill": rate, **_rates(site)})
-            say(f"{kind}: " + "  ".join(f"{name} {value:,.0f}" for name, value in found[-1].items()))
+            say(
+                f"{kind}: " + "  ".join(f"{name} {value:,.0f}" for name, value in found[-1].items())
+            )
             queued = site.gator.len()
     return found, notes
 

@@ -31,7 +31,7 @@ class Plan:
     tasks: int
 
 
-FULL, QUICK = Plan(3, 1.5, 12.0, 200), Plan(1, 0.6, 4.0, 50)
+FULL, QUICK = Plan(3, 1.0, 8.0, 200), Plan(1, 0.6, 4.0, 50)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -103,6 +103,8 @@ def _costs(found: dict[str, Any], plan: Plan, number: int, say: Any) -> None:
 
 
 def _waits(found: dict[str, Any], plan: Plan, say: Any) -> None:
+    found["idle"] = waits.idle(plan.tasks)
+    say(f"idle: {found['idle'] * 1e3:.2f} ms")
     for crowd in costs.CROWDS:
         for load in waits.LOADS:
             rate = load * crowd / waits.DURATION
@@ -111,7 +113,7 @@ def _waits(found: dict[str, Any], plan: Plan, say: Any) -> None:
             except NotMeasured as err:
                 found["notes"].append(f"waits, {crowd} workers at {load:.0%}: {err}.")
                 continue
-            found["waits"].append({"workers": crowd, "rate": rate, **figures})
+            found["waits"].append(figures)
             say(f"waits: {found['waits'][-1]}")
 
 

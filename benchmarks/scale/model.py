@@ -6,8 +6,10 @@ of operational analysis (Denning and Buzen, Computing Surveys 10, 1978). Waiting
 Poisson arrivals, exponential durations, *c* workers (Erlang; Kleinrock, Queueing Systems I, 1975).
 """
 
+import heapq
 import math
-from collections.abc import Mapping
+import operator
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 #: What `latergator.py` fetches by default: about so many µs of work, and so many tasks at most.
@@ -37,9 +39,10 @@ def fit(found: Mapping[int, float]) -> Cost:
     if not rows:
         return Cost(0.0, 0.0)
     # Divided by the figure itself each row reads: trip * x + each * y = 1.
-    pairs = [(part / us, 1 / us) for part, us in rows]
-    xx, xy, yy = (sum(x * x for x, _ in pairs), sum(x * y for x, y in pairs), sum(y * y for _, y in pairs))
-    x, y = sum(x for x, _ in pairs), sum(y for _, y in pairs)
+    xs, ys = [part / us for part, us in rows], [1 / us for _, us in rows]
+    x, y = sum(xs), sum(ys)
+    xx, yy = sum(each * each for each in xs), sum(each * each for each in ys)
+    xy = sum(map(operator.mul, xs, ys))
     flat, steep = Cost(0.0, y / yy), Cost(x / xx, 0.0)
     around = xx * yy - xy * xy
     if around <= 1e-12 * xx * yy:
@@ -132,6 +135,19 @@ def wait_quantile(share: float, rate: float, service: float, workers: int) -> fl
         return math.inf
     late = erlang_c(workers, rate * service)
     return max(0.0, math.log(late / (1 - share)) / spare) if late > 0 else 0.0
+
+
+def simulate(tasks: Iterable[tuple[float, float]], workers: int) -> list[float]:
+    """Return how long each task waits, given when it comes and how long it takes (seconds).
+
+    First come, first served: what the formulas say on average, for one course of events.
+    """
+    free, waits = [0.0] * workers, []
+    for at, takes in tasks:
+        start = max(at, free[0])
+        heapq.heapreplace(free, start + takes)
+        waits.append(start - at)
+    return waits
 
 
 # -- Memory and money. ----------------------------------------------------------------------------

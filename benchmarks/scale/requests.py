@@ -111,4 +111,6 @@ def _work(gator: Gator, way: int, count: int = 1) -> None:
 
 
 def _between(first: Counts, last: Counts) -> Counts:
-    return {name: last[name] - first.get(name, 0) for name in last if last[name] > first.get(name, 0)}
+    return {
+        name: last[name] - first.get(name, 0) for name in last if last[name] > first.get(name, 0)
+    }

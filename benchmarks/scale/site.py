@@ -82,13 +82,18 @@ class Site:
         if self._asking is None:
             return 0.0
         cpu = self.info("cpu")
-        ours = [cpu.get(f"used_cpu_{part}_main_thread", cpu[f"used_cpu_{part}"]) for part in ("user", "sys")]
+        ours = [
+            cpu.get(f"used_cpu_{part}_main_thread", cpu[f"used_cpu_{part}"])
+            for part in ("user", "sys")
+        ]
         return sum(ours) * 1e6
 
     def script_us(self) -> float:
         """µs that scripts have run so far, without reading commands and writing answers."""
         stats = self.info("commandstats")
-        return float(sum(stats.get(f"cmdstat_{name}", {"usec": 0})["usec"] for name in ("eval", "evalsha")))
+        return float(
+            sum(stats.get(f"cmdstat_{name}", {"usec": 0})["usec"] for name in ("eval", "evalsha"))
+        )
 
     def size(self) -> int:
         """Bytes that the queue takes: redis' memory, or the file with its log."""
@@ -124,7 +129,9 @@ class Site:
                     batch.task(tick, 1, "abc", x=2)
 
     @contextmanager
-    def workers(self, count: int, prefetch: int | None = None, *, held: bool = False) -> Iterator[list[Worker]]:
+    def workers(
+        self, count: int, prefetch: int | None = None, *, held: bool = False
+    ) -> Iterator[list[Worker]]:
         """Start workers, and stop them as ``SIGTERM`` does.
 
         :param held: wait until all are up, and hold them until :func:`go` lets them.

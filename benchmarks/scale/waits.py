@@ -3,16 +3,24 @@
 import random
 import statistics
 import time
+from collections.abc import Sequence
 
-from benchmarks.errors import NotMeasured
 from benchmarks.scale.site import Site
 from benchmarks.scale.tasks import late
 from benchmarks.tasks import STAMP
 
 #: Seconds that a task takes on average.
-DURATION = 0.02
+DURATION = 0.01
 #: Of what the workers can do.
 LOADS = (0.5, 0.8)
+
+
+def draws(rate: float, seconds: float, seed: int) -> list[tuple[float, float]]:
+    """Return when tasks come and how long they take, in seconds: the same for the same seed."""
+    dice, at, found = random.Random(seed), 0.0, []
+    while (at := at + dice.expovariate(rate)) < seconds:
+        found.append((at, dice.expovariate(1 / DURATION)))
+    return found
 
 
 def measure(workers: int, rate: float, seconds: float, seed: int = 1) -> dict[str, float]:
@@ -20,22 +28,43 @@ def measure(workers: int, rate: float, seconds: float, seed: int = 1) -> dict[st
 
     :param rate: tasks/s that arrive.
     """
-    dice = random.Random(seed)
+    tasks = draws(rate, seconds, seed)
     with Site(mark=STAMP.size) as site, site.workers(workers, 1, held=True) as crew:
         for each in crew:
             each.go()
-        due, end, pushed = time.monotonic(), time.monotonic() + seconds, 0
-        while (due := due + dice.expovariate(rate)) < end:
-            time.sleep(max(0.0, due - time.monotonic()))
-            site.gator.task(late, time.monotonic_ns(), dice.expovariate(1 / DURATION))
-            pushed += 1
-        if pushed < 20:
-            raise NotMeasured("too few arrivals")
-        site.meter.watch(pushed, alive=lambda: all(each.alive() for each in crew), every=0.01)
-        waited = sorted(each[0] / 1e9 for each in STAMP.iter_unpack(site.marks.read_bytes()))
+        started = time.monotonic()
+        for at, takes in tasks:
+            time.sleep(max(0.0, started + at - time.monotonic()))
+            site.gator.task(late, time.monotonic_ns(), takes)
+        site.meter.watch(len(tasks), alive=lambda: all(each.alive() for each in crew), every=0.01)
+        waited = site.marks.read_bytes()
     return {
-        "mean": statistics.fmean(waited),
-        "p50": statistics.median(waited),
-        "p99": waited[int(0.99 * len(waited))],
-        "tasks": len(waited),
+        "workers": workers,
+        "rate": rate,
+        "seconds": seconds,
+        "seed": seed,
+        "tasks": len(tasks),
+        **summary([each[0] / 1e9 for each in STAMP.iter_unpack(waited)]),
+    }
+
+
+def idle(count: int) -> float:
+    """Return the seconds from the push to the start if a worker is free: the median."""
+    with Site(mark=STAMP.size) as site, site.workers(1, 1, held=True) as crew:
+        crew[0].go()
+        for number in range(count):
+            site.gator.task(late, time.monotonic_ns(), 0.0)
+            site.meter.watch(number + 1, alive=crew[0].alive, every=0.01)
+        return summary([each[0] / 1e9 for each in STAMP.iter_unpack(site.marks.read_bytes())])[
+            "p50"
+        ]
+
+
+def summary(waited: Sequence[float]) -> dict[str, float]:
+    """Return mean, p50 and p99."""
+    ranked = sorted(waited)
+    return {
+        "mean": statistics.fmean(ranked),
+        "p50": statistics.median(ranked),
+        "p99": ranked[int(0.99 * len(ranked))],
     }

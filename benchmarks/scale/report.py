@@ -1,0 +1,185 @@
+"""The model's word on each figure that was measured, and on what was not."""
+
+import statistics
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.scale import model, waits
+from benchmarks.scale.costs import BATCHES, WORK
+from benchmarks.scale.model import Cost
+
+Found = Mapping[str, Any]
+
+#: The durations of tasks for which the page says how far one redis goes; µs.
+DURATIONS = (0.0, 100.0, 1_000.0, 10_000.0, 100_000.0, 1_000_000.0)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """All that the model knows of a machine: costs in µs.
+
+    :param server: redis' one thread, for reserve and ack.
+    :param worker: CPU of a worker.
+    :param wait: what passes in a worker that is alone without using its CPU.
+    :param push: redis' one thread, for a push.
+    :param producer: CPU of who pushes.
+    :param start: seconds until a task starts in an idle worker.
+    """
+
+    server: Cost
+    worker: Cost
+    wait: Cost
+    push: Cost
+    producer: Cost
+    start: float
+
+    def cycle(self, batch: float, task_us: float) -> float:
+        """µs that a worker which is alone takes for a task."""
+        return self.worker.per_task(batch) + self.wait.per_task(batch) + task_us
+
+
+@dataclass(frozen=True)
+class Check:
+    """A figure that was measured, and what the model says."""
+
+    what: str
+    workers: int
+    measured: float
+    model: float
+
+    @property
+    def off(self) -> float:
+        """How far the model is off, as a part of what was measured."""
+        return self.model / self.measured - 1
+
+
+def median(found: Found, part: str, name: str, figure: str) -> float:
+    """Return the median over the passes; KeyError if it was not measured."""
+    return statistics.median(each[figure] for each in found[part][name])
+
+
+def inputs(found: Found) -> Inputs:
+    """Return the costs that a run has found."""
+
+    def fitted(part: str, figure: str, names: Mapping[int, str]) -> Cost:
+        return model.fit({n: median(found, part, name, figure) for n, name in names.items()})
+
+    plain = {n: str(n) for n in BATCHES}
+    alone = {n: f"nothing|1|{n}" for n in BATCHES}
+    pushed = {1: "1", 100: "100"}
+    idle = {
+        n: max(
+            0.0,
+            1e6 / median(found, "work", name, "rate") - median(found, "work", name, "worker_us"),
+        )
+        for n, name in alone.items()
+    }
+    return Inputs(
+        server=fitted("serve", "server_us", plain),
+        worker=fitted("work", "worker_us", alone),
+        wait=model.fit(idle),
+        push=fitted("push", "server_us", pushed),
+        producer=fitted("push", "producer_us", pushed),
+        start=found["idle"],
+    )
+
+
+def checks(found: Found) -> Iterator[Check]:
+    """Yield the rates of workers, beside what the model says of them."""
+    costs, cores = inputs(found), float(found["about"]["cores"])
+    for name in found["work"]:
+        task, workers, prefetch = name.split("|")
+        task_us, cpu = next((each[2], each[3]) for each in WORK if each[0] == task)
+        batch = model.per_trip(task_us) if prefetch == "auto" else float(prefetch)
+        server = costs.server.per_task(batch)
+        used = server + costs.worker.per_task(batch) + (task_us if cpu else 0.0)
+        cycle = costs.cycle(batch, task_us)
+        said = model.throughput(int(workers), cycle, server, used, cores)
+        what = task if prefetch == "auto" else f"{task}, prefetch {prefetch}"
+        yield Check(what, int(workers), median(found, "work", name, "rate"), said)
+
+
+def server_checks(found: Found) -> Iterator[Check]:
+    """Yield redis' µs per task with workers at work, beside what the model says."""
+    costs = inputs(found)
+    for name in found["work"]:
+        task, workers, prefetch = name.split("|")
+        task_us = next(each[2] for each in WORK if each[0] == task)
+        batch = model.per_trip(task_us) if prefetch == "auto" else float(prefetch)
+        what = task if prefetch == "auto" else f"{task}, prefetch {prefetch}"
+        measured = median(found, "work", name, "server_us")
+        yield Check(what, int(workers), measured, costs.server.per_task(batch))
+
+
+@dataclass(frozen=True)
+class Waited:
+    """Seconds until a task starts: measured, by the formula, and by simulation of the same draws."""
+
+    workers: int
+    load: float
+    measured: Mapping[str, float]
+    formula: Mapping[str, float]
+    simulated: Mapping[str, float]
+
+
+def waited(found: Found) -> Iterator[Waited]:
+    """Yield how long tasks waited, beside what the model says."""
+    costs = inputs(found)
+    service = waits.DURATION + costs.cycle(1, 0.0) / 1e6
+    for row in found["waits"]:
+        workers, rate = row["workers"], row["rate"]
+        drawn = waits.draws(rate, row["seconds"], row["seed"])
+        over = service - waits.DURATION
+        simulated = model.simulate([(at, takes + over) for at, takes in drawn], workers)
+        formula = {
+            "mean": model.mean_wait(rate, service, workers),
+            "p50": model.wait_quantile(0.5, rate, service, workers),
+            "p99": model.wait_quantile(0.99, rate, service, workers),
+        }
+        yield Waited(
+            workers,
+            rate * service / workers,
+            row,
+            {name: each + costs.start for name, each in formula.items()},
+            {name: each + costs.start for name, each in waits.summary(simulated).items()},
+        )
+
+
+@dataclass(frozen=True)
+class Reach:
+    """How far one redis goes with tasks of one duration, on enough machines.
+
+    :param batch: tasks that share a round trip.
+    :param alone: tasks/s of one worker.
+    :param server_us: of redis' thread for a task, its push included.
+    :param most: tasks/s of one redis.
+    :param workers: that keep it busy.
+    :param cpu_s: CPU seconds of a million tasks, without what the tasks do themselves.
+    """
+
+    task_us: float
+    batch: float
+    alone: float
+    server_us: float
+    most: float
+    workers: float
+    cpu_s: float
+
+
+def reach(costs: Inputs, task_us: float) -> Reach:
+    """Return how far one redis goes, with every task pushed by itself."""
+    batch = model.per_trip(task_us)
+    server, cycle = costs.server.per_task(batch), costs.cycle(batch, task_us)
+    both = server + costs.push.per_task(1)
+    most = model.capacity(both)
+    own = (costs.producer.per_task(1), costs.worker.per_task(batch))
+    return Reach(
+        task_us=task_us,
+        batch=batch,
+        alone=1e6 / cycle,
+        server_us=both,
+        most=most,
+        workers=model.saturating(cycle, both),
+        cpu_s=model.cpu_seconds(1e6, both, *own),
+    )
