@@ -1,9 +1,12 @@
 """What a task costs: the server's one thread, the producer, and workers at work."""
 
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 
 from alligator.backends.base import Delivery
+from benchmarks import venvs
 from benchmarks.scale.site import QUEUE, Site
 from benchmarks.scale.tasks import compute, wait
 
@@ -18,6 +21,8 @@ WORK = (
     ("waits 2 ms", wait, 2000, False),
 )
 CROWDS = (1, 2, 3)
+#: Clients that keep redis so busy that it finds several of them whenever it looks.
+MANY = 8
 
 
 def push(batch: int, seconds: float) -> Figures:
@@ -35,6 +40,29 @@ def push(batch: int, seconds: float) -> Figures:
         more()  # scripts are loaded, caches are warm
         found = _timed(site, more, seconds)
         return found | {"producer_us": found.pop("client_us")}
+
+
+def push_by_many(seconds: float) -> Figures:
+    """Cost of a push on the server while several producers push one by one."""
+    argv = [sys.executable, "-m", "benchmarks.scale.producer"]
+    with Site() as site:
+        started = [
+            subprocess.Popen([*argv, site.dsn], env=venvs.environment()) for _ in range(MANY)
+        ]
+        try:
+            site.await_connections(MANY)
+            count, server, script = site.gator.len(), site.server_us(), site.script_us()
+            began = time.perf_counter()
+            time.sleep(seconds)
+            took = time.perf_counter() - began
+            server, script = site.server_us() - server, site.script_us() - script
+            count = site.gator.len() - count
+        finally:
+            for each in started:
+                each.kill()
+            for each in started:
+                each.wait()
+    return {"rate": count / took, "server_us": server / count, "script_us": script / count}
 
 
 def serve(batch: int, seconds: float) -> Figures:

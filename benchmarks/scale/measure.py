@@ -31,7 +31,7 @@ class Plan:
     tasks: int
 
 
-FULL, QUICK = Plan(3, 1.0, 8.0, 200), Plan(1, 0.6, 4.0, 50)
+FULL, QUICK = Plan(3, 0.8, 6.0, 100), Plan(1, 0.5, 3.0, 50)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -88,9 +88,11 @@ def _costs(found: dict[str, Any], plan: Plan, number: int, say: Any) -> None:
 
     for batch in (1, 100):
         note("push", str(batch), costs.push(batch, plan.seconds))
+    note("push", "many", costs.push_by_many(plan.seconds))
     for batch in costs.BATCHES:
         note("serve", str(batch), costs.serve(batch, plan.seconds))
     runs = [("nothing", 1, batch) for batch in costs.BATCHES]
+    runs += [("nothing", costs.MANY, batch) for batch in (1, 100)]
     runs += [(work[0], crowd, None) for work in costs.WORK for crowd in costs.CROWDS]
     for name, crowd, prefetch in runs:
         try:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from benchmarks.scale import model
-from benchmarks.scale.costs import BATCHES
+from benchmarks.scale.costs import BATCHES, MANY
 from benchmarks.scale.report import (
     DURATIONS,
     Check,
@@ -63,10 +63,14 @@ def _costs(found: Found) -> str:
     def lines() -> Iterator[Line]:
         for name, how in (("1", "push, one by one"), ("100", "push, in batches of 100")):
             yield line("push", name, how, "producer_us")
+        yield line("push", "many", f"push, one by one, {MANY} producers at once", "")
         for batch in BATCHES:
             yield line("serve", str(batch), f"reserve and ack, {batch} per round trip", "")
         for batch in BATCHES:
             yield line("work", f"nothing|1|{batch}", f"a worker, prefetch {batch}", "worker_us")
+        for batch in (1, 100):
+            how = f"{MANY} workers at once, prefetch {batch}"
+            yield line("work", f"nothing|{MANY}|{batch}", how, "worker_us")
 
     def line(part: str, name: str, how: str, client: str) -> Line:
         script = "–" if part == "work" else f"{median(found, part, name, 'script_us'):,.1f}"
@@ -82,6 +86,7 @@ def _fitted(found: Found) -> str:
     costs = inputs(found)
     named = (
         ("reserve and ack, redis' thread", costs.server),
+        (f"the same with {MANY} workers at once", costs.busy),
         ("push, redis' thread", costs.push),
         ("push, CPU of the producer", costs.producer),
         ("a worker's CPU", costs.worker),

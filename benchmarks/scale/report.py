@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.scale import model, waits
-from benchmarks.scale.costs import BATCHES, WORK
+from benchmarks.scale.costs import BATCHES, MANY, WORK
 from benchmarks.scale.model import Cost
 
 Found = Mapping[str, Any]
@@ -19,10 +19,12 @@ DURATIONS = (0.0, 100.0, 1_000.0, 10_000.0, 100_000.0, 1_000_000.0)
 class Inputs:
     """All that the model knows of a machine: costs in µs.
 
-    :param server: redis' one thread, for reserve and ack.
+    :param server: redis' one thread, for reserve and ack, with one client.
+    :param busy: the same with many, when one look of redis finds several of them.
     :param worker: CPU of a worker.
     :param wait: what passes in a worker that is alone without using its CPU.
-    :param push: redis' one thread, for a push.
+    :param push: redis' one thread, for a push, with one client.
+    :param busy_push: µs of a push, one by one, with many producers.
     :param producer: CPU of who pushes.
     :param start: seconds until a task starts in an idle worker.
     """
@@ -31,6 +33,8 @@ class Inputs:
     worker: Cost
     wait: Cost
     push: Cost
+    busy: Cost
+    busy_push: float
     producer: Cost
     start: float
 
@@ -80,6 +84,8 @@ def inputs(found: Found) -> Inputs:
         worker=fitted("work", "worker_us", alone),
         wait=model.fit(idle),
         push=fitted("push", "server_us", pushed),
+        busy=fitted("work", "server_us", {n: f"nothing|{MANY}|{n}" for n in (1, 100)}),
+        busy_push=median(found, "push", "many", "server_us"),
         producer=fitted("push", "producer_us", pushed),
         start=found["idle"],
     )
@@ -105,6 +111,8 @@ def server_checks(found: Found) -> Iterator[Check]:
     costs = inputs(found)
     for name in found["work"]:
         task, workers, prefetch = name.split("|")
+        if int(workers) == MANY:
+            continue  # what the cost under load was taken from
         task_us = next(each[2] for each in WORK if each[0] == task)
         batch = model.per_trip(task_us) if prefetch == "auto" else float(prefetch)
         what = task if prefetch == "auto" else f"{task}, prefetch {prefetch}"
@@ -114,7 +122,7 @@ def server_checks(found: Found) -> Iterator[Check]:
 
 @dataclass(frozen=True)
 class Waited:
-    """Seconds until a task starts: measured, by the formula, and by simulation of the same draws."""
+    """Seconds until a task starts: measured, by the formula, by simulation of the same draws."""
 
     workers: int
     load: float
@@ -170,8 +178,8 @@ class Reach:
 def reach(costs: Inputs, task_us: float) -> Reach:
     """Return how far one redis goes, with every task pushed by itself."""
     batch = model.per_trip(task_us)
-    server, cycle = costs.server.per_task(batch), costs.cycle(batch, task_us)
-    both = server + costs.push.per_task(1)
+    cycle = costs.cycle(batch, task_us)
+    both = costs.busy.per_task(batch) + costs.busy_push
     most = model.capacity(both)
     own = (costs.producer.per_task(1), costs.worker.per_task(batch))
     return Reach(

@@ -95,6 +95,14 @@ class Site:
             sum(stats.get(f"cmdstat_{name}", {"usec": 0})["usec"] for name in ("eval", "evalsha"))
         )
 
+    def await_connections(self, count: int) -> None:
+        """Wait until so many others are connected."""
+        deadline = time.monotonic() + PATIENCE
+        while self.info("clients")["connected_clients"] < count + 2:  # our own two
+            if time.monotonic() > deadline:
+                raise NotMeasured("a producer did not start")
+            time.sleep(0.02)
+
     def size(self) -> int:
         """Bytes that the queue takes: redis' memory, or the file with its log."""
         if self._asking is not None:

@@ -1,0 +1,12 @@
+"""``python -m benchmarks.scale.producer DSN``: push by the public call until stopped."""
+
+import sys
+
+from alligator import Gator
+from benchmarks.scale.site import QUEUE
+from benchmarks.tasks import tick
+
+if __name__ == "__main__":
+    gator = Gator(sys.argv[1], QUEUE)
+    while True:
+        gator.task(tick, 1, "abc", x=2)
