@@ -6,7 +6,7 @@ FUZZ_MESSAGES ?= 1000000
 # Most tests wait for something: three at a time keep two cores busy.
 PYTEST_ARGS ?= -n 3 --dist worksteal
 
-.PHONY: help demo test chaos fuzz soak bench bench-self bench-micro check docs servers venv clean
+.PHONY: help demo test chaos fuzz soak bench bench-self bench-micro bench-scale check docs servers venv clean
 
 help:
 	@echo "make demo    run the example on SQLite; FOLDER=path for a folder of your own"
@@ -17,6 +17,7 @@ help:
 	@echo "make bench   compare with other queues, each in a venv of its own; 25 minutes"
 	@echo "make bench-self   Alligator against bare loops; 2 minutes"
 	@echo "make bench-micro  serialize, deserialize, reserve, ack; a minute"
+	@echo "make bench-scale  what tasks cost, and how far a server goes; 5 minutes"
 	@echo "make check   ruff and mypy"
 	@echo "make docs    build the documentation into docs/_build/html"
 	@echo "make clean   remove what these made"
@@ -57,6 +58,9 @@ bench-self: venv servers
 
 bench-micro: $(VENV)/.made-bench
 	$(VENV)/bin/python -m pytest -q benchmarks/micro $(BENCH_ARGS)
+
+bench-scale: venv servers
+	$(VENV)/bin/python -m benchmarks.scale.measure --out docs/figures/scale.json --docs docs/figures $(BENCH_ARGS)
 
 check: venv
 	$(VENV)/bin/ruff check .
