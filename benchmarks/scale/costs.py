@@ -1,5 +1,6 @@
 """What a task costs: the server's one thread, the producer, and workers at work."""
 
+import statistics
 import subprocess
 import sys
 import time
@@ -19,6 +20,7 @@ WORK = (
     ("nothing", None, 0, True),
     ("computes 1 ms", compute, 1000, True),
     ("waits 2 ms", wait, 2000, False),
+    ("waits 20 ms", wait, 20_000, False),
 )
 CROWDS = (1, 2, 3)
 #: Clients that keep redis so busy that it finds several of them whenever it looks.
@@ -100,6 +102,16 @@ def _timed(site: Site, more: Callable[[], int], seconds: float) -> Figures:
     }
 
 
+def overslept(times: int = 200) -> float:
+    """How many µs longer than it should a short wait takes on this machine: the median."""
+    found = []
+    for _ in range(times):
+        started = time.perf_counter()
+        time.sleep(0.002)
+        found.append(time.perf_counter() - started - 0.002)
+    return statistics.median(found) * 1e6
+
+
 #: Tasks/s of one worker, by what it does and its prefetch, from a probe.
 _probed: dict[tuple[str, int | None], float] = {}
 
@@ -110,12 +122,12 @@ def work(name: str, workers: int, prefetch: int | None, seconds: float) -> Figur
     args = (function, microseconds) if function else ()
     with Site() as site, site.workers(workers, prefetch, held=True) as crew:
         if (name, prefetch) not in _probed:
-            first = 2000 if not microseconds else 300
+            first = round(max(20, 0.3e6 / microseconds)) if microseconds else 2000
             site.fill(first * workers, *args)
             _probed[name, prefetch] = site.drain(crew, first * workers).rate / workers
             for each in crew:
                 each.hold()
-        total = max(300, round(_probed[name, prefetch] * seconds * min(workers, 2)))
+        total = max(50, round(_probed[name, prefetch] * seconds * min(workers, 2)))
         site.fill(total, *args)
         found = site.drain(crew, total)
     return {"rate": found.rate, "server_us": found.server_us, "worker_us": found.worker_us}

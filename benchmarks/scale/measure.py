@@ -57,6 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     plan = QUICK if given.quick else FULL
     found: dict[str, Any] = {"about": about(plan), "notes": []}
+    found["overslept"] = costs.overslept()
     found |= {"push": {}, "serve": {}, "work": {}, "waits": [], "depth": {}}
     for number in range(plan.passes):
         _costs(found, plan, number, say)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 #: What `latergator.py` fetches by default: about so many µs of work, and so many tasks at most.
 AHEAD_US, MOST = 50_000.0, 100
-#: Acks leave after so many µs at the latest.
+#: Acks leave after so many µs at the latest; that of a slower task leaves at once.
 ACK_US = 5_000.0
 
 
@@ -35,7 +35,7 @@ def fit(found: Mapping[int, float]) -> Cost:
 
     Closest in proportion (least squares of the relative errors), and not below 0.
     """
-    rows = [(1 / batch, us) for batch, us in found.items() if us > 0]
+    rows = [(1 / batch, us) for batch, us in found.items() if us > 1e-9]
     if not rows:
         return Cost(0.0, 0.0)
     # Divided by the figure itself each row reads: trip * x + each * y = 1.
@@ -59,8 +59,15 @@ def prefetch(task_us: float) -> int:
 
 
 def per_trip(task_us: float) -> float:
-    """How many tasks share a round trip: what is fetched together, or acked within 5 ms."""
-    return max(1.0, min(prefetch(task_us), ACK_US / task_us)) if task_us > 0 else float(MOST)
+    """How many tasks share a round trip; less than 1 if a task takes more than one.
+
+    Tasks are fetched together, and acked together as far as they end within 5 ms.
+    """
+    fetched = prefetch(task_us)
+    acked = 1 + ACK_US / task_us if 0 < task_us < ACK_US else 1.0
+    if task_us == 0 or acked >= fetched > 1:
+        return float(fetched)  # acks go along with the next fetch
+    return 1 / (1 / fetched + 1 / acked)
 
 
 # -- Throughput. ----------------------------------------------------------------------------------

@@ -19,7 +19,6 @@ from benchmarks.scale.report import (
     inputs,
     median,
     reach,
-    server_checks,
     waited,
 )
 from benchmarks.table import list_table
@@ -99,27 +98,34 @@ def _fitted(found: Found) -> str:
 
 
 def _checks(found: Found) -> str:
-    return _checked("Tasks/s", checks(found), "{:,.0f}")
-
-
-def _server(found: Found) -> str:
-    return _checked("redis' µs per task", server_checks(found), "{:,.1f}")
-
-
-def _checked(head: str, rows: Iterator[Check], shown: str) -> str:
     return _table(
-        (head, "Workers", "Measured", "Model", "Off by"),
+        ("Tasks/s", "Workers", "Measured", "Model", "Off by"),
         (
-            (
-                each.what,
-                str(each.workers),
-                shown.format(each.measured),
-                shown.format(each.model),
-                f"{each.off:+.0%}",
-            )
-            for each in rows
+            (each.what, str(each.workers), *_compared(each, "{:,.0f}"))
+            for each in checks(found)["rate"]
         ),
     )
+
+
+def _used(found: Found) -> str:
+    both = checks(found)
+    rows = zip(both["server_us"], both["worker_us"], strict=True)
+    return _table(
+        ("µs per task", "Workers", "redis", "Model", "Off by", "A worker", "Model", "Off by"),
+        (
+            (
+                server.what,
+                str(server.workers),
+                *_compared(server, "{:,.0f}"),
+                *_compared(worker, "{:,.0f}"),
+            )
+            for server, worker in rows
+        ),
+    )
+
+
+def _compared(each: Check, shown: str) -> Line:
+    return (shown.format(each.measured), shown.format(each.model), f"{each.off:+.0%}")
 
 
 def _waits(found: Found) -> str:
@@ -183,7 +189,7 @@ def _reach(found: Found) -> str:
         (
             (
                 f"{each.task_us / 1e3:g} ms",
-                f"{each.batch:,.0f}",
+                f"{each.batch:,.1f}",
                 f"{each.alone:,.1f}",
                 f"{each.server_us:,.0f}",
                 f"{each.most:,.0f}",
@@ -240,7 +246,7 @@ PARTS: dict[str, Callable[[Found], str]] = {
     "costs": _costs,
     "fitted": _fitted,
     "checks": _checks,
-    "server": _server,
+    "used": _used,
     "waits": _waits,
     "depth": _depth,
     "reach": _reach,

@@ -91,33 +91,32 @@ def inputs(found: Found) -> Inputs:
     )
 
 
-def checks(found: Found) -> Iterator[Check]:
-    """Yield the rates of workers, beside what the model says of them."""
+def checks(found: Found) -> dict[str, list[Check]]:
+    """Return tasks/s, and µs per task of redis and of worker, beside what the model says."""
     costs, cores = inputs(found), float(found["about"]["cores"])
+    result: dict[str, list[Check]] = {"rate": [], "server_us": [], "worker_us": []}
     for name in found["work"]:
-        task, workers, prefetch = name.split("|")
-        task_us, cpu = next((each[2], each[3]) for each in WORK if each[0] == task)
+        task, number, prefetch = name.split("|")
+        workers, (task_us, cpu) = int(number), _task(task)
         batch = model.per_trip(task_us) if prefetch == "auto" else float(prefetch)
-        server = costs.server.per_task(batch)
-        used = server + costs.worker.per_task(batch) + (task_us if cpu else 0.0)
-        cycle = costs.cycle(batch, task_us)
-        said = model.throughput(int(workers), cycle, server, used, cores)
+        # Many clients are what the cost under load was taken from.
+        server = (costs.busy if workers == MANY else costs.server).per_task(batch)
+        worker = costs.worker.per_task(batch) + (task_us if cpu else 0.0)
+        cycle = costs.cycle(batch, task_us + (0.0 if cpu else found["overslept"]))
+        said = {
+            "rate": model.throughput(workers, cycle, server, server + worker, cores),
+            "server_us": server,
+            "worker_us": worker,
+        }
         what = task if prefetch == "auto" else f"{task}, prefetch {prefetch}"
-        yield Check(what, int(workers), median(found, "work", name, "rate"), said)
+        for figure, each in said.items():
+            measured = median(found, "work", name, figure)
+            result[figure].append(Check(what, workers, measured, each))
+    return result
 
 
-def server_checks(found: Found) -> Iterator[Check]:
-    """Yield redis' µs per task with workers at work, beside what the model says."""
-    costs = inputs(found)
-    for name in found["work"]:
-        task, workers, prefetch = name.split("|")
-        if int(workers) == MANY:
-            continue  # what the cost under load was taken from
-        task_us = next(each[2] for each in WORK if each[0] == task)
-        batch = model.per_trip(task_us) if prefetch == "auto" else float(prefetch)
-        what = task if prefetch == "auto" else f"{task}, prefetch {prefetch}"
-        measured = median(found, "work", name, "server_us")
-        yield Check(what, int(workers), measured, costs.server.per_task(batch))
+def _task(name: str) -> tuple[float, bool]:
+    return next((each[2], each[3]) for each in WORK if each[0] == name)
 
 
 @dataclass(frozen=True)
