@@ -107,7 +107,8 @@ def _costs(found: dict[str, Any], plan: Plan, number: int, say: Any) -> None:
 
 def _waits(found: dict[str, Any], plan: Plan, say: Any) -> None:
     found["idle"] = waits.idle(plan.tasks)
-    say(f"idle: {found['idle'] * 1e3:.2f} ms")
+    found["service"] = waits.service(plan.tasks)
+    say(f"idle: {found['idle'] * 1e3:.2f} ms, service: {found['service'] * 1e3:.2f} ms")
     for crowd in costs.CROWDS:
         for load in waits.LOADS:
             rate = load * crowd / waits.DURATION

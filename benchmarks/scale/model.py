@@ -30,7 +30,7 @@ class Cost:
         return self.each + self.trip / batch
 
 
-def fit(found: Mapping[int, float]) -> Cost:
+def fit(found: Mapping[float, float]) -> Cost:
     """Return the cost that comes closest to the µs per task found at each batch size.
 
     Closest in proportion (least squares of the relative errors), and not below 0.

@@ -34,7 +34,7 @@ def plan(costs: Inputs, task_bytes: float, given: argparse.Namespace) -> Iterato
     """Yield what is needed, a line each."""
     task_us = given.task_ms * 1e3
     batch = model.per_trip(task_us)
-    cycle = costs.cycle(batch, task_us) / 1e6
+    cycle = costs.way(task_us).cycle(batch, task_us) / 1e6
     workers = max(1, math.ceil(given.rate * cycle / given.busy))
     wait = costs.start + model.mean_wait(given.rate, cycle, workers)
     late = costs.start + model.wait_quantile(0.99, given.rate, cycle, workers)

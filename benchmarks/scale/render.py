@@ -84,12 +84,15 @@ def _costs(found: Found) -> str:
 def _fitted(found: Found) -> str:
     costs = inputs(found)
     named = (
-        ("reserve and ack, redis' thread", costs.server),
+        ("reserve and ack, redis' thread", costs.hot.server),
         (f"the same with {MANY} workers at once", costs.busy),
+        ("the same with tasks that wait", costs.asleep.server),
         ("push, redis' thread", costs.push),
         ("push, CPU of the producer", costs.producer),
-        ("a worker's CPU", costs.worker),
-        ("a worker's waiting for replies", costs.wait),
+        ("a worker's CPU", costs.hot.worker),
+        ("the same with tasks that wait", costs.asleep.worker),
+        ("a worker's waiting for replies", costs.hot.wait),
+        ("the same with tasks that wait", costs.asleep.wait),
     )
     return _table(
         ("In µs", "A round trip", "and each task"),

@@ -16,31 +16,49 @@ DURATIONS = (0.0, 100.0, 1_000.0, 10_000.0, 100_000.0, 1_000_000.0)
 
 
 @dataclass(frozen=True)
-class Inputs:
-    """All that the model knows of a machine: costs in µs.
+class Way:
+    """Costs in µs in one way of working: without a pause, or after sleeping.
 
-    :param server: redis' one thread, for reserve and ack, with one client.
-    :param busy: the same with many, when one look of redis finds several of them.
+    :param server: redis' one thread, for reserve and ack, with one worker.
     :param worker: CPU of a worker.
     :param wait: what passes in a worker that is alone without using its CPU.
-    :param push: redis' one thread, for a push, with one client.
-    :param busy_push: µs of a push, one by one, with many producers.
-    :param producer: CPU of who pushes.
-    :param start: seconds until a task starts in an idle worker.
     """
 
     server: Cost
     worker: Cost
     wait: Cost
-    push: Cost
-    busy: Cost
-    busy_push: float
-    producer: Cost
-    start: float
 
     def cycle(self, batch: float, task_us: float) -> float:
         """µs that a worker which is alone takes for a task."""
         return self.worker.per_task(batch) + self.wait.per_task(batch) + task_us
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """All that the model knows of a machine: costs in µs.
+
+    :param hot: with tasks that take no time.
+    :param asleep: with tasks that wait: worker and redis wake up for each round trip.
+    :param busy: redis' thread for reserve and ack when it finds several clients at each look.
+    :param push: redis' thread for a push, with one client.
+    :param busy_push: µs of a push, one by one, with many producers.
+    :param producer: CPU of who pushes.
+    :param start: seconds until a task starts in an idle worker.
+    :param service: seconds that a worker needs for a task that waits ``waits.DURATION``.
+    """
+
+    hot: Way
+    asleep: Way
+    busy: Cost
+    push: Cost
+    busy_push: float
+    producer: Cost
+    start: float
+    service: float
+
+    def way(self, task_us: float) -> Way:
+        """The way of working with tasks that wait for so long."""
+        return self.asleep if task_us >= 1000 else self.hot
 
 
 @dataclass(frozen=True)
@@ -66,28 +84,45 @@ def median(found: Found, part: str, name: str, figure: str) -> float:
 def inputs(found: Found) -> Inputs:
     """Return the costs that a run has found."""
 
-    def fitted(part: str, figure: str, names: Mapping[int, str]) -> Cost:
+    def fitted(part: str, figure: str, names: Mapping[float, str]) -> Cost:
         return model.fit({n: median(found, part, name, figure) for n, name in names.items()})
 
-    plain = {n: str(n) for n in BATCHES}
-    alone = {n: f"nothing|1|{n}" for n in BATCHES}
-    pushed = {1: "1", 100: "100"}
-    idle = {
-        n: max(
-            0.0,
-            1e6 / median(found, "work", name, "rate") - median(found, "work", name, "worker_us"),
+    def waiting(names: Mapping[float, str], task_us: Mapping[float, float]) -> Cost:
+        return model.fit(
+            {
+                n: max(
+                    0.0,
+                    1e6 / median(found, "work", name, "rate")
+                    - median(found, "work", name, "worker_us")
+                    - task_us.get(n, 0.0),
+                )
+                for n, name in names.items()
+            }
         )
-        for n, name in alone.items()
-    }
+
+    many = {n: f"nothing|{MANY}|{n}" for n in (1, 100)}
+    alone = {n: f"nothing|1|{n}" for n in BATCHES}
+    rests = {model.per_trip(us): (name, us) for name, _, us, cpu in WORK if not cpu}
+    resting = {n: f"{name}|1|auto" for n, (name, _) in rests.items()}
+    slept = {n: us + found["overslept"] for n, (_, us) in rests.items()}
+    pushed = {1: "1", 100: "100"}
     return Inputs(
-        server=fitted("serve", "server_us", plain),
-        worker=fitted("work", "worker_us", alone),
-        wait=model.fit(idle),
+        hot=Way(
+            server=fitted("serve", "server_us", {n: str(n) for n in BATCHES}),
+            worker=fitted("work", "worker_us", alone),
+            wait=waiting(alone, {}),
+        ),
+        asleep=Way(
+            server=fitted("work", "server_us", resting),
+            worker=fitted("work", "worker_us", resting),
+            wait=waiting(resting, slept),
+        ),
+        busy=fitted("work", "server_us", many),
         push=fitted("push", "server_us", pushed),
-        busy=fitted("work", "server_us", {n: f"nothing|{MANY}|{n}" for n in (1, 100)}),
         busy_push=median(found, "push", "many", "server_us"),
         producer=fitted("push", "producer_us", pushed),
         start=found["idle"],
+        service=found["service"],
     )
 
 
@@ -99,10 +134,12 @@ def checks(found: Found) -> dict[str, list[Check]]:
         task, number, prefetch = name.split("|")
         workers, (task_us, cpu) = int(number), _task(task)
         batch = model.per_trip(task_us) if prefetch == "auto" else float(prefetch)
-        # Many clients are what the cost under load was taken from.
-        server = (costs.busy if workers == MANY else costs.server).per_task(batch)
-        worker = costs.worker.per_task(batch) + (task_us if cpu else 0.0)
-        cycle = costs.cycle(batch, task_us + (0.0 if cpu else found["overslept"]))
+        way = costs.hot if cpu else costs.asleep
+        # With many clients redis is under load; with tasks that take time it sleeps in between.
+        serving = costs.busy if workers == MANY else costs.way(task_us).server
+        server = serving.per_task(batch)
+        worker = way.worker.per_task(batch) + (task_us if cpu else 0.0)
+        cycle = way.cycle(batch, task_us + (0.0 if cpu else found["overslept"]))
         said = {
             "rate": model.throughput(workers, cycle, server, server + worker, cores),
             "server_us": server,
@@ -133,7 +170,7 @@ class Waited:
 def waited(found: Found) -> Iterator[Waited]:
     """Yield how long tasks waited, beside what the model says."""
     costs = inputs(found)
-    service = waits.DURATION + costs.cycle(1, 0.0) / 1e6
+    service = costs.service
     for row in found["waits"]:
         workers, rate = row["workers"], row["rate"]
         drawn = waits.draws(rate, row["seconds"], row["seed"])
@@ -177,10 +214,11 @@ class Reach:
 def reach(costs: Inputs, task_us: float) -> Reach:
     """Return how far one redis goes, with every task pushed by itself."""
     batch = model.per_trip(task_us)
-    cycle = costs.cycle(batch, task_us)
+    way = costs.way(task_us)
+    cycle = way.cycle(batch, task_us)
     both = costs.busy.per_task(batch) + costs.busy_push
     most = model.capacity(both)
-    own = (costs.producer.per_task(1), costs.worker.per_task(batch))
+    own = (costs.producer.per_task(1), way.worker.per_task(batch))
     return Reach(
         task_us=task_us,
         batch=batch,

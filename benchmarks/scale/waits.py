@@ -60,6 +60,13 @@ def idle(count: int) -> float:
         ]
 
 
+def service(count: int) -> float:
+    """Return the seconds that a worker needs for a task of average length, all in all."""
+    with Site(mark=STAMP.size) as site, site.workers(1, 1, held=True) as crew:
+        site.fill(count, late, 0, DURATION)
+        return 1 / site.drain(crew, count).rate
+
+
 def summary(waited: Sequence[float]) -> dict[str, float]:
     """Return mean, p50 and p99."""
     ranked = sorted(waited)
