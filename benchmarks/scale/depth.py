@@ -1,5 +1,6 @@
 """How deep a queue may be: bytes and rates at 10,000 tasks, and at ten times as many, and so on."""
 
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -39,8 +40,6 @@ def room(tasks: int, task_bytes: float, limit: float, available: float) -> str:
 def available(site: Site) -> float:
     """Bytes that are free where the queue is kept."""
     if site.server is None:
-        import shutil
-
         return shutil.disk_usage(site.folder).free
     lines = Path("/proc/meminfo").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))

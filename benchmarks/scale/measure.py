@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import redis
+
 from alligator import version
 from benchmarks.errors import NotMeasured
 from benchmarks.scale import costs, depth, requests, waits
@@ -125,8 +127,6 @@ def about(plan: Plan) -> dict[str, str]:
     """Return date, machine and versions."""
     server = subprocess.run([need("redis-server"), "--version"], capture_output=True, text=True)
     number = re.search(r"v=(\S+)", server.stdout)
-    import redis
-
     return {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "cores": str(os.cpu_count()),

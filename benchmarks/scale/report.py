@@ -83,47 +83,52 @@ def median(found: Found, part: str, name: str, figure: str) -> float:
 
 def inputs(found: Found) -> Inputs:
     """Return the costs that a run has found."""
-
-    def fitted(part: str, figure: str, names: Mapping[float, str]) -> Cost:
-        return model.fit({n: median(found, part, name, figure) for n, name in names.items()})
-
-    def waiting(names: Mapping[float, str], task_us: Mapping[float, float]) -> Cost:
-        return model.fit(
-            {
-                n: max(
-                    0.0,
-                    1e6 / median(found, "work", name, "rate")
-                    - median(found, "work", name, "worker_us")
-                    - task_us.get(n, 0.0),
-                )
-                for n, name in names.items()
-            }
-        )
-
-    many = {n: f"nothing|{MANY}|{n}" for n in (1, 100)}
-    alone = {n: f"nothing|1|{n}" for n in BATCHES}
-    rests = {model.per_trip(us): (name, us) for name, _, us, cpu in WORK if not cpu}
-    resting = {n: f"{name}|1|auto" for n, (name, _) in rests.items()}
-    slept = {n: us + found["overslept"] for n, (_, us) in rests.items()}
     pushed = {1: "1", 100: "100"}
+    many = {n: f"nothing|{MANY}|{n}" for n in (1, 100)}
     return Inputs(
-        hot=Way(
-            server=fitted("serve", "server_us", {n: str(n) for n in BATCHES}),
-            worker=fitted("work", "worker_us", alone),
-            wait=waiting(alone, {}),
-        ),
-        asleep=Way(
-            server=fitted("work", "server_us", resting),
-            worker=fitted("work", "worker_us", resting),
-            wait=waiting(resting, slept),
-        ),
-        busy=fitted("work", "server_us", many),
-        push=fitted("push", "server_us", pushed),
+        hot=_hot(found),
+        asleep=_asleep(found),
+        busy=_fitted(found, "work", "server_us", many),
+        push=_fitted(found, "push", "server_us", pushed),
         busy_push=median(found, "push", "many", "server_us"),
-        producer=fitted("push", "producer_us", pushed),
+        producer=_fitted(found, "push", "producer_us", pushed),
         start=found["idle"],
         service=found["service"],
     )
+
+
+def _hot(found: Found) -> Way:
+    alone = {n: f"nothing|1|{n}" for n in BATCHES}
+    return Way(
+        server=_fitted(found, "serve", "server_us", {n: str(n) for n in BATCHES}),
+        worker=_fitted(found, "work", "worker_us", alone),
+        wait=model.fit({n: _unused(found, name) for n, name in alone.items()}),
+    )
+
+
+def _asleep(found: Found) -> Way:
+    took = {f"{name}|1|auto": us for name, _, us, cpu in WORK if not cpu}
+    names = {model.per_trip(us): name for name, us in took.items()}
+    return Way(
+        server=_fitted(found, "work", "server_us", names),
+        worker=_fitted(found, "work", "worker_us", names),
+        wait=model.fit(
+            {
+                n: max(0.0, _unused(found, name) - took[name] - found["overslept"])
+                for n, name in names.items()
+            }
+        ),
+    )
+
+
+def _fitted(found: Found, part: str, figure: str, names: Mapping[Any, str]) -> Cost:
+    return model.fit({n: median(found, part, name, figure) for n, name in names.items()})
+
+
+def _unused(found: Found, name: str) -> float:
+    """µs per task in which a worker did not use its CPU."""
+    taken = 1e6 / median(found, "work", name, "rate")
+    return max(0.0, taken - median(found, "work", name, "worker_us"))
 
 
 def checks(found: Found) -> dict[str, list[Check]]:
