@@ -13,7 +13,7 @@ Say = Callable[[str], None]
 #: Tasks pushed one by one, and in one batch, and drained, at each depth.
 ONE, BATCH, SOME = 2000, 1000, 10_000
 #: Seconds that the rates at one depth take at most, roughly.
-EACH = 15.0
+EACH = 6.0
 
 
 def depths(most: int, first: int = 10_000) -> Iterator[int]:

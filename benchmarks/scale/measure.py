@@ -33,7 +33,7 @@ class Plan:
     tasks: int
 
 
-FULL, QUICK = Plan(3, 0.8, 6.0, 100), Plan(1, 0.5, 3.0, 50)
+FULL, QUICK = Plan(3, 0.5, 6.0, 100), Plan(1, 0.5, 3.0, 50)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     say(f"requests: {found['requests']}")
     for kind, most in (("sqlite", given.most_sqlite), ("redis", given.most)):
         left = given.minutes * 60 - (time.monotonic() - started)
-        share = left / 3 if kind == "sqlite" else left
+        share = left * 0.4 if kind == "sqlite" else left
         rows, notes = depth.measure(kind, most, share, given.gib * 2**30, say)
         found["depth"][kind] = rows
         found["notes"] += notes
@@ -113,7 +113,7 @@ def _waits(found: dict[str, Any], plan: Plan, say: Any) -> None:
     say(f"idle: {found['idle'] * 1e3:.2f} ms, service: {found['service'] * 1e3:.2f} ms")
     for crowd in costs.CROWDS:
         for load in waits.LOADS:
-            rate = load * crowd / waits.DURATION
+            rate = load * crowd / found["service"]
             try:
                 figures = waits.measure(crowd, rate, plan.arrivals)
             except NotMeasured as err:
