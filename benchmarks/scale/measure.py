@@ -36,6 +36,10 @@ class Plan:
 FULL, QUICK = Plan(3, 0.5, 6.0, 100), Plan(1, 0.5, 3.0, 50)
 
 
+#: A load above this before the start is somebody else's.
+CALM = 0.5
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     made = argparse.ArgumentParser(prog="python -m benchmarks.scale.measure", description=__doc__)
@@ -68,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     say(f"requests: {found['requests']}")
     for kind, most in (("sqlite", given.most_sqlite), ("redis", given.most)):
         left = given.minutes * 60 - (time.monotonic() - started)
-        share = left * 0.4 if kind == "sqlite" else left
+        share = left * 0.5 if kind == "sqlite" else left
         rows, notes = depth.measure(kind, most, share, given.gib * 2**30, say)
         found["depth"][kind] = rows
         found["notes"] += notes
@@ -137,6 +141,7 @@ def about(plan: Plan) -> dict[str, str]:
         "alligator": version(),
         "passes": str(plan.passes),
         "quick": "yes" if plan == QUICK else "",
+        "shared": "yes" if os.getloadavg()[0] > CALM else "",
     }
 
 

@@ -24,6 +24,7 @@ from benchmarks.scale.report import (
 from benchmarks.table import list_table
 
 _ROUGH = " **A quick run: the figures are rough, and nothing is to be concluded from them.**"
+_SHARED = " **Others were at work on the machine, too: the figures are rough.**"
 Line = tuple[str, ...]
 
 
@@ -49,6 +50,7 @@ def _about(found: Found) -> str:
         f"{about['python']}, redis {about['redis']}, {about['driver']}, Alligator "
         f"{about['alligator']}; {about['minutes']} minutes, costs and rates are medians of "
         f"{about['passes']} passes.{_ROUGH if about['quick'] else ''}"
+        f"{_SHARED if about['shared'] else ''}"
     )
     missing = [f"* {note}" for note in found["notes"]]
     return "\n\n".join([text, *(["Not measured:", "\n".join(missing)] if missing else [])])
