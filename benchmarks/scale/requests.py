@@ -107,7 +107,7 @@ def _counted(gator: Gator, way: int, tasks: int, counts: Callable[[], Counts]) -
 
 
 def _work(gator: Gator, way: int, count: int = 1) -> None:
-    Worker(gator, max_tasks=count, prefetch=way, log_level=logging.WARNING).run_forever()
+    Worker(gator, max_tasks=count, prefetch=way, log_level=logging.ERROR).run_forever()
 
 
 def _between(first: Counts, last: Counts) -> Counts:
