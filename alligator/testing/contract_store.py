@@ -35,7 +35,7 @@ class StoreContract(ChildrenContract):
     short: ClassVar[float] = 0.3
 
     #: Seconds within which a watch has to be woken.
-    prompt: ClassVar[float] = 0.5
+    prompt: ClassVar[float] = 1.5
 
     def make_client(self) -> Client:
         """Return a new client that has a store; all that one test makes share one server."""
