@@ -114,13 +114,16 @@ def run(place: Place, size: int) -> Row:
 def drive(gator: Gator, ledger: Ledger, fleet: Fleet, graphs: list[Graph]) -> bool:
     """Push and kill until all is done; False: nothing happened for too long."""
     pushed, kills, before = 0, 0, -1
+    never = 0  # tasks of those pushed that will not be completed
     deadline = time.monotonic() + WITHIN
     for turn in count():
         done = ledger.count_completed()
         if done > before:
             before, deadline = done, time.monotonic() + WITHIN
-        while pushed < len(graphs) and pushed < done / TASKS + AT_ONCE:
-            push(gator, ledger, graphs[pushed])
+        while pushed < len(graphs) and pushed < (done + never) / TASKS + AT_ONCE:
+            graph = graphs[pushed]
+            push(gator, ledger, graph)
+            never += len(graph.failing) + len(graph.without(graph.failing))
             pushed += 1
         if done > kills * PER_KILL:
             fleet.kill()
