@@ -109,6 +109,8 @@ class Fetcher:
         in_sight = found >= limit  # else the queue has run dry, or others take from it
         if not in_sight or worker.max_tasks or self.outage.lasts or self.stop():
             return
+        if limit < 2:  # whoever wants one at a time wants no second one held, and dead with it
+            return
         if self.processor.pace.expected(limit) > AHEAD or _is_over(self._looked_at, _LOOK_EVERY):
             return
         try:

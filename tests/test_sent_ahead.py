@@ -150,6 +150,13 @@ def test_a_reply_that_does_not_come_costs_a_lease_at_most(gator):
     assert len(ran) == 30, "acks that were lost are sent again"
 
 
+def test_none_is_sent_for_where_one_at_a_time_is_wanted(gator):
+    for number in range(20):
+        gator.task(note, number)
+    Worker(gator, burst=True, prefetch=1, log_level="CRITICAL").run_forever()
+    assert (len(ran), gator.client.sent) == (20, 0)
+
+
 def test_none_is_sent_for_beyond_max_tasks(gator):
     for number in range(20):
         gator.task(note, number)
