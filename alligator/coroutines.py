@@ -6,14 +6,14 @@ weighs, and of the time that ``import alligator`` takes.
 
 import logging
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
-from contextvars import ContextVar, copy_context
+from contextvars import Context, ContextVar, copy_context
 from typing import TYPE_CHECKING, Any
 
 from alligator.exceptions import LeaveNow
 from alligator.log import SafeTracebacks
-from alligator.timeouts import allowed, timed_out, watched
+from alligator.timeouts import Alarm, allowed, timed_out, watch, watched
 
 if TYPE_CHECKING:
     import asyncio
@@ -24,6 +24,9 @@ log.addFilter(SafeTracebacks())
 #: Seconds. Of two signals at once the second may go to another thread, which does not wake
 #: the main one; so that one looks up by itself.
 LOOK_UP = 0.25
+
+#: Told what a coroutine returned, or what it raised.
+Done = Callable[[Any, BaseException | None], None]
 
 #: Set by a worker, in each of its threads.
 worker_loop: ContextVar["EventLoop | None"] = ContextVar("alligator_worker_loop", default=None)
@@ -85,9 +88,10 @@ async def _caught(coroutine: Coroutine[Any, Any, Any]) -> tuple[Any, BaseExcepti
 
 
 def _wait_for(future: "Future[tuple[Any, BaseException | None]]") -> Any:
+    is_main = threading.current_thread() is threading.main_thread()
     while True:
         try:
-            return future.result(LOOK_UP)
+            return future.result(LOOK_UP if is_main else None)
         except TimeoutError:  # never that of the task: what it raised is returned
             continue
 
@@ -106,7 +110,9 @@ class EventLoop:
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
-        self._running = 0
+        self._running = 0  # those that a thread waits for
+        self._new: list[tuple[Coroutine[Any, Any, None], Context]] = []
+        self._carried: set[asyncio.Task[None]] = set()  # the loop itself keeps no hold of them
         self._closing = False
         self._leaving = False
 
@@ -135,6 +141,44 @@ class EventLoop:
             raise error
         return result
 
+    def carry(self, coroutine: Coroutine[Any, Any, Any], timeout: float | None, done: Done) -> None:
+        """Run a coroutine beside others, in a copy of this context, and do not wait for it.
+
+        :param timeout: as for :func:`finish`.
+        :param done: called on the loop, in the context of the coroutine; it raises nothing, and
+            gets a :exc:`LeaveNow` of what was canceled by :meth:`cancel`.
+        """
+        alarm = watch(timeout)
+        bounded = coroutine if timeout is None else _bounded(coroutine, timeout)
+        new = self._carry(bounded, alarm, done), copy_context()
+        with self._lock:
+            loop = self._loop = self._loop or self._start()
+            is_first = not self._new
+            self._new.append(new)
+        if is_first:  # else it is about to look
+            loop.call_soon_threadsafe(self._begin_new)
+
+    def _begin_new(self) -> None:
+        with self._lock:
+            new, self._new = self._new, []
+        for coroutine, context in new:
+            if self._loop is not None:
+                self._carried.add(self._loop.create_task(coroutine, context=context))
+
+    async def _carry(
+        self, coroutine: Coroutine[Any, Any, Any], alarm: Alarm | None, done: Done
+    ) -> None:
+        import asyncio
+
+        result, error = await _caught(coroutine)
+        if alarm is not None:
+            alarm.disarm()
+        if self._leaving and isinstance(error, asyncio.CancelledError):
+            error = LeaveNow()
+        if running := asyncio.current_task():
+            self._carried.discard(running)  # before others hear that it is done
+        done(result, error)
+
     def cancel(self) -> None:
         """Cancel all that runs on the loop, whoever waits for it: the worker leaves now."""
         self._leaving = True
@@ -147,7 +191,7 @@ class EventLoop:
         with self._lock:
             if self._loop is None or self._thread is None:
                 return
-            if self._running and not self._leaving:
+            if (self._running or self._new or self._carried) and not self._leaving:
                 return
             self._closing = True
             self._loop.call_soon_threadsafe(self._loop.stop)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
+from typing import Any
 
 from alligator.backends.base import Client, Data, Delivery, Reason
 from alligator.clock import Clock
@@ -20,7 +21,7 @@ from alligator.exceptions import (
     UnknownModuleError,
 )
 from alligator.retries import deploy_delay
-from alligator.tasks import Task
+from alligator.tasks import Carry, Task
 from alligator.timeouts import Overrun, overrun, overruns_tell
 from alligator.utils import describe_error, describe_traceback, end_of
 
@@ -35,6 +36,7 @@ class Verdict(Enum):
     RETRY = "failed, with a retry left"
     LATER = "not run: its code is missing, perhaps for a moment"
     BURY = "given up"
+    CARRIED = "not known yet: it goes on as a coroutine"
 
 
 _NONE = Reason("")
@@ -64,10 +66,13 @@ def attempt(
     clock: Clock,
     limit: Limit | None = None,
     begin: Callable[[Task, Delivery], None] | None = None,
+    carry: Carry | None = None,
 ) -> Outcome:
     """Read a delivered task, run it unless it has expired, and judge.
 
     :param begin: told of the task right before it runs.
+    :param carry: what waits for a coroutine in the place of this thread; see
+        :meth:`alligator.Task.start`. Then :func:`conclude` judges.
     """
     if delivery.deaths >= max_deaths:
         why = f"WorkerDied: {delivery.deaths} deaths of its worker were counted while it ran."
@@ -92,15 +97,35 @@ def attempt(
             begin(task, delivery)
         if seconds or overrun.get() is not None:
             with overruns_tell(limit(delivery, seconds) if seconds and limit else None):
-                task.run()
+                carried = _run(task, carry)
         else:
-            task.run()
+            carried = _run(task, carry)
     except LeaveNow:
         raise  # the worker is leaving and releases what it holds
     except BaseException as err:
         # Whatever a task raises is its failure: a retry if one is left, else a dead letter.
         return _failed(delivery, codec, task, err)
+    return Outcome(delivery, Verdict.CARRIED if carried else Verdict.ACK, task)
+
+
+def conclude(
+    delivery: Delivery, codec: Codec, task: Task, result: Any, error: BaseException | None
+) -> Outcome:
+    """Judge a task that was carried on as a coroutine, by what that returned or raised."""
+    try:
+        task.end(result, error)
+    except LeaveNow:
+        raise
+    except BaseException as err:
+        return _failed(delivery, codec, task, err)
     return Outcome(delivery, Verdict.ACK, task)
+
+
+def _run(task: Task, carry: Carry | None) -> bool:
+    if carry is None or getattr(type(task), "run", None) is not Task.run:
+        task.run()  # perhaps of a class of the user's own, that runs it in its own way
+        return False
+    return task.start(carry)
 
 
 def _expired(delivery: Delivery, codec: Codec, task: Task, late: float) -> Outcome:
@@ -161,3 +186,5 @@ def settle(client: Client, outcome: Outcome, clock: Clock) -> bool:
             except InvalidTask as err:
                 # It grew too large for its backend: a dead letter, as it came.
                 return client.bury(delivery, None, Reason(describe_error(err)))
+        case Verdict.CARRIED:
+            raise ValueError("It has not ended.")

@@ -7,6 +7,7 @@ tells again what could not be told.
 """
 
 import logging
+import math
 import threading
 import time
 from collections import deque
@@ -61,6 +62,7 @@ class Keeper:
         self._reach = Reach()
         self._waiting: deque[Delivery] = deque()
         self._lookers = 0  # threads in wait_for_turn
+        self._idle = 0  # threads in start_next
         self._running: dict[int, Delivery] = {}  # by id(): one task id may be on two queues
         self._acks: list[Delivery] = []
         self._repeated: set[int] = set()  # by id(): acks sent again, for want of a reply
@@ -76,6 +78,7 @@ class Keeper:
         self._closed = False
         self._handing_back = threading.RLock()
         self._wake = threading.Event()
+        self._rests = True  # longer than an ack may wait
         self._thread = threading.Thread(target=self._keep, name="alligator-keeper", daemon=True)
 
     def __enter__(self) -> Self:
@@ -143,18 +146,32 @@ class Keeper:
         if len(deliveries) > 1:
             self._wake.set()
 
-    def start_next(self, wait: float = 0.0) -> Delivery | None:
-        """Return the next delivery, now running; None: none came within ``wait`` seconds."""
+    def start_next(self, wait: float = 0.0, most: float = math.inf) -> Delivery | None:
+        """Return the next delivery, now running; None: none came within ``wait`` seconds.
+
+        :param most: how many may run at the same time.
+        """
         with self._lock:
-            if not self._waiting:
+            if not self._waiting or len(self._running) >= most:
                 if wait:
-                    self._arrived.wait(wait)
-                if not self._waiting:
+                    self._idle += 1
+                    try:
+                        self._arrived.wait(wait)
+                    finally:
+                        self._idle -= 1
+                if not self._waiting or len(self._running) >= most:
                     return None
             delivery = self._waiting.popleft()
             self._running[id(delivery)] = delivery
             self._last_start = time.monotonic()
             return delivery
+
+    def unattended(self, most: float) -> float:
+        """Return the seconds since something started, where more could and no thread is idle."""
+        with self._lock:
+            if self._idle or not self._waiting or len(self._running) >= most:
+                return 0.0
+            return time.monotonic() - self._last_start
 
     def end(self, delivery: Delivery, *, ack: bool) -> bool:
         """A delivery has run; with ``ack`` it is acked soon, else it has been settled.
@@ -168,10 +185,23 @@ class Keeper:
                 if not self._acks:
                     self._oldest_ack = now
                 self._acks.append(delivery)
-            if self._lookers:
+            if self._waiting:
+                if self._idle:  # for want of a place among those that run
+                    self._arrived.notify()
+            elif self._lookers:
                 self._turn.notify_all()
         self._reach.forget(delivery)
         return ack and now - self._oldest_ack >= ACK_WITHIN
+
+    def ack_soon(self) -> None:
+        """Have the thread send acks as soon as they have waited for long enough."""
+        if self._rests:
+            self._wake.set()
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the thread has ended, or is about to."""
+        return self._closed
 
     def cover(self, delivery: Delivery, seconds: float) -> None:
         """Let the lease of a running delivery reach for so long, though no heartbeat came.
@@ -333,7 +363,10 @@ class Keeper:
 
     def _keep(self) -> None:
         while not self._closed:
-            self._wake.wait(self._pause())
+            self._rests = True  # first, so that an ack that comes from here on is heard of
+            pause = self._pause()
+            self._rests = pause > ACK_WITHIN
+            self._wake.wait(pause)
             self._wake.clear()
             if self.watch:
                 self.watch()

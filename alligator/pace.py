@@ -44,5 +44,5 @@ class Pace:
             return max(self._fixed, 1)
         if self._average is None:
             return free
-        each = max(1, min(MOST, int(AHEAD / max(self._average, 1e-6))))
-        return max(1, free) if each == 1 else each * self._concurrency
+        each = min(MOST, AHEAD / max(self._average, 1e-6))
+        return max(1, free, int(each * self._concurrency))

@@ -5,21 +5,30 @@
 3. Settle it: an ack goes soon, with others, or at once where the task took a while; a retry is
    released and what is given up buried right away. What cannot be told is told later.
 4. Report: the result of a success, the reason of anything else.
+
+Where several tasks run at a time, no thread waits for a coroutine: it is carried on by the event
+loop, and steps 2 to 4 follow there if nothing in them can block, else in a thread of the
+:class:`~alligator.crew.Helpers`.
 """
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from contextvars import copy_context
+from functools import partial
 from typing import Any
 
 from alligator.backends.base import Delivery
+from alligator.coroutines import EventLoop
+from alligator.crew import Helpers
 from alligator.exceptions import ConnectionLost, LeaveNow, QueueFull, RunAgain
-from alligator.execution import Limit, Outcome, Verdict, attempt
+from alligator.execution import Limit, Outcome, Verdict, attempt, conclude
 from alligator.gator import Gator
 from alligator.keeper import Keeper
 from alligator.outage import Outage
 from alligator.pace import SLOW, Pace
 from alligator.recording import is_recorded
+from alligator.tasks import Carry, Task
 from alligator.utils import describe_error, shorten
 
 
@@ -29,6 +38,8 @@ class Processor:
     :param count: told of each outcome, before it is settled.
     :param show: told of each result.
     :param limit: asked about each task that has a timeout.
+    :param loop: what carries coroutines on; None: :meth:`run` waits for them.
+    :param shows_none: whether ``show`` is to be told of results that are None.
     """
 
     def __init__(
@@ -42,28 +53,36 @@ class Processor:
         count: Callable[[Outcome], None],
         show: Callable[[Any], None],
         limit: Limit,
+        loop: EventLoop | None = None,
+        shows_none: bool = True,
     ) -> None:
         self.gator, self.keeper, self.log = gator, keeper, log
         self.recorder = gator.recorder
         self.pace, self.outage = pace, outage
         self.count, self.show, self.limit = count, show, limit
+        self.loop, self.shows_none = loop, shows_none
+        self.helpers = Helpers()
         self.codec = gator.codec
         self.begin = self.recorder.note_started if self.recorder.notes_starts else None
 
-    def run(self, delivery: Delivery) -> None:
+    def run(self, delivery: Delivery) -> bool:
         """Run a delivery that the keeper has started, and settle it.
 
+        :returns: False: it goes on as a coroutine, and is settled when that ends.
         :raises LeaveNow: the worker is to leave; nothing else.
         """
+        started = time.monotonic()
+        carry = partial(self._carry, delivery, started) if self.loop else None
         try:
-            self._run_and_settle(delivery)
+            outcome = self._attempt(delivery, carry)
+            if outcome.verdict is Verdict.CARRIED:
+                return False
+            self._finish(outcome, time.monotonic() - started)
         except LeaveNow:
             raise
         except BaseException as err:
-            # Nothing should get here. The worker stays, and the task comes back by its lease.
-            self.keeper.end(delivery, ack=False)
-            # No exception(): it may be its traceback that cannot be shown.
-            self.log.error("Task %s: %s", shorten(delivery.task_id), describe_error(err))  # noqa: TRY400
+            self._give_up(delivery, err)
+        return True
 
     def run_now(self, delivery: Delivery) -> bool:
         """Run a delivery and settle it before this returns; whether it succeeded.
@@ -77,24 +96,66 @@ class Processor:
         self._report(outcome, settled=settled)
         return outcome.verdict is Verdict.ACK
 
-    def _attempt(self, delivery: Delivery) -> Outcome:
+    def _attempt(self, delivery: Delivery, carry: Carry | None = None) -> Outcome:
         gator = self.gator
-        return attempt(
-            delivery, self.codec, gator.client.max_deaths, gator.clock, self.limit, self.begin
-        )
+        deaths, clock = gator.client.max_deaths, gator.clock
+        return attempt(delivery, self.codec, deaths, clock, self.limit, self.begin, carry)
 
-    def _run_and_settle(self, delivery: Delivery) -> None:
-        keeper = self.keeper
-        started = time.monotonic()
-        outcome = self._attempt(delivery)
-        took = time.monotonic() - started
+    def _carry(
+        self,
+        delivery: Delivery,
+        started: float,
+        task: Task,
+        coroutine: Coroutine[Any, Any, Any],
+    ) -> None:
+        if self.loop is not None:
+            done = partial(self._ended, delivery, started, task)
+            self.loop.carry(coroutine, task.timeout, done)
+
+    def _ended(
+        self, delivery: Delivery, started: float, task: Task, result: Any, error: Any
+    ) -> None:
+        """On the event loop, in the context of a coroutine: see to its end, without blocking."""
+        if isinstance(error, LeaveNow):
+            return  # it was canceled as the worker leaves, and is handed back
+        blocks = error is not None or task.on_success is not None or task.known_for
+        shows = result is not None or self.shows_none
+        if blocks or shows or delivery.deaths or self.keeper.is_closed:
+            conclude = partial(self._conclude, delivery, started, task, result, error)
+            self.helpers.call(partial(copy_context().run, conclude))
+        else:
+            self._conclude(delivery, started, task, result, error)
+
+    def _conclude(
+        self, delivery: Delivery, started: float, task: Task, result: Any, error: Any
+    ) -> None:
+        try:
+            outcome = conclude(delivery, self.codec, task, result, error)
+            self._finish(outcome, time.monotonic() - started, soon=not delivery.deaths)
+            if self.keeper.is_closed:  # it ended after its worker
+                self.tell(self.keeper.send_acks)
+        except LeaveNow:
+            return
+        except BaseException as err:
+            self._give_up(delivery, err)
+
+    def _give_up(self, delivery: Delivery, err: BaseException) -> None:
+        # Nothing should get here. The worker stays, and the task comes back by its lease.
+        self.keeper.end(delivery, ack=False)
+        # No error with its traceback: it may be that which cannot be shown.
+        self.log.error("Task %s: %s", shorten(delivery.task_id), describe_error(err))
+
+    def _finish(self, outcome: Outcome, took: float, *, soon: bool = False) -> None:
+        keeper, delivery = self.keeper, outcome.delivery
         keeper.expected = self.pace.note(took)
         self.count(outcome)  # before it ends: a hand is free only when max_tasks knows
         settled: bool | None = None
         if outcome.verdict is Verdict.ACK and not is_recorded(outcome):
             due = keeper.end(delivery, ack=True)
+            if soon:
+                keeper.ack_soon()
             # A suspect at once, too: if the worker dies in between, that would count against it.
-            if due or took > SLOW or delivery.deaths:
+            elif due or took > SLOW or delivery.deaths:
                 self.tell(keeper.send_acks)
         else:
             settled = self._settle(outcome)

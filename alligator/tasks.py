@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextvars import ContextVar
 from datetime import date
 from functools import partial
@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 log.addFilter(SafeTracebacks())
+
+#: Takes a task, and the coroutine that its function returned, and sees to the rest.
+Carry = Callable[["Task", Coroutine[Any, Any, Any]], None]
+_CARRIED = object()
 
 _current: ContextVar["Task | None"] = ContextVar("alligator_current_task", default=None)
 
@@ -199,44 +203,84 @@ class Task(States):
         :raises TaskTimeout: the function ran for more than its ``timeout``.
         :raises RunAgain: it called :meth:`retry`, and a retry is left.
         """
+        return self._run(None)
+
+    def start(self, carry: "Carry") -> bool:
+        """Do as :meth:`run`, but let others wait for a coroutine; return whether it came to that.
+
+        :param carry: given the coroutine, in the context that it is to run in; :meth:`end` is
+            to be called in that, too.
+        """
+        return self._run(carry) is _CARRIED
+
+    def end(self, result: Any, error: BaseException | None) -> None:
+        """Do the rest of :meth:`run`, after a coroutine returned or raised something.
+
+        :raises BaseException: as :meth:`run` does.
+        """
+        if error is None:
+            self._succeed(result)
+            return
+        try:
+            raise error  # noqa: TRY301 - so that a hook can ask for it as ever
+        except BaseException as err:
+            self._judge(err, None)
+            raise
+
+    def _run(self, carry: "Carry | None") -> Any:
         token, handled = _current.set(self), sys.exception()
         self.to_running()
         try:
             if self.on_start is not None:
                 self._call_hook(self.on_start)
-            result = self.result = self._call()
-        except (LeaveNow, TimeIsUp):
-            raise  # about what goes on around this task, not about the task
-        except RunAgain as request:
-            if self.retries > 0:
-                self.to_retrying()
-                if request.call is not None:
-                    self.func_args, self.func_kwargs = request.call
-                raise
-            before = request.__context__
-            none_left = TaskFailed("It asked to run again, and had no retry left.")
-            err = none_left if before is None or before is handled else before
-            self._fail(err)
-            raise err from None
+            result = self._call()
+            if isinstance(result, CoroutineType):
+                if carry is not None:
+                    carry(self, result)
+                    return _CARRIED
+                result = finish(result, self.timeout)
         except BaseException as err:
-            # Also SystemExit and KeyboardInterrupt: a task ends itself, not its worker.
-            self._fail(err)
+            self._judge(err, handled)
             raise
         else:
-            self.to_success()
-            if self.on_success is not None:
-                self._call_hook(self.on_success, result)
+            self._succeed(result)
             return result
         finally:
             _current.reset(token)
 
     def _call(self) -> Any:
         if self.timeout is None:
-            result = self.func(*self.func_args, **self.func_kwargs)
-        else:
-            call = partial(self.func, *self.func_args, **self.func_kwargs)
-            result = call_within(self.timeout, call)
-        return finish(result, self.timeout) if isinstance(result, CoroutineType) else result
+            return self.func(*self.func_args, **self.func_kwargs)
+        call = partial(self.func, *self.func_args, **self.func_kwargs)
+        return call_within(self.timeout, call)
+
+    def _succeed(self, result: Any) -> None:
+        self.result = result
+        self.to_success()
+        if self.on_success is not None:
+            self._call_hook(self.on_success, result)
+
+    def _judge(self, error: BaseException, handled: BaseException | None) -> None:
+        """Take note of what was raised; it is to go on, unless another is raised here.
+
+        :param handled: what was being handled around it all.
+        """
+        if isinstance(error, LeaveNow | TimeIsUp):
+            return  # about what goes on around this task, not about the task
+        if not isinstance(error, RunAgain):
+            # Also SystemExit and KeyboardInterrupt: a task ends itself, not its worker.
+            self._fail(error)
+            return
+        if self.retries > 0:
+            self.to_retrying()
+            if error.call is not None:
+                self.func_args, self.func_kwargs = error.call
+            return
+        before = error.__context__
+        none_left = TaskFailed("It asked to run again, and had no retry left.")
+        err = none_left if before is None or before is handled else before
+        self._fail(err)
+        raise err from None
 
     def _fail(self, err: BaseException) -> None:
         self.error = err

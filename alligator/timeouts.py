@@ -149,15 +149,21 @@ def _call_within(seconds: float, call: Callable[[], Any], allowance: Allowance) 
 @contextmanager
 def watched(seconds: float | None) -> Iterator[None]:
     """Raise nothing, only see to it that :data:`overrun` follows: coroutines are canceled."""
-    if seconds is None:
-        yield
-        return
-    alarm = Alarm(seconds, None)
-    _watch.add(alarm)
+    alarm = watch(seconds)
     try:
         yield
     finally:
-        alarm.disarm()
+        if alarm is not None:
+            alarm.disarm()
+
+
+def watch(seconds: float | None) -> "Alarm | None":
+    """The same without a block: it ends when the alarm that is returned is disarmed."""
+    if seconds is None:
+        return None
+    alarm = Alarm(seconds, None)
+    _watch.add(alarm)
+    return alarm
 
 
 def timed_out(seconds: float) -> TaskTimeout:

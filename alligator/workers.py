@@ -16,11 +16,11 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from contextvars import copy_context
 from typing import Any
 
 from alligator.backends.base import Delivery
 from alligator.coroutines import EventLoop, worker_loop
+from alligator.crew import Crew
 from alligator.exceptions import AlligatorException, InvalidTask, LeaveNow
 from alligator.execution import Outcome, Verdict
 from alligator.fetching import Fetcher, queue_names
@@ -172,7 +172,7 @@ class Worker:
         try:
             with self._signals, self._pulse(), self._keeper() as keeper, _event_loop() as loop:
                 try:
-                    self._work(self._processor(keeper))
+                    self._work(self._processor(keeper, loop if self.concurrency > 1 else None))
                 except LeaveNow:
                     self.log.warning("%s leaves now, handing back all it held.", self.ident())
                     loop.cancel()
@@ -223,15 +223,15 @@ class Worker:
 
     def _work_in_threads(self, processor: Processor, fetcher: Fetcher) -> None:
         keeper = processor.keeper
-        threads: list[threading.Thread] = []
+        crew = Crew(processor, self.concurrency, lambda: self.keep_running)
         try:
             while not self._is_done():
+                pause = crew.look()
                 waiting, running = keeper.counts()
-                self._start_threads(threads, waiting + running, processor)
                 busy = waiting or running >= (1 if fetcher.alone else self.concurrency)
                 if busy:
                     self.gator.schedules.fire(self.log)
-                    keeper.wait_for_turn(0.1)
+                    keeper.wait_for_turn(pause)
                     continue
                 found = fetcher.fetch(self._pace.limit(self.concurrency - running))
                 if self.burst and not found and not any(keeper.counts()):
@@ -239,32 +239,7 @@ class Worker:
         finally:
             self.keep_running = False
             keeper.wake_all()
-            self._join(threads)
-
-    def _start_threads(
-        self, threads: list[threading.Thread], wanted: int, processor: Processor
-    ) -> None:
-        # As many as there was work for at once: a thread that waits is not for nothing.
-        for each in range(len(threads), min(wanted, self.concurrency)):
-            run = copy_context().run
-            thread = threading.Thread(
-                target=run, args=[self._pull, processor], daemon=True, name=f"task-{each}"
-            )
-            thread.start()
-            threads.append(thread)
-
-    def _join(self, threads: Sequence[threading.Thread]) -> None:
-        for thread in threads:
-            while thread.is_alive() and not self._signals.grace_is_over(self.grace):
-                thread.join(0.1)
-
-    def _pull(self, processor: Processor) -> None:
-        while self.keep_running:
-            if delivery := processor.keeper.start_next(wait=1.0):
-                try:
-                    processor.run(delivery)
-                except LeaveNow:
-                    return  # its coroutine was canceled; the task has been handed back
+            crew.join(lambda: self._signals.grace_is_over(self.grace))
 
     def _count(self, outcome: Outcome) -> None:
         with self._count_lock:
@@ -298,7 +273,7 @@ class Worker:
             store, queue_names(self), log=self.log, outage=self._outage if at_home else None
         )
 
-    def _processor(self, keeper: Keeper) -> Processor:
+    def _processor(self, keeper: Keeper, loop: EventLoop | None = None) -> Processor:
         return Processor(
             self.gator,
             keeper,
@@ -308,6 +283,8 @@ class Worker:
             count=self._count,
             show=self.result,
             limit=lambda delivery, seconds: self._limit(keeper, delivery, seconds),
+            loop=loop,
+            shows_none=type(self).result is not Worker.result,
         )
 
     def _limit(self, keeper: Keeper, delivery: Delivery, seconds: float) -> Overrun:

@@ -45,7 +45,7 @@ LAYERS = [
     ["elsewhere", "intake", "recording", "results", "dependencies", "explaining", "pushing"],
     ["wiring", "taking"],
     ["gator"],
-    ["processor", "fetching"],
+    ["crew", "processor", "fetching"],
     ["workers"],
     ["supervisor", "dead_letters"],
     ["cli", "__main__", "contrib", "contrib.*"],

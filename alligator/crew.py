@@ -1,0 +1,142 @@
+"""The threads of a worker that runs several tasks at a time.
+
+Those that pull deliveries are as many as functions run at the same time: a coroutine needs one
+to be started and then none, so for coroutines alone there is one thread. Helpers do for
+coroutines that have ended what might block their event loop.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from contextvars import copy_context
+from typing import TYPE_CHECKING, Any
+
+from alligator.exceptions import LeaveNow
+
+if TYPE_CHECKING:
+    from alligator.processor import Processor
+
+#: Seconds after which a task that has not ended is taken for a function that keeps its thread.
+_STUCK = 0.002
+
+#: Seconds between two looks: as a rule, and while there are fewer threads than there may be.
+_PAUSE = 0.1
+_SHORT_PAUSE = 0.02
+
+
+class Crew:
+    """Threads that pull deliveries and run them.
+
+    :param most: how many tasks may run at the same time.
+    :param goes_on: whether to pull another one.
+    """
+
+    def __init__(self, processor: "Processor", most: int, goes_on: Callable[[], bool]) -> None:
+        self.processor, self.keeper, self.most = processor, processor.keeper, most
+        self.goes_on = goes_on
+        self._lock = threading.Lock()
+        self._threads: list[threading.Thread] = []
+        self._is_starting = False
+        self._functions = False  # whether tasks lately kept their threads until they ended
+
+    def look(self) -> float:
+        """Start a thread if work waits for want of one; return the seconds to the next look."""
+        if len(self._threads) >= self.most:
+            return _PAUSE
+        stuck_for = self.keeper.unattended(self.most)
+        if stuck_for > _STUCK:
+            self._functions = True
+        if not self._threads or self._functions:
+            self._grow()
+        waiting = self.keeper.counts()[0]
+        return _STUCK if stuck_for else _SHORT_PAUSE if waiting else _PAUSE
+
+    def join(self, over: Callable[[], bool]) -> None:
+        """Wait for all to end, though not any longer than until ``over()``."""
+        for thread in self._threads:
+            _join(thread, over)
+        while self.keeper.counts()[1] and not over():
+            self.keeper.wait_for_turn(_PAUSE)
+        self.processor.helpers.join(over)
+
+    def _grow(self) -> None:
+        with self._lock:
+            if self._is_starting or len(self._threads) >= self.most:
+                return
+            if self._threads and not self.keeper.unattended(self.most):
+                return
+            self._is_starting = True
+            self._threads.append(_start(self._pull, f"task-{len(self._threads)}"))
+
+    def _pull(self) -> None:
+        is_new = True
+        while self.goes_on():
+            delivery = self.keeper.start_next(wait=1.0, most=self.most)
+            if is_new:
+                self._is_starting = is_new = False
+            if delivery is None:
+                continue
+            if self._functions and len(self._threads) < self.most:
+                self._grow()
+            try:
+                self._functions = self.processor.run(delivery)
+            except LeaveNow:
+                return  # the task has been handed back
+
+
+class Helpers:
+    """Threads that call what others have no time for; never more than calls wait or run."""
+
+    def __init__(self) -> None:
+        self._ready = threading.Condition()
+        self._calls: deque[Callable[[], Any]] = deque()
+        self._threads: list[threading.Thread] = []
+        self._idle = 0  # that wait, or have just been started
+        self._closed = False
+
+    def call(self, what: Callable[[], Any]) -> None:
+        """Have it called soon; it raises nothing."""
+        with self._ready:
+            self._calls.append(what)
+            self._ready.notify()
+            self._see_that_one_is_idle()
+
+    def join(self, over: Callable[[], bool]) -> None:
+        """Wait for all calls to end, though not any longer than until ``over()``."""
+        with self._ready:
+            self._closed = True
+            self._ready.notify_all()
+        for thread in self._threads:
+            _join(thread, over)
+
+    def _see_that_one_is_idle(self) -> None:
+        if self._calls and not self._idle:
+            self._idle += 1
+            self._threads.append(_start(self._serve, f"helper-{len(self._threads)}"))
+
+    def _serve(self) -> None:
+        while True:
+            with self._ready:
+                while not self._calls:
+                    if self._closed:
+                        self._idle -= 1
+                        return
+                    self._ready.wait()
+                what = self._calls.popleft()
+                self._idle -= 1
+                self._see_that_one_is_idle()  # for the next, as this one may take its time
+            what()
+            with self._ready:
+                self._idle += 1
+
+
+def _start(call: Callable[[], None], name: str) -> threading.Thread:
+    run = copy_context().run
+    thread = threading.Thread(target=run, args=[call], daemon=True, name=name)
+    thread.start()
+    return thread
+
+
+def _join(thread: threading.Thread, over: Callable[[], bool]) -> None:
+    while thread.is_alive() and not over():
+        thread.join(_PAUSE)
