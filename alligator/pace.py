@@ -36,7 +36,9 @@ class Pace:
 
     def expected(self, count: int) -> float:
         """Return the seconds that so many tasks are expected to take; at first, for ever."""
-        return float("inf") if self._average is None else self._average * count
+        if self._average is None:
+            return float("inf")
+        return self._average * count / self._concurrency
 
     def limit(self, free: int = 1) -> int:
         """Return how many to reserve for so many free hands, or the fixed number."""
