@@ -11,6 +11,10 @@ SLOW = 0.005
 #: The most tasks reserved at once, per running one.
 MOST = 100
 
+#: The most slow ones, where several run at a time and no more hands are free: while a large
+#: batch is read, what could be started has to wait.
+FEW = 30
+
 
 class Pace:
     """Learns how long tasks take: many short ones are fetched together, slow ones singly.
@@ -46,5 +50,7 @@ class Pace:
             return max(self._fixed, 1)
         if self._average is None:
             return free
-        each = min(MOST, AHEAD / max(self._average, 1e-6))
-        return max(1, free, int(each * self._concurrency))
+        each = AHEAD / max(self._average, 1e-6)
+        if each >= 1:
+            return max(free, min(MOST, int(each)) * self._concurrency)
+        return max(1, free, min(FEW, int(each * self._concurrency)))
