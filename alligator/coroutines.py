@@ -113,7 +113,10 @@ class EventLoop:
         self._running = 0  # those that a thread waits for
         self._new: list[tuple[Coroutine[Any, Any, None], Context]] = []
         self._carried: set[asyncio.Task[None]] = set()  # the loop itself keeps no hold of them
+        #: While asyncio is imported, which takes its time, and the thread begins.
+        self.is_starting = False
         self._closing = False
+        self._ends_empty = False  # as soon as nothing is carried any more
         self._leaving = False
 
     def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
@@ -178,6 +181,11 @@ class EventLoop:
         if running := asyncio.current_task():
             self._carried.discard(running)  # before others hear that it is done
         done(result, error)
+        if self._ends_empty and not self._carried:
+            with self._lock:
+                if self._loop is not None and not self._closing:
+                    self._closing = True
+                    self._loop.stop()
 
     def cancel(self) -> None:
         """Cancel all that runs on the loop, whoever waits for it: the worker leaves now."""
@@ -187,23 +195,30 @@ class EventLoop:
                 self._loop.call_soon_threadsafe(_cancel_all, self._loop)
 
     def close(self) -> None:
-        """End the loop, unless a task that could not be waited for still runs on it."""
+        """End the loop; if a task that could not be waited for still runs on it, after that."""
         with self._lock:
             if self._loop is None or self._thread is None:
                 return
-            if (self._running or self._new or self._carried) and not self._leaving:
-                return
-            self._closing = True
-            self._loop.call_soon_threadsafe(self._loop.stop)
+            if not self._leaving:
+                self._ends_empty = not self._running  # first: the last of them may just end
+                if self._running or self._new or self._carried:
+                    return
+            if not self._closing:
+                self._closing = True
+                self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(0.5 if self._leaving else 5.0)
 
     def _start(self) -> "asyncio.AbstractEventLoop":
+        self.is_starting = True
         ready: Future[asyncio.AbstractEventLoop] = Future()
         self._thread = threading.Thread(
             target=self._serve, args=[ready], name="alligator-event-loop", daemon=True
         )
         self._thread.start()
-        return ready.result()
+        try:
+            return ready.result()
+        finally:
+            self.is_starting = False
 
     def _serve(self, ready: "Future[asyncio.AbstractEventLoop]") -> None:
         import asyncio

@@ -5,6 +5,7 @@ to be started and then none, so for coroutines alone there is one thread. Helper
 coroutines that have ended what might block their event loop.
 """
 
+import itertools
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -19,9 +20,29 @@ if TYPE_CHECKING:
 #: Seconds after which a task that has not ended is taken for a function that keeps its thread.
 _STUCK = 0.002
 
+#: Seconds after which a thread ends that had nothing to do; the last one stays.
+_IDLE = 5.0
+
 #: Seconds between two looks: as a rule, and while there are fewer threads than there may be.
 _PAUSE = 0.1
 _SHORT_PAUSE = 0.02
+
+
+class Starter:
+    """Starts threads in the context that it was made in, whoever asks for them."""
+
+    def __init__(self) -> None:
+        self._context = copy_context()
+
+    def __call__(self, call: Callable[[], None], name: str) -> threading.Thread | None:
+        """Return a new thread; None: the system has no room for one."""
+        run = self._context.copy().run
+        thread = threading.Thread(target=run, args=[call], daemon=True, name=name)
+        try:
+            thread.start()
+        except RuntimeError:
+            return None
+        return thread
 
 
 class Crew:
@@ -36,6 +57,8 @@ class Crew:
         self.goes_on = goes_on
         self._lock = threading.Lock()
         self._threads: list[threading.Thread] = []
+        self._start = Starter()
+        self._numbers = itertools.count()
         self._is_starting = False
         self._functions = False  # whether tasks lately kept their threads until they ended
 
@@ -44,7 +67,8 @@ class Crew:
         if len(self._threads) >= self.most:
             return _PAUSE
         stuck_for = self.keeper.unattended(self.most)
-        if stuck_for > _STUCK:
+        loop = self.processor.loop
+        if stuck_for > _STUCK and not (loop and loop.is_starting):
             self._functions = True
         if not self._threads or self._functions:
             self._grow()
@@ -53,8 +77,10 @@ class Crew:
 
     def join(self, over: Callable[[], bool]) -> None:
         """Wait for all to end, though not any longer than until ``over()``."""
-        for thread in self._threads:
-            _join(thread, over)
+        for thread in list(self._threads):
+            while thread.is_alive() and not over():
+                self.keeper.wake_all()  # again: it may have been about to wait
+                thread.join(_PAUSE)
         while self.keeper.counts()[1] and not over():
             self.keeper.wait_for_turn(_PAUSE)
         self.processor.helpers.join(over)
@@ -65,16 +91,22 @@ class Crew:
                 return
             if self._threads and not self.keeper.unattended(self.most):
                 return
-            self._is_starting = True
-            self._threads.append(_start(self._pull, f"task-{len(self._threads)}"))
+            self._is_starting = True  # until it takes something, so that they come one by one
+            thread = self._start(self._pull, f"task-{next(self._numbers)}")
+            if thread is None:
+                self._is_starting = False
+            else:
+                self._threads.append(thread)
 
     def _pull(self) -> None:
         is_new = True
         while self.goes_on():
-            delivery = self.keeper.start_next(wait=1.0, most=self.most)
+            delivery = self.keeper.start_next(_IDLE, self.most)
             if is_new:
                 self._is_starting = is_new = False
             if delivery is None:
+                if self._is_dispensable():
+                    return
                 continue
             if self._functions and len(self._threads) < self.most:
                 self._grow()
@@ -83,11 +115,19 @@ class Crew:
             except LeaveNow:
                 return  # the task has been handed back
 
+    def _is_dispensable(self) -> bool:
+        with self._lock:
+            dispensable = len(self._threads) > 1 and self.goes_on()
+            if dispensable:
+                self._threads.remove(threading.current_thread())
+            return dispensable
+
 
 class Helpers:
     """Threads that call what others have no time for; never more than calls wait or run."""
 
     def __init__(self) -> None:
+        self._start = Starter()
         self._ready = threading.Condition()
         self._calls: deque[Callable[[], Any]] = deque()
         self._threads: list[threading.Thread] = []
@@ -107,12 +147,15 @@ class Helpers:
             self._closed = True
             self._ready.notify_all()
         for thread in self._threads:
-            _join(thread, over)
+            while thread.is_alive() and not over():
+                thread.join(_PAUSE)
 
     def _see_that_one_is_idle(self) -> None:
         if self._calls and not self._idle:
-            self._idle += 1
-            self._threads.append(_start(self._serve, f"helper-{len(self._threads)}"))
+            thread = self._start(self._serve, f"helper-{len(self._threads)}")
+            if thread is not None:
+                self._idle += 1
+                self._threads.append(thread)
 
     def _serve(self) -> None:
         while True:
@@ -128,15 +171,3 @@ class Helpers:
             what()
             with self._ready:
                 self._idle += 1
-
-
-def _start(call: Callable[[], None], name: str) -> threading.Thread:
-    run = copy_context().run
-    thread = threading.Thread(target=run, args=[call], daemon=True, name=name)
-    thread.start()
-    return thread
-
-
-def _join(thread: threading.Thread, over: Callable[[], bool]) -> None:
-    while thread.is_alive() and not over():
-        thread.join(_PAUSE)

@@ -320,6 +320,7 @@ class Keeper:
                 except BaseException:
                     with self._turn:
                         self._waiting.extendleft(reversed(unstarted))
+                        self._arrived.notify_all()
                     raise
                 unstarted.pop()
 

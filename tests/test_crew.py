@@ -1,0 +1,305 @@
+"""What runs several tasks at a time: threads for functions, none for coroutines that wait."""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+import uuid
+from contextvars import ContextVar
+
+import pytest
+
+from alligator import Gator, Task, Worker, current_task
+from alligator.backends.base import Delivery
+from alligator.crew import Helpers
+from alligator.keeper import Keeper
+from alligator.pace import FEW, Pace
+
+seen: list = []
+free = threading.Event()
+here: ContextVar[str] = ContextVar("here", default="nothing")
+
+
+def name():
+    return threading.current_thread().name
+
+
+def threads(prefix):
+    return sum(each.name.startswith(prefix) for each in threading.enumerate())
+
+
+async def meet(count):
+    """Wait until so many are in here at once, and note how many threads that took."""
+    seen.append("in")
+    while seen.count("in") < count:
+        await asyncio.sleep(0.01)
+    seen.append(threads("task-"))
+
+
+def hold():
+    seen.append("holds" if free.wait(20) else "in vain")
+
+
+async def release():
+    free.set()
+
+
+async def give(value=None):
+    await asyncio.sleep(0)
+    return value
+
+
+async def fail():
+    await asyncio.sleep(0)
+    raise ValueError("too much")
+
+
+async def mark():
+    """Note what another left in this context, and leave something."""
+    seen.append((here.get(), current_task().task_id))
+    here.set("left behind")
+    await asyncio.sleep(0)
+    assert here.get() == "left behind"
+
+
+def mark_too():
+    here.set("left behind")
+
+
+def wait_for_it(task, *extra):
+    seen.append(("hook", name(), free.wait(20), current_task() is task, sys.exception()))
+
+
+def note_thread(task, *extra):
+    seen.append((name(), type(sys.exception()).__name__))
+
+
+counts = {"now": 0, "most": 0}
+lock = threading.Lock()
+
+
+def enter(step):
+    with lock:
+        counts["now"] += step
+        counts["most"] = max(counts["most"], counts["now"])
+
+
+def count_function():
+    enter(1)
+    time.sleep(0.002)
+    enter(-1)
+
+
+async def count_coroutine():
+    enter(1)
+    await asyncio.sleep(0.002)
+    enter(-1)
+
+
+async def outlast():
+    os.kill(os.getpid(), signal.SIGTERM)
+    while not free.is_set():
+        await asyncio.sleep(0.01)
+    return "late"
+
+
+async def begin():
+    free.set()
+    await asyncio.sleep(0.2)
+    seen.append("finished")
+
+
+class Own(Task):
+    def run(self):
+        seen.append("own")
+        return super().run()
+
+
+@pytest.fixture(autouse=True)
+def nothing_seen():
+    seen.clear()
+    free.clear()
+    counts.update(now=0, most=0)
+
+
+@pytest.fixture
+def gator():
+    return Gator(f"locmem://{uuid.uuid4().hex}")
+
+
+def work(gator, kind=Worker, **options):
+    worker = kind(gator, burst=True, log_level="CRITICAL", **options)
+    worker.run_forever()
+    return worker
+
+
+def until(true):
+    deadline = time.monotonic() + 20
+    while not true():
+        assert time.monotonic() < deadline, "not in time"
+        time.sleep(0.005)
+
+
+def test_coroutines_that_wait_take_no_threads(gator):
+    for _ in range(200):
+        gator.task(meet, 200)
+    assert work(gator, concurrency=200).tasks_complete == 200
+    assert max(each for each in seen if each != "in") < 50, "a few, if the machine is busy"
+    assert not threads("task-")
+    assert not threads("helper-")
+
+
+def test_functions_that_wait_hold_up_no_coroutine(gator):
+    for _ in range(7):
+        gator.task(hold)
+    gator.task(release)
+    work(gator, concurrency=8)
+    assert seen == ["holds"] * 7
+
+
+def test_functions_and_coroutines_together_are_no_more_than_the_concurrency(gator):
+    for _ in range(60):
+        gator.task(count_function)
+        gator.task(count_coroutine)
+    assert work(gator, concurrency=5, prefetch=40).tasks_complete == 120
+    assert 1 < counts["most"] <= 5
+
+
+@pytest.mark.parametrize("option", ["on_start", "on_success"])
+def test_a_hook_that_waits_holds_up_no_coroutine(gator, option):
+    gator.options(**{option: wait_for_it}).task(give)
+    gator.task(meet, 1)
+    gator.task(release)
+    assert work(gator, concurrency=3).tasks_complete == 3
+    (hook,) = [each for each in seen if isinstance(each, tuple)]
+    assert hook[2:] == (True, True, None), "and it knows its task"
+
+
+def test_hooks_results_and_settling_keep_off_the_event_loop(gator, monkeypatch):
+    class Showing(Worker):
+        def result(self, result):
+            seen.append((name(), result))
+
+    for each in ("bury", "release"):
+        before = getattr(gator.client, each)
+
+        def noted(*args, each=each, before=before, **options):
+            seen.append((name(), each))
+            return before(*args, **options)
+
+        monkeypatch.setattr(gator.client, each, noted)
+    gator.task(give)
+    gator.task(give, 7)
+    gator.options(on_success=note_thread, save_results=60).task(give, 8)
+    gator.options(retries=1, on_error=note_thread).task(fail)
+    work(gator, Showing, concurrency=3)
+    assert sorted((each[1] for each in seen), key=repr) == sorted(
+        [None, 7, 8, "NoneType", "release", "bury", "ValueError", "ValueError"], key=repr
+    )
+    assert all(each[0].startswith("helper-") for each in seen)
+
+
+def test_each_has_a_context_of_its_own(gator):
+    gator.task(mark_too)
+    ids = [gator.task(mark).task_id for _ in range(20)]
+    gator.task(mark)
+    worker = Worker(gator, max_tasks=22, concurrency=2, log_level="CRITICAL")
+    assert here.get() == "nothing"
+    worker.run_forever()
+    assert {each[1] for each in seen} >= set(ids)
+    assert here.get() == "nothing"
+    assert current_task() is None
+
+
+def test_a_task_class_that_runs_in_its_own_way_does_so(gator):
+    gator = Gator(gator.conn_string, task_class=Own)
+    gator.task(give)
+    assert work(gator, concurrency=2).tasks_complete == 1
+    assert seen == ["own"]
+
+
+def test_a_worker_that_is_told_to_stop_waits_for_coroutines(gator):
+    gator.task(begin)
+    worker = Worker(gator, concurrency=2, log_level="CRITICAL")
+    thread = threading.Thread(target=worker.run_forever)
+    thread.start()
+    assert free.wait(20)
+    worker.keep_running = False
+    thread.join(20)
+    assert seen == ["finished"]
+    assert gator.stats()["running"] == 0
+
+
+def test_what_ends_after_its_worker_is_acked_all_the_same(gator):
+    gator.task(outlast)
+    Worker(gator, concurrency=2, grace=0.1, log_level="CRITICAL").run_forever()
+    assert gator.stats()["running"] == 1, "its lease is left to it"
+    free.set()
+    until(lambda: not gator.stats()["running"])
+    assert gator.len() == 0
+
+
+def test_arguments_that_do_not_fit_fail_that_task_alone(gator):
+    gator.task(f"{__name__}.give", 1, 2, 3)
+    gator.task(give)
+    assert work(gator, concurrency=2).tasks_complete == 1
+    assert gator.dead()[0].error.startswith("TypeError: give()")
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_an_ack_need_not_wait_for_the_next_turn_of_the_keeper(gator, monkeypatch, wanted):
+    monkeypatch.setattr("alligator.keeper._LONGEST_PAUSE", 600.0)
+    with Keeper(gator.client, 1800.0, log=logging.getLogger("test")) as keeper:
+        until(lambda: keeper._wake._cond._waiters)
+        gator.task(give)
+        keeper.take(gator.client.reserve(["all"], 1, 30).deliveries)
+        keeper.end(keeper.start_next(), ack=True)
+        if wanted:
+            keeper.ack_soon()
+            until(lambda: not gator.stats()["running"])
+        assert gator.stats()["running"] == (not wanted)
+
+
+def test_so_many_run_and_no_more(gator):
+    keeper = Keeper(gator.client, 30, log=logging.getLogger("test"))
+    one, two = (Delivery("all", str(number), "{}", None) for number in range(2))
+    keeper.take([one, two])
+    assert keeper.start_next(most=1) is one
+    assert keeper.start_next(most=1) is None
+    assert keeper.unattended(1) == 0.0
+    assert keeper.unattended(2) > 0.0, "another one could start"
+    keeper.end(one, ack=False)
+    assert keeper.start_next(most=1) is two
+
+
+def test_helpers_are_as_many_as_are_busy():
+    helpers, ended = Helpers(), []
+
+    def wait():
+        ended.append(free.wait(20))
+
+    before = threads("helper-")
+    for _ in range(5):
+        helpers.call(wait)
+    until(lambda: threads("helper-") - before >= 5)
+    free.set()
+    helpers.join(lambda: False)
+    assert ended == [True] * 5
+    assert threads("helper-") == before
+
+
+def test_a_few_are_reserved_ahead_of_slow_tasks_where_several_run():
+    pace = Pace("auto", 32)
+    assert pace.limit(32) == 32, "as many as there are hands, until it is known"
+    pace.note(0.1)
+    assert pace.limit(1) == 16, "50 ms of work for all of them"
+    assert pace.limit(20) == 20
+    assert pace.expected(16) == pytest.approx(0.05)
+    pace.note(60.0)
+    assert pace.limit(1) == 1
+    wide = Pace("auto", 200)
+    wide.note(0.06)
+    assert wide.limit(1) == FEW
