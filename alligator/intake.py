@@ -95,8 +95,11 @@ class Intake:
 
         :raises UnsupportedOption: naming what would work.
         """
+        saves = getattr(task, "save_results", None)
+        if not (saves or getattr(task, "priority", 0) or getattr(task, "delay_until", None)):
+            return
         client = self.gator.client
-        if self.gator.store is None and getattr(task, "save_results", None):
+        if self.gator.store is None and saves:
             raise UnsupportedOption(
                 f"{mask_password(client.conn_string)} keeps no results; name a place that "
                 "does, Gator(…, store='redis://localhost:6379/0'), for the workers, too."

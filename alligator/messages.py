@@ -5,6 +5,7 @@ and to read, and every field is checked all the same.
 """
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from alligator import wire
@@ -39,6 +40,7 @@ _WRITTEN = {
 _NOTED = ("retried", "pushed_at", "depends_on", "last_error", "note_end")
 _READ = {name: CHECKS.get(name) or moment(name) for name in _WRITTEN}
 _KNOWN = (*_HOOKS, *_WRITTEN, *_NOTED)
+_TELLING = frozenset(_KNOWN) - {"pushed_at"}  # which is written beside others only
 
 #: Characters of a message that leave room for its last error on any backend.
 _ROOMY = 32_000
@@ -46,26 +48,28 @@ _ROOMY = 32_000
 
 def write(task: "Task") -> str:
     """Return the message of a task; see :meth:`alligator.Task.serialize`."""
-    module, name = _names(task.func)
-    data: dict[str, Any] = {
-        "task_id": task.task_id,
-        "retries": task.retries,
-        "is_async": task.is_async,
-        "module": module,
-        "callable": name,
-        "args": task.func_args,
-        "kwargs": task.func_kwargs,
-        "options": _options(task),
-    }
-    text = wire.dumps(data)
+    begin = f'{{"task_id":{wire.dumps(task.task_id)},'
+    begin += _call(task.retries, task.is_async, *_names(task.func))
+    data = {"args": task.func_args, "kwargs": task.func_kwargs, "options": _options(task)}
+    text = wire.dumps(data, begin)
     if task.last_error and len(text) < _ROOMY:
         data["options"]["last_error"] = task.last_error
-        text = wire.dumps(data)
+        text = wire.dumps(data, begin)
     return text
+
+
+@lru_cache(maxsize=1024, typed=True)
+def _call(retries: int, is_async: bool, module: str, name: str) -> str:
+    """Return what stands between the id and the arguments, and an object's end."""
+    call = {"retries": retries, "is_async": is_async, "module": module, "callable": name}
+    return wire.dumps(call)[1:]
 
 
 def _options(task: "Task") -> dict[str, Any]:
     options: dict[str, Any] = {}
+    kind: Any = type(task)
+    if _TELLING.isdisjoint(vars(task)) and _has_defaults(kind):
+        return options
     for hook in _HOOKS:
         if (function := getattr(task, hook)) is not None:
             module, name = _names(function)
@@ -82,6 +86,14 @@ def _options(task: "Task") -> dict[str, Any]:
     if task.retried:
         options["retried"] = task.retried
     return options
+
+
+@lru_cache(maxsize=64)
+def _has_defaults(kind: Any) -> bool:
+    """Whether tasks of this class that were told nothing else have no options."""
+    missing = object()
+    same = (getattr(kind, name, missing) == default for name, default in _WRITTEN.items())
+    return all(same) and not any(getattr(kind, name, missing) for name in (*_HOOKS, *_NOTED))
 
 
 def _names(func: Any) -> tuple[str, str]:

@@ -6,6 +6,7 @@ from alligator.tasks import Task
 from alligator.utils import new_task_id
 
 _MISSING = object()
+_OF_EACH = ("task_id", "func_args", "func_kwargs")
 
 
 class Mold:
@@ -22,7 +23,7 @@ class Mold:
             self._differs = {
                 name: value
                 for name, value in first.items()
-                if value != getattr(Task, name, _MISSING) and name != "task_id"
+                if value != getattr(Task, name, _MISSING) and name not in _OF_EACH
             }
 
     def cast(self) -> Task:
@@ -30,8 +31,9 @@ class Mold:
         if self._differs is None:  # a class of the user's own: as its constructor has it
             return self.task_class(**self.options)
         task = Task.with_id(self.options.get("task_id") or new_task_id())
-        vars(task).update(self._differs)
         task.func_args, task.func_kwargs = [], {}
+        for name, value in self._differs.items():
+            setattr(task, name, value)
         if task.depends_on is not None:
             task.depends_on = list(task.depends_on)
         return task

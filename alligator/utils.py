@@ -170,13 +170,18 @@ def escape(text: str) -> str:
     )
 
 
+#: A random digit with the two bits before the rest that say which kind of UUID it is.
+_VARIANT = {f"{digit:x}": f"{digit & 3 | 8:x}" for digit in range(16)}
+
+
 class _TaskIds:
     """Ids that sort by creation: UUID version 7, RFC 9562 section 6.2, method 1 (counter)."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._last = 0
-        self._random = memoryview(b"")  # one call of the system serves for many ids
+        self._used = 0
+        self._random = ""  # hexadecimal digits; one call of the system serves for many ids
 
     def next(self) -> str:
         # 48 bits of milliseconds and 12 of a counter, which spills into the next
@@ -186,12 +191,14 @@ class _TaskIds:
             if stamp <= self._last:
                 stamp = self._last + 1
             self._last = stamp
-            if not self._random:
-                self._random = memoryview(os.urandom(4096))
-            chance, self._random = self._random[:8], self._random[8:]
+            if self._used == len(self._random):
+                self._random, self._used = os.urandom(2048).hex(), 0
+            start = self._used
+            self._used = start + 16
+            tail = self._random[start : start + 16]
         head = f"{stamp:015x}"
-        tail = f"{int.from_bytes(chance, 'big') & 0x3FFFFFFFFFFFFFFF | 1 << 63:016x}"
-        return f"{head[:8]}-{head[8:12]}-7{head[12:]}-{tail[:4]}-{tail[4:]}"
+        variant = _VARIANT[tail[0]]
+        return f"{head[:8]}-{head[8:12]}-7{head[12:]}-{variant}{tail[1:4]}-{tail[4:]}"
 
 
 _task_ids = _TaskIds()

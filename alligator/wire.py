@@ -9,6 +9,7 @@ import json
 import math
 import re
 from array import array
+from collections.abc import Callable, Iterable
 from itertools import accumulate
 from typing import Any
 
@@ -78,16 +79,17 @@ _decoder = json.JSONDecoder(
 )
 
 
-def dumps(value: Any) -> str:
+def dumps(value: Any, before: str = "") -> str:
     """Return the JSON text of a value, in ASCII, such that :func:`loads` takes it.
 
     A tuple becomes a list, and a key of a dictionary text.
 
+    :param before: the text of an object that the value, an object too, is to continue.
     :raises TypeError, ValueError: something in it has no place in JSON, or makes it too long
         or too deep; or two keys of a dictionary are the same as text.
     """
     try:
-        text = _encoder.encode(value)
+        text = "".join(_encode(value, 0))
     except RecursionError as err:
         raise ValueError(f"nested deeper than {MAX_DEPTH}") from err
     if len(text) > MAX_BYTES:
@@ -96,7 +98,31 @@ def dumps(value: Any) -> str:
         raise ValueError(f"nested deeper than {MAX_DEPTH}")
     if _CONVERTED_KEY.search(text):
         _decoder.decode(text)  # raises for a name that now stands twice
-    return text
+    if not before:
+        return text
+    if len(before) + len(text) > MAX_BYTES:
+        raise ValueError(f"{len(before) + len(text)} bytes are more than the {MAX_BYTES} read")
+    return f"{before[:-1]},{text[1:]}"
 
 
-_encoder = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
+def _refuse(value: Any) -> Any:
+    raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable")
+
+
+def _make_encoder() -> Callable[[Any, int], Iterable[str]]:
+    """Return what ``json.JSONEncoder`` makes anew for every text, which is most of its time.
+
+    What contains itself is found by its depth.
+    """
+    make: Any = json.encoder.c_make_encoder  # type: ignore[attr-defined]
+    if make is None:  # a Python without it
+        plain = json.JSONEncoder(check_circular=False, allow_nan=False, separators=(",", ":"))
+        return lambda value, _: [plain.encode(value)]
+    quote = json.encoder.encode_basestring_ascii
+    made: Callable[[Any, int], Iterable[str]] = make(
+        None, _refuse, quote, None, ":", ",", False, False, False
+    )
+    return made
+
+
+_encode = _make_encoder()

@@ -88,6 +88,22 @@ class Client(BaseClient):
         """Remove every task of the queue, whatever its state."""
         self._run("drop", queue_name)
 
+    def push(
+        self,
+        queue_name: str,
+        task_id: str,
+        data: Data,
+        delay_until: float | None = None,
+        *,
+        priority: int = 0,
+    ) -> str:
+        """Put a task on a queue; see the contract."""
+        if not delay_until and not priority:
+            args = [encode_new_id(task_id), encode_new(data, task_id)]
+            if self._push_one(queue_name, args):
+                return task_id
+        return super().push(queue_name, task_id, data, delay_until, priority=priority)
+
     def push_many(self, queue_name: str, messages: Sequence[Message]) -> list[str]:
         """Put tasks on a queue, in order, all or none."""
         if not messages:
@@ -100,12 +116,11 @@ class Client(BaseClient):
             args += (encode_new_id(task_id), encode_new(data, task_id))
             if not plain:
                 args += (priority, micros(delay_until))
-        if plain and len(ids) == 1 and self._push_one(queue_name, args):
-            return ids
         self._run("push_plain" if plain else "push", queue_name, *args)
         return ids
 
     def _push_one(self, queue_name: str, args: list[Any]) -> bool:
+        # Of what is pushed one by one this is nearly all.
         with translated():
             return bool(self._link.run(script("push_one"), keys_of_push(queue_name), args))
 

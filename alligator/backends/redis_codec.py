@@ -84,7 +84,7 @@ def _uuid_text(raw: bytes) -> str:
 def _short(task_id: str) -> bytes | None:
     """Return the short form of a UUID written as usual, in lower case; None: it is not that."""
     digits = task_id.replace("-", "")
-    if len(digits) != 32 or task_id[8] + task_id[13] + task_id[18] + task_id[23] != "----":
+    if len(digits) != 32 or task_id[8:24:5] != "----":
         return None
     try:
         raw = bytes.fromhex(digits)

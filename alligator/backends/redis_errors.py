@@ -1,7 +1,6 @@
 """From the errors of redis-py and of the server to those of Alligator."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from typing import Any
 
 from redis.exceptions import (
     AuthenticationError,
@@ -70,10 +69,22 @@ def is_answer(err: BaseException) -> bool:
     )
 
 
-@contextmanager
-def translated() -> Iterator[None]:
-    """Let no error of the driver out."""
-    try:
-        yield
-    except DRIVER_ERRORS as err:
-        raise translate(err) from err
+class _Translated:
+    """A block of which no error of the driver gets out. (No generator: it is entered often.)"""
+
+    __slots__ = ()
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, err: BaseException | None, trace: Any) -> None:
+        if isinstance(err, DRIVER_ERRORS):
+            raise translate(err) from err
+
+
+_TRANSLATED = _Translated()
+
+
+def translated() -> _Translated:
+    """Let no error of the driver out: ``with translated(): …``."""
+    return _TRANSLATED

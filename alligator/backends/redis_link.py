@@ -78,11 +78,17 @@ class Link:
         raise AssertionError("unreachable")
 
     def _evaluate(self, text: bytes, sha: bytes, keys: Sequence[bytes], args: Sequence[Any]) -> Any:
-        with self.held(keys) as connection:
+        connection = self._take()
+        try:
             try:
-                return _ask(connection, packed_script(b"EVALSHA", sha, keys, args))
+                reply = _ask(connection, packed_script(b"EVALSHA", sha, keys, args))
             except NoScriptError:
-                return _ask(connection, packed_script(b"EVAL", text, keys, args))
+                reply = _ask(connection, packed_script(b"EVAL", text, keys, args))
+        except BaseException as err:
+            self._take_back(connection, err)
+            raise
+        self._take_back(connection)
+        return reply
 
     def begin(
         self, script: Script, keys: Sequence[bytes], args: Sequence[Any]
@@ -107,19 +113,23 @@ class Link:
         try:
             yield connection
         except BaseException as err:
-            if is_answer(err):
-                self._idle.append((connection, time.monotonic()))
-            else:
-                connection.disconnect()
-                self._drop_idle()  # they lead to the same server, which is gone
+            self._take_back(connection, err)
             raise
-        self._idle.append((connection, time.monotonic()))
+        self._take_back(connection)
+
+    def _take_back(self, connection: Any, err: BaseException | None = None) -> None:
+        if err is None or is_answer(err):
+            self._idle.append((connection, time.monotonic()))
+        else:
+            connection.disconnect()
+            self._drop_idle()  # they lead to the same server, which is gone
 
     def _take(self) -> Any:
-        pool = self.conn.connection_pool
+        conn = self.conn  # first: it sees to it that none of a parent's is taken
         try:
             connection, used = self._idle.pop()
         except IndexError:
+            pool = conn.connection_pool
             connection = pool.connection_class(**pool.connection_kwargs)
             try:
                 connection.connect()
