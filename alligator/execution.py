@@ -122,10 +122,10 @@ def conclude(
 
 
 def _run(task: Task, carry: Carry | None) -> bool:
-    if carry is None or getattr(type(task), "run", None) is not Task.run:
-        task.run()  # perhaps of a class of the user's own, that runs it in its own way
-        return False
-    return task.start(carry)
+    if getattr(type(task), "run", None) is Task.run:
+        return task.start(carry)
+    task.run()  # of a class of the user's own, that runs it in its own way
+    return False
 
 
 def _expired(delivery: Delivery, codec: Codec, task: Task, late: float) -> Outcome:

@@ -160,7 +160,13 @@ class Processor:
         else:
             settled = self._settle(outcome)
             keeper.end(delivery, ack=False)
-        self._report(outcome, settled=settled)
+        if settled is not None or self._has_news(outcome):
+            self._report(outcome, settled=settled)
+
+    def _has_news(self, outcome: Outcome) -> bool:
+        if self.shows_none or outcome.verdict is not Verdict.ACK:
+            return True
+        return getattr(outcome.task, "result", None) is not None
 
     def _settle(self, outcome: Outcome) -> bool | None:
         def tell() -> bool:

@@ -272,7 +272,7 @@ def _with_room(record: Record, put: Callable[[Record], bool]) -> bool:
 def is_recorded(outcome: Outcome) -> bool:
     """Whether this outcome is put on record, where there is a store."""
     if outcome.verdict is Verdict.ACK:
-        return outcome.task is not None and _kept(outcome.task) > 0
+        return bool(getattr(outcome.task, "known_for", 0))
     return outcome.verdict is Verdict.BURY
 
 

@@ -29,7 +29,6 @@ log.addFilter(SafeTracebacks())
 
 #: Takes a task, and the coroutine that its function returned, and sees to the rest.
 Carry = Callable[["Task", Coroutine[Any, Any, Any]], None]
-_CARRIED = object()
 
 _current: ContextVar["Task | None"] = ContextVar("alligator_current_task", default=None)
 
@@ -203,15 +202,38 @@ class Task(States):
         :raises TaskTimeout: the function ran for more than its ``timeout``.
         :raises RunAgain: it called :meth:`retry`, and a retry is left.
         """
-        return self._run(None)
+        self.start()
+        return self.result
 
-    def start(self, carry: "Carry") -> bool:
+    def start(self, carry: "Carry | None" = None) -> bool:
         """Do as :meth:`run`, but let others wait for a coroutine; return whether it came to that.
 
         :param carry: given the coroutine, in the context that it is to run in; :meth:`end` is
-            to be called in that, too.
+            to be called in that, too. None: it is waited for.
         """
-        return self._run(carry) is _CARRIED
+        token, handled = _current.set(self), sys.exception()
+        self.to_running()
+        try:
+            if self.on_start is not None:
+                self._call_hook(self.on_start)
+            if self.timeout is None:
+                result = self.func(*self.func_args, **self.func_kwargs)
+            else:
+                call = partial(self.func, *self.func_args, **self.func_kwargs)
+                result = call_within(self.timeout, call)
+            if isinstance(result, CoroutineType):
+                if carry is not None:
+                    carry(self, result)
+                    return True
+                result = finish(result, self.timeout)
+        except BaseException as err:
+            self._judge(err, handled)
+            raise
+        else:
+            self._succeed(result)
+            return False
+        finally:
+            _current.reset(token)
 
     def end(self, result: Any, error: BaseException | None) -> None:
         """Do the rest of :meth:`run`, after a coroutine returned or raised something.
@@ -226,33 +248,6 @@ class Task(States):
         except BaseException as err:
             self._judge(err, None)
             raise
-
-    def _run(self, carry: "Carry | None") -> Any:
-        token, handled = _current.set(self), sys.exception()
-        self.to_running()
-        try:
-            if self.on_start is not None:
-                self._call_hook(self.on_start)
-            result = self._call()
-            if isinstance(result, CoroutineType):
-                if carry is not None:
-                    carry(self, result)
-                    return _CARRIED
-                result = finish(result, self.timeout)
-        except BaseException as err:
-            self._judge(err, handled)
-            raise
-        else:
-            self._succeed(result)
-            return result
-        finally:
-            _current.reset(token)
-
-    def _call(self) -> Any:
-        if self.timeout is None:
-            return self.func(*self.func_args, **self.func_kwargs)
-        call = partial(self.func, *self.func_args, **self.func_kwargs)
-        return call_within(self.timeout, call)
 
     def _succeed(self, result: Any) -> None:
         self.result = result

@@ -23,6 +23,7 @@ _ID = slice(len(_BEGIN), len(_BEGIN) + 36)  # a UUID; messages with other ids ar
 _AFTER_ID = _ID.stop
 #: In a JSON text, this cannot be part of a string: the quotation marks would be escaped.
 _ARGS = ',"args":'
+_KWARGS = ',"kwargs":'
 _CLOSE = ',"options":{}}'
 _LONGEST = 1500  # characters of a beginning
 _MOST = 1024
@@ -52,21 +53,24 @@ class Usual:
         """Return the task of a message; None: it has to be read in full."""
         end = data.find(_ARGS, _AFTER_ID, _LONGEST)
         known = self._known.get(data[_AFTER_ID:end])
-        if known is None or not (data.startswith(_BEGIN) and data.endswith(_CLOSE)):
+        if known is None or not data.startswith(_BEGIN) or not wire.is_bounded(data):
             return None
         retries, module, name, func = known
         here: Any = getattr(sys.modules.get(module), "__dict__", {})
         if here.get(name) is not func:
             return None  # it has been replaced
         try:
-            rest = wire.loads("{" + data[end + 1 : -len(_CLOSE)] + "}")
-            args, kwargs = rest["args"], rest.get("kwargs")
-            if len(rest) != 2 or type(args) is not list or type(kwargs) is not dict:
+            task_id = _id_in(data)
+            args, end = wire.load_part(data, end + len(_ARGS))
+            if type(args) is not list or not data.startswith(_KWARGS, end):
                 return None
-            task = Task.with_id(_id_in(data), retries)
+            kwargs, end = wire.load_part(data, end + len(_KWARGS))
         except AlligatorException:
             return None
-        task.to_call(func, *args, **kwargs)
+        if type(kwargs) is not dict or data[end:] != _CLOSE:
+            return None
+        task = Task.with_id(task_id, retries)
+        task.func, task.func_args, task.func_kwargs = func, tuple(args), kwargs
         return task
 
     def learn(self, data: str, task: Task) -> None:

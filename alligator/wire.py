@@ -48,6 +48,23 @@ def loads(data: str | bytes) -> Any:
         raise BadPayload(f"The message is not JSON as Alligator reads it: {err}.") from err
 
 
+def is_bounded(text: str) -> bool:
+    """Whether a text is short and flat enough to be parsed."""
+    return len(text) <= MAX_BYTES and _is_shallow(text)
+
+
+def load_part(text: str, start: int) -> tuple[Any, int]:
+    """Return the value that begins at ``start`` of a longer text, and where it ends.
+
+    :param text: one that :func:`is_bounded`.
+    :raises BadPayload: as :func:`loads` does; also for white space before the value.
+    """
+    try:
+        return _decoder.raw_decode(text, start)
+    except (ValueError, RecursionError) as err:
+        raise BadPayload(f"The message is not JSON as Alligator reads it: {err}.") from err
+
+
 def _is_shallow(text: str) -> bool:
     if text.count("[") + text.count("{") <= MAX_DEPTH:  # cheap test before the exact one
         return True

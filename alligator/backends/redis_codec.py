@@ -161,7 +161,7 @@ def decode(raw: bytes, task_id: str) -> Data:
     """Return data as it was pushed."""
     mark = raw[:1]
     if mark == _USUAL:
-        return f"{_beginning(task_id)}{_AFTER_ID}{decode_text(raw[1:])}"
+        return f'{{"task_id":"{task_id}",{_AFTER_ID}{raw[1:].decode("utf-8", "surrogateescape")}'
     if mark == _NO_ID:
         return _beginning(task_id) + decode_text(raw[1:])
     return raw[1:] if mark == _BYTES else decode_text(raw)
