@@ -285,3 +285,22 @@ def test_the_pauses_of_an_outage_grow_and_differ(monkeypatch):
         for index, pause in enumerate(found):
             longest = min(LONGEST_PAUSE, FIRST_PAUSE * 2**index)
             assert longest / 2 - 0.002 <= pause <= longest + 0.002
+
+
+def test_an_outage_is_said_in_step_whoever_of_many_threads_begins_or_ends_it(caplog):
+    outage, why = Outage(logging.getLogger("in.step")), ConnectionLost("gone")
+
+    def begin_and_end():
+        for _ in range(100):
+            outage.begins(why)
+            outage.ends()
+
+    threads = [threading.Thread(target=begin_and_end) for _ in range(6)]
+    with caplog.at_level(logging.INFO, "in.step"):
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    lost = [record.levelno == logging.WARNING for record in caplog.records]
+    assert lost == [True, False] * (len(lost) // 2)
+    assert lost

@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import threading
 import time
 from collections import Counter
@@ -20,6 +21,9 @@ from tests.chaos.rows import Row, row_of
 
 #: Seconds within which a push is to fail where the server is away.
 FAST = 2.0
+
+#: What a worker says when its server is lost, and when it is back.
+_CHANGE = re.compile(r" (?:WARNING|INFO) The queue is (out of|in) reach")
 
 
 class Load:
@@ -43,7 +47,7 @@ class Load:
         self.ledger = Ledger(self.folder / "ledger")
         Path(self.ledger.path).touch()
         self.fleets = [self._fleet("1"), self._fleet("4")]
-        self.refused = 0
+        self.pushed = self.refused = 0
         self.slowest = 0.0  # seconds that a refused push took
         self.wrong: list[str] = []
         self._pushing = True
@@ -91,6 +95,7 @@ class Load:
             try:
                 self._push(kind, name)
                 self.ledger.note(ACKNOWLEDGED, name)
+                self.pushed += 1
             except ConnectionLost:
                 self.refused += 1
                 self.slowest = max(self.slowest, time.monotonic() - started)
@@ -138,15 +143,17 @@ class Load:
             time.sleep(0.02)
 
     def drain(self, within: float = 60.0) -> None:
-        """Stop the producers and wait until nothing is left on the queue."""
+        """Stop the producers and wait until nothing is left, and all workers are in touch."""
         self.stop_pushing()
         deadline = time.monotonic() + within
         while True:
             stats = self.watcher.stats()
-            if not stats["waiting"] + stats["running"] + stats["delayed"]:
+            left = stats["waiting"] + stats["running"] + stats["delayed"]
+            # Where another has done all that was left, one may not have tried again yet.
+            if not left and not any(each.endswith("-") for each in self.changes()):
                 return
             if time.monotonic() > deadline:
-                self.wrong.append(f"not drained within {within} s: {stats}")
+                self.wrong.append(f"not drained within {within} s: {stats}, {self.changes()}")
                 return
             time.sleep(0.05)
 
@@ -156,12 +163,7 @@ class Load:
 
     def changes(self) -> list[str]:
         """Return what each worker said of the server's state: 'lost' and 'back', as '-' and '+'."""
-        found = []
-        for each in self.fleets:
-            lines = Path(each.log).read_text(errors="replace").splitlines()
-            marks = ("-" if "out of reach (" in line else "+" for line in lines if "reach" in line)
-            found.append("".join(marks))
-        return found
+        return [changes_in(Path(each.log).read_text(errors="replace")) for each in self.fleets]
 
     # -- Adding up. -------------------------------------------------------------------------
 
@@ -206,3 +208,12 @@ def _kind(dice: float) -> str:
             return kind
         dice -= share
     return "short"
+
+
+def changes_in(log: str) -> str:
+    """Return each 'lost' and 'back' in the log of one worker, as '-' and '+'.
+
+    Other lines may have the words, too: that something about one task could not be told, for
+    the server was out of reach.
+    """
+    return "".join("-" if found == "out of" else "+" for found in _CHANGE.findall(log))

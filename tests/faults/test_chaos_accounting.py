@@ -8,6 +8,10 @@ from types import SimpleNamespace
 
 import pytest
 
+from alligator.exceptions import ConnectionLost
+from alligator.log import worker_logger
+from alligator.outage import Outage
+from alligator.utils import describe_error
 from tests.chaos import __main__ as chaos
 from tests.chaos import report, runner
 from tests.chaos.ledger import (
@@ -22,6 +26,7 @@ from tests.chaos.ledger import (
     Entry,
     Ledger,
 )
+from tests.chaos.load import changes_in
 from tests.chaos.overlaps import runs, unexplained
 from tests.chaos.rows import Row, row_of
 from tests.chaos.table import HEADER, line
@@ -260,6 +265,20 @@ def test_a_line_says_what_is_wrong_and_does_without_recoveries():
     first, *rest = line(row).splitlines()
     assert first[HEADER.index("recovery") :].split() == ["-", "0", "s"]
     assert rest == ["    WRONG: lost ['a']", "    WRONG: late"]
+
+
+# -- What workers say. ------------------------------------------------------------------------
+
+
+def test_what_else_is_said_of_a_lost_server_is_no_change_of_its_state(capsys):
+    why = ConnectionLost("The redis server is out of reach: closed.")
+    outage = Outage(worker_logger("INFO"))
+    print("Task 1 is a dead letter, but those who wait for it were not told:", describe_error(why))
+    for _ in range(2):
+        outage.begins(why)
+        print("Tasks that waited for others stay:", describe_error(why))
+        outage.ends()
+    assert changes_in(capsys.readouterr().out) == "-+-+"
 
 
 # -- Running it. ----------------------------------------------------------------------------------

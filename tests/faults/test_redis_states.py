@@ -8,6 +8,7 @@ import contextlib
 import threading
 import time
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import redis
@@ -18,7 +19,7 @@ from tests.chaos import jobs
 from tests.chaos.common import is_empty, wait_until
 from tests.chaos.fleet import Fleet
 from tests.chaos.ledger import ACKNOWLEDGED, ATTEMPTED, COMPLETED, Ledger
-from tests.chaos.load import Load
+from tests.chaos.load import Load, changes_in
 from tests.chaos.places import Place
 from tests.servers import redis as servers
 from tests.servers.proxy import Fault, Proxy, now_and_then
@@ -68,11 +69,13 @@ def under_load(place, lease=LEASE, **ways):
         trouble = Trouble(load)
         yield trouble
         load.progress(load.size(), by_all=True)
+        # Counted and not timed: a busy machine takes its time over them.
+        assert wait_until(lambda: load.pushed > 20, within=30), "there was a load"
         load.drain(within=20)
         row = load.row("states", trouble.spans)
     assert row.wrong == [], row
     assert row.lost == 0
-    assert row.acknowledged > 20, "there was a load"
+    assert row.acknowledged > 20
 
 
 def answers_to(port, seconds, *command):
@@ -120,6 +123,7 @@ def test_readonly(place, server, admin):
     with under_load(place) as trouble, trouble.lasting():
         admin.execute_command("REPLICAOF", "127.0.0.1", "1")
         said = answers_to(server.port, 0.6, "SET", "x", "1")
+        wait_until(lambda: trouble.load.refused and all(trouble.load.changes()), within=10)
         admin.execute_command("REPLICAOF", "NO", "ONE")
     assert any(each.startswith("ReadOnlyError") for each in said), said
     assert trouble.load.refused > 0
@@ -140,6 +144,7 @@ def test_busy(place, server, admin):
     with under_load(place) as trouble, trouble.lasting():
         spinning.start()
         said = answers_to(server.port, 0.6, "GET", "x")
+        wait_until(lambda: trouble.load.refused, within=10)
         admin.script_kill()
         spinning.join()
     assert any("busy" in each.lower() for each in said), said
@@ -221,7 +226,12 @@ def test_failover_under_load(tmp_path):
             pushing.join()
             assert wait_until(lambda: is_empty(gator), within=10), fleet.said()
             assert all(worker.is_alive() for worker in fleet.workers)
-            said = fleet.said()
+
+            def in_step():
+                said = changes_in(Path(fleet.log).read_text())
+                return said.count("-") == said.count("+")
+
+            assert wait_until(in_step, within=10), fleet.said()
     finally:
         stop.set()
         gator.close()
@@ -229,7 +239,6 @@ def test_failover_under_load(tmp_path):
     account = ledger.account()
     assert account.lost() == set()
     assert account.unexpected == set()
-    assert said.count("queue is out of reach") == said.count("in reach again")
 
 
 def test_a_worker_warns_of_a_server_that_evicts(server, admin, capsys):
