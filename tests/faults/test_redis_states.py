@@ -212,16 +212,18 @@ def test_failover_under_load(tmp_path):
         flags = ("--lease", f"{LEASE}", "--log-level", "INFO")
         with Fleet(found.dsn, "failover", tmp_path, ledger, *flags, size=2) as fleet:
             pushing.start()
+            pids = {worker.pid for worker in fleet.workers}
+
+            def completed_by_each(since=0.0):
+                late = [each for each in ledger.entries() if each.at > since]
+                return {each.pid for each in late if each.what == COMPLETED} >= pids
+
+            # By each: one that finds no server at its start ends with an error.
+            assert wait_until(completed_by_each, within=10), fleet.said()
             assert wait_until(lambda: ledger.count_completed() >= 20, within=10), fleet.said()
             found.nodes[0].server.kill()
             killed_at = time.time()
-            pids = {worker.pid for worker in fleet.workers}
-
-            def went_on():
-                late = [each for each in ledger.entries() if each.at > killed_at + 0.5]
-                return {each.pid for each in late if each.what == COMPLETED} >= pids
-
-            assert wait_until(went_on, within=15), fleet.said()
+            assert wait_until(lambda: completed_by_each(killed_at + 0.5), within=15), fleet.said()
             stop.set()
             pushing.join()
             assert wait_until(lambda: is_empty(gator), within=10), fleet.said()
