@@ -75,7 +75,7 @@ class Fetcher:
         self._see_to_what_is_due()
         if self._collect(limit):
             return True
-        acks = keeper.take_acks()
+        acks = keeper.acks.take()
         # If not quiet, more may be queued right after a look.
         quiet = not self.worker.burst or keeper.is_quiet()
         found = self._reserve(limit, running, acks)
@@ -136,14 +136,14 @@ class Fetcher:
             )
         except Exception as err:
             # Whatever it is, a worker stays: nothing was leased, so nothing is held up.
-            keeper.give_back_acks(acks)
+            keeper.acks.give_back(acks)
             self._out_of_touch(err)
             return None
         except BaseException:
-            keeper.give_back_acks(acks)
+            keeper.acks.give_back(acks)
             raise
         self.outage.ends()
-        keeper.acks_were_sent(acks, refused)
+        keeper.acks.were_sent(acks, refused)
         return found
 
     def _wait(self, running: int) -> float:

@@ -15,15 +15,12 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Self
 
+from alligator.acks import ACK_WITHIN, Acks, report_refused
 from alligator.backends.base import MAX_LEASE, Client, Delivery
 from alligator.outage import Outage
 from alligator.reach import Reach
 from alligator.sent_ahead import SentAhead
 from alligator.unsettled import Unsettled
-from alligator.utils import shorten
-
-#: Seconds that the ack of a finished task may wait for company.
-ACK_WITHIN = 0.005
 
 #: Seconds beyond the expected after which tasks that have not started are handed back.
 PATIENCE = 0.1
@@ -64,15 +61,13 @@ class Keeper:
         self._lookers = 0  # threads in wait_for_turn
         self._idle = 0  # threads in start_next
         self._running: dict[int, Delivery] = {}  # by id(): one task id may be on two queues
-        self._acks: list[Delivery] = []
-        self._repeated: set[int] = set()  # by id(): acks sent again, for want of a reply
-        self._sending = 0  # calls of send_acks that have not returned
-        self._oldest_ack = 0.0
         self._last_start = 0.0
         self._next_beat = 0.0
         self._unsettled = Unsettled()
         self._ahead = SentAhead()
         self._outage = outage or Outage(log)
+        #: For what has run.
+        self.acks = Acks(client, self._outage, self._turn, log)
         self._extending = True
         self._leaving = threading.Lock()
         self._closed = False
@@ -96,7 +91,7 @@ class Keeper:
         self._wake.set()
         self._thread.join(_LONGEST_PAUSE + 10)
         self._try(self.hand_back)
-        self._try(self.send_acks)
+        self._try(self.acks.send)
         self._try(self._unsettled.tell_all)
 
     # -- Called by the worker. ----------------------------------------------------------------
@@ -106,15 +101,14 @@ class Keeper:
 
         :raises AlligatorException: it is not known whether that got through.
         """
-        acks = self.take_acks()
+        acks = self.acks.take()
         try:
             ahead = self.client.begin_reserve(queue_names, limit, self.lease, acks=acks)
         except BaseException:
-            self.give_back_acks(acks)
+            self.acks.give_back(acks)
             raise
         if ahead is None:
-            with self._lock:
-                self._acks = acks + self._acks
+            self.acks.put_back(acks)
         else:
             self._ahead.put(ahead, acks)
 
@@ -130,9 +124,9 @@ class Keeper:
         try:
             found, refused = ahead.read()
         except BaseException:
-            self.give_back_acks(acks)
+            self.acks.give_back(acks)
             raise
-        self.acks_were_sent(acks, refused)
+        self.acks.were_sent(acks, refused)
         self.take(found)
         return len(found)
 
@@ -176,22 +170,20 @@ class Keeper:
     def end(self, delivery: Delivery, *, ack: bool) -> bool:
         """A delivery has run; with ``ack`` it is acked soon, else it has been settled.
 
-        :returns: whether acks have waited long enough; see :meth:`send_acks`.
+        :returns: whether acks have waited long enough.
         """
-        now = time.monotonic()
+        due = False
         with self._lock:
             self._running.pop(id(delivery), None)
             if ack:
-                if not self._acks:
-                    self._oldest_ack = now
-                self._acks.append(delivery)
+                due = self.acks.add(delivery, time.monotonic())
             if self._waiting:
                 if self._idle:  # for want of a place among those that run
                     self._arrived.notify()
             elif self._lookers:
                 self._turn.notify_all()
         self._reach.forget(delivery)
-        return ack and now - self._oldest_ack >= ACK_WITHIN
+        return due
 
     def ack_soon(self) -> None:
         """Have the thread send acks as soon as they have waited for long enough."""
@@ -211,7 +203,7 @@ class Keeper:
         self._reach.cover(delivery, seconds)
         if seconds > 2 * self._beat:  # as much as any lease has left, while heartbeats go on
             lease = min(max(seconds, self.lease), MAX_LEASE)
-            self.report_refused(self.client.extend([delivery], lease))
+            report_refused(self.log, self.client.extend([delivery], lease))
 
     def give_up(self, delivery: Delivery) -> None:
         """Let the lease of a running delivery run out."""
@@ -250,62 +242,6 @@ class Keeper:
         with self._lock:
             return len(self._waiting), len(self._running)
 
-    def acks_are_due(self) -> bool:
-        """Whether an ack has waited long enough."""
-        return bool(self._acks) and time.monotonic() - self._oldest_ack >= ACK_WITHIN
-
-    def take_acks(self) -> list[Delivery]:
-        """Return the acks not yet sent; the caller sends them, or gives them back."""
-        with self._lock:
-            acks, self._acks = self._acks, []
-            return acks
-
-    def give_back_acks(self, acks: list[Delivery]) -> None:
-        """Keep acks for later that could not be sent, or whose reply was lost."""
-        with self._lock:
-            self._acks = acks + self._acks
-            self._repeated.update(map(id, acks))
-
-    def acks_were_sent(self, acks: Sequence[Delivery], refused: Sequence[Delivery]) -> None:
-        """Take note of the reply to acks."""
-        with self._lock:
-            repeated = {id(delivery) for delivery in acks} & self._repeated
-            self._repeated -= repeated
-        self.report_refused([each for each in refused if id(each) not in repeated])
-        for delivery in refused:
-            if id(delivery) in repeated:
-                self.log.info(
-                    "The second ack of task %s was refused: the first one counted, though its "
-                    "reply was lost, or the lease had run out.",
-                    shorten(delivery.task_id),
-                )
-
-    def send_acks(self) -> None:
-        """Ack what is done."""
-        with self._lock:
-            acks, self._acks = self._acks, []
-            self._sending += 1
-        try:
-            if acks:
-                refused = self.client.ack(acks)
-                self._outage.ends()
-                self.acks_were_sent(acks, refused)
-        except BaseException:
-            self.give_back_acks(acks)
-            raise
-        finally:
-            with self._turn:
-                self._sending -= 1
-                self._turn.notify_all()
-
-    def report_refused(self, refused: Sequence[Delivery]) -> None:
-        """Log the tasks that somebody else has run as well, or will."""
-        for delivery in refused:
-            self.log.warning(
-                "Task %s lost its lease before it ended, so it may run twice.",
-                shorten(delivery.task_id),
-            )
-
     def hand_back(self) -> None:
         """Release what has not started."""
         with self._handing_back:
@@ -335,8 +271,8 @@ class Keeper:
         An ack may queue further tasks: those that waited for the one that is done.
         """
         with self._lock:
-            held = self._waiting or self._running or self._acks
-            return not (held or self._sending or self._ahead)
+            held = self._waiting or self._running or self._ahead
+            return not (held or self.acks.are_on_their_way())
 
     def release_all(self, but: Delivery | None = None) -> None:
         """Release also what is running: this process is about to leave it.
@@ -346,7 +282,7 @@ class Keeper:
         self._extending = False
         # Whoever calls second may end the process: not before the first is through.
         with self._leaving:
-            self._try(self.send_acks)
+            self._try(self.acks.send)
             self._try(self.hand_back)
             self._try(self._unsettled.tell_all)
             with self._lock:
@@ -377,13 +313,13 @@ class Keeper:
     def _pause(self) -> float:
         if self._outage.lasts:
             return _LONGEST_PAUSE
-        if self._acks or self._waiting or self._ahead:
+        if self.acks or self._waiting or self._ahead:
             return ACK_WITHIN
         return max(0.0, min(_LONGEST_PAUSE, self._next_beat - time.monotonic()))
 
     def _duties(self) -> None:
-        if self.acks_are_due():
-            self.send_acks()
+        if self.acks.are_due():
+            self.acks.send()
         patience = min(self.expected + PATIENCE, LONGEST_WAIT)
         overdue = time.monotonic() - self._last_start > patience
         if (self._waiting or self._ahead) and self._running and overdue:
@@ -396,7 +332,7 @@ class Keeper:
     def _extend(self) -> None:
         self._try(self.collect)  # leases run from when it was sent
         with self._lock:
-            held = [*self._waiting, *self._running.values(), *self._acks]
+            held = [*self._waiting, *self._running.values(), *self.acks.unsent()]
         held += self._unsettled.deliveries()
         if not held:
             return
@@ -408,7 +344,7 @@ class Keeper:
         self._unsettled.drop(gone)
         with self._lock:
             self._waiting = deque(each for each in self._waiting if id(each) not in gone)
-        self.report_refused([each for each in lost if id(each) in self._running])
+        report_refused(self.log, [each for each in lost if id(each) in self._running])
 
     def _try(self, duty: Callable[[], object]) -> None:
         try:

@@ -18,6 +18,7 @@ from contextvars import copy_context
 from functools import partial
 from typing import Any
 
+from alligator.acks import report_refused
 from alligator.backends.base import Delivery
 from alligator.coroutines import EventLoop
 from alligator.crew import Helpers
@@ -133,7 +134,7 @@ class Processor:
             outcome = conclude(delivery, self.codec, task, result, error)
             self._finish(outcome, time.monotonic() - started, soon=not delivery.deaths)
             if self.keeper.is_closed:  # it ended after its worker
-                self.tell(self.keeper.send_acks)
+                self.tell(self.keeper.acks.send)
         except LeaveNow:
             return
         except BaseException as err:
@@ -156,7 +157,7 @@ class Processor:
                 keeper.ack_soon()
             # A suspect at once, too: if the worker dies in between, that would count against it.
             elif due or took > SLOW or delivery.deaths:
-                self.tell(keeper.send_acks)
+                self.tell(keeper.acks.send)
         else:
             settled = self._settle(outcome)
             keeper.end(delivery, ack=False)
@@ -190,7 +191,7 @@ class Processor:
 
     def _report(self, outcome: Outcome, *, settled: bool | None) -> None:
         if settled is False:
-            self.keeper.report_refused([outcome.delivery])
+            report_refused(self.log, [outcome.delivery])
         if outcome.verdict is Verdict.ACK and outcome.task is not None:
             self._show(getattr(outcome.task, "result", None))
             return

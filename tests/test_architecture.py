@@ -34,6 +34,7 @@ LAYERS = [
         "usual",
         "codec",
         "execution",
+        "acks",
         "keeper",
         "reach",
         "sent_ahead",

@@ -1,0 +1,116 @@
+"""The acks of a worker: for what is done, until its server has heard of it."""
+
+import logging
+import threading
+import time
+from collections.abc import Sequence
+
+from alligator.backends.base import Client, Delivery
+from alligator.outage import Outage
+from alligator.utils import shorten
+
+#: Seconds that the ack of a finished task may wait for company.
+ACK_WITHIN = 0.005
+
+
+class Acks:
+    """Acks to be sent, in bulk or with the next reserve.
+
+    :param outage: told whenever the server answers.
+    :param turn: notified when a sending ends; guards all that is kept here.
+    """
+
+    def __init__(
+        self, client: Client, outage: Outage, turn: threading.Condition, log: logging.Logger
+    ) -> None:
+        self.client, self._outage, self._turn, self.log = client, outage, turn, log
+        self._unsent: list[Delivery] = []
+        self._oldest = 0.0  # monotonic: when the first of them came
+        self._repeated: set[int] = set()  # by id(): sent again, for want of a reply
+        self._sending = 0  # calls of send() that have not returned
+
+    def __bool__(self) -> bool:
+        return bool(self._unsent)
+
+    def add(self, delivery: Delivery, now: float) -> bool:
+        """Keep the ack of what is done; return whether some have waited long enough.
+
+        The caller holds the lock.
+        """
+        if not self._unsent:
+            self._oldest = now
+        self._unsent.append(delivery)
+        return now - self._oldest >= ACK_WITHIN
+
+    def unsent(self) -> list[Delivery]:
+        """Return what is to be sent. The caller holds the lock."""
+        return list(self._unsent)
+
+    def are_on_their_way(self) -> bool:
+        """Whether some are to be sent, or are being sent. The caller holds the lock."""
+        return bool(self._unsent or self._sending)
+
+    def are_due(self) -> bool:
+        """Whether one has waited long enough."""
+        return bool(self._unsent) and time.monotonic() - self._oldest >= ACK_WITHIN
+
+    def take(self) -> list[Delivery]:
+        """Return those not yet sent; the caller sends them, or gives them back."""
+        with self._turn:
+            acks, self._unsent = self._unsent, []
+            return acks
+
+    def put_back(self, acks: list[Delivery]) -> None:
+        """Keep for later what was not sent."""
+        with self._turn:
+            self._unsent = acks + self._unsent
+
+    def give_back(self, acks: list[Delivery]) -> None:
+        """Keep for later what could not be sent, or whose reply was lost."""
+        with self._turn:
+            self._unsent = acks + self._unsent
+            self._repeated.update(map(id, acks))
+
+    def were_sent(self, acks: Sequence[Delivery], refused: Sequence[Delivery]) -> None:
+        """Take note of the reply."""
+        with self._turn:
+            repeated = {id(delivery) for delivery in acks} & self._repeated
+            self._repeated -= repeated
+        report_refused(self.log, [each for each in refused if id(each) not in repeated])
+        for delivery in refused:
+            if id(delivery) in repeated:
+                self.log.info(
+                    "The second ack of task %s was refused: the first one counted, though its "
+                    "reply was lost, or the lease had run out.",
+                    shorten(delivery.task_id),
+                )
+
+    def send(self) -> None:
+        """Ack what is done.
+
+        :raises AlligatorException: it is kept, and sent again.
+        """
+        with self._turn:
+            acks, self._unsent = self._unsent, []
+            self._sending += 1
+        try:
+            if acks:
+                refused = self.client.ack(acks)
+                self._outage.ends()
+                self.were_sent(acks, refused)
+        except BaseException:
+            self.give_back(acks)
+            raise
+        finally:
+            with self._turn:
+                self._sending -= 1
+                self._turn.notify_all()
+
+
+def report_refused(log: logging.Logger, refused: Sequence[Delivery]) -> None:
+    """Log the tasks that somebody else has run as well, or will."""
+    for delivery in refused:
+        log.warning(
+            "Task %s lost its lease before it ended, so it may run twice.",
+            shorten(delivery.task_id),
+        )
