@@ -79,7 +79,7 @@ class Intake:
         except (TypeError, ValueError, RecursionError, OverflowError) as err:
             raise InvalidTask(f"{_name(task.func)}: {explain_json(err)}.") from err
         largest = gator.client.max_size()
-        if largest is not None and (size := _size(data)) > largest:
+        if largest is not None and (size := _size(data, largest)) > largest:
             raise InvalidTask(
                 f"The task has {size} bytes, and this backend takes at most {largest}; store the "
                 "data elsewhere and pass an id."
@@ -118,7 +118,8 @@ def _name(func: Any) -> str:
     return func if isinstance(func, str) else getattr(func, "__qualname__", repr(func))
 
 
-def _size(data: str | bytes) -> int:
-    if isinstance(data, bytes) or data.isascii():
+def _size(data: str | bytes, largest: int) -> int:
+    # A character has up to 4 bytes; of what is far from too long, nobody asks.
+    if isinstance(data, bytes) or len(data) <= largest // 4 or data.isascii():
         return len(data)
     return len(data.encode())

@@ -48,7 +48,7 @@ _ROOMY = 32_000
 
 def write(task: "Task") -> str:
     """Return the message of a task; see :meth:`alligator.Task.serialize`."""
-    begin = f'{{"task_id":{wire.dumps(task.task_id)},'
+    begin = f'{{"task_id":{wire.quoted(task.task_id)},'
     begin += _call(task.retries, task.is_async, *_names(task.func))
     data = {"args": task.func_args, "kwargs": task.func_kwargs, "options": _options(task)}
     text = wire.dumps(data, begin)

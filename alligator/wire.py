@@ -122,6 +122,14 @@ def dumps(value: Any, before: str = "") -> str:
     return f"{before[:-1]},{text[1:]}"
 
 
+def quoted(text: str) -> str:
+    """Return the JSON text of a text.
+
+    :raises TypeError: it is none.
+    """
+    return _quote(text)
+
+
 def _refuse(value: Any) -> Any:
     raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable")
 
@@ -135,11 +143,11 @@ def _make_encoder() -> Callable[[Any, int], Iterable[str]]:
     if make is None:  # a Python without it
         plain = json.JSONEncoder(check_circular=False, allow_nan=False, separators=(",", ":"))
         return lambda value, _: [plain.encode(value)]
-    quote = json.encoder.encode_basestring_ascii
     made: Callable[[Any, int], Iterable[str]] = make(
-        None, _refuse, quote, None, ":", ",", False, False, False
+        None, _refuse, _quote, None, ":", ",", False, False, False
     )
     return made
 
 
+_quote: Callable[[str], str] = json.encoder.encode_basestring_ascii
 _encode = _make_encoder()
