@@ -54,6 +54,10 @@ class Acks:
         """Whether one has waited long enough."""
         return bool(self._unsent) and time.monotonic() - self._oldest >= ACK_WITHIN
 
+    def hurry(self) -> None:
+        """Take them for due: no others are to be expected."""
+        self._oldest = 0.0
+
     def take(self) -> list[Delivery]:
         """Return those not yet sent; the caller sends them, or gives them back."""
         with self._turn:

@@ -150,16 +150,24 @@ class EventLoop:
         :param timeout: as for :func:`finish`.
         :param done: called on the loop, in the context of the coroutine; it raises nothing, and
             gets a :exc:`LeaveNow` of what was canceled by :meth:`cancel`.
+        :raises LeaveNow: the loop has ended, and so has the worker.
         """
-        alarm = watch(timeout)
-        bounded = coroutine if timeout is None else _bounded(coroutine, timeout)
-        new = self._carry(bounded, alarm, done), copy_context()
         with self._lock:
+            if self._closing:
+                coroutine.close()
+                raise LeaveNow
             loop = self._loop = self._loop or self._start()
+            alarm = watch(timeout)  # not before, as that may fail
+            bounded = coroutine if timeout is None else _bounded(coroutine, timeout)
             is_first = not self._new
-            self._new.append(new)
+            self._new.append((self._carry(bounded, alarm, done), copy_context()))
         if is_first:  # else it is about to look
             loop.call_soon_threadsafe(self._begin_new)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether it carries anything."""
+        return bool(self._new or self._carried)
 
     def _begin_new(self) -> None:
         with self._lock:
@@ -183,7 +191,7 @@ class EventLoop:
         done(result, error)
         if self._ends_empty and not self._carried:
             with self._lock:
-                if self._loop is not None and not self._closing:
+                if self._loop is not None and not (self._closing or self._new):
                     self._closing = True
                     self._loop.stop()
 
@@ -214,8 +222,8 @@ class EventLoop:
         self._thread = threading.Thread(
             target=self._serve, args=[ready], name="alligator-event-loop", daemon=True
         )
-        self._thread.start()
         try:
+            self._thread.start()
             return ready.result()
         finally:
             self.is_starting = False

@@ -7,6 +7,7 @@ coroutines that have ended what might block their event loop.
 
 import itertools
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from contextvars import copy_context
@@ -64,6 +65,7 @@ class Crew:
 
     def look(self) -> float:
         """Start a thread if work waits for want of one; return the seconds to the next look."""
+        self.processor.helpers.look()
         if len(self._threads) >= self.most:
             return _PAUSE
         stuck_for = self.keeper.unattended(self.most)
@@ -81,7 +83,11 @@ class Crew:
             while thread.is_alive() and not over():
                 self.keeper.wake_all()  # again: it may have been about to wait
                 thread.join(_PAUSE)
-        while self.keeper.counts()[1] and not over():
+        loop = self.processor.loop
+        # Both: what is carried has not ended where it was handed back to leave by force, and what
+        # has ended there may have yet to be settled.
+        while (self.keeper.counts()[1] or (loop and loop.is_busy)) and not over():
+            self.processor.helpers.look()
             self.keeper.wait_for_turn(_PAUSE)
         self.processor.helpers.join(over)
 
@@ -99,13 +105,14 @@ class Crew:
                 self._threads.append(thread)
 
     def _pull(self) -> None:
-        is_new = True
+        is_new, idle_since = True, time.monotonic()
         while self.goes_on():
             delivery = self.keeper.start_next(_IDLE, self.most)
             if is_new:
                 self._is_starting = is_new = False
             if delivery is None:
-                if self._is_dispensable():
+                # It may have been called for what another one took.
+                if time.monotonic() - idle_since >= _IDLE and self._is_dispensable():
                     return
                 continue
             if self._functions and len(self._threads) < self.most:
@@ -114,6 +121,7 @@ class Crew:
                 self._functions = self.processor.run(delivery)
             except LeaveNow:
                 return  # the task has been handed back
+            idle_since = time.monotonic()
 
     def _is_dispensable(self) -> bool:
         with self._lock:
@@ -140,6 +148,12 @@ class Helpers:
             self._calls.append(what)
             self._ready.notify()
             self._see_that_one_is_idle()
+
+    def look(self) -> None:
+        """Try again to start a thread, where there was no room for one."""
+        if self._calls:
+            with self._ready:
+                self._see_that_one_is_idle()
 
     def join(self, over: Callable[[], bool]) -> None:
         """Wait for all calls to end, though not any longer than until ``over()``."""

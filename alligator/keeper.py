@@ -60,6 +60,7 @@ class Keeper:
         self._waiting: deque[Delivery] = deque()
         self._lookers = 0  # threads in wait_for_turn
         self._idle = 0  # threads in start_next
+        self._leavers = 0  # have ended, and keep their place until it has been told of them
         self._running: dict[int, Delivery] = {}  # by id(): one task id may be on two queues
         self._last_start = 0.0
         self._next_beat = 0.0
@@ -146,30 +147,33 @@ class Keeper:
         :param most: how many may run at the same time.
         """
         with self._lock:
-            if not self._waiting or len(self._running) >= most:
+            if not self._waiting or self._taken() >= most:
                 if wait:
                     self._idle += 1
                     try:
                         self._arrived.wait(wait)
                     finally:
                         self._idle -= 1
-                if not self._waiting or len(self._running) >= most:
+                if not self._waiting or self._taken() >= most:
                     return None
             delivery = self._waiting.popleft()
             self._running[id(delivery)] = delivery
             self._last_start = time.monotonic()
+            if self._lookers and not self._waiting:
+                self._turn.notify_all()
             return delivery
 
     def unattended(self, most: float) -> float:
         """Return the seconds since something started, where more could and no thread is idle."""
         with self._lock:
-            if self._idle or not self._waiting or len(self._running) >= most:
+            if self._idle or not self._waiting or self._taken() >= most:
                 return 0.0
             return time.monotonic() - self._last_start
 
-    def end(self, delivery: Delivery, *, ack: bool) -> bool:
+    def end(self, delivery: Delivery, *, ack: bool, leaves: bool = True) -> bool:
         """A delivery has run; with ``ack`` it is acked soon, else it has been settled.
 
+        :param leaves: False: it keeps its place among those that run until :meth:`leave`.
         :returns: whether acks have waited long enough.
         """
         due = False
@@ -177,17 +181,37 @@ class Keeper:
             self._running.pop(id(delivery), None)
             if ack:
                 due = self.acks.add(delivery, time.monotonic())
-            if self._waiting:
-                if self._idle:  # for want of a place among those that run
-                    self._arrived.notify()
-            elif self._lookers:
-                self._turn.notify_all()
+            self._leavers += not leaves
+            if leaves or not self._waiting:
+                self._tell_of_end()
         self._reach.forget(delivery)
         return due
 
+    def leave(self) -> None:
+        """Free the place of a delivery that has ended, and was left there."""
+        with self._lock:
+            self._leavers -= 1
+            self._tell_of_end()
+
+    def _tell_of_end(self) -> None:
+        if self._waiting:
+            if self._idle:  # for want of a place among those that run
+                self._arrived.notify()
+        elif self._lookers:
+            self._turn.notify_all()
+
+    def _taken(self) -> int:
+        return len(self._running) + self._leavers
+
     def ack_soon(self) -> None:
-        """Have the thread send acks as soon as they have waited for long enough."""
-        if self._rests:
+        """Have the thread send acks as soon as they have waited for long enough.
+
+        At once, where no company is to be expected: whatever depends on them may be all there is.
+        """
+        if not (self._running or self._waiting or self._lookers):
+            self.acks.hurry()
+            self._wake.set()
+        elif self._rests:
             self._wake.set()
 
     @property
@@ -238,9 +262,9 @@ class Keeper:
                 self._lookers -= 1
 
     def counts(self) -> tuple[int, int]:
-        """Return how many wait for their turn, and how many run."""
+        """Return how many wait for their turn, and how many run, or keep their place."""
         with self._lock:
-            return len(self._waiting), len(self._running)
+            return len(self._waiting), self._taken()
 
     def hand_back(self) -> None:
         """Release what has not started."""
@@ -322,7 +346,7 @@ class Keeper:
             self.acks.send()
         patience = min(self.expected + PATIENCE, LONGEST_WAIT)
         overdue = time.monotonic() - self._last_start > patience
-        if (self._waiting or self._ahead) and self._running and overdue:
+        if (self._waiting or self._ahead) and self._taken() and overdue:
             self.hand_back()
         self.catch_up()
         if time.monotonic() >= self._next_beat:

@@ -132,7 +132,7 @@ class Processor:
     ) -> None:
         try:
             outcome = conclude(delivery, self.codec, task, result, error)
-            self._finish(outcome, time.monotonic() - started, soon=not delivery.deaths)
+            self._finish(outcome, time.monotonic() - started, carried=True)
             if self.keeper.is_closed:  # it ended after its worker
                 self.tell(self.keeper.acks.send)
         except LeaveNow:
@@ -146,23 +146,29 @@ class Processor:
         # No error with its traceback: it may be that which cannot be shown.
         self.log.error("Task %s: %s", shorten(delivery.task_id), describe_error(err))
 
-    def _finish(self, outcome: Outcome, took: float, *, soon: bool = False) -> None:
+    def _finish(self, outcome: Outcome, took: float, *, carried: bool = False) -> None:
+        # What was carried keeps its place until it is reported: else there would be ever more
+        # helpers where that takes longer than the tasks.
         keeper, delivery = self.keeper, outcome.delivery
         keeper.expected = self.pace.note(took)
         self.count(outcome)  # before it ends: a hand is free only when max_tasks knows
         settled: bool | None = None
         if outcome.verdict is Verdict.ACK and not is_recorded(outcome):
-            due = keeper.end(delivery, ack=True)
-            if soon:
-                keeper.ack_soon()
+            due = keeper.end(delivery, ack=True, leaves=not carried)
             # A suspect at once, too: if the worker dies in between, that would count against it.
-            elif due or took > SLOW or delivery.deaths:
+            if delivery.deaths or (not carried and (due or took > SLOW)):
                 self.tell(keeper.acks.send)
+            elif self.loop is not None:  # else this very thread is about to
+                keeper.ack_soon()
         else:
             settled = self._settle(outcome)
-            keeper.end(delivery, ack=False)
-        if settled is not None or self._has_news(outcome):
-            self._report(outcome, settled=settled)
+            keeper.end(delivery, ack=False, leaves=not carried)
+        try:
+            if settled is not None or self._has_news(outcome):
+                self._report(outcome, settled=settled)
+        finally:
+            if carried:
+                keeper.leave()
 
     def _has_news(self, outcome: Outcome) -> bool:
         if self.shows_none or outcome.verdict is not Verdict.ACK:

@@ -284,7 +284,7 @@ class Worker:
             show=self.result,
             limit=lambda delivery, seconds: self._limit(keeper, delivery, seconds),
             loop=loop,
-            shows_none=type(self).result is not Worker.result,
+            shows_none=getattr(self.result, "__func__", None) is not Worker.result,
         )
 
     def _limit(self, keeper: Keeper, delivery: Delivery, seconds: float) -> Overrun:

@@ -1,6 +1,7 @@
 """What runs several tasks at a time: threads for functions, none for coroutines that wait."""
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -14,7 +15,9 @@ import pytest
 
 from alligator import Gator, Task, Worker, current_task
 from alligator.backends.base import Delivery
+from alligator.coroutines import EventLoop
 from alligator.crew import Helpers
+from alligator.exceptions import LeaveNow
 from alligator.keeper import Keeper
 from alligator.pace import FEW, Pace
 
@@ -65,6 +68,25 @@ async def mark():
     assert here.get() == "left behind"
 
 
+def note_name():
+    time.sleep(0.001)
+    seen.append(name())
+
+
+async def pause():
+    await asyncio.sleep(0.002)
+
+
+def pass_by():
+    pass
+
+
+async def swallow():
+    while not free.is_set():
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(0.01)
+
+
 def mark_too():
     here.set("left behind")
 
@@ -104,6 +126,11 @@ async def outlast():
     while not free.is_set():
         await asyncio.sleep(0.01)
     return "late"
+
+
+async def outlast_all():
+    while not free.is_set():
+        await asyncio.sleep(0.01)
 
 
 async def begin():
@@ -202,6 +229,38 @@ def test_hooks_results_and_settling_keep_off_the_event_loop(gator, monkeypatch):
     assert all(each[0].startswith("helper-") for each in seen)
 
 
+def test_a_result_method_of_one_worker_alone_keeps_off_the_event_loop(gator):
+    gator.task(give)
+    worker = Worker(gator, burst=True, concurrency=2, log_level="CRITICAL")
+    worker.result = lambda result: seen.append((name(), result))
+    worker.run_forever()
+    ((thread, result),) = seen
+    assert thread.startswith("helper-")
+    assert result is None
+
+
+def test_no_more_results_are_shown_at_a_time_than_tasks_may_run(gator):
+    class Slow(Worker):
+        def result(self, result):
+            enter(1)
+            time.sleep(0.005)
+            enter(-1)
+
+    for _ in range(20):
+        gator.task(give, 7)
+    assert work(gator, Slow, concurrency=2).tasks_complete == 20
+    assert 1 <= counts["most"] <= 2
+
+
+def test_a_thread_whose_work_another_one_took_stays(gator):
+    for _ in range(150):
+        gator.task(note_name)
+        gator.task(pause)
+    work(gator, concurrency=2)
+    assert len(seen) == 150
+    assert len(set(seen)) <= 2
+
+
 def test_each_has_a_context_of_its_own(gator):
     gator.task(mark_too)
     ids = [gator.task(mark).task_id for _ in range(20)]
@@ -242,6 +301,41 @@ def test_what_ends_after_its_worker_is_acked_all_the_same(gator):
     assert gator.len() == 0
 
 
+def test_a_worker_that_has_to_leave_is_there_until_all_is_handed_back(gator, monkeypatch):
+    for task in (swallow, outlast_all, outlast_all):
+        gator.options(timeout=0.05 if task is swallow else None).task(task)
+    worker = Worker(gator, concurrency=3, grace=0.0, log_level="CRITICAL")
+    worker.owns_process = True
+    thread = threading.Thread(target=worker.run_forever)
+    release, left = gator.client.release, threading.Event()
+
+    def slow_release(*args, **options):
+        thread.join(0.1)
+        seen.append(thread.is_alive())
+        return release(*args, **options)
+
+    def leave(status):
+        seen.append(status)
+        left.set()
+        free.set()
+
+    monkeypatch.setattr(gator.client, "release", slow_release)
+    monkeypatch.setattr("alligator.workers.os._exit", leave)
+    thread.start()
+    assert left.wait(20)
+    thread.join(20)
+    assert seen == [True, True, 1]
+
+
+def test_nothing_is_carried_by_a_loop_that_has_ended():
+    loop, coroutine = EventLoop(), give()
+    loop.run(give())
+    loop.close()
+    with pytest.raises(LeaveNow):
+        loop.carry(coroutine, None, print)
+    assert not loop.is_busy
+
+
 def test_arguments_that_do_not_fit_fail_that_task_alone(gator):
     gator.task(f"{__name__}.give", 1, 2, 3)
     gator.task(give)
@@ -263,6 +357,30 @@ def test_an_ack_need_not_wait_for_the_next_turn_of_the_keeper(gator, monkeypatch
         assert gator.stats()["running"] == (not wanted)
 
 
+def test_nor_need_that_of_a_function(gator, monkeypatch):
+    monkeypatch.setattr("alligator.keeper._LONGEST_PAUSE", 600.0)
+    worker = Worker(gator, concurrency=2, lease=1800, log_level="CRITICAL")
+    with worker._keeper() as keeper:
+        until(lambda: keeper._wake._cond._waiters)
+        gator.task(pass_by)
+        keeper.take(gator.client.reserve(["all"], 1, 1800).deliveries)
+        worker._processor(keeper, EventLoop()).run(keeper.start_next())
+        until(lambda: not gator.stats()["running"])
+
+
+def test_whoever_waits_for_a_turn_hears_that_the_last_one_has_started(gator):
+    keeper = Keeper(gator.client, 30, log=logging.getLogger("test"))
+    keeper.take([Delivery("all", str(number), "{}", None) for number in range(2)])
+    thread = threading.Thread(target=keeper.wait_for_turn, args=[20.0])
+    thread.start()
+    until(lambda: keeper._lookers)
+    began = time.monotonic()
+    keeper.start_next()
+    keeper.start_next()
+    thread.join(20)
+    assert time.monotonic() - began < 10
+
+
 def test_so_many_run_and_no_more(gator):
     keeper = Keeper(gator.client, 30, log=logging.getLogger("test"))
     one, two = (Delivery("all", str(number), "{}", None) for number in range(2))
@@ -271,7 +389,10 @@ def test_so_many_run_and_no_more(gator):
     assert keeper.start_next(most=1) is None
     assert keeper.unattended(1) == 0.0
     assert keeper.unattended(2) > 0.0, "another one could start"
-    keeper.end(one, ack=False)
+    keeper.end(one, ack=False, leaves=False)
+    assert keeper.counts() == (1, 1)
+    assert keeper.start_next(most=1) is None, "it is still being told of"
+    keeper.leave()
     assert keeper.start_next(most=1) is two
 
 
@@ -289,6 +410,16 @@ def test_helpers_are_as_many_as_are_busy():
     helpers.join(lambda: False)
     assert ended == [True] * 5
     assert threads("helper-") == before
+
+
+def test_a_call_waits_until_there_is_room_for_a_thread():
+    helpers, called = Helpers(), threading.Event()
+    start, helpers._start = helpers._start, lambda *_: None
+    helpers.call(called.set)
+    helpers._start = start
+    helpers.look()
+    assert called.wait(20)
+    helpers.join(lambda: False)
 
 
 def test_a_few_are_reserved_ahead_of_slow_tasks_where_several_run():
