@@ -252,9 +252,14 @@ class Keeper:
             self._extend()
             self._unsettled.tell_all()
 
-    def wait_for_turn(self, timeout: float) -> None:
-        """Block until something starts, ends or is handed back."""
+    def wait_for_turn(self, timeout: float, most: int = 0) -> None:
+        """Block until the last of those that wait starts, or something ends or is handed back.
+
+        :param most: return at once if nothing waits and fewer run: that just came about.
+        """
         with self._lock:
+            if not self._waiting and self._taken() < most:
+                return
             self._lookers += 1
             try:
                 self._turn.wait(timeout)

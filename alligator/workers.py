@@ -228,10 +228,10 @@ class Worker:
             while not self._is_done():
                 pause = crew.look()
                 waiting, running = keeper.counts()
-                busy = waiting or running >= (1 if fetcher.alone else self.concurrency)
-                if busy:
+                most = 1 if fetcher.alone else self.concurrency
+                if waiting or running >= most:
                     self.gator.schedules.fire(self.log)
-                    keeper.wait_for_turn(pause)
+                    keeper.wait_for_turn(pause, most)
                     continue
                 found = fetcher.fetch(self._pace.limit(self.concurrency - running))
                 if self.burst and not found and not any(keeper.counts()):
