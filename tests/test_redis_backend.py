@@ -127,10 +127,14 @@ def test_wrong_password(tmp_path):
 
 
 def test_certificates_are_verified(tmp_path):
-    server, port, _ = servers.start_tls(tmp_path)
+    server, port, cert = servers.start_tls(tmp_path)
+    known = f"?ssl_ca_certs={cert}"
     try:
         with pytest.raises(ConnectionLost, match=r"(?i)certificate"):
             Client(f"rediss://localhost:{port}/").len("q")
+        with pytest.raises(ConnectionLost, match=r"(?i)not valid for '127.0.0.1'"):
+            Client(f"rediss://127.0.0.1:{port}/{known}").len("q")
+        assert Client(f"rediss://localhost:{port}/{known}").len("q") == 0
     finally:
         server.stop()
 

@@ -6,6 +6,8 @@ import os
 import re
 import subprocess
 import sys
+import threading
+import time
 
 import pytest
 
@@ -319,6 +321,23 @@ def test_a_handler_of_ones_own_gets_the_same(caplog):
         Worker(gator, burst=True).run_forever()
     assert "\n2026-01-01" not in caplog.text
     assert "\x1b" not in caplog.text
+
+
+@pytest.mark.parametrize("scheme", ["redis", "redis+sentinel"])
+def test_a_server_out_of_reach_is_logged_without_its_password(scheme, caplog):
+    place = {"redis": "0", "redis+sentinel": "main/0?sentinel_password=hunter2"}[scheme]
+    gator = Gator(f"{scheme}://someone:hunter2@127.0.0.1:1/{place}")
+    with caplog.at_level(logging.DEBUG):
+        worker = Worker(gator, log_level="DEBUG")
+        thread = threading.Thread(target=worker.run_forever)
+        thread.start()
+        deadline = time.monotonic() + 10
+        while "out of reach" not in caplog.text and time.monotonic() < deadline:
+            time.sleep(0.01)
+        worker.keep_running = False
+        thread.join(10)
+    assert "out of reach (" in caplog.text
+    assert "hunter2" not in caplog.text
 
 
 def test_a_long_traceback_is_cut():

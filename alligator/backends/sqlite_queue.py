@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from alligator.backends import sqlite_children as children
 from alligator.backends.base import MAX_LEASE, Data, Delivery, Message, Reason
+from alligator.backends.sqlite_records import writable
 from alligator.backends.sqlite_schema import HELD, Step
 from alligator.backends.store import gone_badly
 from alligator.constants import DELAYED, FAILED, RUNNING, WAITING
@@ -164,7 +165,7 @@ def bury(step: Step, delivery: Delivery, data: Data | None, reason: Reason) -> b
         "(queue, task_id, data, error, traceback, died_at, attempts, priority) "
         "SELECT queue, task_id, coalesce(?, data), ?, ?, ?, attempt, priority "
         "FROM alligator_tasks WHERE id = ?",
-        (data, reason.error, reason.traceback, step.now, delivery.receipt[0]),
+        (data, *map(writable, reason), step.now, delivery.receipt[0]),
     )
     step.count(delivery.queue_name, FAILED, 1 - replaced)
     why = gone_badly(delivery.task_id, FAILED, reason.error) or ""

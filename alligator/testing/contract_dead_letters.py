@@ -42,6 +42,15 @@ class DeadLetterContract(ContractHelpers):
         self.bury("1", b"\xff\x00 changed")
         assert [letter.data for letter in self.client.dead(self.queue)] == [b"\xff\x00 changed"]
 
+    def test_bury_takes_any_text_for_a_reason(self) -> None:
+        """Also what no alphabet has: errors quote messages, and no letter may fail for it."""
+        self.push("1")
+        assert self.client.bury(self.reserve_one(), None, Reason("E: \udcff\0", "T: \ud800\0"))
+        (letter,) = self.client.dead(self.queue)
+        assert letter.data == "1"
+        assert letter.error.startswith("E: ")
+        assert letter.traceback.startswith("T: ")
+
     def test_newest_first_and_limited(self) -> None:
         """As a person looking for the latest trouble wants it."""
         for data in "123":

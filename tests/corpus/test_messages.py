@@ -1,5 +1,7 @@
 """Each message of the table meets a real worker, between two good tasks."""
 
+import threading
+import time
 import uuid
 
 import pytest
@@ -100,6 +102,36 @@ def test_it_is_tried_again_and_then_set_aside(case, gator):
     (letter,) = gator.dead()
     assert (letter.task_id, letter.attempts) == (task_id, len(DEPLOY_DELAYS) + 1)
     check_letter(letter, case)
+
+
+def small(case):
+    """Whether every backend takes it: beanstalkd has room for 64 KiB, traceback and all."""
+    data = case.data if isinstance(case.data, bytes) else case.data.encode(errors="surrogatepass")
+    return len(data) < 20_000
+
+
+def test_all_that_is_bad_is_set_aside_by_one_worker_on_every_backend(durable_gator):
+    gator = durable_gator(f"corpus-{uuid.uuid4().hex[:8]}")
+    sample = 25 if gator.conn_string.startswith("sqs") else 1  # the emulator takes its time
+    bad = [case for case in CASES if case.ends == DEAD and small(case)][::sample]
+    gator.task(jobs.note, "before")
+    pushed = {gator.client.push(gator.queue_name, case.name, case.data): case for case in bad}
+    gator.task(jobs.note, "after")
+    worker = Worker(gator, log_level="CRITICAL")
+    thread = threading.Thread(target=worker.run_forever)
+    thread.start()
+    deadline = time.monotonic() + 20
+    while gator.stats()["dead"] < len(bad) or len(jobs.seen) < 2:
+        assert thread.is_alive(), "the worker died"
+        assert time.monotonic() < deadline, gator.stats()
+        time.sleep(0.02)
+    worker.keep_running = False
+    thread.join(20)
+    assert sorted(args for args, _ in jobs.seen) == [("after",), ("before",)]
+    letters = {letter.task_id: letter for letter in gator.dead(2 * len(bad))}
+    assert letters.keys() == pushed.keys()
+    for task_id, case in pushed.items():
+        check_letter(letters[task_id], case)
 
 
 def test_the_table_has_each_name_once():
