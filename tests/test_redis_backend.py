@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 import time
+from contextlib import ExitStack
 
 import pytest
 import redis
@@ -298,6 +299,19 @@ def test_nothing_is_left_behind_where_nobody_waits(client):
     client.push("q", "2", "data")  # somebody just might still be there
     assert 0 < client.conn.pttl("alligator:{q}:wake") <= 60_000
     assert 0 < client.conn.pttl("alligator:{q}:waiting") <= 2_000
+
+
+def test_connections_that_were_needed_once_are_closed(client):
+    link = client._link
+    with ExitStack() as stack:
+        crowd = [stack.enter_context(link.held(())) for _ in range(5)]
+    client.len("q")
+    assert len(link._idle) == 5, "not at once"
+    link._idle[:4] = [(connection, time.monotonic() - 61) for connection, _ in link._idle[:4]]
+    for left in (4, 3, 2, 1, 1):
+        client.len("q")
+        assert len(link._idle) == left
+    assert sum(connection.is_connected for connection in crowd) == 1
 
 
 def test_an_idle_worker_is_quiet(client):

@@ -23,6 +23,7 @@ from alligator.backends.redis_packing import packed, packed_script
 from alligator.backends.redis_scripts import Script
 
 _LOOK_AFTER = 1.0  # seconds without use after which a connection is looked at first
+_CLOSE_AFTER = 60.0  # seconds without use after which it is closed: many were needed only once
 
 
 class Link:
@@ -119,10 +120,19 @@ class Link:
 
     def _take_back(self, connection: Any, err: BaseException | None = None) -> None:
         if err is None or is_answer(err):
-            self._idle.append((connection, time.monotonic()))
+            self._keep(connection)
         else:
             connection.disconnect()
             self._drop_idle()  # they lead to the same server, which is gone
+
+    def _keep(self, connection: Any) -> None:
+        idle, now = self._idle, time.monotonic()
+        idle.append((connection, now))
+        try:  # the last one is taken first, so those that are not needed gather in front
+            if now - idle[0][1] > _CLOSE_AFTER:
+                idle.pop(0)[0].disconnect()
+        except IndexError:
+            pass  # others have taken them all meanwhile
 
     def _take(self) -> Any:
         conn = self.conn  # first: it sees to it that none of a parent's is taken
