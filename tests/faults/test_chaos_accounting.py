@@ -28,6 +28,7 @@ from tests.chaos.ledger import (
 )
 from tests.chaos.load import changes_in
 from tests.chaos.overlaps import runs, unexplained
+from tests.chaos.proof import losses_seen
 from tests.chaos.rows import Row, row_of
 from tests.chaos.table import HEADER, line
 
@@ -343,6 +344,10 @@ def run_as(monkeypatch):
         return calls
 
     return found
+
+
+def test_of_a_client_that_loses_the_losses_are_seen():
+    assert losses_seen(kills=6, patience=1.5) > 0
 
 
 def test_a_blind_harness_refuses_to_report(run_as, capsys, tmp_path):
