@@ -347,7 +347,7 @@ def run_as(monkeypatch):
 
 
 def test_of_a_client_that_loses_the_losses_are_seen():
-    assert losses_seen(kills=6, patience=1.5) > 0
+    assert losses_seen(kills=6, patience=0.5) > 0
 
 
 def test_a_blind_harness_refuses_to_report(run_as, capsys, tmp_path):

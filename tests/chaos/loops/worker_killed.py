@@ -29,6 +29,10 @@ AHEAD = {"sqs": 100}
 #: beanstalkd, told to, waits for the disk with each of them.
 ACKED_WITHIN = 0.005 + 0.095
 
+#: Of so many kills, half of what they interrupt has to be back within a lease and so many seconds.
+#: Not all: whoever fetches it may be killed before it starts, or be all there is left.
+MANY, SLACK = 100, 0.5
+
 
 def run(place: Place, size: int, *flags: str, patience: float = 60.0) -> Row:
     """Kill ``size`` workers over 13 times as many tasks (10 on sqs).
@@ -60,6 +64,8 @@ def run(place: Place, size: int, *flags: str, patience: float = 60.0) -> Row:
     row.recovery = account.recoveries(but=buried)  # those waited for their owner
     row.seconds = time.monotonic() - started
     judge(row, account, kills)
+    if size >= MANY and not (row.recovery and row.recovery_p50 <= place.lease + SLACK):
+        row.wrong.append(f"back after {row.recovery_p50} s, with a lease of {place.lease:g}")
     if kills < size:
         row.wrong.append(f"only {kills} kills of {size}, {row.completed} tasks of {count} done")
     gator.client.drop_all(gator.queue_name)
