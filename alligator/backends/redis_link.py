@@ -119,13 +119,10 @@ class Link:
         self._take_back(connection)
 
     def _take_back(self, connection: Any, err: BaseException | None = None) -> None:
-        if err is None or is_answer(err):
-            self._keep(connection)
-        else:
+        if not (err is None or is_answer(err)):
             connection.disconnect()
             self._drop_idle()  # they lead to the same server, which is gone
-
-    def _keep(self, connection: Any) -> None:
+            return
         idle, now = self._idle, time.monotonic()
         idle.append((connection, now))
         try:  # the last one is taken first, so those that are not needed gather in front
