@@ -242,9 +242,10 @@ class Worker:
             crew.join(lambda: self._signals.grace_is_over(self.grace))
 
     def _count(self, outcome: Outcome) -> None:
+        complete = outcome.verdict is Verdict.ACK
         with self._count_lock:
-            self._ended += outcome.verdict in (Verdict.ACK, Verdict.BURY)
-            self.tasks_complete += outcome.verdict is Verdict.ACK
+            self._ended += complete or outcome.verdict is Verdict.BURY
+            self.tasks_complete += complete
 
     # -- Stopping, and staying in touch. --------------------------------------------------------
 
