@@ -182,9 +182,10 @@ class Keeper:
             if ack:
                 due = self.acks.add(delivery, time.monotonic())
             self._leavers += not leaves
-            if leaves or not self._waiting:
+            if (self._idle or self._lookers) and (leaves or not self._waiting):
                 self._tell_of_end()
-        self._reach.forget(delivery)
+        if self._reach.differs:
+            self._reach.forget(delivery)
         return due
 
     def leave(self) -> None:

@@ -29,7 +29,7 @@ from alligator.keeper import Keeper
 from alligator.outage import Outage
 from alligator.pace import SLOW, Pace
 from alligator.recording import is_recorded
-from alligator.tasks import Carry, Task
+from alligator.tasks import Task
 from alligator.utils import describe_error, shorten
 
 
@@ -60,11 +60,18 @@ class Processor:
         self.gator, self.keeper, self.log = gator, keeper, log
         self.recorder = gator.recorder
         self.pace, self.outage = pace, outage
-        self.count, self.show, self.limit = count, show, limit
+        self.count, self.show = count, show
         self.loop, self.shows_none = loop, shows_none
         self.helpers = Helpers()
         self.codec = gator.codec
-        self.begin = self.recorder.note_started if self.recorder.notes_starts else None
+        self._attempt = partial(
+            attempt,
+            codec=self.codec,
+            max_deaths=gator.client.max_deaths,
+            clock=gator.clock,
+            limit=limit,
+            begin=self.recorder.note_started if self.recorder.notes_starts else None,
+        )
 
     def run(self, delivery: Delivery) -> bool:
         """Run a delivery that the keeper has started, and settle it.
@@ -75,7 +82,7 @@ class Processor:
         started = time.monotonic()
         carry = partial(self._carry, delivery, started) if self.loop else None
         try:
-            outcome = self._attempt(delivery, carry)
+            outcome = self._attempt(delivery, carry=carry)
             if outcome.verdict is Verdict.CARRIED:
                 return False
             self._finish(outcome, time.monotonic() - started)
@@ -96,11 +103,6 @@ class Processor:
         self.keeper.end(delivery, ack=False)
         self._report(outcome, settled=settled)
         return outcome.verdict is Verdict.ACK
-
-    def _attempt(self, delivery: Delivery, carry: Carry | None = None) -> Outcome:
-        gator = self.gator
-        deaths, clock = gator.client.max_deaths, gator.clock
-        return attempt(delivery, self.codec, deaths, clock, self.limit, self.begin, carry)
 
     def _carry(
         self,

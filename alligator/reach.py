@@ -18,23 +18,27 @@ class Reach:
         self._lock = threading.Lock()
         self._until: dict[int, float] = {}  # monotonic, by id()
         self._given_up: set[int] = set()
+        #: Whether anything needs another lease than the usual one.
+        self.differs = False
 
     def cover(self, delivery: Delivery, seconds: float) -> None:
         """Note that the lease must not end before so many seconds from now."""
         with self._lock:
             self._until[id(delivery)] = time.monotonic() + seconds
+            self.differs = True
 
     def give_up(self, delivery: Delivery) -> None:
         """Note that the lease is to be left to run out."""
         with self._lock:
             self._given_up.add(id(delivery))
+            self.differs = True
 
     def forget(self, delivery: Delivery) -> None:
         """The delivery has ended."""
-        if self._until or self._given_up:
-            with self._lock:
-                self._until.pop(id(delivery), None)
-                self._given_up.discard(id(delivery))
+        with self._lock:
+            self._until.pop(id(delivery), None)
+            self._given_up.discard(id(delivery))
+            self.differs = bool(self._until or self._given_up)
 
     def leases(
         self, held: Iterable[Delivery], lease: float

@@ -14,7 +14,7 @@ import sys
 from typing import Any, NamedTuple
 
 from alligator import wire
-from alligator.exceptions import AlligatorException, BadPayload
+from alligator.exceptions import AlligatorException
 from alligator.security import Policy
 from alligator.tasks import Task
 
@@ -53,21 +53,18 @@ class Usual:
         """Return the task of a message; None: it has to be read in full."""
         end = data.find(_ARGS, _AFTER_ID, _LONGEST)
         known = self._known.get(data[_AFTER_ID:end])
-        if known is None or not data.startswith(_BEGIN) or not wire.is_bounded(data):
+        if known is None or not data.startswith(_BEGIN):
             return None
         retries, module, name, func = known
         here: Any = getattr(sys.modules.get(module), "__dict__", {})
         if here.get(name) is not func:
             return None  # it has been replaced
-        try:
-            task_id = _id_in(data)
-            args, end = wire.load_part(data, end + len(_ARGS))
-            if type(args) is not list or not data.startswith(_KWARGS, end):
-                return None
-            kwargs, end = wire.load_part(data, end + len(_KWARGS))
-        except AlligatorException:
+        task_id = data[_ID]
+        call = wire.load_two(data, end + len(_ARGS), _KWARGS)
+        if call is None or not _is_usual(task_id):
             return None
-        if type(kwargs) is not dict or data[end:] != _CLOSE:
+        args, kwargs, end = call
+        if type(args) is not list or type(kwargs) is not dict or data[end:] != _CLOSE:
             return None
         task = Task.with_id(task_id, retries)
         task.func, task.func_args, task.func_kwargs = func, tuple(args), kwargs
@@ -80,7 +77,7 @@ class Usual:
             return
         try:
             fields = wire.loads(data[:end] + "}")
-            if _id_in(data) != fields.get("task_id"):
+            if not _is_usual(data[_ID]) or data[_ID] != fields.get("task_id"):
                 return
         except AlligatorException:
             return
@@ -92,8 +89,5 @@ class Usual:
         self._known[data[_AFTER_ID:end]] = _Known(task.retries, module, name, task.func)
 
 
-def _id_in(data: str) -> str:
-    task_id = data[_ID]
-    if '"' in task_id or "\\" in task_id or not task_id.isprintable():
-        raise BadPayload("The id is not where it usually is.")
-    return task_id
+def _is_usual(task_id: str) -> bool:
+    return '"' not in task_id and "\\" not in task_id and task_id.isprintable()

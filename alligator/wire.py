@@ -48,27 +48,25 @@ def loads(data: str | bytes) -> Any:
         raise BadPayload(f"The message is not JSON as Alligator reads it: {err}.") from err
 
 
-def is_bounded(text: str) -> bool:
-    """Whether a text is short and flat enough to be parsed."""
-    return len(text) <= MAX_BYTES and _is_shallow(text)
+def load_two(text: str, start: int, between: str) -> tuple[Any, Any, int] | None:
+    """Return two values of a longer text, and where the second ends; None: read it in full.
 
-
-def load_part(text: str, start: int) -> tuple[Any, int]:
-    """Return the value that begins at ``start`` of a longer text, and where it ends.
-
-    :param text: one that :func:`is_bounded`.
-    :raises BadPayload: as :func:`loads` does; also for white space before the value.
+    :param start: where the first begins.
+    :param between: the text between the two, with one colon in it.
     """
+    if len(text) > MAX_BYTES or not _is_shallow(text):
+        return None
     try:
-        value, end = _trusting.raw_decode(text, start)
+        first, end = _scan(text, start)
+        if not text.startswith(between, end):
+            return None
+        second, end = _scan(text, end + len(between))
         # Each name has its colon. Where there are no more colons than names in the result, no
-        # name stands twice; where there are, some text may hold them, or an object within.
-        names = len(value) if isinstance(value, dict) else 0
-        if text.count(":", start, end) == names:
-            return value, end
-        return _decoder.raw_decode(text, start)
-    except (ValueError, RecursionError) as err:
-        raise BadPayload(f"The message is not JSON as Alligator reads it: {err}.") from err
+        # name stands twice; where there are, a string may hold them, or an object within.
+        names = len(second) if isinstance(second, dict) else 0
+        return (first, second, end) if text.count(":", start, end) == names + 1 else None
+    except (ValueError, RecursionError, StopIteration):
+        return None
 
 
 def _is_shallow(text: str) -> bool:
@@ -103,7 +101,9 @@ _decoder = json.JSONDecoder(
 
 
 #: The same, but of a name that stands twice the last one counts.
-_trusting = json.JSONDecoder(parse_float=_finite, parse_constant=_no_constant)
+_scan: Callable[[str, int], tuple[Any, int]] = json.JSONDecoder(
+    parse_float=_finite, parse_constant=_no_constant
+).scan_once  # type: ignore[attr-defined]
 
 
 def dumps(value: Any, before: str = "") -> str:

@@ -76,11 +76,6 @@ def decode_text(raw: bytes) -> str:
 # -- Ids: a UUID as 16 bytes after a mark, any other as its text. ---------------------------------
 
 
-def _uuid_text(raw: bytes) -> str:
-    digits = raw.hex()
-    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
-
-
 def _short(task_id: str) -> bytes | None:
     """Return the short form of a UUID written as usual, in lower case; None: it is not that."""
     digits = task_id.replace("-", "")
@@ -113,7 +108,8 @@ def encode_id(task_id: str) -> bytes:
 def decode_id(raw: bytes) -> str:
     """Return an id as it was pushed."""
     if len(raw) == 17 and raw.startswith(_UUID):
-        return _uuid_text(raw[1:])
+        digits = raw.hex()  # those of the mark first
+        return f"{digits[2:10]}-{digits[10:14]}-{digits[14:18]}-{digits[18:22]}-{digits[22:]}"
     return decode_text(raw)
 
 
