@@ -60,6 +60,8 @@ class Acks:
 
     def take(self) -> list[Delivery]:
         """Return those not yet sent; the caller sends them, or gives them back."""
+        if not self._unsent:
+            return []
         with self._turn:
             acks, self._unsent = self._unsent, []
             return acks
@@ -77,6 +79,8 @@ class Acks:
 
     def were_sent(self, acks: Sequence[Delivery], refused: Sequence[Delivery]) -> None:
         """Take note of the reply."""
+        if not (refused or self._repeated):
+            return
         with self._turn:
             repeated = {id(delivery) for delivery in acks} & self._repeated
             self._repeated -= repeated

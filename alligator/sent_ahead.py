@@ -23,6 +23,8 @@ class SentAhead:
 
     def take(self) -> tuple[Ahead, list[Delivery]] | None:
         """Return it, to be read by the caller and nobody else; None: there is none."""
+        if self._sent is None:
+            return None
         with self._lock:
             sent, self._sent = self._sent, None
         return sent

@@ -12,6 +12,7 @@ import pytest
 from alligator import Gator, Worker
 from alligator.backends.locmem_backend import Client
 from alligator.exceptions import ConnectionLost, InvalidTask
+from alligator.execution import attempt
 
 ran = []
 
@@ -452,9 +453,12 @@ def test_whatever_else_goes_wrong_with_a_task_a_worker_stays(gator, concurrency,
     class Odd(BaseException):
         pass
 
+    faults = [Odd()]
+
     def broken(*args, **kwargs):
-        monkeypatch.undo()
-        raise Odd
+        if faults:
+            raise faults.pop()
+        return attempt(*args, **kwargs)
 
     monkeypatch.setattr("alligator.processor.attempt", broken)
     gator.task(note, 1)

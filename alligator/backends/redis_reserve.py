@@ -61,11 +61,14 @@ class Reservation:
             came = self._wait(pause, stop)
             if came is None or (not came and pause >= left):
                 break
-        self._pass_on(self.woken)
+        if self.woken:
+            self._pass_on(self.woken)
         return Reserved(self.taken, self.refused)
 
     def _ack_elsewhere(self, acks: Sequence[Delivery]) -> dict[str, list[Delivery]]:
         # All acks go before anything is leased; those of the first queue ride along.
+        if not acks:
+            return {}
         pending = by_queue(acks)
         for name in [name for name in pending if name != self.queue_names[0]]:
             those = pending.pop(name)
