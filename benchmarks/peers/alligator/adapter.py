@@ -22,8 +22,9 @@ def enqueue(count: int) -> None:
 
 def enqueue_bulk(count: int) -> None:
     for start in range(0, count, 1000):
-        with gator.batch():
-            enqueue(min(1000, count - start))
+        with gator.batch() as batch:
+            for _ in range(min(1000, count - start)):
+                batch.task(chosen, 1, "abc", x=2)
 
 
 def worker(processes: int, concurrency: int) -> list[list[str]]:
