@@ -4,7 +4,7 @@ VENV ?= .venv
 FOLDER ?=
 FUZZ_MESSAGES ?= 1000000
 # Most tests wait for something: three at a time keep two cores busy.
-PYTEST_ARGS ?= -n 3 --dist worksteal
+PYTEST_ARGS ?= -n 4 --dist worksteal
 
 .PHONY: help demo test chaos fuzz soak bench bench-self bench-micro bench-scale check docs servers venv clean
 

@@ -7,7 +7,6 @@ hang, and leases and acks must not wait for that.
 import logging
 import os
 import secrets
-import socket
 import threading
 from collections.abc import Sequence
 from types import TracebackType
@@ -47,6 +46,8 @@ class Pulse:
     ) -> None:
         self.store, self.queue_names, self.log, self.outage = store, queue_names, log, outage
         # Of several containers, each may be number 1 on a host of the same name.
+        import socket  # it would be a good part of what ``import alligator`` takes
+
         self.name = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self._failures = 0
         self._said = False

@@ -12,7 +12,6 @@ Time that a function lets pass on a clock of a test counts as well; see :func:`p
 """
 
 import contextlib
-import ctypes
 import logging
 import math
 import os
@@ -282,6 +281,8 @@ class _Watch:
 
 def _raise_in(thread: int, error: type[BaseException] | None) -> None:
     """Let an exception come up in another thread; None: take back what has not come up yet."""
+    import ctypes  # not before a task takes too long: it would slow ``import alligator`` down
+
     what = None if error is None else ctypes.py_object(error)
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), what)
     if error is not None:

@@ -22,7 +22,8 @@ SPEED: tuple[Column, ...] = (
 )
 WEIGHT: tuple[Column, ...] = (
     ("Bytes a task", "enqueue", "bytes", "{:,.0f}"),
-    ("Idle commands/s", "idle", "commands", "{:,.2f}"),
+    ("Idle commands/s", "idle", "sent", "{:,.2f}"),
+    ("… with those in scripts", "idle", "commands", "{:,.2f}"),
     ("Idle CPU %", "idle", "cpu_percent", "{:,.2f}"),
     ("RSS MB", "idle", "rss_mb", "{:,.0f}"),
     ("Import ms", "import", "ms", "{:,.0f}"),

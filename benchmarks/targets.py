@@ -147,7 +147,7 @@ TARGETS = (
         "{:.0f} bytes",
     ),
     Target(
-        "idle worker: redis commands/s", _median("idle", _US, "commands"), 0.2, 0.05, True, "{:.2f}"
+        "idle worker: redis commands/s", _median("idle", _US, "sent"), 0.2, 0.05, True, "{:.2f}"
     ),
     Target("idle worker: CPU", _median("idle", _US, "cpu_percent"), 0.2, 0.05, True, "{:.2f} %"),
     Target("worker RSS", _median("idle", _US, "rss_mb"), 30, 22, True, "{:.0f} MB"),

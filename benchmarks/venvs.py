@@ -1,9 +1,11 @@
 """A virtual environment per library, made when first needed."""
 
+import compileall
 import hashlib
 import os
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 from alligator import version
@@ -36,8 +38,17 @@ def versions(folder: str) -> str:
 
 
 def environment() -> dict[str, str]:
-    """Return the environment in which the parts of a measurement find this repository."""
+    """Return the environment in which the parts of a measurement find this repository.
+
+    It is compiled as pip compiles what it installs.
+    """
+    _compile()
     return {**os.environ, "PYTHONPATH": str(HERE.parent), "PYTHONUNBUFFERED": "1"}
+
+
+@cache
+def _compile() -> None:
+    compileall.compile_dir(HERE.parent / "alligator", quiet=1)
 
 
 def _run(argv: list[str]) -> None:

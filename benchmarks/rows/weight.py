@@ -1,5 +1,7 @@
 """How much it takes: an idle worker's commands, CPU and memory; the import."""
 
+import contextlib
+import socket
 import time
 
 from benchmarks.catalog import Peer
@@ -11,24 +13,42 @@ REST = 2.0
 
 
 def idle(peer: Peer, scale: Scale) -> Figures:
-    """An idle worker's redis commands/s (those that scripts call included), CPU and memory."""
+    """An idle worker's redis commands/s (those sent, and with those that scripts call), its CPU
+    and memory.
+    """
     with Place(peer) as place:
         worker = place.worker()
         place.warm(worker, 100)
         time.sleep(REST)
         calls, cpu, started = _calls(place), worker.cpu_seconds(), time.monotonic()
-        time.sleep(scale.idle)
+        sent = _sent(place, scale.idle)
         took = time.monotonic() - started
         return {
+            "sent": sent / took,
             "commands": (_calls(place) - calls) / took,
             "cpu_percent": (worker.cpu_seconds() - cpu) / took * 100,
             "rss_mb": worker.rss_mb(),
         }
 
 
+def _sent(place: Place, seconds: float) -> int:
+    """Commands that reach the server in that time, as its MONITOR shows them."""
+    assert place.server is not None
+    with socket.create_connection(("127.0.0.1", place.server.port)) as monitor:
+        monitor.sendall(b"MONITOR\r\n")
+        time.sleep(seconds)
+        monitor.setblocking(False)
+        shown = b""
+        with contextlib.suppress(BlockingIOError):
+            while part := monitor.recv(65536):
+                shown += part
+    lines = shown.split(b"\r\n")[1:]  # the first answers us
+    return sum(1 for line in lines if line and b" lua] " not in line)
+
+
 def _calls(place: Place) -> int:
     """Commands that the server has run, but for those of this question."""
-    ours = ("cmdstat_info", "cmdstat_client|setinfo", "cmdstat_hello")
+    ours = ("cmdstat_info", "cmdstat_monitor", "cmdstat_client|setinfo", "cmdstat_hello")
     found = place.info("commandstats").items()
     return sum(stat["calls"] for name, stat in found if name not in ours)
 
