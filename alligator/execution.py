@@ -98,8 +98,6 @@ def attempt(
         if seconds or overrun.get() is not None:
             with overruns_tell(limit(delivery, seconds) if seconds and limit else None):
                 carried = _run(task, carry)
-        elif type(task) is Task:  # as nearly always
-            carried = task.start(carry)
         else:
             carried = _run(task, carry)
     except LeaveNow:
