@@ -2,6 +2,7 @@
 
 import configparser
 import doctest
+import operator
 import os
 import re
 import shlex
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -90,6 +92,23 @@ def test_no_code_hides(page):
             if block.language == "console":
                 whole = block.code.replace("\\\n", "")
                 assert all(line.startswith("$ ") for line in whole.splitlines())
+
+
+@pytest.mark.parametrize("backend", ["locmem", "sqlite", "redis", "beanstalk"])
+def test_the_tutorial_cancels_on_each_backend_that_it_names(backend, request, tmp_path):
+    """Where the server gives ids of its own, too."""
+    page = ROOT / "docs" / "tutorial.rst"
+    (block,) = [each for each in blocks(page) if "cancel" in each.code]
+    if backend == "locmem":
+        dsn = f"locmem://{tmp_path}"
+    else:
+        dsn = request.getfixturevalue(f"{backend}_dsn")
+    gator = Gator(dsn, "tutorial")
+    names = {"gator": gator, "send_post_email": operator.add}
+    names |= {"user": SimpleNamespace(pk=1), "post": SimpleNamespace(pk=2)}
+    exec(block.code, names)
+    assert gator.len() == 0
+    gator.close()
 
 
 def test_nothing_went_missing():
