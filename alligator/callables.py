@@ -119,18 +119,26 @@ def import_callable(module: str, name: str, *, plain: bool = False) -> Callable[
     return found  # type: ignore[no-any-return]
 
 
-def takes_two(hook: Callable[..., Any]) -> bool:
-    """Whether a hook takes the task and something; one that takes one gets the task only."""
-    signature = _signature(hook)
+def fits(func: Callable[..., Any], count: int) -> bool:
+    """Whether a function can be called with so many arguments; True also where nobody knows."""
+    try:
+        signature = _signature(func)
+    except TypeError:  # an object that cannot be hashed, and so not be remembered
+        signature = _signature.__wrapped__(func)
     if signature is None:
         return True
     try:
-        signature.bind(None, None)
+        signature.bind(*[None] * count)
     except TypeError:
         return False
     return True
 
 
-def explain_json(err: Exception) -> str:
-    """Return why arguments did not survive JSON, for an error message."""
-    return f"the arguments must survive JSON ({describe_error(err)})"
+def takes_two(hook: Callable[..., Any]) -> bool:
+    """Whether a hook takes the task and something; one that takes one gets the task only."""
+    return fits(hook, 2)
+
+
+def explain_json(err: Exception, what: str = "the arguments") -> str:
+    """Return why arguments, or something else, did not survive JSON, for an error message."""
+    return f"{what} must survive JSON ({describe_error(err)})"

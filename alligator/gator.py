@@ -12,6 +12,7 @@ from alligator.pushing import Pusher
 from alligator.schedules import Schedules, Scheduling
 from alligator.taking import Taking
 from alligator.tasks import Task
+from alligator.utils import Seconds
 
 P = ParamSpec("P")
 
@@ -159,7 +160,7 @@ class Gator(Taking, Scheduling, Explaining):
     def wait(
         self,
         tasks: Sequence[Task | str] | Task,
-        timeout: float | None = None,
+        timeout: Seconds | None = None,
         *,
         started: bool = False,
     ) -> bool:
@@ -168,16 +169,16 @@ class Gator(Taking, Scheduling, Explaining):
         An id of which nothing is known has not ended: of a task without ``save_results``,
         only the object that :meth:`task` returned can be waited for.
 
-        :param timeout: seconds; None: as long as it takes.
+        :param timeout: seconds, or a timedelta; None: as long as it takes.
         :param started: wait only until all have started.
         :returns: False: not in that time, or one was canceled.
         """
         return self.results.wait(tasks, timeout, started=started)
 
-    def result(self, task: Task | str, timeout: float | None = 0.0) -> Any:
+    def result(self, task: Task | str, timeout: Seconds | None = 0.0) -> Any:
         """Return what a task returned that was pushed with ``save_results``.
 
-        :param timeout: seconds to wait for it; None: as long as it takes.
+        :param timeout: seconds to wait for it, or a timedelta; None: as long as it takes.
         :raises TaskFailed: it failed; with its ``error`` and ``traceback``.
         :raises TaskCanceled: it was canceled.
         :raises ResultTimeout: it has not ended in that time, or nothing is known of it.

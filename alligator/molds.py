@@ -25,6 +25,8 @@ class Mold:
                 for name, value in first.items()
                 if value != getattr(Task, name, _MISSING) and name not in _OF_EACH
             }
+            if "delay_by" in self._differs:
+                del self._differs["delay_until"]  # a delay counts from the push of each
 
     def cast(self) -> Task:
         """Return a new task."""

@@ -4,15 +4,16 @@ import difflib
 import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from datetime import time as day_time
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, Self
 
 from alligator.backends.base import MAX_PRIORITY, MIN_PRIORITY
+from alligator.callables import fits
 from alligator.exceptions import InvalidTask, MultipleDelayError
 from alligator.ticks import Cron, Every, Rule, time_zone
-from alligator.utils import shorten
+from alligator.utils import in_seconds, shorten
 
 if TYPE_CHECKING:
     from alligator.gator import Gator
@@ -62,39 +63,41 @@ def timestamp(value: Any) -> float:
         raise InvalidTask(
             f"delay_until={shorten(repr(value), 60)} is no moment that a clock can show."
         ) from err
-    return _number("delay_until", value)
+    return _number("delay_until", value, "a Unix timestamp, a datetime or a date")
 
 
-def _number(name: str, value: Any) -> float:
-    try:
-        number = math.nan if isinstance(value, bool | str | bytes) else float(value)
-    except (TypeError, ValueError, OverflowError):
-        number = math.nan
+def _number(name: str, value: Any, kind: str = "a finite number") -> float:
+    number = math.nan if isinstance(value, timedelta) else in_seconds(value)
     if not math.isfinite(number):
-        raise InvalidTask(f"{name}={shorten(repr(value), 60)} is not a finite number.")
+        raise InvalidTask(f"{name}={shorten(repr(value), 60)} is not {kind}.")
     return number
 
 
-def _seconds(name: str) -> Callable[[Any], float]:
-    def check(value: Any) -> float:
-        number = _number(name, value)
-        if number < 0:
-            raise InvalidTask(
-                f"{name}={shorten(repr(value), 60)} is negative; give seconds from 0 up."
-            )
-        return number
+def seconds_of(name: str, value: Any, low: float = 0.0, hint: str = "") -> float:
+    """Return a span of time in seconds: a number of them, or a timedelta.
 
-    return check
+    :raises InvalidTask: neither, below ``low`` or infinite.
+    """
+    number = in_seconds(value)
+    if not low <= number < math.inf:
+        above = "above 0" if low == _TINY else f"from {low:g} up"
+        raise InvalidTask(
+            f"{name}={shorten(repr(value), 60)} is neither a number of seconds {above} nor such a "
+            f"timedelta{hint}."
+        )
+    return number
+
+
+#: The least above 0.
+_TINY = math.nextafter(0.0, 1.0)
+
+
+def _seconds(name: str, hint: str = "") -> Callable[[Any], float]:
+    return lambda value: seconds_of(name, value, hint=hint)
 
 
 def _positive(name: str) -> Callable[[Any], float]:
-    def check(value: Any) -> float:
-        number = _number(name, value)
-        if number <= 0:
-            raise InvalidTask(f"{name}={shorten(repr(value), 60)} is not a number above 0.")
-        return number
-
-    return check
+    return lambda value: seconds_of(name, value, _TINY)
 
 
 def moment(name: str) -> Callable[[Any], float]:
@@ -130,12 +133,27 @@ def _task_id(value: Any) -> str:
     return value
 
 
-def _hook(name: str) -> Callable[[Any], Any]:
+def _hook(name: str, *takes: str) -> Callable[[Any], Any]:
+    """Return a check of a hook.
+
+    :param takes: what it is called with: all of that, or the first alone.
+    """
+    ways = {1, len(takes)}
+
     def check(value: Any) -> Any:
-        if value is not None and not callable(value):
+        if value is None:
+            return None
+        if not callable(value):
             raise InvalidTask(f"{name}={shorten(repr(value), 60)} is not a function.")
         if inspect.iscoroutinefunction(value):
             raise InvalidTask(f"{name}={value.__qualname__} is 'async def'; hooks are plain.")
+        if not any(fits(value, count) for count in ways):
+            shown = getattr(value, "__qualname__", None) or shorten(repr(value), 60)
+            calls = " or ".join(f"{name}({', '.join(takes[:count])})" for count in sorted(ways))
+            raise InvalidTask(
+                f"{name}={shown} cannot be called as it will be, {calls}: its parameters do not "
+                "fit."
+            )
         return value
 
     return check
@@ -192,9 +210,9 @@ CHECKS: Mapping[str, Callable[[Any], Any]] = {
     "retry_backoff": _backoff,
     "retry_max_delay": _seconds("retry_max_delay"),
     "is_async": truth,
-    "on_start": _hook("on_start"),
-    "on_success": _hook("on_success"),
-    "on_error": _hook("on_error"),
+    "on_start": _hook("on_start", "task"),
+    "on_success": _hook("on_success", "task", "result"),
+    "on_error": _hook("on_error", "task", "err"),
     "depends_on": _parents,
     "delay_by": _seconds("delay_by"),
     "delay_until": timestamp,
@@ -202,7 +220,7 @@ CHECKS: Mapping[str, Callable[[Any], Any]] = {
     "timeout": _positive("timeout"),
     "expires": _positive("expires"),
     "queue_name": _text("queue_name"),
-    "save_results": _seconds("save_results"),
+    "save_results": _seconds("save_results", ", for which the result is to be kept"),
 }
 
 #: The same for those of a schedule, which ``every`` and ``cron`` take beside the others.

@@ -293,7 +293,7 @@ def result_text(result: Any) -> tuple[str, str]:
             return text, ""
         why = f"has {len(text)} bytes, more than the {LARGEST_RESULT} that are saved"
     except Exception as err:
-        why = f"cannot be saved: {explain_json(err)}"
+        why = f"cannot be saved: {explain_json(err, 'a result')}"
     try:
         shown = repr(result)
     except Exception:

@@ -4,6 +4,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from math import isnan
 from typing import Any
 
 from alligator.backends.base import GET, OWN_ID, Client, DeadTask, Place
@@ -20,7 +21,7 @@ from alligator.exceptions import (
 from alligator.fields import fields_in, fields_of
 from alligator.recording import Recorder
 from alligator.tasks import Task
-from alligator.utils import shorten
+from alligator.utils import Seconds, in_seconds, shorten
 
 #: Seconds between two looks at a task whose end nobody may tell, at first and at most.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.005, 0.25
@@ -57,10 +58,10 @@ class Results:
         return self.look(task)[0]
 
     def wait(
-        self, tasks: Sequence[Task | str] | Task, timeout: float | None, *, started: bool
+        self, tasks: Sequence[Task | str] | Task, timeout: Seconds | None, *, started: bool
     ) -> bool:
         """Block until all of them have ended; see :meth:`alligator.Gator.wait`."""
-        deadline = float("inf") if timeout is None else time.monotonic() + timeout
+        deadline = float("inf") if timeout is None else time.monotonic() + _patience(timeout)
         tasks = [tasks] if isinstance(tasks, str | Task) else tasks
         pending = deque(tasks)
         done = self._drop_ended(pending, started=started)
@@ -79,7 +80,7 @@ class Results:
                 pause = min(2 * pause, longest)
         return done
 
-    def result(self, task: Task | str, timeout: float | None) -> Any:
+    def result(self, task: Task | str, timeout: Seconds | None) -> Any:
         """Return what a task returned; see :meth:`alligator.Gator.result`."""
         task_id = _id_of(task)
         if isinstance(task, Task) and task.save_results is None:
@@ -99,7 +100,8 @@ class Results:
                 "no result, or its result has expired."
             )
         if status != SUCCESS or record is None:
-            raise ResultTimeout(f"Task {shorten(task_id)} has not ended within {timeout} s.")
+            patience = 0.0 if timeout is None else _patience(timeout)
+            raise ResultTimeout(f"Task {shorten(task_id)} has not ended within {patience:g} s.")
         if record.result is None and not record.error:
             raise ResultTimeout(f"Task {shorten(task_id)} succeeded, and saved no result.")
         return self.recorder.value_of(task_id, record)
@@ -231,6 +233,16 @@ class Results:
     def queue_of(self, task: Task | str) -> str:
         """Return the name of the queue that a task should be on."""
         return (task.queue_name if isinstance(task, Task) else None) or self.queue_name
+
+
+def _patience(timeout: Any) -> float:
+    """Return the seconds of a timeout; one that is over already is none at all."""
+    seconds = in_seconds(timeout)
+    if isnan(seconds):
+        raise InvalidTask(
+            f"timeout={shorten(repr(timeout), 60)} is neither a number of seconds nor a timedelta."
+        )
+    return max(0.0, seconds)
 
 
 def _id_of(task: Task | str) -> str:

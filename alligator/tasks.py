@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextvars import ContextVar
 from datetime import date
@@ -15,11 +16,11 @@ from alligator.constants import CANCELED, FAILED, SUCCESS, WAITING
 from alligator.coroutines import finish
 from alligator.exceptions import BadPayload, InvalidTask, LeaveNow, RunAgain, TaskFailed
 from alligator.log import SafeTracebacks
-from alligator.options import CHECKS, check_options
+from alligator.options import CHECKS, check_options, seconds_of
 from alligator.retries import retry_delay
 from alligator.states import States
 from alligator.timeouts import TimeIsUp, call_within
-from alligator.utils import describe_error, new_task_id, shorten
+from alligator.utils import Seconds, describe_error, new_task_id, shorten
 
 if TYPE_CHECKING:
     from alligator.gator import Gator
@@ -91,7 +92,7 @@ class Task(States):
         on_success: Callable[..., Any] | None = None,
         on_error: Callable[..., Any] | None = None,
         depends_on: Any = None,
-        delay_by: float | None = None,
+        delay_by: Seconds | None = None,
         delay_until: float | date | None = None,
         **options: Any,
     ) -> None:
@@ -107,6 +108,8 @@ class Task(States):
         self.save_results = self.note_end or None
         for name, value in checked.items():
             setattr(self, name, value)
+        if self.delay_by is not None:  # as far as is known here; a push counts from its own time
+            self.delay_until = time.time() + self.delay_by
         self.func_args: Any = []
         self.func_kwargs: dict[str, Any] = {}
 
@@ -155,7 +158,7 @@ class Task(States):
         """Take note of who pushed it, and can tell how it stands. Called by that Gator."""
         self._gator = gator
 
-    def wait(self, timeout: float | None = None, *, started: bool = False) -> bool:
+    def wait(self, timeout: Seconds | None = None, *, started: bool = False) -> bool:
         """Block until the task has ended, well or badly; ``status`` and ``result`` say which.
 
         ::
@@ -164,7 +167,7 @@ class Task(States):
             if task.wait(5):
                 print(task.result)
 
-        :param timeout: seconds; None: as long as it takes.
+        :param timeout: seconds, or a timedelta; None: as long as it takes.
         :param started: wait only until it starts.
         :returns: False: not in that time, or it was canceled.
         :raises InvalidTask: it was not pushed.
@@ -284,7 +287,7 @@ class Task(States):
 
     def retry(
         self,
-        delay: float = 0.0,
+        delay: Seconds = 0.0,
         *,
         args: Sequence[Any] | None = None,
         kwargs: Mapping[str, Any] | None = None,
@@ -299,7 +302,7 @@ class Task(States):
         left the task fails: with the exception that was being handled, or else
         :exc:`~alligator.exceptions.TaskFailed`.
 
-        :param delay: seconds until then, whatever ``retry_delay`` says.
+        :param delay: seconds until then, or a timedelta, whatever ``retry_delay`` says.
         :param args: other arguments for the next run.
         :param kwargs: the same by name; with one of the two given, the other is empty.
         :raises RunAgain: always, for Alligator to catch; ``except Exception`` lets it pass.
@@ -308,7 +311,7 @@ class Task(States):
         """
         if _current.get() is not self:
             raise RuntimeError(f"Task {shorten(self.task_id)} is not the one that runs here.")
-        delay = CHECKS["delay_by"](delay)
+        delay = seconds_of("delay", delay)
         if args is None and kwargs is None:
             raise RunAgain(delay, None)
         try:

@@ -1,12 +1,14 @@
 """Names of functions, and functions from names."""
 
 import importlib
+import math
 import os
 import threading
 import time
 import traceback
 from collections.abc import Callable
 from contextvars import ContextVar
+from datetime import timedelta
 from types import ModuleType
 from typing import Any, Protocol
 
@@ -168,6 +170,25 @@ def escape(text: str) -> str:
     return "".join(
         char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
     )
+
+
+#: What every option in seconds may be given as.
+Seconds = float | timedelta
+
+
+def in_seconds(value: Any) -> float:
+    """Return the seconds of a number or of a timedelta; NaN: it is neither."""
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    try:
+        return math.nan if isinstance(value, bool | str | bytes) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        return math.nan
+
+
+def with_stop(text: str) -> str:
+    """Return text with a full stop behind it, unless it ends a sentence as it is."""
+    return text if text.endswith((".", "!", "?", "…")) else f"{text}."
 
 
 #: A random digit with the two bits before the rest that say which kind of UUID it is.

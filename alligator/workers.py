@@ -33,7 +33,7 @@ from alligator.processor import Processor
 from alligator.pulse import Pulse
 from alligator.signals import StopSignals
 from alligator.timeouts import Overrun
-from alligator.utils import describe_error, shorten
+from alligator.utils import Seconds, describe_error, in_seconds, shorten
 
 #: Seconds that a task has at least to end after its timeout, whatever the grace.
 LEAST_GRACE = 0.2
@@ -59,6 +59,9 @@ class Worker:
     :param grace: seconds that running tasks get to finish after the first stop signal, or
         after their timeout.
     :param burst: stop once the queues are empty.
+
+    Each number of seconds may also be a timedelta.
+
     :raises InvalidTask: a value that one of them cannot have.
     """
 
@@ -70,22 +73,22 @@ class Worker:
         gator: Gator,
         max_tasks: int = 0,
         to_consume: str | Sequence[str] | None = None,
-        nap_time: float = 0.1,
+        nap_time: Seconds = 0.1,
         log_level: int | str = logging.INFO,
         *,
         concurrency: int = 1,
-        lease: float = 30.0,
+        lease: Seconds = 30.0,
         prefetch: int | str = "auto",
-        grace: float = 30.0,
+        grace: Seconds = 30.0,
         burst: bool = False,
     ) -> None:
         self.gator = gator
         self.max_tasks = int(max_tasks)
         self.to_consume = gator.queue_name if to_consume is None else to_consume
-        self.nap_time = float(nap_time)
+        self.nap_time = _seconds("nap_time", nap_time, 0)
         self.concurrency = _at_least("concurrency", concurrency, 1)
-        self.lease = float(_at_least("lease", lease, 0.1))
-        self.grace = float(_at_least("grace", grace, 0))
+        self.lease = _seconds("lease", lease, 0.1)
+        self.grace = _seconds("grace", grace, 0)
         self.burst = burst
         self.tasks_complete = 0
         self.keep_running = False
@@ -346,6 +349,15 @@ def _event_loop() -> Iterator[EventLoop]:
     finally:
         worker_loop.reset(token)
         loop.close()
+
+
+def _seconds(name: str, value: Any, low: float) -> float:
+    number = in_seconds(value)
+    if not number >= low:
+        raise InvalidTask(
+            f"{name}={value!r} is neither a number of seconds from {low} up nor such a timedelta."
+        )
+    return number
 
 
 def _at_least(name: str, value: Any, low: float) -> Any:

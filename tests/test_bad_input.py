@@ -53,7 +53,7 @@ def test_a_result_that_cannot_be_saved(gator_with_store, caplog):
     assert gator.status(task) == SUCCESS
     assert gator.result(task).startswith("<object object at")
     assert "cannot be saved" in gator.store.record(task.id).error
-    assert "cannot be saved" in caplog.text
+    assert "cannot be saved: a result must survive JSON (" in caplog.text
 
 
 def test_a_store_that_is_down_for_a_moment(gator_with_store, monkeypatch):

@@ -1,10 +1,12 @@
 """What an option may be."""
 
 import datetime
+from unittest.mock import Mock
 
 import pytest
 
-from alligator.exceptions import InvalidTask, MultipleDelayError
+from alligator import SUCCESS, Gator, Task, Worker
+from alligator.exceptions import InvalidTask, MultipleDelayError, ResultTimeout, RunAgain
 from alligator.options import check_options, timestamp, truth
 from tests import jobs
 
@@ -76,6 +78,126 @@ def test_good(given, checked):
 def test_bad(given, error, says):
     with pytest.raises(error, match=says):
         check_options(given)
+
+
+SECONDS = ["retry_delay", "retry_max_delay", "delay_by", "timeout", "expires", "save_results"]
+
+
+@pytest.mark.parametrize("name", SECONDS)
+def test_every_option_in_seconds_takes_a_timedelta_and_says_what_it_takes(name):
+    assert check_options({name: datetime.timedelta(minutes=1.5)}) == {name: 90.0}
+    for wrong in (True, "60", -1, datetime.timedelta(-1), float("nan"), [1]):
+        with pytest.raises(InvalidTask, match=rf"{name}=.* number of seconds .* timedelta"):
+            check_options({name: wrong})
+
+
+def test_how_long_a_result_is_kept_has_to_be_said():
+    with pytest.raises(InvalidTask, match=r"save_results=True .* for which the result is to be ke"):
+        check_options({"save_results": True})
+
+
+def test_a_moment_is_no_span_of_time():
+    with pytest.raises(InvalidTask, match="not a Unix timestamp, a datetime or a date"):
+        check_options({"delay_until": datetime.timedelta(1)})
+    with pytest.raises(InvalidTask, match="not a finite number"):
+        check_options({"retry_backoff": datetime.timedelta(2)})
+
+
+def test_the_other_spans_of_time(tmp_path):
+    minute = datetime.timedelta(minutes=1)
+    gator = Gator(f"locmem://{tmp_path}")
+    every = gator.every(minute, jobs.note)
+    assert every.rule.seconds == 60
+    assert every.name == gator.options().every(60.0, jobs.note).name
+    with pytest.raises(InvalidTask, match="a number of seconds, or a timedelta, from 0.001"):
+        gator.every(datetime.timedelta(0), jobs.note)
+    worker = Worker(gator, nap_time=minute, lease=minute, grace=minute)
+    assert (worker.nap_time, worker.lease, worker.grace) == (60, 60, 60)
+    for name in ("nap_time", "lease", "grace"):
+        with pytest.raises(InvalidTask, match=f"{name}='1' is neither a number of seconds from"):
+            Worker(gator, **{name: "1"})
+    jobs.seen.clear()
+    task = gator.options(save_results=minute).task(jobs.note)
+    moment = datetime.timedelta(milliseconds=1)
+    assert task.wait(moment) is False
+    assert gator.wait([task.id], -moment) is False
+    with pytest.raises(ResultTimeout, match=r"not ended within 0\.001 s\."):
+        gator.result(task, moment)
+    again = Task(is_async=False, retries=1)
+    again.to_call(lambda: again.retry(moment))
+    with pytest.raises(RunAgain) as asked:
+        again.run()
+    assert asked.value.delay == 0.001
+    for wrong in ("1", True, float("nan")):
+        with pytest.raises(InvalidTask, match="timeout=.* nor a timedelta"):
+            task.wait(wrong)
+    assert gator.run_all() == 1
+    assert task.wait(minute) is True
+    assert gator.result(task, minute) == 1
+
+
+HOOKS = ["on_start", "on_success", "on_error"]
+
+
+def none():
+    """Take nothing."""
+
+
+def one(task, more=1):
+    """Take the task, and something if given."""
+
+
+def two(task, found):
+    """Take two."""
+
+
+def three(task, found, more):
+    """Take three."""
+
+
+def by_name(task, *, found):
+    """Take one, and another in a way in which no hook is called."""
+
+
+def star(*args):
+    """Take whatever comes."""
+
+
+class Unhashable:
+    """A hook that is an object; one that takes a task alone."""
+
+    __hash__ = None
+
+    def __call__(self, task):
+        """Take one."""
+
+
+@pytest.mark.parametrize(
+    ("name", "hook"),
+    [
+        *((name, none) for name in HOOKS),
+        *((name, three) for name in HOOKS),
+        ("on_success", by_name),
+        ("on_start", two),
+        ("on_error", lambda: None),
+    ],
+)
+def test_a_hook_that_could_never_be_called_is_refused(name, hook):
+    with pytest.raises(InvalidTask, match=rf"{name}=.* cannot be called as it will be, {name}\(ta"):
+        check_options({name: hook})
+
+
+@pytest.mark.parametrize("hook", [one, star, lambda task: None, Unhashable(), print, Mock()])
+def test_a_hook_that_can_be_called_is_not(hook, tmp_path):
+    for name in HOOKS:
+        assert check_options({name: hook}) == {name: hook}
+    both = {"on_start": hook, "on_success": hook}
+    task = Gator(f"locmem://{tmp_path}").options(is_async=False, **both).task(jobs.note)
+    assert task.status == SUCCESS
+    assert check_options({"on_error": two, "on_success": two}) == {
+        "on_error": two,
+        "on_success": two,
+    }
 
 
 @pytest.mark.parametrize("text", ["False", "false", "0", "no", "off", "", " FALSE "])

@@ -2,16 +2,28 @@
 
 import bz2
 import json
+from datetime import timedelta
 
 import pytest
 
-from alligator import CANCELED, FAILED, RETRYING, RUNNING, SUCCESS, WAITING, Task, current_task
+from alligator import (
+    CANCELED,
+    FAILED,
+    RETRYING,
+    RUNNING,
+    SUCCESS,
+    WAITING,
+    Gator,
+    Task,
+    current_task,
+)
 from alligator.exceptions import (
     BadPayload,
     MultipleDelayError,
     UnknownCallableError,
     UnknownModuleError,
 )
+from alligator.testing import FakeClock
 from alligator.utils import determine_module, determine_name, import_attr
 from tests import jobs
 
@@ -34,6 +46,30 @@ def test_fresh_task_has_the_documented_defaults():
     assert task.id == task.task_id
     task.to_call(jobs.note, 1, b=2)
     assert (task.func_args, task.func_kwargs) == ((1,), {"b": 2})
+
+
+def test_a_delay_is_known_as_a_moment_at_once(monkeypatch):
+    """As in 1.0, by ``time.time()`` at that moment."""
+    monkeypatch.setattr("time.time", lambda: 1000)
+    task = Task(delay_by=120)
+    assert (task.delay_by, task.delay_until) == (120, 1120)
+    assert Task(delay_by=timedelta(minutes=2)).delay_until == 1120
+    assert Task().delay_until is None
+    assert json.loads(task_for(jobs.note, delay_by=120).serialize())["options"] == {
+        "delay_until": 1120
+    }
+
+
+def test_a_push_counts_its_delay_from_its_own_time(tmp_path):
+    clock = FakeClock(5000.0)
+    gator = Gator(f"locmem://{tmp_path}", clock=clock)
+    own = Task(delay_by=60)
+    with gator.options(delay_by=60) as opts, gator.batch(delay_by=60) as batch:
+        for now in (5000.0, 5100.0):
+            tasks = [opts.task(jobs.note), batch.task(jobs.note), gator.push(own, jobs.note)]
+            assert {each.delay_until for each in tasks} == {now + 60}
+            assert {each.delay_by for each in tasks} == {60}
+            clock.advance(100)
 
 
 def test_positional_signature_of_1_0():
