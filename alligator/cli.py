@@ -1,6 +1,7 @@
 """``latergator.py``: run workers, and look after queues, from a shell."""
 
 import argparse
+import io
 import logging
 import os
 import sys
@@ -143,6 +144,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.path.insert(0, here)
     try:
         if argv and argv[0] in _COMMANDS:
+            _print_anything()
             arguments = _sorted_out(queue_parser(argv[0]).parse_intermixed_args(argv[1:]))
             return _COMMANDS[argv[0]](_gator(arguments), arguments)
         return _work(worker_parser().parse_args(argv), argv)
@@ -152,6 +154,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has left
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 - for the flush at exit
         return 0
+
+
+def _print_anything() -> None:
+    """Have what standard output has no letters for written out with backslashes."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _sorted_out(arguments: argparse.Namespace) -> argparse.Namespace:

@@ -11,18 +11,62 @@ _FORMAT = "%(asctime)s %(name)s %(levelname)s %(message)s"
 
 
 class _StdoutHandler(logging.StreamHandler):  # type: ignore[type-arg]
-    """Writes to whatever ``sys.stdout`` is at the time.
-
-    It keeps silent where the application has its own handler on the terminal, which gets
-    the same line by propagation.
-    """
+    """Writes to whatever ``sys.stdout`` is at the time, also what that has no letters for."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write one line, unless the root logger shows it already."""
-        terminals = (sys.stdout, sys.stderr)
-        if not any(getattr(each, "stream", None) in terminals for each in logging.root.handlers):
-            self.stream = sys.stdout
-            super().emit(record)
+        """Write one line; what the stream cannot encode is written out with backslashes."""
+        stream = sys.stdout
+        if stream is None:  # as in a program without a console
+            return
+        try:
+            line = self.format(record) + self.terminator
+            try:
+                stream.write(line)
+            except UnicodeEncodeError as err:  # nothing of it was written
+                stream.write(line.encode(err.encoding, "backslashreplace").decode(err.encoding))
+            stream.flush()
+        except RecursionError:
+            raise
+        except Exception:
+            self.handleError(record)
+
+
+class _WorkerLogger(logging.Logger):
+    """Gives a record to its own handler for standard output last, and only if no other handler
+    on the record's way has written it to a terminal.
+    """
+
+    def callHandlers(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        """Pass a record to all handlers, those of the loggers above as far as it propagates."""
+        own: list[logging.Handler] = []
+        others, shown = 0, False
+        logger: logging.Logger | None = self
+        while logger is not None:
+            for handler in logger.handlers:
+                if isinstance(handler, _StdoutHandler):
+                    own.append(handler)
+                    continue
+                others += 1
+                if record.levelno >= handler.level:
+                    on_terminal = _stream_of(handler) in (sys.stdout, sys.stderr)
+                    # What its filters say is known only now, and they are to be asked once.
+                    taken: object = handler.handle(record)
+                    shown = shown or (on_terminal and bool(taken))
+            logger = logger.parent if logger.propagate else None
+        if not (own or others):
+            super().callHandlers(record)  # to the handler of last resort
+        if not shown:
+            for handler in own:
+                if record.levelno >= handler.level:
+                    handler.handle(record)
+
+
+def _stream_of(handler: logging.Handler) -> object:
+    """Return what a handler writes to, that of ``rich`` included; else an object of no use."""
+    stream = getattr(handler, "stream", None) or getattr(
+        getattr(handler, "console", None), "file", None
+    )
+    return object() if stream is None else stream
 
 
 class SafeTracebacks(logging.Filter):
@@ -48,9 +92,11 @@ def safe_traceback(err: BaseException, longest: int = 20_000) -> str:
 def worker_logger(level: int | str) -> logging.Logger:
     """Return a new logger with a level of its own, so that workers do not share or double it.
 
-    Its lines also reach the handlers of ``logging.getLogger('alligator.workers')`` and up.
+    Its lines also reach the handlers of ``logging.getLogger('alligator.workers')`` and up. It
+    writes to standard output itself unless one of those has written that very record to
+    standard output or error.
     """
-    logger = logging.Logger("alligator.workers", level)
+    logger = _WorkerLogger("alligator.workers", level)
     logger.parent = logging.getLogger("alligator.workers")
     logger.addFilter(SafeTracebacks())
     handler = _StdoutHandler(sys.stdout)
