@@ -21,6 +21,7 @@ from alligator.outage import Outage
 from alligator.reach import Reach
 from alligator.sent_ahead import SentAhead
 from alligator.unsettled import Unsettled
+from alligator.utils import shorten
 
 #: Seconds beyond the expected after which tasks that have not started are handed back.
 PATIENCE = 0.1
@@ -62,9 +63,10 @@ class Keeper:
         self._idle = 0  # threads in start_next
         self._leavers = 0  # have ended, and keep their place until it has been told of them
         self._running: dict[int, Delivery] = {}  # by id(): one task id may be on two queues
+        self._settling: set[int] = set()  # of those, by id(): the settling says what was lost
         self._last_start = 0.0
         self._next_beat = 0.0
-        self._unsettled = Unsettled()
+        self._unsettled = Unsettled(self._was_refused)
         self._ahead = SentAhead()
         self._outage = outage or Outage(log)
         #: For what has run.
@@ -170,6 +172,16 @@ class Keeper:
                 return 0.0
             return time.monotonic() - self._last_start
 
+    def settles(self, delivery: Delivery) -> None:
+        """A running delivery is about to be settled by something else than an ack.
+
+        Its lease is kept until :meth:`end`, but a heartbeat that finds it gone says nothing from
+        here on: mostly it has just been settled. If it was lost, the settling is refused.
+        """
+        with self._lock:
+            if id(delivery) in self._running:
+                self._settling.add(id(delivery))
+
     def end(self, delivery: Delivery, *, ack: bool, leaves: bool = True) -> bool:
         """A delivery has run; with ``ack`` it is acked soon, else it has been settled.
 
@@ -179,6 +191,8 @@ class Keeper:
         due = False
         with self._lock:
             self._running.pop(id(delivery), None)
+            if self._settling:
+                self._settling.discard(id(delivery))
             if ack:
                 due = self.acks.add(delivery, time.monotonic())
             self._leavers += not leaves
@@ -228,7 +242,7 @@ class Keeper:
         self._reach.cover(delivery, seconds)
         if seconds > 2 * self._beat:  # as much as any lease has left, while heartbeats go on
             lease = min(max(seconds, self.lease), MAX_LEASE)
-            report_refused(self.log, self.client.extend([delivery], lease))
+            self._tell_of_lost(self.client.extend([delivery], lease))
 
     def give_up(self, delivery: Delivery) -> None:
         """Let the lease of a running delivery run out."""
@@ -317,6 +331,7 @@ class Keeper:
             self._try(self._unsettled.tell_all)
             with self._lock:
                 running, self._running = list(self._running.values()), {}
+                self._settling.clear()
             for delivery in running:
                 if delivery is but:
                     continue
@@ -374,7 +389,22 @@ class Keeper:
         self._unsettled.drop(gone)
         with self._lock:
             self._waiting = deque(each for each in self._waiting if id(each) not in gone)
-        report_refused(self.log, [each for each in lost if id(each) in self._running])
+        self._tell_of_lost(lost)
+
+    def _tell_of_lost(self, deliveries: Sequence[Delivery]) -> None:
+        with self._lock:
+            running = [each for each in deliveries if id(each) in self._running]
+            lost = [each for each in running if id(each) not in self._settling]
+            for each in lost:  # in here, since it has to be before it ends
+                self._reach.give_up(each)  # it is said once
+        report_refused(self.log, lost)
+
+    def _was_refused(self, delivery: Delivery) -> None:
+        self.log.info(
+            "What became of task %s was told again and refused: it counted the first time, though "
+            "the reply was lost, or the lease had run out.",
+            shorten(delivery.task_id),
+        )
 
     def _try(self, duty: Callable[[], object]) -> None:
         try:

@@ -99,6 +99,7 @@ class Processor:
         """
         outcome = self._attempt(delivery)
         self.count(outcome)
+        self.keeper.settles(delivery)
         settled = self.recorder.settle(outcome)
         self.keeper.end(delivery, ack=False)
         self._report(outcome, settled=settled)
@@ -181,6 +182,7 @@ class Processor:
         def tell() -> bool:
             return self.recorder.settle(outcome)
 
+        self.keeper.settles(outcome.delivery)
         try:
             return tell()
         except Exception as err:

@@ -2,6 +2,7 @@
 
 import logging
 
+from alligator.acks import report_refused
 from alligator.backends.base import Delivery
 from alligator.exceptions import AlligatorException, LeaveNow
 from alligator.execution import Outcome, Verdict, attempt
@@ -152,8 +153,11 @@ class Taking(Wiring):
             lambda delivery, seconds: _limit(keeper, delivery, seconds),
             recorder.note_started,
         )
-        recorder.settle(outcome)
+        keeper.settles(delivery)
+        settled = recorder.settle(outcome)
         keeper.end(delivery, ack=False)
+        if not settled:
+            report_refused(log, [delivery])
         if isinstance(outcome.error, KeyboardInterrupt):
             raise outcome.error  # by the person at the keyboard, as it seems
         return outcome

@@ -24,9 +24,13 @@ class _Entry:
 
 
 class Unsettled:
-    """What one worker has yet to tell; empty but for outages. It is safe to use from threads."""
+    """What one worker has yet to tell; empty but for outages. It is safe to use from threads.
 
-    def __init__(self) -> None:
+    :param refused: told of what was overtaken, or had counted the first time.
+    """
+
+    def __init__(self, refused: Callable[[Delivery], None]) -> None:
+        self._refused = refused
         self._lock = threading.Lock()
         self._entries: deque[_Entry] = deque()
 
@@ -46,7 +50,11 @@ class Unsettled:
     def drop(self, gone: set[int]) -> None:
         """Forget deliveries, by their ``id()``: they were overtaken, or told after all."""
         with self._lock:
-            self._entries = deque(each for each in self._entries if id(each.delivery) not in gone)
+            before = self._entries
+            self._entries = deque(each for each in before if id(each.delivery) not in gone)
+            dropped = [each.delivery for each in before if id(each.delivery) in gone]
+        for delivery in dropped:
+            self._refused(delivery)
 
     def tell_all(self) -> None:
         """Tell it all; call it when another call has just gone through.
@@ -59,10 +67,12 @@ class Unsettled:
                     return
                 entry = self._entries.popleft()
             try:
-                entry.tell()
+                refused = entry.tell() is False
             except BaseException:
                 entry.failures += 1
                 if entry.failures < MOST_TRIES:
                     with self._lock:
                         self._entries.append(entry)
                 raise
+            if refused:
+                self._refused(entry.delivery)

@@ -357,6 +357,23 @@ def test_a_lease_that_ran_out_by_our_clock_is_refused(moto):
     assert client.dead(queue) == []
 
 
+def test_an_extension_in_flight_does_not_open_a_settled_receipt(client, queue, monkeypatch):
+    client.push(queue, "x", "1")
+    delivery = take_one(client, queue)
+    change = client._connection.change
+
+    def slow_change(*args):
+        stale = change(*args)
+        monkeypatch.undo()
+        assert client.release(delivery) is True
+        return stale
+
+    monkeypatch.setattr(client._connection, "change", slow_change)
+    assert client.extend([delivery], 30.0) == [delivery]
+    assert client.ack([delivery]) == [delivery]
+    assert take_one(client, queue).data == "1"
+
+
 def test_extensions_end_at_twelve_hours(moto):
     clock = FakeClock()
     client = Client(moto.dsn, clock=clock)

@@ -114,8 +114,11 @@ class Settling(Overview):
             by_handle = {each.receipt.handle: each for each in group}
             stale = self._connection.change(name, list(by_handle), seconds)
             for handle, each in by_handle.items():
-                each.receipt.ends = -math.inf if handle in stale else now + seconds
-            lost += [by_handle[handle] for handle in stale]
+                if handle in stale or each.receipt.ends == -math.inf:  # settled meanwhile
+                    each.receipt.close()
+                    lost.append(each)
+                else:
+                    each.receipt.ends = now + seconds
         return lost
 
     def _by_seconds(
