@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import date, datetime, timedelta
 from datetime import time as day_time
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ParamSpec, Self
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, overload
 
 from alligator.backends.base import MAX_PRIORITY, MIN_PRIORITY
 from alligator.callables import fits
 from alligator.exceptions import InvalidTask, MultipleDelayError
 from alligator.ticks import Cron, Every, Rule, time_zone
-from alligator.utils import in_seconds, shorten
+from alligator.utils import Seconds, in_seconds, shorten
 
 if TYPE_CHECKING:
     from alligator.gator import Gator
@@ -318,9 +318,26 @@ class Options:
     ) -> None:
         return None
 
-    def task(self, func: Callable[P, Any] | str, /, *args: P.args, **kwargs: P.kwargs) -> "Task":
+    @overload
+    def task(self, func: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> "Task": ...
+
+    @overload
+    def task(self, func: str, /, *args: Any, **kwargs: Any) -> "Task": ...
+
+    def task(self, func: Callable[..., Any] | str, /, *args: Any, **kwargs: Any) -> "Task":
         """Push a task with these options; see :meth:`alligator.Gator.task`."""
         return self._push(self._make_task({}), func, args, kwargs)
+
+    @overload
+    def __call__(
+        self, func: Callable[..., Any] | str, /, *args: Any, timeout: Seconds | None, **kwargs: Any
+    ) -> "Task": ...
+
+    @overload
+    def __call__(self, func: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> "Task": ...
+
+    @overload
+    def __call__(self, func: str, /, *args: Any, **kwargs: Any) -> "Task": ...
 
     def __call__(self, func: Callable[..., Any] | str, /, *args: Any, **kwargs: Any) -> "Task":
         """Push a task, as :meth:`task` does.
@@ -332,14 +349,35 @@ class Options:
             extra = check_options({"timeout": kwargs.pop("timeout")})
         return self._push(self._make_task(extra), func, args, kwargs)
 
+    @overload
     def every(
-        self, seconds: float, func: Callable[P, Any] | str, /, *args: P.args, **kwargs: P.kwargs
+        self, seconds: Seconds, func: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs
+    ) -> "Schedule": ...
+
+    @overload
+    def every(self, seconds: Seconds, func: str, /, *args: Any, **kwargs: Any) -> "Schedule": ...
+
+    def every(
+        self, seconds: Seconds, func: Callable[..., Any] | str, /, *args: Any, **kwargs: Any
     ) -> "Schedule":
         """Schedule a task with these options; see :meth:`alligator.Gator.every`."""
-        return self._declare(Every(seconds), func, args, kwargs)
+        return self._declare(
+            Every(seconds.total_seconds() if isinstance(seconds, timedelta) else seconds),
+            func,
+            args,
+            kwargs,
+        )
+
+    @overload
+    def cron(
+        self, expression: str, func: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs
+    ) -> "Schedule": ...
+
+    @overload
+    def cron(self, expression: str, func: str, /, *args: Any, **kwargs: Any) -> "Schedule": ...
 
     def cron(
-        self, expression: str, func: Callable[P, Any] | str, /, *args: P.args, **kwargs: P.kwargs
+        self, expression: str, func: Callable[..., Any] | str, /, *args: Any, **kwargs: Any
     ) -> "Schedule":
         """Schedule a task with these options; see :meth:`alligator.Gator.cron`."""
         rule = Cron(expression, self.schedule_kwargs.get("tz"))

@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timezone, tzinfo
 from heapq import merge
 from itertools import islice
 from threading import Lock
-from typing import TYPE_CHECKING, Any, ParamSpec
+from typing import TYPE_CHECKING, Any, ParamSpec, overload
 
 from alligator import wire
 from alligator.callables import check_callable, explain_json, split_name, wire_name
@@ -24,7 +24,7 @@ from alligator.exceptions import BadPayload, InvalidTask
 from alligator.options import Options
 from alligator.ticking import AHEAD, Schedule, Ticker
 from alligator.ticks import Cron, Every, Rule, ticks_after, time_zone
-from alligator.utils import describe_error, shorten
+from alligator.utils import Seconds, describe_error, shorten
 
 if TYPE_CHECKING:
     from alligator.gator import Gator
@@ -168,8 +168,16 @@ class Scheduling:
 
     schedules: Schedules
 
+    @overload
     def every(
-        self, seconds: float, func: Callable[P, Any] | str, /, *args: P.args, **kwargs: P.kwargs
+        self, seconds: Seconds, func: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Schedule: ...
+
+    @overload
+    def every(self, seconds: Seconds, func: str, /, *args: Any, **kwargs: Any) -> Schedule: ...
+
+    def every(
+        self, seconds: Seconds, func: Callable[..., Any] | str, /, *args: Any, **kwargs: Any
     ) -> Schedule:
         """Have the workers of this Gator queue a task every so many seconds.
 
@@ -180,13 +188,22 @@ class Scheduling:
         It is due at the multiples of ``seconds`` since 1970, UTC. Workers have to come by the
         Gator through this code: ``latergator.py --app myapp.queues:gator``.
 
+        :param seconds: a number, or a timedelta.
         :raises InvalidTask, NotAllowed: no such interval, or see :meth:`alligator.Gator.task`.
         :raises UnsupportedOption: there is no store, which schedules need.
         """
         return self.options().every(seconds, func, *args, **kwargs)
 
+    @overload
     def cron(
-        self, expression: str, func: Callable[P, Any] | str, /, *args: P.args, **kwargs: P.kwargs
+        self, expression: str, func: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Schedule: ...
+
+    @overload
+    def cron(self, expression: str, func: str, /, *args: Any, **kwargs: Any) -> Schedule: ...
+
+    def cron(
+        self, expression: str, func: Callable[..., Any] | str, /, *args: Any, **kwargs: Any
     ) -> Schedule:
         """Have the workers of this Gator queue a task when the clock shows this; UTC.
 

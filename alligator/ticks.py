@@ -19,7 +19,7 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import UTC, datetime, tzinfo
 from typing import Any, Protocol
 
 from alligator.exceptions import InvalidTask, MissingDriver
@@ -53,21 +53,17 @@ class Rule(Protocol):
 class Every:
     """Ticks at the multiples of so many seconds since 1970: ``Every(86400)`` at midnight, UTC.
 
-    :param seconds: a number, or a timedelta, which becomes one.
     :raises InvalidTask: not a number of seconds from 0.001 to a hundred years.
     """
 
     seconds: float
 
     def __post_init__(self) -> None:
-        given: Any = self.seconds
-        if isinstance(given, timedelta):
-            given = given.total_seconds()
-            object.__setattr__(self, "seconds", given)
+        given = self.seconds
         number = isinstance(given, int | float) and not isinstance(given, bool)
         if not number or not SHORTEST <= given <= LONGEST:
             raise InvalidTask(
-                f"every({shorten(repr(self.seconds), 60)}) is no interval; give a number of "
+                f"every({shorten(repr(given), 60)}) is no interval; give a number of "
                 f"seconds, or a timedelta, from {SHORTEST} to {LONGEST:.0f} s (a hundred years)."
             )
 

@@ -1,0 +1,93 @@
+"""Calls as a type checker sees them: right ones pass, and each wrong one is refused.
+
+Nothing here is run. An unused ``type: ignore`` is an error, so that a wrong call which passes is
+found as well as a right one which does not.
+"""
+
+from datetime import timedelta
+
+from alligator import Gator, Task
+from alligator.ticking import Schedule
+
+
+def add(one: int, two: int, *, three: int = 0) -> int:
+    """Return a sum."""
+    return one + two + three
+
+
+def export(path: str, timeout: float = 1.0) -> None:
+    """Have an argument that is called as an option is."""
+
+
+async def fetch(url: str) -> bytes:
+    """Return nothing."""
+    return url.encode()
+
+
+gator = Gator("locmem://")
+opts = gator.options(retries=3)
+minute = timedelta(minutes=1)
+
+# By function, its arguments checked.
+pushed: list[Task] = [
+    gator.task(add, 1, 2, three=3),
+    gator.task(fetch, "https://example.com"),
+    opts.task(add, 1, two=2),
+    opts(add, 1, 2),
+    opts(add, 1, 2, timeout=5),
+    opts(add, 1, 2, timeout=minute),
+    opts(export, "a.csv", timeout=5),
+]
+scheduled: list[Schedule] = [
+    gator.every(60, add, 1, 2),
+    gator.every(minute, add, 1, 2),
+    gator.cron("0 5 * * tue", add, 1, 2),
+    opts.every(minute, add, 1, 2, three=3),
+    opts.cron("0 5 * * tue", fetch, "https://example.com"),
+]
+
+# By name, with any arguments.
+pushed += [
+    gator.task("myapp.f", 1, two="2"),
+    opts.task("myapp.f", 1, 2),
+    opts("myapp.f", 1, 2, timeout=5),
+]
+scheduled += [
+    gator.every(60, "myapp.f", 1, two=2),
+    gator.cron("0 5 * * tue", "myapp.f", 1),
+    opts.every(minute, "myapp.f", 1, two=2),
+    opts.cron("0 5 * * tue", "myapp.f"),
+]
+
+with gator.options(timeout=minute) as within, gator.batch() as batch:
+    pushed += [within.task(add, 1, 2), within.task("myapp.f", 1)]
+    pushed += [batch.task(add, 1, 2), batch.task("myapp.f", 1, 2), batch(add, 1, 2)]
+    batch.task(add, 1)  # type: ignore[call-overload]
+    batch.task(None, 1)  # type: ignore[call-overload]
+
+# Arguments that do not fit the function.
+gator.task(add, 1)  # type: ignore[call-overload]
+gator.task(add, 1, "2")  # type: ignore[call-overload]
+opts.task(add, 1, 2, 3)  # type: ignore[call-overload]
+opts.task(add, 1, 2, three="3")  # type: ignore[arg-type]
+opts.task(fetch, 5)  # type: ignore[call-overload]
+opts(add, 1)  # type: ignore[call-overload]
+opts(add, 1, 2, four=4)  # type: ignore[call-arg]
+gator.every(60, add, 1)  # type: ignore[call-overload]
+gator.cron("0 5 * * tue", add, "1", 2)  # type: ignore[call-overload]
+opts.every(minute, add, 1)  # type: ignore[call-overload]
+opts.cron("0 5 * * tue", add, 1, 2, 3)  # type: ignore[call-overload]
+
+# What is neither a function nor the name of one; no span of time, no expression.
+gator.task(5, 1)  # type: ignore[call-overload]
+opts.task(b"myapp.f", 1)  # type: ignore[call-overload]
+opts(None)  # type: ignore[call-overload]
+opts.every("60", add, 1, 2)  # type: ignore[call-overload]
+opts.cron(60, "myapp.f")  # type: ignore[call-overload]
+
+task = opts.task(add, 1, 2)
+task.wait(minute)
+gator.wait([task, "id"], minute)
+gator.result(task, timeout=2.5)
+task.wait("60")  # type: ignore[arg-type]
+gator.result(task, "60")  # type: ignore[arg-type]
