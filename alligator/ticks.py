@@ -196,9 +196,9 @@ def due_ticks(
 ) -> list[float]:
     """Return which ticks are to be queued now, oldest first.
 
-    With ``catch_up``, all since the last one, ``limit`` at a time. Without, those of the past
-    ``late`` seconds; and, where none is that young, the newest if it came while somebody was
-    watching who had no time to look. What is older was missed, and is skipped.
+    With ``catch_up``, all since the last one, ``limit`` at a time. Without, the newest, if it is
+    no older than ``late`` seconds, or came while somebody was watching who had no time to look.
+    What is older was missed, and is skipped.
 
     :param last: the last tick that was queued; or when the schedule was first heard of.
     :param since: when whoever asks began to watch; by default, just now.
@@ -207,9 +207,7 @@ def due_ticks(
     if newest <= last:
         return []
     if not catch_up:
-        if newest < now - late:
-            return [newest] if newest >= since else []
-        last = max(last, math.nextafter(now - late, -math.inf))
+        return [newest] if newest >= min(since, now - late) else []
     found: list[float] = []
     for tick in ticks_after(rule, last):
         if tick > now or len(found) >= limit:

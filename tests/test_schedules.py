@@ -177,7 +177,7 @@ def test_of_many_workers_one_queues_each_tick(make, clock):
 def test_threads_at_once(make, clock):
     gators = [make() for _ in range(4)]
     for each in gators:
-        each.every(1, tick)
+        each.options(catch_up=True).every(1, tick)
         each.schedules.fire()
     clock.advance(8)
     threads = [threading.Thread(target=each.schedules.fire) for each in gators * 3]
@@ -258,6 +258,43 @@ def test_a_worker_that_had_no_time_to_look_queues_the_newest(gator, clock):
     gator.run_until("+4h")
     assert [when - START for when in times()] == [30 * MINUTE, 3.5 * HOUR, 4 * HOUR]
     assert RAN[1][1].endswith("15:00:00Z")
+
+
+@pytest.mark.parametrize("busy", [3.25, 9.25, 30.25, HOUR])
+@pytest.mark.parametrize("concurrency", [1, 2])
+def test_after_a_long_task_only_the_latest_tick_is_queued(gator, clock, busy, concurrency):
+    gator.every(1, tick)
+    gator.schedules.fire()
+    gator.task(take, busy)
+    Worker(gator, burst=True, concurrency=concurrency, log_level="CRITICAL").run_forever()
+    assert [task_id[-20:] for _, task_id, *_ in RAN[1:]] == [stamp(START + int(busy))]
+
+
+@pytest.mark.parametrize("busy", [3.25, 9.25, 30.25, HOUR])
+def test_the_same_where_the_clock_is_played(gator, busy):
+    gator.every(1, tick)
+    gator.options(delay_by=0.5)(take, busy)
+    gator.run_until(busy + 2)
+    ids = [task_id[-20:] for _, task_id, *_ in RAN[1:]]
+    begin = int(busy + 0.5)
+    assert ids == [stamp(START + begin + each) for each in range(len(ids))]
+    assert len(ids) == 1 + int(busy + 2) - begin
+
+
+def stamp(moment):
+    return datetime.fromtimestamp(moment, UTC).isoformat().removesuffix("+00:00") + "Z"
+
+
+def test_only_the_latest_on_every_backend(gator_with_store):
+    gator = gator_with_store
+    gator.clock = clock = FakeClock(START)
+    gator.every(1, tick)
+    gator.schedules.fire()
+    for busy in (1, 3.5, 9.5, 60):
+        clock.advance(busy)
+        gator.schedules.fire()
+    gator.schedules.fire()
+    assert gator.len() == 4
 
 
 def test_a_missed_tick_is_told(gator, make, clock, caplog):

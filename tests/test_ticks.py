@@ -247,8 +247,11 @@ def test_what_was_missed_is_made_up_for():
     assert due_ticks(Every(1), TEN, TEN + 50, catch_up=True, limit=2) == [TEN + 1, TEN + 2]
 
 
-def test_every_second_loses_nothing_to_a_hiccup():
-    assert due_ticks(Every(1), TEN, TEN + 3.5) == [TEN + 1, TEN + 2, TEN + 3]
+@pytest.mark.parametrize("passed", [3.5, 9.5, 10.5, 30.5])
+def test_of_what_came_meanwhile_only_the_latest_is_due(passed):
+    latest = TEN + passed - 0.5
+    assert due_ticks(Every(1), TEN, TEN + passed, since=TEN - 60) == [latest]
+    assert due_ticks(Every(1), TEN, TEN + passed) == [latest]
 
 
 def test_rpqueue_has_the_weekday_in_third_place():
