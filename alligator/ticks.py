@@ -4,8 +4,9 @@ A rule (:class:`Every` or :class:`Cron`) is a set of moments, the same in every 
 that each of many workers can tell by itself which tick is next and what it is called.
 Moments are Unix timestamps in seconds.
 
-Cron expressions are read by ``cronsim``, the extra ``cron``. Where clocks change, it does as
-Debian's cron does:
+Cron expressions are read by ``cronsim``, the extra ``cron``. It is asked only what a calendar
+shows, with no time zone: where clocks change by half an hour, its own answers leave ticks out.
+What the clocks show when is reckoned here, as Debian's cron does it:
 
 * An expression that names its minutes and hours (``30 2 * * *``) ticks once a day. A time that
   the clocks skip is made up for at the moment they skip to; one that they show twice counts the
@@ -19,7 +20,7 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any, Protocol
 
 from alligator.exceptions import InvalidTask, MissingDriver
@@ -36,6 +37,10 @@ LATE = 10.0
 LIMIT = 1000
 
 _LONGEST_NAME = 150  # of a schedule, in the id of its ticks
+_SECOND = timedelta(seconds=1)
+_EPOCH = datetime(1970, 1, 1)  # as a calendar shows it
+#: Clocks that change twice within so many seconds, there and back, are not seen to.
+_DAY = 86_400
 _WEEKDAY = re.compile(r"sun|mon|tue|wed|thu|fri|sat", re.IGNORECASE)
 
 
@@ -117,12 +122,62 @@ class Cron:
 
     def next_after(self, moment: float) -> float:
         """Return the first tick later than ``moment``."""
-        start = datetime.fromtimestamp(moment, self._zone)
-        ticks = _cronsim().CronSim(self.expression, start)
+        start = math.floor(moment)  # ticks are whole seconds
+        return self._next_named(start) if self._names_times else self._next_shown(start)
+
+    @property
+    def _names_times(self) -> bool:
+        minute, hour, *_ = self.expression.split()
+        return not (minute.startswith("*") or hour.startswith("*"))
+
+    def _next_named(self, start: int) -> float:
+        """Return when the clocks first show a time that is named, or skip it."""
+        matches = _matches(self.expression, self._clock(start))
         while True:
+            shown = next(matches)
+            first = shown.replace(tzinfo=self._zone)
+            found = math.floor(first.timestamp())
+            if self._clock(found) != shown:  # the clocks skip it, from `early` on
+                early = math.floor(first.replace(fold=1).timestamp())
+                found = self._change(early, found) or found
             # Out of a doubled hour, the first of its two is found again; that one is over.
-            if (found := float(next(ticks).timestamp())) > moment:
-                return found
+            if found > start:
+                return float(found)
+
+    def _next_shown(self, start: int) -> float:
+        """Return when the clocks next show a time that matches."""
+        after, offset = self._clock(start), self._offset(start)
+        while True:
+            shown = next(_matches(self.expression, after))
+            found = round((shown - _EPOCH - offset) / _SECOND)
+            # Were the clocks not to change. Where they do within a day, look on from there; what
+            # they show twice later on was no match the first time, unless `shown` is near.
+            change = self._change(start, min(found, start + _DAY))
+            if change is not None:
+                start, offset = change, self._offset(change)
+                after = self._clock(start) - _SECOND
+            elif found <= start + _DAY:
+                return float(found)
+            else:
+                start = max(start + _DAY, found - 2 * _DAY)
+                after, offset = self._clock(start), self._offset(start)
+
+    def _clock(self, moment: int) -> datetime:
+        """Return what the clocks show."""
+        return datetime.fromtimestamp(moment, self._zone).replace(tzinfo=None, fold=0)
+
+    def _offset(self, moment: int) -> timedelta:
+        return datetime.fromtimestamp(moment, self._zone).utcoffset() or timedelta(0)
+
+    def _change(self, early: int, late: int) -> int | None:
+        """Return the moment after ``early``, and not after ``late``, when the clocks change."""
+        before = self._offset(early)
+        if self._offset(late) == before:
+            return None
+        while late - early > 1:
+            middle = (early + late) // 2
+            early, late = (middle, late) if self._offset(middle) == before else (early, middle)
+        return late
 
     def previous_or_at(self, moment: float) -> float:
         """Return the last tick not later than ``moment``."""
@@ -228,6 +283,12 @@ def weekday_in_its_place(expression: str) -> str:
     if len(fields) == 5 and _WEEKDAY.search(fields[2]):
         fields[2], fields[4] = fields[4], fields[2]
     return " ".join(fields)
+
+
+def _matches(expression: str, after: datetime) -> Iterator[datetime]:
+    """Yield what a calendar shows after a time, both of no time zone, when it matches."""
+    ticks: Iterator[datetime] = _cronsim().CronSim(expression, after)
+    return ticks
 
 
 def _cronsim() -> Any:

@@ -16,7 +16,7 @@ from alligator.ticks import Cron, Every, due_ticks, tick_id, ticks_after
 
 pytest.importorskip("cronsim")
 
-BERLIN, NEW_YORK = "Europe/Berlin", "America/New_York"
+BERLIN, NEW_YORK, LORD_HOWE = "Europe/Berlin", "America/New_York", "Australia/Lord_Howe"
 
 
 def at(text):
@@ -71,6 +71,14 @@ CHANGES = {
     "with a star, what exists twice runs twice": (
         ("*/20 2 * * *", BERLIN, "2026-10-24T12:00", "2026-10-25T12:00"),
         ["10-25 00:00", "10-25 00:20", "10-25 00:40", "10-25 01:00", "10-25 01:20", "10-25 01:40"],
+    ),
+    "clocks go back by half an hour, and every other hour still comes": (
+        ("0 */2 * * *", LORD_HOWE, "2026-04-04T12:00", "2026-04-04T18:30"),
+        ["04-04 13:00", "04-04 15:30", "04-04 17:30"],
+    ),
+    "half an hour that does not exist is made up for": (
+        ("15 2 * * *", LORD_HOWE, "2026-10-02T12:00", "2026-10-04T16:00"),
+        ["10-02 15:45", "10-03 15:30", "10-04 15:15"],
     ),
     "a weekday, before and after": (
         ("0 5 * * tue", BERLIN, "2026-10-20", "2026-10-28"),
