@@ -15,6 +15,7 @@ from alligator.constants import ALL
 from alligator.exceptions import AlligatorException, InvalidTask
 from alligator.gator import Gator
 from alligator.log import worker_logger
+from alligator.reaper import stay_behind
 from alligator.schedules import describe
 from alligator.security import Policy
 from alligator.signing import Signer
@@ -66,7 +67,7 @@ def worker_parser() -> argparse.ArgumentParser:
     add("--nap", type=_number(float, 0), metavar="SECONDS", help="between looks at an empty queue")
     add("--burst", action="store_true", help="stop when the queue is empty")
     add("--concurrency", type=_number(int, 1), metavar="N", help="tasks at a time, in threads")
-    add("--processes", type=_number(int, 1), default=1, metavar="N", help="worker processes")
+    add("--processes", type=_number(int, 1), metavar="N", help="worker processes, supervised")
     add("--lease", type=_number(float, 0.1), metavar="SECONDS", help="until a dead worker's task")
     add("--prefetch", type=_prefetch, metavar="N", help="tasks reserved at once, or 'auto'")
     add("--grace", type=_number(float, 0), default=30.0, metavar="SECONDS", help="to finish in")
@@ -216,6 +217,8 @@ def _load(name: str, base: type, flag: str) -> Any:
 
 
 def _work(arguments: argparse.Namespace, argv: list[str]) -> int:
+    if os.getpid() == 1 and (code := stay_behind()) is not None:
+        return code
     gator = _gator(arguments)
     if arguments.allow:
         gator.policy = Policy(arguments.allow)
@@ -226,7 +229,7 @@ def _work(arguments: argparse.Namespace, argv: list[str]) -> int:
         gator.len()  # a server out of reach is said now, in one line
         if gator.store is not None and gator.store is not gator.client.store:
             gator.store.last_seen(gator.queue_name)  # likewise: what ran could not be recorded
-    if arguments.processes > 1:
+    if arguments.processes is not None and arguments.leash is None:
         gator.close()
         return _supervise(arguments, argv)
     if arguments.leash is not None:
@@ -254,7 +257,7 @@ def _worker_options(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def _supervise(arguments: argparse.Namespace, argv: list[str]) -> int:
     supervisor = Supervisor(
-        [*argv, "--processes=1"],
+        argv,
         arguments.processes,
         grace=arguments.grace,
         log=worker_logger(arguments.log_level),

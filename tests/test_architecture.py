@@ -48,7 +48,7 @@ LAYERS = [
     ["gator"],
     ["crew", "processor", "fetching"],
     ["workers"],
-    ["supervisor", "dead_letters"],
+    ["supervisor", "reaper", "dead_letters"],
     ["cli", "__main__", "contrib", "contrib.*"],
 ]
 #: The package itself, and what tests import.

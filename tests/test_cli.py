@@ -428,6 +428,20 @@ def test_processes_share_the_work_and_a_killed_one_is_replaced(place, dsn, gator
     assert gator.dead() == []
 
 
+def test_one_process_asked_for_is_supervised_too(place, dsn, gator, start):
+    out = place / "lines"
+    supervisor = start(dsn, "--processes", "1", "--lease", "1")
+    gator.task("cli_jobs.record", str(out), "x")
+    eventually(lambda: pids(out), "it works")
+    (first,) = pids(out)
+    assert first != supervisor.pid
+    os.kill(first, signal.SIGKILL)
+    gator.task("cli_jobs.record", str(out), "y")
+    eventually(lambda: len(pids(out)) == 2, "another has taken its place")
+    supervisor.terminate()
+    assert supervisor.wait(15) == 0
+
+
 def test_workers_stop_when_their_supervisor_is_killed(place, dsn, gator, start):
     out = place / "lines"
     supervisor = start(dsn, "--processes", "2")
