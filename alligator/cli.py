@@ -100,6 +100,12 @@ def queue_parser(command: str) -> argparse.ArgumentParser:
         one.add_argument("--pytest", metavar="ID", help="a test that fails as it did")
     if command == "revive":
         parser.add_argument("ids", nargs="*", metavar="ID", help="task ids; none: all")
+        parser.add_argument(
+            "--retries",
+            type=_number(int, 0),
+            metavar="N",
+            help="further tries after the first; not given: as it was pushed",
+        )
     if command == "explain":
         parser.add_argument("id", metavar="ID", help="of the task")
     if command == "schedule":
@@ -313,7 +319,7 @@ def _revive(gator: Gator, arguments: argparse.Namespace) -> int:
     for name in _queues(gator, arguments):
         gator.queue_name = name
         for task_id in arguments.ids or [None]:
-            revived += gator.revive(task_id)
+            revived += gator.revive(task_id, retries=arguments.retries)
     print(f"{revived} revived")
     return 0 if revived or not arguments.ids else 1
 

@@ -1,14 +1,18 @@
 """A task on its way to a queue and back: serialized, signed, checked, read."""
 
+import logging
 from dataclasses import dataclass
 
+from alligator import messages
 from alligator.backends.base import Data, Delivery
-from alligator.exceptions import BadSignature
+from alligator.exceptions import BadPayload, BadSignature
 from alligator.security import Policy, Reading
-from alligator.signing import Signer, is_signed
+from alligator.signing import Signer, is_signed, signed_id
 from alligator.tasks import Task
 from alligator.usual import Usual
-from alligator.utils import import_guard
+from alligator.utils import describe_error, import_guard, shorten
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -62,6 +66,41 @@ class Codec:
         if usual and isinstance(data, str):
             usual.learn(data, task)
         return task
+
+    def renewed(
+        self, queue_name: str, task_id: str, data: Data, retries: int | None = None
+    ) -> Data:
+        """Return the data of a dead letter with what it was pushed with: no retry is spent.
+
+        Nor does it expire any more. What cannot be read here is returned as it is, and that logged.
+
+        :param task_id: its id on the queue.
+        :param retries: give it so many, in the place of those that it was pushed with.
+        """
+        delivery = Delivery(queue_name, task_id, data, None)
+        try:
+            opened = self.open(delivery)
+            try:
+                renewed = messages.renewed(opened, retries)
+            except BadPayload:
+                if self.task_class is Task:
+                    raise
+                return self._renewed_by_its_class(delivery, retries)  # written in a way of its own
+        except Exception as err:  # whatever such a class raises
+            log.warning("Task %s is revived as it died: %s", shorten(task_id), describe_error(err))
+            return data
+        if renewed is None:
+            return data
+        own_id = signed_id(data)
+        if self.signer is None or own_id is None:
+            return renewed
+        return self.signer.seal(queue_name, own_id, renewed)
+
+    def _renewed_by_its_class(self, delivery: Delivery, retries: int | None) -> Data:
+        task = self.decode(delivery)
+        task.retries = task.retries + task.retried if retries is None else retries
+        task.retried, task.last_error, task.expires_at = 0, "", None
+        return self.encode(task, delivery.queue_name)
 
     def open(self, delivery: Delivery) -> Data:
         """Return the data of a delivery out of its envelope, unread.

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from inspect import signature
 from typing import Any, ParamSpec, overload
 
 from alligator.backends.base import DeadTask
+from alligator.exceptions import UnsupportedOption
 from alligator.explaining import Explaining
 from alligator.intake import Intake
-from alligator.options import Batch, Options
+from alligator.options import CHECKS, Batch, Options
 from alligator.pushing import Pusher
 from alligator.schedules import Schedules, Scheduling
 from alligator.taking import Taking
@@ -191,16 +193,44 @@ class Gator(Taking, Scheduling, Explaining):
         """Return the tasks of this queue that were given up, newest first."""
         return self.client.dead(self.queue_name, limit)
 
-    def revive(self, task_id: str | None = None) -> int:
-        """Put a dead task back on the queue, or all of them; return how many."""
+    def revive(self, task_id: Task | str | None = None, *, retries: int | None = None) -> int:
+        """Put a dead task back on the queue, or all of them; return how many.
+
+        It runs as often as when it was pushed: none of its ``retries`` is spent.
+
+        ::
+
+            gator.revive(letter.task_id, retries=5)
+
+        :param task_id: of the dead letter; or the task itself. None: all of this queue.
+        :param retries: other than those that it was pushed with.
+        :raises InvalidTask: no such number of retries.
+        :raises UnsupportedOption: a client of another make, which cannot change them.
+        """
+        queue_name, client, codec = self.queue_name, self.client, self.codec
+        if task_id is not None:
+            queue_name, task_id = self.results.where(task_id)
+        if retries is not None:
+            retries = CHECKS["retries"](retries)
         if self.store is not None:  # their failure is no longer how they stand
-            letters = self.dead(_ALL_DEAD)
+            letters = client.dead(queue_name, _ALL_DEAD)
             self.store.forget(
                 self.recorder.id_of_dead(each)
                 for each in letters
                 if task_id is None or task_id == each.task_id
             )
-        return self.client.revive(self.queue_name, task_id)
+        if "renew" in signature(client.revive).parameters:
+            return client.revive(
+                queue_name,
+                task_id,
+                lambda each, data: codec.renewed(queue_name, each, data, retries),
+            )
+        if retries is not None:  # a client made for Alligator 1.1
+            raise UnsupportedOption(
+                f"{type(client).__module__}.{type(client).__qualname__} does not take 'renew' in "
+                "its revive(), so retries= cannot be changed; leave it out."
+            )
+        return client.revive(queue_name, task_id)
 
     def stats(self) -> dict[str, Any]:
         """Return ``waiting``, ``delayed``, ``running``, ``dead`` (counts) and ``oldest`` (the

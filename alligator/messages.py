@@ -12,7 +12,7 @@ from alligator import wire
 from alligator.callables import split_name, wire_name
 from alligator.exceptions import BadPayload, InvalidTask
 from alligator.fields import Fields
-from alligator.options import CHECKS, moment
+from alligator.options import CHECKS, MOST_RETRIES, moment
 from alligator.utils import determine_module, determine_name
 
 if TYPE_CHECKING:
@@ -41,6 +41,9 @@ _NOTED = ("retried", "pushed_at", "depends_on", "last_error", "note_end")
 _READ = {name: CHECKS.get(name) or moment(name) for name in _WRITTEN}
 _KNOWN = (*_HOOKS, *_WRITTEN, *_NOTED)
 _TELLING = frozenset(_KNOWN) - {"pushed_at"}  # which is written beside others only
+
+#: Options that a task gets on its way, and loses when it is revived.
+_OF_THIS_LIFE = frozenset({"retried", "last_error", "expires_at"})
 
 #: Characters of a message that leave room for its last error on any backend.
 _ROOMY = 32_000
@@ -149,6 +152,30 @@ def _read_hooks(task: "Task", options: Fields) -> None:
     for hook in _HOOKS:
         if options.fields.get(hook) is not None:
             setattr(task, hook, Fields(options.read(hook, dict)).function(plain=True))
+
+
+def renewed(data: str | bytes, retries: int | None = None) -> str | bytes | None:
+    """Return the message of a dead letter as it was pushed; None: it is as it was.
+
+    Nothing that it names is imported. Spent retries are given back, those included that a hook
+    granted on the way; and it does not expire, since whoever revives it wants it to run.
+
+    :param retries: give it so many, in the place of those that it was pushed with.
+    :raises BadPayload: it is no message of a task.
+    """
+    message = Fields(wire.loads(data))
+    options = message.read("options", dict, {})
+    left, spent = message.read("retries", int), Fields(options).read("retried", int, 0)
+    if retries is None:
+        retries = max(left, min(left + spent, MOST_RETRIES))
+    kept = {name: value for name, value in options.items() if name not in _OF_THIS_LIFE}
+    if retries == left and len(kept) == len(options):
+        return None
+    fields = {**message.fields, "retries": retries}
+    if "options" in fields:
+        fields["options"] = kept
+    text = wire.dumps(fields)
+    return text.encode() if isinstance(data, bytes) else text
 
 
 def id_of(parent: Any) -> str:

@@ -26,6 +26,9 @@ P = ParamSpec("P")
 #: Other spellings: 0.x's, and the first README's.
 ALIASES = {"async": "is_async", "run_after": "delay_by"}
 
+#: As many as anybody may ask for.
+MOST_RETRIES = 1_000_000
+
 _FALSE = frozenset({"false", "0", "no", "off", ""})
 _TRUE = frozenset({"true", "1", "yes", "on"})
 
@@ -205,7 +208,7 @@ def _identity(parent: Any) -> Any:
 #: Every option, with what checks and normalizes its value.
 CHECKS: Mapping[str, Callable[[Any], Any]] = {
     "task_id": _task_id,
-    "retries": _whole("retries", 0, 1_000_000),
+    "retries": _whole("retries", 0, MOST_RETRIES),
     "retry_delay": _seconds("retry_delay"),
     "retry_backoff": _backoff,
     "retry_max_delay": _seconds("retry_max_delay"),

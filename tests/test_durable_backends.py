@@ -47,7 +47,7 @@ def test_a_failure_is_retried_with_its_hooks_and_then_dead(gator):
     assert "in fail" in letter.traceback
     assert len(jobs.seen) == 3
     assert gator.revive(letter.task_id) == 1
-    work_until(gator, lambda: len(jobs.seen) == 4 and gator.dead())
+    work_until(gator, lambda: len(jobs.seen) == 6 and gator.dead())
 
 
 def test_what_cannot_be_run_is_set_aside_and_the_worker_goes_on(gator, monkeypatch):

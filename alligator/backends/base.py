@@ -67,6 +67,9 @@ MAX_LEASE = 43_200.0
 MIN_PRIORITY = -100
 MAX_PRIORITY = 100
 
+#: Takes the id and the data of a dead letter, and returns the data to queue it with.
+Renew = Callable[[str, Data], Data]
+
 #: What a client can be asked for; ``Client.supports`` lists which of them it keeps.
 LEASES = "leases"  # a killed worker's tasks come back
 DELAY = "delay"  # push(..., delay_until=...)
@@ -363,10 +366,15 @@ class Client(ABC):
         """Return the dead letters of a queue, newest first."""
 
     @abstractmethod
-    def revive(self, queue_name: str, task_id: str | None = None) -> int:
+    def revive(
+        self, queue_name: str, task_id: str | None = None, renew: Renew | None = None
+    ) -> int:
         """Put a dead letter (None: all of them) back at the tail of its queue; return how many.
 
         Its deaths are forgotten. One whose id is waiting, delayed or running stays dead.
+
+        :param renew: says with which data each is queued; None: its own. It must not raise, nor
+            use this client, and may be asked in vain.
         """
 
     @abstractmethod

@@ -12,7 +12,7 @@ from typing import Any
 
 import greenstalk
 
-from alligator.backends.base import DeadTask
+from alligator.backends.base import DeadTask, Renew
 from alligator.backends.beanstalk_body import Body, Letter, decode, decode_letter, encode
 from alligator.backends.beanstalk_connection import Connection, Lease
 from alligator.backends.beanstalk_tubes import NewJob
@@ -92,7 +92,9 @@ def newest(letters: list[Held], limit: int) -> list[DeadTask]:
     return list(tasks.values())[: max(0, limit)]
 
 
-def revive(connection: Connection, queue_name: str, task_id: str | None, ttr: int) -> int:
+def revive(
+    connection: Connection, queue_name: str, task_id: str | None, ttr: int, renew: Renew | None
+) -> int:
     """Put dead letters back on their queue, the oldest first; return how many."""
     revived: set[str] = set()
     with held(connection, queue_name) as letters:
@@ -101,7 +103,8 @@ def revive(connection: Connection, queue_name: str, task_id: str | None, ttr: in
             if task_id not in (None, own_id):
                 continue
             if own_id not in revived:
-                body = encode(Body(letter.task.data))
+                data = letter.task.data
+                body = encode(Body(renew(own_id, data) if renew else data))
                 connection.put(queue_name, NewJob(body, letter.urgency, 0, ttr))
                 revived.add(own_id)
             connection.ack(lease)

@@ -4,7 +4,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from alligator.backends import beanstalk_dead as dead_letters
-from alligator.backends.base import DELAY, GET, LEASES, PRIORITY, Data, DeadTask, Place, QueueStats
+from alligator.backends.base import (
+    DELAY,
+    GET,
+    LEASES,
+    PRIORITY,
+    Data,
+    DeadTask,
+    Place,
+    QueueStats,
+    Renew,
+)
 from alligator.backends.base import Client as BaseClient
 from alligator.backends.beanstalk_body import HEADROOM, decode
 from alligator.backends.beanstalk_connection import Connection
@@ -62,11 +72,16 @@ class Overview(BaseClient):
                 tasks.append(dead_letters.as_dead(queue_name, job))
         return tasks
 
-    def revive(self, queue_name: str, task_id: str | None = None) -> int:
-        """Put dead letters back at the tail of their queue, under new ids."""
+    def revive(
+        self, queue_name: str, task_id: str | None = None, renew: Renew | None = None
+    ) -> int:
+        """Put dead letters back at the tail of their queue, under new ids.
+
+        Jobs that were buried on the server itself keep their data.
+        """
         self.check_queue_name(queue_name)
         with self._listing() as connection:
-            revived = dead_letters.revive(connection, queue_name, task_id, self._ttr)
+            revived = dead_letters.revive(connection, queue_name, task_id, self._ttr, renew)
             return revived + dead_letters.kick(connection, queue_name, task_id)
 
     def purge_dead(self, queue_name: str, older_than: float = 0.0) -> int:

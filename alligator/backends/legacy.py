@@ -22,6 +22,7 @@ from alligator.backends.base import (
     Place,
     QueueStats,
     Reason,
+    Renew,
     Reserved,
     never,
 )
@@ -171,7 +172,9 @@ class LegacyClient(Client):
         """Return nothing: dead letters were logged."""
         return []
 
-    def revive(self, queue_name: str, task_id: str | None = None) -> int:
+    def revive(
+        self, queue_name: str, task_id: str | None = None, renew: Renew | None = None
+    ) -> int:
         """Return 0: there is nothing to revive."""
         return 0
 

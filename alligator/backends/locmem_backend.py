@@ -21,6 +21,7 @@ from alligator.backends.base import (
     Place,
     QueueStats,
     Reason,
+    Renew,
     Reserved,
     never,
 )
@@ -214,12 +215,14 @@ class Client(BaseClient):
             newest_first = reversed(self._queue(queue_name).dead.values())
             return [letter for letter, _ in itertools.islice(newest_first, limit)]
 
-    def revive(self, queue_name: str, task_id: str | None = None) -> int:
+    def revive(
+        self, queue_name: str, task_id: str | None = None, renew: Renew | None = None
+    ) -> int:
         """Put dead letters back at the tail of their queue."""
         with self._state.changed:
             queue, now = self._queue(queue_name), self.clock.time()
             chosen = list(queue.dead) if task_id is None else [task_id]
-            revived = sum(queue.revive(each, now) for each in chosen)
+            revived = sum(queue.revive(each, now, renew) for each in chosen)
             self._state.changed.notify_all()
         return revived
 

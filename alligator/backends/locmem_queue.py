@@ -6,7 +6,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from alligator.backends.base import MAX_LEASE, Data, DeadTask, Delivery, Message, Place, Reason
+from alligator.backends.base import (
+    MAX_LEASE,
+    Data,
+    DeadTask,
+    Delivery,
+    Message,
+    Place,
+    Reason,
+    Renew,
+)
 from alligator.backends.store import running_already
 from alligator.constants import DELAYED, FAILED, RUNNING, WAITING
 
@@ -201,12 +210,14 @@ class Queue:
         self.dead[entry.task_id] = (letter, entry.priority)
         self.settle(entry, now)
 
-    def revive(self, task_id: str, now: float) -> bool:
+    def revive(self, task_id: str, now: float, renew: Renew | None) -> bool:
         """Queue a dead letter again unless its id is in use."""
         if task_id not in self.dead or task_id in self.entries:
             return False
-        letter, priority = self.dead.pop(task_id)
-        self.push(Message(task_id, letter.data, priority=priority), now)
+        letter, priority = self.dead[task_id]
+        data = renew(task_id, letter.data) if renew else letter.data
+        del self.dead[task_id]
+        self.push(Message(task_id, data, priority=priority), now)
         return True
 
     def find(self, task_id: str) -> Place | None:

@@ -18,6 +18,7 @@ from alligator.backends.base import (
     Place,
     QueueStats,
     Reason,
+    Renew,
     Reserved,
     never,
 )
@@ -47,6 +48,7 @@ from alligator.clock import Clock
 from alligator.constants import DELAYED, FAILED, RUNNING, WAITING
 
 _STATES = {b"waiting": WAITING, b"delayed": DELAYED, b"running": RUNNING, b"dead": FAILED}
+_REVIVE_BATCH = 100
 _PURGE_BATCH = 1000  # so that a long list of dead letters does not hold up the server
 
 
@@ -205,10 +207,34 @@ class Client(BaseClient):
             )
         ]
 
-    def revive(self, queue_name: str, task_id: str | None = None) -> int:
+    def revive(
+        self, queue_name: str, task_id: str | None = None, renew: Renew | None = None
+    ) -> int:
         """Put dead letters back at the tail of their queue."""
-        chosen = () if task_id is None else (encode_id(task_id),)
-        return int(self._run("revive", queue_name, *chosen))
+        if renew is None:
+            chosen = () if task_id is None else (encode_id(task_id), "", "")
+            return int(self._run("revive", queue_name, *chosen))
+        if task_id is not None:
+            found = self._run("dead", queue_name, 1, 0, encode_id(task_id))
+            return self._revive(queue_name, found, renew)
+        revived = stayed = 0
+        left = self.stats(queue_name).dead  # those who die meanwhile are not meant
+        while left > 0 and (
+            found := self._run("dead", queue_name, min(left, _REVIVE_BATCH), stayed)
+        ):
+            left -= len(found)
+            count = self._revive(queue_name, found, renew)
+            revived += count
+            stayed += len(found) - count
+        return revived
+
+    def _revive(self, queue_name: str, letters: Sequence[Any], renew: Renew) -> int:
+        """Revive these letters unless they were replaced meanwhile; return how many."""
+        args: list[Any] = []
+        for raw_id, died_at, raw, *_ in letters:
+            task_id = decode_id(raw_id)
+            args += raw_id, died_at, encode(renew(task_id, decode(raw, task_id)), task_id)
+        return int(self._run("revive", queue_name, *args)) if args else 0
 
     def purge_dead(self, queue_name: str, older_than: float = 0.0) -> int:
         """Delete dead letters older than so many seconds."""

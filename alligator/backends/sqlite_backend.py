@@ -24,6 +24,7 @@ from alligator.backends.base import (
     Place,
     QueueStats,
     Reason,
+    Renew,
     Reserved,
     never,
 )
@@ -215,10 +216,12 @@ class Client(BaseClient):
         with self._file.reading() as connection:
             return views.dead(connection, queue_name, limit)
 
-    def revive(self, queue_name: str, task_id: str | None = None) -> int:
+    def revive(
+        self, queue_name: str, task_id: str | None = None, renew: Renew | None = None
+    ) -> int:
         """Put dead letters back at the tail of their queue."""
         with self.writing() as step:
-            return queue.revive(step, queue_name, task_id)
+            return queue.revive(step, queue_name, task_id, renew)
 
     def purge_dead(self, queue_name: str, older_than: float = 0.0) -> int:
         """Delete dead letters older than so many seconds."""

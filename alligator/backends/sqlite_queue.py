@@ -6,7 +6,7 @@ All values are parameters: nothing from a message, and no queue name, becomes SQ
 from collections.abc import Sequence
 
 from alligator.backends import sqlite_children as children
-from alligator.backends.base import MAX_LEASE, Data, Delivery, Message, Reason
+from alligator.backends.base import MAX_LEASE, Data, Delivery, Message, Reason, Renew
 from alligator.backends.sqlite_records import writable
 from alligator.backends.sqlite_schema import HELD, Step
 from alligator.backends.store import gone_badly
@@ -173,7 +173,7 @@ def bury(step: Step, delivery: Delivery, data: Data | None, reason: Reason) -> b
     return _end(step, delivery)
 
 
-def revive(step: Step, queue: str, task_id: str | None) -> int:
+def revive(step: Step, queue: str, task_id: str | None, renew: Renew | None) -> int:
     """Queue dead letters again whose ids are not in use."""
     rows = step.execute(
         "SELECT id, task_id, data, priority FROM alligator_dead WHERE queue = ?1 "
@@ -182,7 +182,11 @@ def revive(step: Step, queue: str, task_id: str | None) -> int:
         (queue, task_id),
     ).fetchall()
     if rows:
-        push(step, queue, [Message(each, data, priority=rank) for _, each, data, rank in rows])
+        messages = [
+            Message(each, renew(each, data) if renew else data, priority=rank)
+            for _, each, data, rank in rows
+        ]
+        push(step, queue, messages)
         step.executemany("DELETE FROM alligator_dead WHERE id = ?", [row[:1] for row in rows])
         step.count(queue, FAILED, -len(rows))
     return len(rows)

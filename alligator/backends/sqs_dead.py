@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from alligator.backends.base import Data, DeadTask, Delivery, Reason
+from alligator.backends.base import Data, DeadTask, Delivery, Reason, Renew
 from alligator.backends.sqs_connection import Connection
 from alligator.backends.sqs_message import (
     BATCH,
@@ -87,7 +87,13 @@ def read(connection: Connection, queue_name: str, limit: int) -> list[DeadTask]:
     return sorted(newest.values(), key=lambda task: task.died_at, reverse=True)[:limit]
 
 
-def revive(connection: Connection, queue_name: str, task_id: str | None, group: str) -> int:
+def revive(
+    connection: Connection,
+    queue_name: str,
+    task_id: str | None,
+    group: str,
+    renew: Renew | None,
+) -> int:
     """Send dead letters to their queue, then delete them; return how many."""
     revived = set[str]()
     with _listing(connection, queue_name) as letters:
@@ -96,7 +102,8 @@ def revive(connection: Connection, queue_name: str, task_id: str | None, group: 
                 continue
             if letter.task.task_id not in revived:
                 note = Note(letter.note.own_id, letter.task.task_id)
-                message = encode(letter.task.data, note)
+                data = letter.task.data
+                message = encode(renew(letter.task.task_id, data) if renew else data, note)
                 (sent,) = connection.send(queue_name, [message], [0], group)
                 if not isinstance(sent, str):
                     raise sent

@@ -5,7 +5,7 @@ import re
 from typing import Any
 
 from alligator.backends import sqs_dead
-from alligator.backends.base import DELAY, LEASES, Data, DeadTask, Place, QueueStats
+from alligator.backends.base import DELAY, LEASES, Data, DeadTask, Place, QueueStats, Renew
 from alligator.backends.base import Client as BaseClient
 from alligator.backends.sqs_connection import Connection
 from alligator.backends.sqs_errors import is_in_progress, parse_address
@@ -104,12 +104,14 @@ class Overview(BaseClient):
         """Return dead letters, the newest first of the thousand or so that are read."""
         return sqs_dead.read(self._connection, queue_name, limit)
 
-    def revive(self, queue_name: str, task_id: str | None = None) -> int:
+    def revive(
+        self, queue_name: str, task_id: str | None = None, renew: Renew | None = None
+    ) -> int:
         """Put dead letters back on their queue; also by the id given at the push.
 
         One whose id is on the queue is revived nevertheless: SQS cannot look it up.
         """
-        return sqs_dead.revive(self._connection, queue_name, task_id, GROUP)
+        return sqs_dead.revive(self._connection, queue_name, task_id, GROUP, renew)
 
     def purge_dead(self, queue_name: str, older_than: float = 0.0) -> int:
         """Delete dead letters older than so many seconds."""

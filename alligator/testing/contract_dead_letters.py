@@ -82,12 +82,34 @@ class DeadLetterContract(ContractHelpers):
         assert self.client.dead(self.queue) == []
         assert sorted(map(str, self.drain())) == ["1", "2", "3"]
 
+    def test_revive_with_other_data(self) -> None:
+        """Each with what is made of its own, text or bytes, and nothing is asked of the others."""
+        for data in ("1", "2", "3"):
+            self.bury(data)
+        ids = {letter.data: letter.task_id for letter in self.client.dead(self.queue)}
+        asked: list[tuple[str, Data]] = []
+        renewed: dict[Data, Data] = {"1": "one", "2": b"\xff", "3": "three"}
+
+        def renew(task_id: str, data: Data) -> Data:
+            asked.append((task_id, data))
+            return renewed[data]
+
+        assert self.client.revive(self.queue, ids["1"], renew) == 1
+        assert set(asked) == {(ids["1"], "1")}
+        assert self.client.revive(self.queue, "never-heard-of", renew) == 0
+        assert self.client.revive(self.queue, renew=renew) == 2
+        assert set(asked) == {(each, data) for data, each in ids.items()}
+        assert self.client.dead(self.queue) == []
+        assert sorted(map(str, self.drain())) == ["b'\\xff'", "one", "three"]
+        assert self.client.revive(self.queue, renew=renew) == 0
+
     def test_revive_leaves_an_id_in_use_alone(self) -> None:
         """Never two tasks with one id."""
         self.needs(OWN_ID, GET)
         self.bury("1")
         self.push("1")
         assert self.client.revive(self.queue) == 0
+        assert self.client.revive(self.queue, renew=lambda _, data: data) == 0
         assert len(self.client.dead(self.queue)) == 1
         assert self.drain() == ["1"]
 

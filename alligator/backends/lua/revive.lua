@@ -1,15 +1,28 @@
 #!lua flags=allow-oom
--- ARGV: ids of the dead letters to put back; none: all of them
+-- ARGV: of each dead letter to put back: id, time of death and the data to queue; or the last two
+--       empty: whenever it died, with its own data. None: all of them
 -- Returns: how many were put back
-local chosen = #ARGV > 0 and ARGV or redis.call('ZRANGE', GRAVES, 0, -1)
+local chosen = ARGV
+if #chosen == 0 then
+  chosen = {}
+  for _, id in ipairs(redis.call('ZRANGE', GRAVES, 0, -1)) do
+    local last = #chosen
+    chosen[last + 1], chosen[last + 2], chosen[last + 3] = id, '', ''
+  end
+end
 local revived = 0
-for _, id in ipairs(chosen) do
+for index = 1, #chosen, 3 do
+  local id, died_at = chosen[index], chosen[index + 1]
   local packed = redis.call('HGET', DEAD, id)
-  if packed and redis.call('HEXISTS', DATA, id) == 0 then
+  -- Not one that has taken the place of the one that is meant.
+  local died = tonumber(redis.call('ZSCORE', GRAVES, id) or nil)
+  local same = died_at == '' or died == tonumber(died_at)
+  if packed and same and redis.call('HEXISTS', DATA, id) == 0 then
     local letter = unpacked(packed)
     redis.call('HDEL', DEAD, id)
     redis.call('ZREM', GRAVES, id)
-    put(id, letter[1] or packed, tonumber(letter[5]) or 0, 0)
+    local data = died_at == '' and (letter[1] or packed) or chosen[index + 2]
+    put(id, data, tonumber(letter[5]) or 0, 0)
     revived = revived + 1
   end
 end
