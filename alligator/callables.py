@@ -110,6 +110,7 @@ def import_callable(module: str, name: str, *, plain: bool = False) -> Callable[
 
     :param plain: whether it must be no ``async def``.
     :raises UnknownModuleError, UnknownCallableError: it is not there, perhaps not yet.
+    :raises ImportFailed: its module is there, and raised an error while it was imported.
     :raises BadPayload: it is there, and nothing that can be called.
     """
     found = import_attr(module, name)

@@ -7,7 +7,8 @@
         TaskTimeout           ... it ran for more than its ``timeout``
         TaskCanceled          result() of a task that was canceled
       ResultTimeout           result() of a task that has not ended yet, or is not known
-      UnknownModuleError      import_module: no such module, or it does not import
+      UnknownModuleError      import_module: no such module
+        ImportFailed          ... it is there, and an error was raised while it was imported
       UnknownCallableError    import_attr: the module has no such attribute
       MultipleDelayError      delay_by and delay_until given together
       UnsupportedOption       this backend cannot keep that option
@@ -63,7 +64,15 @@ class TaskTimeout(TaskFailed):
 
 
 class UnknownModuleError(AlligatorException):
-    """A task names a module that cannot be imported."""
+    """A task names a module that is not there."""
+
+
+class ImportFailed(UnknownModuleError):
+    """A task names a module that is there, but importing it raised an error, which is chained.
+
+    Such as Django's ``ImproperlyConfigured`` where it was not set up, or a package that the
+    module needs and that is not installed. To a worker it is a failure of the task.
+    """
 
 
 class UnknownCallableError(AlligatorException):

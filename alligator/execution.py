@@ -15,6 +15,7 @@ from alligator.backends.base import Client, Data, Delivery, Reason
 from alligator.clock import Clock
 from alligator.codec import Codec
 from alligator.exceptions import (
+    ImportFailed,
     InvalidTask,
     LeaveNow,
     UnknownCallableError,
@@ -79,6 +80,8 @@ def attempt(
         return Outcome(delivery, Verdict.BURY, reason=Reason(why))
     try:
         task = codec.decode(delivery)
+    except ImportFailed as err:
+        return _not_imported(delivery, codec, clock, err)
     except (UnknownModuleError, UnknownCallableError, KeyboardInterrupt) as err:
         # A deploy may be under way, this worker older than the task (or somebody pressed
         # Ctrl-C): wait, then give up.
@@ -90,7 +93,7 @@ def attempt(
         # It cannot be read, or may not run here: a dead letter with its bytes.
         return _given_up(delivery, None, err)
     if (expires_at := getattr(task, "expires_at", None)) and clock.time() >= expires_at:
-        return _expired(delivery, codec, task, clock.time() - expires_at)
+        return _expired(delivery, codec, task, clock.time())
     seconds = getattr(task, "timeout", None)
     try:
         if begin:
@@ -128,8 +131,20 @@ def _run(task: Task, carry: Carry | None) -> bool:
     return False
 
 
-def _expired(delivery: Delivery, codec: Codec, task: Task, late: float) -> Outcome:
-    when = _show_time(task.expires_at or 0.0)
+def _not_imported(delivery: Delivery, codec: Codec, clock: Clock, error: ImportFailed) -> Outcome:
+    """Judge a task whose module is there and broken: a failure, of which no hook can be told."""
+    try:
+        task = codec.decode_names(delivery)
+    except Exception:  # a Task class that imports in a way of its own
+        return _given_up(delivery, None, error)
+    if (expires_at := getattr(task, "expires_at", None)) and clock.time() >= expires_at:
+        return _expired(delivery, codec, task, clock.time())
+    return _failed(delivery, codec, task, error, codec.decode_names)
+
+
+def _expired(delivery: Delivery, codec: Codec, task: Task, now: float) -> Outcome:
+    expires_at = task.expires_at or 0.0
+    when, late = _show_time(expires_at), now - expires_at
     why = Reason(f"Expired: it was to start before {when}; a worker had it {late:.1f} s later.")
     task.expires_at = None  # whoever revives it wants it to run
     task.to_failed()
@@ -147,13 +162,24 @@ def _show_time(timestamp: float) -> str:
         return repr(timestamp)
 
 
-def _failed(delivery: Delivery, codec: Codec, task: Task, error: BaseException) -> Outcome:
+def _failed(
+    delivery: Delivery,
+    codec: Codec,
+    task: Task,
+    error: BaseException,
+    decode: Callable[[Delivery], Task] | None = None,
+) -> Outcome:
+    """Judge a failure.
+
+    :param decode: what shows that the task can be queued again; None: that of the codec.
+    """
+    decode = decode or codec.decode
     try:
         if not task.retries > 0:
             return _given_up(delivery, task, error)
         delay = task.spend_retry(error)
         data = codec.encode(task, delivery.queue_name)
-        codec.decode(delivery._replace(data=data))
+        decode(delivery._replace(data=data))
     except Exception as err:
         # A hook made it unfit for the queue: kept as it came, with the failure that counts.
         error.add_note(f"It was not retried, since it can no longer be queued: {err}")

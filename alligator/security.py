@@ -140,6 +140,9 @@ class Reading:
     def __exit__(self, *exc: object) -> None:
         import_guard.reset(self._token)
 
+    def stand_in(self, module: str, name: str) -> None:
+        """Called before anything else: there is none, what a message names is imported."""
+
     def before_module(self, module: str) -> None:
         """Called before a module is imported."""
         self.policy.check_module(module)

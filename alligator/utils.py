@@ -12,7 +12,12 @@ from datetime import timedelta
 from types import ModuleType
 from typing import Any, Protocol
 
-from alligator.exceptions import LeaveNow, UnknownCallableError, UnknownModuleError
+from alligator.exceptions import (
+    ImportFailed,
+    LeaveNow,
+    UnknownCallableError,
+    UnknownModuleError,
+)
 
 #: Characters of a module and a function in it; longer names are not looked for.
 LONGEST_NAME = 500
@@ -20,6 +25,9 @@ LONGEST_NAME = 500
 
 class ImportGuard(Protocol):
     """Whoever has a say in what may be imported while a message is read."""
+
+    def stand_in(self, module: str, name: str) -> Any:
+        """Return what to hand out in place of an attribute; None: it is to be imported."""
 
     def before_module(self, module: str) -> None:
         """Raise unless that module may be imported."""
@@ -64,8 +72,9 @@ def determine_name(func: Callable[..., Any]) -> str:
 def import_module(module_name: str) -> ModuleType:
     """Import a module by its dotted path and return it.
 
-    :raises UnknownModuleError: there is no such module, or importing it failed; the
-        cause is chained.
+    :raises UnknownModuleError: there is no such module.
+    :raises ImportFailed: there is, and importing it raised an error, which is chained. (It is
+        an UnknownModuleError, too.)
     :raises NotAllowed: a message is being read, and nothing of that module may run.
     """
     if guard := import_guard.get():
@@ -90,17 +99,25 @@ def _load(module_name: str) -> ModuleType:
     except BaseException as err:
         # Anything may go wrong in the body of a module; to the caller it is a module
         # that cannot be used, for now or for good.
+        kind = UnknownModuleError if _is_missing(module_name, err) else ImportFailed
         message = f"Module {shorten(module_name)!r} cannot be imported: {describe_error(err)}."
-        raise UnknownModuleError(message) from err
+        raise kind(message) from err
     finally:
         import_guard.reset(token)
+
+
+def _is_missing(module_name: str, err: BaseException) -> bool:
+    """Whether that module, or a package that it is in, is not there: not one that it imports."""
+    missing = err.name if isinstance(err, ModuleNotFoundError) else None
+    return bool(missing) and f"{module_name}.".startswith(f"{missing}.")
 
 
 def import_attr(module_name: str, attr_name: str) -> Any:
     """Import a module and return one of its attributes.
 
     :param attr_name: the attribute; dots reach into classes (``'Mailer.send'``).
-    :raises UnknownModuleError: the module cannot be imported.
+    :raises UnknownModuleError: there is no such module.
+    :raises ImportFailed: importing the module, or asking it for the attribute, raised an error.
     :raises UnknownCallableError: the module has no such attribute.
     :raises NotAllowed: a message is being read, and may not name it; see
         :mod:`alligator.security`.
@@ -108,6 +125,8 @@ def import_attr(module_name: str, attr_name: str) -> Any:
     guard = import_guard.get()
     if guard:
         _check_length(f"{module_name}.{attr_name}")
+        if (stand_in := guard.stand_in(module_name, attr_name)) is not None:
+            return stand_in
         guard.before_import(module_name, attr_name)
     found: Any = _load(module_name)
     for index, part in enumerate(attr_name.split(".")):
@@ -117,10 +136,12 @@ def import_attr(module_name: str, attr_name: str) -> Any:
             found = getattr(found, part)
         except (LeaveNow, KeyboardInterrupt):
             raise
-        except BaseException as err:  # a module may have a __getattr__, and that its own ideas
-            why = "" if isinstance(err, AttributeError) else f" ({describe_error(err)})"
-            message = f"Module {shorten(module_name)!r} has no {shorten(attr_name)!r}{why}."
+        except AttributeError as err:
+            message = f"Module {shorten(module_name)!r} has no {shorten(attr_name)!r}."
             raise UnknownCallableError(message) from err
+        except BaseException as err:  # a module may have a __getattr__, and that its own ideas
+            asked = f"Module {shorten(module_name)!r}, asked for {shorten(attr_name)!r}, raised"
+            raise ImportFailed(f"{asked} {describe_error(err)}.") from err
     if guard:
         guard.after_import(module_name, attr_name, found)
     return found

@@ -64,29 +64,52 @@ def test_a_hook_changes_no_outcome(hook, function):
         assert gator.dead() == []
 
 
+def bad_module(folder, body, monkeypatch):
+    """Put a module into the way of imports, and out of it again."""
+    (folder / "bad_module.py").write_text(body)
+    monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.delitem(sys.modules, "bad_module", raising=False)
+
+
 @pytest.mark.parametrize(
-    "body",
-    [
-        "raise KeyboardInterrupt",
-        "raise SystemExit(3)",
-        "import asyncio; raise asyncio.CancelledError",
-        "class Odd(BaseException): pass\nraise Odd",
-        "1 / 0",
-        "def __getattr__(name): raise SystemExit",
-        "def __getattr__(name): raise ValueError(name)",
-        "def __getattr__(name): raise KeyboardInterrupt",
-        "this is no python",
-    ],
+    "body", ["raise KeyboardInterrupt", "def __getattr__(name): raise KeyboardInterrupt"]
 )
-def test_a_module_that_does_not_import_harms_nobody(body, tmp_path, monkeypatch):
-    """It may be a deploy that is under way: the task is kept, and looked at again."""
-    (tmp_path / "bad_module.py").write_text(body)
-    monkeypatch.syspath_prepend(str(tmp_path))
+def test_ctrl_c_while_importing_is_about_the_worker(body, tmp_path, monkeypatch):
+    bad_module(tmp_path, body, monkeypatch)
     gator = Gator(f"locmem://{tmp_path.name}")
     gator.task("bad_module.function")
     gator.task(jobs.note)
     assert run(gator).tasks_complete == 1
     assert gator.stats()["delayed"] == 1
+    sys.modules.pop("bad_module", None)
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ("raise SystemExit(3)", "SystemExit: 3"),
+        ("import asyncio; raise asyncio.CancelledError", "CancelledError"),
+        ("class Odd(BaseException): pass\nraise Odd", "Odd"),
+        ("1 / 0", "ZeroDivisionError: division by zero"),
+        ("def __getattr__(name): raise SystemExit", "SystemExit"),
+        ("def __getattr__(name): raise ValueError(name)", "ValueError: function"),
+        ("import not_installed", "ModuleNotFoundError: No module named 'not_installed'"),
+        ("from tests.jobs import not_there", "ImportError: cannot import name 'not_there'"),
+        ("this is no python", "SyntaxError: invalid syntax"),
+    ],
+)
+def test_a_module_that_does_not_import_is_a_failure(body, says, tmp_path, monkeypatch):
+    """It is there, so that it is no deploy which is under way; and it harms nobody."""
+    bad_module(tmp_path, body, monkeypatch)
+    gator = Gator(f"locmem://{tmp_path.name}")
+    gator.task("bad_module.function")
+    gator.task(jobs.note)
+    assert run(gator).tasks_complete == 1
+    (letter,) = gator.dead()
+    assert letter.error.startswith("ImportFailed: Module 'bad_module'")
+    assert says in letter.error
+    assert says in letter.traceback
+    assert "perhaps for a moment" not in letter.error
     sys.modules.pop("bad_module", None)
 
 

@@ -274,6 +274,10 @@ NAMES = [
         below_a_module=message(module="tests.jobs.note"),
         not_ASCII=message(module="tests.jöbs"),
         a_keyword=message(module="class"),
+        hook_in_no_module=hook("note", module="no_such_module"),
+    ),
+    *dead(
+        "ImportFailed: cannot be imported",
         raises_at_import=message(module="corpus_raises"),
         leaves_at_import=message(module="corpus_exits"),
         no_Python=message(module="corpus_syntax"),
@@ -281,10 +285,7 @@ NAMES = [
         imports_what_is_not_there=message(module="corpus_imports"),
         imports_itself=message(module="corpus_circle"),
         endless_recursion=message(module="corpus_recursion"),
-        hook_in_no_module=hook("note", module="no_such_module"),
-    ),
-    *later(
-        "UnknownModuleError: cannot be imported",
+        hook_in_a_broken_module=hook("note", module="corpus_raises"),
         odd_error_at_import=message(module="corpus_odd"),
     ),
     *later(
@@ -295,8 +296,8 @@ NAMES = [
         getattr_says_no=message(module="corpus_getattr", callable="anything"),
         no_such_hook=hook("not_there"),
     ),
-    *later(
-        "UnknownCallableError: ",
+    *dead(
+        "ImportFailed: raised SystemExit",
         getattr_leaves=message(module="corpus_getattr", callable="leave"),
     ),
     *later(
@@ -304,8 +305,8 @@ NAMES = [
         interrupts_at_import=message(module="corpus_interrupts"),
         getattr_interrupts=message(module="corpus_getattr", callable="stop"),
     ),
-    *later(
-        "UnknownCallableError: ",
+    *dead(
+        "ImportFailed: asked for 'value', raised",
         getattr_raises=message(module="corpus_getattr", callable="value"),
     ),
     *dead(

@@ -16,6 +16,7 @@ from alligator import Gator, Worker
 from alligator.backends.base import Data, Delivery
 from alligator.exceptions import (
     AlligatorException,
+    ImportFailed,
     UnknownCallableError,
     UnknownModuleError,
 )
@@ -47,10 +48,12 @@ def modules(tmp_path_factory):
 
 
 def read(gator: Gator, number: int, data: Data) -> str:
-    """Return 'good', 'unknown' or 'bad'; any other error is a finding."""
+    """Return 'good', 'broken', 'unknown' or 'bad'; any other error is a finding."""
     delivery = Delivery("all", str(number), data, 1, 0, "receipt")
     try:
         gator.codec.decode(delivery)
+    except ImportFailed:
+        return "broken"
     except (UnknownModuleError, UnknownCallableError, KeyboardInterrupt):
         return "unknown"
     except AlligatorException:
@@ -89,11 +92,14 @@ def test_a_worker_survives_all_of_them(messages):
         letter, place = letters.get(str(number)), gator.client.find("all", str(number))
         if kind == "bad":
             assert letter is not None, "not set aside"
+        if kind == "broken":
+            assert letter or place, "neither set aside nor to be tried again"
         if kind == "unknown":
             assert place, "not to be tried again"
             assert place.due > clock.time()
         if letter is not None and kind != "good":
-            assert letter.data == data
+            if kind != "broken":  # of which retries have been spent
+                assert letter.data == data
             assert type(letter.data) is type(data)
             assert letter.error.isprintable()
         ends[kind if kind != "good" else "failed" if letter else "later" if place else "ran"] += 1
