@@ -2,8 +2,8 @@
 
 The thread has three duties: it extends the leases of everything held, sends acks that
 have waited for :data:`ACK_WITHIN`, and hands tasks back that do not get their turn. It
-also watches over the grace time of a worker that was told to stop, and after an outage
-tells again what could not be told.
+also watches over the grace time of a worker that was told to stop, notes on what is held that
+it was, and after an outage tells again what could not be told.
 """
 
 import logging
@@ -68,6 +68,7 @@ class Keeper:
         self._next_beat = 0.0
         self._unsettled = Unsettled(self._was_refused)
         self._ahead = SentAhead()
+        self._noted: dict[int, Delivery] = {}  # as held by one who is being stopped; by id()
         self._outage = outage or Outage(log)
         #: For what has run.
         self.acks = Acks(client, self._outage, self._turn, log)
@@ -304,6 +305,24 @@ class Keeper:
                     raise
                 unstarted.pop()
 
+    def note_stop(self) -> None:
+        """Note on all that is held that its worker is being stopped, where the backend can.
+
+        So a kill that follows counts as no death. Call it again and again, since more may come;
+        what was noted is not noted again. It raises nothing: what fails is tried again then.
+        """
+        if self.client.notes_stops and self._outage.try_is_due():
+            self._try(self._note_stop)
+
+    def _note_stop(self) -> None:
+        self._try(self.collect)
+        fresh = [each for each in self._held() if id(each) not in self._noted]
+        if fresh:
+            self.client.note_stop(fresh)
+            self._outage.ends()
+            # Them, and not only their ids, of which another may get one that is free again.
+            self._noted.update((id(each), each) for each in fresh)
+
     def wait_for_hand_back(self) -> None:
         """Block while tasks are neither held nor back on their queue."""
         with self._handing_back:
@@ -376,9 +395,7 @@ class Keeper:
 
     def _extend(self) -> None:
         self._try(self.collect)  # leases run from when it was sent
-        with self._lock:
-            held = [*self._waiting, *self._running.values(), *self.acks.unsent()]
-        held += self._unsettled.deliveries()
+        held = self._held()
         if not held:
             return
         lost: list[Delivery] = []
@@ -390,6 +407,11 @@ class Keeper:
         with self._lock:
             self._waiting = deque(each for each in self._waiting if id(each) not in gone)
         self._tell_of_lost(lost)
+
+    def _held(self) -> list[Delivery]:
+        with self._lock:
+            held = [*self._waiting, *self._running.values(), *self.acks.unsent()]
+        return held + self._unsettled.deliveries()
 
     def _tell_of_lost(self, deliveries: Sequence[Delivery]) -> None:
         with self._lock:

@@ -96,6 +96,7 @@ class Worker:
         self._pace = Pace(prefetch, self.concurrency)
         self._ended = 0
         self._fetcher: Fetcher | None = None
+        self._goes_on = False  # until it ends by itself, or is told to
         self._outage = Outage(self.log)
         self._signals = StopSignals()
         self._count_lock = threading.Lock()
@@ -168,7 +169,7 @@ class Worker:
         to False to stop it.
         """
         self._signals = StopSignals()
-        self.keep_running = True
+        self.keep_running = self._goes_on = True
         self._ended = 0
         self.starting()
         self._warn_of_loss()
@@ -183,7 +184,7 @@ class Worker:
         except LeaveNow:
             pass  # told again while it was leaving; what it still held comes back by its lease
         finally:
-            self.keep_running = False
+            self._goes_on = self.keep_running = False
             self.stopping()
         if self._signals.count > 1 and self.owns_process:
             sys.stdout.flush()
@@ -240,6 +241,7 @@ class Worker:
                 if self.burst and not found and not any(keeper.counts()):
                     return
         finally:
+            self._goes_on = self._goes_on and not self.keep_running  # else it ends by itself
             self.keep_running = False
             keeper.wake_all()
             crew.join(lambda: self._signals.grace_is_over(self.grace))
@@ -254,6 +256,9 @@ class Worker:
 
     def _stops(self) -> bool:
         return not self.keep_running or self._signals.count > 0
+
+    def _is_told_to_stop(self) -> bool:
+        return (self._goes_on and not self.keep_running) or self._signals.has_come()
 
     def _is_done(self) -> bool:
         if not self.keep_running or self._signals.count:
@@ -309,7 +314,7 @@ class Worker:
             "leaving" if self.owns_process else "its lease is left to run out",
         )
         if self.owns_process:
-            self.keep_running = False
+            self._goes_on = self.keep_running = False
             if self._fetcher is not None:
                 self._fetcher.halt(2.0)  # else what is released would be fetched again
             keeper.release_all(but=delivery)
@@ -319,10 +324,15 @@ class Worker:
 
     def _watch(self, keeper: Keeper) -> None:
         """In the keeper's thread: act on a stop signal while the main thread is busy."""
+        if self._is_told_to_stop():
+            keeper.note_stop()  # first: a kill may follow at once
         if self._signals.count and not self._signals.announced:
             self._signals.announced = True
             self.interrupt()
-            keeper.hand_back()
+            try:
+                keeper.hand_back()
+            except Exception as err:
+                self._outage.begins(err)  # they are handed back when it ends
         if self._signals.count and self._signals.grace_is_over(self.grace):
             if self.owns_process:
                 self.log.error("%s: a task did not end within the grace; leaving.", self.ident())

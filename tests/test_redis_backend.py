@@ -413,3 +413,22 @@ def test_a_lease_is_capped(client, stale):
     client.conn.zadd("alligator:{q}:leases", {name: ends * 2})  # as if the clock was set back
     client.reserve(["q"])
     assert client.conn.zscore("alligator:{q}:leases", name) / 1e6 - time.time() < 43_201
+
+
+def test_a_noted_stop_is_kept_where_a_lease_is_capped(client):
+    client.push("q", "1", "data")
+    (delivery,) = client.reserve(["q"]).deliveries
+    key, name = "alligator:{q}:leases", delivery.receipt
+    assert client.conn.zscore(key, name) % 1 == 0
+    client.note_stop([delivery])
+    assert client.conn.zscore(key, name) % 1 == 0.5
+    client.conn.zadd(key, {name: client.conn.zscore(key, name) + 1e12})
+    client.reserve(["q"])
+    assert client.conn.zscore(key, name) / 1e6 - time.time() < 43_201
+    assert client.conn.zscore(key, name) % 1 == 0.5
+    client.conn.zadd(key, {name: 1.5})
+    (again,) = client.reserve(["q"]).deliveries
+    assert (again.deaths, again.attempt) == (0, 2)
+    assert client.conn.zscore(key, again.receipt) % 1 == 0
+    client.conn.zadd(key, {again.receipt: 1})
+    assert client.reserve(["q"]).deliveries[0].deaths == 1

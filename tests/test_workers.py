@@ -224,6 +224,160 @@ def test_first_signal_finishes_the_task_and_puts_handlers_back(gator, capsys):
     assert gator.stats()["running"] == 0
 
 
+def stopped_deaths(gator):
+    """Let the lease of what runs end, and return the deaths that are counted."""
+    (held,) = gator.client.taken
+    assert gator.client.extend([held], -1.0) == []
+    (again,) = gator.client.reserve([gator.queue_name], task_id=held.task_id).deliveries
+    assert gator.client.release(again)
+    return again.deaths
+
+
+class Noting(Client):
+    """Knows what it handed out, and of what a stop was noted."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.taken, self.stopped, self.failures = [], [], 0
+
+    def reserve(self, *args, **kwargs):
+        reserved = super().reserve(*args, **kwargs)
+        self.taken += reserved.deliveries
+        return reserved
+
+    def note_stop(self, deliveries):
+        if self.failures:
+            self.failures -= 1
+            raise ConnectionLost("out of reach")
+        super().note_stop(deliveries)
+        self.stopped += deliveries
+
+    def release(self, *args, **kwargs):
+        if self.failures:
+            self.failures -= 1
+            raise ConnectionLost("out of reach")
+        return super().release(*args, **kwargs)
+
+
+@pytest.fixture
+def noting(gator):
+    return Gator(gator.conn_string, backend_class=Noting)
+
+
+def stop_and_wait(conn_string):
+    """Have this worker told to stop, and see what is noted while it goes on."""
+    client = noting_clients[conn_string]
+    ran.append(len(client.stopped))
+    os.kill(os.getpid(), signal.SIGTERM)
+    deadline = time.monotonic() + 5
+    while not client.stopped and time.monotonic() < deadline:
+        time.sleep(0.005)
+    ran.append([each.task_id for each in client.stopped])
+
+
+noting_clients = {}
+
+
+@pytest.mark.parametrize("options", [{"prefetch": 2}, {"concurrency": 2}])
+@pytest.mark.parametrize("failures", [0, 2])
+def test_a_stop_is_noted_at_once_on_what_is_held(noting, options, failures, monkeypatch):
+    monkeypatch.setitem(noting_clients, noting.conn_string, noting.client)
+    task = noting.task(stop_and_wait, noting.conn_string)
+    noting.task(note, "later")
+    noting.client.failures = failures
+    worker = Worker(noting, log_level=logging.CRITICAL, **options)
+    worker.run_forever()
+    assert ran[0] == 0
+    assert task.task_id in ran[1]
+    assert len({each.receipt for each in noting.client.stopped}) == len(noting.client.stopped)
+    assert noting.stats()["running"] == 0
+
+
+def test_to_end_by_itself_is_no_stop(noting):
+    noting.task(nap, 0.3)
+    noting.task(note, 1)
+    Worker(noting, max_tasks=2, concurrency=2).run_forever()
+    noting.task(nap, 0.3)
+    Worker(noting, burst=True).run_forever()
+    noting.task(nap, 0.3)
+    Worker(noting).check_and_run_task()
+    assert len(ran) == 4
+    assert noting.client.stopped == []
+
+
+def test_a_stop_by_keep_running_is_noted_as_well(noting):
+    noting.task(nap, 0.8)
+    worker = Worker(noting)
+    thread = threading.Thread(target=worker.run_forever, daemon=True)
+    thread.start()
+    eventually(lambda: noting.client.taken)
+    worker.keep_running = False
+    eventually(lambda: noting.client.stopped)
+    assert noting.client.stopped == noting.client.taken
+    assert stopped_deaths(noting) == 0
+    thread.join(5)
+
+
+def test_a_backend_without_such_notes_is_not_asked(noting, monkeypatch):
+    monkeypatch.setattr(Noting, "notes_stops", False)
+    noting.task(stop_myself)
+    Worker(noting).run_forever()
+    assert ran == ["finished"]
+    assert noting.client.stopped == []
+
+
+def fork_and_terminate():
+    """End a child by a signal that is meant for nobody else."""
+    pid = os.fork()
+    if not pid:
+        signal.signal(signal.SIGTERM, lambda number, frame: os._exit(0))
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(10)
+        os._exit(1)
+    ran.append(os.waitpid(pid, 0)[1])
+    time.sleep(0.5)  # two turns of the keeper
+
+
+def handle_myself():
+    """Take a stop signal for its own."""
+    before = signal.signal(signal.SIGTERM, lambda number, frame: ran.append("handled"))
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(0.3)  # a turn of the keeper
+    signal.signal(signal.SIGTERM, before)
+
+
+def test_a_stop_signal_that_a_task_handles_is_none_of_the_next(noting):
+    noting.task(handle_myself)
+    noting.task(nap, 0.5)
+    Worker(noting, max_tasks=2).run_forever()
+    assert ran == ["handled", 0.5]
+    assert noting.client.taken[1] not in noting.client.stopped
+
+
+def test_a_signal_to_a_forked_child_is_no_stop_of_its_worker(noting):
+    noting.task(fork_and_terminate)
+    noting.task(note, 1)
+    Worker(noting, max_tasks=2).run_forever()
+    assert ran == [0, 1]
+    assert noting.client.stopped == []
+    assert signal.set_wakeup_fd(-1) == -1
+
+
+def test_a_wakeup_descriptor_of_the_users_own_stays(noting):
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    try:
+        noting.task(stop_myself)
+        Worker(noting).run_forever()
+        assert ran == ["finished"]
+        assert os.read(reader, 10) == bytes([signal.SIGTERM])
+    finally:
+        assert signal.set_wakeup_fd(-1) == writer
+        os.close(reader)
+        os.close(writer)
+
+
 def test_second_signal_leaves_at_once_and_hands_back(gator):
     gator.task(insist)
     worker = Worker(gator)

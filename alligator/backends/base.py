@@ -30,8 +30,9 @@ bury and recovery of the running one leave the new data alone (a retry of the ol
 dropped in its favour, as a push would have replaced it).
 
 *Deaths are counted.* ``Delivery.deaths`` is how often a lease of this task ran out
-without anybody handing it back. A delivery with deaths on its record is returned alone:
-such a task may be what kills its worker, and must take no neighbour with it.
+without anybody handing it back, save for leases whose holder noted by
+:meth:`Client.note_stop` that it was being stopped. A delivery with deaths on its record is
+returned alone: such a task may be what kills its worker, and must take no neighbour with it.
 
 *Time.* The server's clock decides where the server has one, else the injected clock.
 "Now" is stored as 0, so that a clock stepping back hides nothing, and a lease is never
@@ -96,7 +97,7 @@ class Delivery(NamedTuple):
     data: Data
     receipt: Any  # the client's own proof of this very lease; opaque to others
     attempt: int = 1  # grows with every lease of this task
-    deaths: int = 0  # leases of this task that ran out with nobody handing it back
+    deaths: int = 0  # leases of this task that ran out with nobody handing it back; see above
 
 
 class Reserved(NamedTuple):
@@ -189,6 +190,9 @@ class Client(ABC):
 
     #: Whether tasks stay in this very process, so that functions of ``__main__`` will do.
     in_process: ClassVar[bool] = False
+
+    #: Whether :meth:`note_stop` has an effect.
+    notes_stops: ClassVar[bool] = False
 
     #: The lease that the server gives whatever was asked, in seconds; None: the one asked.
     lease_seconds: float | None = None
@@ -349,6 +353,17 @@ class Client(ABC):
         """Let leases run ``lease`` seconds from now; return the deliveries that were lost.
 
         A lease that has run out but was not reserved by anyone since may be extended.
+        """
+
+    def note_stop(self, deliveries: Sequence[Delivery]) -> None:  # noqa: B027 - a default
+        """Note that whoever holds these leases is being stopped, and may be killed any moment.
+
+        If such a lease runs out, that adds no death: the kill was not the task's fault. The note
+        is of this very lease, extended or not, and ends with it; the next holder begins without.
+        Deliveries that were overtaken are passed over, and to repeat it does no harm. By default
+        it does nothing, where the server cannot keep such a note (``notes_stops``).
+
+        :raises ConnectionLost: not known whether it was noted; may be repeated.
         """
 
     # -- Dead letters. --------------------------------------------------------------------

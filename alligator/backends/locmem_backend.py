@@ -71,6 +71,7 @@ class Client(BaseClient):
 
     idle_wait = 60.0
     in_process = True
+    notes_stops = True
 
     def __init__(self, conn_string: str, *, clock: Clock | None = None) -> None:
         super().__init__(conn_string, clock=clock)
@@ -195,6 +196,13 @@ class Client(BaseClient):
                 else:
                     lost.append(delivery)
         return lost
+
+    def note_stop(self, deliveries: Sequence[Delivery]) -> None:
+        """Note that whoever holds these leases is being stopped."""
+        with self._state.changed:
+            for delivery in deliveries:
+                if entry := self._queue(delivery.queue_name).held_by(delivery):
+                    entry.stopped = True
 
     def bury(self, delivery: Delivery, data: Data | None, reason: Reason) -> bool:
         """Make a reserved task a dead letter."""

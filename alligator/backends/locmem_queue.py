@@ -41,6 +41,7 @@ class Entry:
     attempt: int = 0
     deaths: int = 0
     lease_ends: float = 0.0
+    stopped: bool = False  # whoever holds it is being stopped
     following: Message | None = None  # pushed while this one was running
 
 
@@ -153,7 +154,7 @@ class Queue:
             self.settle(entry, now)
             entry = self.entries[task_id]
         elif entry.state == RUNNING:
-            entry.deaths += 1
+            entry.deaths += not entry.stopped
         entry.due = 0.0
         return self._lease(entry, now, lease)
 
@@ -281,7 +282,7 @@ class Queue:
     def _reclaim(self, now: float, lease: float) -> Entry | None:
         while entry := self._expired(now):
             if entry.following is None:
-                entry.deaths += 1
+                entry.deaths += not entry.stopped
                 return self._lease(entry, now, lease)
             self.settle(entry, now)
         return None
@@ -296,7 +297,7 @@ class Queue:
         return soonest if soonest and soonest.lease_ends <= now else None
 
     def _lease(self, entry: Entry, now: float, lease: float) -> Entry:
-        entry.state = RUNNING
+        entry.state, entry.stopped = RUNNING, False
         entry.ticket = next(_tickets)
         entry.attempt += 1
         self.leased[entry.task_id] = entry

@@ -56,6 +56,7 @@ class Client(BaseClient):
     """The contract on redis."""
 
     idle_wait = 15.0
+    notes_stops = True
 
     def __init__(self, conn_string: str, *, clock: Clock | None = None) -> None:
         super().__init__(conn_string, clock=clock)
@@ -165,6 +166,11 @@ class Client(BaseClient):
     def extend(self, deliveries: Sequence[Delivery], lease: float) -> list[Delivery]:
         """Let leases run ``lease`` seconds from now; return the lost ones."""
         return self._refused("extend", deliveries, int(lease * 1e6))
+
+    def note_stop(self, deliveries: Sequence[Delivery]) -> None:
+        """Note that whoever holds these leases is being stopped."""
+        for queue_name, those in by_queue(deliveries).items():
+            self._run("note_stop", queue_name, *(each.receipt for each in those))
 
     def _refused(self, name: str, deliveries: Sequence[Delivery], *args: Any) -> list[Delivery]:
         refused: list[Delivery] = []

@@ -9,7 +9,7 @@ _HERE = "-- (here follows common.lua)\n"  # where a script has lines that go bef
 _LEASING = frozenset({"reserve", "take", "ack", "settle"})
 _NOTING = frozenset({"note", "settle", "cancel_held"})
 _CHILDLESS = frozenset(
-    {"note", "extend", "find", "peek", "stats", "dead", "purge", "beat", "workers"}
+    {"note", "note_stop", "extend", "find", "peek", "stats", "dead", "purge", "beat", "workers"}
 )
 
 

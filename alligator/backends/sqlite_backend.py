@@ -51,6 +51,7 @@ class Client(BaseClient):
     """The contract, on a file."""
 
     idle_wait = 60.0
+    notes_stops = True
 
     def __init__(self, conn_string: str, *, clock: Clock | None = None) -> None:
         super().__init__(conn_string, clock=clock)
@@ -203,6 +204,11 @@ class Client(BaseClient):
         """Let leases run ``lease`` seconds from now; return the lost ones."""
         with self.writing() as step:
             return queue.extend(step, deliveries, lease)
+
+    def note_stop(self, deliveries: Sequence[Delivery]) -> None:
+        """Note that whoever holds these leases is being stopped."""
+        with self.writing() as step:
+            queue.note_stop(step, deliveries)
 
     # -- Dead letters, and looking. -----------------------------------------------------------
 

@@ -133,8 +133,8 @@ def release(step: Step, delivery: Delivery, data: Data | None, delay_until: floa
     place = None if data is None and not due else step.tickets()
     step.execute(
         "UPDATE alligator_tasks SET state = ?, due = ?, ticket = 0, data = coalesce(?, data), "
-        "place = coalesce(?, place) WHERE id = ?",
-        (state, due, data, place, row_id),
+        "place = coalesce(?, place), deaths = ? WHERE id = ?",
+        (state, due, data, place, delivery.deaths, row_id),
     )
     step.count(queue, RUNNING, -1)
     step.count(queue, state, 1)
@@ -150,6 +150,14 @@ def extend(step: Step, deliveries: Sequence[Delivery], lease: float) -> list[Del
         [(ends, *each.receipt) for each in deliveries],
     )
     return [deliveries[index] for index in lost]
+
+
+def note_stop(step: Step, deliveries: Sequence[Delivery]) -> None:
+    """Take one death off in advance, which the end of such a lease adds again."""
+    step.executemany(
+        "UPDATE alligator_tasks SET deaths = ? WHERE id = ? AND ticket = ?",
+        [(each.deaths - 1, *each.receipt) for each in deliveries],
+    )
 
 
 def bury(step: Step, delivery: Delivery, data: Data | None, reason: Reason) -> bool:

@@ -20,7 +20,7 @@ CREATE TABLE IF NOT EXISTS alligator_tasks (
     pushed_at REAL NOT NULL,
     ticket INTEGER NOT NULL DEFAULT 0,  -- of the lease; 0: not on lease
     attempt INTEGER NOT NULL DEFAULT 0,
-    deaths INTEGER NOT NULL DEFAULT 0,
+    deaths INTEGER NOT NULL DEFAULT 0,  -- on a lease one less, if its holder is being stopped
     lease_ends REAL NOT NULL DEFAULT 0,
     next_due REAL,                  -- pushed under this id while it ran
     next_priority INTEGER,

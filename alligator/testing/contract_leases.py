@@ -4,7 +4,9 @@ import threading
 import time
 from collections import Counter
 
-from alligator.backends.base import DELAY, GET, LEASES, OWN_ID, PRIORITY, Reason
+import pytest
+
+from alligator.backends.base import DELAY, GET, LEASES, OWN_ID, PRIORITY, Delivery, Reason
 from alligator.testing.contract_base import ContractHelpers
 
 
@@ -59,6 +61,99 @@ class LeaseContract(ContractHelpers):
             while third.data != "1":
                 third = self.reserve_soon()
             assert third.deaths == 2
+
+    def test_a_stop_that_was_noted_adds_no_death(self) -> None:
+        """Of this lease, however long it was extended; the next begins without the note."""
+        self.needs_stops()
+        self.push("1")
+        died = self.reserve_one(self.short_lease)
+        died = self.take_over(died)
+        assert died.deaths == 1
+        self.client.note_stop([died])
+        assert self.client.extend([died], self.short_lease) == []
+        self.client.note_stop([died])
+        again = self.take_over(died)
+        assert (again.deaths, again.attempt) == (1, died.attempt + 1)
+        assert self.client.ack([died]) == [died]
+        killed = self.take_over(again)
+        assert (killed.deaths, killed.attempt) == (2, again.attempt + 1)
+
+    def test_a_task_that_was_only_stopped_goes_with_others(self) -> None:
+        """Nothing sets it apart from one that never ran."""
+        self.needs_stops()
+        self.push("1")
+        stopped = self.reserve_one(self.short_lease)
+        self.client.note_stop([stopped])
+        again = self.take_over(stopped)
+        assert again.deaths == 0
+        self.push("2")
+        assert self.client.release(again) is True
+        assert [(each.data, each.deaths) for each in self.reserve(2)] == [("1", 0), ("2", 0)]
+
+    def test_a_noted_stop_changes_nothing_else(self) -> None:
+        """Neither a hand-back, nor a retry, nor what is pushed behind, nor a stale delivery."""
+        self.needs_stops()
+        for data in (None, "retried"):
+            self.push("1")
+            died = self.take_over(self.reserve_one(self.short_lease))
+            stale, died = died, self.take_over(died)
+            self.client.note_stop([stale])
+            self.client.note_stop([died])
+            assert self.client.release(died, data) is True
+            self.client.note_stop([died])
+            again = self.reserve_soon(self.short_lease)
+            assert (again.data, again.deaths) == (data or "1", 2)
+            assert self.take_over(again).deaths == 3
+            self.client.drop_all(self.queue)
+        self.push("1")
+        stopped = self.reserve_one(self.short_lease)
+        self.client.note_stop([stopped])
+        self.push("1")
+        fresh = self.reserve_soon(self.short_lease)
+        assert self.take_over(fresh).deaths == 1
+
+    def test_a_noted_stop_counts_by_id_as_well(self) -> None:
+        """Whoever asks for this very task finds the same."""
+        self.needs_stops()
+        self.needs(GET)
+        (task_id,) = self.push("1")
+        for deaths in (0, 1):
+            (held,) = self.client.reserve(
+                [self.queue], lease=self.short_lease, task_id=task_id
+            ).deliveries
+            if not deaths:
+                self.client.note_stop([held])
+            found: list[Delivery] = []
+
+            def look(found: list[Delivery] = found) -> bool:
+                reserved = self.client.reserve([self.queue], task_id=task_id)
+                found.extend(reserved.deliveries)
+                return bool(found)
+
+            self.eventually(look, "it is back")
+            assert found[0].deaths == deaths
+            assert self.client.release(found[0]) is True
+
+    def test_a_stop_may_be_noted_of_anything(self) -> None:
+        """Also where there is nothing, or nobody keeps it."""
+        self.push("1")
+        delivery = self.reserve_one()
+        self.client.note_stop([])
+        self.client.note_stop([delivery])
+        assert self.client.ack([delivery]) == []
+        self.client.note_stop([delivery])
+        assert self.client.stats(self.queue).running == 0
+
+    def needs_stops(self) -> None:
+        """Skip the test unless the backend keeps such notes."""
+        if not self.client.notes_stops:
+            pytest.skip("this backend keeps no note of a stop")
+
+    def take_over(self, delivery: Delivery) -> Delivery:
+        """Let a lease run out, and reserve its task again."""
+        again = self.reserve_soon(self.short_lease)
+        assert again.task_id == delivery.task_id
+        return again
 
     def test_a_waiting_reserve_gets_an_expired_lease(self) -> None:
         """Within half a second of its end, with nobody pushing."""

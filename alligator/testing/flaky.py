@@ -20,6 +20,7 @@ OPERATIONS = Client.__abstractmethods__ | {
     "push",
     "pop",
     "get",
+    "note_stop",
     "next_change",
     "durability_warning",
 }
@@ -202,6 +203,7 @@ class FlakyClient(Client):
     ack = _passed_on("ack")
     release = _passed_on("release")
     extend = _passed_on("extend")
+    note_stop = _passed_on("note_stop")
     bury = _passed_on("bury")
     dead = _passed_on("dead")
     revive = _passed_on("revive")

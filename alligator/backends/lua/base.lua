@@ -1,6 +1,6 @@
 -- What every script begins with. All fifteen keys of one queue share a hash tag.
 -- KEYS: 1 ready (ZSET id, score = place)  2 data (HASH id)  3 leases (ZSET member = receipt,
---       score = end)  4 delayed (ZSET id, score = due)  5 meta (HASH id, only where not the
+--       score = end, with a half if its holder is being stopped: see common.lua)  4 delayed (ZSET id, score = due)  5 meta (HASH id, only where not the
 --       default)  6 after (HASH id, pushed while that id was running)  7 dead (HASH id)
 --       8 graves (ZSET id, score = time of death)  9 seq (counter)  10 wake (LIST of tokens)
 --       11 waiting (exists while somebody waits)  12 watched (exists while somebody watches

@@ -94,6 +94,13 @@ local function read_receipt(receipt)
   return id, tonumber(score), tonumber(attempt), tonumber(deaths)
 end
 
+-- The end of a lease is a whole number of microseconds. One whose holder is being stopped has half
+-- a microsecond more: when it runs out, that adds no death. Whoever knows nothing of it counts one.
+local function with_note(ends, score) return score % 1 > 0 and ends .. '.5' or ends end
+
+-- The deaths of a task whose lease ran out, with the score of that.
+local function died(deaths, score) return deaths + (score % 1 > 0 and 0 or 1) end
+
 -- Microseconds until something comes up by itself; -1: nothing will.
 local function next_change()
   local soonest

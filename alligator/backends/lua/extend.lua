@@ -3,8 +3,9 @@
 -- Returns: indices of the leases that are lost
 local ends, lost = whole(now + math.min(tonumber(ARGV[1]), MAX_LEASE)), {}
 for index = 2, #ARGV do
-  if redis.call('ZSCORE', LEASES, ARGV[index]) then
-    redis.call('ZADD', LEASES, ends, ARGV[index])
+  local score = redis.call('ZSCORE', LEASES, ARGV[index])
+  if score then
+    redis.call('ZADD', LEASES, with_note(ends, tonumber(score)), ARGV[index])
   else
     lost[#lost + 1] = index - 2
   end

@@ -41,14 +41,18 @@ local held_up = false
 
 local function expired()
   for _, receipt in ipairs(redis.call('ZRANGEBYSCORE', LEASES, '(' .. FAR, '+inf')) do
-    redis.call('ZADD', LEASES, FAR, receipt)
+    local score = tonumber(redis.call('ZSCORE', LEASES, receipt))
+    redis.call('ZADD', LEASES, with_note(FAR, score), receipt)
   end
   while true do
-    local receipt = redis.call('ZRANGEBYSCORE', LEASES, '-inf', whole(now), 'LIMIT', 0, 1)[1]
+    local receipt, ended = unpack(
+      redis.call('ZRANGEBYSCORE', LEASES, '-inf', whole(now), 'WITHSCORES', 'LIMIT', 0, 1)
+    )
     if not receipt then return false end
     local id, score, attempt, deaths = read_receipt(receipt)
     if reclaim(receipt, id) then
-      lease_out({ id }, { whole(score) }, ends, { attempt + 1 }, { deaths + 1 })
+      local dead = died(deaths, tonumber(ended))
+      lease_out({ id }, { whole(score) }, ends, { attempt + 1 }, { dead })
       if #leased > 0 then return true end
     end
   end

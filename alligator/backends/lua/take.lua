@@ -6,8 +6,9 @@ local refused = acked(3, #ARGV)
 
 for _, receipt in ipairs(redis.call('ZRANGEBYSCORE', LEASES, '-inf', whole(now))) do
   local id, score, attempt, deaths = read_receipt(receipt)
-  if id == wanted and reclaim(receipt, id) then
-    lease_out({ id }, { whole(score) }, ends, { attempt + 1 }, { deaths + 1 })
+  local ended = id == wanted and tonumber(redis.call('ZSCORE', LEASES, receipt))
+  if ended and reclaim(receipt, id) then
+    lease_out({ id }, { whole(score) }, ends, { attempt + 1 }, { died(deaths, ended) })
     break
   end
 end
