@@ -96,6 +96,7 @@ def attempt(
         return _expired(delivery, codec, task, clock.time())
     seconds = getattr(task, "timeout", None)
     try:
+        task.called_with = getattr(task, "func_args", None), getattr(task, "func_kwargs", None)
         if begin:
             begin(task, delivery)
         if seconds or overrun.get() is not None:
@@ -178,6 +179,8 @@ def _failed(
         if not task.retries > 0:
             return _given_up(delivery, task, error)
         delay = task.spend_retry(error)
+        pushed = decode(delivery)  # as the function may have changed what it was given
+        task.restore_arguments(pushed.func_args, pushed.func_kwargs)
         data = codec.encode(task, delivery.queue_name)
         decode(delivery._replace(data=data))
     except Exception as err:

@@ -2,6 +2,7 @@
 
 import logging
 
+from alligator import wire
 from alligator.acks import report_refused
 from alligator.backends.base import Delivery
 from alligator.exceptions import AlligatorException, LeaveNow
@@ -84,11 +85,13 @@ class Taking(Wiring):
         """Run a task that you hold, with its retries, and return it.
 
         A failure with a retry left puts an async task back on the queue, and runs another
-        at once.
+        at once. Each retry gets the arguments as they were given, if JSON can carry them.
 
         :raises Exception: what the task raised, once it has no retry left.
         """
         while True:
+            given = _as_json(task)
+            task.called_with = task.func_args, task.func_kwargs
             try:
                 task.run()
             except (KeyboardInterrupt, LeaveNow, TimeIsUp):
@@ -98,6 +101,9 @@ class Taking(Wiring):
                     self.recorder.note_local(task)
                     raise
                 delay = task.spend_retry(err)
+                if given is not None:
+                    args, kwargs = wire.loads(given)
+                    task.restore_arguments(tuple(args), kwargs)
                 if task.is_async:
                     task.delay_until = self.clock.time() + delay if delay else None
                     self._pusher.enqueue(task)
@@ -161,6 +167,13 @@ class Taking(Wiring):
         if isinstance(outcome.error, KeyboardInterrupt):
             raise outcome.error  # by the person at the keyboard, as it seems
         return outcome
+
+
+def _as_json(task: Task) -> str | None:
+    try:
+        return wire.dumps([list(task.func_args), task.func_kwargs])
+    except (TypeError, ValueError):  # of a task that was never meant for a queue
+        return None
 
 
 def _limit(keeper: Keeper, delivery: Delivery, seconds: float) -> Overrun:

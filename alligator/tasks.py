@@ -81,6 +81,9 @@ class Task(States):
     func: Any = None
     result: Any = None
     error: BaseException | None = None
+    #: Its arguments as they were before it ran; the very objects, to tell whether they were
+    #: replaced. None: it has not run.
+    called_with: tuple[Any, Any] | None = None
     _gator: "Gator | None" = None
 
     def __init__(
@@ -348,6 +351,21 @@ class Task(States):
         self.retried += 1
         self.to_retrying()
         return delay
+
+    def restore_arguments(self, args: Any, kwargs: Any) -> None:
+        """Undo what a run did to the arguments themselves, before the task is run again.
+
+        What was put in their place is left: by :meth:`retry`, or by a hook that sets
+        ``func_args`` or ``func_kwargs``.
+
+        :param args: what ``func_args`` was as the run began.
+        :param kwargs: the same of ``func_kwargs``.
+        """
+        before = self.called_with or (None, None)
+        if self.func_args is before[0]:
+            self.func_args = args
+        if self.func_kwargs is before[1]:
+            self.func_kwargs = kwargs
 
     # -- The wire. --------------------------------------------------------------------------
 
