@@ -6,9 +6,11 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
+from heapq import nlargest
 from typing import Any, NoReturn
 
 from alligator import dead_letters, explaining
+from alligator.backends.base import QueueStats
 from alligator.backends.dsn import mask_password
 from alligator.callables import split_name
 from alligator.constants import ALL
@@ -88,7 +90,13 @@ def queue_parser(command: str) -> argparse.ArgumentParser:
     parser = _Parser(prog=f"latergator.py {command}", description=_COMMANDS[command].__doc__)
     _add_source(parser)
     if command == "dead":
-        parser.add_argument("--limit", type=_number(int, 1), default=100, metavar="N")
+        parser.add_argument(
+            "--limit",
+            type=_number(int, 1),
+            default=100,
+            metavar="N",
+            help="list the newest so many of all these queues",
+        )
         parser.add_argument(
             "--purge",
             type=_number(float, 0),
@@ -109,9 +117,17 @@ def queue_parser(command: str) -> argparse.ArgumentParser:
     if command == "explain":
         parser.add_argument("id", metavar="ID", help="of the task")
     if command == "schedule":
-        parser.add_argument("--next", type=_number(int, 1), default=10, metavar="N")
+        parser.add_argument(
+            "--next",
+            type=_number(int, 1),
+            default=10,
+            metavar="N",
+            help="so many, and at least the next of each schedule",
+        )
     if command == "drop":
-        parser.add_argument("--yes", action="store_true", help="do not ask")
+        parser.add_argument(
+            "--yes", action="store_true", help="do not ask; needed without a terminal"
+        )
     return parser
 
 
@@ -152,9 +168,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if argv and argv[0] in _COMMANDS:
             _print_anything()
-            arguments = _sorted_out(queue_parser(argv[0]).parse_intermixed_args(argv[1:]))
-            return _COMMANDS[argv[0]](_gator(arguments), arguments)
-        return _work(worker_parser().parse_args(argv), argv)
+            parser = queue_parser(argv[0])
+            arguments = _sorted_out(parser.parse_intermixed_args(argv[1:]))
+            gator = _gator(_with_source(parser, arguments))
+            if argv[0] != "schedule":  # which looks at no queue
+                _check_exists(gator)
+            return _COMMANDS[argv[0]](gator, arguments)
+        parser = worker_parser()
+        return _work(_with_source(parser, parser.parse_args(argv)), argv)
     except (AlligatorException, NotImplementedError) as err:
         print(f"latergator.py: {shorten(str(err), 1000)}", file=sys.stderr)
         return 2
@@ -177,11 +198,26 @@ def _sorted_out(arguments: argparse.Namespace) -> argparse.Namespace:
     return arguments
 
 
+def _with_source(
+    parser: argparse.ArgumentParser, arguments: argparse.Namespace
+) -> argparse.Namespace:
+    """Show the usage where nothing says which queue is meant."""
+    if arguments.dsn is None and arguments.app is None:
+        parser.print_usage(sys.stderr)
+        raise InvalidTask("Give a DSN such as redis://localhost:6379/0, or --app.")
+    return arguments
+
+
+def _check_exists(gator: Gator) -> None:
+    """Refuse a file that is not there: to look at a queue does not make one."""
+    for client in (gator.client, gator.store.home if gator.store else None):
+        if client is not None:
+            client.check_exists()
+
+
 def _gator(arguments: argparse.Namespace) -> Gator:
     task_class = _load(arguments.task, Task, "--task") if arguments.task else Task
     if arguments.app is None:
-        if arguments.dsn is None:
-            raise InvalidTask("Give a DSN such as redis://localhost:6379/0, or --app.")
         queue_name = arguments.queue[0] if arguments.queue else ALL
         return _with_keys(Gator(arguments.dsn, queue_name, task_class, store=arguments.store))
     if arguments.store is not None:
@@ -303,13 +339,13 @@ def _dead(gator: Gator, arguments: argparse.Namespace) -> int:
         return dead_letters.print_one(gator, queues, arguments.show)
     if arguments.pytest is not None:
         return dead_letters.print_one(gator, queues, arguments.pytest, as_code=True)
-    for name in queues:
-        if arguments.purge is not None:
+    if arguments.purge is not None:
+        for name in queues:
             print(f"{name}: {gator.client.purge_dead(name, arguments.purge)} deleted")
-        for letter in gator.client.dead(name, arguments.limit):
-            when = dead_letters.when(letter.died_at)
-            error = shorten(letter.error, 200)
-            print(f"{when}  {name}  {shorten(letter.task_id)}  {error}")
+    letters = [each for name in queues for each in gator.client.dead(name, arguments.limit)]
+    for letter in nlargest(arguments.limit, letters, key=lambda each: each.died_at):
+        when, error = dead_letters.when(letter.died_at), shorten(letter.error, 200)
+        print(f"{when}  {letter.queue_name}  {shorten(letter.task_id)}  {error}")
     return 0
 
 
@@ -337,14 +373,38 @@ def _explain(gator: Gator, arguments: argparse.Namespace) -> int:
 
 def _drop(gator: Gator, arguments: argparse.Namespace) -> int:
     """Throw away everything on a queue: waiting, delayed, running and dead."""
+    if not arguments.yes and (sys.stdin is None or not sys.stdin.isatty()):
+        raise InvalidTask(
+            "Nothing was dropped: drop asks first, and standard input is no terminal to answer "
+            "on. With --yes it does not ask."
+        )
     for name in _queues(gator, arguments):
-        question = f"Drop all {gator.client.len(name)} tasks of {name!r}? [y/N] "
-        asks = not arguments.yes and sys.stdin is not None and sys.stdin.isatty()
-        if asks and input(question).strip().lower() != "y":
+        if not arguments.yes and not _agrees(_what_goes(name, gator.client.stats(name))):
             return 1
         gator.client.drop_all(name)
         print(f"{name}: dropped")
     return 0
+
+
+def _what_goes(name: str, stats: QueueStats) -> str:
+    counts = {
+        "waiting": stats.waiting,
+        "delayed": stats.delayed,
+        "running": stats.running,
+        "dead": stats.dead,
+        "held back until others are done": stats.held,
+    }
+    told = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
+    tasks = sum(counts.values())
+    return f"all {tasks} tasks of {name!r}" + (f" ({told})" if told else "")
+
+
+def _agrees(what: str) -> bool:
+    try:
+        return input(f"Drop {what}? [y/N] ").strip().lower() == "y"
+    except EOFError:
+        print()
+        return False
 
 
 def _schedule(gator: Gator, arguments: argparse.Namespace) -> int:

@@ -236,7 +236,9 @@ class Gator(Taking, Scheduling, Explaining):
         """Return ``waiting``, ``delayed``, ``running``, ``dead`` (counts) and ``oldest`` (the
         seconds that the first in line has waited, or None).
         """
-        return asdict(self.client.stats(self.queue_name))
+        found = asdict(self.client.stats(self.queue_name))
+        del found["held"]  # these are counted nowhere else, and were not here
+        return found
 
     def close(self) -> None:
         """Let go of connections and files; the next use opens them again."""

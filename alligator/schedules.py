@@ -153,14 +153,17 @@ class Schedules:
         return left if left > 0 else 0.05  # what is due now: another thread is at it
 
     def coming(self, limit: int, queue_names: Sequence[str] = ()) -> list[tuple[float, Schedule]]:
-        """Return the next ticks of all schedules, soonest first.
+        """Return the next ticks of all schedules, soonest first: at least one of each.
 
+        :param limit: how many in all, but for that.
         :param queue_names: those on these queues only; empty: all.
         """
         now = self._gator.clock.time()
         wanted = [each for each in self if not queue_names or each.queue_name in queue_names]
         lines = [_line(each, now) for each in wanted]
-        return list(islice(merge(*lines, key=lambda found: found[0]), limit))
+        first = [next(line) for line in lines]
+        others = islice(merge(*lines, key=_when), max(0, limit - len(first)))
+        return sorted([*first, *others], key=_when)
 
 
 class Scheduling:
@@ -224,6 +227,10 @@ class Scheduling:
     def options(self, **options: Any) -> Options:
         """See :meth:`alligator.Gator.options`."""
         raise NotImplementedError
+
+
+def _when(found: tuple[float, Schedule]) -> float:
+    return found[0]
 
 
 def _line(schedule: Schedule, now: float) -> Iterator[tuple[float, Schedule]]:

@@ -100,8 +100,8 @@ def _load(module_name: str) -> ModuleType:
         # Anything may go wrong in the body of a module; to the caller it is a module
         # that cannot be used, for now or for good.
         kind = UnknownModuleError if _is_missing(module_name, err) else ImportFailed
-        message = f"Module {shorten(module_name)!r} cannot be imported: {describe_error(err)}."
-        raise kind(message) from err
+        message = f"Module {shorten(module_name)!r} cannot be imported: "
+        raise kind(message + with_stop(describe_error(err))) from err
     finally:
         import_guard.reset(token)
 

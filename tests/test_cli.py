@@ -2,6 +2,7 @@
 
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -186,7 +187,6 @@ def test_several_queues_in_strict_order(place, dsn, gator):
     ("arguments", "says"),
     [
         (["mongodb://x"], "known schemes"),
-        ([], "Give a DSN"),
         (["redis://127.0.0.1:1/"], "127.0.0.1:1"),
         (["sqlite://q.db", "--queue", "a b"], "1 to 80 letters"),
         (["sqlite://q.db", "--lease", "x"], "--lease"),
@@ -204,7 +204,6 @@ def test_several_queues_in_strict_order(place, dsn, gator):
         (["sqlite://q.db", "--store", "sqs://eu-west-1/"], "is no store"),
         (["--app", "cli_jobs:gator", "--store", "redis://u:secret@h"], "store=…"),
         (["status", "--app", "cli_jobs:gator", "--store", "locmem://"], "store=…"),
-        (["status"], "Give a DSN"),
         (["schedule", "sqlite://q.db"], "--app"),
         (["schedule", "--app", "cli_jobs:gator", "--next", "0"], "--next"),
     ],
@@ -216,6 +215,131 @@ def test_what_cannot_be_done_is_one_line_and_exit_2(place, arguments, says):
     assert "Traceback" not in done.stderr
     assert "secret" not in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["--burst"], *([name] for name in ("status", "dead", "revive", "drop"))]
+)
+def test_without_a_queue_the_usage_is_shown(place, arguments):
+    """As 1.0 did."""
+    done = run(place, *arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    command = "".join(f" {each}" for each in arguments if not each.startswith("-"))
+    assert done.stderr.startswith(f"usage: latergator.py{command} [-h] ")
+    assert done.stderr.endswith(
+        "\nlatergator.py: Give a DSN such as redis://localhost:6379/0, or --app.\n"
+    )
+
+
+LOOKING = [
+    ["status"],
+    ["dead"],
+    ["dead", "--show", "x"],
+    ["dead", "--pytest", "x"],
+    ["dead", "--purge", "0"],
+    ["explain", "x"],
+    ["revive"],
+    ["drop", "--yes"],
+]
+
+
+@pytest.mark.parametrize("arguments", LOOKING, ids=" ".join)
+def test_to_look_makes_no_file(place, dsn, arguments, capsys, monkeypatch):
+    """A slip in its path shows."""
+    name, *rest = arguments
+    assert cli.main([name, dsn, *rest]) == 2
+    app = [name, "--app", "cli_jobs:gator", *rest]
+    monkeypatch.setenv("JOBS_DSN", dsn)
+    assert cli.main(app) == 2
+    assert cli.main([name, "locmem://cli", "--store", dsn, *rest]) == 2
+    said = capsys.readouterr().err
+    assert said.count(f"latergator.py: There is no file {place}/q.db: nothing was ever") == 3
+    assert said.count("\n") == 3
+    assert [each.name for each in place.iterdir() if each.name != "__pycache__"] == ["cli_jobs.py"]
+
+
+def test_a_schedule_is_shown_with_no_file_made(place, dsn, monkeypatch, capsys):
+    (place / "cli_schedules.py").write_text(SCHEDULES)
+    monkeypatch.setenv("JOBS_DSN", dsn)
+    assert cli.main(["schedule", "--app", "cli_schedules:gator", "--next", "1"]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert len(shown) == 2, "one of each at least"
+    assert " cli_jobs.record(" in shown[0]
+    assert " cli_jobs.fail(" in shown[1]
+    assert not list(place.glob("q.db*"))
+    monkeypatch.delitem(sys.modules, "cli_schedules")
+
+
+def test_a_worker_makes_the_file(place, dsn):
+    assert run(place, dsn, "--burst").returncode == 0
+    assert run(place, "status", dsn).returncode == 0
+
+
+def answered(place, answer, *arguments):
+    """Run the script on a terminal, and type an answer; return its exit code and what it shows."""
+    ours, its = pty.openpty()
+    process = subprocess.Popen(
+        command(*arguments),
+        cwd=place,
+        env=environment(),
+        stdin=its,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    os.write(ours, answer)
+    shown, _ = process.communicate(timeout=30)
+    os.close(ours)
+    os.close(its)
+    return process.returncode, shown
+
+
+def test_drop_asks_about_all_that_goes(place, dsn, gator):
+    for _ in range(2):
+        gator.task("cli_jobs.fail")
+    gator.run_all()
+    running = gator.task("cli_jobs.fail")
+    gator.client.reserve(["all"], lease=600)
+    gator.options(delay_by=3600)("cli_jobs.fail")
+    for _ in range(3):
+        gator.task("cli_jobs.fail")
+    gator.options(depends_on=[running])("cli_jobs.fail")
+    what = (
+        "Drop all 8 tasks of 'all' (3 waiting, 1 delayed, 1 running, 2 dead, 1 held back until "
+        "others are done)? [y/N] "
+    )
+    for answer in (b"\n", b"n\n", b"\x04"):
+        code, shown = answered(place, answer, "drop", dsn)
+        assert (code, shown.strip()) == (1, what.strip())
+    done = run(place, "drop", dsn)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "Nothing was dropped" in done.stderr
+    assert "--yes" in done.stderr
+    stats = gator.client.stats("all")
+    assert (stats.waiting, stats.delayed, stats.running) == (3, 1, 1)
+    assert (stats.dead, stats.held) == (2, 1)
+    code, shown = answered(place, b"y\n", "drop", dsn)
+    assert (code, shown) == (0, f"{what}all: dropped\n")
+    assert (gator.len(), gator.dead(), gator.client.stats("all").held) == (0, [], 0)
+    code, shown = answered(place, b"y\n", "drop", dsn)
+    assert (code, shown) == (0, "Drop all 0 tasks of 'all'? [y/N] all: dropped\n")
+
+
+def test_the_newest_dead_of_all_queues(place, dsn, capsys):
+    queues = {name: Gator(dsn, name) for name in ("high", "low")}
+    ids = []
+    for name in ("low", "high", "high", "low", "low"):
+        ids.append(queues[name].task("cli_jobs.fail").id)
+        queues[name].run_all()
+    shown = ["dead", dsn, "--queue", "high", "--queue", "low"]
+    assert cli.main([*shown, "--limit", "3"]) == 0
+    lines = [line.split()[2:4] for line in capsys.readouterr().out.splitlines()]
+    assert lines == [["low", ids[4]], ["low", ids[3]], ["high", ids[2]]]
+    assert cli.main(shown) == 0
+    lines = [line.split()[3] for line in capsys.readouterr().out.splitlines()]
+    assert lines == list(reversed(ids))
+    for each in queues.values():
+        each.close()
 
 
 def test_a_store_for_a_queue_that_keeps_no_results(place, beanstalk_dsn, dsn):

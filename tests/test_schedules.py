@@ -730,6 +730,12 @@ def test_what_is_coming(gator):
         25.5 * HOUR,
     ]
     assert gator.schedules.next_tick() == START + HOUR
+    never_soon = gator.cron("30 14 29 2 *", tick, "y")
+    for limit in (1, 3, 5):
+        found = gator.schedules.coming(limit)
+        assert {each.name for _, each in found} == {hourly.name, daily.name, never_soon.name}
+        assert [when for when, _ in found] == sorted(when for when, _ in found)
+        assert len(found) == max(limit, 3)
     assert Schedules(gator).next_tick() == float("inf")
     assert repr(daily) == f"<Schedule {daily.name} on 'low'>"
 

@@ -145,6 +145,7 @@ class QueueStats:
     running: int
     dead: int
     oldest: float | None  # seconds since the first in line was pushed; None: empty or not known
+    held: int = 0  # children that wait for others, which the queue itself keeps
 
 
 class Ahead(ABC):
@@ -423,6 +424,14 @@ class Client(ABC):
             f"{mask_password(self.conn_string)} goes by a clock of its own, which no test can "
             "move; use locmem:// or sqlite:// with a FakeClock."
         )
+
+    def check_exists(self) -> None:  # noqa: B027 - most have nothing that a push would make
+        """Refuse a place that is not there, where a push would make it: a file.
+
+        For those who only look: they make nothing, and a slip in a name shows.
+
+        :raises QueueNotFound: it is not there.
+        """
 
     def durability_warning(self) -> str | None:
         """Return one line on why this server may lose tasks as it is set up; None: it won't.

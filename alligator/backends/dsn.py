@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, unquote
 
 from alligator.exceptions import InvalidDSN
+from alligator.utils import with_stop
 
 # Not urlsplit, which takes one host and, in newer Pythons, no list of hosts with brackets.
 _PARTS = re.compile(
@@ -95,7 +96,7 @@ def parse_dsn(
     try:
         query = dict(_pairs(parts["query"]))
     except ValueError as err:
-        raise InvalidDSN(f"DSN {shown!r} cannot be read: {err}.") from None
+        raise InvalidDSN(f"DSN {shown!r} cannot be read: {with_stop(str(err))}") from None
     for name in query:
         if name not in allowed:
             known = ", ".join(sorted(allowed)) or "none"

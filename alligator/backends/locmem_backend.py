@@ -263,7 +263,7 @@ class Client(BaseClient):
             waiting, delayed, running = queue.counts()
             pushed = queue.oldest()
             age = None if pushed is None else max(0.0, self.clock.time() - pushed)
-            return QueueStats(waiting, delayed, running, len(queue.dead), age)
+            return QueueStats(waiting, delayed, running, len(queue.dead), age, len(queue.held))
 
     def next_change(self, queue_names: Sequence[str]) -> float:
         """Return when a delay or a lease ends."""

@@ -269,10 +269,10 @@ class Client(BaseClient):
 
     def stats(self, queue_name: str) -> QueueStats:
         """Return how many tasks are in which state, and the age of the first in line."""
-        waiting, delayed, running, dead, first, now = self._run("stats", queue_name)
+        waiting, delayed, running, dead, first, now, held = self._run("stats", queue_name)
         pushed = pushed_at(first)
         age = None if pushed is None else max(0.0, now / 1e6 - pushed)
-        return QueueStats(waiting, delayed, running, dead, age)
+        return QueueStats(waiting, delayed, running, dead, age, held)
 
     def durability_warning(self) -> str | None:
         """Return one line where the server keeps tasks in memory only, or evicts them."""

@@ -10,7 +10,7 @@ from redis.exceptions import (
 )
 
 from alligator.exceptions import AlligatorException, ConnectionLost, QueueFull
-from alligator.utils import describe_error
+from alligator.utils import describe_error, with_stop
 
 #: All that redis-py raises.
 DRIVER_ERRORS = (RedisError, RedisClusterException, OSError)
@@ -47,17 +47,16 @@ def translate(err: BaseException) -> AlligatorException:
     code = code_of(err)
     if code == "OOM":
         return QueueFull("The redis server is at its maxmemory and takes no further task.")
+    why = with_stop(describe_error(err))
     # A server that wants a password reads no long command before it got one.
     unknown = "unauthenticated" in str(err)
     if isinstance(err, AuthenticationError) or code in _REFUSED or unknown:
-        return ConnectionLost(
-            f"The redis server refused the user or password of the DSN: {describe_error(err)}."
-        )
+        return ConnectionLost(f"The redis server refused the user or password of the DSN: {why}")
     if code in _GONE:
-        return ConnectionLost(f"The redis server cannot serve now: {code} {describe_error(err)}.")
+        return ConnectionLost(f"The redis server cannot serve now: {code} {why}")
     if isinstance(err, ResponseError):
-        return ConnectionLost(f"The redis server refused a command: {describe_error(err)}.")
-    return ConnectionLost(f"The redis server is out of reach: {describe_error(err)}.")
+        return ConnectionLost(f"The redis server refused a command: {why}")
+    return ConnectionLost(f"The redis server is out of reach: {why}")
 
 
 def is_answer(err: BaseException) -> bool:

@@ -30,12 +30,12 @@ from alligator.backends.base import (
 )
 from alligator.backends.sqlite_file import SqliteFile, parse_file_dsn
 from alligator.backends.sqlite_room import TAKES, Need, for_dead_letter
-from alligator.backends.sqlite_schema import Step
+from alligator.backends.sqlite_schema import HELD, Step
 from alligator.backends.sqlite_store import SqliteStore
 from alligator.backends.sqlite_wake import Wake
 from alligator.clock import Clock
 from alligator.constants import DELAYED, FAILED, RUNNING, WAITING
-from alligator.exceptions import QueueFull
+from alligator.exceptions import QueueFull, QueueNotFound
 
 #: A cell of SQLite holds at most so many bytes (SQLITE_MAX_LENGTH, as Python builds it).
 MAX_SIZE = 1_000_000_000
@@ -244,6 +244,14 @@ class Client(BaseClient):
         with self._file.reading() as connection:
             return views.peek(connection, queue_name, task_id)
 
+    def check_exists(self) -> None:
+        """Refuse a file that is not there."""
+        if not self._file.path.exists():
+            raise QueueNotFound(
+                f"There is no file {self._file.path}: nothing was ever queued there, or its path "
+                "is another."
+            )
+
     def stats(self, queue_name: str) -> QueueStats:
         """Return how many tasks are in which state."""
         with self._file.reading() as connection:
@@ -255,4 +263,5 @@ class Client(BaseClient):
             running=counts[RUNNING],
             dead=counts[FAILED],
             oldest=None if pushed is None else max(0.0, self.clock.time() - pushed),
+            held=counts[HELD],
         )

@@ -27,6 +27,7 @@ from alligator.exceptions import (
     InvalidTask,
     QueueFull,
 )
+from alligator.utils import with_stop
 
 try:
     import fcntl
@@ -237,17 +238,17 @@ class SqliteFile:
         """Return Alligator's error for one of SQLite's; drop a connection that is broken."""
         code = (getattr(err, "sqlite_errorcode", None) or 0) & 0xFF
         if code == sqlite3.SQLITE_FULL or (isinstance(err, OSError) and err.errno in _NO_ROOM):
-            return QueueFull(f"There is no room for {self.path}: {err}.")
+            return QueueFull(f"There is no room for {self.path}: {with_stop(str(err))}")
         bad_binding = isinstance(err, sqlite3.Error) and "binding parameter" in str(err)
         if (
             code in _BAD_VALUE
             or bad_binding
             or isinstance(err, (UnicodeEncodeError, OverflowError, sqlite3.DataError))
         ):
-            return InvalidTask(f"SQLite cannot store that: {err}.")
+            return InvalidTask(f"SQLite cannot store that: {with_stop(str(err))}")
         if code in _BROKEN:
             self.close()
-        return ConnectionLost(f"SQLite file {self.path} cannot be used: {err}.")
+        return ConnectionLost(f"SQLite file {self.path} cannot be used: {with_stop(str(err))}")
 
     def close(self) -> None:
         """Close the connection of this process, if any; the next use opens it again."""

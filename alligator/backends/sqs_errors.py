@@ -2,7 +2,7 @@
 
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -27,6 +27,7 @@ from alligator.exceptions import (
     InvalidTask,
     QueueNotFound,
 )
+from alligator.utils import with_stop
 
 #: Error codes of SQS, without the "AWS.SimpleQueueService." that some carry.
 _NO_QUEUE = {"NonExistentQueue", "QueueDoesNotExist"}
@@ -95,7 +96,7 @@ def translated(queue_name: str, address: Address) -> Iterator[None]:
     except ClientError as err:
         raise _refusal(err, queue_name, address) from err
     except _CREDENTIALS as err:
-        raise ConnectionLost(f"SQS cannot be used: {err}. {_ADVICE}") from err
+        raise ConnectionLost(f"SQS cannot be used: {with_stop(str(err))} {_ADVICE}") from err
     except NoRegionError as err:
         raise InvalidDSN(
             "The DSN names no region and boto3 has no default: sqs://us-west-2/"
@@ -107,7 +108,7 @@ def translated(queue_name: str, address: Address) -> Iterator[None]:
 
 
 def _refusal(err: ClientError, queue_name: str, address: Address) -> AlligatorException:
-    code, said = plain(err.response["Error"]["Code"]), err.response["Error"].get("Message", "")
+    code, said = plain(err.response["Error"]["Code"]), _said(err.response["Error"])
     if code in _NO_QUEUE:
         return QueueNotFound(_how_to_make(queue_name, address))
     if code in _NO_ACCESS:
@@ -115,6 +116,10 @@ def _refusal(err: ClientError, queue_name: str, address: Address) -> AlligatorEx
     if code in _BAD_MESSAGE and err.operation_name.startswith("SendMessage"):
         return InvalidTask(f"SQS refused the message ({code}: {said}).")
     return ConnectionLost(f"SQS refused {err.operation_name} ({code}: {said}).")
+
+
+def _said(error: Mapping[str, Any]) -> str:
+    return str(error.get("Message", "")).removesuffix(".")
 
 
 def plain(code: str) -> str:
@@ -132,7 +137,7 @@ def is_in_progress(err: AlligatorException) -> bool:
 
 def failure(entry: dict[str, Any]) -> AlligatorException:
     """Return the error of one entry of a batch."""
-    said = f"{entry.get('Code')}: {entry.get('Message', '')}"
+    said = f"{entry.get('Code')}: {_said(entry)}"
     if entry.get("SenderFault") and plain(entry.get("Code", "")) in _BAD_MESSAGE:
         return InvalidTask(f"SQS refused the message ({said}).")
     return ConnectionLost(f"SQS could not do one of a batch ({said}).")

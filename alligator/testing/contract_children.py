@@ -54,6 +54,17 @@ class ChildrenContract:
         assert self.client.find(self.queue, task_id) is None
         return record.error
 
+    def test_how_many_are_held_is_known(self) -> None:
+        """Beside the other counts, in none of which they are."""
+        self.client.push(self.queue, "parent", "1")
+        for child in ("one", "two"):
+            assert self.hold(child, "parent") == WAITING
+        stats = self.client.stats(self.queue)
+        assert (stats.waiting, stats.delayed, stats.running, stats.held) == (1, 0, 0, 2)
+        self.client.ack([self.run("parent")])
+        stats = self.client.stats(self.queue)
+        assert (stats.waiting, stats.held) == (2, 0)
+
     def test_an_ack_releases_who_waited_for_nobody_else(self) -> None:
         """Until then a child can be found, but not counted nor reserved."""
         self.client.push(self.queue, "one", "1")

@@ -1,5 +1,5 @@
 #!lua flags=no-writes
--- Returns: how many wait, are delayed, run, are dead; the id of the first in line; now
+-- Returns: how many wait, are delayed, run, are dead; the id of the first in line; now; how many are held
 local waiting = redis.call('ZCARD', READY) + redis.call('HLEN', AFTER)
 local first = redis.call('ZRANGE', READY, 0, 0)[1] or ''
 return {
@@ -9,4 +9,5 @@ return {
   redis.call('ZCARD', GRAVES),
   first,
   now,
+  redis.call('HLEN', HELD),
 }

@@ -1,0 +1,66 @@
+"""An error that quotes another ends in one full stop, whether that one had its own or not."""
+
+import botocore.exceptions
+import pytest
+import redis.exceptions
+
+from alligator import Gator, utils
+from alligator.backends import redis_errors, sqs_errors
+from alligator.backends.sqlite_file import SqliteFile
+from alligator.exceptions import AlligatorException, ConnectionLost, ImportFailed
+
+
+@pytest.mark.parametrize(
+    ("text", "ended"),
+    [("no", "no."), ("no.", "no."), ("no!", "no!"), ("why?", "why?"), ("cut…", "cut…"), ("", ".")],
+)
+def test_one_stop(text, ended):
+    assert utils.with_stop(text) == ended
+
+
+@pytest.mark.parametrize("said", ["Connection refused.", "Connection refused"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        redis.exceptions.ConnectionError,
+        redis.exceptions.AuthenticationError,
+        redis.exceptions.ResponseError,
+        redis.exceptions.BusyLoadingError,
+    ],
+)
+def test_redis(kind, said):
+    text = str(redis_errors.translate(kind(said)))
+    assert text.endswith(f"{kind.__name__}: Connection refused.")
+
+
+def test_a_redis_that_is_out_of_reach():
+    with pytest.raises(ConnectionLost) as raised:
+        Gator("redis://127.0.0.1:1/").len()
+    assert str(raised.value).endswith("refused.")
+
+
+def test_sqlite(tmp_path):
+    file = SqliteFile(tmp_path / "q.db", "NORMAL")
+    for err in (OSError("no."), OverflowError("no."), OSError(28, "no.")):
+        assert str(file._translated(err)).endswith("no.")
+        assert not str(file._translated(err)).endswith("..")
+
+
+@pytest.mark.parametrize("operation", ["SendMessage", "DeleteMessage"])
+@pytest.mark.parametrize("code", ["AccessDenied", "InvalidMessageContents", "Throttled"])
+def test_sqs(code, operation):
+    answer = {"Error": {"Code": code, "Message": "You may not."}}
+    err = botocore.exceptions.ClientError(answer, operation)
+    address = sqs_errors.parse_address("sqs://us-west-2/")
+    stop = pytest.raises(AlligatorException, match=r"You may not\)\.")
+    with stop as raised, sqs_errors.translated("all", address):
+        raise err
+    assert ".." not in str(raised.value)
+    assert str(sqs_errors.failure(answer["Error"])).endswith("You may not).")
+
+
+def test_a_module_whose_error_ends_in_a_stop(tmp_path, monkeypatch):
+    (tmp_path / "full_stop.py").write_text("raise RuntimeError('It is not set up.')\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(ImportFailed, match=r"RuntimeError: It is not set up\.$"):
+        utils.import_module("full_stop")
