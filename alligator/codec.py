@@ -1,12 +1,14 @@
 """A task on its way to a queue and back: serialized, signed, checked, read."""
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from alligator import messages
 from alligator.backends.base import Data, Delivery
 from alligator.exceptions import BadPayload, BadSignature, NotAllowed
+from alligator.parents import KeptParents
 from alligator.security import Policy, Reading
 from alligator.signing import Signer, is_signed, signed_id
 from alligator.tasks import Task
@@ -22,6 +24,7 @@ class Codec:
 
     :param own_ids: whether the id on the queue is the task's own.
     :param usual: what is known of its messages.
+    :param parents: returns what a task depends on where that is in the store; None: nobody can.
     """
 
     task_class: type[Task]
@@ -29,6 +32,7 @@ class Codec:
     signer: Signer | None
     own_ids: bool
     usual: Usual
+    parents: Callable[[str, KeptParents], list[str]] | None = None
 
     def encode(self, task: Task, queue_name: str) -> Data:
         """Return a task as it goes on that queue.
@@ -64,6 +68,7 @@ class Codec:
         for name in ("func", "on_start", "on_success", "on_error"):
             if (function := getattr(task, name, None)) is not None:
                 reading.check(function)
+        self._lead_to_parents(task)
         if usual and isinstance(data, str):
             usual.learn(data, task)
         return task
@@ -114,9 +119,15 @@ class Codec:
         data = self.open(delivery)
         token = import_guard.set(_Names())
         try:
-            return self.task_class.deserialize(data)
+            task = self.task_class.deserialize(data)
         finally:
             import_guard.reset(token)
+        self._lead_to_parents(task)
+        return task
+
+    def _lead_to_parents(self, task: Task) -> None:
+        if self.parents and (kept := getattr(task, "kept_parents", None)) is not None:
+            task.kept_parents = replace(kept, load=self.parents)
 
     def open(self, delivery: Delivery) -> Data:
         """Return the data of a delivery out of its envelope, unread.

@@ -17,6 +17,7 @@ from alligator.elsewhere import KEEP_CHILD, KEEP_END, Elsewhere, must_save
 from alligator.exceptions import InvalidTask, UnsupportedOption
 from alligator.intake import Intake
 from alligator.messages import id_of
+from alligator.parents import are_many, keep
 from alligator.tasks import Task
 from alligator.utils import shorten
 
@@ -115,10 +116,22 @@ class Dependencies:
                 for each in task.depends_on or ()
                 if not _is_done(each)
             )
+            self._keep_parents(self.store, task, intake.gator.clock.time())
             children.append(Child(queue_name, intake.message(task, queue_name), parents))
         if self.elsewhere is not None:
             return self.elsewhere.hold(children)
         return self.store.hold(self.client, children)
+
+    def _keep_parents(self, store: Store, task: Task, now: float) -> None:
+        """Keep what a task depends on in the store, if it is too much for its message."""
+        ids = [id_of(each) for each in task.depends_on or ()]
+        if not are_many(ids, self.client.max_size()):
+            task.kept_parents = None
+            return
+        delay = max(0.0, (task.delay_until or 0.0) - now)
+        task.kept_parents = keep(store, task.task_id, ids, now, delay)
+        if self.elsewhere is None:  # else its end is noted anyhow; with that, they are forgotten
+            task.note_end = task.note_end or KEEP_END
 
     def _parent(self, given: Any, child_queue: str, together: set[str]) -> Parent:
         if isinstance(given, tuple):

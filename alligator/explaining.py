@@ -7,6 +7,7 @@ with the queue; :func:`sentence` puts them into words. What a backend cannot tel
 import math
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import Any
 
 from alligator.backends.base import GET, Data, Place
 from alligator.backends.store import CANCELED_BY
@@ -14,6 +15,7 @@ from alligator.constants import CANCELED, DELAYED, FAILED, RETRYING, RUNNING, SU
 from alligator.elsewhere import HELD
 from alligator.fields import fields_in, fields_of
 from alligator.messages import id_of
+from alligator.parents import read as read_kept
 from alligator.results import Results
 from alligator.tasks import Task
 from alligator.utils import shorten
@@ -304,9 +306,14 @@ def _with_options(facts: Facts, data: Data | None) -> Facts:
         facts,
         expires_at=expires_at if isinstance(expires_at, int | float) else None,
         tries=retried if isinstance(retried, int) else 0,
-        parents=len(parents) if isinstance(parents, list) else None,
+        parents=_count_parents(parents) if isinstance(parents, list) else None,
         error=error if isinstance(error, str) and facts.state == RETRYING else facts.error,
     )
+
+
+def _count_parents(parents: list[Any]) -> int:
+    kept = read_kept(parents)
+    return len(parents) if kept is None else kept.count
 
 
 def _with_parents(results: Results, task: Task | str, facts: Facts) -> Facts:

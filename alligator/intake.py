@@ -15,6 +15,7 @@ from alligator.callables import (
     split_name,
 )
 from alligator.exceptions import AlligatorException, InvalidTask, UnsupportedOption
+from alligator.messages import id_of
 from alligator.tasks import Task
 
 if TYPE_CHECKING:
@@ -81,8 +82,8 @@ class Intake:
         largest = gator.client.max_size()
         if largest is not None and (size := _size(data, largest)) > largest:
             raise InvalidTask(
-                f"The task has {size} bytes, and this backend takes at most {largest}; store the "
-                "data elsewhere and pass an id."
+                f"The task has {size} bytes, and this backend takes at most {largest}; "
+                + _most(task)
             )
         due = getattr(task, "delay_until", None)
         if due is not None and due <= gator.clock.time():
@@ -116,6 +117,18 @@ class Intake:
 
 def _name(func: Any) -> str:
     return func if isinstance(func, str) else getattr(func, "__qualname__", repr(func))
+
+
+def _most(task: Task) -> str:
+    """Return what a task has most of, and what to do about it."""
+    arguments = len(wire.dumps(list(task.func_args))) + len(wire.dumps(task.func_kwargs))
+    ids = 0 if task.kept_parents else sum(len(id_of(each)) for each in task.depends_on or ())
+    if ids > arguments:
+        return (
+            f"the ids of the {len(task.depends_on or ())} tasks that it depends on have {ids} of "
+            "them. Let it depend on one task that depends on these."
+        )
+    return f"its arguments have {arguments} of them. Store the data elsewhere and pass an id."
 
 
 def _size(data: str | bytes, largest: int) -> int:

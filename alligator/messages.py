@@ -13,6 +13,7 @@ from alligator.callables import split_name, wire_name
 from alligator.exceptions import BadPayload, InvalidTask
 from alligator.fields import Fields
 from alligator.options import CHECKS, MOST_RETRIES, moment
+from alligator.parents import read as read_kept
 from alligator.utils import determine_module, determine_name
 
 if TYPE_CHECKING:
@@ -40,7 +41,8 @@ _WRITTEN = {
 _NOTED = ("retried", "pushed_at", "depends_on", "last_error", "note_end")
 _READ = {name: CHECKS.get(name) or moment(name) for name in _WRITTEN}
 _KNOWN = (*_HOOKS, *_WRITTEN, *_NOTED)
-_TELLING = frozenset(_KNOWN) - {"pushed_at"}  # which is written beside others only
+#: What a task has of its own if it has options; "pushed_at" is written beside others only.
+_TELLING = frozenset(_KNOWN) - {"pushed_at"} | {"_depends_on", "kept_parents"}
 
 #: Options that a task gets on its way, and loses when it is revived.
 _OF_THIS_LIFE = frozenset({"retried", "last_error", "expires_at"})
@@ -84,7 +86,9 @@ def _options(task: "Task") -> dict[str, Any]:
         options["note_end"] = task.note_end
     if task.known_for and task.pushed_at:
         options["pushed_at"] = task.pushed_at
-    if task.depends_on:
+    if task.kept_parents is not None:
+        options["depends_on"] = [str(task.kept_parents)]
+    elif task.depends_on:
         options["depends_on"] = [id_of(each) for each in task.depends_on]
     if task.retried:
         options["retried"] = task.retried
@@ -96,7 +100,8 @@ def _has_defaults(kind: Any) -> bool:
     """Whether tasks of this class that were told nothing else have no options."""
     missing = object()
     same = (getattr(kind, name, missing) == default for name, default in _WRITTEN.items())
-    return all(same) and not any(getattr(kind, name, missing) for name in (*_HOOKS, *_NOTED))
+    others = (getattr(kind, name, missing) for name in (*_HOOKS, *_NOTED))
+    return all(same) and not any(each for each in others if not isinstance(each, property))
 
 
 def _names(func: Any) -> tuple[str, str]:
@@ -139,7 +144,12 @@ def read(data: str | bytes, make: "Callable[[str, int, Any], T]") -> "T":
 def _read_options(task: "Task", options: Fields) -> None:
     options.check_known(_KNOWN)
     task.note_end = CHECKS["save_results"](options.read("note_end", _NUMBER, 0))
-    task.depends_on = CHECKS["depends_on"](options.read("depends_on", list, [])) or None
+    parents = CHECKS["depends_on"](options.read("depends_on", list, [])) or None
+    kept = parents and read_kept(parents)
+    if kept:
+        task.kept_parents = kept
+    else:
+        task.depends_on = parents
     for option, check in _READ.items():
         if (value := options.fields.get(option)) is not None:
             setattr(task, option, check(value))

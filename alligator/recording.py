@@ -8,6 +8,7 @@ cancellations are recorded wherever there is a store.
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,6 +66,20 @@ class Recorder:
         :returns: False: the delivery had been overtaken.
         :raises ConnectionLost, QueueFull: it is not known what took effect; may be repeated.
         """
+        settled = self._settle(outcome)
+        if settled and outcome.verdict is Verdict.ACK:
+            self._forget_parents(outcome.task)
+        return settled
+
+    def _forget_parents(self, task: Task | None) -> None:
+        """Forget what a task depended on that has ended, if that is kept in the store."""
+        kept = getattr(task, "kept_parents", None)
+        if kept is None or task is None or self.store is None:
+            return
+        with suppress(ConnectionLost, QueueFull):  # then they are gone in some weeks
+            self.store.forget([kept.key(task.task_id)])
+
+    def _settle(self, outcome: Outcome) -> bool:
         if self.store is None or not is_recorded(outcome):
             if self.store is None and _kept(outcome.task):
                 self._warn_of_no_store(outcome.delivery)
@@ -141,6 +156,7 @@ class Recorder:
             self.store.note(task_id, record, keep)
             self.elsewhere.end(task_id, record)
         self.store.settle(self.client, delivery, task_id, record, keep)
+        self._forget_parents(task)
 
     def peek_held(self, queue_name: str, task_id: str) -> Data | None:
         """Return the data of a task that may be held back; None: it is not."""
@@ -154,8 +170,13 @@ class Recorder:
             return False
         record = self._record(task, 0, CANCELED)
         if self.elsewhere is not None:
-            return self.elsewhere.cancel(delivery.task_id, record)
-        return self.store.cancel_held(self.client, delivery.queue_name, delivery.task_id, record)
+            canceled = self.elsewhere.cancel(delivery.task_id, record)
+        else:
+            queue_name, task_id = delivery.queue_name, delivery.task_id
+            canceled = self.store.cancel_held(self.client, queue_name, task_id, record)
+        if canceled:
+            self._forget_parents(task)
+        return canceled
 
     def note_pushed(self, task: Task) -> bool:
         """Record the id that a task got on its queue; False: it had better take that over.

@@ -17,6 +17,7 @@ from alligator.coroutines import finish
 from alligator.exceptions import BadPayload, InvalidTask, LeaveNow, RunAgain, TaskFailed
 from alligator.log import SafeTracebacks
 from alligator.options import CHECKS, check_options, seconds_of
+from alligator.parents import KeptParents
 from alligator.retries import retry_delay
 from alligator.states import States
 from alligator.timeouts import TimeIsUp, call_within
@@ -55,8 +56,6 @@ class Task(States):
     on_start: Callable[..., Any] | None = None
     on_success: Callable[..., Any] | None = None
     on_error: Callable[..., Any] | None = None
-    #: Tasks, ids or ``(queue_name, id)``; of a task from a queue, ids. None: nothing.
-    depends_on: list[Any] | None = None
     delay_by: float | None = None
     delay_until: float | None = None
     priority: int = 0
@@ -84,6 +83,9 @@ class Task(States):
     #: Its arguments as they were before it ran; the very objects, to tell whether they were
     #: replaced. None: it has not run.
     called_with: tuple[Any, Any] | None = None
+    #: What its message says of what it depends on, where that is kept in the store.
+    kept_parents: KeptParents | None = None
+    _depends_on: list[Any] | None = None
     _gator: "Gator | None" = None
 
     def __init__(
@@ -120,6 +122,25 @@ class Task(States):
     def id(self) -> str:
         """Another name for ``task_id``."""
         return self.task_id
+
+    @property
+    def depends_on(self) -> list[Any] | None:
+        """Tasks, ids or ``(queue_name, id)``; of a task from a queue, ids. None: nothing.
+
+        Of more than some hundred, the ids are in the store; the first look fetches them.
+
+        :raises AlligatorException: they are not there, or not any more.
+        :raises ConnectionLost: the store is out of reach.
+        """
+        if self._depends_on is None and self.kept_parents is not None:
+            self._depends_on = list(self.kept_parents.ids(self.task_id))
+        return self._depends_on
+
+    @depends_on.setter
+    def depends_on(self, value: list[Any] | None) -> None:
+        self._depends_on = value
+        if self.kept_parents is not None:
+            self.kept_parents = None
 
     @property
     def is_pushed(self) -> bool:

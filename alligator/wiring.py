@@ -14,6 +14,7 @@ from alligator.constants import ALL
 from alligator.elsewhere import between
 from alligator.exceptions import InvalidDSN
 from alligator.molds import Mold
+from alligator.parents import KeptParents, load
 from alligator.recording import Recorder
 from alligator.results import Results
 from alligator.security import Policy
@@ -101,7 +102,12 @@ class Wiring:
         if self._usual.policy is not self.policy:
             self._usual = Usual(self.policy)
         own_ids = OWN_ID in self.client.supports
-        return Codec(self.task_class, self.policy, self.signer, own_ids, self._usual)
+        return Codec(
+            self.task_class, self.policy, self.signer, own_ids, self._usual, self._load_parents
+        )
+
+    def _load_parents(self, task_id: str, kept: KeptParents) -> list[str]:
+        return load(self.store, task_id, kept)
 
     def mold(self, options: dict[str, Any]) -> Mold:
         """Return what makes new tasks of this Gator's class, with checked options."""

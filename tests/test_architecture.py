@@ -27,7 +27,7 @@ LAYERS = [
     ["backends.store"],
     ["backends.*"],
     ["callables", "options", "security"],
-    ["fields", "messages", "ticking", "schedules"],
+    ["fields", "parents", "messages", "ticking", "schedules"],
     [
         "tasks",
         "molds",

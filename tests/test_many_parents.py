@@ -1,0 +1,224 @@
+"""Children of more parents than a message has room for: their ids are kept in the store."""
+
+import json
+import time
+import uuid
+
+import pytest
+
+from alligator import CANCELED, SUCCESS, WAITING, Gator, Worker, current_task
+from alligator.backends.base import Delivery
+from alligator.backends.store import Record
+from alligator.exceptions import AlligatorException, InvalidTask
+from alligator.parents import MOST
+from alligator.tasks import Task
+from tests import jobs
+
+seen: list[object] = []
+
+
+def parent(number=0):
+    return number
+
+
+def collect(*args):
+    """Note down of which tasks this one is the child."""
+    seen.append(current_task().depends_on)
+
+
+def fail_once():
+    collect()
+    if len(seen) < 2:
+        raise ValueError("not yet")
+
+
+def ids_of(tasks):
+    return [each.task_id for each in tasks]
+
+
+def many(gator, count, **options):
+    with gator.batch(**options) as batch:
+        return [batch.task(parent, number) for number in range(count)]
+
+
+def work_until(gator, task, within=90.0):
+    worker = Worker(gator, concurrency=4, log_level="CRITICAL", burst=True)
+    deadline = time.monotonic() + within
+    while gator.status(task) not in (SUCCESS, CANCELED) and time.monotonic() < deadline:
+        worker.run_forever()
+    return gator.status(task)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_seen():
+    seen.clear()
+
+
+@pytest.fixture(params=["locmem", "sqlite", "redis"])
+def gator(request, tmp_path):
+    dsn = f"locmem://{tmp_path}"
+    if request.param != "locmem":
+        dsn = request.getfixturevalue(f"{request.param}_dsn")
+    gator = Gator(dsn, f"m-{uuid.uuid4().hex[:8]}")
+    yield gator
+    gator.client.drop_all(gator.queue_name)
+    gator.close()
+
+
+@pytest.mark.parametrize("pair", ["locmem", "sqlite", "redis", "beanstalk+redis"])
+def test_two_thousand(pair, request, tmp_path):
+    backend, _, store = pair.partition("+")
+    names = {"locmem": f"locmem://{tmp_path}"}
+    where = [
+        names.get(name) or request.getfixturevalue(f"{name}_dsn")
+        for name in (backend, store or backend)
+    ]
+    gator = Gator(where[0], f"m-{uuid.uuid4().hex[:8]}", store=where[1] if store else None)
+    parents = many(gator, 2000)
+    child = gator.options(depends_on=parents).task(collect)
+    assert child.depends_on == parents
+    assert gator.status(child) == WAITING
+    assert "2,000" in gator.explain(child)
+    assert work_until(gator, child) == SUCCESS
+    assert seen == [ids_of(parents)]
+    assert gator.store.record(child.kept_parents.key(child.task_id)) is None, "it is over"
+    gator.close()
+
+
+def test_two_thousand_on_sqs(sqs_dsn, sqlite_dsn):
+    gator = Gator(sqs_dsn, f"m-{uuid.uuid4().hex[:8]}", store=sqlite_dsn)
+    for name in (gator.queue_name, f"{gator.queue_name}-dead"):
+        gator.client.conn.create_queue(QueueName=name)
+    # The emulator takes minutes to run as many; that they are pending is told by their records.
+    parents = [f"{number:036}" for number in range(2000)]
+    now = time.time()
+    for each in parents:
+        gator.store.note(each, Record(WAITING, at=now, pushed=now), 600)
+    child = gator.options(depends_on=parents).task(collect)
+    assert gator.status(child) == WAITING
+    for number, each in enumerate(parents):
+        assert number not in (0, 1999) or gator.len() == 0
+        record = Record(SUCCESS, at=now, attempt=1, pushed=now)
+        gator.store.note(each, record, 600)
+        gator.elsewhere.end(each, record)
+    assert work_until(gator, child) == SUCCESS
+    assert seen == [parents]
+    gator.close()
+
+
+def test_thirty_thousand(gator):
+    parents = many(gator, 30_000)
+    child = gator.options(depends_on=parents).task(collect)
+    assert gator.len() == 30_000
+    first = parents.pop(0)
+    gator.get(first.task_id)
+    waits = gator.store.waits_for(gator.client, gator.queue_name, child.task_id, 1)
+    assert waits.total == 29_999
+    place = gator.client.find(gator.queue_name, child.task_id)
+    assert place.state == WAITING
+    assert gator.client.reserve([gator.queue_name], 1, task_id=child.task_id).deliveries == []
+    while found := gator.client.reserve([gator.queue_name], 1000).deliveries:
+        if found[0].task_id == child.task_id:
+            break
+        assert gator.client.ack(found) == []
+    (last,) = found
+    assert gator.codec.decode(last).depends_on == [first.task_id, *ids_of(parents)]
+    assert gator.client.ack(found) == []
+    assert gator.len() == 0
+
+
+def test_some_go_with_the_message_as_ever(gator):
+    parents = many(gator, 300)
+    child = gator.options(depends_on=parents).task(collect)
+    data = json.loads(gator.client.peek(gator.queue_name, child.task_id))
+    assert data["options"]["depends_on"] == ids_of(parents)
+    assert child.kept_parents is None
+
+
+def test_more_are_named_in_one_line_that_an_older_worker_can_read(gator):
+    parents = many(gator, MOST // 36 + 1)
+    child = gator.options(depends_on=parents).task(collect)
+    data = gator.client.peek(gator.queue_name, child.task_id)
+    (place,) = json.loads(data)["options"]["depends_on"]
+    assert place.startswith(f"alligator-parents:{len(parents)}:")
+    assert len(data) < 400
+    alone = Task.deserialize(data)  # with no store to ask
+    assert alone.serialize() == data
+    with pytest.raises(AlligatorException, match="a Gator that has this store"):
+        _ = alone.depends_on
+
+
+def test_a_retry_and_a_dead_letter_keep_them(gator):
+    parents = many(gator, 500)
+    gator.options(depends_on=parents, retries=1).task(fail_once)
+    gator.run_all()
+    assert seen == [ids_of(parents)] * 2
+    other = gator.options(depends_on=parents).task(fail_once)
+    seen.clear()
+    gator.run_all()
+    (letter,) = gator.dead()
+    delivery = Delivery(letter.queue_name, letter.task_id, letter.data, None)
+    assert gator.codec.decode(delivery).depends_on == ids_of(parents)
+    assert gator.revive(other.task_id) == 1
+    gator.run_all()
+    assert seen == [ids_of(parents)] * 2
+
+
+def test_signed_messages_speak_for_them(gator):
+    gator = Gator(gator.client.conn_string, gator.queue_name, secret_keys=["x" * 16])
+    parents = many(gator, 500)
+    child = gator.options(depends_on=parents).task(collect)
+    key = child.kept_parents.key(child.task_id)
+    record = gator.store.record(key)
+    gator.store.note(key, record._replace(result='["forged"]', attempt=1), 60)
+    gator.run_all()
+    assert seen == []
+    assert "are not in the store" in gator.dead()[0].error
+    gator.store.note(key, record._replace(attempt=2), 60)
+    gator.revive()
+    gator.run_all()
+    assert seen == [ids_of(parents)]
+
+
+def test_a_canceled_child_leaves_nothing(gator):
+    child = gator.options(depends_on=many(gator, 500)).task(collect)
+    assert gator.cancel(child) is not None
+    assert gator.store.record(child.kept_parents.key(child.task_id)) is None
+
+
+def test_a_failure_among_many_cancels_the_child(gator):
+    parents = many(gator, 1200)
+    bad = gator.task(jobs.fail)
+    child = gator.options(depends_on=[*parents[:600], bad, *parents[600:]]).task(collect)
+    gator.get(parents[0].task_id)
+    with pytest.raises(ValueError, match="too much"):
+        gator.get(bad.task_id)
+    assert gator.status(child) == CANCELED
+    late = gator.options(depends_on=[*parents, bad]).task(collect)
+    assert late.status == gator.status(late) == CANCELED
+    gator.run_all()
+    assert seen == []
+
+
+def test_what_is_too_large_is_named(beanstalk_dsn, redis_dsn):
+    gator = Gator(beanstalk_dsn, f"m-{uuid.uuid4().hex[:8]}", store=redis_dsn)
+    with pytest.raises(InvalidTask, match=r"its arguments have 70006 of them\. Store the data"):
+        gator.task(collect, "x" * 70_000)
+    parents = many(gator, 600)
+    with pytest.raises(InvalidTask, match="its arguments have 70006 of them"):
+        gator.options(depends_on=parents).task(collect, "x" * 70_000)
+    child = gator.options(depends_on=parents).task(collect, "x" * 60_000)
+    assert gator.status(child) == WAITING
+    gator.cancel(child)
+    gator.client.drop_all(gator.queue_name)
+    gator.close()
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["alligator-parents:3:" + 64 * "z", "alligator-parents:-1:" + 64 * "a", "alligator-parents:"],
+)
+def test_what_only_looks_like_it_is_an_id(place):
+    task = Task(depends_on=[place])
+    task.to_call(parent)
+    assert Task.deserialize(task.serialize()).depends_on == [place]
