@@ -141,7 +141,7 @@ def import_attr(module_name: str, attr_name: str) -> Any:
             raise UnknownCallableError(message) from err
         except BaseException as err:  # a module may have a __getattr__, and that its own ideas
             asked = f"Module {shorten(module_name)!r}, asked for {shorten(attr_name)!r}, raised"
-            raise ImportFailed(f"{asked} {describe_error(err)}.") from err
+            raise ImportFailed(f"{asked} {with_stop(describe_error(err))}") from err
     if guard:
         guard.after_import(module_name, attr_name, found)
     return found

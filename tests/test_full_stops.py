@@ -60,7 +60,11 @@ def test_sqs(code, operation):
 
 
 def test_a_module_whose_error_ends_in_a_stop(tmp_path, monkeypatch):
-    (tmp_path / "full_stop.py").write_text("raise RuntimeError('It is not set up.')\n")
+    raises = "raise RuntimeError('It is not set up.')\n"
+    (tmp_path / "full_stop.py").write_text(raises)
+    (tmp_path / "lazy_stop.py").write_text(f"def __getattr__(name):\n    {raises}")
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(ImportFailed, match=r"RuntimeError: It is not set up\.$"):
         utils.import_module("full_stop")
+    with pytest.raises(ImportFailed, match=r"RuntimeError: It is not set up\.$"):
+        utils.import_attr("lazy_stop", "any")
