@@ -16,6 +16,7 @@ come back once TCP's keepalive has closed the connection, or stay the worker's o
 import math
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from alligator.backends import beanstalk_dead as dead_letters
 from alligator.backends.base import (
@@ -71,9 +72,8 @@ class Client(Settling):
                 for lease in list(each.held.values()):
                     if lease.record["tube"] == queue_name:
                         each.ack(lease)
-        with self._pool.connection() as connection:
-            for tube in (queue_name, queue_name + dead_letters.SUFFIX):
-                connection.delete_all(tube)
+        for tube in (queue_name, queue_name + dead_letters.SUFFIX):
+            self._pool.ask(partial(Connection.delete_all, tube=tube))
 
     def push_many(self, queue_name: str, messages: Sequence[Message]) -> list[str]:
         """Put tasks on a queue, in order, and return the ids that the server gave them.

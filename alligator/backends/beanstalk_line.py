@@ -4,6 +4,7 @@ import contextlib
 import os
 import select
 import socket
+import time
 from collections.abc import Callable, Sequence
 from io import BufferedReader
 from typing import TypeVar
@@ -11,6 +12,7 @@ from typing import TypeVar
 import greenstalk
 
 from alligator.backends.beanstalk_wire import Answer, Reply, read_answer, windows
+from alligator.backends.keepalive import keep_alive
 from alligator.exceptions import (
     AlligatorException,
     ConnectionLost,
@@ -31,6 +33,7 @@ class Line:
 
     def __init__(self, address: tuple[str, int]) -> None:
         self.address = address
+        self.used = time.monotonic()  # when the server last answered
         self._server: Server | None = None
         self._socket: socket.socket | None = None
         self._reader: BufferedReader | None = None  # empty but within a pipeline
@@ -43,7 +46,7 @@ class Line:
         try:
             self._socket = socket.create_connection(self.address, CONNECT_TIMEOUT)
             self._socket.settimeout(REPLY_TIMEOUT)
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            keep_alive(self._socket)
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._server = greenstalk.Client(self._socket, encoding=None)
             self._reader = self._socket.makefile("rb")
@@ -115,8 +118,9 @@ class Line:
         if self._server is None:
             raise ConnectionLost("The connection to beanstalkd was closed meanwhile.")
         try:
-            return command(self._server)
+            reply = command(self._server)
         except greenstalk.BeanstalkdError:
+            self.used = time.monotonic()
             raise
         except (OSError, greenstalk.Error, AssertionError, ValueError, IndexError) as err:
             self.drop()
@@ -124,6 +128,13 @@ class Line:
         except BaseException:  # interrupted half-way: the reply would be taken for the next one's
             self.drop()
             raise
+        self.used = time.monotonic()
+        return reply
+
+
+def is_cut(err: ConnectionLost) -> bool:
+    """Whether the line broke, rather than that the reply took too long or was a refusal."""
+    return isinstance(err.__cause__, OSError) and not isinstance(err.__cause__, TimeoutError)
 
 
 _abandoned: list[tuple[Server | None, BufferedReader | None]] = []

@@ -2,15 +2,25 @@
 
 A reserved job belongs to the connection that reserved it. So there are several: one that
 holds jobs never blocks in a wait, that heartbeats and acks may get through.
+
+One that was unused for long is not trusted: see ``keepalive``. It is closed, unless it holds jobs;
+then it is left to its leases, and others get another.
 """
 
 import contextlib
 import os
 import threading
+import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
+from alligator.backends import keepalive
 from alligator.backends.beanstalk_connection import Connection, Lease
+from alligator.backends.beanstalk_line import is_cut
+from alligator.exceptions import ConnectionLost
+
+T = TypeVar("T")
 
 _SPARE = 4  # connections kept open with nothing to do
 
@@ -39,6 +49,25 @@ class Pool:
         finally:
             chosen.lock.release()
 
+    def ask(self, question: Callable[[Connection], T], *, holding_none: bool = False) -> T:
+        """Ask over a connection, and once more over a new one where that breaks meanwhile.
+
+        :param question: what does no harm, and replies the same, when it is done twice.
+        """
+        chosen = self._checkout(holding_none)
+        try:
+            return question(chosen)
+        except ConnectionLost as err:
+            if not is_cut(err):
+                raise
+        finally:
+            chosen.lock.release()
+        chosen = self._new()
+        try:
+            return question(chosen)
+        finally:
+            chosen.lock.release()
+
     @contextlib.contextmanager
     def connection_of(self, lease: Lease) -> Iterator[Connection]:
         """Lend the connection that a lease was made on, or another if it was lost."""
@@ -52,37 +81,42 @@ class Pool:
 
     def _checkout(self, holding_none: bool) -> Connection:
         chosen: Connection | None = None
+        long_ago = time.monotonic() - keepalive.RENEW_AFTER
         with self._lock:
             spare = 0
             for each in list(self._connections):
                 if not each.lock.acquire(blocking=False):
                     continue
+                stale = each.used < long_ago
                 if not each.alive():
                     self._connections.remove(each)
-                elif not (holds := each.holds()) and spare >= _SPARE:
+                elif not (holds := each.holds()) and (stale or spare >= _SPARE):
                     each.drop()
                     self._connections.remove(each)
                 else:
                     spare += not holds
-                    if chosen is None and not (holding_none and holds):
+                    if chosen is None and not (holds and (holding_none or stale)):
                         chosen = each
                         continue  # still locked
                 each.lock.release()
-            if chosen is not None:
-                return chosen
-            chosen = Connection(self.address)
-            chosen.lock.acquire()
-            self._connections.append(chosen)
+        return chosen or self._new()
+
+    def _new(self) -> Connection:
+        """Return a new connection, locked."""
+        new = Connection(self.address)
+        new.lock.acquire()
+        with self._lock:
+            self._connections.append(new)
             self.largest = None  # the server may be another one now
         try:
-            chosen.connect()
+            new.connect()
         except BaseException:
-            chosen.drop()
+            new.drop()
             with self._lock, contextlib.suppress(ValueError):
-                self._connections.remove(chosen)
-            chosen.lock.release()
+                self._connections.remove(new)
+            new.lock.release()
             raise
-        return chosen
+        return new
 
     def all(self) -> list[Connection]:
         """Return every connection there is, to be locked one at a time."""

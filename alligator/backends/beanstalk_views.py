@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from greenstalk import StatsJob
+
 from alligator.backends import beanstalk_dead as dead_letters
 from alligator.backends.base import (
     DELAY,
@@ -17,7 +19,8 @@ from alligator.backends.base import (
 )
 from alligator.backends.base import Client as BaseClient
 from alligator.backends.beanstalk_body import HEADROOM, decode
-from alligator.backends.beanstalk_connection import Connection
+from alligator.backends.beanstalk_connection import Connection, Job
+from alligator.backends.beanstalk_line import Server
 from alligator.backends.beanstalk_pool import Pool
 from alligator.constants import DELAYED, FAILED, RUNNING, WAITING
 from alligator.exceptions import InvalidTask
@@ -46,15 +49,13 @@ class Overview(BaseClient):
         """Return the largest task, in bytes: what the server takes but for some headroom."""
         largest = self._pool.largest
         if largest is None:
-            with self._pool.connection() as connection:
-                largest = self._pool.largest = connection.largest_job()
+            largest = self._pool.largest = self._pool.ask(Connection.largest_job)
         return largest - HEADROOM
 
     def len(self, queue_name: str) -> int:
         """Return how many tasks wait or are delayed."""
         self.check_queue_name(queue_name)
-        with self._pool.connection() as connection:
-            counts = dead_letters.counts(connection, queue_name)
+        counts = self._pool.ask(lambda connection: dead_letters.counts(connection, queue_name))
         return counts["current-jobs-ready"] + counts["current-jobs-delayed"]
 
     @contextmanager
@@ -65,12 +66,16 @@ class Overview(BaseClient):
     def dead(self, queue_name: str, limit: int = 100) -> list[DeadTask]:
         """Return the dead letters, newest first."""
         self.check_queue_name(queue_name)
-        with self._listing() as connection:
+
+        def look(connection: Connection) -> list[DeadTask]:
             with dead_letters.held(connection, queue_name, limit) as letters:
                 tasks = dead_letters.newest(letters, limit)
             if len(tasks) < limit and (job := connection.next_buried(queue_name)):
                 tasks.append(dead_letters.as_dead(queue_name, job))
-        return tasks
+            return tasks
+
+        with self._pool.listing:
+            return self._pool.ask(look, holding_none=True)
 
     def revive(
         self, queue_name: str, task_id: str | None = None, renew: Renew | None = None
@@ -97,8 +102,7 @@ class Overview(BaseClient):
     def find(self, queue_name: str, task_id: str) -> Place | None:
         """Return where a task stands, without how many go first."""
         self.check_queue_name(queue_name)
-        with self._pool.connection() as connection:
-            record = connection.stats_job(int(task_id)) if is_job_id(task_id) else None
+        record = self._pool.ask(lambda connection: _record(connection, task_id))
         if record and record["tube"] == queue_name:
             state = _STATES[record["state"]]
             then = self.clock.time() + record["time-left"]
@@ -112,42 +116,56 @@ class Overview(BaseClient):
     def peek(self, queue_name: str, task_id: str) -> Data | None:
         """Return the data of a task and leave it where it is."""
         self.check_queue_name(queue_name)
-        with self._pool.connection() as connection:
-            record = connection.stats_job(int(task_id)) if is_job_id(task_id) else None
-            job = connection.peek(record["id"]) if record else None
+
+        def look(connection: Connection) -> tuple[StatsJob | None, Job | None]:
+            record = _record(connection, task_id)
+            return record, connection.peek(record["id"]) if record else None
+
+        record, job = self._pool.ask(look)
         if job and record and record["tube"] == queue_name:
             return decode(job.body).data
         found = self._letter(queue_name, task_id)
         return found.data if found else None
 
     def _letter(self, queue_name: str, task_id: str) -> DeadTask | None:
-        with self._listing() as connection:
-            return dead_letters.search(connection, queue_name, task_id)
+        with self._pool.listing:
+            return self._pool.ask(
+                lambda connection: dead_letters.search(connection, queue_name, task_id),
+                holding_none=True,
+            )
 
     def stats(self, queue_name: str) -> QueueStats:
         """Return how many tasks are in which state, as the server counts them."""
         self.check_queue_name(queue_name)
-        with self._pool.connection() as connection:
+
+        def look(connection: Connection) -> QueueStats:
             own = dead_letters.counts(connection, queue_name)
             letters = dead_letters.counts(connection, queue_name + dead_letters.SUFFIX)
             first = connection.next_ready(queue_name)
             record = connection.stats_job(first.id) if first else None
-        return QueueStats(
-            waiting=own["current-jobs-ready"],
-            delayed=own["current-jobs-delayed"],
-            running=own["current-jobs-reserved"],
-            dead=own["current-jobs-buried"]
-            + letters["current-jobs-ready"]
-            + letters["current-jobs-reserved"],
-            oldest=float(record["age"]) if record else None,
-        )
+            return QueueStats(
+                waiting=own["current-jobs-ready"],
+                delayed=own["current-jobs-delayed"],
+                running=own["current-jobs-reserved"],
+                dead=own["current-jobs-buried"]
+                + letters["current-jobs-ready"]
+                + letters["current-jobs-reserved"],
+                oldest=float(record["age"]) if record else None,
+            )
+
+        return self._pool.ask(look)
 
     def durability_warning(self) -> str | None:
         """Return a line when the server keeps no binlog."""
-        with self._pool.connection() as connection:
-            if connection.call(lambda server: server.stats())["binlog-current-index"]:
-                return None
+        stats = self._pool.ask(lambda connection: connection.call(Server.stats))
+        if stats["binlog-current-index"]:
+            return None
         return "beanstalkd runs without a binlog (option -b): when it stops, its tasks are lost."
+
+
+def _record(connection: Connection, task_id: str) -> StatsJob | None:
+    """Return the server's record of a task on a queue; None: gone, or no id of a job."""
+    return connection.stats_job(int(task_id)) if is_job_id(task_id) else None
 
 
 def is_job_id(task_id: str) -> bool:

@@ -7,6 +7,7 @@ Each compound step is one Lua script (``lua/*.lua``), and the server's clock dec
 
 import contextlib
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from alligator.backends.base import (
@@ -40,7 +41,7 @@ from alligator.backends.redis_codec import (
 from alligator.backends.redis_dsn import parse_target
 from alligator.backends.redis_durability import durability_warning
 from alligator.backends.redis_errors import translated
-from alligator.backends.redis_link import make_link
+from alligator.backends.redis_link import Call, make_link
 from alligator.backends.redis_reserve import Reservation, by_queue
 from alligator.backends.redis_scripts import script
 from alligator.backends.redis_store import RedisStore
@@ -102,7 +103,7 @@ class Client(BaseClient):
     ) -> str:
         """Put a task on a queue; see the contract."""
         if not delay_until and not priority:
-            args = [encode_new_id(task_id), encode_new(data, task_id)]
+            args = encode_new_id(task_id), encode_new(data, task_id)
             if self._push_one(queue_name, args):
                 return task_id
         return super().push(queue_name, task_id, data, delay_until, priority=priority)
@@ -119,13 +120,26 @@ class Client(BaseClient):
             args += (encode_new_id(task_id), encode_new(data, task_id))
             if not plain:
                 args += (priority, micros(delay_until))
-        self._run("push_plain" if plain else "push", queue_name, *args)
+        with translated():
+            self._link.run(
+                script("push_plain" if plain else "push"),
+                keys_of(queue_name),
+                args,
+                lambda: _push_again(queue_name, _with_defaults(args) if plain else args),
+            )
         return ids
 
-    def _push_one(self, queue_name: str, args: list[Any]) -> bool:
+    def _push_one(self, queue_name: str, args: Sequence[bytes]) -> bool:
         # Of what is pushed one by one this is nearly all.
         with translated():
-            return bool(self._link.run(script("push_one"), keys_of_push(queue_name), args))
+            return bool(
+                self._link.run(
+                    script("push_one"),
+                    keys_of_push(queue_name),
+                    args,
+                    lambda: _push_again(queue_name, _with_defaults(args)),
+                )
+            )
 
     def reserve(
         self,
@@ -161,7 +175,7 @@ class Client(BaseClient):
 
     def ack(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
         """Remove tasks that are done; return those overtaken."""
-        return self._refused("ack", deliveries)
+        return self._refused("ack", deliveries, again="ack_again")
 
     def extend(self, deliveries: Sequence[Delivery], lease: float) -> list[Delivery]:
         """Let leases run ``lease`` seconds from now; return the lost ones."""
@@ -172,11 +186,16 @@ class Client(BaseClient):
         for queue_name, those in by_queue(deliveries).items():
             self._run("note_stop", queue_name, *(each.receipt for each in those))
 
-    def _refused(self, name: str, deliveries: Sequence[Delivery], *args: Any) -> list[Delivery]:
+    def _refused(
+        self, name: str, deliveries: Sequence[Delivery], *args: Any, again: str | None = None
+    ) -> list[Delivery]:
         refused: list[Delivery] = []
         for queue_name, those in by_queue(deliveries).items():
-            receipts = [each.receipt for each in those]
-            indices = self._run(name, queue_name, *args, *receipts)
+            keys = keys_of(queue_name)
+            told = [*args, *(each.receipt for each in those)]
+            second = partial(Call, script(again), keys, told) if again else None
+            with translated():
+                indices = self._link.run(script(name), keys, told, second)
             refused += [those[index] for index in indices]
         return refused
 
@@ -283,3 +302,14 @@ class Client(BaseClient):
         """Close connections; the next call opens new ones."""
         with contextlib.suppress(OSError):
             self._link.close()
+
+
+def _with_defaults(args: Sequence[bytes]) -> list[Any]:
+    """Return ids and data with what the script ``push`` wants to know besides."""
+    pairs = zip(args[::2], args[1::2], strict=True)
+    return [arg for task_id, data in pairs for arg in (task_id, data, 0, 0)]
+
+
+def _push_again(queue_name: str, args: list[Any]) -> Call:
+    """Return how to push what may have been pushed already."""
+    return Call(script("push_again"), keys_of(queue_name), args)

@@ -7,6 +7,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from alligator.backends.dsn import DSN, flag, mask_password, parse_dsn, seconds
+from alligator.backends.keepalive import TCP_OPTIONS
 from alligator.exceptions import InvalidDSN
 
 _COMMON = ("connect_timeout", "timeout", "client_name")
@@ -55,7 +56,7 @@ def parse_target(conn_string: str) -> Target:
     allowed = _COMMON + (_TLS + _TLS_SWITCHES if tls else ())
     allowed += {"unix": ("db",), "sentinel": _SENTINEL}.get(kind, ())
     dsn = parse_dsn(conn_string, 26379 if kind == "sentinel" else 6379, allowed=allowed)
-    network = _network_options(dsn, tls)
+    network = _network_options(dsn, kind, tls)
     options = {**network, "username": dsn.username, "password": dsn.password}
     if "client_name" in dsn.query:
         options["client_name"] = dsn.query["client_name"]
@@ -81,7 +82,7 @@ def parse_target(conn_string: str) -> Target:
     return Target(kind, tls, dsn.hosts, options)
 
 
-def _network_options(dsn: DSN, tls: bool) -> dict[str, Any]:
+def _network_options(dsn: DSN, kind: str, tls: bool) -> dict[str, Any]:
     # The driver's own retries are off: a reserve sent twice leases a task to nobody. RESP2
     # has no push messages, which would be mistaken for replies.
     options: dict[str, Any] = {
@@ -91,6 +92,8 @@ def _network_options(dsn: DSN, tls: bool) -> dict[str, Any]:
         "protocol": 2,
         "driver_info": None,
     }
+    if kind != "unix":
+        options |= {"socket_keepalive": True, "socket_keepalive_options": TCP_OPTIONS}
     if tls:
         options |= {name: dsn.query[name] for name in _TLS if name in dsn.query}
         verify = flag(dsn, "ssl_verify", True)

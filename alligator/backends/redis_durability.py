@@ -29,9 +29,11 @@ def durability_warning(link: Link) -> str | None:
 
 
 def _setting(link: Link, name: str) -> str:
-    answer: Any = link.command((), "CONFIG GET", name) if not link.one_server else None
+    answer: Any = None
+    if not link.one_server:
+        answer = link.command((), "CONFIG GET", name, repeatable=True)
     if answer is None:
-        answer = link.command((), "CONFIG", "GET", name)
+        answer = link.command((), "CONFIG", "GET", name, repeatable=True)
     if isinstance(answer, dict):
         value = answer.get(name, answer.get(name.encode(), ""))
     else:

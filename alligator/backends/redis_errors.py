@@ -4,10 +4,14 @@ from typing import Any
 
 from redis.exceptions import (
     AuthenticationError,
+    AuthorizationError,
+    BusyLoadingError,
+    MaxConnectionsError,
     RedisClusterException,
     RedisError,
     ResponseError,
 )
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from alligator.exceptions import AlligatorException, ConnectionLost, QueueFull
 from alligator.utils import describe_error, with_stop
@@ -44,6 +48,8 @@ def code_of(err: BaseException) -> str:
 
 def translate(err: BaseException) -> AlligatorException:
     """Return the error to raise in place of a driver's."""
+    if isinstance(err, NotSent):
+        err = err.__cause__ or err
     code = code_of(err)
     if code == "OOM":
         return QueueFull("The redis server is at its maxmemory and takes no further task.")
@@ -66,6 +72,18 @@ def is_answer(err: BaseException) -> bool:
         and not isinstance(err, AuthenticationError)
         and code_of(err) not in _GONE
     )
+
+
+class NotSent(RedisConnectionError):
+    """The connection broke before a command was sent whole, so the server did not carry it out."""
+
+
+_OTHERWISE = (AuthenticationError, AuthorizationError, BusyLoadingError, MaxConnectionsError)
+
+
+def is_cut(err: BaseException) -> bool:
+    """Whether this is a connection that broke, and not a reply that took too long, or none."""
+    return isinstance(err, RedisConnectionError) and not isinstance(err, _OTHERWISE)
 
 
 class _Translated:

@@ -3,27 +3,40 @@
 Commands go over connections held here rather than through ``execute_command``, which
 costs about half as much again. A connection on which anything broke off is closed, so
 that no reply is ever left on it for the next caller.
+
+Where that happens, a command is sent once more over a new connection if it was not sent whole,
+or does no harm when it is carried out twice. What leases is never repeated after it was sent: a
+task would be leased to nobody. Nor is anything whose reply took too long, as that has cost time
+enough.
 """
 
 import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import redis
 from redis.cluster import ClusterNode, RedisCluster
 from redis.exceptions import NoScriptError, ResponseError
 from redis.sentinel import Sentinel
 
+from alligator.backends import keepalive
 from alligator.backends.redis_dsn import Target
-from alligator.backends.redis_errors import is_answer
+from alligator.backends.redis_errors import DRIVER_ERRORS, NotSent, is_answer, is_cut
 from alligator.backends.redis_packing import packed, packed_script
 from alligator.backends.redis_scripts import Script
 
-_LOOK_AFTER = 1.0  # seconds without use after which a connection is looked at first
-_CLOSE_AFTER = 60.0  # seconds without use after which it is closed: many were needed only once
+_LOOK_AFTER = 0.02  # seconds without use after which a connection is looked at first
+
+
+class Call(NamedTuple):
+    """A script with what it is called with."""
+
+    script: Script
+    keys: Sequence[bytes]
+    args: Sequence[Any]
 
 
 class Link:
@@ -39,6 +52,7 @@ class Link:
         self._flags = True  # whether the server knows the first line of scripts
         self._conn: Any = None
         self._idle: list[tuple[Any, float]] = []
+        self._sentinel: Sentinel | None = None
 
     @property
     def conn(self) -> Any:
@@ -57,60 +71,112 @@ class Link:
         if target.kind == "sentinel":
             options = {**target.options, "ssl": True} if target.tls else target.options
             own = {**target.sentinel_options, **({"ssl": True} if target.tls else {})}
-            sentinel = Sentinel(target.hosts, sentinel_kwargs=own, **options)  # type: ignore[no-untyped-call]
-            return sentinel.master_for(target.master, **options)  # type: ignore[no-untyped-call]
+            self._sentinel = Sentinel(target.hosts, sentinel_kwargs=own, **options)  # type: ignore[no-untyped-call]
+            return self._sentinel.master_for(target.master, **options)  # type: ignore[no-untyped-call]
         kinds = {"unix": redis.UnixDomainSocketConnection}
         tcp = redis.SSLConnection if target.tls else redis.Connection
         pool = redis.ConnectionPool(kinds.get(target.kind, tcp), **target.options)
         return redis.Redis(connection_pool=pool)
 
-    def run(self, script: Script, keys: Sequence[bytes], args: Sequence[Any]) -> Any:
-        """Run a script; it is sent whole only where the server does not know it yet."""
-        for _ in range(2):
-            text, sha = script.text, script.sha
-            if not self._flags:
-                text, sha = script.flagless, script.flagless_sha
-            try:
-                return self._evaluate(text, sha, keys, args)
-            except ResponseError as err:
-                if not self._flags or "compiling script" not in str(err):
-                    raise
-                self._flags = False  # a server before 7.0
-        raise AssertionError("unreachable")
+    def run(
+        self,
+        script: Script,
+        keys: Sequence[bytes],
+        args: Sequence[Any],
+        again: Callable[[], Call] | None = None,
+    ) -> Any:
+        """Run a script; it is sent whole only where the server does not know it yet.
 
-    def _evaluate(self, text: bytes, sha: bytes, keys: Sequence[bytes], args: Sequence[Any]) -> Any:
+        :param again: what to run instead where its reply got lost, so that whether it ran is
+            unknown. None: the same if that is harmless, else nothing.
+        """
         connection = self._take()
         try:
-            try:
-                reply = _ask(connection, packed_script(b"EVALSHA", sha, keys, args))
-            except NoScriptError:
-                reply = _ask(connection, packed_script(b"EVAL", text, keys, args))
+            reply = self._evaluate(connection, script, keys, args)
         except BaseException as err:
             self._take_back(connection, err)
-            raise
+            call = _second(err, Call(script, keys, args), again)
+            if call is None:
+                raise
+            with self.held(call.keys, fresh=True) as other:
+                return self._evaluate(other, *call)
         self._take_back(connection)
         return reply
+
+    def _evaluate(
+        self, connection: Any, script: Script, keys: Sequence[bytes], args: Sequence[Any]
+    ) -> Any:
+        text, sha = self._as_known(script)
+        try:
+            try:
+                return _ask(connection, packed_script(b"EVALSHA", sha, keys, args))
+            except NoScriptError:
+                return _ask(connection, packed_script(b"EVAL", text, keys, args))
+        except ResponseError as err:
+            if self._is_modern(err):
+                raise
+            return self._evaluate(connection, script, keys, args)
+
+    def _as_known(self, script: Script) -> tuple[bytes, bytes]:
+        """Return text and hash of a script as this server can read it."""
+        if self._flags:
+            return script.text, script.sha
+        return script.flagless, script.flagless_sha
+
+    def _is_modern(self, err: ResponseError) -> bool:
+        """Take note of a server before 7.0, which cannot read the first line of scripts."""
+        if not self._flags or "compiling script" not in str(err):
+            return True
+        self._flags = False
+        return False
 
     def begin(
         self, script: Script, keys: Sequence[bytes], args: Sequence[Any]
     ) -> tuple[ExitStack, Any]:
         """Send a script; return the connection to read its reply from, in what gives that back."""
-        sha = script.sha if self._flags else script.flagless_sha
+        _, sha = self._as_known(script)
+        command = packed_script(b"EVALSHA", sha, keys, args)
+        try:
+            return self._begin(keys, command)
+        except NotSent:
+            return self._begin(keys, command, fresh=True)
+
+    def _begin(
+        self, keys: Sequence[bytes], command: bytes, *, fresh: bool = False
+    ) -> tuple[ExitStack, Any]:
         with ExitStack() as stack:
-            connection = stack.enter_context(self.held(keys))
-            connection.send_packed_command([packed_script(b"EVALSHA", sha, keys, args)])
+            connection = stack.enter_context(self.held(keys, fresh=fresh))
+            _send(connection, command)
             return stack.pop_all(), connection
 
-    def command(self, keys: Sequence[bytes], name: str, *args: Any) -> Any:
-        """Run one plain command on the server that has those keys."""
-        with self.held(keys) as connection:
-            return _ask(connection, packed(name, *args))
+    def command(
+        self, keys: Sequence[bytes], name: str, *args: Any, repeatable: bool = False
+    ) -> Any:
+        """Run one plain command on the server that has those keys.
+
+        :param repeatable: whether it does no harm, and replies the same, when carried out twice.
+        """
+        command = packed(name, *args)
+        connection = self._take()
+        try:
+            reply = _ask(connection, command)
+        except BaseException as err:
+            self._take_back(connection, err)
+            if not (is_cut(err) and (repeatable or isinstance(err, NotSent))):
+                raise
+            with self.held(keys, fresh=True) as other:
+                return _ask(other, command)
+        self._take_back(connection)
+        return reply
 
     @contextmanager
-    def held(self, keys: Sequence[bytes]) -> Iterator[Any]:
-        """Lend out a connection to the server of those keys; closed if anything breaks off."""
+    def held(self, keys: Sequence[bytes], *, fresh: bool = False) -> Iterator[Any]:
+        """Lend out a connection to the server of those keys; closed if anything breaks off.
+
+        :param fresh: a new one, since one in use was lost, and so may others be.
+        """
         del keys
-        connection = self._take()
+        connection = self._new() if fresh else self._take()
         try:
             yield connection
         except BaseException as err:
@@ -126,27 +192,42 @@ class Link:
         idle, now = self._idle, time.monotonic()
         idle.append((connection, now))
         try:  # the last one is taken first, so those that are not needed gather in front
-            if now - idle[0][1] > _CLOSE_AFTER:
+            if now - idle[0][1] > keepalive.RENEW_AFTER:
                 idle.pop(0)[0].disconnect()
         except IndexError:
             pass  # others have taken them all meanwhile
 
     def _take(self) -> Any:
-        conn = self.conn  # first: it sees to it that none of a parent's is taken
+        if self._pid != os.getpid():
+            return self._new()  # which sees to it that none of a parent's is taken
         try:
             connection, used = self._idle.pop()
         except IndexError:
-            pool = conn.connection_pool
-            connection = pool.connection_class(**pool.connection_kwargs)
-            try:
-                connection.connect()
-            except BaseException:
-                connection.disconnect()
-                raise
-            return connection
-        if time.monotonic() - used > _LOOK_AFTER:
-            refresh(connection)
+            return self._new()
+        idle = time.monotonic() - used
+        if idle > _LOOK_AFTER and (idle > keepalive.RENEW_AFTER or _hung_up(connection)):
+            connection.disconnect()
+            self._drop_idle()  # they are unused for longer, or the server went away
+            return self._new()
         return connection
+
+    def _new(self) -> Any:
+        pool = self.conn.connection_pool
+        connection = pool.connection_class(**pool.connection_kwargs)
+        try:
+            connection.connect()
+        except BaseException:
+            connection.disconnect()
+            raise
+        finally:
+            self._close_sentinels()
+        return connection
+
+    def _close_sentinels(self) -> None:
+        # They are asked so seldom that a firewall may forget their connections in between.
+        if self._sentinel is not None:
+            for each in self._sentinel.sentinels:
+                each.connection_pool.disconnect(inuse_connections=False)
 
     def _drop_idle(self) -> None:
         idle, self._idle = self._idle, []
@@ -169,16 +250,45 @@ class ClusterLink(Link):
     def _connect(self) -> Any:
         nodes = [ClusterNode(host, port) for host, port in self.target.hosts]  # type: ignore[no-untyped-call]
         options = {**self.target.options, "ssl": True} if self.target.tls else self.target.options
-        return RedisCluster(startup_nodes=nodes, **options)
+        return _Cluster(startup_nodes=nodes, **options)
 
-    def _evaluate(self, text: bytes, sha: bytes, keys: Sequence[bytes], args: Sequence[Any]) -> Any:
+    def run(
+        self,
+        script: Script,
+        keys: Sequence[bytes],
+        args: Sequence[Any],
+        again: Callable[[], Call] | None = None,
+    ) -> Any:
+        """Run a script on the node that has those keys."""
         try:
-            return self.conn.execute_command("EVALSHA", sha, len(keys), *keys, *args)
-        except NoScriptError:
-            return self.conn.execute_command("EVAL", text, len(keys), *keys, *args)
+            return self._call(script, keys, args)
+        except DRIVER_ERRORS as err:
+            call = _second(err, Call(script, keys, args), again)
+            if call is None:
+                raise
+        return self._call(*call)  # the driver has closed what else leads to that node
 
-    def command(self, keys: Sequence[bytes], name: str, *args: Any) -> Any:
+    def _call(self, script: Script, keys: Sequence[bytes], args: Sequence[Any]) -> Any:
+        text, sha = self._as_known(script)
+        try:
+            try:
+                return self.conn.execute_command("EVALSHA", sha, len(keys), *keys, *args)
+            except NoScriptError:
+                return self.conn.execute_command("EVAL", text, len(keys), *keys, *args)
+        except ResponseError as err:
+            if self._is_modern(err):
+                raise
+            return self._call(script, keys, args)
+
+    def command(
+        self, keys: Sequence[bytes], name: str, *args: Any, repeatable: bool = False
+    ) -> Any:
         """Run one plain command on the node that has those keys."""
+        try:
+            return self.conn.execute_command(name, *args, target_nodes=self._node(keys))
+        except DRIVER_ERRORS as err:
+            if not (repeatable and is_cut(err)):
+                raise
         return self.conn.execute_command(name, *args, target_nodes=self._node(keys))
 
     def _node(self, keys: Sequence[bytes]) -> Any:
@@ -186,11 +296,14 @@ class ClusterLink(Link):
         return conn.get_node_from_key(keys[0].decode()) if keys else conn.get_default_node()
 
     @contextmanager
-    def held(self, keys: Sequence[bytes]) -> Iterator[Any]:
+    def held(self, keys: Sequence[bytes], *, fresh: bool = False) -> Iterator[Any]:
         """Lend out a connection to the node that has those keys."""
         pool = self.conn.get_redis_connection(self._node(keys)).connection_pool
         connection = pool.get_connection()
         try:
+            if fresh:
+                connection.disconnect()
+                connection.connect()
             yield connection
         except BaseException as err:
             if not is_answer(err):
@@ -211,17 +324,62 @@ def make_link(target: Target) -> Link:
     return ClusterLink(target) if target.kind == "cluster" else Link(target)
 
 
-def refresh(connection: Any) -> None:
-    """Connect anew if the server has hung up meanwhile."""
+class _Cluster(RedisCluster):
+    """The client object of redis-py, with pools of ours, which it can only be given by URL."""
+
+    def get_redis_connection(self, node: ClusterNode) -> Any:
+        found: Any = super().get_redis_connection(node)
+        theirs = found.connection_pool
+        if type(theirs) is redis.ConnectionPool:  # no harm if two threads do so at once
+            found.connection_pool = _NodePool(theirs.connection_class, **theirs.connection_kwargs)
+            theirs.disconnect(inuse_connections=False)
+        return found
+
+
+class _NodePool(redis.ConnectionPool):
+    """The connections to one node, none of which is lent out after a long time unused."""
+
+    def get_connection(self, *args: Any, **options: Any) -> Any:
+        connection: Any = super().get_connection(*args, **options)
+        unused_since = getattr(connection, "unused_since", None)
+        if unused_since and time.monotonic() - unused_since > keepalive.RENEW_AFTER:
+            try:
+                connection.disconnect()
+                connection.connect()
+            except BaseException:
+                self.release(connection)
+                raise
+        return connection
+
+    def release(self, connection: Any) -> None:
+        connection.unused_since = time.monotonic()
+        super().release(connection)
+
+
+def _hung_up(connection: Any) -> bool:
+    """Whether the server has hung up meanwhile: nothing else is due on an unused connection."""
     try:
-        if not connection.can_read():
-            return
+        return bool(connection.can_read())
     except (redis.RedisError, OSError):
-        pass
-    connection.disconnect()
-    connection.connect()
+        return True
+
+
+def _second(err: BaseException, call: Call, again: Callable[[], Call] | None) -> Call | None:
+    """Return what to run once more after a call failed; None: nothing."""
+    if not is_cut(err):
+        return None
+    if isinstance(err, NotSent) or call.script.repeatable:
+        return call
+    return again() if again else None
+
+
+def _send(connection: Any, command: bytes) -> None:
+    try:
+        connection.send_packed_command([command])
+    except redis.ConnectionError as err:
+        raise NotSent(*err.args) from err
 
 
 def _ask(connection: Any, command: bytes) -> Any:
-    connection.send_packed_command([command])
+    _send(connection, command)
     return connection.read_response()

@@ -6,8 +6,12 @@ from importlib.resources import files
 from typing import NamedTuple
 
 _HERE = "-- (here follows common.lua)\n"  # where a script has lines that go before
-_LEASING = frozenset({"reserve", "take", "ack", "settle"})
+_LEASING = frozenset({"reserve", "take", "ack", "ack_again", "settle"})
 _NOTING = frozenset({"note", "settle", "cancel_held"})
+#: Scripts that do no harm, and reply the same, when they run twice for one call.
+_REPEATABLE = frozenset(
+    {"beat", "dead", "drop", "extend", "find", "note", "peek", "stats", "waits", "workers"}
+)
 _CHILDLESS = frozenset(
     {"note", "note_stop", "extend", "find", "peek", "stats", "dead", "purge", "beat", "workers"}
 )
@@ -19,6 +23,7 @@ class Script(NamedTuple):
     text: bytes
     sha: bytes
     flagless: bytes  # for servers before 7.0, which do not know the first line
+    repeatable: bool
 
     @property
     def flagless_sha(self) -> bytes:
@@ -46,4 +51,4 @@ def script(name: str) -> Script:
     if name == "push_one":
         flagless = body.encode()
     text = f"{flags}\n".encode() + flagless
-    return Script(text, _sha(text), flagless)
+    return Script(text, _sha(text), flagless, name in _REPEATABLE)

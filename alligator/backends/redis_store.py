@@ -21,7 +21,7 @@ from alligator.backends.redis_codec import (
     micros,
     watched_key,
 )
-from alligator.backends.redis_errors import DRIVER_ERRORS, translated
+from alligator.backends.redis_errors import DRIVER_ERRORS, is_cut, translated
 from alligator.backends.redis_link import Link
 from alligator.backends.redis_scripts import script
 from alligator.backends.store import (
@@ -64,9 +64,11 @@ class RedisStore(Store):
         with translated():
             return self._link.run(script(name), keys, args)
 
-    def _command(self, keys: Sequence[bytes], name: str, *args: Any) -> Any:
+    def _command(
+        self, keys: Sequence[bytes], name: str, *args: Any, repeatable: bool = False
+    ) -> Any:
         with translated():
-            return self._link.command(keys, name, *args)
+            return self._link.command(keys, name, *args, repeatable=repeatable)
 
     def _by_server(self, keys: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
         most = _AT_ONCE if self._link.one_server else 1
@@ -109,13 +111,13 @@ class RedisStore(Store):
         """Return what is known of each."""
         found: list[Any] = []
         for keys in self._by_server([_record_key(each) for each in task_ids]):
-            found += self._command(keys, "MGET", *keys)
+            found += self._command(keys, "MGET", *keys, repeatable=True)
         return [_read(raw) for raw in found]
 
     def forget(self, task_ids: Iterable[str]) -> None:
         """Delete records."""
         for keys in self._by_server([_record_key(each) for each in task_ids]):
-            self._command(keys, "UNLINK", *keys)
+            self._command(keys, "UNLINK", *keys, repeatable=True)
 
     @contextmanager
     def watch(self, task_ids: Sequence[str], queue_names: Sequence[str] = ()) -> Iterator[Watch]:
@@ -138,7 +140,7 @@ class RedisStore(Store):
     def confirm(self, key: str, ttl: float) -> None:
         """Set a mark anyhow."""
         mark = _mark_key(key)
-        self._command([mark], "SET", mark, "1", "PX", _millis(ttl))
+        self._command([mark], "SET", mark, "1", "PX", _millis(ttl), repeatable=True)
 
     def unclaim(self, key: str) -> None:
         """Remove a mark."""
@@ -240,19 +242,28 @@ class _Watch:
     def subscribe(self) -> None:
         """Subscribe, and see it confirmed."""
         with translated():
-            connection = self._stack.enter_context(self._link.held([b"alligator:done"]))
-            self._connection = connection
-            if self._channels:
-                connection.send_command("SUBSCRIBE", *self._channels)
-            for _ in self._channels:
-                connection.read_response()
-            self._mark()
+            try:
+                self._subscribe()
+            except DRIVER_ERRORS as err:
+                if self._connection is None or not is_cut(err):
+                    raise
+                self.close()
+                self._subscribe(fresh=True)
+
+    def _subscribe(self, *, fresh: bool = False) -> None:
+        connection = self._stack.enter_context(self._link.held([b"alligator:done"], fresh=fresh))
+        self._connection = connection
+        if self._channels:
+            connection.send_command("SUBSCRIBE", *self._channels)
+        for _ in self._channels:
+            connection.read_response()
+        self._mark()
 
     def _mark(self) -> None:
         """Ask for starts and ends to be told on these queues, which nobody does unasked."""
         if self._marks and time.monotonic() - self._marked > _MARKED / 2:
             for key in self._marks:
-                self._link.command([key], "SET", key, "1", "PX", _millis(_MARKED))
+                self._link.command([key], "SET", key, "1", "PX", _millis(_MARKED), repeatable=True)
             self._marked = time.monotonic()
 
     def wait(self, timeout: float) -> bool:

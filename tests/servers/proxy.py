@@ -1,9 +1,10 @@
-"""A TCP proxy on loopback that breaks connections on purpose: cut, late, or swallowed."""
+"""A TCP proxy on loopback that breaks connections on purpose: cut, reset, late, or swallowed."""
 
 import contextlib
 import random
 import select
 import socket
+import struct
 import threading
 import time
 from collections.abc import Callable
@@ -17,9 +18,9 @@ _CHUNK = 65536
 class Fault:
     """What happens to one connection once ``after`` bytes of ``way`` have passed.
 
-    ``how``: 'cut' closes it, also in the middle of a message; 'hole' leaves it open and lets
-    nothing through any more, either way; 'none' leaves it alone. ``delay``: seconds that
-    each piece is late.
+    ``how``: 'cut' closes it, also in the middle of a message; 'reset' does so with a RST; 'hole'
+    leaves it open and lets nothing through any more, either way; 'none' leaves it alone.
+    ``delay``: seconds that each piece is late.
     """
 
     how: str = "none"
@@ -46,13 +47,17 @@ class Proxy:
     """Forwards to a port on loopback; each connection gets the fault that ``choose`` returns.
 
     ``accepted`` and ``broken`` count connections, ``broken_at`` says when (Unix seconds).
-    A connection is closed at once while nobody listens behind.
+    A connection is closed at once while nobody listens behind. ``before_loss`` is called when
+    :meth:`lose_next` takes effect, before anybody can know.
     """
 
     def __init__(self, port: int, choose: Callable[[], Fault] = Fault) -> None:
         self.behind, self.choose = port, choose
         self.accepted = 0
         self.broken_at: list[float] = []
+        self.before_loss: Callable[[], object] = lambda: None
+        self._next: list[tuple[str, str]] = []
+        self._forgotten: set[socket.socket] = set()
         self._closed = False
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
         self.port = self._listener.getsockname()[1]
@@ -83,6 +88,15 @@ class Proxy:
                 with contextlib.suppress(OSError):
                     each.shutdown(socket.SHUT_RDWR)
 
+    def forget_all(self) -> None:
+        """Forget what is open now, as a firewall does: nothing gets through, nobody is told."""
+        for client, _ in list(self._pairs):
+            self._forgotten.add(client)
+
+    def lose_next(self, way: str = "replies", how: str = "cut") -> None:
+        """Swallow the next piece of that way, and then 'cut' or 'reset' its connection."""
+        self._next.append((way, how))
+
     def _accept(self) -> None:
         while not self._closed:
             try:
@@ -107,6 +121,7 @@ class Proxy:
             pass  # one of the two has hung up
         finally:
             self._pairs.discard((client, server))
+            self._forgotten.discard(client)
             client.close()
             server.close()
 
@@ -117,10 +132,17 @@ class Proxy:
         while not self._closed:
             for source in select.select([client, server], [], [], 0.2)[0]:
                 piece = source.recv(_CHUNK)
+                if client in self._forgotten:
+                    self._swallow(client, server)
+                    return
                 if not piece:
                     return
                 if swallowing:
                     continue
+                way = "requests" if source is client else "replies"
+                if self._next and self._next[0][0] == way:
+                    self._lose(client, self._next.pop(0)[1])
+                    return
                 if fault.delay:
                     time.sleep(fault.delay)
                 ends = left is not None and source is counted and len(piece) >= left
@@ -132,4 +154,26 @@ class Proxy:
                     self.broken_at.append(time.time())
                     swallowing = fault.how == "hole"
                     if not swallowing:
+                        if fault.how == "reset":
+                            _reset(client)
                         return
+
+    def _lose(self, client: socket.socket, how: str) -> None:
+        self.broken_at.append(time.time())
+        self.before_loss()
+        if how == "reset":
+            _reset(client)
+
+    def _swallow(self, client: socket.socket, server: socket.socket) -> None:
+        """Tell neither end what the other does, not even that it has gone."""
+        self.broken_at.append(time.time())
+        talking = [client, server]
+        while not self._closed:
+            for source in select.select(talking, [], [], 0.05)[0]:
+                if not source.recv(_CHUNK):
+                    talking.remove(source)
+
+
+def _reset(sock: socket.socket) -> None:
+    """Let the next close send a RST."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

@@ -1,0 +1,562 @@
+"""Connections that a firewall forgot, a restart closed, or that broke before a reply came."""
+
+import contextlib
+import socket
+import threading
+import time
+import uuid
+from importlib.resources import files
+
+import pytest
+import redis
+
+from alligator import Gator
+from alligator.backends import beanstalk_backend, keepalive, redis_backend
+from alligator.backends.base import Message, Reason
+from alligator.backends.redis_scripts import script
+from alligator.backends.store import Record
+from alligator.constants import SUCCESS
+from alligator.exceptions import ConnectionLost
+from alligator.utils import new_task_id
+from tests import jobs
+from tests.servers import redis as servers
+from tests.servers.beanstalk import Beanstalkd
+from tests.servers.process import free_port
+from tests.servers.proxy import Proxy
+
+SOON = 2.0  # seconds; a call that waits for what never comes takes ten
+
+
+@pytest.fixture(scope="module")
+def redis_server(tmp_path_factory):
+    server = servers.start(tmp_path_factory.mktemp("redis"))
+    load_scripts(server)
+    yield server
+    server.stop()
+
+
+def load_scripts(server):
+    """Let the server know them all, so that each call is one exchange."""
+    with redis.Redis(port=server.port) as conn:
+        for path in files("alligator.backends").joinpath("lua").iterdir():
+            with contextlib.suppress(redis.ResponseError):  # what others are made of
+                conn.script_load(script(path.name.removesuffix(".lua")).text)
+
+
+@pytest.fixture(scope="module")
+def beanstalkd(tmp_path_factory):
+    server = Beanstalkd(tmp_path_factory.mktemp("beanstalkd")).start()
+    yield server
+    server.stop()
+
+
+class Road:
+    """A client behind a proxy, and one that sees what became of it."""
+
+    def __init__(self, name, server, proxy):
+        self.name, self.proxy = name, proxy
+        self.queue = f"q-{uuid.uuid4().hex[:12]}"
+        make = {"redis": redis_backend.Client, "beanstalk": beanstalk_backend.Client}[name]
+        self.dsn = server.dsn.replace(str(server.port), str(proxy.port))
+        self.client, self.direct = make(self.dsn), make(server.dsn)
+
+    def push(self, *ids):
+        return [self.direct.push(self.queue, each or new_task_id(), "data") for each in ids]
+
+
+@contextlib.contextmanager
+def road(name, server):
+    with Proxy(server.port) as proxy:
+        found = Road(name, server, proxy)
+        yield found
+        for each in (found.direct, found.client):
+            with contextlib.suppress(ConnectionLost):
+                each.drop_all(found.queue)
+            each.close()
+
+
+@pytest.fixture(params=["redis", "beanstalk"])
+def any_road(request):
+    server = {"redis": "redis_server", "beanstalk": "beanstalkd"}[request.param]
+    with road(request.param, request.getfixturevalue(server)) as found:
+        yield found
+
+
+@pytest.fixture
+def redis_road(redis_server):
+    with road("redis", redis_server) as found:
+        yield found
+
+
+@pytest.fixture
+def beanstalk_road(beanstalkd):
+    with road("beanstalk", beanstalkd) as found:
+        yield found
+
+
+def record(state=SUCCESS):
+    return Record(state, "1", "", "", time.time(), 1, 5.0, "")
+
+
+# -- Forgotten while they were unused. --------------------------------------------------------
+
+
+def quiet_spell(road, monkeypatch):
+    """Let all that is open be forgotten, for want of use."""
+    monkeypatch.setattr(keepalive, "RENEW_AFTER", 0.1)
+    road.proxy.forget_all()
+    time.sleep(0.15)
+
+
+AFTER_A_WHILE = {
+    "push": lambda road: road.client.push(road.queue, new_task_id(), "data"),
+    "push_many": lambda road: road.client.push_many(road.queue, [Message("1", "data")]),
+    "len": lambda road: road.client.len(road.queue),
+    "stats": lambda road: road.client.stats(road.queue),
+    "reserve": lambda road: road.client.reserve([road.queue]),
+    "reserve and wait": lambda road: road.client.reserve([road.queue], wait=1.05),
+    "dead": lambda road: road.client.dead(road.queue),
+}
+
+
+@pytest.mark.parametrize("what", AFTER_A_WHILE)
+def test_what_was_forgotten_is_not_waited_for(any_road, monkeypatch, what):
+    call = AFTER_A_WHILE[what]
+    call(any_road)
+    quiet_spell(any_road, monkeypatch)
+    began = time.monotonic()
+    call(any_road)
+    assert time.monotonic() - began < SOON
+    assert any_road.proxy.accepted > 1, "over a new connection"
+
+
+def test_all_that_were_forgotten_are_left(any_road, monkeypatch):
+    """Also those that were needed once, deep in the pool."""
+    crowd(any_road.client, any_road.queue)
+    quiet_spell(any_road, monkeypatch)
+    began = time.monotonic()
+    crowd(any_road.client, any_road.queue)
+    assert time.monotonic() - began < SOON
+
+
+def crowd(client, queue, size=4):
+    """Let several threads use a client at once."""
+    ready, errors = threading.Barrier(size), []
+
+    def use():
+        ready.wait()
+        try:
+            client.reserve([queue], wait=1.05)
+        except ConnectionLost as err:
+            errors.append(err)
+
+    threads = [threading.Thread(target=use) for _ in range(size)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+
+
+def test_a_wait_for_an_end_after_a_quiet_spell(redis_road, monkeypatch):
+    gator = Gator(redis_road.dsn)
+    with gator.options(save_results=60) as opts:
+        task = opts.task(jobs.note, 1)
+    assert not gator.wait(task, 0.1)
+    quiet_spell(redis_road, monkeypatch)
+    began = time.monotonic()
+    assert not gator.wait(task, 0.1)
+    assert time.monotonic() - began < SOON
+    gator.client.close()
+
+
+def test_a_connection_that_holds_jobs_is_kept(beanstalk_road, monkeypatch):
+    """Closing it would hand them to others."""
+    monkeypatch.setattr(keepalive, "RENEW_AFTER", 0.05)
+    client, queue = beanstalk_road.client, beanstalk_road.queue
+    beanstalk_road.push("")
+    held = client.reserve([queue]).deliveries
+    time.sleep(0.1)
+    assert client.stats(queue).running == 1
+    assert beanstalk_road.direct.reserve([queue]).deliveries == []
+    assert client.extend(held, 30) == []
+    assert client.ack(held) == []
+
+
+def test_the_kernel_probes_what_is_quiet(any_road, tmp_path):
+    any_road.client.len(any_road.queue)
+    if any_road.name == "redis":
+        sock = any_road.client._link._idle[0][0]._sock
+    else:
+        sock = any_road.client._pool.all()[0]._socket
+    assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+    assert keepalive.TCP_OPTIONS, "this platform has some"
+    for option, value in keepalive.TCP_OPTIONS.items():
+        assert sock.getsockopt(socket.IPPROTO_TCP, option) == value
+
+
+def test_a_connection_in_use_is_kept(tmp_path):
+    """Also over TLS, whose own messages are no sign of an end."""
+    server, port, cert = servers.start_tls(tmp_path)
+    for dsn in (f"rediss://localhost:{port}/0?ssl_ca_certs={cert}", server.dsn):
+        client = redis_backend.Client(dsn)
+        client.push("q", "1", "data")
+        ((connection, _),) = client._link._idle
+        sock = connection._sock
+        for _ in range(3):
+            time.sleep(0.05)  # long enough to look at it
+            client.len("q")
+        ((connection, _),) = client._link._idle
+        assert connection._sock is sock
+        client.close()
+    server.stop()
+
+
+# -- Closed by a restart. ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("what", ["push", "len", "reserve", "begin_reserve"])
+def test_the_first_call_after_a_restart(tmp_path, what):
+    server = servers.start(tmp_path, "--appendonly", "yes", "--appendfsync", "always")
+    client = redis_backend.Client(server.dsn)
+    try:
+        client.push("q", "1", "data")
+        crowd_of_connections(client)
+        server.server.kill()
+        server.server.start()
+        if what == "push":
+            client.push("q", "2", "data")
+        elif what == "len":
+            assert client.len("q") == 1
+        elif what == "reserve":
+            assert len(client.reserve(["q"]).deliveries) == 1
+        else:
+            assert len(client.begin_reserve(["q"]).read().deliveries) == 1
+    finally:
+        client.close()
+        server.stop()
+
+
+def crowd_of_connections(client):
+    """Let the client have several unused connections, all used within this moment."""
+    with contextlib.ExitStack() as stack:
+        for _ in range(4):
+            stack.enter_context(client._link.held(()))
+    assert len(client._link._idle) == 4
+
+
+@pytest.mark.parametrize("what", ["push", "len", "reserve"])
+def test_the_first_call_after_a_restart_of_beanstalkd(tmp_path, what):
+    server = Beanstalkd(tmp_path, binlog=True).start()
+    client = beanstalk_backend.Client(server.dsn)
+    try:
+        client.push("q", "", "data")
+        server.kill()
+        server.start()
+        if what == "push":
+            client.push("q", "", "data")
+        elif what == "len":
+            assert client.len("q") == 1
+        else:
+            assert len(client.reserve(["q"]).deliveries) == 1
+    finally:
+        client.close()
+        server.stop()
+
+
+# -- Broken before the reply came. ------------------------------------------------------------
+
+
+def held(road):
+    road.push("task")
+    return road.client.reserve([road.queue], lease=30).deliveries
+
+
+def buried(road):
+    (delivery,) = held(road)
+    road.client.bury(delivery, None, Reason("ValueError: no"))
+
+
+def id_of_pushed(road):
+    return road.push("task")[0]
+
+
+#: What is done before, the call that loses its reply, what it returns (None: whatever).
+REPEATED = {
+    "len": (id_of_pushed, lambda r, _: r.client.len(r.queue), 1),
+    "stats": (id_of_pushed, lambda r, _: r.client.stats(r.queue).waiting, 1),
+    "find": (id_of_pushed, lambda r, it: r.client.find(r.queue, it).state, None),
+    "peek": (id_of_pushed, lambda r, it: r.client.peek(r.queue, it), "data"),
+    "dead": (buried, lambda r, _: [each.error for each in r.client.dead(r.queue)], None),
+    "drop_all": (id_of_pushed, lambda r, _: r.client.drop_all(r.queue), None),
+    "durability": (id_of_pushed, lambda r, _: r.client.durability_warning(), None),
+}
+REPEATED_ON_REDIS = {
+    "push": (lambda r: None, lambda r, _: r.client.push(r.queue, "new", "data"), "new"),
+    "push again": (id_of_pushed, lambda r, it: r.client.push(r.queue, it, "2"), "task"),
+    "push later": (lambda r: None, lambda r, _: r.client.push(r.queue, "1", "2", 2**33), "1"),
+    "push_many": (
+        lambda r: None,
+        lambda r, _: r.client.push_many(r.queue, [Message("1", "a"), Message("2", "b")]),
+        ["1", "2"],
+    ),
+    "ack": (held, lambda r, it: r.client.ack(it), []),
+    "extend": (held, lambda r, it: r.client.extend(it, 30), []),
+    "note": (lambda r: None, lambda r, _: r.client.store.note("id", record(), 60), True),
+    "record": (lambda r: None, lambda r, _: r.client.store.record("none"), None),
+    "forget": (lambda r: None, lambda r, _: r.client.store.forget(["none"]), None),
+    "confirm": (lambda r: None, lambda r, _: r.client.store.confirm("key", 60), None),
+    "beat": (lambda r: None, lambda r, _: r.client.store.beat("me", [r.queue], 60), None),
+    "workers": (lambda r: None, lambda r, _: r.client.store.workers(r.queue), []),
+    "watch": (lambda r: None, lambda r, _: watch(r), None),
+}
+
+
+def watch(road):
+    with road.client.store.watch(["id"]):
+        pass
+
+
+def warm(road):
+    """Have a connection, so that a call is one exchange."""
+    road.client.len(road.queue)
+
+
+def check_that_it_is_repeated(road, how, before, call, expected):
+    made = before(road)
+    warm(road)
+    accepted = road.proxy.accepted
+    road.proxy.lose_next(how=how)
+    found = call(road, made)
+    assert road.proxy.broken == 1
+    assert road.proxy.accepted == accepted + 1, "over one new connection"
+    if expected is not None:
+        assert found == expected
+
+
+@pytest.mark.parametrize("how", ["cut", "reset"])
+@pytest.mark.parametrize("what", REPEATED)
+def test_what_does_no_harm_is_tried_once_more(any_road, what, how):
+    check_that_it_is_repeated(any_road, how, *REPEATED[what])
+
+
+@pytest.mark.parametrize("how", ["cut", "reset"])
+@pytest.mark.parametrize("what", REPEATED_ON_REDIS)
+def test_what_does_no_harm_is_tried_once_more_on_redis(redis_road, what, how):
+    check_that_it_is_repeated(redis_road, how, *REPEATED_ON_REDIS[what])
+
+
+NEVER = {
+    "reserve": (id_of_pushed, lambda r, _: r.client.reserve([r.queue])),
+    "get": (id_of_pushed, lambda r, it: r.client.get(r.queue, it)),
+    "pop": (id_of_pushed, lambda r, it: r.client.pop(r.queue)),
+    "release": (held, lambda r, it: r.client.release(it[0])),
+    "bury": (held, lambda r, it: r.client.bury(it[0], None, Reason("no"))),
+    "revive": (buried, lambda r, _: r.client.revive(r.queue)),
+    "purge_dead": (buried, lambda r, _: r.client.purge_dead(r.queue)),
+}
+NEVER_ON_REDIS = {
+    "begin_reserve": (id_of_pushed, lambda r, _: r.client.begin_reserve([r.queue]).read()),
+    "claim": (lambda r: None, lambda r, _: r.client.store.claim(f"{r.queue}/key", 60)),
+    "unclaim": (lambda r: None, lambda r, _: r.client.store.unclaim(f"{r.queue}/key")),
+    "push_once": (
+        lambda r: None,
+        lambda r, _: r.client.store.push_once(
+            r.client, "key", 60, r.queue, Message(new_task_id(), "data")
+        ),
+    ),
+}
+
+
+def check_that_it_is_not_repeated(road, before, call):
+    made = before(road)
+    warm(road)
+    accepted = road.proxy.accepted
+    road.proxy.lose_next()
+    with pytest.raises(ConnectionLost):
+        call(road, made)
+    assert (road.proxy.broken, road.proxy.accepted) == (1, accepted)
+
+
+@pytest.mark.parametrize("what", NEVER)
+def test_what_could_do_harm_is_not(any_road, what):
+    check_that_it_is_not_repeated(any_road, *NEVER[what])
+
+
+@pytest.mark.parametrize("what", NEVER_ON_REDIS)
+def test_what_could_do_harm_is_not_on_redis(redis_road, what):
+    check_that_it_is_not_repeated(redis_road, *NEVER_ON_REDIS[what])
+
+
+def test_a_reserve_whose_reply_got_lost_leased_but_once(redis_road):
+    redis_road.push("1", "2")
+    redis_road.client.reserve(["other"])
+    redis_road.proxy.lose_next()
+    with pytest.raises(ConnectionLost):
+        redis_road.client.reserve([redis_road.queue], 1)
+    stats = redis_road.direct.stats(redis_road.queue)
+    assert (stats.waiting, stats.running) == (1, 1)
+
+
+def test_a_put_whose_reply_got_lost_is_told_and_put_but_once(beanstalk_road):
+    """The server gives ids, so that a put twice is two tasks."""
+    warm(beanstalk_road)
+    beanstalk_road.client.push(beanstalk_road.queue, "", "data")
+    beanstalk_road.proxy.lose_next()
+    with pytest.raises(ConnectionLost):
+        beanstalk_road.client.push(beanstalk_road.queue, "", "data")
+    assert beanstalk_road.direct.len(beanstalk_road.queue) == 2
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_push_that_got_lost_on_its_way_arrives_once(redis_road, count):
+    warm(redis_road)
+    redis_road.proxy.lose_next("requests")
+    ids = [new_task_id() for _ in range(count)]
+    redis_road.client.push_many(redis_road.queue, [Message(each, "data") for each in ids])
+    found = redis_road.direct.reserve([redis_road.queue], 10).deliveries
+    assert [each.task_id for each in found] == ids
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_push_whose_task_a_worker_has_begun_is_not_run_again(redis_road, count):
+    direct, queue, taken = redis_road.direct, redis_road.queue, []
+    warm(redis_road)
+    redis_road.proxy.before_loss = lambda: taken.extend(direct.reserve([queue]).deliveries)
+    redis_road.proxy.lose_next()
+    ids = [new_task_id() for _ in range(count)]
+    if count == 1:
+        redis_road.client.push(queue, ids[0], "data")
+    else:
+        redis_road.client.push_many(queue, [Message(each, "data") for each in ids])
+    assert [each.task_id for each in taken] == ids[:1]
+    assert direct.ack(taken) == []
+    assert direct.len(queue) == count - 1
+
+
+def test_a_batch_of_which_a_task_has_ended_is_not_pushed_again(redis_road):
+    direct, queue = redis_road.direct, redis_road.queue
+    warm(redis_road)
+    redis_road.proxy.before_loss = lambda: direct.pop(queue)
+    redis_road.proxy.lose_next()
+    ids = [new_task_id() for _ in range(3)]
+    redis_road.client.push_many(queue, [Message(each, "data") for each in ids])
+    found = direct.reserve([queue], 10).deliveries
+    assert [each.task_id for each in found] == ids[1:]
+
+
+def test_new_data_for_a_task_is_not_taken_for_the_old(redis_road):
+    """Neither where it waits, nor where it runs, with an id of our making or of the caller's."""
+    client, direct, queue = redis_road.client, redis_road.direct, redis_road.queue
+    for task_id in (new_task_id(), "invoice"):
+        direct.push(queue, task_id, "old")
+        warm(redis_road)
+        redis_road.proxy.lose_next("requests")
+        client.push(queue, task_id, "new")
+        assert direct.peek(queue, task_id) == "new"
+        (running,) = direct.reserve([queue]).deliveries
+        redis_road.proxy.lose_next("requests")
+        client.push(queue, task_id, "newer")
+        assert direct.ack([running]) == []
+        assert direct.pop(queue) == "newer"
+
+
+def test_an_ack_told_twice_still_says_what_was_overtaken(redis_road):
+    client, direct, queue = redis_road.client, redis_road.direct, redis_road.queue
+    redis_road.push("1", "2")
+    client.ack(client.reserve(["other"]).deliveries)
+    mine, overtaken = client.reserve([queue], 2, lease=0.05).deliveries
+    time.sleep(0.1)
+    client.extend([mine], 30)
+    assert [each.task_id for each in direct.reserve([queue]).deliveries] == ["2"]
+    redis_road.proxy.lose_next()
+    assert client.ack([mine, overtaken]) == [overtaken]
+    assert direct.stats(queue).running == 1
+
+
+# -- A server that is away, or slow. ----------------------------------------------------------
+
+
+def test_one_more_try_and_no_other(any_road):
+    """Where the second one breaks as well, it is told."""
+    any_road.client.len(any_road.queue)
+    accepted = any_road.proxy.accepted
+    for _ in range(3):
+        any_road.proxy.lose_next("requests")
+    with pytest.raises(ConnectionLost):
+        any_road.client.len(any_road.queue)
+    assert any_road.proxy.accepted == accepted + 1
+    any_road.proxy._next.clear()
+
+
+@pytest.mark.parametrize("make", [redis_backend.Client, beanstalk_backend.Client])
+def test_a_server_that_is_away_is_told_at_once(make):
+    scheme = "redis" if make is redis_backend.Client else "beanstalk"
+    client = make(f"{scheme}://127.0.0.1:{free_port()}")
+    began = time.monotonic()
+    with pytest.raises(ConnectionLost):
+        client.push("q", "1", "data")
+    assert time.monotonic() - began < 0.5
+
+
+def test_what_took_too_long_is_not_tried_again(redis_server):
+    with Proxy(redis_server.port) as proxy:
+        client = redis_backend.Client(f"redis://127.0.0.1:{proxy.port}/0?timeout=0.4")
+        client.len("q")
+        proxy.forget_all()
+        began = time.monotonic()
+        with pytest.raises(ConnectionLost, match="Timeout"):
+            client.len("q")
+        assert time.monotonic() - began < 0.75
+        assert proxy.accepted == 1
+        assert client.len("q") == 0, "the next call has a new connection"
+        client.close()
+
+
+# -- Sentinels and clusters. ------------------------------------------------------------------
+
+
+def test_sentinels_that_were_forgotten_are_not_waited_for(tmp_path, monkeypatch):
+    found = servers.start_sentinels(tmp_path, count=1)
+    try:
+        with Proxy(found.sentinels[0].port) as proxy:
+            client = redis_backend.Client(f"redis+sentinel://127.0.0.1:{proxy.port}/mymaster/0")
+            client.push("q", "1", "data")
+            proxy.forget_all()
+            monkeypatch.setattr(keepalive, "RENEW_AFTER", 0.05)
+            time.sleep(0.1)
+            began = time.monotonic()
+            assert client.len("q") == 1
+            assert time.monotonic() - began < SOON
+            client.close()
+    finally:
+        found.stop()
+
+
+def test_a_cluster(tmp_path, monkeypatch):
+    nodes = servers.start_cluster(tmp_path)
+    client = redis_backend.Client(servers.cluster_dsn(nodes))
+    try:
+        client.push("q", "1", "data")
+        assert client.len("q") == 1
+        before = own_ports(client)
+        client.len("q")
+        assert own_ports(client) == before
+        monkeypatch.setattr(keepalive, "RENEW_AFTER", 0.05)
+        time.sleep(0.1)
+        assert client.len("q") == 1
+        assert own_ports(client).isdisjoint(before), "it has been renewed"
+    finally:
+        client.close()
+        for node in nodes:
+            node.stop()
+
+
+def own_ports(client):
+    """Return our ends of the connections to the node of the queue."""
+    conn = client._link.conn
+    pool = conn.get_redis_connection(conn.get_node_from_key("alligator:{q}:data")).connection_pool
+    found = pool._available_connections
+    for each in found:
+        assert each._sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+    return {each._sock.getsockname()[1] for each in found}
