@@ -43,7 +43,8 @@ connects on first use, and again in each process.
 
 *Errors.* A driver's exceptions never leave a client: they become
 ``ConnectionLost``, ``QueueFull``, ``QueueNotFound`` or ``InvalidTask``, with the cause
-chained. Nothing is retried inside a client that could lease a task to nobody.
+chained. Where a connection broke before the reply came, a client may try once more, over a new
+one, what does no harm when it is done twice. Nothing is retried that could lease a task to nobody.
 """
 
 import re
@@ -245,7 +246,8 @@ class Client(ABC):
         :param priority: -100 to 100, higher first.
         :raises InvalidTask: too large for this backend, or not text that it can carry.
         :raises QueueFull: the server has no room.
-        :raises ConnectionLost: the server is out of reach; fails fast, without retries.
+        :raises ConnectionLost: the server is out of reach, or its reply got lost and a second try
+            could make two tasks of it; fails fast.
         """
         return self.push_many(queue_name, [Message(task_id, data, delay_until, priority)])[0]
 

@@ -46,6 +46,19 @@ from alligator.backends.dsn import mask_password, parse_dsn, seconds
 from alligator.clock import Clock
 from alligator.exceptions import InvalidDSN, InvalidTask
 
+#: What other libraries take as a parameter → what to write here.
+_HINTS = {
+    **dict.fromkeys(
+        ("timeout", "connect_timeout", "socket_timeout"),
+        "leave it out: it is 5 seconds to connect, and 10 for a reply.",
+    ),
+    **dict.fromkeys(("lease", "visibility_timeout", "time_to_run"), "write ttr=30 (seconds)."),
+    **dict.fromkeys(
+        ("tube", "tubes", "queue", "queue_name"),
+        "name the queue beside the DSN: Gator('beanstalk://host:11300/', queue_name='mail').",
+    ),
+}
+
 _NAP = 0.05  # seconds between two looks where the server's whole seconds are too coarse
 
 
@@ -54,7 +67,7 @@ class Client(Settling):
 
     def __init__(self, conn_string: str, *, clock: Clock | None = None) -> None:
         super().__init__(conn_string, clock=clock)
-        dsn = parse_dsn(conn_string, default_port=11300, allowed=("ttr",))
+        dsn = parse_dsn(conn_string, default_port=11300, allowed=("ttr",), hints=_HINTS)
         if len(dsn.hosts) != 1 or dsn.path or dsn.username or dsn.password:
             raise InvalidDSN(f"{mask_password(conn_string)!r} is not beanstalk://host:port/.")
         #: The length of every lease that this client's pushes get, in seconds.

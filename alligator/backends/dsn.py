@@ -1,7 +1,9 @@
 """Connection strings: taken apart, checked, and shown without their passwords."""
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from urllib.parse import parse_qsl, unquote
 
 from alligator.exceptions import InvalidDSN
@@ -74,6 +76,7 @@ def parse_dsn(
     default_port: int = 0,
     default_host: str = "localhost",
     allowed: tuple[str, ...] = (),
+    hints: Mapping[str, str] | None = None,
 ) -> DSN:
     """Take ``scheme://user:password@host:port,host:port/path?query`` apart.
 
@@ -82,6 +85,7 @@ def parse_dsn(
 
     :param allowed: the query parameters that this backend knows; others are refused, so
         that a typo is not ignored.
+    :param hints: what to write instead of parameters that other libraries have.
     :raises InvalidDSN: it cannot be read; the message never shows a password.
     """
     shown = mask_password(conn_string)
@@ -99,10 +103,7 @@ def parse_dsn(
         raise InvalidDSN(f"DSN {shown!r} cannot be read: {with_stop(str(err))}") from None
     for name in query:
         if name not in allowed:
-            known = ", ".join(sorted(allowed)) or "none"
-            raise InvalidDSN(
-                f"DSN {shown!r} has the unknown parameter {name!r}; known here: {known}."
-            )
+            raise unknown_parameter(shown, name, allowed, hints or {})
     credentials, _, addresses = parts["netloc"].rpartition("@")
     username, colon, password = credentials.partition(":")
     default = (default_host, default_port)
@@ -115,6 +116,22 @@ def parse_dsn(
         password=unquote(password) if colon else None,
         query=query,
     )
+
+
+def unknown_parameter(
+    shown: str, name: str, allowed: Sequence[str], hints: Mapping[str, str]
+) -> InvalidDSN:
+    """Return the error for a query parameter that a backend does not know.
+
+    :param shown: the DSN, with its passwords masked.
+    :param hints: as for :func:`parse_dsn`.
+    """
+    known = ", ".join(sorted(allowed)) or "none"
+    hint = hints.get(name.lower(), "")
+    if not hint and (near := get_close_matches(name.lower(), allowed, 1, 0.7)):
+        hint = f"did you mean {near[0]!r}?"
+    problem = f"DSN {shown!r} has the unknown parameter {name!r}; known here: {known}."
+    return InvalidDSN(f"{problem} {hint[:1].upper()}{hint[1:]}".rstrip())
 
 
 def _pairs(query: str | None) -> list[tuple[str, str]]:

@@ -1,5 +1,6 @@
 """From a DSN to what redis-py is to be constructed with."""
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,6 +29,58 @@ _SCHEMES = {
     "rediss+cluster": ("cluster", True),
 }
 
+_NOT_NEEDED = "leave it out: connections are opened as needed, kept alive, and closed again."
+_TLS_SCHEME = "write rediss:// for TLS; a certificate is verified unless ssl_verify=false."
+
+#: What other libraries take as a parameter → what to write here.
+_HINTS = {
+    **dict.fromkeys(("ssl", "tls", "use_ssl", "use_tls"), _TLS_SCHEME),
+    **dict.fromkeys(
+        ("ssl_ca_data", "ssl_cafile", "ca_certs"), "write ssl_ca_certs=/path/to/a/file.pem."
+    ),
+    **dict.fromkeys(
+        ("socket_timeout", "read_timeout", "command_timeout"), "write timeout=10 (seconds)."
+    ),
+    "socket_connect_timeout": "write connect_timeout=5 (seconds).",
+    **dict.fromkeys(
+        ("user", "username", "password", "passwd"), "write it before the host: user:password@host."
+    ),
+    **dict.fromkeys(
+        ("master", "master_name", "service_name", "sentinel_master"),
+        "write redis+sentinel://host:26379/mymaster/0.",
+    ),
+    "cluster": "write redis+cluster://host1,host2.",
+    **dict.fromkeys(
+        ("path", "unix_socket_path", "unixsocket"), "write redis+unix:///run/redis.sock?db=0."
+    ),
+    **dict.fromkeys(
+        ("max_connections", "health_check_interval", "socket_keepalive", "protocol", "encoding"),
+        _NOT_NEEDED,
+    ),
+    **dict.fromkeys(
+        ("retry", "retry_on_timeout", "retry_on_error", "decode_responses"), _NOT_NEEDED
+    ),
+    **dict.fromkeys(
+        ("visibility_timeout", "lease"), "leave it out: it is the lease of a worker, --lease."
+    ),
+}
+
+
+def _hints(kind: str, tls: bool, query: str) -> dict[str, str]:
+    """Return the hints for one way to reach a server."""
+    hints = dict(_HINTS)
+    if kind == "cluster":
+        where = "leave it out: a cluster has only database 0."
+    else:
+        found = re.search(r"(?:^|&)(?:db|database|virtual_host)=/?(\d{1,6})(?:&|$)", query)
+        number = found[1] if found else "0"
+        roads = {"sentinel": "redis+sentinel://host:26379/mymaster/", "unix": "?db="}
+        where = f"write the database as {roads.get(kind, 'the path: redis://host:6379/')}{number}."
+    hints |= dict.fromkeys(("db", "database", "virtual_host"), where)
+    verify = "write ssl_verify=false for 'none', and nothing for 'required'."
+    hints |= dict.fromkeys(("ssl_cert_reqs", "cert_reqs"), verify if tls else _TLS_SCHEME)
+    return dict.fromkeys((*_TLS, *_TLS_SWITCHES), _TLS_SCHEME) | hints
+
 
 @dataclass(frozen=True)
 class Target:
@@ -55,7 +108,9 @@ def parse_target(conn_string: str) -> Target:
     kind, tls = _SCHEMES[scheme]
     allowed = _COMMON + (_TLS + _TLS_SWITCHES if tls else ())
     allowed += {"unix": ("db",), "sentinel": _SENTINEL}.get(kind, ())
-    dsn = parse_dsn(conn_string, 26379 if kind == "sentinel" else 6379, allowed=allowed)
+    port = 26379 if kind == "sentinel" else 6379
+    hints = _hints(kind, tls, conn_string.partition("?")[2])
+    dsn = parse_dsn(conn_string, port, allowed=allowed, hints=hints)
     network = _network_options(dsn, kind, tls)
     options = {**network, "username": dsn.username, "password": dsn.password}
     if "client_name" in dsn.query:

@@ -10,7 +10,19 @@ _LEASING = frozenset({"reserve", "take", "ack", "ack_again", "settle"})
 _NOTING = frozenset({"note", "settle", "cancel_held"})
 #: Scripts that do no harm, and reply the same, when they run twice for one call.
 _REPEATABLE = frozenset(
-    {"beat", "dead", "drop", "extend", "find", "note", "peek", "stats", "waits", "workers"}
+    {
+        "beat",
+        "dead",
+        "drop",
+        "extend",
+        "find",
+        "note",
+        "note_stop",
+        "peek",
+        "stats",
+        "waits",
+        "workers",
+    }
 )
 _CHILDLESS = frozenset(
     {"note", "note_stop", "extend", "find", "peek", "stats", "dead", "purge", "beat", "workers"}

@@ -15,7 +15,7 @@ from pathlib import Path
 from urllib.parse import parse_qsl, unquote
 
 from alligator.backends import sqlite_fork
-from alligator.backends.dsn import mask_password
+from alligator.backends.dsn import mask_password, unknown_parameter
 from alligator.backends.sqlite_pushes import Line
 from alligator.backends.sqlite_room import TAKES, Need, Room
 from alligator.backends.sqlite_schema import SCHEMA, Step
@@ -51,6 +51,19 @@ _BROKEN = (
     sqlite3.SQLITE_READONLY,
 )
 
+#: What other libraries take as a parameter → what to write here.
+_HINTS = {
+    **dict.fromkeys(
+        ("timeout", "busy_timeout", "_busy_timeout"),
+        "leave it out: whoever finds the file locked waits for up to 10 seconds.",
+    ),
+    **dict.fromkeys(
+        ("mode", "cache", "check_same_thread", "isolation_level", "journal_mode", "_journal_mode"),
+        "leave it out: the file is opened for reading and writing, by all threads, in WAL mode.",
+    ),
+    **dict.fromkeys(("_synchronous", "_sync", "fsync"), "write synchronous=FULL."),
+}
+
 
 def parse_file_dsn(conn_string: str) -> tuple[Path, str]:
     """Return the absolute path and the ``synchronous`` level of ``sqlite://path?synchronous=``.
@@ -63,7 +76,10 @@ def parse_file_dsn(conn_string: str) -> tuple[Path, str]:
     path, _, query = conn_string.partition("://")[2].partition("?")
     options = dict(parse_qsl(query, keep_blank_values=True))
     level = options.pop("synchronous", "NORMAL").upper()
-    if options or level not in ("NORMAL", "FULL"):
+    if options:
+        name = next(iter(options))
+        raise unknown_parameter(mask_password(conn_string), name, ("synchronous",), _HINTS)
+    if level not in ("NORMAL", "FULL"):
         raise InvalidDSN(
             f"DSN {mask_password(conn_string)!r}: the one parameter is synchronous=NORMAL or "
             "synchronous=FULL."

@@ -1,12 +1,20 @@
-"""boto3 at arm's length: one client per process, requests in batches, errors translated."""
+"""boto3 at arm's length: one client per process, requests in batches, errors translated.
 
+boto3 retries nothing here. What does no harm when it is done twice is sent once more where the
+connection broke; a receive never is, as it may have leased tasks to nobody.
+"""
+
+import socket
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import boto3.session
 from botocore.config import Config
+from botocore.exceptions import ConnectionClosedError
 
+from alligator.backends.keepalive import TCP_OPTIONS
 from alligator.backends.sqs_errors import STALE, Address, failure, plain, translated
 from alligator.backends.sqs_message import ATTRIBUTE, BATCH, LIMIT, Outgoing
 from alligator.backends.sqs_parallel import run_all
@@ -44,7 +52,9 @@ class Connection:
         )
         region, endpoint = self._address
         session: Any = boto3.session.Session(region_name=region)
-        return session.client("sqs", endpoint_url=endpoint, config=config)
+        client = session.client("sqs", endpoint_url=endpoint, config=config)
+        _probe_when_quiet(client)
+        return client
 
     def close(self) -> None:
         """Let go of the sockets; those in use follow when their replies are in."""
@@ -54,13 +64,19 @@ class Connection:
 
     # -- Single requests. -----------------------------------------------------------------
 
-    def call(self, queue_name: str, operation: str, **parameters: Any) -> dict[str, Any]:
-        """Send one request about a queue and return the reply."""
+    def call(
+        self, queue_name: str, operation: str, *, repeatable: bool = False, **parameters: Any
+    ) -> dict[str, Any]:
+        """Send one request about a queue and return the reply.
+
+        :param repeatable: whether it does no harm when it is carried out twice.
+        """
         try:
             with translated(queue_name, self._address):
                 url = self._url(queue_name)
-                reply: dict[str, Any] = getattr(self.conn, operation)(QueueUrl=url, **parameters)
-                return reply
+                send = getattr(self.conn, operation)
+                ask: Callable[[], dict[str, Any]] = partial(send, QueueUrl=url, **parameters)
+                return _twice(ask) if repeatable else ask()
         except QueueNotFound:
             self._urls.pop(queue_name, None)
             raise
@@ -70,12 +86,15 @@ class Connection:
         if url is None:
             if len(queue_name) > _LONGEST_NAME:  # as that of dead letters may be
                 raise QueueNotFound(f"SQS can have no queue {queue_name!r}: above 80 letters.")
-            url = self._urls[queue_name] = self.conn.get_queue_url(QueueName=queue_name)["QueueUrl"]
+            found = _twice(partial(self.conn.get_queue_url, QueueName=queue_name))
+            url = self._urls[queue_name] = found["QueueUrl"]
         return url
 
     def attributes(self, queue_name: str, *names: str) -> dict[str, str]:
         """Return attributes of a queue; those that are not set are missing."""
-        reply = self.call(queue_name, "get_queue_attributes", AttributeNames=list(names))
+        reply = self.call(
+            queue_name, "get_queue_attributes", repeatable=True, AttributeNames=list(names)
+        )
         found: dict[str, str] = reply.get("Attributes", {})
         return found
 
@@ -122,7 +141,9 @@ class Connection:
     def _send(
         self, queue_name: str, chunk: Sequence[dict[str, Any]]
     ) -> list[str | AlligatorException]:
-        reply = self.call(queue_name, "send_message_batch", Entries=chunk)
+        # A FIFO queue knows a message that it has got by the id that it was given here.
+        is_fifo = queue_name.endswith(".fifo")
+        reply = self.call(queue_name, "send_message_batch", repeatable=is_fifo, Entries=chunk)
         found: dict[str, str | AlligatorException] = {
             each["Id"]: failure(each) for each in reply.get("Failed", [])
         }
@@ -152,7 +173,9 @@ class Connection:
 
     def _change(self, queue_name: str, operation: str, chunk: list[dict[str, Any]]) -> set[str]:
         named = [{"Id": str(index), **each} for index, each in enumerate(chunk)]
-        reply = self.call(queue_name, operation, Entries=named)
+        # One that was handed back may be another's by then.
+        repeatable = all(each.get("VisibilityTimeout") != 0 for each in chunk)
+        reply = self.call(queue_name, operation, repeatable=repeatable, Entries=named)
         stale, failures = set[str](), list[AlligatorException]()
         for failed in reply.get("Failed", []):
             if plain(failed["Code"]) in STALE:
@@ -162,6 +185,22 @@ class Connection:
         if failures:
             raise failures[0]
         return stale
+
+
+def _probe_when_quiet(client: Any) -> None:
+    # botocore can only be told to, not when, and the kernel's own time for it is two hours.
+    session = getattr(getattr(client, "_endpoint", None), "http_session", None)
+    options = getattr(session, "_socket_options", None)
+    if isinstance(options, list):
+        options += [(socket.IPPROTO_TCP, name, value) for name, value in TCP_OPTIONS.items()]
+
+
+def _twice(ask: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Ask, and once more if the connection broke before the reply came."""
+    try:
+        return ask()
+    except ConnectionClosedError:
+        return ask()
 
 
 def _chunks(entries: list[dict[str, Any]], sizes: list[int]) -> Iterator[list[dict[str, Any]]]:

@@ -61,6 +61,27 @@ _CREDENTIALS = (
 )
 
 
+#: What other libraries take as a parameter → what to write here.
+_HINTS = {
+    **dict.fromkeys(("region", "region_name"), "write it as the host: sqs://us-west-2/."),
+    **dict.fromkeys(("endpoint", "url", "host"), "write endpoint_url=http://localhost:4566, say."),
+    **dict.fromkeys(
+        ("access_key", "secret_key", "aws_access_key_id", "aws_secret_access_key", "profile"),
+        _ADVICE,
+    ),
+    **dict.fromkeys(
+        ("visibility_timeout", "lease"), "leave it out: it is the lease of a worker, --lease."
+    ),
+    **dict.fromkeys(
+        ("wait_time_seconds", "polling_interval"),
+        "leave it out: a worker polls for up to 20 seconds, and a task ends that at once.",
+    ),
+    **dict.fromkeys(
+        ("queue", "queue_name"), "name the queue beside the DSN: Gator(dsn, queue_name='mail')."
+    ),
+}
+
+
 class Address(NamedTuple):
     """Where the queues are; None: what boto3 is configured for."""
 
@@ -75,7 +96,7 @@ def parse_address(conn_string: str) -> Address:
     """
     if "@" in conn_string:  # not shown, since a secret key may hold what no pattern masks
         raise InvalidDSN(f"A DSN of sqs:// holds no credentials. {_ADVICE}")
-    dsn = parse_dsn(conn_string, default_host="", allowed=("endpoint_url",))
+    dsn = parse_dsn(conn_string, default_host="", allowed=("endpoint_url",), hints=_HINTS)
     if len(dsn.hosts) > 1 or dsn.port or dsn.path or not re.fullmatch(r"[a-z0-9-]*", dsn.host):
         raise InvalidDSN(
             f"DSN {conn_string!r} is not 'sqs://us-west-2/', with or without ?endpoint_url=…"

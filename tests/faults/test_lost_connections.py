@@ -9,9 +9,10 @@ from importlib.resources import files
 
 import pytest
 import redis
+import urllib3.util.connection
 
 from alligator import Gator
-from alligator.backends import beanstalk_backend, keepalive, redis_backend
+from alligator.backends import beanstalk_backend, keepalive, redis_backend, sqs_backend
 from alligator.backends.base import Message, Reason
 from alligator.backends.redis_scripts import script
 from alligator.backends.store import Record
@@ -23,6 +24,7 @@ from tests.servers import redis as servers
 from tests.servers.beanstalk import Beanstalkd
 from tests.servers.process import free_port
 from tests.servers.proxy import Proxy
+from tests.servers.sqs import MotoServer, make_queue, use_emulator
 
 SOON = 2.0  # seconds; a call that waits for what never comes takes ten
 
@@ -305,6 +307,7 @@ REPEATED_ON_REDIS = {
     "note": (lambda r: None, lambda r, _: r.client.store.note("id", record(), 60), True),
     "record": (lambda r: None, lambda r, _: r.client.store.record("none"), None),
     "forget": (lambda r: None, lambda r, _: r.client.store.forget(["none"]), None),
+    "note_stop": (held, lambda r, it: r.client.note_stop(it), None),
     "confirm": (lambda r: None, lambda r, _: r.client.store.confirm("key", 60), None),
     "beat": (lambda r: None, lambda r, _: r.client.store.beat("me", [r.queue], 60), None),
     "workers": (lambda r: None, lambda r, _: r.client.store.workers(r.queue), []),
@@ -546,10 +549,35 @@ def test_a_cluster(tmp_path, monkeypatch):
         time.sleep(0.1)
         assert client.len("q") == 1
         assert own_ports(client).isdisjoint(before), "it has been renewed"
+        breaking_off(monkeypatch)
+        assert client.len("q") == 1
+        breaking_off(monkeypatch)
+        client.push("q", "2", "data")
+        breaking_off(monkeypatch)
+        with pytest.raises(ConnectionLost):
+            client.reserve(["q"])
+        breaking_off(monkeypatch)
+        with client.store.watch(["id"]) as watch:
+            assert not watch.wait(0)
+        stats = client.stats("q")
+        assert (stats.waiting, stats.running) in ((1, 1), (2, 0)), "leased once, if at all"
     finally:
         client.close()
         for node in nodes:
             node.stop()
+
+
+def breaking_off(monkeypatch):
+    """Let the connection break, and the next reply be lost."""
+    real = redis.Connection.read_response
+
+    def read_response(self, *args, **options):
+        monkeypatch.setattr(redis.Connection, "read_response", real)
+        self._sock.recv(65536)  # which nobody gets
+        self._sock.shutdown(socket.SHUT_RDWR)
+        return real(self, *args, **options)
+
+    monkeypatch.setattr(redis.Connection, "read_response", read_response)
 
 
 def own_ports(client):
@@ -560,3 +588,89 @@ def own_ports(client):
     for each in found:
         assert each._sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
     return {each._sock.getsockname()[1] for each in found}
+
+
+# -- SQS. -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def moto(tmp_path_factory):
+    server = MotoServer(tmp_path_factory.mktemp("moto")).start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def sqs(moto, monkeypatch):
+    """A client behind a proxy, the proxy, and a client that sees what became of it."""
+    use_emulator(monkeypatch)
+    direct = sqs_backend.Client(moto.dsn)
+    with Proxy(moto.port) as proxy:
+        client = sqs_backend.Client(moto.dsn.replace(str(moto.port), str(proxy.port)))
+        yield client, proxy, direct
+        client.close()
+    direct.close()
+
+
+def new_queue(client, suffix=""):
+    name = f"q-{uuid.uuid4().hex[:12]}{suffix}"
+    make_queue(client.conn, name)
+    return name
+
+
+def test_what_does_no_harm_is_tried_once_more_on_sqs(sqs):
+    client, proxy, direct = sqs
+    queue = new_queue(direct)
+    proxy.lose_next()
+    assert client.len(queue) == 0, "also the look-up of its address"
+    proxy.lose_next()
+    assert client.len(queue) == 0
+    direct.push(queue, "1", "data")
+    held = client.reserve([queue], wait=5).deliveries
+    proxy.lose_next()
+    assert client.extend(held, 60) == []
+    proxy.lose_next("requests")
+    assert client.ack(held) == []
+    assert proxy.broken == 4
+    assert direct.stats(queue).running == 0
+
+
+def test_a_fifo_queue_gets_a_message_that_was_sent_twice_but_once(sqs):
+    client, proxy, direct = sqs
+    queue = new_queue(direct, ".fifo")
+    client.len(queue)
+    for way in ("replies", "requests"):
+        proxy.lose_next(way)
+        client.push(queue, way, "data")
+    assert proxy.broken == 2
+    assert direct.len(queue) == 2
+
+
+def test_what_could_do_harm_is_not_on_sqs(sqs):
+    client, proxy, direct = sqs
+    queue = new_queue(direct)
+    client.len(queue)
+    for call in (lambda: client.push(queue, "1", "data"), lambda: client.reserve([queue])):
+        before = proxy.accepted
+        proxy.lose_next()
+        with pytest.raises(ConnectionLost):
+            call()
+        assert proxy.accepted == before + 1
+    stats = direct.stats(queue)
+    assert (stats.waiting, stats.running) == (0, 1), "it was leased, and comes back by its lease"
+
+
+def test_the_kernel_probes_what_is_quiet_on_sqs(sqs, monkeypatch):
+    client, _, direct = sqs
+    real, seen = urllib3.util.connection.create_connection, []
+
+    def connect(*args, **options):
+        sock = real(*args, **options)
+        seen.append([sock.getsockopt(socket.IPPROTO_TCP, name) for name in keepalive.TCP_OPTIONS])
+        seen.append(sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE))
+        return sock
+
+    monkeypatch.setattr(urllib3.util.connection, "create_connection", connect)
+    client.len(new_queue(direct))
+    assert list(keepalive.TCP_OPTIONS.values()) in seen
+    assert 0 not in seen

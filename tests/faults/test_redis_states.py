@@ -158,7 +158,7 @@ def test_clients_killed(place, admin):
             killed += admin.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
             time.sleep(0.05)
     assert killed > 30
-    assert trouble.load.refused > 0
+    assert trouble.load.refused < 3, "a push that broke off is tried once more"
 
 
 def test_connections_cut_in_the_middle_of_replies(place, server):
