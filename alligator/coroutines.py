@@ -12,6 +12,7 @@ from contextvars import Context, ContextVar, copy_context
 from typing import TYPE_CHECKING, Any
 
 from alligator.exceptions import LeaveNow
+from alligator.forks import renew_in_children
 from alligator.log import SafeTracebacks
 from alligator.timeouts import Alarm, allowed, timed_out, watch, watched
 
@@ -27,6 +28,10 @@ LOOK_UP = 0.25
 
 #: Told what a coroutine returned, or what it raised.
 Done = Callable[[Any, BaseException | None], None]
+
+#: What was on the loop of a parent, in the child of a fork: never to be closed there, as it
+#: shares with it what wakes the parent's up.
+_abandoned: list[object] = []
 
 #: Set by a worker, in each of its threads.
 worker_loop: ContextVar["EventLoop | None"] = ContextVar("alligator_worker_loop", default=None)
@@ -118,6 +123,12 @@ class EventLoop:
         self._closing = False
         self._ends_empty = False  # as soon as nothing is carried any more
         self._leaving = False
+        renew_in_children(self)
+
+    def renew(self) -> None:
+        """In the child of a fork: have no loop yet, as its thread is the parent's."""
+        _abandoned.append((self._loop, self._new, self._carried))
+        self.__init__()  # type: ignore[misc]
 
     def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         """Run a coroutine beside others, wait for its end, and return what it returned.

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, overload
 from alligator import wire
 from alligator.callables import check_callable, explain_json, split_name, wire_name
 from alligator.exceptions import BadPayload, InvalidTask
+from alligator.forks import renew_in_children
 from alligator.options import Options
 from alligator.ticking import AHEAD, Schedule, Ticker
 from alligator.ticks import Cron, Every, Rule, ticks_after, time_zone
@@ -54,6 +55,11 @@ class Schedules:
         self._next = math.inf  # when the first of them is due
         self._looked = -math.inf  # when that was reckoned
         self._since: float | None = None  # when a worker of this process began to look
+        self._lock = Lock()
+        renew_in_children(self)
+
+    def renew(self) -> None:
+        """In the child of a fork: have a lock that no thread of the parent holds."""
         self._lock = Lock()
 
     def __len__(self) -> int:

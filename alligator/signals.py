@@ -1,16 +1,81 @@
-"""SIGINT and SIGTERM for a worker: the first asks, the second insists."""
+"""SIGINT and SIGTERM for a worker: the first asks, the second insists.
+
+A forked child gets back what stood before: whoever started it, such as a task that uses
+``multiprocessing``, ends it by a signal, and not by asking.
+"""
 
 import contextlib
 import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any, Self
 
 from alligator.exceptions import LeaveNow
 
 _STOPS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Handlers:
+    """One handler for SIGINT and SIGTERM inside a ``with`` block, in this process alone.
+
+    Does nothing outside the main thread.
+
+    :param handle: called with the number of a signal.
+    """
+
+    def __init__(self, handle: Callable[[int], object]) -> None:
+        self._handle = handle
+        self._pid = 0
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            self._pid = os.getpid()
+            _standing.append(self)  # first: a fork may come in between
+            for each in _STOPS:
+                self._before[each] = signal.getsignal(each)
+                signal.signal(each, self._call)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for each, handler in self._before.items():
+            signal.signal(each, _of_python(handler))
+        if self in _standing:
+            _standing.remove(self)
+
+    def give_back(self) -> None:
+        """In the child of a fork: put back what stood before, unless another stands there now."""
+        for each, handler in self._before.items():
+            if signal.getsignal(each) == self._call:
+                signal.signal(each, _of_python(handler))
+
+    def _call(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() == self._pid:
+            self._handle(number)
+            return
+        # In a child, where a handler of a task's own calls the one that it replaced.
+        before = _of_python(self._before.get(number))
+        if callable(before):
+            before(number, frame)
+        elif before != signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+
+
+def _of_python(handler: Any) -> Any:
+    return signal.SIG_DFL if handler is None else handler  # None: one that C code installed
+
+
+#: Those inside their block, the innermost last.
+_standing: list[Handlers] = []
 
 
 class StopSignals:
@@ -24,13 +89,12 @@ class StopSignals:
         self.count = 0
         self.first_at = 0.0  # monotonic
         self.announced = False
-        self._before: dict[signal.Signals, Any] = {}
+        self._handlers = Handlers(self._handle)
         self._wakeup = _Wakeup()
 
     def __enter__(self) -> Self:
+        self._handlers.__enter__()
         if threading.current_thread() is threading.main_thread():
-            for each in _STOPS:
-                self._before[each] = signal.signal(each, self._handle)
             self._wakeup.open()
         return self
 
@@ -41,12 +105,11 @@ class StopSignals:
         trace: TracebackType | None,
     ) -> None:
         try:
-            for each, handler in self._before.items():
-                signal.signal(each, signal.SIG_DFL if handler is None else handler)
+            self._handlers.__exit__(kind, error, trace)
         finally:
             self._wakeup.close()
 
-    def _handle(self, number: int, frame: FrameType | None) -> None:
+    def _handle(self, number: int) -> None:
         self.count += 1
         if self.count == 1:
             self.first_at = time.monotonic()
@@ -112,11 +175,34 @@ class _Wakeup:
 
 _open: set[_Wakeup] = set()
 
-
-def _leave_to_parent() -> None:
-    # What a child is sent must not be taken for a signal to its parent, who has the other end.
-    for each in list(_open):
-        each.forget()
+#: By thread: which signals it had blocked before the fork that it is about.
+_masks: dict[int, set[Any]] = {}
 
 
-os.register_at_fork(after_in_child=_leave_to_parent)
+def _before_fork() -> None:
+    # A signal for the child that came before its handlers stand would be counted, and forgotten.
+    if _standing:
+        _masks[threading.get_ident()] = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+        signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
+
+
+def _after_fork() -> None:
+    if (blocked := _masks.pop(threading.get_ident(), None)) is not None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+
+
+def _after_fork_in_child() -> None:
+    try:
+        while _standing:
+            _standing.pop().give_back()
+        # What a child is sent must not be taken for a signal to its parent, who has the other end.
+        for each in list(_open):
+            each.forget()
+    finally:
+        _after_fork()  # last: from here on signals come
+        _masks.clear()
+
+
+os.register_at_fork(
+    before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork_in_child
+)

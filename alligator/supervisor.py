@@ -14,8 +14,8 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
-from typing import Any
+
+from alligator.signals import Handlers
 
 #: Seconds before a child that died is started again: at first, and at most.
 FIRST_DELAY = 0.1
@@ -26,8 +26,6 @@ HEALTHY_AFTER = 10.0
 
 #: Seconds beyond the workers' own grace after which they are killed.
 EXTRA_GRACE = 5.0
-
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class _Child:
@@ -75,21 +73,17 @@ class Supervisor:
 
     def run(self) -> int:
         """Run until all workers have ended; return 0, or 1 if one did not stop in order."""
-        before: dict[signal.Signals, Any] = {}
-        if threading.current_thread() is threading.main_thread():
-            before = {each: signal.signal(each, self._handle) for each in _SIGNALS}
-        self._leash, self._leash_of_child = os.pipe()
-        try:
-            while self._turn():
-                time.sleep(0.05)
-        finally:
-            os.close(self._leash_of_child)
-            os.close(self._leash)
-            for each, handler in before.items():
-                signal.signal(each, handler)
+        with Handlers(self._handle):
+            self._leash, self._leash_of_child = os.pipe()
+            try:
+                while self._turn():
+                    time.sleep(0.05)
+            finally:
+                os.close(self._leash_of_child)
+                os.close(self._leash)
         return 1 if self._killed else 0
 
-    def _handle(self, number: int, frame: FrameType | None) -> None:
+    def _handle(self, number: int) -> None:
         self._signals += 1
 
     def _turn(self) -> bool:

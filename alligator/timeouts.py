@@ -206,6 +206,10 @@ class Alarm:
                 time.sleep(0)
             _raise_in(self._thread, None)  # what is on its way and has not arrived
 
+    def drop(self) -> None:
+        """In the child of a fork: nobody watches it any more, nor is about to raise anything."""
+        self._sent = self._over = True
+
     def look(self, now: float) -> float:
         """In the thread that watches: ring if it is time; return when to look again."""
         if now < self.rings_at:
@@ -250,6 +254,17 @@ class _Watch:
     def remove(self, alarm: Alarm) -> None:
         self._alarms.pop(id(alarm), None)
 
+    def before_fork(self) -> None:
+        self._watchdog.before_fork()
+
+    def after_fork(self) -> None:
+        self._watchdog.after_fork()
+
+    def after_fork_in_child(self) -> None:
+        for alarm in list(self._alarms.values()):
+            alarm.drop()
+        self.__init__()  # type: ignore[misc]
+
     def _start(self) -> None:
         with self._starting:
             if self._thread is None:
@@ -290,6 +305,7 @@ def _raise_in(thread: int, error: type[BaseException] | None) -> None:
 
 
 _wakes = False
+_before_ours: Any = signal.SIG_DFL  # what was done at that signal
 _SIGNAL = getattr(signal, "SIGURG", None)  # whose default is to be ignored
 
 
@@ -305,13 +321,26 @@ def _note_signal(number: int, frame: object) -> None:
 
 def _let_main_thread_wake() -> None:
     """In the main thread: have calls that wait return for the signal, once and for all."""
-    global _wakes
+    global _wakes, _before_ours
     if _wakes or _SIGNAL is None or threading.current_thread() is not threading.main_thread():
         return
     if signal.getsignal(_SIGNAL) in (signal.SIG_DFL, signal.SIG_IGN):
-        signal.signal(_SIGNAL, _note_signal)
+        _before_ours = signal.signal(_SIGNAL, _note_signal)
     _wakes = True
 
 
+def _after_fork_in_child() -> None:
+    global _wakes
+    _watch.after_fork_in_child()
+    overrun.set(None)  # the business of the parent's worker, which would hand back what that holds
+    if _wakes and _SIGNAL and signal.getsignal(_SIGNAL) is _note_signal:
+        signal.signal(_SIGNAL, _before_ours)
+    _wakes = False
+
+
 _watch = _Watch()
-os.register_at_fork(after_in_child=_watch.__init__)  # type: ignore[misc]
+os.register_at_fork(
+    before=_watch.before_fork,
+    after_in_parent=_watch.after_fork,
+    after_in_child=_after_fork_in_child,
+)

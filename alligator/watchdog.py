@@ -23,6 +23,7 @@ class Watchdog:
 
     def __init__(self) -> None:
         self.ends_at: float | None = None  # monotonic
+        self._forks = 0  # that are under way
 
     def cover(self, until: float) -> None:
         """Let the process live until then (monotonic), and end soon after unless told again."""
@@ -37,9 +38,23 @@ class Watchdog:
             faulthandler.cancel_dump_traceback_later()
             self.ends_at = None
 
+    def before_fork(self) -> None:
+        """Have no timer: the child would wait for its thread, which is not there, for ever."""
+        self._forks += 1
+        if self.ends_at is not None:
+            faulthandler.cancel_dump_traceback_later()
+
+    def after_fork(self) -> None:
+        """In the parent: set the timer again."""
+        self._forks -= 1
+        if self.ends_at is not None:
+            self._set(self.ends_at)
+
     def _set(self, ends_at: float) -> None:
         seconds = min(max(ends_at - time.monotonic(), 0.1), 1e6)
+        file = sys.__stderr__ or 2
         # Without a standard error there is no traceback, and no end by this way either.
         with contextlib.suppress(OSError, ValueError, RuntimeError, AttributeError):
-            faulthandler.dump_traceback_later(seconds, exit=True, file=sys.__stderr__ or 2)
+            if not self._forks:  # no other thread comes in between this and the call
+                faulthandler.dump_traceback_later(seconds, exit=True, file=file)
             self.ends_at = ends_at

@@ -12,6 +12,7 @@ LAYERS = [
     ["constants", "exceptions", "clock"],
     [
         "utils",
+        "forks",
         "log",
         "wire",
         "retries",

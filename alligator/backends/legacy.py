@@ -27,6 +27,7 @@ from alligator.backends.base import (
     never,
 )
 from alligator.exceptions import UnsupportedOption
+from alligator.forks import renew_in_children
 from alligator.signing import signed_id
 from alligator.utils import new_task_id, shorten
 
@@ -44,6 +45,11 @@ class LegacyClient(Client):
         self.wrapped = wrapped
         self._lock = threading.RLock()  # such a client was written for one thread
         self._attempts: dict[str, int] = {}  # of tasks handed back unrun, by id
+        renew_in_children(self)
+
+    def renew(self) -> None:
+        """In the child of a fork: have a lock that no thread of the parent holds."""
+        self._lock = threading.RLock()
 
     def check_queue_name(self, queue_name: str) -> None:
         """Leave names to the wrapped client, which has rules of its own."""

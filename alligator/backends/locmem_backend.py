@@ -61,6 +61,7 @@ def _renew_locks() -> None:
     _states_lock = threading.Lock()
     for state in _states.values():
         state.changed = threading.Condition(threading.RLock())
+        state.store.renew()
 
 
 os.register_at_fork(after_in_child=_renew_locks)

@@ -73,6 +73,12 @@ class StoreState:
         self.seen: dict[str, float] = {}  # by queue: when a worker of it was last alive
         self.watches: dict[str, list[_Watch]] = {}
 
+    def renew(self) -> None:
+        """In the child of a fork: wait for no thread of the parent's."""
+        for watches in self.watches.values():
+            for each in watches:
+                each.told = Event()
+
     def record_of(self, task_id: str, now: float) -> Record | None:
         """Return what is known of a task."""
         return self.records.get(task_id, now)

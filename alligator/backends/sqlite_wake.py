@@ -24,6 +24,19 @@ _POLL = 0.01
 HOPS = 32
 
 
+#: Descriptors that threads wait on. A child of a fork closes them: it would be taken for a reader.
+_waiting: set[int] = set()
+
+
+def _close_all() -> None:
+    while _waiting:
+        with suppress(OSError):
+            os.close(_waiting.pop())
+
+
+os.register_at_fork(after_in_child=_close_all)
+
+
 class Wake:
     """The FIFO ``<file>.wake``. Each waiting call opens it anew, so nothing outlives a fork."""
 
@@ -58,6 +71,8 @@ class Wake:
         between. Returns how often the call may still be passed on; 0: there was none.
         """
         fifo = self._open()
+        if fifo is not None:
+            _waiting.add(fifo)
         try:
             while version() == seen and not stop() and (rest := until()) > 0:
                 if fifo is None:
@@ -67,6 +82,7 @@ class Wake:
             return 0
         finally:
             if fifo is not None:
+                _waiting.discard(fifo)
                 os.close(fifo)
 
     @staticmethod
