@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -35,18 +36,72 @@ def wire_name(func: Callable[..., Any]) -> tuple[str, str]:
     """Return the module and qualified name under which a worker finds this very function.
 
     :raises InvalidTask: a lambda, a local function, a bound method, a class, a partial, or
-        anything else that importing by name would not give back.
+        anything else that importing by name would not give back; see also :func:`check_runs`.
     """
     if not callable(func) or isinstance(func, type | functools.partial):
         raise InvalidTask(f"{func!r} is not a function; {_ADVICE}.")
     qualified = getattr(func, "__qualname__", "")
     if "<lambda>" in qualified or "<locals>" in qualified:
         raise InvalidTask(f"{qualified} is a lambda or a local function; {_ADVICE}.")
+    check_runs(func)
     for name in dict.fromkeys((qualified, getattr(func, "__name__", ""))):
         module = getattr(func, "__module__", None)
         if name and module and _imports_as(module, name) == func:
             return determine_module(func), name
     raise InvalidTask(f"{func!r} cannot be imported back by its name; {_ADVICE}.")
+
+
+_CACHED = type(functools.lru_cache(len))  # it hands on what the function in it returns
+
+
+def kind_of(func: Any) -> str:
+    """Return ``'generator function'``, ``'async generator function'`` or ``'coroutine function'``.
+
+    '' of a plain one: to call it is to run it, as far as can be seen.
+    """
+    while isinstance(func, _CACHED | functools.partial):
+        func = func.__wrapped__ if isinstance(func, _CACHED) else func.func
+    for each in (func, getattr(type(func), "__call__", None)):  # noqa: B004 - to look into it
+        # One decorated with types.coroutine is awaited as a coroutine is.
+        code = getattr(each, "__code__", None)
+        if inspect.iscoroutinefunction(each) or (
+            isinstance(code, types.CodeType) and code.co_flags & inspect.CO_ITERABLE_COROUTINE
+        ):
+            return "coroutine function"
+        if inspect.isasyncgenfunction(each):
+            return "async generator function"
+        if inspect.isgeneratorfunction(each):
+            return "generator function"
+    return ""
+
+
+def check_runs(func: Any) -> None:
+    """Refuse a function of which no line runs when it is called.
+
+    :raises InvalidTask: it is a generator function, async or not.
+    """
+    kind = kind_of(func)
+    if "generator" in kind:
+        name = getattr(func, "__qualname__", None) or shorten(repr(func), 60)
+        raise InvalidTask(
+            f"{name} has a 'yield', which makes it {_a(kind)}: to call it runs nothing of it. "
+            "Iterate over it inside another function, and let that be the task."
+        )
+
+
+def check_hook(hook: Any, name: str) -> None:
+    """Refuse a hook that would have to be awaited or iterated over.
+
+    :param name: the option.
+    :raises InvalidTask: see above.
+    """
+    if kind := kind_of(hook):
+        shown = getattr(hook, "__qualname__", None) or shorten(repr(hook), 60)
+        raise InvalidTask(f"{name}={shown} is {_a(kind)}; hooks are plain functions.")
+
+
+def _a(noun: str) -> str:
+    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
 
 
 def _imports_as(module: str, name: str) -> Any:
@@ -108,14 +163,14 @@ def _check_shape(func: Callable[..., Any], count: int, names: tuple[str, ...]) -
 def import_callable(module: str, name: str, *, plain: bool = False) -> Callable[..., Any]:
     """Import what a message names.
 
-    :param plain: whether it must be no ``async def``.
+    :param plain: whether it must be neither ``async def`` nor have a ``yield``.
     :raises UnknownModuleError, UnknownCallableError: it is not there, perhaps not yet.
     :raises ImportFailed: its module is there, and raised an error while it was imported.
     :raises BadPayload: it is there, and nothing that can be called.
     """
     found = import_attr(module, name)
-    if not callable(found) or (plain and inspect.iscoroutinefunction(found)):
-        kind = "coroutine function" if callable(found) else type(found).__name__
+    kind = "" if callable(found) else type(found).__name__
+    if kind or (plain and (kind := kind_of(found))):
         raise BadPayload(f"{shorten(f'{module}.{name}')!r} is no plain function but a {kind}.")
     return found  # type: ignore[no-any-return]
 

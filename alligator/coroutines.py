@@ -4,17 +4,21 @@ asyncio is imported where a coroutine runs: else it would be a good part of what
 weighs, and of the time that ``import alligator`` takes.
 """
 
+import contextlib
+import inspect
 import logging
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator
 from concurrent.futures import Future
 from contextvars import Context, ContextVar, copy_context
+from types import CoroutineType, GeneratorType, NoneType
 from typing import TYPE_CHECKING, Any
 
-from alligator.exceptions import LeaveNow
+from alligator.exceptions import LeaveNow, TaskFailed
 from alligator.forks import renew_in_children
 from alligator.log import SafeTracebacks
 from alligator.timeouts import Alarm, allowed, timed_out, watch, watched
+from alligator.utils import shorten
 
 if TYPE_CHECKING:
     import asyncio
@@ -37,11 +41,59 @@ _abandoned: list[object] = []
 worker_loop: ContextVar["EventLoop | None"] = ContextVar("alligator_worker_loop", default=None)
 
 
+#: Types of what most functions return, none of which stands for work to come.
+PLAIN = frozenset({NoneType, bool, int, float, str, bytes, list, tuple, dict})
+
+_NOTHING, _AWAIT = "of which nothing has run", "await it inside, and return what it returns"
+_ITERATE = "iterate over it inside, and return what came of it"
+_NEVER_RAN = (
+    (Coroutine, f"a coroutine, {_NOTHING}: {_AWAIT}"),
+    (Awaitable, f"an awaitable object, for which nobody waits: {_AWAIT}"),
+    (AsyncGenerator, f"an async generator, {_NOTHING}: {_ITERATE}"),
+    (Generator, f"a generator, {_NOTHING}: {_ITERATE}"),
+)
+
+
+def as_coroutine(result: Any) -> Coroutine[Any, Any, Any] | None:
+    """Return the coroutine that awaits what a function returned; None: there is nothing to await.
+
+    Whether the function is an ``async def`` makes no difference: a decorator may hide that.
+    """
+    kind = type(result)
+    if kind is CoroutineType:
+        return result  # type: ignore[no-any-return]
+    if kind is GeneratorType:
+        is_awaitable = result.gi_code.co_flags & inspect.CO_ITERABLE_COROUTINE
+        return _awaited(result) if is_awaitable else None
+    return _awaited(result) if kind not in PLAIN and issubclass(kind, Awaitable) else None
+
+
+async def _awaited(awaitable: Awaitable[Any]) -> Any:
+    return await awaitable
+
+
+def never_ran(result: Any, func: Any) -> TaskFailed | None:
+    """Return the error of a function whose result stands for work that nobody will do.
+
+    It is closed, so that nothing warns of it later. None: the result is one.
+    """
+    kind = type(result)
+    for each, what in _NEVER_RAN if kind not in PLAIN else ():
+        if issubclass(kind, each):  # of the type alone: an object may have any idea of itself
+            if issubclass(kind, Coroutine | Generator):
+                with contextlib.suppress(Exception):
+                    result.close()
+            name = shorten(getattr(func, "__qualname__", None) or repr(func))
+            return TaskFailed(f"{name} returned {what}.")
+    return None
+
+
 def finish(coroutine: Coroutine[Any, Any, Any], timeout: float | None = None) -> Any:
     """Run a coroutine to its end and return what it returned.
 
     It runs on the loop of the worker; outside of one as ``asyncio.run`` does it, and where a
-    loop already runs in this thread, beside it in another, while this one waits.
+    loop already runs in this thread, beside it in another, while this one waits. It runs in a copy
+    of this context, and what it sets there is then set here.
 
     :param timeout: seconds after which it is canceled.
     :raises TaskTimeout: it took longer, also where it would not be canceled.
@@ -49,13 +101,34 @@ def finish(coroutine: Coroutine[Any, Any, Any], timeout: float | None = None) ->
     import asyncio
     from concurrent.futures import ThreadPoolExecutor
 
+    contexts: list[Context] = []
     bounded = coroutine if timeout is None else _bounded(coroutine, timeout)
-    with watched(timeout):
-        if _in_a_loop():
-            with ThreadPoolExecutor(1) as beside:
-                return beside.submit(copy_context().run, asyncio.run, bounded).result()
-        loop = worker_loop.get()
-        return loop.run(bounded) if loop else asyncio.run(bounded)
+    noting = _noting_context(bounded, contexts)
+    try:
+        with watched(timeout):
+            if _in_a_loop():
+                with ThreadPoolExecutor(1) as beside:
+                    return beside.submit(copy_context().run, asyncio.run, noting).result()
+            loop = worker_loop.get()
+            return loop.run(noting) if loop else asyncio.run(noting)
+    finally:
+        for context in contexts:
+            _adopt(context)
+
+
+async def _noting_context(coroutine: Coroutine[Any, Any, Any], contexts: list[Context]) -> Any:
+    try:
+        return await coroutine
+    finally:
+        contexts.append(copy_context())
+
+
+def _adopt(context: Context) -> None:
+    """Set here what was set in another context."""
+    here = copy_context()
+    for variable, value in context.items():
+        if variable not in here or here[variable] is not value:
+            variable.set(value)
 
 
 def _in_a_loop() -> bool:

@@ -6,6 +6,7 @@ never loses it.
 """
 
 from collections.abc import Callable
+from contextvars import copy_context
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
@@ -128,7 +129,7 @@ def conclude(
 def _run(task: Task, carry: Carry | None) -> bool:
     if getattr(type(task), "run", None) is Task.run:
         return task.start(carry)
-    task.run()  # of a class of the user's own, that runs it in its own way
+    copy_context().run(task.run)  # of a class of the user's own, that runs it in its own way
     return False
 
 

@@ -10,6 +10,8 @@ from alligator.backends.legacy import LegacyClient
 from alligator.callables import (
     check_arguments,
     check_callable,
+    check_hook,
+    check_runs,
     explain_json,
     import_callable,
     split_name,
@@ -39,15 +41,17 @@ class Intake:
                 args, kwargs = wire.loads(wire.dumps([list(args), kwargs]))
             except (TypeError, ValueError, AlligatorException) as err:
                 raise InvalidTask(f"{_name(func)}: {explain_json(err)}.") from err
+            check_runs(func)
         elif isinstance(func, str):
             self.gator.policy.check_name(*split_name(func))
         else:
             self._check_callable(func)
         if not isinstance(func, str):
             check_arguments(func, args, kwargs)
-        if task.is_async:
-            for hook in (task.on_start, task.on_success, task.on_error):
-                if hook is not None:
+        for name in ("on_start", "on_success", "on_error"):
+            if (hook := getattr(task, name)) is not None:
+                check_hook(hook, name)
+                if task.is_async:
                     self._check_callable(hook)
         task.to_call(func, *args, **kwargs)
         now = task.pushed_at = self.gator.clock.time()

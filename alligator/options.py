@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, overload
 
 from alligator.backends.base import MAX_PRIORITY, MIN_PRIORITY
-from alligator.callables import fits
+from alligator.callables import check_hook, fits
 from alligator.exceptions import InvalidTask, MultipleDelayError
 from alligator.ticks import Cron, Every, Rule, time_zone
 from alligator.utils import Seconds, in_seconds, shorten
@@ -148,8 +148,7 @@ def _hook(name: str, *takes: str) -> Callable[[Any], Any]:
             return None
         if not callable(value):
             raise InvalidTask(f"{name}={shorten(repr(value), 60)} is not a function.")
-        if inspect.iscoroutinefunction(value):
-            raise InvalidTask(f"{name}={value.__qualname__} is 'async def'; hooks are plain.")
+        check_hook(value, name)
         if not any(fits(value, count) for count in ways):
             shown = getattr(value, "__qualname__", None) or shorten(repr(value), 60)
             calls = " or ".join(f"{name}({', '.join(takes[:count])})" for count in sorted(ways))

@@ -1,6 +1,7 @@
 """Taking tasks off a Gator's queue, and running them where one stands."""
 
 import logging
+from contextvars import copy_context
 
 from alligator import wire
 from alligator.acks import report_refused
@@ -93,7 +94,7 @@ class Taking(Wiring):
             given = _as_json(task)
             task.called_with = task.func_args, task.func_kwargs
             try:
-                task.run()
+                copy_context().run(task.run)  # as its class may run it in a way of its own
             except (KeyboardInterrupt, LeaveNow, TimeIsUp):
                 raise  # the person at the keyboard, or what is around; not the task
             except BaseException as err:

@@ -4,16 +4,15 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from datetime import date
 from functools import partial
-from types import CoroutineType
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from alligator import messages, wire
 from alligator.callables import check_arguments, explain_json, takes_two
 from alligator.constants import CANCELED, FAILED, SUCCESS, WAITING
-from alligator.coroutines import finish
+from alligator.coroutines import PLAIN, as_coroutine, finish, never_ran
 from alligator.exceptions import BadPayload, InvalidTask, LeaveNow, RunAgain, TaskFailed
 from alligator.log import SafeTracebacks
 from alligator.options import CHECKS, check_options, seconds_of
@@ -224,9 +223,15 @@ class Task(States):
 
         ``on_start(task)`` first; then the function; then ``on_success(task, result)``, or
         ``on_error(task, err)`` and the exception again. A hook that raises is logged and
-        changes nothing. The ``timeout`` is about the function alone.
+        changes nothing. The ``timeout`` is about the function alone. All of them run in one
+        context of their own, a copy of that around it: a ``ContextVar`` that is set in there is
+        seen by those that follow, and not by other tasks, or by who called this.
+
+        What the function returns is awaited where that can be done, so that a decorator may hide
+        an ``async def``.
 
         :raises TaskTimeout: the function ran for more than its ``timeout``.
+        :raises TaskFailed: it returned a generator, of which nothing has run.
         :raises RunAgain: it called :meth:`retry`, and a retry is left.
         """
         self.start()
@@ -238,7 +243,11 @@ class Task(States):
         :param carry: given the coroutine, in the context that it is to run in; :meth:`end` is
             to be called in that, too. None: it is waited for.
         """
-        token, handled = _current.set(self), sys.exception()
+        return copy_context().run(self._start, carry)
+
+    def _start(self, carry: "Carry | None") -> bool:
+        handled = sys.exception()
+        _current.set(self)
         self.to_running()
         try:
             if self.on_start is not None:
@@ -248,25 +257,27 @@ class Task(States):
             else:
                 call = partial(self.func, *self.func_args, **self.func_kwargs)
                 result = call_within(self.timeout, call)
-            if isinstance(result, CoroutineType):
-                if carry is not None:
-                    carry(self, result)
-                    return True
-                result = finish(result, self.timeout)
+            if type(result) not in PLAIN:
+                if (coroutine := as_coroutine(result)) is not None:
+                    if carry is not None:
+                        carry(self, coroutine)
+                        return True
+                    result = finish(coroutine, self.timeout)
+                if (failure := never_ran(result, self.func)) is not None:
+                    raise failure  # noqa: TRY301 - so that it is judged as what it raises is
         except BaseException as err:
             self._judge(err, handled)
             raise
         else:
             self._succeed(result)
             return False
-        finally:
-            _current.reset(token)
 
     def end(self, result: Any, error: BaseException | None) -> None:
         """Do the rest of :meth:`run`, after a coroutine returned or raised something.
 
         :raises BaseException: as :meth:`run` does.
         """
+        error = error or never_ran(result, self.func)
         if error is None:
             self._succeed(result)
             return
@@ -349,7 +360,9 @@ class Task(States):
         if hook is None:
             return
         try:
-            hook(self, *extra) if extra and takes_two(hook) else hook(self)
+            result = hook(self, *extra) if extra and takes_two(hook) else hook(self)
+            if (failure := never_ran(result, hook)) is not None:
+                raise failure  # noqa: TRY301 - so that it is logged as what it raises is
         except LeaveNow:
             raise
         except BaseException:  # whatever it is, it changes no outcome

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, ParamSpec, Protocol, TypeVar
 
-from alligator.callables import check_arguments, split_name
+from alligator.callables import check_arguments, check_runs, split_name
 from alligator.constants import CANCELED, DELAYED, FAILED, RETRYING, RUNNING, SUCCESS, WAITING
 from alligator.exceptions import InvalidDSN, InvalidTask, RunAgain
 from alligator.gator import Gator
@@ -136,6 +136,7 @@ class Declared:
     ) -> None:
         if not inspect.isfunction(func):
             raise InvalidTask(f"{shorten(repr(func))} is not a function: nothing to decorate.")
+        check_runs(func)
         self._path = f"{func.__module__}:{func.__qualname__}"
         if declare is not None:
             split_name(self._path)  # refuses one that could not be imported by it
