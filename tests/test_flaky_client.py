@@ -12,7 +12,7 @@ from alligator import CANCELED, SUCCESS, Gator
 from alligator.backends.base import Reason
 from alligator.backends.locmem_backend import Client
 from alligator.backends.store import Store
-from alligator.exceptions import ConnectionLost
+from alligator.exceptions import ConnectionLost, QueueFull
 from alligator.testing import BackendContract, FakeClock, FlakyClient, StoreContract
 from alligator.testing.flaky import OPERATIONS
 from tests import jobs
@@ -79,6 +79,14 @@ def test_a_lost_request_does_nothing_and_a_lost_reply_does(flaky):
     flaky.push("q", "b", "2")
     assert flaky.calls == {"push": 3, "len": 2}
     assert flaky.failed == {"push": 2}
+
+
+def test_a_call_can_be_refused_for_want_of_room(flaky):
+    flaky.fail("push", error=QueueFull)
+    with pytest.raises(QueueFull, match="refused on purpose"):
+        flaky.push("q", "a", "1")
+    assert flaky.len("q") == 0
+    flaky.push("q", "a", "1")
 
 
 @pytest.mark.parametrize("operation", sorted(OPERATIONS))

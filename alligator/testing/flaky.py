@@ -13,7 +13,7 @@ from typing import Any
 
 from alligator.backends.base import Client, Reserved, never
 from alligator.backends.store import Store
-from alligator.exceptions import ConnectionLost
+from alligator.exceptions import AlligatorException, ConnectionLost
 
 #: The methods that talk to a server, and so can fail.
 OPERATIONS = Client.__abstractmethods__ | {
@@ -45,6 +45,7 @@ class _Plan:
     operations: frozenset[str]
     left: float  # so many calls
     probability: float
+    error: type[AlligatorException] = ConnectionLost
 
 
 def _passed_on(operation: str) -> Any:
@@ -99,13 +100,20 @@ class FlakyClient(Client):
 
     # -- What a test says. ----------------------------------------------------------------
 
-    def fail(self, *operations: str, times: float = 1, probability: float = 1.0) -> None:
+    def fail(
+        self,
+        *operations: str,
+        times: float = 1,
+        probability: float = 1.0,
+        error: type[AlligatorException] = ConnectionLost,
+    ) -> None:
         """Let the next calls fail *before* they take effect: the request was lost.
 
         :param times: how many; ``math.inf``: until :meth:`heal`.
         :param probability: how likely each call is to be one of them.
+        :param error: :exc:`~alligator.exceptions.QueueFull`: it was refused, for want of room.
         """
-        self._add(_When.BEFORE, operations, times, probability)
+        self._add(_When.BEFORE, operations, times, probability, error)
 
     def lose_reply(self, *operations: str, times: float = 1, probability: float = 1.0) -> None:
         """Let the next calls fail *after* they took effect: the reply was lost.
@@ -131,11 +139,16 @@ class FlakyClient(Client):
             self._plans.clear()
 
     def _add(
-        self, when: _When, operations: Sequence[str], times: float, probability: float
+        self,
+        when: _When,
+        operations: Sequence[str],
+        times: float,
+        probability: float,
+        error: type[AlligatorException] = ConnectionLost,
     ) -> _Plan:
         if unknown := set(operations) - OPERATIONS:
             raise ValueError(f"Not among the operations of a client: {sorted(unknown)}.")
-        plan = _Plan(when, frozenset(operations or OPERATIONS), times, probability)
+        plan = _Plan(when, frozenset(operations or OPERATIONS), times, probability, error)
         with self._lock:
             self._plans.append(plan)
         return plan
@@ -165,6 +178,8 @@ class FlakyClient(Client):
                 if plan.left > 0 and self._rng.random() < plan.probability:
                     plan.left -= 1
                     self.failed[operation] += 1
+                    if plan.error is not ConnectionLost:
+                        raise plan.error(f"The {what} of {operation!r} was refused on purpose.")
                     raise ConnectionLost(f"The {what} of {operation!r} was lost on purpose.")
 
     def _is_down(self, operation: str) -> bool:
