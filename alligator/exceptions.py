@@ -17,7 +17,7 @@
       NotAllowed              a message, or a call, names what may not run
       BadSignature            a message that no key of ours has signed
       ConnectionLost          the server is out of reach
-      QueueFull               the server has no room for another task
+      QueueFull               the server takes no more for now: it is full, draining, or too busy
       QueueNotFound           the backend does not create queues, and this one is not there
       InvalidDSN              the connection string cannot be used
         MissingDriver         ... until an optional package is installed
@@ -108,7 +108,10 @@ class ConnectionLost(AlligatorException):
 
 
 class QueueFull(AlligatorException):
-    """The server refused the task because it has no room; nothing was queued."""
+    """The server takes no more for now, having no room or being asked too often.
+
+    What was asked of it was not done: a task that was pushed is not queued.
+    """
 
 
 class QueueNotFound(AlligatorException):

@@ -18,6 +18,7 @@ from alligator.exceptions import (
     ConnectionLost,
     InvalidDSN,
     InvalidTask,
+    QueueFull,
     QueueNotFound,
     UnsupportedOption,
 )
@@ -682,3 +683,31 @@ def test_partial_failure_of_a_batch_raises_and_keeps_the_rest(client, queue, mon
     with pytest.raises(AlligatorException, match="InternalError"):
         client.push_many(queue, [Message(each, each) for each in "abc"])
     assert sorted(each.data for each in take(client, queue, limit=3)) == ["a", "c"]
+
+
+@pytest.mark.parametrize("code", ["RequestThrottled", "AWS.SimpleQueueService.OverLimit"])
+def test_one_of_a_batch_that_is_throttled_is_no_outage(client, queue, monkeypatch, code):
+    """The message is there still, and its lease stands."""
+    client.push(queue, "x", "1")
+    (delivery,) = client.reserve([queue]).deliveries
+    failed = [{"Id": "0", "Code": code, "Message": "Slower.", "SenderFault": True}]
+
+    def refuse(**parameters):
+        return {"Failed": failed}
+
+    for name in ("send_message_batch", "change_message_visibility_batch", "delete_message_batch"):
+        monkeypatch.setattr(client.conn, name, refuse)
+    for call in (
+        lambda: client.push(queue, "y", "2"),
+        lambda: client.release(delivery, "again"),
+        lambda: client.release(delivery),
+        lambda: client.extend([delivery], 30),
+        lambda: client.ack([delivery]),
+        lambda: client.bury(delivery, None, WHY),
+    ):
+        with pytest.raises(QueueFull, match="for now"):
+            call()
+    monkeypatch.undo()
+    use_emulator(monkeypatch)
+    assert client.ack([delivery]) == []
+    assert client.len(queue) == 0

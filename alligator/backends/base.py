@@ -43,8 +43,11 @@ connects on first use, and again in each process.
 
 *Errors.* A driver's exceptions never leave a client: they become
 ``ConnectionLost``, ``QueueFull``, ``QueueNotFound`` or ``InvalidTask``, with the cause
-chained. Where a connection broke before the reply came, a client may try once more, over a new
-one, what does no harm when it is done twice. Nothing is retried that could lease a task to nobody.
+chained. ``QueueFull``, from whichever method, says that the server answered and takes no more for
+now (full, draining, throttling): what was asked did not take effect, leases stand as they did, and
+to ask again in a while is sound. Where a connection broke before the reply came, a client may try
+once more, over a new one, what does no harm when it is done twice. Nothing is retried that could
+lease a task to nobody.
 """
 
 import re

@@ -253,7 +253,11 @@ class SqliteFile:
     def _translated(self, err: Exception) -> AlligatorException:
         """Return Alligator's error for one of SQLite's; drop a connection that is broken."""
         code = (getattr(err, "sqlite_errorcode", None) or 0) & 0xFF
-        if code == sqlite3.SQLITE_FULL or (isinstance(err, OSError) and err.errno in _NO_ROOM):
+        full = code == sqlite3.SQLITE_FULL
+        if code == sqlite3.SQLITE_IOERR and self._room.is_used_up():
+            self.close()  # for want of room for what SQLite keeps beside the file
+            full = True
+        if full or (isinstance(err, OSError) and err.errno in _NO_ROOM):
             return QueueFull(f"There is no room for {self.path}: {with_stop(str(err))}")
         bad_binding = isinstance(err, sqlite3.Error) and "binding parameter" in str(err)
         if (

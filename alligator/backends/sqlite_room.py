@@ -100,6 +100,10 @@ class Room:
             "disk are kept to work off what is queued."
         )
 
+    def is_used_up(self) -> bool:
+        """Whether the disk has no room left at all."""
+        return self._free() < _PAGES
+
     def _suffices(self, connection: sqlite3.Connection, need: Need) -> bool:
         spare = self._spare()
         if spare > 2 * _PLENTY:
@@ -119,9 +123,12 @@ class Room:
 
     def _spare(self) -> float:
         """Return the free bytes beyond those that the log takes when it is copied."""
+        return self._free() - self._log_size()
+
+    def _free(self) -> float:
         try:
             disk = os.statvfs(self._database)
-            return disk.f_bavail * disk.f_frsize - self._log_size()
+            return disk.f_bavail * disk.f_frsize
         except (OSError, AttributeError):
             return float("inf")  # nobody can tell; SQLite will
 

@@ -25,6 +25,7 @@ from alligator.exceptions import (
     ConnectionLost,
     InvalidDSN,
     InvalidTask,
+    QueueFull,
     QueueNotFound,
 )
 from alligator.utils import with_stop
@@ -46,6 +47,21 @@ _BAD_MESSAGE = {
     "InvalidParameterValue",
     "MissingParameter",
 }
+
+#: What SQS answers that is asked too often, or has too many messages in flight.
+_NOT_NOW = {
+    "KmsThrottled",
+    "OverLimit",
+    "RequestLimitExceeded",
+    "RequestThrottled",
+    "RequestThrottledException",
+    "SlowDown",
+    "Throttling",
+    "ThrottlingException",
+    "ThrottledException",
+    "TooManyRequestsException",
+}
+_TOO_MANY_REQUESTS = 429
 
 #: Codes of receipts that count no more.
 STALE = {"InvalidParameterValue", "MessageNotInflight", "ReceiptHandleIsInvalid"}
@@ -130,6 +146,9 @@ def translated(queue_name: str, address: Address) -> Iterator[None]:
 
 def _refusal(err: ClientError, queue_name: str, address: Address) -> AlligatorException:
     code, said = plain(err.response["Error"]["Code"]), _said(err.response["Error"])
+    status = err.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    if code in _NOT_NOW or status == _TOO_MANY_REQUESTS:
+        return QueueFull(f"SQS refused {err.operation_name} for now ({code}: {said}).")
     if code in _NO_QUEUE:
         return QueueNotFound(_how_to_make(queue_name, address))
     if code in _NO_ACCESS:
@@ -159,6 +178,8 @@ def is_in_progress(err: AlligatorException) -> bool:
 def failure(entry: dict[str, Any]) -> AlligatorException:
     """Return the error of one entry of a batch."""
     said = f"{entry.get('Code')}: {_said(entry)}"
+    if plain(entry.get("Code", "")) in _NOT_NOW:
+        return QueueFull(f"SQS refused one of a batch for now ({said}).")
     if entry.get("SenderFault") and plain(entry.get("Code", "")) in _BAD_MESSAGE:
         return InvalidTask(f"SQS refused the message ({said}).")
     return ConnectionLost(f"SQS could not do one of a batch ({said}).")
