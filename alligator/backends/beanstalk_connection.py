@@ -215,14 +215,16 @@ class Connection(Tubes):
         """Return the server's record of a job that nobody reserved since; None: overtaken.
 
         A server that was started again may give the id of a job that is done to a new one, so
-        the body has to be the same as well. (Ours are: they hold the task's own id.)
+        the body has to be the same as well. (Ours are: they hold the task's own id.) It also
+        begins to count anew, so with no reservation counted nobody has had the job since.
         """
         record = None if lease.settled else self.stats_job(lease.job.id)
         if record is None or record["tube"] != lease.record["tube"]:
             return None
         ours = lease.connection is self and record["state"] == "reserved"
         free = record["state"] in ("ready", "delayed")
-        if record["reserves"] != lease.reserves or not (ours or free):
+        same = record["reserves"] == lease.reserves or (free and record["reserves"] == 0)
+        if not same or not (ours or free):
             return None
         job = self.peek(lease.job.id)
         return record if job is not None and job.body == lease.job.body else None
@@ -240,7 +242,7 @@ class Connection(Tubes):
         again = self.reserve_job(lease.job.id)
         if again is None:
             return False
-        if again.reserves != lease.reserves + 1:  # somebody came and went in between
+        if again.reserves != record["reserves"] + 1:  # somebody came and went in between
             self.release(again)
             return False
         lease.connection, lease.reserves, lease.sure_until = self, again.reserves, again.sure_until
