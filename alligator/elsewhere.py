@@ -12,13 +12,14 @@ import base64
 import json
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 from alligator import wire
 from alligator.backends.base import GET, OWN_ID, Client, Data, Delivery, Message, Reason
 from alligator.backends.store import KEEP_FAILED, Child, Parent, Record, Store, gone_badly
 from alligator.constants import DELAYED, FAILED, WAITING
-from alligator.exceptions import BadPayload, InvalidTask, UnsupportedOption
+from alligator.exceptions import BadPayload, InvalidTask, QueueFull, UnsupportedOption
 from alligator.fields import fields_in, fields_of
 from alligator.utils import shorten
 
@@ -67,7 +68,7 @@ class Elsewhere:
             record = Record(state, at=now, pushed=options.get("pushed_at") or now)
             self.store.note(child.message.task_id, record, KEEP_FAILED)
         states = self.store.hold(self.home, [_pack(child) for child in children])
-        self.carry_over()
+        self._carry_over_if_taken()
         return states
 
     def _watch_out_for(self, parent: Parent) -> None:
@@ -102,7 +103,7 @@ class Elsewhere:
         for delivery in found:
             self._end(delivery, record)
         if found:
-            self.carry_over()
+            self._carry_over_if_taken()
 
     def _end(self, delivery: Delivery, record: Record | None) -> None:
         if record is not None and gone_badly(delivery.task_id, record.state, record.error):
@@ -111,19 +112,34 @@ class Elsewhere:
         else:
             self.home.ack([delivery])
 
-    def look_after(self) -> None:
-        """From time to time, take up what others left half-way. Workers call it again and again."""
+    def look_after(self) -> bool:
+        """From time to time, take up what others left half-way. Workers call it again and again.
+
+        :returns: whether it was time.
+        :raises QueueFull: a queue does not take its children now; they stay until it does.
+        """
         now = time.monotonic()
-        if now >= self._next_look:
-            self._next_look = now + _EVERY
-            self.carry_over()
+        if now < self._next_look:
+            return False
+        self._next_look = now + _EVERY
+        self.carry_over()
+        return True
 
     def seconds_left(self) -> float:
         """Return after how many seconds the next look is due."""
         return max(0.0, self._next_look - time.monotonic())
 
+    def _carry_over_if_taken(self) -> None:
+        # What a queue has no room for is safe here, and whoever looks after it tries again.
+        with suppress(QueueFull):
+            self.carry_over()
+
     def carry_over(self) -> None:
-        """Bring the children that are free to their queues."""
+        """Bring the children that are free to their queues.
+
+        :raises QueueFull: some stay, since their queue does not take them now.
+        """
+        refused: QueueFull | None = None
         while found := self.home.reserve([HELD], _AT_ONCE, _LEASE).deliveries:
             queues: dict[str, list[tuple[Delivery, Message]]] = {}
             for delivery in found:
@@ -139,9 +155,17 @@ class Elsewhere:
                     continue
                 queues.setdefault(child.queue_name, []).append((delivery, child.message))
             for name, pairs in queues.items():
-                ids = self.client.push_many(name, [message for _, message in pairs])
+                try:
+                    ids = self.client.push_many(name, [message for _, message in pairs])
+                except QueueFull as err:
+                    refused = err
+                    for delivery, _ in pairs:  # for a while, so that those of others come up
+                        self.home.release(delivery, None, self.home.clock.time() + _EVERY)
+                    continue
                 for (delivery, _), backend_id in zip(pairs, ids, strict=True):
                     self._is_over(delivery, backend_id)
+        if refused is not None:
+            raise refused
 
     def _is_over(self, delivery: Delivery, backend_id: str) -> None:
         """A child is on its queue: let a stand-in take its place here."""

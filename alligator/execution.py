@@ -56,6 +56,10 @@ class Outcome:
     delay: float = 0.0  # seconds before the next try
     reason: Reason = _NONE
 
+    def leased_anew(self, delivery: Delivery) -> None:
+        """Note that the same task is on another lease, by which it is settled."""
+        self.delivery = delivery
+
 
 #: Called before a task with a timeout runs, with its seconds; returns what follows an overrun.
 Limit = Callable[[Delivery, float], Overrun]

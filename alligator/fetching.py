@@ -4,6 +4,7 @@
 2. Reserve; acks of what is done ride along. With nothing there, block until something comes.
 3. Hold what came, for its turn (:class:`alligator.keeper.Keeper`). A task that may have killed
    a worker waits until nothing else runs.
+   While outcomes wait for a backend that is full, fewer tasks are fetched, and in the end none.
 4. While short tasks run, send for the next batch already, so that worker and server work at the
    same time. Not always: what came back by a lease, and what goes alone, is left to step 2.
 """
@@ -17,6 +18,7 @@ from alligator.backends.base import Delivery
 from alligator.outage import Outage
 from alligator.pace import AHEAD
 from alligator.processor import Processor
+from alligator.unsettled import MOST_HELD
 from alligator.utils import describe_error
 
 if TYPE_CHECKING:
@@ -49,6 +51,8 @@ class Fetcher:
         #: Whether what came last is to run while nothing else does.
         self.alone = False
         self._looked_at = 0.0  # monotonic: when it was reserved in the plain way
+        self._idle_since: float | None = None  # monotonic: in a burst, with outcomes held
+        self._children_stay = False
         self._fetching = threading.Lock()
 
     def fetch(self, limit: int) -> bool:
@@ -59,7 +63,11 @@ class Fetcher:
         waiting, running = keeper.counts()
         if worker.max_tasks:
             limit = min(limit, worker.max_tasks - self.ended() - waiting - running)
+        if held := keeper.outcomes_held():
+            limit = min(limit, MOST_HELD - held - waiting - running)
         if limit < 1:
+            if held:
+                self._see_to_what_is_due()
             keeper.wait_for_turn(0.1)
             return True
         with self._fetching:
@@ -77,7 +85,7 @@ class Fetcher:
             return True
         acks = keeper.acks.take()
         # If not quiet, more may be queued right after a look.
-        quiet = not self.worker.burst or keeper.is_quiet()
+        quiet = not self.worker.burst or (keeper.is_quiet() and not self._waits_for_room())
         found = self._reserve(limit, running, acks)
         if found is None:
             return True
@@ -87,9 +95,24 @@ class Fetcher:
             keeper.take(found)
             self._looked_at = time.monotonic()
             self._send_ahead(limit, len(found))
-        if not (found or quiet):
+        if found:
+            self._idle_since = None
+        elif not quiet:
             keeper.wait_for_turn(0.02)
         return bool(found) or not quiet
+
+    def _waits_for_room(self) -> bool:
+        """Whether a burst goes on for outcomes that are held: they may be tasks to be run again.
+
+        For as long as a worker that is told to stop would wait for them.
+        """
+        if not self.keeper.outcomes_held():
+            self._idle_since = None
+            return False
+        now = time.monotonic()
+        if self._idle_since is None:
+            self._idle_since = now
+        return now - self._idle_since < self.worker.grace
 
     def _collect(self, limit: int) -> bool:
         """Hold what was sent for; return whether something came (or may have)."""
@@ -107,7 +130,9 @@ class Fetcher:
     def _send_ahead(self, limit: int, found: int) -> None:
         worker = self.worker
         in_sight = found >= limit  # else the queue has run dry, or others take from it
-        if not in_sight or worker.max_tasks or self.outage.lasts or self.stop():
+        if not in_sight or worker.max_tasks or self.stop():
+            return
+        if self.outage.lasts or self.outage.is_full:
             return
         if limit < 2:  # whoever wants one at a time wants no second one held, and dead with it
             return
@@ -144,7 +169,7 @@ class Fetcher:
             raise
         self.outage.ends()
         keeper.acks.were_sent(acks, refused)
-        return found
+        return keeper.take_back(found)
 
     def _wait(self, running: int) -> float:
         """Return the seconds to block where there is nothing."""
@@ -162,10 +187,17 @@ class Fetcher:
         gator, log = self.worker.gator, self.worker.log
         if gator.elsewhere is not None:  # where queue and store are two
             try:
-                gator.elsewhere.look_after()
+                looked = gator.elsewhere.look_after()
             except Exception as err:
                 # It waits; whether the backend works is found out by the reserve that follows.
-                log.warning("Tasks that waited for others stay: %s", describe_error(err))
+                if not self._children_stay:
+                    self._children_stay = True
+                    why = describe_error(err)
+                    log.warning("Tasks that waited for others stay (%s); trying on.", why)
+            else:
+                if looked and self._children_stay:
+                    self._children_stay = False
+                    log.info("Tasks that waited for others go on.")
         gator.schedules.fire(log)
 
     def _wait_until_alone(self, found: Sequence[Delivery]) -> None:

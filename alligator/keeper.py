@@ -3,7 +3,8 @@
 The thread has three duties: it extends the leases of everything held, sends acks that
 have waited for :data:`ACK_WITHIN`, and hands tasks back that do not get their turn. It
 also watches over the grace time of a worker that was told to stop, notes on what is held that
-it was, and after an outage tells again what could not be told.
+it was, and tells again what could not be told: after an outage, and until a backend that is full
+takes it.
 """
 
 import logging
@@ -16,8 +17,9 @@ from types import TracebackType
 from typing import Self
 
 from alligator.acks import ACK_WITHIN, Acks, report_refused
-from alligator.backends.base import MAX_LEASE, Client, Delivery
-from alligator.outage import Outage
+from alligator.backends.base import MAX_LEASE, Client, Delivery, never
+from alligator.exceptions import QueueFull
+from alligator.outage import Outage, tasks
 from alligator.reach import Reach
 from alligator.sent_ahead import SentAhead
 from alligator.unsettled import Unsettled
@@ -30,6 +32,9 @@ PATIENCE = 0.1
 LONGEST_WAIT = 0.5
 
 _LONGEST_PAUSE = 0.2
+
+#: Seconds before acks, or hand-backs, are tried again that the backend had no room for.
+_REFUSED_PAUSE = 1.0
 
 
 class Keeper:
@@ -66,10 +71,11 @@ class Keeper:
         self._settling: set[int] = set()  # of those, by id(): the settling says what was lost
         self._last_start = 0.0
         self._next_beat = 0.0
-        self._unsettled = Unsettled(self._was_refused)
         self._ahead = SentAhead()
         self._noted: dict[int, Delivery] = {}  # as held by one who is being stopped; by id()
         self._outage = outage or Outage(log)
+        self._unsettled = Unsettled(self._outage, self._was_overtaken)
+        self._refused = dict[str, float]()  # duties that there was no room for, and until when
         #: For what has run.
         self.acks = Acks(client, self._outage, self._turn, log)
         self._extending = True
@@ -96,7 +102,7 @@ class Keeper:
         self._thread.join(_LONGEST_PAUSE + 10)
         self._try(self.hand_back)
         self._try(self.acks.send)
-        self._try(self._unsettled.tell_all)
+        self._try(self._tell_the_last)
 
     # -- Called by the worker. ----------------------------------------------------------------
 
@@ -255,18 +261,73 @@ class Keeper:
             self._turn.notify_all()
             self._arrived.notify_all()
 
-    def tell_later(self, delivery: Delivery, tell: Callable[[], object]) -> None:
-        """Keep the lease of a delivery that could not be settled, and settle it by ``tell``."""
-        self._unsettled.add(delivery, tell)
+    def tell_later(
+        self,
+        delivery: Delivery,
+        tell: Callable[[], object],
+        err: Exception,
+        due: float | None = None,
+        leased: Callable[[Delivery], object] | None = None,
+    ) -> None:
+        """Keep the lease of a delivery that could not be settled, and settle it by ``tell``.
+
+        :param err: why it could not; with :exc:`QueueFull` it is told until the backend takes it.
+        :param due: the Unix timestamp before which it must not run again, if it is to.
+        :param leased: called if the same task is reserved here anew: ``tell`` is then about that.
+        """
+        self._unsettled.add(delivery, tell, err, due, leased)
+        if self._closed:  # it ended after its worker, and nobody will tell it
+            self._try(self._tell_the_last)
+
+    def take_back(self, found: Sequence[Delivery]) -> Sequence[Delivery]:
+        """Return what is to be run of that which was just reserved: not what is held already."""
+        return self._unsettled.take_back(found) if found and self._unsettled else found
+
+    def outcomes_held(self) -> int:
+        """Return how many have run whose outcome the backend has no room for just now."""
+        return self._unsettled.count_refused()
+
+    def wait_for_room(self, seconds: float, over: Callable[[], bool] = never) -> None:
+        """Wait so long at most, and not any longer than until ``over()``, for it to take them."""
+        until = time.monotonic() + seconds
+        while self.outcomes_held() and time.monotonic() < until and not over():
+            time.sleep(min(0.05, seconds))
 
     def catch_up(self) -> None:
         """After an outage: keep the leases of what is held, then tell what could not be told.
 
         Call it before anything is reserved, which might be just that.
         """
-        if self._outage.lasts or self._unsettled:
+        if self._outage.lasts or self._unsettled.is_due():
             self._extend()
             self._unsettled.tell_all()
+
+    def _tell_the_last(self) -> None:
+        """Tell what is left for the last time; what there is no room for is handed back."""
+        try:
+            self._unsettled.tell_all(at_once=True)
+        finally:
+            self._hand_back_untold()
+
+    def _hand_back_untold(self) -> None:
+        untold = self._unsettled.take_refused()
+        for index, (delivery, due) in enumerate(untold):
+            try:
+                self.client.release(delivery, None, due)
+            except Exception as err:
+                why = f"back by the lease, as it runs out ({err})"
+                self._warn_of_untold(len(untold) - index, why)
+                untold = untold[:index]
+                break
+        self._warn_of_untold(len(untold), "back")
+
+    def _warn_of_untold(self, count: int, how: str) -> None:
+        if count:
+            self.log.warning(
+                "The outcome of %s was not taken in time: handed %s, to run again.",
+                tasks(count),
+                shorten(how, 500),
+            )
 
     def wait_for_turn(self, timeout: float, most: int = 0) -> None:
         """Block until the last of those that wait starts, or something ends or is handed back.
@@ -347,7 +408,7 @@ class Keeper:
         with self._leaving:
             self._try(self.acks.send)
             self._try(self.hand_back)
-            self._try(self._unsettled.tell_all)
+            self._try(self._tell_the_last)
             with self._lock:
                 running, self._running = list(self._running.values()), {}
                 self._settling.clear()
@@ -378,20 +439,33 @@ class Keeper:
         if self._outage.lasts:
             return _LONGEST_PAUSE
         if self.acks or self._waiting or self._ahead:
-            return ACK_WITHIN
+            return _LONGEST_PAUSE / 4 if self._refused else ACK_WITHIN
         return max(0.0, min(_LONGEST_PAUSE, self._next_beat - time.monotonic()))
 
     def _duties(self) -> None:
         if self.acks.are_due():
-            self.acks.send()
+            self._if_taken("acks", self.acks.send)
         patience = min(self.expected + PATIENCE, LONGEST_WAIT)
         overdue = time.monotonic() - self._last_start > patience
         if (self._waiting or self._ahead) and self._taken() and overdue:
-            self.hand_back()
+            self._if_taken("hand-backs", self.hand_back)
         self.catch_up()
         if time.monotonic() >= self._next_beat:
+            self._next_beat = time.monotonic() + self._beat / 4  # in case that it is refused
             self._extend()
             self._next_beat = time.monotonic() + self._beat
+
+    def _if_taken(self, name: str, duty: Callable[[], object]) -> None:
+        """Do a duty; where there is no room for it, do it later, and the others in any case."""
+        if time.monotonic() < self._refused.get(name, 0.0):
+            return
+        try:
+            duty()
+        except QueueFull as err:
+            self._refused[name] = time.monotonic() + _REFUSED_PAUSE
+            self._outage.begins(err)
+        else:
+            self._refused.pop(name, None)
 
     def _extend(self) -> None:
         self._try(self.collect)  # leases run from when it was sent
@@ -421,7 +495,10 @@ class Keeper:
                 self._reach.give_up(each)  # it is said once
         report_refused(self.log, lost)
 
-    def _was_refused(self, delivery: Delivery) -> None:
+    def _was_overtaken(self, delivery: Delivery, lost: bool) -> None:
+        if lost:
+            report_refused(self.log, [delivery])
+            return
         self.log.info(
             "What became of task %s was told again and refused: it counted the first time, though "
             "the reply was lost, or the lease had run out.",

@@ -1,40 +1,73 @@
-"""Being out of touch with the backend: said once when it begins and once when it ends."""
+"""What a worker knows of its backend's troubles; each is said once when it begins, once at its end.
+
+Two kinds: the backend is out of reach, so nothing goes on; or it answers that it takes no more for
+now, being full, draining, or asked too often (:exc:`~alligator.exceptions.QueueFull`), and then
+all goes on that it does take.
+"""
 
 import logging
+import math
 import random
 import threading
 import time
 from collections.abc import Callable
 
-from alligator.exceptions import AlligatorException
+from alligator.exceptions import AlligatorException, QueueFull
 from alligator.utils import shorten
 
 #: Seconds between two tries: at first, and at most.
 FIRST_PAUSE = 0.1
 LONGEST_PAUSE = 5.0
 
+#: Seconds without a refusal after which a backend that was full takes everything again.
+QUIET = 1.0
+
+
+class _Backoff:
+    """When to try again: later each time, and not all workers after the same time."""
+
+    def __init__(self) -> None:
+        self._tries = 0
+        self._next_try = 0.0
+
+    def failed(self, *, first: bool) -> None:
+        now = time.monotonic()
+        if first:
+            self._tries = 0
+        if first or now >= self._next_try:  # else several threads failed in one try
+            longest = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(self._tries, 16))
+            self._tries += 1
+            self._next_try = now + longest * random.uniform(0.5, 1)  # noqa: S311 - only spread
+
+    def seconds_left(self) -> float:
+        return self._next_try - time.monotonic()
+
 
 class Outage:
-    """Whether the backend can be reached, for one worker and all of its threads."""
+    """Whether the backend can be reached, and has room; for one worker and all of its threads."""
 
     def __init__(self, log: logging.Logger) -> None:
         self.log = log
+        #: Whether it is out of reach.
         self.lasts = False
+        #: Whether it takes no more for now.
+        self.is_full = False
         self._lock = threading.Lock()  # also around what is said, so that it is said in order
-        self._tries = 0
-        self._next_try = 0.0
+        self._away, self._refusing = _Backoff(), _Backoff()
+        self._refused_at = -math.inf  # monotonic: what was no outcome of a task
+        self._outcomes = 0  # that wait until it takes them
+        self._waited = 0  # of those, how many there were since it is full
 
     def begins(self, err: Exception) -> None:
         """Note that a call failed; the first of a row is logged."""
         with self._lock:
-            now, first = time.monotonic(), not self.lasts
-            if first:
-                self.lasts, self._tries = True, 0
-            if first or now >= self._next_try:  # else several threads failed in one try
-                # Longer each time, and not all workers for the same time.
-                longest = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(self._tries, 16))
-                self._tries += 1
-                self._next_try = now + longest * random.uniform(0.5, 1)  # noqa: S311 - only spread
+            if isinstance(err, QueueFull):
+                self._refused_at = time.monotonic()
+                self._refuses(err)
+                return
+            first = not self.lasts
+            self.lasts = True
+            self._away.failed(first=first)
             if first:
                 unknown = None if isinstance(err, AlligatorException) else err
                 self.log.warning(
@@ -43,19 +76,68 @@ class Outage:
                     exc_info=unknown,
                 )
 
+    def holds_back(self, err: QueueFull, *, again: bool = False) -> None:
+        """Note that the outcome of a task was refused, and waits.
+
+        :param again: it waits already.
+        """
+        with self._lock:
+            self._outcomes += not again
+            self._waited += not again
+            self._refuses(err)
+
+    def _refuses(self, err: QueueFull) -> None:
+        first = not self.is_full
+        self.is_full = True
+        self._refusing.failed(first=first)
+        if first:
+            self.log.warning(
+                "The queue takes no more for now (%s); %s.",
+                shorten(str(err).removesuffix("."), 500),
+                f"the outcome of {tasks(self._outcomes)} waits until it does"
+                if self._outcomes
+                else "trying on",
+            )
+
+    def lets_go(self, count: int = 1) -> None:
+        """Note that outcomes wait no more: they were told, or given up."""
+        with self._lock:
+            self._outcomes -= count
+            self._look_for_end()
+
     def ends(self) -> None:
         """Note that a call went through."""
-        if self.lasts:
+        if self.lasts or self.is_full:
             with self._lock:
                 if self.lasts:
                     self.lasts = False
                     self.log.info("The queue is in reach again.")
+                self._look_for_end()
+
+    def _look_for_end(self) -> None:
+        # One call that is taken does not say that others are: a full disk has room for some.
+        calm = time.monotonic() - self._refused_at >= QUIET
+        if self.is_full and calm and not self._outcomes:
+            self.is_full = False
+            waited, self._waited = self._waited, 0
+            also = f"; the outcome of {tasks(waited)} had to wait" if waited else ""
+            self.log.info("The queue takes everything again%s.", also)
 
     def try_is_due(self) -> bool:
         """Whether a call makes sense now: there is no outage, or it was left alone long enough."""
-        return not self.lasts or time.monotonic() >= self._next_try
+        return not self.lasts or self._away.seconds_left() <= 0
+
+    def room_is_due(self) -> bool:
+        """The same for a call that needs room."""
+        return not self.is_full or self._refusing.seconds_left() <= 0
 
     def pause(self, stop: Callable[[], bool]) -> None:
         """Wait until the next try is due."""
-        while not stop() and not self.try_is_due():
-            time.sleep(max(0.0, min(self._next_try - time.monotonic(), 0.1)))
+        while not stop() and not (self.try_is_due() and self.room_is_due()):
+            left = self._away.seconds_left() if self.lasts else self._refusing.seconds_left()
+            time.sleep(max(0.0, min(left, 0.1)))
+
+
+def tasks(count: int) -> str:
+    """Return so many tasks in words."""
+    return "1 task" if count == 1 else f"{count} tasks"

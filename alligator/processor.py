@@ -92,17 +92,28 @@ class Processor:
             self._give_up(delivery, err)
         return True
 
-    def run_now(self, delivery: Delivery) -> bool:
+    def run_now(self, delivery: Delivery, patience: float, holder: Keeper | None) -> bool:
         """Run a delivery and settle it before this returns; whether it succeeded.
 
+        :param patience: seconds to wait for a backend that has no room for the outcome.
+        :param holder: what holds such an outcome, in the place of waiting.
         :raises AlligatorException: it could not be settled, and comes back by its lease.
         """
         outcome = self._attempt(delivery)
         self.count(outcome)
         self.keeper.settles(delivery)
-        settled = self.recorder.settle(outcome)
+        settle = partial(self.recorder.settle, outcome)
+        settled: bool | None = None
+        try:
+            settled = settle()
+        except QueueFull as err:
+            due = self.recorder.due(outcome)
+            held_by = holder or self.keeper
+            held_by.tell_later(delivery, settle, err, due, outcome.leased_anew)
         self.keeper.end(delivery, ack=False)
         self._report(outcome, settled=settled)
+        if holder is None:
+            self.keeper.wait_for_room(patience)
         return outcome.verdict is Verdict.ACK
 
     def _carry(
@@ -187,8 +198,10 @@ class Processor:
             return tell()
         except Exception as err:
             if isinstance(err, ConnectionLost | QueueFull):  # these pass: it is told again then
-                self.keeper.tell_later(outcome.delivery, tell)
-            self.outage.begins(err)
+                due = self.recorder.due(outcome)
+                self.keeper.tell_later(outcome.delivery, tell, err, due, outcome.leased_anew)
+            else:
+                self.outage.begins(err)
             return None
 
     def tell(self, say: Callable[[], Any]) -> Any:

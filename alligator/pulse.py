@@ -90,7 +90,8 @@ class Pulse:
 
     def _complain(self, err: Exception) -> None:
         # Once is enough, and none is needed where it is the queue that is out of reach.
-        if self.outage is not None and (self.outage.lasts or self._failures < 2):
+        outage = self.outage
+        if outage is not None and (outage.lasts or outage.is_full or self._failures < 2):
             return
         if not self._said:
             self._said = True

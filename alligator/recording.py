@@ -7,6 +7,7 @@ cancellations are recorded wherever there is a store.
 """
 
 import logging
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,10 +20,11 @@ from alligator.callables import explain_json
 from alligator.clock import Clock
 from alligator.constants import CANCELED, FAILED, RUNNING, SUCCESS
 from alligator.elsewhere import Elsewhere, is_known_later
-from alligator.exceptions import BadSignature, ConnectionLost, QueueFull
+from alligator.exceptions import AlligatorException, BadSignature, ConnectionLost, QueueFull
 from alligator.execution import Outcome, Verdict, settle
 from alligator.fields import fields_of
 from alligator.log import SafeTracebacks
+from alligator.outage import FIRST_PAUSE, LONGEST_PAUSE
 from alligator.signing import Signer, is_signed
 from alligator.tasks import Task
 from alligator.utils import describe_error, describe_traceback, end_of, shorten
@@ -64,7 +66,8 @@ class Recorder:
         run again in a moment.
 
         :returns: False: the delivery had been overtaken.
-        :raises ConnectionLost, QueueFull: it is not known what took effect; may be repeated.
+        :raises ConnectionLost: it is not known what took effect; may be repeated.
+        :raises QueueFull: it did not take effect, for want of room; repeat it, and keep the lease.
         """
         settled = self._settle(outcome)
         if settled and outcome.verdict is Verdict.ACK:
@@ -101,7 +104,7 @@ class Recorder:
             _with_room(record, lambda it: store.note(task_id, it, keep))
             if self.elsewhere is not None:
                 self.elsewhere.end(task_id, record)
-        except (ConnectionLost, QueueFull) as err:
+        except ConnectionLost as err:
             log.warning(
                 "Task %s ran, but its outcome could not be recorded, so it runs again: %s",
                 shorten(task_id),
@@ -109,6 +112,43 @@ class Recorder:
             )
             return self.client.release(delivery, None, self.clock.time() + _STORE_PAUSE)
         return settle(self.client, outcome, self.clock)
+
+    def settle_within(self, outcome: Outcome, seconds: float) -> bool:
+        """Settle; where there is no room, try on for so many seconds. The lease must be kept.
+
+        :raises QueueFull: there still is none.
+        """
+        deadline, pause = time.monotonic() + seconds, FIRST_PAUSE
+        while True:
+            try:
+                return self.settle(outcome)
+            except QueueFull:
+                if time.monotonic() + pause > deadline:
+                    raise
+            time.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+    def hand_back(self, outcome: Outcome, err: QueueFull) -> QueueFull:
+        """Hand a task back that has run, and return the error that says so.
+
+        :param err: why its outcome could not be settled.
+        """
+        delivery, ran = outcome.delivery, outcome.verdict.value
+        if outcome.error is not None:
+            ran = f"{ran}: {describe_error(outcome.error)}"
+        try:
+            self.client.release(delivery, None, self.due(outcome))
+            back = "it was handed back"
+        except AlligatorException:
+            back = "it comes back when its lease runs out"
+        return QueueFull(
+            f"Task {shorten(delivery.task_id)} has run ({ran}), but there is no room for its "
+            f"outcome, so {back} and runs again: {err}"
+        )
+
+    def due(self, outcome: Outcome) -> float | None:
+        """Return when a task may run again, if that is what becomes of it; None: at once."""
+        return self.clock.time() + outcome.delay if outcome.delay else None
 
     def _bury_and_note(self, outcome: Outcome, task_id: str, record: Record, keep: float) -> bool:
         # In this order: a dead letter is on record itself, and the lease is checked with it, so
@@ -135,18 +175,40 @@ class Recorder:
         )
 
     def note_local(self, task: Task) -> None:
-        """Record a task that saves its result, and has just run here without a queue."""
-        if self.store is None or not _kept(task):
+        """Record a task that saves its result, and has just run here without a queue.
+
+        :raises QueueFull: it has run, and nobody else will know how it ended.
+        """
+        store, keep = self.store, _kept(task)
+        if store is None or not keep:
             return
         if task.error is None:
-            self.store.note(task.task_id, self._success(task, 0), _kept(task))
+            record = self._success(task, 0)
         else:
             text = end_of(describe_traceback(task.error), _LONGEST_TRACEBACK)
             record = self._failure(task, 0, Reason(describe_error(task.error), text))
-            self.store.note(task.task_id, record, max(KEEP_FAILED, _kept(task)))
+            keep = max(KEEP_FAILED, keep)
+        try:
+            _with_room(record, lambda it: store.note(task.task_id, it, keep))
+        except QueueFull as err:
+            raise QueueFull(
+                f"Task {shorten(task.task_id)} has run here, but there is no room to record its "
+                f"outcome: {err}"
+            ) from err
 
     def cancel(self, task: Task, delivery: Delivery) -> None:
-        """Take a task off its queue that was reserved for this, and record it; so its children."""
+        """Take a task off its queue that was reserved for this, and record it; so its children.
+
+        :raises QueueFull: there is no room for that; it was handed back, and is not canceled.
+        """
+        try:
+            self._cancel(task, delivery)
+        except QueueFull:
+            with suppress(AlligatorException):
+                self.client.release(delivery)
+            raise
+
+    def _cancel(self, task: Task, delivery: Delivery) -> None:
         if self.store is None:
             self.client.ack([delivery])
             return

@@ -6,7 +6,7 @@ from contextvars import copy_context
 from alligator import wire
 from alligator.acks import report_refused
 from alligator.backends.base import Delivery
-from alligator.exceptions import AlligatorException, LeaveNow
+from alligator.exceptions import AlligatorException, LeaveNow, QueueFull
 from alligator.execution import Outcome, Verdict, attempt
 from alligator.keeper import Keeper
 from alligator.log import SafeTracebacks
@@ -21,6 +21,9 @@ log.addFilter(SafeTracebacks())
 
 #: Seconds that a task run by ``pop``, ``get`` or ``run_all`` is leased for at a time.
 LEASE = 30.0
+
+#: Seconds that these wait for a backend that has no room for the outcome of a task.
+ROOM_WITHIN = 2.0
 
 
 class Taking(Wiring):
@@ -37,12 +40,15 @@ class Taking(Wiring):
 
         :raises Exception: what the task raised, once it has no retry left; it is then among
             the dead letters.
+        :raises QueueFull: it has run, but the backend has no room for its retry, its dead letter
+            or its record, nor had for 2 seconds; it was handed back, and runs again.
         """
         return self._run_one()
 
     def get(self, task_id: str) -> Task | None:
         """Run one task now, delayed or not, and return it; None: no such task is waiting.
 
+        :raises QueueFull: see :meth:`pop`.
         :raises NotImplementedError: on SQS, which cannot look a task up.
         """
         return self._run_one(self.results.where(task_id)[1])
@@ -121,6 +127,7 @@ class Taking(Wiring):
         worker would do; nothing is raised for it.
 
         :returns: how many tasks were run, each try counted.
+        :raises QueueFull: the backend has no room for the outcome of one; see :meth:`pop`.
         """
         ran = 0
         with self._keeper() as keeper:
@@ -161,7 +168,11 @@ class Taking(Wiring):
             recorder.note_started,
         )
         keeper.settles(delivery)
-        settled = recorder.settle(outcome)
+        try:
+            settled = recorder.settle_within(outcome, ROOM_WITHIN)
+        except QueueFull as err:
+            keeper.end(delivery, ack=False)  # first, lest its lease be missed
+            raise recorder.hand_back(outcome, err) from err
         keeper.end(delivery, ack=False)
         if not settled:
             report_refused(log, [delivery])

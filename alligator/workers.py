@@ -21,7 +21,7 @@ from typing import Any
 from alligator.backends.base import Delivery
 from alligator.coroutines import EventLoop, worker_loop
 from alligator.crew import Crew
-from alligator.exceptions import AlligatorException, InvalidTask, LeaveNow
+from alligator.exceptions import AlligatorException, InvalidTask, LeaveNow, QueueFull
 from alligator.execution import Outcome, Verdict
 from alligator.fetching import Fetcher, queue_names
 from alligator.gator import Gator
@@ -33,6 +33,7 @@ from alligator.processor import Processor
 from alligator.pulse import Pulse
 from alligator.signals import StopSignals
 from alligator.timeouts import Overrun
+from alligator.unsettled import MOST_HELD
 from alligator.utils import Seconds, describe_error, in_seconds, shorten
 
 #: Seconds that a task has at least to end after its timeout, whatever the grace.
@@ -97,6 +98,7 @@ class Worker:
         self._ended = 0
         self._fetcher: Fetcher | None = None
         self._goes_on = False  # until it ends by itself, or is told to
+        self._holder: Keeper | None = None  # of a run: for outcomes that there is no room for
         self._outage = Outage(self.log)
         self._signals = StopSignals()
         self._count_lock = threading.Lock()
@@ -144,17 +146,30 @@ class Worker:
     def check_and_run_task(self) -> bool:
         """Run one task, settled before this returns; never raises.
 
+        Where the backend has no room for its outcome, this waits for up to ``grace`` seconds,
+        and then hands the task back. (Called by :meth:`run_forever`, it leaves that to it.)
+
         :returns: True if one was there and succeeded.
         """
+        holder = self._holder
         try:
             self.gator.schedules.fire(self.log)
+            if holder is not None and holder.outcomes_held() >= MOST_HELD:
+                return False
             reserved = self.gator.client.reserve(queue_names(self), 1, self.lease)
-            if not reserved.deliveries:
+            self._outage.ends()
+            found = reserved.deliveries
+            if holder is not None:
+                found = list(holder.take_back(found))
+            if not found:
                 return False
             with self._keeper() as keeper:
-                keeper.take(reserved.deliveries)
+                keeper.take(found)
                 keeper.start_next()
-                return self._processor(keeper).run_now(reserved.deliveries[0])
+                return self._processor(keeper).run_now(found[0], self.grace, holder)
+        except QueueFull as err:
+            self._outage.begins(err)
+            return False
         except (Exception, LeaveNow) as err:
             # Whatever was not settled comes back when its lease runs out.
             self.log.warning("The task could not be settled: %s", describe_error(err))
@@ -175,8 +190,10 @@ class Worker:
         self._warn_of_loss()
         try:
             with self._signals, self._pulse(), self._keeper() as keeper, _event_loop() as loop:
+                self._holder = keeper
                 try:
                     self._work(self._processor(keeper, loop if self.concurrency > 1 else None))
+                    self._wait_for_room(keeper)
                 except LeaveNow:
                     self.log.warning("%s leaves now, handing back all it held.", self.ident())
                     loop.cancel()
@@ -185,6 +202,7 @@ class Worker:
             pass  # told again while it was leaving; what it still held comes back by its lease
         finally:
             self._goes_on = self.keep_running = False
+            self._holder = None
             self.stopping()
         if self._signals.count > 1 and self.owns_process:
             sys.stdout.flush()
@@ -245,6 +263,11 @@ class Worker:
             self.keep_running = False
             keeper.wake_all()
             crew.join(lambda: self._signals.grace_is_over(self.grace))
+
+    def _wait_for_room(self, keeper: Keeper) -> None:
+        """Let a backend that is full take what it has no room for, as long as the grace lasts."""
+        grace = self.grace - min(1.0, self.grace / 4)  # after it, nothing is told any more
+        keeper.wait_for_room(grace, lambda: self._signals.grace_is_over(grace))
 
     def _count(self, outcome: Outcome) -> None:
         complete = outcome.verdict is Verdict.ACK

@@ -14,6 +14,7 @@ from alligator.backends.base import Delivery
 from alligator.backends.locmem_backend import Client
 from alligator.exceptions import AlligatorException, ConnectionLost
 from alligator.keeper import Keeper
+from alligator.outage import Outage
 from alligator.unsettled import Unsettled
 
 LOST = "lost its lease"
@@ -233,14 +234,16 @@ def test_a_heartbeat_in_flight_at_the_end_says_nothing(caplog):
 
 def test_what_is_told_again_and_refused_is_no_secret():
     refused = []
-    unsettled = Unsettled(refused.append)
+    outage = Outage(logging.getLogger(__name__))
+    unsettled = Unsettled(outage, lambda delivery, lost: refused.append((delivery, lost)))
     one, two, three = (Delivery("q", name, "{}", name) for name in ("one", "two", "three"))
-    unsettled.add(one, lambda: True)
-    unsettled.add(two, lambda: False)
-    unsettled.add(three, lambda: True)
+    why = ConnectionLost("no reply")
+    unsettled.add(one, lambda: True, why)
+    unsettled.add(two, lambda: False, why)
+    unsettled.add(three, lambda: True, why)
     unsettled.drop({id(three)})
     unsettled.tell_all()
-    assert refused == [three, two]
+    assert refused == [(three, False), (two, False)]
 
 
 def test_a_retry_whose_reply_was_lost_is_no_loss(lines):
