@@ -89,7 +89,7 @@ class Dependencies:
         """
         parents = [each for each in task.depends_on or () if isinstance(each, Task)]
         for each in parents:
-            if each.is_pushed and each.status not in ENDED:
+            if each.is_pushed and each.status not in (*ENDED, None):
                 raise InvalidTask(
                     f"Task {shorten(task.task_id)} is to run now (is_async=False), and its parent "
                     f"{shorten(each.task_id)} is on a queue; wait for that first."

@@ -104,7 +104,7 @@ def sentence(facts: Facts) -> str:
     if facts.state is None:
         return (
             f"never heard of on {facts.queue_name!r}: it was not pushed there, or it is done and "
-            "saved no result, or that has expired"
+            "saved no result, or that has expired, or it was dropped or lost"
         )
     return _held(facts) if facts.pending else say[facts.state](facts)
 

@@ -155,7 +155,8 @@ class Gator(Taking, Scheduling, Explaining):
         ``SUCCESS``, ``FAILED`` or ``CANCELED``.
 
         :param task: the task, or its id on this Gator's queue.
-        :returns: None: never heard of, or it succeeded and nothing was saved (any more).
+        :returns: None: never heard of, or it succeeded and nothing was saved (any more), or it
+            was dropped or lost. A task object adds what it knows: see :meth:`alligator.Task.wait`.
         """
         return self.results.status(task)
 
@@ -169,11 +170,12 @@ class Gator(Taking, Scheduling, Explaining):
         """Block until all of these tasks have ended, well or badly.
 
         An id of which nothing is known has not ended: of a task without ``save_results``,
-        only the object that :meth:`task` returned can be waited for.
+        only the object that :meth:`task` returned can be waited for. See
+        :meth:`alligator.Task.wait` on what is known of that.
 
         :param timeout: seconds, or a timedelta; None: as long as it takes.
         :param started: wait only until all have started.
-        :returns: False: not in that time, or one was canceled.
+        :returns: False: not in that time, or one was canceled, dropped or lost.
         """
         return self.results.wait(tasks, timeout, started=started)
 

@@ -16,6 +16,7 @@ from alligator.callables import (
     import_callable,
     split_name,
 )
+from alligator.constants import WAITING
 from alligator.exceptions import AlligatorException, InvalidTask, UnsupportedOption
 from alligator.messages import id_of
 from alligator.tasks import Task
@@ -54,6 +55,9 @@ class Intake:
                 if task.is_async:
                     self._check_callable(hook)
         task.to_call(func, *args, **kwargs)
+        if task.status != WAITING or task.queue_position is not None:  # it was pushed before
+            task.to_waiting()
+            task.result = task.error = task.queue_position = None
         now = task.pushed_at = self.gator.clock.time()
         if task.delay_by is not None:
             task.delay_until = now + task.delay_by

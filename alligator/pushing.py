@@ -65,9 +65,10 @@ class Pusher:
         return task
 
     def _was_pushed(self, task: Task, backend_id: str) -> None:
-        task.backend_id = backend_id if backend_id != task.task_id else None
-        if task.backend_id is None or not self.gator.recorder.note_pushed(task):
-            task.task_id, task.backend_id = backend_id, None
+        task.queue_position = getattr(backend_id, "position", None)
+        task.backend_id = str(backend_id) if backend_id != task.task_id else None
+        if task.backend_id is not None and not self.gator.recorder.note_pushed(task):
+            task.task_id, task.backend_id = task.backend_id, None
         self._note(task)
 
     def _note(self, task: Task) -> None:
@@ -75,8 +76,15 @@ class Pusher:
         task.to_pushed(self.gator)
 
     def _hold(self, tasks: Sequence[Task]) -> None:
+        positions = self._positions(tasks)
         states = self.dependencies.hold(self.gator.intake, tasks)
         for task, state in zip(tasks, states, strict=True):
+            task.queue_position = positions.get(task.queue_name or self.gator.queue_name)
             self._note(task)
             if state == CANCELED:
                 task.to_canceled()
+
+    def _positions(self, tasks: Sequence[Task]) -> dict[str, Any]:
+        """Return how far the queues have come that children are held for, who tell no store."""
+        names = {each.queue_name or self.gator.queue_name for each in tasks if not each.known_for}
+        return {each: self.gator.client.position(each) for each in names}

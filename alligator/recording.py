@@ -18,7 +18,7 @@ from alligator.backends.base import GET, OWN_ID, Client, Data, DeadTask, Deliver
 from alligator.backends.store import KEEP_FAILED, Record, Store
 from alligator.callables import explain_json
 from alligator.clock import Clock
-from alligator.constants import CANCELED, FAILED, RUNNING, SUCCESS
+from alligator.constants import CANCELED, FAILED, RUNNING, SUCCESS, WAITING
 from alligator.elsewhere import Elsewhere, is_known_later
 from alligator.exceptions import AlligatorException, BadSignature, ConnectionLost, QueueFull
 from alligator.execution import Outcome, Verdict, settle
@@ -247,7 +247,7 @@ class Recorder:
         """
         if self.store is None or not _kept(task):
             return False
-        record = self._record(task, 0, task.status)._replace(place=task.backend_id or "")
+        record = self._record(task, 0, task.status or WAITING)._replace(place=task.backend_id or "")
         delay = max(0.0, (task.delay_until or 0.0) - record.at)
         try:
             self.store.note(task.task_id, record, KEEP_FAILED + delay)

@@ -9,7 +9,7 @@ from typing import Any
 
 from alligator.backends.base import GET, OWN_ID, Client, DeadTask, Place
 from alligator.backends.dsn import mask_password
-from alligator.backends.store import ENDED, Record, Store, Watch
+from alligator.backends.store import ENDED, KEEP_FAILED, Record, Store, Watch
 from alligator.constants import CANCELED, DELAYED, FAILED, RETRYING, RUNNING, SUCCESS, WAITING
 from alligator.exceptions import (
     InvalidTask,
@@ -97,8 +97,10 @@ class Results:
         if status is None:
             raise ResultTimeout(
                 f"Nothing is known of task {shorten(task_id)}: it was never pushed here, saved "
-                "no result, or its result has expired."
+                "no result, its result has expired, or it was dropped or lost."
             )
+        if status == SUCCESS and record is None and isinstance(task, Task):
+            return task.result  # it has read it before, or ran right here
         if status != SUCCESS or record is None:
             patience = 0.0 if timeout is None else _patience(timeout)
             raise ResultTimeout(f"Task {shorten(task_id)} has not ended within {patience:g} s.")
@@ -109,9 +111,6 @@ class Results:
     def refresh(self, task: Task) -> None:
         """Set a task's ``status``, ``result`` and ``error`` to what is known of it now."""
         status, record = self.look(task)
-        if status is None:
-            # Where there is a store a failure would be on record.
-            status = SUCCESS if task.is_pushed else task.status
         task.status = status
         if status == SUCCESS and record is not None:
             task.result = self.recorder.value_of(task.task_id, record)
@@ -119,6 +118,8 @@ class Results:
             task.error = task.error or self._failure(task, record)
 
     def _failure(self, task: Task | str, record: Record | None) -> TaskFailed:
+        if record is None and isinstance(task, Task) and isinstance(task.error, TaskFailed):
+            return task.error
         found = record or self.letter(task)
         error, traceback = (found.error, found.traceback) if found else ("", "")
         what = f"Task {shorten(_id_of(task))} failed: {error or 'it is a dead letter'}"
@@ -137,7 +138,8 @@ class Results:
 
         All are waited for, so behind the first still to come nobody needs a look.
 
-        :returns: True: that was all; False: one was canceled; None: some are still to come.
+        :returns: True: that was all; False: one was canceled, or lost; None: some are still to
+            come.
         """
         while pending:
             some = [pending[index] for index in range(min(len(pending), _AT_ONCE))]
@@ -145,12 +147,25 @@ class Results:
                 status, _ = self.look(each, record)
                 if status == CANCELED:
                     return False
-                if status is None and not (isinstance(each, Task) and each.is_pushed):
-                    return None  # never heard of, which is not done
+                if status is None and not (over := self._is_over(each)):
+                    return over
                 if status in _NOT_STARTED or (status in _STARTED and not started):
                     return None
                 pending.popleft()
         return True
+
+    def _is_over(self, task: Task | str) -> bool | None:
+        """Whether there is nothing to wait for in a task of which nothing is known.
+
+        :returns: True: it has left its queue, and nobody was to note more than a failure; False:
+            it was dropped or lost, or what was on record has expired; None: it may be to come.
+        """
+        if not (isinstance(task, Task) and task.is_pushed and GET in self.client.supports):
+            return None
+        return not task.known_for and self._lost_nothing_since(task) is not False
+
+    def _lost_nothing_since(self, task: Task) -> bool | None:
+        return self.client.lost_nothing_since(self.queue_of(task), task.queue_position)
 
     def _records(self, tasks: Sequence[Task | str]) -> list[Record | None]:
         if self.store is None:
@@ -173,6 +188,8 @@ class Results:
         if self.store is not None:  # after the queue: what has left it since is on record
             record = self.store.record(_id_of(task))
         if place is None:
+            if isinstance(task, Task) and (record is None or _is_earlier(record, task)):
+                return self._unrecorded(task), None
             return (record.state if record else None), record
         ended = record if record is not None and record.ended else None
         if place.state == FAILED:
@@ -188,6 +205,20 @@ class Results:
             return ended.state, ended  # it is about to leave the queue
         retries = place.state in _NOT_STARTED and options.get("retried")
         return (RETRYING if retries else place.state), None
+
+    def _unrecorded(self, task: Task) -> int | None:
+        """Return the status of a task that is on no queue and on no record, if there is a proof.
+
+        Absence is none: it may have been dropped, or lost with its server.
+        """
+        if task.status in ENDED:
+            return task.status  # what it knows for certain
+        if not task.is_pushed or task.known_for or self.store is None:
+            return None
+        # A failure or a cancel would be on record, unless that has expired.
+        if self.recorder.clock.time() - task.pushed_at > KEEP_FAILED:
+            return None
+        return SUCCESS if self._lost_nothing_since(task) else None
 
     def where(self, task: Task | str) -> tuple[str, str]:
         """Return the queue that a task should be on, and its id there."""
@@ -243,6 +274,12 @@ def _patience(timeout: Any) -> float:
             f"timeout={shorten(repr(timeout), 60)} is neither a number of seconds nor a timedelta."
         )
     return max(0.0, seconds)
+
+
+def _is_earlier(record: Record, task: Task) -> bool:
+    """Whether a record is that of an earlier push of the same id."""
+    # Of a success it is noted exactly when its task was pushed; of others not in each case.
+    return record.state == SUCCESS and record.pushed < task.pushed_at
 
 
 def _id_of(task: Task | str) -> str:

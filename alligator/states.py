@@ -14,7 +14,8 @@ from alligator.constants import (
 class States:
     """What a :class:`alligator.Task` has of all this."""
 
-    status: int
+    #: One of alligator.constants; None: nobody knows how it stands.
+    status: int | None
 
     def to_waiting(self) -> None:
         """Set the status to ``WAITING``: on the queue."""

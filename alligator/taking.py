@@ -63,6 +63,12 @@ class Taking(Wiring):
 
         :param task_id: on this Gator's queue; or the task itself, which knows its queue.
         """
+        found = self._cancel(task_id)
+        if found is not None and isinstance(task_id, Task):
+            task_id.to_canceled()
+        return found
+
+    def _cancel(self, task_id: str | Task) -> Task | None:
         queue_name, backend_id = self.results.where(task_id)
         if self.elsewhere and (held := self._cancel_held(queue_name, id_of(task_id))):
             return held

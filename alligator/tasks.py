@@ -73,9 +73,10 @@ class Task(States):
 
     pushed_at: float = 0.0  # Unix seconds; 0: not yet
     backend_id: str | None = None  # its id on the queue, where that is another
+    queue_position: Any = None  # where it was pushed to, for Client.lost_nothing_since
     retried: int = 0  # how many retries there have been
     last_error: str = ""  # what the run before that ended with, in one line
-    status: int = WAITING
+    status: int | None = WAITING
     func: Any = None
     result: Any = None
     error: BaseException | None = None
@@ -190,9 +191,15 @@ class Task(States):
             if task.wait(5):
                 print(task.result)
 
+        Afterwards ``status`` is None where nobody knows how it stands. With False: it was dropped
+        or lost, or what was on record has expired; that ends the wait at once where the queue
+        can be asked. With True: it has left its queue, and there is no more to know (beanstalkd
+        where nobody tells a store; a redis that evicts keys, or does not let this user ask for
+        ``INFO``). What this object knew for certain stays, until there is news or a new push.
+
         :param timeout: seconds, or a timedelta; None: as long as it takes.
         :param started: wait only until it starts.
-        :returns: False: not in that time, or it was canceled.
+        :returns: False: not in that time, or it was canceled, dropped or lost.
         :raises InvalidTask: it was not pushed.
         """
         if self._gator is None:

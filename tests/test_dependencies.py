@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from alligator import CANCELED, FAILED, WAITING, Gator, Task, Worker
+from alligator import CANCELED, FAILED, SUCCESS, WAITING, Gator, Task, Worker
 from alligator.backends.base import Message
 from alligator.backends.store import Child, Parent
 from alligator.exceptions import InvalidTask, TaskCanceled, UnsupportedOption
@@ -84,7 +84,8 @@ def test_a_child_waits_for_its_parent(gator):
     assert jobs.seen == []
     work(gator)
     assert jobs.seen == ["parent", "child"]
-    assert gator.status(child) is None
+    assert gator.status(child.task_id) is None
+    assert gator.status(child) == SUCCESS
     assert child.wait(1) is True
 
 

@@ -105,6 +105,7 @@ def test_every_operation_can_fail(flaky, operation, plan):
         "note_stop": [[held]],
         "bury": [held, None, Reason("")],
         "find": ["q", "a"],
+        "lost_nothing_since": ["q", None],
         "peek": ["q", "a"],
         "durability_warning": [],
     }.get(operation, ["q"])

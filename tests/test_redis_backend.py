@@ -381,7 +381,7 @@ def test_oldest_is_read_from_the_id(client):
 def test_emptied_queues_leave_next_to_nothing(client):
     client.push("q", "1", "data", priority=5)
     client.pop("q")
-    assert client.conn.keys("*") == [b"alligator:{q}:seq"]
+    assert sorted(client.conn.keys("*")) == [b"alligator:{q}:seq", b"alligator:{q}:since"]
     client.drop_all("q")
     assert client.conn.keys("*") == []
 

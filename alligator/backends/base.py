@@ -93,6 +93,24 @@ class Message(NamedTuple):
     priority: int = 0
 
 
+class Queued(str):
+    """The id that a task goes by on its queue, as a push returns it, with its position there.
+
+    :ivar position: for :meth:`Client.lost_nothing_since`; opaque to others.
+    """
+
+    __slots__ = ("position",)
+
+    position: Any
+
+
+def queued(task_id: str, position: Any) -> Queued:
+    """Return an id with a position."""
+    found = Queued(task_id)
+    found.position = position
+    return found
+
+
 class Delivery(NamedTuple):
     """A task on lease to whoever reserved it."""
 
@@ -244,6 +262,8 @@ class Client(ABC):
         priority: int = 0,
     ) -> str:
         """Put a task on a queue and return the id it goes by there.
+
+        Where the backend has :meth:`lost_nothing_since`, that is a :class:`Queued`.
 
         :param delay_until: the Unix timestamp (seconds) before which it must not run.
         :param priority: -100 to 100, higher first.
@@ -415,6 +435,24 @@ class Client(ABC):
     @abstractmethod
     def stats(self, queue_name: str) -> QueueStats:
         """Return how many tasks are in which state, and the age of the first in line."""
+
+    def position(self, queue_name: str) -> Any:
+        """Return how far the history of a queue has come, for :meth:`lost_nothing_since`.
+
+        :returns: opaque; None: this backend does not know.
+        """
+        return None
+
+    def lost_nothing_since(self, queue_name: str, position: Any) -> bool | None:
+        """Whether each task that left a queue since then was taken off it one by one: acked,
+        buried, popped or moved. It proves that a task did not get lost, so nobody asks for it
+        before a task has left its queue.
+
+        :param position: what :meth:`position` returned, or a push, as :class:`Queued`.
+        :returns: False: the queue was emptied since, or its server was restarted, or lost what
+            it had, or may have; None: this backend cannot tell, or was given no position.
+        """
+        return None
 
     def next_change(self, queue_names: Sequence[str]) -> float:
         """Return when a ``reserve`` will have something to do if nobody does anything.

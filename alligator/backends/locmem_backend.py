@@ -9,6 +9,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from alligator.backends.base import (
     Client as BaseClient,
@@ -24,6 +25,7 @@ from alligator.backends.base import (
     Renew,
     Reserved,
     never,
+    queued,
 )
 from alligator.backends.locmem_children import Children
 from alligator.backends.locmem_queue import Entry, Queue
@@ -109,7 +111,7 @@ class Client(BaseClient):
                 self._state.children.forget((queue_name, message.task_id))
                 queue.push(message, now)
             self._state.changed.notify_all()
-        return [message.task_id for message in messages]
+            return [queued(message.task_id, queue.history) for message in messages]
 
     def reserve(
         self,
@@ -265,6 +267,15 @@ class Client(BaseClient):
             pushed = queue.oldest()
             age = None if pushed is None else max(0.0, self.clock.time() - pushed)
             return QueueStats(waiting, delayed, running, len(queue.dead), age, len(queue.held))
+
+    def position(self, queue_name: str) -> object:
+        """Return what is another one after the queue was emptied."""
+        with self._state.changed:
+            return self._queue(queue_name).history
+
+    def lost_nothing_since(self, queue_name: str, position: Any) -> bool | None:
+        """Whether the queue was not emptied since."""
+        return None if position is None else self.position(queue_name) is position
 
     def next_change(self, queue_names: Sequence[str]) -> float:
         """Return when a delay or a lease ends."""

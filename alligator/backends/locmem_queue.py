@@ -80,6 +80,7 @@ class Queue:
         self.leased: dict[str, Entry] = {}
         self.held: set[str] = set()  # ids of those that wait for others before they may run
         self.dead: dict[str, tuple[DeadTask, int]] = {}  # with the priority; oldest first
+        self.history = object()  # another one after the queue was emptied
         self._ready = LazyHeap()  # by (-priority, place)
         self._delayed = LazyHeap()  # by due time
         self._soonest_end = float("inf")  # no lease ends before this

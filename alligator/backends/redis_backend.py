@@ -6,6 +6,7 @@ Each compound step is one Lua script (``lua/*.lua``), and the server's clock dec
 """
 
 import contextlib
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -22,6 +23,7 @@ from alligator.backends.base import (
     Renew,
     Reserved,
     never,
+    queued,
 )
 from alligator.backends.base import Client as BaseClient
 from alligator.backends.redis_ahead import RedisAhead
@@ -51,6 +53,10 @@ from alligator.constants import DELAYED, FAILED, RUNNING, WAITING
 _STATES = {b"waiting": WAITING, b"delayed": DELAYED, b"running": RUNNING, b"dead": FAILED}
 _REVIVE_BATCH = 100
 _PURGE_BATCH = 1000  # so that a long list of dead letters does not hold up the server
+
+
+def _now() -> tuple[float, float]:
+    return time.time(), time.monotonic()
 
 
 class Client(BaseClient):
@@ -104,8 +110,9 @@ class Client(BaseClient):
         """Put a task on a queue; see the contract."""
         if not delay_until and not priority:
             args = encode_new_id(task_id), encode_new(data, task_id)
-            if self._push_one(queue_name, args):
-                return task_id
+            wall, monotonic = time.time(), time.monotonic()
+            if place := self._push_one(queue_name, args):
+                return queued(task_id, (place, wall, monotonic))
         return super().push(queue_name, task_id, data, delay_until, priority=priority)
 
     def push_many(self, queue_name: str, messages: Sequence[Message]) -> list[str]:
@@ -120,19 +127,21 @@ class Client(BaseClient):
             args += (encode_new_id(task_id), encode_new(data, task_id))
             if not plain:
                 args += (priority, micros(delay_until))
+        began = _now()
         with translated():
-            self._link.run(
+            place = self._link.run(
                 script("push_plain" if plain else "push"),
                 keys_of(queue_name),
                 args,
                 lambda: _push_again(queue_name, _with_defaults(args) if plain else args),
             )
-        return ids
+        position = place, *began
+        return [queued(each, position) for each in ids]
 
-    def _push_one(self, queue_name: str, args: Sequence[bytes]) -> bool:
+    def _push_one(self, queue_name: str, args: Sequence[bytes]) -> int:
         # Of what is pushed one by one this is nearly all.
         with translated():
-            return bool(
+            return int(
                 self._link.run(
                     script("push_one"),
                     keys_of_push(queue_name),
@@ -285,6 +294,21 @@ class Client(BaseClient):
         """Return the data of a task and leave it where it is."""
         raw = self._run("peek", queue_name, encode_id(task_id))
         return None if raw is None else decode(raw, task_id)
+
+    def position(self, queue_name: str) -> Any:
+        """Return the last place that was given out, and when this was asked."""
+        began = _now()
+        return self._run("position", queue_name), *began
+
+    def lost_nothing_since(self, queue_name: str, position: Any) -> bool | None:
+        """Whether it is the same history of the queue, kept by a server that did not restart."""
+        if position is None:
+            return None
+        place, wall, monotonic = position
+        now = _now()
+        age = max(now[0] - wall, now[1] - monotonic, 0.0)  # one stands still in sleep
+        answer = int(self._run("history", queue_name, place, int(age * 1e6)))
+        return None if answer < 0 else bool(answer)
 
     def stats(self, queue_name: str) -> QueueStats:
         """Return how many tasks are in which state, and the age of the first in line."""

@@ -16,16 +16,31 @@ _REPEATABLE = frozenset(
         "drop",
         "extend",
         "find",
+        "history",
         "note",
         "note_stop",
         "peek",
+        "position",
         "stats",
         "waits",
         "workers",
     }
 )
 _CHILDLESS = frozenset(
-    {"note", "note_stop", "extend", "find", "peek", "stats", "dead", "purge", "beat", "workers"}
+    {
+        "note",
+        "note_stop",
+        "extend",
+        "find",
+        "peek",
+        "stats",
+        "dead",
+        "purge",
+        "beat",
+        "workers",
+        "position",
+        "history",
+    }
 )
 
 

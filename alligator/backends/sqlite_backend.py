@@ -9,6 +9,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from typing import Any
 
 from alligator.backends import sqlite_lease as taking
 from alligator.backends import sqlite_queue as queue
@@ -27,10 +28,11 @@ from alligator.backends.base import (
     Renew,
     Reserved,
     never,
+    queued,
 )
 from alligator.backends.sqlite_file import SqliteFile, parse_file_dsn
 from alligator.backends.sqlite_room import TAKES, Need, for_dead_letter
-from alligator.backends.sqlite_schema import HELD, Step
+from alligator.backends.sqlite_schema import HELD, Position, Step
 from alligator.backends.sqlite_store import SqliteStore
 from alligator.backends.sqlite_wake import Wake
 from alligator.clock import Clock
@@ -115,9 +117,10 @@ class Client(BaseClient):
 
     def push_many(self, queue_name: str, messages: Sequence[Message]) -> list[str]:
         """Put tasks on a queue, in order, all or none."""
-        if messages:
-            self._file.line.push(self._file.lock, self.writing, queue_name, messages)
-        return [message.task_id for message in messages]
+        if not messages:
+            return []
+        position = self._file.line.push(self._file.lock, self.writing, queue_name, messages)
+        return [queued(message.task_id, position) for message in messages]
 
     def reserve(
         self,
@@ -251,6 +254,20 @@ class Client(BaseClient):
                 f"There is no file {self._file.path}: nothing was ever queued there, or its path "
                 "is another."
             )
+
+    def position(self, queue_name: str) -> Position:
+        """Return the last ticket that was given out in this very file."""
+        with self._file.reading() as connection:
+            return views.position(connection, self._file.identity)
+
+    def lost_nothing_since(self, queue_name: str, position: Any) -> bool | None:
+        """Whether it is the same file, and the queue was not emptied since."""
+        if not isinstance(position, Position):
+            return None
+        with self._file.reading() as connection:
+            now = views.position(connection, self._file.identity)
+            emptied = views.emptied(connection, queue_name)
+        return now.file == position.file and emptied <= position.ticket <= now.ticket
 
     def stats(self, queue_name: str) -> QueueStats:
         """Return how many tasks are in which state."""

@@ -18,7 +18,7 @@ from alligator.backends import sqlite_fork
 from alligator.backends.dsn import mask_password, unknown_parameter
 from alligator.backends.sqlite_pushes import Line
 from alligator.backends.sqlite_room import TAKES, Need, Room
-from alligator.backends.sqlite_schema import SCHEMA, Step
+from alligator.backends.sqlite_schema import SCHEMA, Identity, Step
 from alligator.clock import Clock
 from alligator.exceptions import (
     AlligatorException,
@@ -108,6 +108,7 @@ class SqliteFile:
         self._room = Room(path)
         self._pid = 0
         self._inode = 0
+        self.identity: Identity = (0, 0)  # of the file that is open
         self._connection: sqlite3.Connection | None = None
         self._lock_file = -1
         self._writing = False
@@ -170,6 +171,10 @@ class SqliteFile:
                 self._take_turn()
                 self._connection.execute("PRAGMA journal_mode=WAL")
                 self._connection.executescript(SCHEMA)
+                (number,) = self._connection.execute(
+                    "SELECT n FROM alligator_counters WHERE queue = '' AND state = -3"
+                ).fetchone()
+                self.identity = (number, self._inode)
             finally:
                 self._end_turn()
         except BaseException:
@@ -215,7 +220,7 @@ class SqliteFile:
                     self._take_turn()
                     self._room.make(connection, need)
                     connection.execute("BEGIN IMMEDIATE")
-                    step = Step(connection, clock.time())
+                    step = Step(connection, clock.time(), self.identity)
                     yield step
                     step.finish()
                     connection.execute("COMMIT")

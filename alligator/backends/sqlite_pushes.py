@@ -13,7 +13,7 @@ from typing import Protocol
 from alligator.backends import sqlite_queue as queue
 from alligator.backends.base import Message
 from alligator.backends.sqlite_room import Need, for_push
-from alligator.backends.sqlite_schema import Step
+from alligator.backends.sqlite_schema import Position, Step
 from alligator.exceptions import InvalidTask, QueueFull
 
 #: Seconds after which a thread looks for itself. It is told, unless the one to do so was
@@ -32,6 +32,7 @@ class Push:
         self.queue_name, self.messages = queue_name, messages
         self.need = for_push(messages)
         self.done = False  # committed
+        self.position: Position | None = None  # where, then
         self.given_up = False  # the caller was interrupted while it waited
         self.news = threading.Lock()  # free once it is done, or first in line
         self.news.acquire()
@@ -59,7 +60,7 @@ class Line:
         writing: _Writing,
         queue_name: str,
         messages: Sequence[Message],
-    ) -> None:
+    ) -> Position | None:
         """Put tasks on a queue, all or none, together with those of other threads.
 
         :param lock: what a thread holds while it writes; it may be taken twice.
@@ -73,11 +74,12 @@ class Line:
             if self._leader and not within:
                 mine.news.acquire(timeout=_PATIENCE)
             if mine.done:
-                return
+                return mine.position
             self._leader = me
             with lock:
                 if not mine.done:
                     self._lead(writing, mine)
+            return mine.position
         finally:
             mine.given_up = not mine.done
             if self._leader == me and not within:
@@ -93,7 +95,7 @@ class Line:
             # Alone, since one that cannot be stored would keep out its neighbours. So will
             # they: each of them finds that nobody has done it.
             with writing(mine.need) as step:
-                queue.push(step, mine.queue_name, mine.messages)
+                mine.position = queue.push(step, mine.queue_name, mine.messages)
             mine.done = True
         finally:
             for each in together[1:]:
@@ -118,15 +120,17 @@ class Line:
 def _push_all(writing: _Writing, together: Sequence[Push]) -> bool:
     """Push for all of them; False: there is one for which that cannot be done."""
     by_queue: dict[str, list[Message]] = {}
+    positions: dict[str, Position] = {}
     for each in together:
         by_queue.setdefault(each.queue_name, []).extend(each.messages)
     need = Need(sum(each.need.size for each in together), together[0].need.left)
     try:
         with writing(need) as step:
             for queue_name, messages in by_queue.items():
-                queue.push(step, queue_name, messages)
+                positions[queue_name] = queue.push(step, queue_name, messages)
     except (InvalidTask, QueueFull):
         return False
     for each in together:
+        each.position = positions[each.queue_name]
         each.done = True
     return True

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from alligator.backends import sqlite_children as children
 from alligator.backends.base import MAX_LEASE, Data, Delivery, Message, Reason, Renew
 from alligator.backends.sqlite_records import writable
-from alligator.backends.sqlite_schema import HELD, Step
+from alligator.backends.sqlite_schema import HELD, Position, Step
 from alligator.backends.store import gone_badly
 from alligator.constants import DELAYED, FAILED, RUNNING, WAITING
 
 
-def push(step: Step, queue: str, messages: Sequence[Message]) -> None:
+def push(step: Step, queue: str, messages: Sequence[Message]) -> Position:
     """Queue tasks, replace waiting ones, or note data down behind running ones."""
     now, place = step.now, step.tickets(len(messages))
     step.news += len(messages)
@@ -34,6 +34,7 @@ def push(step: Step, queue: str, messages: Sequence[Message]) -> None:
     if inserted < len(rows):
         for row in rows:
             _push_again(step, row)
+    return Position(step.file, place)
 
 
 def _push_again(step: Step, row: tuple[str, str, int, int, int, float, float, Data]) -> None:
@@ -213,6 +214,10 @@ def purge_dead(step: Step, queue: str, older_than: float) -> int:
 def drop_all(step: Step, queue: str) -> None:
     """Remove every task of the queue, whatever its state."""
     children.drop_queue(step, queue)
-    step.execute("DELETE FROM alligator_tasks WHERE queue = ?", (queue,))
-    step.execute("DELETE FROM alligator_dead WHERE queue = ?", (queue,))
+    tasks = step.execute("DELETE FROM alligator_tasks WHERE queue = ?", (queue,)).rowcount
+    dead = step.execute("DELETE FROM alligator_dead WHERE queue = ?", (queue,)).rowcount
     step.execute("DELETE FROM alligator_counters WHERE queue = ? AND state >= 0", (queue,))
+    if tasks or dead:
+        step.execute(
+            "INSERT OR REPLACE INTO alligator_emptied VALUES (?, ?)", (queue, step.tickets())
+        )

@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 #: The state of a child that waits for its parents.
 HELD = 7
@@ -62,6 +63,11 @@ CREATE TABLE IF NOT EXISTS alligator_counters (
 ) WITHOUT ROWID;
 INSERT OR IGNORE INTO alligator_counters VALUES ('', -1, 0);  -- the last ticket given out
 INSERT OR IGNORE INTO alligator_counters VALUES ('', -2, 0);  -- how often a record was noted
+INSERT OR IGNORE INTO alligator_counters VALUES ('', -3, random());  -- of no other file
+CREATE TABLE IF NOT EXISTS alligator_emptied (
+    queue TEXT PRIMARY KEY,
+    ticket INTEGER NOT NULL         -- when it was last emptied; later pushes have higher ones
+) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS alligator_records (
     id INTEGER PRIMARY KEY,
     task_id TEXT NOT NULL UNIQUE,
@@ -92,11 +98,24 @@ _COUNT = (
 )
 
 
+#: What no other file has, nor a file of the same name that was made or put there later: a random
+#: number and the inode.
+Identity = tuple[int, int]
+
+
+class Position(NamedTuple):
+    """How far the history of the queues in a file has come."""
+
+    file: Identity
+    ticket: int
+
+
 class Step:
     """One transaction: where it writes, when it is, and what it changes in the counters."""
 
-    def __init__(self, connection: sqlite3.Connection, now: float) -> None:
+    def __init__(self, connection: sqlite3.Connection, now: float, file: Identity) -> None:
         self._connection = connection
+        self.file = file
         self.execute = connection.execute
         self.executemany = connection.executemany
         self.now = now

@@ -3,7 +3,7 @@
 import sqlite3
 
 from alligator.backends.base import Data, DeadTask, Place
-from alligator.backends.sqlite_schema import HELD
+from alligator.backends.sqlite_schema import HELD, Identity, Position
 from alligator.constants import DELAYED, FAILED, RUNNING, WAITING
 
 
@@ -57,6 +57,22 @@ def find(connection: sqlite3.Connection, queue: str, task_id: str) -> Place | No
         (queue, priority, place),
     ).fetchone()
     return Place(WAITING, ahead=ahead)
+
+
+def position(connection: sqlite3.Connection, file: Identity) -> Position:
+    """Return how far the history of the queues has come."""
+    (ticket,) = connection.execute(
+        "SELECT n FROM alligator_counters WHERE queue = '' AND state = -1"
+    ).fetchone()
+    return Position(file, ticket)
+
+
+def emptied(connection: sqlite3.Connection, queue: str) -> int:
+    """Return the ticket with which a queue was last emptied; 0: it never was."""
+    row = connection.execute(
+        "SELECT ticket FROM alligator_emptied WHERE queue = ?", (queue,)
+    ).fetchone()
+    return int(row[0]) if row else 0
 
 
 def peek(connection: sqlite3.Connection, queue: str, task_id: str) -> Data | None:

@@ -64,10 +64,7 @@ class EnqueuedTask:
         ``'failed'`` or ``'canceled'``; ``'unknown'`` of an id that is on no record.
         """
         found = self._gator.status(self._task)
-        if found is None:
-            # A failure would be on record, so what was pushed here and is gone went well.
-            return "done" if self._task.is_pushed else "unknown"
-        return _STATES[found]
+        return "unknown" if found is None else _STATES[found]
 
     def wait(self, timeout: float | None = 30) -> bool:
         """Block until the task has started, or is done; False: not in so many seconds."""

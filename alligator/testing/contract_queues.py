@@ -3,7 +3,9 @@
 import threading
 import time
 
-from alligator.backends.base import DELAY, GET, OWN_ID, PRIORITY, Data, Message
+import pytest
+
+from alligator.backends.base import DELAY, GET, OWN_ID, PRIORITY, Data, Message, Reason
 from alligator.constants import DELAYED, RUNNING, WAITING
 from alligator.testing.contract_base import ContractHelpers
 
@@ -189,6 +191,47 @@ class QueueContract(ContractHelpers):
         assert self.client.reserve([self.queue]).deliveries == []
         self.client.ack([held])
         self.eventually(lambda: self.client.pop(other) == "other", "the other queue")
+        self.client.drop_all(other)
+
+    def test_a_push_is_in_the_history_of_its_queue(self) -> None:
+        """From the first one on, whatever takes tasks off it one by one; see `Client.position`."""
+        queue, other = self.queue, self.make_queue()
+        begun = self.client.position(queue)
+        if self.client.lost_nothing_since(queue, begun) is None:
+            pytest.skip("this backend cannot tell")
+        ids = [self.client.push(queue, "first", "1")]
+        ids += self.client.push_many(queue, [Message("second", "2"), Message("third", "3")])
+        ids.append(self.client.push(queue, "later", "4", time.time() + 3600))
+        ids.append(self.client.push(other, "later", "5", time.time() + 3600, priority=5))
+        positions = [getattr(each, "position", None) for each in ids]
+        assert None not in positions
+        assert self.client.lost_nothing_since(queue, None) is None
+        self.client.ack([self.reserve_one()])
+        self.client.bury(self.reserve_one(), None, Reason("given up"))
+        self.client.purge_dead(queue)
+        self.client.release(self.reserve_one(), "3 again")
+        assert self.client.pop(queue) == "3 again"
+        client = self.another_client()
+        for each in (begun, *positions[:4], client.position(queue), self.client.position(queue)):
+            assert client.lost_nothing_since(queue, each) is True
+        assert client.lost_nothing_since(other, positions[-1]) is True
+        self.client.drop_all(other)
+
+    def test_a_queue_that_was_emptied_has_another_history(self) -> None:
+        """What was pushed before may have been dropped; what is pushed afterwards was not."""
+        queue, other = self.queue, self.make_queue()
+        if self.client.lost_nothing_since(queue, self.client.position(queue)) is None:
+            pytest.skip("this backend cannot tell")
+        beside = getattr(self.client.push(other, "beside", "0"), "position", None)
+        for number in range(3):
+            before = getattr(self.client.push(queue, "id", "1"), "position", None)
+            self.another_client().drop_all(queue)
+            assert self.client.lost_nothing_since(queue, before) is False
+            self.client.push_many(queue, [Message(f"{each}", "2") for each in range(10 * number)])
+            after = getattr(self.client.push(queue, "id", "3"), "position", None)
+            assert self.client.lost_nothing_since(queue, before) is False
+            assert self.client.lost_nothing_since(queue, after) is True
+        assert self.client.lost_nothing_since(other, beside) is True
         self.client.drop_all(other)
 
     def test_queues_in_strict_order(self) -> None:

@@ -21,6 +21,8 @@ OPERATIONS = Client.__abstractmethods__ | {
     "pop",
     "get",
     "note_stop",
+    "position",
+    "lost_nothing_since",
     "next_change",
     "durability_warning",
 }
@@ -226,6 +228,8 @@ class FlakyClient(Client):
     find = _passed_on("find")
     peek = _passed_on("peek")
     stats = _passed_on("stats")
+    position = _passed_on("position")
+    lost_nothing_since = _passed_on("lost_nothing_since")
     next_change = _passed_on("next_change")
     durability_warning = _passed_on("durability_warning")
 

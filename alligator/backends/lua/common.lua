@@ -2,9 +2,47 @@
 
 local function priority_of(score) return 100 - math.floor(score / STEP) end
 
+-- What this server says of itself; '' where the user may not ask.
+local function info(section)
+  local text = redis.pcall('INFO', section)
+  return type(text) == 'string' and text or ''
+end
+
+-- What is different after a restart, and on a replica that took over; '' where nobody may ask.
+local function life()
+  local run = string.match(info('server'), 'run_id:(%x+)')
+  local data = string.match(info('replication'), 'master_replid:(%x+)')
+  return run and data and run .. ':' .. data or ''
+end
+
+local function since_key() return (string.gsub(SEQ, 'seq$', 'since')) end
+
+-- Begin the history of a queue, of which nothing is there: it is new, was emptied, or lost. It is
+-- told from others by its places: they begin anywhere between 2^40 (Alligator 1.1 begins at 1) and
+-- 2^43, so that an old place is among a million new ones once in eight million times.
+local function begin_history(count, first)
+  local born = life()
+  if not first then
+    local digest = redis.sha1hex(whole(now) .. SEQ .. born)
+    first = 1099511627776 + 7 * tonumber(string.sub(digest, 1, 10), 16)
+  end
+  redis.call('SET', SEQ, whole(first + count))
+  redis.call('SET', since_key(), whole(first) .. ' ' .. born)
+  return first + count
+end
+
+-- How far the history of this queue has come.
+local function position()
+  local last = tonumber(redis.call('GET', SEQ) or nil) or 0
+  return last > 0 and last or begin_history(0)
+end
+
 -- The last place of a priority, or (front) the last among its due tasks; of a count of places.
 local function place(priority, front, count)
-  return (100 - priority) * STEP + (front and 0 or TAIL) + redis.call('INCRBY', SEQ, count or 1)
+  count = count or 1
+  local last = redis.call('INCRBY', SEQ, count)
+  if last == count then last = begin_history(count) end
+  return (100 - priority) * STEP + (front and 0 or TAIL) + last
 end
 
 -- What cannot be unpacked was written by a stranger, and must not hold up all the others.

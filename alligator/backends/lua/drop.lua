@@ -11,6 +11,7 @@ if family.any() then
     family.cancel(id, family.because(id, 'was canceled', 'its queue was emptied'))
   end
 end
+redis.call('UNLINK', since_key())
 for _, key in ipairs(KEYS) do
   if key ~= WAITING and key ~= WATCHED then redis.call('UNLINK', key) end
 end

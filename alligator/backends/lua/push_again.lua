@@ -1,6 +1,6 @@
 #!lua
 -- ARGV: as for push, of messages that may have been pushed already: the reply got lost
--- Returns: how many
+-- Returns: the position
 
 -- Whether a message is there: an id of Alligator's own making, a UUID of version 7 after its mark,
 -- comes but once.
@@ -10,10 +10,10 @@ local function is_there(id, data)
 end
 
 for index = 1, #ARGV, 4 do -- all were pushed or none, and some may have ended since
-  if is_there(ARGV[index], ARGV[index + 1]) then return #ARGV / 4 end
+  if is_there(ARGV[index], ARGV[index + 1]) then return position() end
 end
 for index = 1, #ARGV, 4 do
   put(ARGV[index], ARGV[index + 1], tonumber(ARGV[index + 2]), tonumber(ARGV[index + 3]))
 end
 wake()
-return #ARGV / 4
+return position()

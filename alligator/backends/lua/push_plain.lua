@@ -1,6 +1,6 @@
 #!lua
 -- ARGV: of each message its id and data; no id comes twice, and all go at once with priority 0
--- Returns: how many
+-- Returns: the position
 
 local function is_new(ids)
   for _, data in ipairs(redis.call('HMGET', DATA, unpack(ids))) do
@@ -26,4 +26,4 @@ end
 
 for first = 1, #ARGV, 1000 do put_all(first, math.min(first + 999, #ARGV)) end
 wake()
-return #ARGV / 2
+return position()

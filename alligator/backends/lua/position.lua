@@ -1,0 +1,3 @@
+#!lua
+-- Returns: how far the history of the queue has come
+return position()
