@@ -6,6 +6,7 @@ from inspect import signature
 from typing import Any, ParamSpec, overload
 
 from alligator.backends.base import DeadTask
+from alligator.constants import WAITING
 from alligator.exceptions import UnsupportedOption
 from alligator.explaining import Explaining
 from alligator.intake import Intake
@@ -209,7 +210,7 @@ class Gator(Taking, Scheduling, Explaining):
         :raises InvalidTask: no such number of retries.
         :raises UnsupportedOption: a client of another make, which cannot change them.
         """
-        queue_name, client, codec = self.queue_name, self.client, self.codec
+        queue_name, client, codec, given = self.queue_name, self.client, self.codec, task_id
         if task_id is not None:
             queue_name, task_id = self.results.where(task_id)
         if retries is not None:
@@ -222,17 +223,21 @@ class Gator(Taking, Scheduling, Explaining):
                 if task_id is None or task_id == each.task_id
             )
         if "renew" in signature(client.revive).parameters:
-            return client.revive(
+            revived = client.revive(
                 queue_name,
                 task_id,
                 lambda each, data: codec.renewed(queue_name, each, data, retries),
             )
-        if retries is not None:  # a client made for Alligator 1.1
+        elif retries is not None:  # a client made for Alligator 1.1
             raise UnsupportedOption(
                 f"{type(client).__module__}.{type(client).__qualname__} does not take 'renew' in "
                 "its revive(), so retries= cannot be changed; leave it out."
             )
-        return client.revive(queue_name, task_id)
+        else:
+            revived = client.revive(queue_name, task_id)
+        if revived and isinstance(given, Task):
+            given.status, given.error = WAITING, None  # it failed, and is there again
+        return revived
 
     def stats(self) -> dict[str, Any]:
         """Return ``waiting``, ``delayed``, ``running``, ``dead`` (counts) and ``oldest`` (the

@@ -195,6 +195,7 @@ class Results:
         if place.state == FAILED:
             return (ended.state if ended else FAILED), ended
         if ended is None and place.state == RUNNING:
+            _is_there_again(task, RUNNING)
             return RUNNING, None
         data = self.client.peek(*self.where(task))
         if data is None:
@@ -204,7 +205,9 @@ class Results:
         if ended is not None and isinstance(pushed, int | float) and ended.pushed >= pushed:
             return ended.state, ended  # it is about to leave the queue
         retries = place.state in _NOT_STARTED and options.get("retried")
-        return (RETRYING if retries else place.state), None
+        state = RETRYING if retries else place.state
+        _is_there_again(task, state)
+        return state, None
 
     def _unrecorded(self, task: Task) -> int | None:
         """Return the status of a task that is on no queue and on no record, if there is a proof.
@@ -274,6 +277,12 @@ def _patience(timeout: Any) -> float:
             f"timeout={shorten(repr(timeout), 60)} is neither a number of seconds nor a timedelta."
         )
     return max(0.0, seconds)
+
+
+def _is_there_again(task: Task | str, state: int) -> None:
+    """Let a task that failed know that it was revived."""
+    if isinstance(task, Task) and task.is_pushed and task.status == FAILED:
+        task.status, task.error = state, None
 
 
 def _is_earlier(record: Record, task: Task) -> bool:

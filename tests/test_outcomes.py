@@ -469,6 +469,22 @@ def test_a_revived_task_is_more(gator_with_store):
     assert (task.status, task.result) == (SUCCESS, "well")
 
 
+@pytest.mark.parametrize("looks", [True, False])
+def test_a_revived_task_that_tells_nobody(gator, looks):
+    calls.clear()
+    task = gator.task(fail_at_first)
+    gator.run_all()
+    assert task.wait(5) is True
+    assert task.status == FAILED
+    assert gator.revive(task.task_id if looks else task) == 1
+    if looks:
+        assert task.wait(0) is False
+    assert (task.status, task.error) == (WAITING, None)
+    gator.run_all()
+    assert task.wait(5) is True
+    assert (task.status, task.error) == (SUCCESS, None)
+
+
 def test_what_ran_here_is_known(gator):
     task = gator.options(is_async=False, save_results=60).task(add, 1, 2)
     gator.store.forget([task.task_id])
