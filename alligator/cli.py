@@ -23,6 +23,7 @@ from alligator.security import Policy
 from alligator.signing import Signer
 from alligator.supervisor import Supervisor, stop_when_abandoned
 from alligator.tasks import Task
+from alligator.unserved import remarks
 from alligator.utils import escape, import_attr, shorten
 from alligator.workers import Worker
 
@@ -329,6 +330,8 @@ def _status(gator: Gator, arguments: argparse.Namespace) -> int:
         counts = (stats.waiting, stats.delayed, stats.running, stats.dead)
         cells = (*counts, oldest, alive.get(name, "-"))
         print(f"{name:<24}" + "".join(f"{cell:>9}" for cell in cells))
+    for line in remarks(gator, [name for name, _ in found]):
+        print(escape(line))
     return 0
 
 

@@ -18,6 +18,7 @@ from alligator.messages import id_of
 from alligator.parents import read as read_kept
 from alligator.results import Results
 from alligator.tasks import Task
+from alligator.ticking import Schedule
 from alligator.utils import shorten
 
 #: How many of the parents that a task waits for are named.
@@ -71,7 +72,7 @@ class Explaining:
         """See :attr:`alligator.Gator.results`."""
         raise NotImplementedError
 
-    def explain(self, task: Task | str) -> str:
+    def explain(self, task: Task | str | Schedule) -> str:
         """Return in one sentence why a task has not run, or what became of it.
 
         ::
@@ -81,10 +82,21 @@ class Explaining:
 
         For people to read: the words may change. Control characters are written out.
 
-        :param task: the task, or its id on this Gator's queue.
+        :param task: the task, or its id on this Gator's queue; or a schedule: when it is due
+            next, and who would run it.
         :raises UnsupportedOption: the backend cannot look up a task, and there is no store.
         """
+        if isinstance(task, Schedule):
+            return of_schedule(self.results, task)
         return sentence(gather(self.results, task))
+
+
+def of_schedule(results: Results, schedule: Schedule) -> str:
+    """Return when a schedule is due next, and who would run it."""
+    now = results.recorder.clock.time()
+    facts = _with_workers(results, Facts(now, schedule.queue_name, None))
+    left = span(schedule.rule.next_after(now) - now)
+    return f"due in {left} on {schedule.queue_name!r}{_who_lives(facts)}"
 
 
 # -- Into words. ------------------------------------------------------------------------------
@@ -149,6 +161,11 @@ def _who_lives(facts: Facts, where: str = "there") -> str:
     return f", no live worker {where} since {clock(facts.last_seen, facts.now)}"
 
 
+def _alone(facts: Facts) -> str:
+    """Say of what is not due yet if nobody would run it."""
+    return _who_lives(facts, f"on {facts.queue_name!r}") if facts.workers == 0 else ""
+
+
 def _held(facts: Facts) -> str:
     named = [
         shorten(task_id) + (f" ({_STATES[state]})" if state in _STATES else "")
@@ -171,7 +188,7 @@ def _delayed(facts: Facts) -> str:
         return f"delayed when it was pushed{when}; nobody noted for how long"
     if facts.due <= facts.now:
         return f"its delay has just ended on {facts.queue_name!r}{_who_lives(facts)}"
-    return f"delayed for {span(facts.due - facts.now)} more{_then(facts, 'until')}"
+    return f"delayed for {span(facts.due - facts.now)} more{_then(facts, 'until')}{_alone(facts)}"
 
 
 def _retrying(facts: Facts) -> str:
@@ -179,7 +196,8 @@ def _retrying(facts: Facts) -> str:
     last = f" ({shorten(facts.error, 500)})" if facts.error else ""
     if facts.due is not None and facts.due > facts.now:
         return (
-            f"{tried}{last}, to be tried again in {span(facts.due - facts.now)}{_then(facts, 'at')}"
+            f"{tried}{last}, to be tried again in {span(facts.due - facts.now)}"
+            f"{_then(facts, 'at')}{_alone(facts)}"
         )
     return f"{tried}{last}, to be tried again: {_in_line(facts)}"
 

@@ -8,7 +8,7 @@ import logging
 import os
 import secrets
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -32,6 +32,7 @@ class Pulse:
     What cannot be told is logged once, and does no further harm.
 
     :param store: None: there is none to tell.
+    :param look: called after each sign that could be given.
     :param outage: that of the worker's queue, which is logged by itself, where the store is
         beside that; None: it is elsewhere.
     """
@@ -43,12 +44,14 @@ class Pulse:
         *,
         log: logging.Logger,
         outage: Outage | None,
+        look: Callable[[], None] | None = None,
     ) -> None:
         self.store, self.queue_names, self.log, self.outage = store, queue_names, log, outage
         # Of several containers, each may be number 1 on a host of the same name.
         import socket  # it would be a good part of what ``import alligator`` takes
 
         self.name = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+        self._look = look
         self._failures = 0
         self._said = False
         self._stop = threading.Event()
@@ -70,9 +73,11 @@ class Pulse:
             self._thread.join(_LAST)
 
     def _go_on(self) -> None:
-        self._tell(COUNTS)
-        while not self._stop.wait(EVERY):
+        while True:
             self._tell(COUNTS)
+            self._look_around()
+            if self._stop.wait(EVERY):
+                break
         if not self._failures:
             self._tell(0.0)
 
@@ -87,6 +92,13 @@ class Pulse:
         if self._said:
             self.log.info("The store knows again that this worker lives.")
         self._failures, self._said = 0, False
+
+    def _look_around(self) -> None:
+        if self._look is not None and not self._failures:
+            try:
+                self._look()
+            except Exception as err:  # it is for people to know, and may not be allowed
+                self.log.debug("It is not known which queues are served: %s", describe_error(err))
 
     def _complain(self, err: Exception) -> None:
         # Once is enough, and none is needed where it is the queue that is out of reach.

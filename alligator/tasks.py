@@ -83,7 +83,7 @@ class Task(States):
     #: Its arguments as they were before it ran; the very objects, to tell whether they were
     #: replaced. None: it has not run.
     called_with: tuple[Any, Any] | None = None
-    #: What its message says of what it depends on, where that is kept in the store.
+    # What its message says of what it depends on, where that is kept in the store.
     kept_parents: KeptParents | None = None
     _depends_on: list[Any] | None = None
     _gator: "Gator | None" = None

@@ -33,6 +33,7 @@ from alligator.processor import Processor
 from alligator.pulse import Pulse
 from alligator.signals import StopSignals
 from alligator.timeouts import Overrun
+from alligator.unserved import Unserved
 from alligator.unsettled import MOST_HELD
 from alligator.utils import Seconds, describe_error, in_seconds, shorten
 
@@ -302,7 +303,11 @@ class Worker:
         store = self.gator.store
         at_home = store is self.gator.client.store
         return Pulse(
-            store, queue_names(self), log=self.log, outage=self._outage if at_home else None
+            store,
+            queue_names(self),
+            log=self.log,
+            outage=self._outage if at_home else None,
+            look=Unserved(self.gator, queue_names(self), self.log).look,
         )
 
     def _processor(self, keeper: Keeper, loop: EventLoop | None = None) -> Processor:

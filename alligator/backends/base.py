@@ -454,6 +454,15 @@ class Client(ABC):
         """
         return None
 
+    def queue_names(self) -> list[str] | None:
+        """Return the names of the queues that tasks were pushed to, those forgotten left out.
+
+        Those that hold tasks are among them. For people, and not often: it may take some time.
+
+        :returns: None: the backend cannot say, or not without looking at all that it holds.
+        """
+        return None
+
     def next_change(self, queue_names: Sequence[str]) -> float:
         """Return when a ``reserve`` will have something to do if nobody does anything.
 

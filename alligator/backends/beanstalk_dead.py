@@ -166,8 +166,18 @@ def _kick(connection: Connection, job_id: int) -> bool:
 
 def counts(connection: Connection, tube: str) -> dict[str, int]:
     """Return the server's counts for a tube, whether it exists or not."""
+    record = _record(connection, tube)
+    return {name: int(record.get(name, 0)) for name in _COUNTS}
+
+
+def ever(connection: Connection, tube: str) -> int:
+    """Return how many jobs were put into a tube since it exists."""
+    return int(_record(connection, tube).get("total-jobs", 0))
+
+
+def _record(connection: Connection, tube: str) -> Mapping[str, Any]:
     try:
         record: Mapping[str, Any] = connection.call(lambda server: server.stats_tube(tube))
     except greenstalk.NotFoundError:
-        record = {}
-    return {name: int(record.get(name, 0)) for name in _COUNTS}
+        return {}
+    return record

@@ -155,6 +155,16 @@ class Overview(BaseClient):
 
         return self._pool.ask(look)
 
+    def queue_names(self) -> list[str]:
+        """Return the names of the tubes that exist, since jobs are or were in them."""
+        with self._pool.connection() as connection:
+            tubes = connection.call(lambda server: server.tubes())
+            return [
+                tube
+                for tube in tubes
+                if not tube.endswith(dead_letters.SUFFIX) and dead_letters.ever(connection, tube)
+            ]
+
     def durability_warning(self) -> str | None:
         """Return a line when the server keeps no binlog."""
         stats = self._pool.ask(lambda connection: connection.call(Server.stats))

@@ -277,6 +277,12 @@ class Client(BaseClient):
         """Whether the queue was not emptied since."""
         return None if position is None else self.position(queue_name) is position
 
+    def queue_names(self) -> list[str]:
+        """Return the names of the queues that hold something."""
+        with self._state.changed:
+            queues = self._state.queues.items()
+            return [name for name, queue in queues if queue.entries or queue.dead]
+
     def next_change(self, queue_names: Sequence[str]) -> float:
         """Return when a delay or a lease ends."""
         with self._state.changed:

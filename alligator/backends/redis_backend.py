@@ -52,6 +52,8 @@ from alligator.constants import DELAYED, FAILED, RUNNING, WAITING
 
 _STATES = {b"waiting": WAITING, b"delayed": DELAYED, b"running": RUNNING, b"dead": FAILED}
 _REVIVE_BATCH = 100
+_SCANS = 100  # of a thousand keys each: more are not looked through for names
+_LASTING = frozenset({"data", "seq", "dead", "held"})  # keys that stand for tasks, now or before
 _PURGE_BATCH = 1000  # so that a long list of dead letters does not hold up the server
 
 
@@ -316,6 +318,27 @@ class Client(BaseClient):
         pushed = pushed_at(first)
         age = None if pushed is None else max(0.0, now / 1e6 - pushed)
         return QueueStats(waiting, delayed, running, dead, age, held)
+
+    def queue_names(self) -> list[str] | None:
+        """Return the names of the queues that have keys, if the server holds few enough of these.
+
+        A few are looked at in each step, since the server does nothing else meanwhile.
+        """
+        if not self._link.one_server:
+            return None
+        found, cursor = set[str](), b"0"
+        for _ in range(_SCANS):
+            with translated():
+                cursor, keys = self._link.command(
+                    [], "SCAN", cursor, "MATCH", "alligator:{*}:*", "COUNT", "1000"
+                )
+            for key in keys:
+                queue_name, _, part = key.decode(errors="replace")[11:].rpartition("}:")
+                if part in _LASTING:
+                    found.add(queue_name)
+            if cursor == b"0":
+                return sorted(found)
+        return None
 
     def durability_warning(self) -> str | None:
         """Return one line where the server keeps tasks in memory only, or evicts them."""

@@ -269,6 +269,11 @@ class Client(BaseClient):
             emptied = views.emptied(connection, queue_name)
         return now.file == position.file and emptied <= position.ticket <= now.ticket
 
+    def queue_names(self) -> list[str]:
+        """Return the names of the queues that were ever counted, but for those dropped."""
+        with self._file.reading() as connection:
+            return views.queue_names(connection)
+
     def stats(self, queue_name: str) -> QueueStats:
         """Return how many tasks are in which state."""
         with self._file.reading() as connection:

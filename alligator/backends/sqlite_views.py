@@ -20,6 +20,12 @@ def counts(connection: sqlite3.Connection, queue: str) -> dict[int, int]:
     return found
 
 
+def queue_names(connection: sqlite3.Connection) -> list[str]:
+    """Return the names of the queues that tasks were pushed to."""
+    rows = connection.execute("SELECT DISTINCT queue FROM alligator_counters WHERE queue <> ''")
+    return [name for (name,) in rows]
+
+
 def oldest(connection: sqlite3.Connection, queue: str) -> float | None:
     """Return when the first in line was pushed."""
     row = connection.execute(

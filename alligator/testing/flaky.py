@@ -230,6 +230,7 @@ class FlakyClient(Client):
     stats = _passed_on("stats")
     position = _passed_on("position")
     lost_nothing_since = _passed_on("lost_nothing_since")
+    queue_names = _passed_on("queue_names")
     next_change = _passed_on("next_change")
     durability_warning = _passed_on("durability_warning")
 

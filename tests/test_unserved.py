@@ -1,0 +1,213 @@
+"""Queues that nobody serves: said by a worker, by ``status`` and by ``explain``."""
+
+import logging
+import threading
+import time
+import uuid
+
+import pytest
+
+from alligator import Gator, Worker, cli, pulse
+from alligator.exceptions import ConnectionLost
+from alligator.unserved import GRACE, Unserved, remarks
+from tests import jobs
+
+log = logging.getLogger("test.unserved")
+
+
+@pytest.fixture(params=["locmem", "sqlite", "redis", "beanstalk+redis"])
+def make(request, tmp_path):
+    """Make Gators on queues whose names begin alike."""
+    backend, _, store = request.param.partition("+")
+    dsn = f"locmem://{tmp_path}"
+    if backend != "locmem":
+        dsn = request.getfixturevalue(f"{backend}_dsn")
+    where = request.getfixturevalue(f"{store}_dsn") if store else None
+    prefix, made = uuid.uuid4().hex[:12], []
+
+    def make(name="images"):
+        made.append(Gator(dsn, f"{prefix}-{name}", store=where))
+        return made[-1]
+
+    yield make
+    for gator in made:
+        gator.client.drop_all(gator.queue_name)
+        gator.close()
+
+
+@pytest.fixture
+def told(caplog):
+    caplog.set_level(logging.WARNING)
+    return lambda: [each.getMessage() for each in caplog.records if each.name == log.name]
+
+
+def lives(gator, seconds=90.0):
+    gator.store.beat(f"w-{gator.queue_name}", [gator.queue_name], seconds)
+
+
+def scheduled(make):
+    gator, low = make(), make("low")
+    with gator.options(queue_name=low.queue_name) as opts:
+        schedule = opts.every(3600, jobs.note)
+    return gator, low, schedule
+
+
+# -- Schedules. -----------------------------------------------------------------------------------
+
+
+def test_a_schedule_onto_a_queue_that_nobody_serves_is_told_once(make, told):
+    gator, low, schedule = scheduled(make)
+    unserved = Unserved(gator, [gator.queue_name], log)
+    for _ in range(GRACE - 1):
+        unserved.look()
+        assert told() == [], "whoever serves it may be starting"
+    for _ in range(5):
+        unserved.look()
+    assert told() == [
+        f"Schedule {schedule.name} fires onto queue {low.queue_name!r}, which has no live worker, "
+        "and had none in the last day."
+    ]
+
+
+def test_who_serves_it_himself_or_sees_another_says_nothing(make, told):
+    gator, low, _ = scheduled(make)
+    both = Unserved(gator, [gator.queue_name, low.queue_name], log)
+    other = Unserved(gator, [gator.queue_name], log)
+    lives(low)
+    for _ in range(GRACE + 2):
+        both.look()
+        other.look()
+    assert told() == []
+    lives(low, 0.0)
+    for _ in range(GRACE - 1):
+        other.look()
+    lives(low)
+    other.look()
+    assert told() == [], "it was gone for a moment only"
+    lives(low, 0.0)
+    for _ in range(GRACE):
+        other.look()
+    assert len(told()) == 1
+    assert "no live worker since 2" in told()[0]
+
+
+def test_a_worker_says_it(make, monkeypatch, caplog):
+    monkeypatch.setattr(pulse, "EVERY", 0.02)
+    gator, low, schedule = scheduled(make)
+    worker = Worker(gator, log_level="WARNING")
+    monkeypatch.setattr(worker, "log", log)
+    thread = threading.Thread(target=worker.run_forever, daemon=True)
+    with caplog.at_level(logging.WARNING):
+        thread.start()
+        deadline = time.monotonic() + 20
+        while schedule.name not in caplog.text and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(0.1)
+    worker.keep_running = False
+    thread.join(20)
+    assert caplog.text.count(f"fires onto queue {low.queue_name!r}") == 1
+
+
+def test_explain_says_it(make):
+    gator, low, schedule = scheduled(make)
+    assert "no live worker there in the last day" in gator.explain(schedule)
+    lives(low)
+    said = gator.explain(schedule)
+    assert said.startswith("due in ")
+    assert said.endswith(f"on {low.queue_name!r}, 1 live worker there")
+
+
+# -- Names. ---------------------------------------------------------------------------------------
+
+
+def test_a_name_that_is_misspelt_is_told_at_once_and_once(make, told):
+    gator, wrong = make(), make("imgaes")
+    gator.task(jobs.note)
+    unserved = Unserved(wrong, [wrong.queue_name], log)
+    for _ in range(GRACE + 2):
+        unserved.look()
+    assert told() == [
+        f"Queue {wrong.queue_name!r} was never used, and {gator.queue_name!r} (1 waiting) has no "
+        "live worker: is that the one that is meant?"
+    ]
+
+
+def test_another_name_is_told_after_a_while(make, told, monkeypatch):
+    monkeypatch.setattr("alligator.unserved._ALIKE", 0.99)
+    gator, other = make(), make("letters")
+    gator.task(jobs.note)
+    unserved = Unserved(other, [other.queue_name], log)
+    for _ in range(GRACE - 1):
+        unserved.look()
+    assert told() == []
+    for _ in range(3):
+        unserved.look()
+    assert len(told()) == 1
+    assert f"{gator.queue_name!r} (1 waiting)" in told()[0]
+
+
+def test_nothing_is_told_of_queues_in_order(make, told):
+    gator, wrong = make(), make("imgaes")
+    gator.task(jobs.note)
+    lives(gator)
+    for _ in range(GRACE):
+        Unserved(wrong, [wrong.queue_name], log).look()
+    lives(gator, 0.0)
+    wrong.task(jobs.note)
+    unserved = Unserved(wrong, [wrong.queue_name], log)
+    for _ in range(GRACE):
+        unserved.look()
+    assert told() == []
+
+
+def test_queue_names(make):
+    gator, empty, other = make(), make("empty"), make("other")
+    gator.task(jobs.note)
+    other.options(delay_by=60).task(jobs.note)
+    empty.client.reserve([empty.queue_name], 1)
+    names = gator.client.queue_names()
+    assert {gator.queue_name, other.queue_name} <= set(names)
+    assert empty.queue_name not in names
+
+
+def test_what_cannot_be_asked_harms_no_worker(make, monkeypatch, caplog):
+    monkeypatch.setattr(pulse, "EVERY", 0.01)
+    gator, _, _ = scheduled(make)
+
+    def refuse():
+        raise ConnectionLost("not allowed")
+
+    monkeypatch.setattr(gator.client, "queue_names", refuse)
+    for _ in range(3):
+        gator.task(jobs.note)
+    Worker(gator, max_tasks=3, log_level="WARNING").run_forever()
+    assert gator.len() == 0
+    assert "not allowed" not in [each.getMessage() for each in caplog.records if each.levelno > 20]
+
+
+# -- The command line. ----------------------------------------------------------------------------
+
+
+def test_status_says_it(make, monkeypatch, capsys):
+    gator, low, schedule = scheduled(make)
+    gator.task(jobs.note)
+    monkeypatch.setattr(cli, "_gator", lambda arguments, *_: gator)
+    assert cli.main(["status", "locmem://", "--queue", gator.queue_name]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[2:] == [
+        f"Queue {gator.queue_name!r} has no live worker, and had none in the last day.",
+        f"Schedule {schedule.name} fires onto queue {low.queue_name!r}, which has no live worker, "
+        "and had none in the last day.",
+    ]
+    lives(gator)
+    lives(low)
+    assert cli.main(["status", "locmem://", "--queue", gator.queue_name]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 2
+
+
+def test_without_a_store_nothing_is_known(beanstalk_dsn, told):
+    gator = Gator(beanstalk_dsn, f"u-{uuid.uuid4().hex[:8]}")
+    assert remarks(gator, [gator.queue_name]) == []
+    Unserved(gator, [gator.queue_name], log).look()
+    assert told() == []
+    gator.close()
