@@ -15,7 +15,6 @@ import contextlib
 import logging
 import math
 import os
-import queue
 import signal
 import threading
 import time
@@ -34,7 +33,9 @@ log.addFilter(SafeTracebacks())
 
 #: Seconds between two looks at a function whose time is up.
 _PAUSE = 0.5
-_LONGEST_PAUSE = 3600.0
+
+#: Seconds that the thread which watches sleeps at most, whatever it was told, or was not.
+_LONGEST_PAUSE = 1.0
 
 
 class TimeIsUp(BaseException):
@@ -230,14 +231,35 @@ class Alarm:
         return min(now + _PAUSE, self.acts_at)
 
 
+class _WakeUp:
+    """An event that is cleared by whoever has waited for it; several calls count as one.
+
+    To call is a single step of the interpreter, so an exception cannot leave it half done. The
+    standard library has ``SimpleQueue`` for that, whose ``get(timeout=…)`` may block for ever in
+    Python 3.11 and 3.12: where the time is over as it looks the second time.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()  # free: somebody called
+        self._lock.acquire()
+
+    def call(self) -> None:
+        """End the wait, or the next one."""
+        with contextlib.suppress(RuntimeError):  # it is free: called already
+            self._lock.release()
+
+    def wait(self, seconds: float) -> None:
+        """Block until called, or the time is over; 0 and less: not at all."""
+        self._lock.acquire(timeout=max(seconds, 0.0))
+
+
 class _Watch:
     """The thread, and what it watches. It sleeps until the next limit, or a shorter one."""
 
     def __init__(self) -> None:
         self._alarms: dict[int, Alarm] = {}
         self._next = math.inf
-        # Its put is a single step, so an exception cannot leave it half done.
-        self._calls: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._wake_up = _WakeUp()
         self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
         self._watchdog = Watchdog()
@@ -249,7 +271,7 @@ class _Watch:
             self._watchdog.cover(alarm.acts_at)
         self._alarms[id(alarm)] = alarm
         if alarm.rings_at < self._next:
-            self._calls.put(None)
+            self._wake_up.call()
 
     def remove(self, alarm: Alarm) -> None:
         self._alarms.pop(id(alarm), None)
@@ -274,17 +296,23 @@ class _Watch:
 
     def _run(self) -> None:
         while True:
-            self._next = math.inf  # first, so that whoever adds one from here on calls
-            alarms = list(self._alarms.values())
-            now = time.monotonic()
-            looks = [self._look(alarm, now) for alarm in alarms]
-            ends = [each.acts_at for each in alarms if each.overrun and each.overrun.ends_process]
-            if ends or self._watchdog.ends_at is not None:
-                self._watchdog.keep(min(ends, default=None))
-                looks += [now + 1.0] * bool(ends)
-            self._next = min(looks, default=math.inf)
-            with contextlib.suppress(queue.Empty):
-                self._calls.get(timeout=min(max(self._next - now, 0.0), _LONGEST_PAUSE))
+            pause = _PAUSE
+            with contextlib.suppress(Exception):  # such as MemoryError: it looks again
+                pause = self._turn()
+            self._wake_up.wait(pause)
+
+    def _turn(self) -> float:
+        """Look at all; return the seconds until the next look."""
+        self._next = math.inf  # first, so that whoever adds one from here on calls
+        alarms = list(self._alarms.values())
+        now = time.monotonic()
+        looks = [self._look(alarm, now) for alarm in alarms]
+        ends = [each.acts_at for each in alarms if each.overrun and each.overrun.ends_process]
+        if ends or self._watchdog.ends_at is not None:
+            self._watchdog.keep(min(ends, default=None))
+            looks += [now + 1.0] * bool(ends)
+        self._next = min(looks, default=math.inf)
+        return min(self._next - time.monotonic(), _LONGEST_PAUSE)
 
     def _look(self, alarm: Alarm, now: float) -> float:
         try:

@@ -17,7 +17,7 @@ import pytest
 from alligator import Gator, Task, Worker, current_task
 from alligator.exceptions import AlligatorException, InvalidTask, TaskFailed, TaskTimeout
 from alligator.testing import FakeClock
-from alligator.timeouts import Alarm, Overrun, TimeIsUp, call_within, overrun
+from alligator.timeouts import Alarm, Overrun, TimeIsUp, _Watch, call_within, overrun
 from tests import jobs
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -293,6 +293,52 @@ def test_who_ended_at_the_last_moment_is_not_acted_upon():
     stuck.look(stuck.rings_at + 1)
     stuck.look(stuck.rings_at + 2)
     assert acted == ["too late"], "once"
+
+
+class _Looked:
+    """Stands for an alarm that is due a hair after each look, with a call every other time."""
+
+    overrun, acts_at, rings_at = None, math.inf, 0.0
+
+    def __init__(self, watch, looks):
+        self.watch, self.looks, self.done = watch, looks, threading.Event()
+        self.other = Alarm(3600.0, None)
+
+    def look(self, now):
+        self.looks -= 1
+        if not self.looks:
+            self.watch.remove(self)
+            self.done.set()
+        elif self.looks % 2:
+            self.watch.add(self.other)
+        return time.monotonic() + 1e-7
+
+
+def test_a_due_time_a_hair_away_does_not_stop_the_watch():
+    watch = _Watch()
+    looked = _Looked(watch, 5000)
+    watch.add(looked)
+    assert looked.done.wait(20), f"it stopped {looked.looks} looks before the end"
+
+
+def test_a_wake_up_that_gets_lost_delays_a_timeout_and_no_more():
+    watch = _Watch()
+    watch.add(Alarm(3600.0, None))
+    deadline = time.monotonic() + 10
+    while not time.monotonic() + 3000 < watch._next < math.inf:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    alarm = _Looked(watch, 1)
+    watch._alarms[id(alarm)] = alarm  # and nobody calls
+    assert alarm.done.wait(10)
+
+
+def test_no_other_code_waits_by_what_may_block_for_ever():
+    """``SimpleQueue.get(timeout=…)`` in 3.11 and 3.12; ``poll`` where it is asked below 0."""
+    sources = {path: path.read_text() for path in (ROOT / "alligator").rglob("*.py")}
+    assert [path.name for path, text in sources.items() if "SimpleQueue(" in text] == []
+    polls = sorted(path.name for path, text in sources.items() if "select.poll(" in text)
+    assert polls == ["beanstalk_line.py", "sqlite_wake.py"], "they ask for 0, and for what is above"
 
 
 def test_without_any_grace_a_timeout_is_still_a_failure(tmp_path, sqlite_dsn):
