@@ -15,7 +15,7 @@ from collections import Counter
 
 import pytest
 
-from alligator import FAILED, SUCCESS, Gator, Worker, fetching, taking
+from alligator import FAILED, SUCCESS, Gator, Worker, elsewhere, fetching, taking
 from alligator.exceptions import QueueFull
 from alligator.testing import FlakyClient
 from tests import jobs
@@ -382,7 +382,8 @@ def test_a_store_that_is_full_is_waited_for(function, monkeypatch):
     gator.close()
 
 
-def test_children_wait_where_they_are_for_a_queue_that_is_full(caplog):
+def test_children_wait_where_they_are_for_a_queue_that_is_full(caplog, monkeypatch):
+    monkeypatch.setattr(elsewhere, "_EVERY", 0.5)
     plain = Gator(f"locmem://{uuid.uuid4().hex}", "q")
     gator = on(plain, store=f"locmem://{uuid.uuid4().hex}")
     parent = gator.task(note, "parent")
@@ -401,10 +402,10 @@ def test_children_wait_where_they_are_for_a_queue_that_is_full(caplog):
     gator.close()
 
 
-@pytest.mark.parametrize("elsewhere", [False, True])
-def test_a_tick_that_is_refused_comes_later_and_once(elsewhere, caplog):
+@pytest.mark.parametrize("apart", [False, True])
+def test_a_tick_that_is_refused_comes_later_and_once(apart):
     plain = Gator(f"locmem://{uuid.uuid4().hex}", "q")
-    gator = on(plain, store=f"locmem://{uuid.uuid4().hex}" if elsewhere else None)
+    gator = on(plain, store=f"locmem://{uuid.uuid4().hex}" if apart else None)
     gator.options(catch_up=True).every(0.5, note, "tick")
     gator.client.fill()
     began = time.time()
