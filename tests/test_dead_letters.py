@@ -114,6 +114,7 @@ def test_it_passes_once_the_task_is_mended(place, gator):
 
 
 def test_no_such_letter(gator, capsys):
+    gator.task("dead_jobs.test_me", 0)
     for flag in ("--show", "--pytest"):
         assert cli.main(["dead", gator.conn_string, flag, "no\nsuch"]) == 1
         assert capsys.readouterr().err == "latergator.py: no dead task 'no\\nsuch' there\n"

@@ -55,7 +55,7 @@ def test_installed_it_runs_without_any_other_package(wheel, tmp_path):
     subprocess.run(install, check=True, timeout=110, env=environment)
     latergator = tmp_path / "env" / "bin" / "latergator.py"
     done = subprocess.run(
-        [str(latergator), "status", "sqlite://q.db"],
+        [str(latergator), "sqlite://q.db", "--burst"],
         cwd=tmp_path,
         env=environment,
         capture_output=True,

@@ -263,7 +263,8 @@ class Client(ABC):
     ) -> str:
         """Put a task on a queue and return the id it goes by there.
 
-        Where the backend has :meth:`lost_nothing_since`, that is a :class:`Queued`.
+        Where the backend has :meth:`lost_nothing_since`, that is a
+        :class:`~alligator.backends.base.Queued`.
 
         :param delay_until: the Unix timestamp (seconds) before which it must not run.
         :param priority: -100 to 100, higher first.
@@ -448,7 +449,8 @@ class Client(ABC):
         buried, popped or moved. It proves that a task did not get lost, so nobody asks for it
         before a task has left its queue.
 
-        :param position: what :meth:`position` returned, or a push, as :class:`Queued`.
+        :param position: what :meth:`position` returned, or a push, as
+            :class:`~alligator.backends.base.Queued`.
         :returns: False: the queue was emptied since, or its server was restarted, or lost what
             it had, or may have; None: this backend cannot tell, or was given no position.
         """
