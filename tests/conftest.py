@@ -17,6 +17,16 @@ def redis_dsn(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def cluster_dsn(tmp_path_factory):
+    from tests.servers import redis
+
+    nodes = redis.start_cluster(tmp_path_factory.mktemp("shared-cluster"))
+    yield redis.cluster_dsn(nodes)
+    for node in nodes:
+        node.stop()
+
+
+@pytest.fixture(scope="session")
 def beanstalk_dsn(tmp_path_factory):
     from tests.servers.beanstalk import Beanstalkd
 
@@ -72,7 +82,7 @@ def durable_gator(durable_dsn):
         gator.close()
 
 
-@pytest.fixture(params=["locmem", "sqlite", "redis", "beanstalk+redis", "sqs+sqlite"])
+@pytest.fixture(params=["locmem", "sqlite", "redis", "cluster", "beanstalk+redis", "sqs+sqlite"])
 def gator_with_store(request, tmp_path):
     """A Gator on each backend in turn, with a store, which those that have none are given."""
     backend, _, store = request.param.partition("+")

@@ -13,7 +13,7 @@ from alligator.execution import attempt
 from tests import jobs
 from tests.test_dependencies import after, fails_until, note, tries
 
-PAIRS = ["beanstalk+redis", "sqs+sqlite", "redis+sqlite"]
+PAIRS = ["beanstalk+redis", "sqs+sqlite", "redis+sqlite", "cluster+redis"]
 
 
 @pytest.fixture(params=PAIRS)

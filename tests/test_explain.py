@@ -25,6 +25,7 @@ from alligator.explaining import Facts, clock, sentence, span
 from alligator.results import Results
 from alligator.testing import FakeClock
 from tests import jobs
+from tests.servers.redis import skip_without_children
 
 NOW = datetime(2026, 1, 15, 14, 30).timestamp()
 AT_TWO = datetime(2026, 1, 15, 14, 2).timestamp()
@@ -208,7 +209,7 @@ def locmem_dsn():
     return f"locmem://{uuid.uuid4().hex}"
 
 
-@pytest.fixture(params=["locmem", "sqlite", "redis"])
+@pytest.fixture(params=["locmem", "sqlite", "redis", "cluster"])
 def gator(request):
     yield from made(request, request.param)
 
@@ -257,6 +258,7 @@ def test_delayed_retrying_running(gator):
 
 
 def test_waits_for_parents(gator):
+    skip_without_children(gator)
     done, first, second = (gator.task(add, number) for number in range(3))
     with gator.options(queue_name=f"{gator.queue_name}-2") as opts:
         elsewhere = opts.task(add, 1)
@@ -273,6 +275,7 @@ def test_waits_for_parents(gator):
 
 
 def test_its_parent_failed(gator):
+    skip_without_children(gator)
     parent = gator.task(fail)
     child = gator.options(depends_on=[parent]).task(add, 1)
     assert gator.explain(child) == f"waits for its parent {parent.id} (waiting)"
@@ -302,6 +305,7 @@ def test_a_dead_letter_that_is_on_no_record(gator):
 
 
 def test_what_others_wrote_cannot_steer_a_terminal(gator):
+    skip_without_children(gator)
     task = gator.task(fail)
     child = gator.options(depends_on=[task]).task(add, 1)
     (delivery,) = gator.client.reserve([gator.queue_name]).deliveries
@@ -317,6 +321,7 @@ def test_what_others_wrote_cannot_steer_a_terminal(gator):
 
 
 def test_many_parents_are_counted_and_not_carried(gator):
+    skip_without_children(gator)
     with gator.batch() as batch:
         parents = [batch.task(add, number) for number in range(40)]
     child = gator.options(depends_on=parents).task(add, 1)

@@ -6,6 +6,7 @@ import threading
 import pytest
 
 from alligator import CANCELED, FAILED, SUCCESS, Worker
+from tests.servers.redis import skip_without_children
 
 ASYNC_TASKS = True
 
@@ -36,6 +37,7 @@ def this_can_wait():
 
 @pytest.fixture
 def gator(gator_with_store):
+    skip_without_children(gator_with_store)
     ran.clear()
     seen.clear()
     return gator_with_store

@@ -77,7 +77,7 @@ def locmem_dsn():
     return f"locmem://{uuid.uuid4().hex}"
 
 
-@pytest.fixture(params=["locmem", "sqlite", "redis"])
+@pytest.fixture(params=["locmem", "sqlite", "redis", "cluster"])
 def store_dsn(request):
     """Each backend that is a store, too."""
     return request.getfixturevalue(f"{request.param}_dsn")

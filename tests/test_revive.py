@@ -27,7 +27,7 @@ def fail(*args):
     raise ValueError("too much")
 
 
-@pytest.fixture(params=["locmem", "sqlite", "redis", "beanstalk", "sqs"])
+@pytest.fixture(params=["locmem", "sqlite", "redis", "cluster", "beanstalk", "sqs"])
 def gator(request, tmp_path):
     """A Gator on each backend in turn."""
     local = f"locmem://{tmp_path}"

@@ -293,7 +293,7 @@ class ClusterLink(Link):
 
     def _node(self, keys: Sequence[bytes]) -> Any:
         conn = self.conn
-        return conn.get_node_from_key(keys[0].decode()) if keys else conn.get_default_node()
+        return conn.get_node_from_key(keys[0]) if keys else conn.get_default_node()
 
     @contextmanager
     def held(self, keys: Sequence[bytes], *, fresh: bool = False) -> Iterator[Any]:

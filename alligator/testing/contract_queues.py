@@ -8,6 +8,7 @@ import pytest
 from alligator.backends.base import DELAY, GET, OWN_ID, PRIORITY, Data, Message, Reason
 from alligator.constants import DELAYED, RUNNING, WAITING
 from alligator.testing.contract_base import ContractHelpers
+from alligator.utils import new_task_id
 
 
 class QueueContract(ContractHelpers):
@@ -80,6 +81,26 @@ class QueueContract(ContractHelpers):
         assert self.client.get(self.queue, first) is None
         assert self.drain() == ["3"]
         assert third
+
+    def test_ids_as_they_are_made(self) -> None:
+        """Those that pushed tasks have by default, in every operation that takes one."""
+        self.needs(GET, OWN_ID)
+        ids = [new_task_id() for _ in range(4)]
+        assert self.client.push_many(self.queue, [Message(each, each) for each in ids]) == ids
+        assert [self.client.peek(self.queue, each) for each in ids] == ids
+        assert self.client.find(self.queue, ids[3]) is not None
+        assert self.client.get(self.queue, ids[3]) == ids[3]
+        assert self.client.find(self.queue, ids[3]) is None
+        assert self.client.push(self.queue, ids[0], "new") == ids[0]
+        (first,) = self.reserve(5, task_id=ids[0])
+        assert (first.task_id, first.data) == (ids[0], "new")
+        assert self.client.extend([first], 30) == []
+        assert self.client.bury(first, None, Reason("ValueError: too much", "Traceback"))
+        assert [each.task_id for each in self.client.dead(self.queue)] == [ids[0]]
+        assert self.client.revive(self.queue, ids[0]) == 1
+        (second,) = self.reserve(5, task_id=ids[1])
+        assert self.client.release(second)
+        assert [each.task_id for each in self.reserve(5)] == [ids[1], ids[2], ids[0]]
 
     def test_reserve_by_id(self) -> None:
         """Leases that very task and no other."""

@@ -26,6 +26,7 @@ from alligator.backends.store import Record, Store
 from alligator.constants import FAILED, RETRYING, RUNNING, SUCCESS
 from alligator.exceptions import ConnectionLost
 from alligator.testing.contract_children import ChildrenContract
+from alligator.utils import new_task_id
 
 
 class StoreContract(ChildrenContract):
@@ -80,8 +81,8 @@ class StoreContract(ChildrenContract):
 
     @staticmethod
     def new_key() -> str:
-        """Return an id, or a key, that no other test uses."""
-        return f"key-{uuid.uuid4().hex}"
+        """Return an id that no other test uses, as pushed tasks have it; also for a key."""
+        return new_task_id()
 
     def eventually(self, check: Callable[[], bool], what: str, within: float = 10.0) -> None:
         """Poll until ``check`` is true."""

@@ -58,11 +58,8 @@ def tls(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def cluster(tmp_path_factory):
-    nodes = servers.start_cluster(tmp_path_factory.mktemp("cluster"))
-    yield reachable(servers.cluster_dsn(nodes))
-    for node in nodes:
-        node.stop()
+def cluster(cluster_dsn):
+    return reachable(cluster_dsn)
 
 
 @pytest.fixture(scope="session")

@@ -61,25 +61,27 @@ def start(folder: Path, *options: str, program: str | None = None) -> RedisServe
     return RedisServer(Server(argv, lambda: answers(port=port), folder).start(), port)
 
 
-def make_certificate(folder: Path) -> tuple[Path, Path]:
+def make_certificate(folder: Path, names: str = "DNS:localhost") -> tuple[Path, Path]:
     """Make a certificate for localhost that is its own authority; return it and its key."""
     folder.mkdir(parents=True, exist_ok=True)
     cert, key = folder / "cert.pem", folder / "key.pem"
     argv = [need("openssl"), "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
-    argv += ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
+    argv += ["-subj", "/CN=localhost", "-addext", f"subjectAltName={names}"]
     argv += ["-keyout", str(key), "-out", str(cert)]
     subprocess.run(argv, check=True, capture_output=True)
     return cert, key
 
 
-def start_tls(folder: Path) -> tuple[RedisServer, int, Path]:
+def start_tls(
+    folder: Path, *more: str, names: str = "DNS:localhost"
+) -> tuple[RedisServer, int, Path]:
     """Start a server that listens for TLS too; return it, the TLS port, the certificate."""
-    cert, key = make_certificate(folder)
+    cert, key = make_certificate(folder, names)
     tls_port = free_port()
     options = ["--tls-port", str(tls_port), "--tls-cert-file", str(cert)]
     options += ["--tls-key-file", str(key), "--tls-ca-cert-file", str(cert)]
     options += ["--tls-auth-clients", "no"]
-    return start(folder, *options), tls_port, cert
+    return start(folder, *options, *more), tls_port, cert
 
 
 @dataclass
@@ -139,10 +141,10 @@ def start_sentinels(folder: Path, count: int = 3) -> SentinelSet:
     return found
 
 
-def start_cluster(folder: Path) -> list[RedisServer]:
-    """Start a cluster of three masters."""
+def start_cluster(folder: Path, *more: str) -> list[RedisServer]:
+    """Start a cluster of three masters; ``more``: options of each node."""
     cli = need("redis-cli")
-    options = ["--cluster-enabled", "yes", "--cluster-node-timeout", "15000"]
+    options = ["--cluster-enabled", "yes", "--cluster-node-timeout", "15000", *more]
     nodes = []
     for number in range(3):
         bus = ["--cluster-port", str(free_port())]
@@ -153,20 +155,30 @@ def start_cluster(folder: Path) -> list[RedisServer]:
     )
     if made.returncode:
         pytest.fail(f"no cluster: {made.stdout}{made.stderr}")
-    deadline = time.monotonic() + 30
-    while not all("cluster_state:ok" in cluster_info(cli, each.port) for each in nodes):
-        if time.monotonic() > deadline:
-            pytest.fail("the nodes of the cluster did not agree within 30 s")
-        time.sleep(0.05)
+    until_agreed(nodes)
     return nodes
 
 
-def cluster_info(cli: str, port: int) -> str:
+def until_agreed(nodes: list[RedisServer], within: float = 30.0) -> None:
+    """Wait until each node of a cluster takes it for whole."""
+    deadline = time.monotonic() + within
+    while not all("cluster_state:ok" in cluster_info(each.port) for each in nodes):
+        assert time.monotonic() < deadline, f"the nodes of the cluster disagree after {within} s"
+        time.sleep(0.05)
+
+
+def cluster_info(port: int) -> str:
     """What one node thinks of its cluster."""
-    command = [cli, "-p", str(port), "cluster", "info"]
+    command = [need("redis-cli"), "-p", str(port), "cluster", "info"]
     return subprocess.run(command, capture_output=True, text=True).stdout
 
 
 def cluster_dsn(nodes: list[RedisServer]) -> str:
     """How to reach a cluster."""
     return "redis+cluster://" + ",".join(f"127.0.0.1:{each.port}" for each in nodes)
+
+
+def skip_without_children(gator) -> None:
+    """Skip a test of ``depends_on`` where that is refused: on a cluster with no other store."""
+    if gator.conn_string.startswith("redis+cluster") and gator.store is gator.client.store:
+        pytest.skip("a redis cluster keeps no children")
