@@ -9,12 +9,15 @@ from contextlib import ExitStack
 import pytest
 import redis
 
-from alligator import Gator
+from alligator import Gator, Worker
 from alligator.backends.base import Message, Reason
 from alligator.backends.redis_backend import Client
 from alligator.backends.redis_codec import MAX_SIZE
 from alligator.backends.redis_dsn import parse_target
+from alligator.backends.store import Record
+from alligator.constants import SUCCESS
 from alligator.exceptions import ConnectionLost, InvalidDSN, InvalidTask, QueueFull
+from alligator.schedules import Schedules
 from alligator.utils import new_task_id
 from tests import jobs
 from tests.servers import redis as servers
@@ -289,6 +292,57 @@ def test_a_delayed_push_is_noticed_by_who_waits(client, server):
     thread.join(5)
     assert len(found) == 1
     assert due - 0.01 <= time.time() < due + 1
+
+
+DELAYS = []
+
+
+def note_delay(pushed):
+    DELAYS.append(time.time() - pushed)
+
+
+def test_ordinary_tasks_start_at_once_beside_a_schedule_of_short_steps(client, monkeypatch):
+    """The workers' waits end at the next tick: now and then less than half a millisecond away."""
+    monkeypatch.setattr(Schedules, "seconds_left", lambda _: 0.0004)
+    DELAYS.clear()
+    workers = []
+    for _ in range(2):
+        gator = Gator(client.conn_string, "q")
+        gator.every(0.01, jobs.note)
+        workers.append(Worker(gator, log_level="CRITICAL"))
+    threads = [threading.Thread(target=each.run_forever) for each in workers]
+    for thread in threads:
+        thread.start()
+    producer = Gator(client.conn_string, "q")
+    try:
+        until(lambda: len(workers[0].gator.client.store.workers("q")) == 2)
+        for _ in range(10):
+            time.sleep(0.05)
+            producer.task(note_delay, time.time())
+        until(lambda: len(DELAYS) == 10)
+    finally:
+        for each in workers:
+            each.keep_running = False
+        for thread in threads:
+            thread.join(20)
+    assert sorted(DELAYS)[8] < 0.3, sorted(DELAYS)
+
+
+def test_times_are_never_rounded_to_nothing(client):
+    """To the server 0 means for ever in one place, and is an error in another."""
+    store = client.store
+    for seconds in (1e-9, 0.0004, 0.0015):
+        started = time.monotonic()
+        assert client.reserve(["q"], wait=seconds).deliveries == []
+        assert time.monotonic() - started < 1
+        assert store.claim(f"key-{seconds}", seconds) is True
+        store.confirm(f"key-{seconds}", seconds)
+        assert store.push_once(client, f"{seconds}", seconds, "other", Message("id", "x"))
+        assert store.note(f"{seconds}", Record(SUCCESS), seconds)
+        store.beat("worker", ["q"], seconds)
+    store.confirm("long", 1e300)
+    until(lambda: [k for k in client.conn.keys("*") if b"mark" in k] == [b"alligator:mark:long"])
+    assert client.conn.keys("alligator:record:*") == []
 
 
 def test_nothing_is_left_behind_where_nobody_waits(client):

@@ -1,6 +1,7 @@
 """Reserving: ack, lease from several queues in order, and wait where there is nothing."""
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -80,7 +81,7 @@ class Reservation:
         self.soon = float("inf")
         for name in self.queue_names:
             args = [self.limit - len(self.taken), self.lease, int(not self.taken)]
-            args.append(int(wait * 1000))
+            args.append(math.ceil(wait * 1000))
             try:
                 self._lease("reserve", name, args, pending.pop(name, []))
             except DRIVER_ERRORS:

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -205,7 +206,7 @@ class RedisStore(Store):
         """Give a sign of life."""
         queues = json.dumps(list(queue_names))
         for keys in self._by_server([_workers_key(each) for each in queue_names]):
-            self._run("beat", keys, encode_id(worker), int(seconds * 1e6), queues)
+            self._run("beat", keys, encode_id(worker), math.ceil(seconds * 1e6), queues)
 
     def workers(self, queue_name: str) -> list[Worker]:
         """Return the live workers of a queue, those last seen first."""
@@ -326,7 +327,7 @@ def _mark_key(key: str) -> bytes:
 
 
 def _millis(seconds: float) -> int:
-    return max(1, min(int(seconds * 1000), _LONGEST))
+    return max(1, math.ceil(min(seconds * 1000, _LONGEST)))
 
 
 def _noted(task_id: str, record: Record, keep_seconds: float) -> list[Any]:

@@ -1,5 +1,6 @@
 """Waiting for a token on the wake lists, on connections that lease nothing."""
 
+import math
 import select
 import time
 from collections.abc import Callable, Sequence
@@ -29,7 +30,7 @@ def wait_for_token(
     with ExitStack() as stack:
         connections = [stack.enter_context(link.held(group)) for group in groups]
         for group, connection in zip(groups, connections, strict=True):
-            connection.send_command("BLPOP", *group, f"{timeout:.3f}")
+            connection.send_command("BLPOP", *group, _seconds(timeout))
         pending = list(connections)
         deadline = time.monotonic() + timeout + _GRACE
         while pending:
@@ -46,6 +47,11 @@ def wait_for_token(
                         other.disconnect()
                     return True
     return False
+
+
+def _seconds(timeout: float) -> str:
+    """Return a time to wait as the server takes it, never 0: that is for ever."""
+    return f"{max(1, math.ceil(timeout * 1000)) / 1000:.3f}"
 
 
 def _readable(connections: Sequence[Any]) -> list[Any]:

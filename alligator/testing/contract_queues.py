@@ -294,3 +294,14 @@ class QueueContract(ContractHelpers):
         started = time.monotonic()
         assert self.client.reserve([self.queue], 1, 30.0, 0.3).deliveries == []
         assert 0.2 < time.monotonic() - started < 2.5
+
+    def test_a_wait_too_short_to_count_is_no_long_one(self) -> None:
+        """What a server would round to 0 must not become a wait without end."""
+        for wait in (1e-9, 0.0001, 0.0004, 0.0006, 0.001):
+            started = time.monotonic()
+            assert self.client.reserve([self.queue], 1, 30.0, wait).deliveries == []
+            waited = time.monotonic() - started
+            assert waited < 1, f"{waited:.1f} s instead of {wait} s"
+            if self.supports(DELAY):
+                self.push("soon", delay_until=time.time() + wait)
+                self.client.ack([self.reserve_soon()])
