@@ -1,7 +1,8 @@
 """Cron against brute force, minute by minute, where the clocks of any time zone change.
 
 By default one change of each sort is looked at, of the years around now. With CLOCK_CHANGES=all it
-is every change in every zone from 1970 to 2037, which takes some minutes::
+is every change in every zone from 1970 to 2037 (of zones whose clocks change at the same moment by
+the same offsets, one), which takes a while::
 
     CLOCK_CHANGES=all python -m pytest -q -s tests/properties/test_clock_changes.py --timeout 0
 """
@@ -143,8 +144,9 @@ def sorts_of_changes():
         changes = changes_of(zone, begin, end, 6 * HOUR if ALL else DAY)
         for change in changes:
             before, after = offset(change - 1, zone), offset(change, zone)
-            if ALL:  # zones that are the same under several names are told apart by nothing else
-                sort = before, after, change, tuple(changes)
+            if ALL:  # one of each moment and offsets: cron knows nothing else of a zone
+                near = tuple(each for each in changes if abs(each - change) < 4 * DAY)
+                sort = before, after, change, near
             else:
                 sort = before, after, clock(change - 1, zone).time()
             if sort not in known:
@@ -170,7 +172,7 @@ def check(name, change):
             index = bisect_right(every, moment)
             if index < len(every):
                 assert rule.next_after(moment) == every[index], (expression, name, moment)
-            if index and moment in edges[: len(edges) if ALL else 2]:
+            if index and moment in edges[: 1 if ALL else 2]:
                 assert rule.previous_or_at(moment) == every[index - 1], (expression, name, moment)
 
 
