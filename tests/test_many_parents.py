@@ -222,3 +222,130 @@ def test_what_only_looks_like_it_is_an_id(place):
     task = Task(depends_on=[place])
     task.to_call(parent)
     assert Task.deserialize(task.serialize()).depends_on == [place]
+
+
+# -- On redis, where a script holds up the server, in several steps. ------------------------------
+
+
+class Died(BaseException):
+    """The process was killed."""
+
+
+@pytest.fixture
+def held(redis_dsn, monkeypatch):
+    """Hold a child of these parents, and do something after so many steps."""
+    gator = Gator(redis_dsn, f"m-{uuid.uuid4().hex[:8]}")
+    store, steps = gator.client.store, []
+
+    def held(parents, after, what, task_id=None):
+        run = type(store)._run
+
+        def interrupted(self, name, keys, *args):
+            found = run(self, name, keys, *args)
+            if name == "hold":
+                steps.append(args[0])
+                if len(steps) == after:
+                    what()
+            return found
+
+        with monkeypatch.context() as patch:
+            patch.setattr(type(store), "_run", interrupted)
+            return gator.options(depends_on=parents, task_id=task_id).task(collect)
+
+    held.gator, held.steps = gator, steps
+    yield held
+    gator.client.drop_all(gator.queue_name)
+    assert gator.client.conn.keys(f"alligator:{{{gator.queue_name}}}:[hwc]*") == []
+    gator.close()
+
+
+def is_done(gator, parents):
+    for each in parents:
+        assert gator.get(each.task_id) is not None
+
+
+def test_steps_are_short(held):
+    parents = many(held.gator, 1600)
+    child = held(parents, 1, lambda: None)
+    assert held.steps == ["first", "more", "more", "more", "last"]
+    held.gator.run_all()
+    assert seen == [ids_of(parents)]
+    assert held.gator.status(child) == SUCCESS
+
+
+@pytest.mark.parametrize("after", [1, 2, 3])
+def test_parents_that_end_between_two_steps(held, after):
+    gator = held.gator
+    parents = many(gator, 1100)
+    child = held(parents, after, lambda: is_done(gator, [*parents[:20], *parents[-20:]]))
+    waits = gator.store.waits_for(gator.client, gator.queue_name, child.task_id, 1)
+    assert waits.total == 1060
+    gator.run_all()
+    assert len(seen) == 1
+
+
+def test_all_parents_end_between_two_steps(held):
+    gator = held.gator
+    parents = many(gator, 600)
+    held(parents, 2, gator.run_all)
+    assert seen == []
+    assert gator.len() == 1
+    gator.run_all()
+    assert len(seen) == 1
+
+
+@pytest.mark.parametrize("after", [1, 2, 3])
+@pytest.mark.parametrize("which", [0, -1])
+def test_a_parent_that_fails_between_two_steps(held, after, which):
+    gator = held.gator
+    parents = many(gator, 1100)
+    parents[which] = gator.task(jobs.fail)
+
+    def fail():
+        with pytest.raises(ValueError, match="too much"):
+            gator.get(parents[which].task_id)
+
+    child = held(parents, after, fail)
+    assert child.status == gator.status(child) == CANCELED
+    assert "too much" in gator.store.record(child.task_id).error
+    gator.run_all()
+    assert seen == []
+    assert gator.revive() == 1
+
+
+def test_a_queue_that_is_emptied_between_two_steps(held):
+    gator = held.gator
+    held(many(gator, 1100), 2, lambda: gator.client.drop_all(gator.queue_name))
+    gator.run_all()
+    assert len(seen) == 1, "what is nowhere is done, as for one that is pushed after that"
+
+
+def test_the_same_id_pushed_between_two_steps(held):
+    gator = held.gator
+    parents = many(gator, 1100)
+    child = held(
+        parents, 2, lambda: gator.options(task_id=gator.queue_name).task(parent), gator.queue_name
+    )
+    assert gator.status(child) == WAITING
+    assert gator.len() == 1100
+    gator.run_all()
+    assert seen == [ids_of(parents)]
+
+
+@pytest.mark.parametrize("after", [1, 2, 3])
+def test_who_dies_between_two_steps_leaves_no_child(held, after):
+    gator = held.gator
+    parents = many(gator, 1100)
+
+    def die():
+        raise Died
+
+    with pytest.raises(Died):
+        held(parents, after, die, gator.queue_name)
+    assert gator.status(gator.queue_name) is None
+    assert gator.len() == 1100
+    is_done(gator, parents[:10])
+    again = gator.options(depends_on=parents, task_id=gator.queue_name).task(collect)
+    assert gator.status(again) == WAITING
+    gator.run_all()
+    assert seen == [ids_of(parents)]

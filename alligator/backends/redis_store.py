@@ -3,10 +3,10 @@
 import contextlib
 import json
 import math
+import secrets
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import groupby, islice
 from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import ResponseError
@@ -28,6 +28,7 @@ from alligator.backends.redis_scripts import script
 from alligator.backends.store import (
     KEEP_FAILED,
     Child,
+    Parent,
     Record,
     Store,
     Waits,
@@ -37,6 +38,7 @@ from alligator.backends.store import (
     running_already,
     waits_for_itself,
 )
+from alligator.constants import CANCELED, WAITING
 from alligator.exceptions import UnsupportedOption
 
 if TYPE_CHECKING:
@@ -44,7 +46,7 @@ if TYPE_CHECKING:
 
 _AT_ONCE = 500  # keys of one command, which holds up the server meanwhile
 _LONGEST = 2**52  # milliseconds; the server adds them to its time
-_HELD_AT_ONCE = 500  # children of one script, likewise
+_HELD_AT_ONCE = 500  # links of children to their parents, likewise
 _REFUSED = {-1: running_already, -2: waits_for_itself}
 _MARKED = 10.0  # seconds that a mark of a watched queue stands
 _PAUSE = 0.1  # seconds before a broken watch is tried anew
@@ -162,7 +164,7 @@ class RedisStore(Store):
     # -- Children. ----------------------------------------------------------------------------
 
     def hold(self, client: BaseClient, children: Sequence[Child]) -> list[int]:
-        """Keep tasks back, some hundreds in each script."""
+        """Keep tasks back, some hundreds in each script; one of many parents in several."""
         if client is not self._client:
             return super().hold(client, children)
         if not self._link.one_server:
@@ -171,14 +173,57 @@ class RedisStore(Store):
                 "nodes; name a store on one server, Gator(…, store='redis://…')."
             )
         states: list[int] = []
-        for queue_name, some in groupby(children, lambda each: each.queue_name):
-            while batch := list(islice(some, _HELD_AT_ONCE)):
-                args = [arg for each in batch for arg in _held(each)]
-                states += self._run("hold", keys_of(queue_name), *args)
+        batch, links = list[Child](), 0
+        for child in children:
+            many = len(child.parents) > _HELD_AT_ONCE
+            links += len(child.parents) + 1
+            if batch and (many or links > _HELD_AT_ONCE or child.queue_name != batch[0].queue_name):
+                states += self._hold(batch)
+                batch, links = [], len(child.parents) + 1
+            if many:
+                states.append(self._hold_in_steps(child))
+                links = 0
+            else:
+                batch.append(child)
+        states += self._hold(batch) if batch else []
         for child, state in zip(children, states, strict=True):
             if state in _REFUSED:
                 raise _REFUSED[state](child.message.task_id)
         return states
+
+    def _hold(self, children: Sequence[Child]) -> list[int]:
+        """Keep tasks of one queue back in one script."""
+        args = [arg for each in children for arg in _held(each)]
+        found: list[int] = self._run("hold", keys_of(children[0].queue_name), "whole", *args)
+        return found
+
+    def _hold_in_steps(self, child: Child) -> int:
+        """Keep a task back in several scripts, the last of which makes it: all of it or nothing."""
+        task_id, data, due, priority = child.message
+        token = secrets.token_hex(8)
+
+        def step(name: str, *args: Any) -> int:
+            ends = (encode_new_id(task_id), token, *args)
+            return int(self._run("hold", keys_of(child.queue_name), name, *ends))
+
+        began, state, failed = 0, 0, list[Parent]()
+        for start in range(0, len(child.parents), _HELD_AT_ONCE):
+            some = child.parents[start : start + _HELD_AT_ONCE]
+            state = step("more" if start else "first", *_waited_for(some))
+            if state < 0:
+                failed = [some[-11 - state]] if state <= -11 else []
+                break
+            began = began or state
+        else:
+            state = step("last", began, encode_new(data, task_id), priority, micros(due))
+            if state == WAITING:
+                return state
+        while step("undo", _HELD_AT_ONCE):
+            pass
+        if state == CANCELED:
+            return state
+        # That parent alone decides; or the id was in use, or the queue emptied: in one step then.
+        return self._hold([child._replace(parents=tuple(failed) or child.parents)])[0]
 
     def cancel_held(
         self, client: BaseClient, queue_name: str, task_id: str, record: Record
@@ -296,8 +341,12 @@ def _held(child: Child) -> Iterator[Any]:
     """Return what the script wants to know of a child."""
     task_id, data, due, priority = child.message
     yield from (encode_new_id(task_id), encode_new(data, task_id), priority, micros(due))
-    yield len(child.parents)
-    for parent in child.parents:
+    yield from _waited_for(child.parents)
+
+
+def _waited_for(parents: Sequence[Parent]) -> Iterator[Any]:
+    yield len(parents)
+    for parent in parents:
         yield from (encode_id(parent.task_id), len(parent.queue_names), *parent.queue_names)
 
 

@@ -19,9 +19,9 @@ function children()
 
   local function link(id, queue, other) return (range(id)) .. queue .. ':' .. other end
 
-  local function linked(key, id)
+  local function linked(key, id, limit)
     local prefix, low, high = range(id)
-    local found = redis.call('ZRANGEBYLEX', key, low, high)
+    local found = redis.call('ZRANGEBYLEX', key, low, high, 'LIMIT', 0, limit or -1)
     for index, member in ipairs(found) do
       local queue, other = string.match(string.sub(member, #prefix + 1), '^([^:]*):(.*)$')
       found[index] = { queue = queue, id = other, member = member }

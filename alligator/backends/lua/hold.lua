@@ -1,8 +1,18 @@
 #!lua
--- ARGV: of each child its id, data, priority, due time (0: now), how many parents; of each of
---       these its id, how many queues it may be on, and their names
--- Returns: of each child the new status, or -1 where its id is that of a running task, -2 where
---          one of its parents waits for it
+-- In one step, or for a child of many parents in several, since the server does nothing else
+-- meanwhile. Before the last of these there is no child, but links to its parents, and one to a
+-- guard that never ends: so whatever becomes of parents meanwhile releases nobody. If the last
+-- step never comes, the links go as parents end, and the guard stays, which harms nobody.
+-- ARGV: 1 'whole'  2... of each child its id, data, priority, due time (0: now), how many parents;
+--       of each of these its id, how many queues it may be on, and their names
+--       1 'first' or 'more'  2 id  3 guard  4... how many parents, and of each as above
+--       1 'last'  2 id  3 guard  4 when the first step was (its reply)  5 data  6 priority  7 due
+--       1 'undo'  2 id  3 guard  4 how many links to remove
+-- Returns: whole: of each child the new status, or -1 where its id is that of a running task, -2
+--          where one of its parents waits for it
+--          first: the time; more: 0; last: the new status; undo: how many links are left, or 0
+--          all of these: -3 where there is a task of that id, -4 where the guard is gone,
+--          -10 - n where parent n of those given has failed
 local family = children()
 local part, because, link = family.part, family.because, family.link
 local position = 0
@@ -90,6 +100,70 @@ local function hold(id, data, priority, due, parents)
     redis.call('ZADD', WAITS, 0, link(id, parent.queue, parent.id))
     redis.call('ZADD', part(parent.queue, 'children'), 0, link(parent.id, family.own_queue(), id))
   end
+  return 0
+end
+
+local step = take()
+
+if step == 'first' or step == 'more' then
+  local id, token = take(), take()
+  local guard = link(id, '', token)
+  if redis.call('HEXISTS', DATA, id) == 1 then return -3 end
+  if step == 'first' then
+    family.forget(id) -- what a holder left that did not come to the last step
+    redis.call('ZADD', WAITS, 0, guard)
+  elseif not redis.call('ZSCORE', WAITS, guard) then
+    return -4
+  end
+  for index, parent in ipairs(take_parents()) do
+    local queue = where(parent)
+    if queue then
+      redis.call('ZADD', WAITS, 0, link(id, queue, parent.id))
+      redis.call('ZADD', part(queue, 'children'), 0, link(parent.id, family.own_queue(), id))
+    elseif failure(parent) then
+      return -10 - index
+    end
+  end
+  return step == 'first' and now or 0
+end
+
+if step == 'last' then
+  local id, token, began = take(), take(), tonumber(take())
+  if redis.call('HEXISTS', DATA, id) == 1 then return -3 end
+  if redis.call('ZREM', WAITS, link(id, '', token)) == 0 then return -4 end
+  local at, state = string.match(
+    redis.call('GET', 'alligator:record:' .. id) or '', '^(%S+) %d+\n%[(%d+),')
+  if tonumber(state) == family.CANCELED and tonumber(at) * 1000000 >= began - 1 then
+    redis.call('ZADD', WAITS, 0, link(id, '', token))
+    return family.CANCELED -- a parent ended badly meanwhile, and said so
+  end
+  local data, priority, due = take(), tonumber(take()), tonumber(take())
+  if #family.linked(WAITS, id, 1) == 0 then
+    put(id, data, priority, due)
+    wake()
+  else
+    redis.call('HSET', DATA, id, data)
+    redis.call('HSET', HELD, id, cmsgpack.pack({ priority, whole(due) }))
+  end
+  return 0
+end
+
+if step == 'undo' then
+  local id, guard = take(), nil
+  guard = link(id, '', take())
+  if redis.call('HEXISTS', HELD, id) == 0 then -- else another holder's are among them
+    local limit = tonumber(take())
+    local some = family.linked(WAITS, id, limit)
+    for _, parent in ipairs(some) do
+      if parent.member ~= guard then
+        redis.call('ZREM', WAITS, parent.member)
+        local key = part(parent.queue, 'children')
+        redis.call('ZREM', key, link(parent.id, family.own_queue(), id))
+      end
+    end
+    if #some == limit then return limit end
+  end
+  redis.call('ZREM', WAITS, guard)
   return 0
 end
 
