@@ -64,8 +64,9 @@ def drain(client, queue, limit):
 
 def test_round_trips(backend, client, monkeypatch):
     client, queue = client
-    client.push(queue, "first", "x")  # connects, and learns what it needs to know
-    assert drain(client, queue, 1) == 1
+    for name in ("first", "second"):  # which connect, and learn what there is to know
+        client.push(queue, name, "x")
+    assert drain(client, queue, 1) == 2
     turns = turns_of(monkeypatch, client)
 
     def cost(count, *, looks=0):

@@ -6,6 +6,7 @@ Each compound step is one Lua script (``lua/*.lua``), and the server's clock dec
 """
 
 import contextlib
+import logging
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -41,7 +42,7 @@ from alligator.backends.redis_codec import (
     pushed_at,
 )
 from alligator.backends.redis_dsn import parse_target
-from alligator.backends.redis_durability import durability_warning
+from alligator.backends.redis_durability import durability_warning, eviction_warning
 from alligator.backends.redis_errors import translated
 from alligator.backends.redis_link import Call, make_link
 from alligator.backends.redis_reserve import Reservation, by_queue
@@ -49,6 +50,11 @@ from alligator.backends.redis_scripts import script
 from alligator.backends.redis_store import RedisStore
 from alligator.clock import Clock
 from alligator.constants import DELAYED, FAILED, RUNNING, WAITING
+
+log = logging.getLogger(__name__)
+
+#: The DSNs of servers that this process knows whether they evict keys.
+_asked: set[str] = set()
 
 _STATES = {b"waiting": WAITING, b"delayed": DELAYED, b"running": RUNNING, b"dead": FAILED}
 _REVIVE_BATCH = 100
@@ -71,6 +77,7 @@ class Client(BaseClient):
         super().__init__(conn_string, clock=clock)
         self._link = make_link(parse_target(conn_string))
         self._store = RedisStore(self, self._link)
+        self._asks = True  # with the first push, whether this server evicts keys
 
     @property
     def store(self) -> RedisStore:
@@ -110,7 +117,7 @@ class Client(BaseClient):
         priority: int = 0,
     ) -> str:
         """Put a task on a queue; see the contract."""
-        if not delay_until and not priority:
+        if not (delay_until or priority or self._asks):
             args = encode_new_id(task_id), encode_new(data, task_id)
             wall, monotonic = time.time(), time.monotonic()
             if place := self._push_one(queue_name, args):
@@ -122,7 +129,8 @@ class Client(BaseClient):
         if not messages:
             return []
         ids = [message.task_id for message in messages]
-        plain = len(set(ids)) == len(ids)
+        asks = self._asks and self.conn_string not in _asked
+        plain = len(set(ids)) == len(ids) and not asks
         plain = plain and not any(each.delay_until or each.priority for each in messages)
         args: list[Any] = []
         for task_id, data, delay_until, priority in messages:
@@ -132,13 +140,22 @@ class Client(BaseClient):
         began = _now()
         with translated():
             place = self._link.run(
-                script("push_plain" if plain else "push"),
+                script("push_plain" if plain else "push_first" if asks else "push"),
                 keys_of(queue_name),
                 args,
                 lambda: _push_again(queue_name, _with_defaults(args) if plain else args),
             )
+        if asks and isinstance(place, list):
+            place, policy = place
+            self._warn_once(policy.decode())
+        self._asks = False
         position = place, *began
         return [queued(each, position) for each in ids]
+
+    def _warn_once(self, policy: str) -> None:
+        if self.conn_string not in _asked and (warning := eviction_warning(policy)):
+            log.warning("%s", warning)
+        _asked.add(self.conn_string)
 
     def _push_one(self, queue_name: str, args: Sequence[bytes]) -> int:
         # Of what is pushed one by one this is nearly all.
@@ -341,9 +358,11 @@ class Client(BaseClient):
         return None
 
     def durability_warning(self) -> str | None:
-        """Return one line where the server keeps tasks in memory only, or evicts them."""
+        """Return one line where the server keeps tasks in memory only, or evicts keys."""
         with translated():
-            return durability_warning(self._link)
+            warning = durability_warning(self._link)
+        _asked.add(self.conn_string)
+        return warning
 
     def close(self) -> None:
         """Close connections; the next call opens new ones."""

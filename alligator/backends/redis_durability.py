@@ -15,17 +15,28 @@ def durability_warning(link: Link) -> str | None:
         appends = _setting(link, "appendonly")
     except ResponseError:  # CONFIG is often closed to users, or missing altogether
         return None
-    if evicts not in ("noeviction", ""):
-        return (
-            f"This redis server deletes tasks when its memory is full: maxmemory-policy is "
-            f"{evicts}; set it to noeviction."
-        )
+    found = [eviction_warning(evicts)] if evicts else []
     if not saves and appends == "no":
-        return (
+        found.append(
             "This redis server keeps tasks in memory only and loses all of them in a restart; "
             "set appendonly to yes."
         )
-    return None
+    return " ".join(filter(None, found)) or None
+
+
+def eviction_warning(policy: str) -> str | None:
+    """Return one line on what this server deletes when its memory is full; None: nothing.
+
+    :param policy: its ``maxmemory-policy``; empty: not known.
+    """
+    if policy in ("noeviction", ""):
+        return None
+    # Only what ends by itself has a time to live.
+    what = "records and marks" if policy.startswith("volatile-") else "tasks"
+    return (
+        f"This redis server deletes {what} when its memory is full: maxmemory-policy is "
+        f"{policy}; set it to noeviction."
+    )
 
 
 def _setting(link: Link, name: str) -> str:

@@ -16,6 +16,9 @@ from alligator.backends.redis_wait import WaitBroken, wait_for_token
 
 MOST_AT_ONCE = 1000  # tasks leased by one script, which holds up the server meanwhile
 _HELD_UP = -2  # what the script says instead of a time
+_LONGEST_WAIT = (
+    15.0  # seconds after which a wait marks the queue anew; a second less than in common.lua
+)
 _MARGIN = 0.002  # seconds after a due time, so that one look suffices
 
 
@@ -54,11 +57,11 @@ class Reservation:
         pending = self._ack_elsewhere(acks)
         while True:
             left = deadline - time.monotonic()
-            self._lease_in_order(max(0.0, left), pending)
+            self._lease_in_order(min(max(0.0, left), _LONGEST_WAIT), pending)
             left = deadline - time.monotonic()
             if self.taken or left <= 0 or stop():
                 break
-            pause = min(left, self.soon + _MARGIN)
+            pause = min(left, self.soon + _MARGIN, _LONGEST_WAIT)
             came = self._wait(pause, stop)
             if came is None or (not came and pause >= left):
                 break

@@ -17,6 +17,9 @@ end
 
 local function since_key() return (string.gsub(SEQ, 'seq$', 'since')) end
 
+-- Milliseconds that a mark of somebody who waits has to stand if it is not known since when he does.
+local LONGEST_WAIT = 16000
+
 -- Begin the history of a queue, of which nothing is there: it is new, was emptied, or lost. It is
 -- told from others by its places: they begin anywhere between 2^40 (Alligator 1.1 begins at 1) and
 -- 2^43, so that an old place is among a million new ones once in eight million times.
@@ -28,6 +31,11 @@ local function begin_history(count, first)
   end
   redis.call('SET', SEQ, whole(first + count))
   redis.call('SET', since_key(), whole(first) .. ' ' .. born)
+  -- Somebody may wait still whose mark went with all the rest. (The count is that of the server.)
+  local blocked = string.match(info('clients'), 'blocked_clients:(%d+)')
+  if blocked ~= '0' and redis.call('EXISTS', WAITING) == 0 then
+    redis.call('SET', WAITING, 1, 'PX', LONGEST_WAIT)
+  end
   return first + count
 end
 

@@ -15,10 +15,10 @@
 --          -10 - n where parent n of those given has failed
 local family = children()
 local part, because, link = family.part, family.because, family.link
-local position = 0
+local taken = 0
 local function take()
-  position = position + 1
-  return ARGV[position]
+  taken = taken + 1
+  return ARGV[taken]
 end
 
 local function take_parents()
@@ -168,9 +168,10 @@ if step == 'undo' then
 end
 
 local states = {}
-while position < #ARGV do
+while taken < #ARGV do
   local id, data, priority, due = take(), take(), tonumber(take()), tonumber(take())
   states[#states + 1] = hold(id, data, priority, due, take_parents())
 end
+position() -- as in push_once.lua
 wake()
 return states

@@ -15,5 +15,6 @@ end
 for index = 1, #ARGV, 4 do
   put(ARGV[index], ARGV[index + 1], tonumber(ARGV[index + 2]), tonumber(ARGV[index + 3]))
 end
+local last = position()
 wake()
-return position()
+return last

@@ -25,5 +25,6 @@ local function put_all(first, last)
 end
 
 for first = 1, #ARGV, 1000 do put_all(first, math.min(first + 999, #ARGV)) end
+local last = position()
 wake()
-return position()
+return last
