@@ -132,6 +132,7 @@ def test_an_empty_queue_and_large_data(client):
 
 @pytest.mark.parametrize("looks", [True, False])
 def test_a_lost_connection_is_told_each_time(client, looks):
+    client.reserve(["other"])  # from now on the server knows the script
     ahead = client.begin_reserve(["q"], 2)
     until(ahead.ready)
     ahead._connection.read_response()  # it went elsewhere, and nothing follows it
