@@ -10,6 +10,7 @@ from datetime import datetime
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
+from alligator.elsewhere import HELD
 from alligator.utils import shorten
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ GRACE = 3
 _MOST = 100
 
 #: How alike two names are of which one may be the other, misspelt; from 0 to 1.
-_ALIKE = 0.7
+_ALIKE = 0.8
 
 
 class Unserved:
@@ -111,8 +112,9 @@ def misspelt(gator: "Gator", queue_name: str, *, sure: bool = True) -> str | Non
     if not used or queue_name in used:
         return None
     alone = []
+    used = [each for each in used if each != HELD]  # which is to be served by nobody
     for each in get_close_matches(queue_name, used, _MOST, _ALIKE if sure else 0.0):
-        waiting = gator.client.len(each)
+        waiting = gator.client.stats(each).waiting
         if waiting and live_workers(gator, each) == 0:
             alone.append(f"{shorten(each)!r} ({waiting:,} waiting)")
     if not alone:

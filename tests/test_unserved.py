@@ -8,6 +8,8 @@ import uuid
 import pytest
 
 from alligator import Gator, Worker, cli, pulse
+from alligator.backends.base import Message
+from alligator.elsewhere import HELD
 from alligator.exceptions import ConnectionLost
 from alligator.unserved import GRACE, Unserved, remarks
 from tests import jobs
@@ -47,6 +49,7 @@ def lives(gator, seconds=90.0):
 
 def scheduled(make):
     gator, low = make(), make("low")
+    gator.task(jobs.note)  # it has been used
     with gator.options(queue_name=low.queue_name) as opts:
         schedule = opts.every(3600, jobs.note)
     return gator, low, schedule
@@ -73,6 +76,7 @@ def test_who_serves_it_himself_or_sees_another_says_nothing(make, told):
     gator, low, _ = scheduled(make)
     both = Unserved(gator, [gator.queue_name, low.queue_name], log)
     other = Unserved(gator, [gator.queue_name], log)
+    lives(gator)
     lives(low)
     for _ in range(GRACE + 2):
         both.look()
@@ -160,6 +164,17 @@ def test_nothing_is_told_of_queues_in_order(make, told):
     assert told() == []
 
 
+def test_what_the_store_keeps_back_is_to_be_served_by_nobody(make, told):
+    other = make("letters")
+    home = make()
+    home.client.push_many(HELD, [Message("held", "{}")])
+    unserved = Unserved(other, [other.queue_name], log)
+    for _ in range(GRACE):
+        unserved.look()
+    home.client.drop_all(HELD)
+    assert HELD not in "".join(told())
+
+
 def test_queue_names(make):
     gator, empty, other = make(), make("empty"), make("other")
     gator.task(jobs.note)
@@ -180,7 +195,7 @@ def test_what_cannot_be_asked_harms_no_worker(make, monkeypatch, caplog):
     monkeypatch.setattr(gator.client, "queue_names", refuse)
     for _ in range(3):
         gator.task(jobs.note)
-    Worker(gator, max_tasks=3, log_level="WARNING").run_forever()
+    Worker(gator, max_tasks=4, log_level="WARNING").run_forever()
     assert gator.len() == 0
     assert "not allowed" not in [each.getMessage() for each in caplog.records if each.levelno > 20]
 
