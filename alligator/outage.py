@@ -19,6 +19,10 @@ from alligator.utils import shorten
 FIRST_PAUSE = 0.1
 LONGEST_PAUSE = 5.0
 
+#: Seconds after the end of an outage in which a call that fails is taken for one that began before
+#: that end, in another thread or over a connection of that time. It is said only if it goes on.
+ECHO = 1.0
+
 #: Seconds without a refusal after which a backend that was full takes everything again.
 QUIET = 1.0
 
@@ -52,6 +56,8 @@ class Outage:
         self.lasts = False
         #: Whether it takes no more for now.
         self.is_full = False
+        self._is_said = False
+        self._ended_at = -math.inf  # monotonic
         self._lock = threading.Lock()  # also around what is said, so that it is said in order
         self._away, self._refusing = _Backoff(), _Backoff()
         self._refused_at = -math.inf  # monotonic: what was no outcome of a task
@@ -68,7 +74,8 @@ class Outage:
             first = not self.lasts
             self.lasts = True
             self._away.failed(first=first)
-            if first:
+            if not self._is_said and time.monotonic() - self._ended_at >= ECHO:
+                self._is_said = True
                 unknown = None if isinstance(err, AlligatorException) else err
                 self.log.warning(
                     "The queue is out of reach (%s); trying on.",
@@ -111,6 +118,9 @@ class Outage:
             with self._lock:
                 if self.lasts:
                     self.lasts = False
+                if self._is_said:
+                    self._is_said = False
+                    self._ended_at = time.monotonic()
                     self.log.info("The queue is in reach again.")
                 self._look_for_end()
 

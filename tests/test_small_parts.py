@@ -18,7 +18,7 @@ from alligator.exceptions import (
     InvalidDSN,
     MissingDriver,
 )
-from alligator.outage import FIRST_PAUSE, LONGEST_PAUSE, Outage
+from alligator.outage import ECHO, FIRST_PAUSE, LONGEST_PAUSE, Outage
 from alligator.pace import Pace
 from alligator.retries import DEPLOY_DELAYS, deploy_delay, retry_delay
 from alligator.utils import describe_error, new_task_id, shorten
@@ -304,3 +304,22 @@ def test_an_outage_is_said_in_step_whoever_of_many_threads_begins_or_ends_it(cap
     lost = [record.levelno == logging.WARNING for record in caplog.records]
     assert lost == [True, False] * (len(lost) // 2)
     assert lost
+
+
+def test_a_call_that_fails_late_is_no_outage_of_its_own(monkeypatch, caplog):
+    now = 100.0
+    monkeypatch.setattr("alligator.outage.time.monotonic", lambda: now)
+    outage, why = Outage(logging.getLogger("in.step")), ConnectionLost("gone")
+    with caplog.at_level(logging.INFO, "in.step"):
+        outage.begins(why)
+        outage.ends()
+        outage.begins(why)  # over a connection of before
+        assert outage.lasts
+        outage.ends()
+        assert len(caplog.records) == 2
+        outage.begins(why)
+        now += ECHO
+        outage.begins(why)  # it goes on
+        assert len(caplog.records) == 3
+        outage.ends()
+        assert len(caplog.records) == 4

@@ -484,7 +484,7 @@ def test_the_supervisor_replaces_it_until_it_is_given_up(tmp_path, sqlite_dsn):
     (tmp_path / "stuck_jobs.py").write_text(JOBS)
     gator = Gator(sqlite_dsn)
     gator.options(timeout=0.2).task("stuck_jobs.stubborn", str(tmp_path))
-    command = [sys.executable, "-m", "alligator", sqlite_dsn, "--lease=0.3", "--grace=0.2"]
+    command = [sys.executable, "-m", "alligator", sqlite_dsn, "--lease=1", "--grace=0.2"]
     process = subprocess.Popen(
         [*command, "--processes=2"],
         cwd=tmp_path,

@@ -325,6 +325,12 @@ def warm(road):
     road.client.len(road.queue)
 
 
+def begin(road):
+    """Have a connection, and a queue whose history has begun, so that a push is one exchange."""
+    road.client.push(road.queue, new_task_id(), "data")
+    road.direct.pop(road.queue)
+
+
 def check_that_it_is_repeated(road, how, before, call, expected):
     made = before(road)
     warm(road)
@@ -413,7 +419,7 @@ def test_a_put_whose_reply_got_lost_is_told_and_put_but_once(beanstalk_road):
 
 @pytest.mark.parametrize("count", [1, 3])
 def test_a_push_that_got_lost_on_its_way_arrives_once(redis_road, count):
-    warm(redis_road)
+    begin(redis_road)
     redis_road.proxy.lose_next("requests")
     ids = [new_task_id() for _ in range(count)]
     redis_road.client.push_many(redis_road.queue, [Message(each, "data") for each in ids])
@@ -424,7 +430,7 @@ def test_a_push_that_got_lost_on_its_way_arrives_once(redis_road, count):
 @pytest.mark.parametrize("count", [1, 3])
 def test_a_push_whose_task_a_worker_has_begun_is_not_run_again(redis_road, count):
     direct, queue, taken = redis_road.direct, redis_road.queue, []
-    warm(redis_road)
+    begin(redis_road)
     redis_road.proxy.before_loss = lambda: taken.extend(direct.reserve([queue]).deliveries)
     redis_road.proxy.lose_next()
     ids = [new_task_id() for _ in range(count)]
@@ -439,7 +445,7 @@ def test_a_push_whose_task_a_worker_has_begun_is_not_run_again(redis_road, count
 
 def test_a_batch_of_which_a_task_has_ended_is_not_pushed_again(redis_road):
     direct, queue = redis_road.direct, redis_road.queue
-    warm(redis_road)
+    begin(redis_road)
     redis_road.proxy.before_loss = lambda: direct.pop(queue)
     redis_road.proxy.lose_next()
     ids = [new_task_id() for _ in range(3)]
