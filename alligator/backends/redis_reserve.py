@@ -1,12 +1,15 @@
 """Reserving: ack, lease from several queues in order, and wait where there is nothing."""
 
 import contextlib
+import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from alligator.backends.base import MAX_LEASE, Delivery, Reserved
+from redis.exceptions import ResponseError
+
+from alligator.backends.base import MAX_LEASE, Delivery, Reserved, never
 from alligator.backends.redis_codec import keys_of, wake_key
 from alligator.backends.redis_errors import DRIVER_ERRORS
 from alligator.backends.redis_link import Link
@@ -14,8 +17,14 @@ from alligator.backends.redis_reply import read_reply
 from alligator.backends.redis_scripts import script
 from alligator.backends.redis_wait import WaitBroken, wait_for_token
 
+log = logging.getLogger(__name__)
+
 MOST_AT_ONCE = 1000  # tasks leased by one script, which holds up the server meanwhile
 _HELD_UP = -2  # what the script says instead of a time
+_LOST = -3  # the same, or less
+_LOOKED_AT = (
+    100  # tasks, with their data, in one step of the search for those that lost their place
+)
 _LONGEST_WAIT = (
     15.0  # seconds after which a wait marks the queue anew; a second less than in common.lua
 )
@@ -41,6 +50,8 @@ class Reservation:
         self.soon = float("inf")  # seconds until something comes up by itself
         self.held_up = False  # by a task that has to go alone
         self.woken: set[str] = set()  # queues whose token we took and did not use yet
+        self.searched: set[str] = set()  # queues where tasks had lost their place
+        self.stop: Callable[[], bool] = never
 
     def take(self, task_id: bytes, acks: Sequence[Delivery]) -> Reserved:
         """Ack, then lease one task by its id."""
@@ -53,7 +64,7 @@ class Reservation:
 
     def reserve(self, wait: float, acks: Sequence[Delivery], stop: Callable[[], bool]) -> Reserved:
         """Ack, then lease up to the limit, and wait for something if there is nothing."""
-        deadline = time.monotonic() + wait
+        deadline, self.stop = time.monotonic() + wait, stop
         pending = self._ack_elsewhere(acks)
         while True:
             left = deadline - time.monotonic()
@@ -104,8 +115,32 @@ class Reservation:
         self.refused += [acks[index] for index in refused]
         self.taken += leased
         self.held_up = soon == _HELD_UP
+        if soon <= _LOST:
+            if queue_name not in self.searched:
+                self.searched.add(queue_name)
+                self._put_back(queue_name)
+                self._lease(name, queue_name, args, [])
+                return
+            soon = -4 - soon  # those that are left are not ours to find
         if soon >= 0:
             self.soon = min(self.soon, soon / 1e6)
+
+    def _put_back(self, queue_name: str) -> None:
+        """Give those a place again that have lost theirs: keys were evicted, or deleted."""
+        cursor, total = b"0", 0
+        with contextlib.suppress(ResponseError):  # a user that may not
+            while True:
+                cursor, count = self._run("put_back", queue_name, [cursor, _LOOKED_AT])
+                total += count
+                if cursor == b"0" or self.stop():
+                    break
+        if total:
+            log.warning(
+                "Queue %r: keys on the redis server were evicted or deleted; %d tasks that neither "
+                "waited nor ran wait again.",
+                queue_name,
+                total,
+            )
 
     def _wait(self, pause: float, stop: Callable[[], bool]) -> bool | None:
         # None: given up. A token may go down with the connection, so others are told.

@@ -8,10 +8,14 @@ import time
 
 import pytest
 
+from alligator import Gator, Worker
 from alligator.backends import redis_backend
 from alligator.backends.base import Message
 from alligator.backends.redis_backend import Client
+from alligator.backends.store import Child, Parent
+from alligator.constants import DELAYED, RUNNING, WAITING
 from alligator.exceptions import QueueFull
+from tests import jobs
 from tests.servers import redis as servers
 
 
@@ -197,3 +201,172 @@ def test_a_first_push_that_was_refused_leaves_it_to_the_next(client, caplog):
     assert caplog.records == []
     client.push("q", "a", "data")
     assert "allkeys-lru" in caplog.text
+
+
+# -- One of them, while there are tasks. ------------------------------------------------------
+
+
+def key(name):
+    return f"alligator:{{q}}:{name}"
+
+
+def taken(client, limit=10):
+    """Take what there is, as a worker does; return ids and data."""
+    found = []
+    while deliveries := client.reserve(["q"], limit).deliveries:
+        assert client.ack(deliveries) == []
+        found += [(each.task_id, each.data) for each in deliveries]
+    return sorted(found)
+
+
+def leased(client, *names):
+    """Push tasks, lease them, and lose the leases."""
+    client.push_many("q", [Message(name, f"old {name}") for name in names])
+    found = client.reserve(["q"], len(names)).deliveries
+    assert len(found) == len(names)
+    client.conn.delete(key("leases"))
+    return found
+
+
+AGAIN = {
+    "push": lambda client: client.push("q", "a", "new"),
+    "with a priority": lambda client: client.push("q", "a", "new", priority=1),
+    "push_many": lambda client: client.push_many("q", [Message("a", "new")]),
+    "push_once": lambda client: client.store.push_once(client, "k", 60, "q", Message("a", "new")),
+}
+
+
+@pytest.mark.parametrize("push", AGAIN)
+def test_a_push_of_an_id_whose_lease_is_lost_is_not_swallowed(client, push):
+    (old,) = leased(client, "a")
+    AGAIN[push](client)
+    assert client.find("q", "a").state == WAITING
+    assert client.find("q", "a").ahead == 0
+    assert taken(client, 1) == [("a", "new")]
+    assert client.ack([old]) == [old]
+
+
+def test_a_push_of_an_id_that_runs_comes_after_it_though_another_lease_is_lost(client):
+    client.push_many("q", [Message(name, "old") for name in ("x:a", "a", "a*", "b")])
+    runs = {each.task_id: each for each in client.reserve(["q"], 4).deliveries}
+    client.conn.zrem(key("leases"), runs["a"].receipt)
+    for name in ("a", "x:a", "a*"):
+        client.push("q", name, "new")
+        state = client.find("q", name).state
+        assert state == (WAITING if name == "a" else RUNNING)
+    assert client.reserve(["q"], 4).deliveries[0].task_id == "a"
+    assert client.reserve(["q"], 4).deliveries == []
+    assert client.ack([runs["x:a"], runs["a*"]]) == []
+    assert {name for name, _ in taken(client)} == {"x:a", "a*"}
+
+
+def test_the_last_push_behind_a_lost_lease_counts(client):
+    client.push("q", "a", "1")
+    client.reserve(["q"])
+    client.push("q", "a", "2")
+    client.conn.delete(key("leases"))
+    assert client.stats("q").running == 0
+    assert taken(client) == [("a", "2")]
+    client.push("q", "a", "3")
+    client.reserve(["q"])
+    client.push("q", "a", "4")
+    client.conn.delete(key("leases"))
+    client.push("q", "a", "5")
+    assert taken(client) == [("a", "5")]
+    assert client.len("q") == 0
+
+
+@pytest.mark.parametrize("lost", ["leases", "ready", "delayed"])
+def test_tasks_that_lost_their_place_are_found_again(client, lost, caplog):
+    """By whoever looks for tasks; until then they count as waiting."""
+    names = [f"{number:04}" for number in range(700)]
+    due = time.time() + 3600 if lost == "delayed" else None
+    client.push_many("q", [Message(name, f"data {name}", due) for name in names])
+    if lost == "leases":
+        client.reserve(["q"], 500)
+        client.push("q", "other", "data other")
+        names.append("other")
+    client.conn.delete(key(lost))
+    stats = client.stats("q")
+    assert (stats.waiting, stats.delayed, stats.running) == (len(names), 0, 0)
+    assert client.find("q", names[0]).state == WAITING
+    assert client.peek("q", names[0]) == f"data {names[0]}"
+    assert taken(client, 100) == [(name, f"data {name}") for name in sorted(names)]
+    assert "wait again" in caplog.text
+    assert client.stats("q").waiting == 0
+
+
+def test_others_keep_their_places(client):
+    client.push("q", "delayed", "x", time.time() + 3600)
+    client.push("q", "runs", "x")
+    (runs,) = client.reserve(["q"]).deliveries
+    client.push("q", "lost", "x")
+    client.conn.zrem(key("ready"), "lost")
+    assert [each.task_id for each in client.reserve(["q"], 10).deliveries] == ["lost"]
+    assert client.reserve(["q"], 10).deliveries == []
+    assert client.find("q", "delayed").state == DELAYED
+    assert client.find("q", "runs").state == RUNNING
+    assert client.ack([runs]) == []
+
+
+def test_what_is_lost_can_be_taken_by_its_id(client):
+    leased(client, "a", "b")
+    assert client.get("q", "a") == "old a"
+    assert client.get("q", "a") is None
+    assert client.get("q", "b") == "old b"
+    assert client.len("q") == 0
+
+
+def test_a_waiting_worker_finds_what_is_lost_and_so_does_a_burst(client, server):
+    jobs.seen.clear()
+    gator = Gator(server.dsn, "q")
+    for number in range(3):
+        gator.task(jobs.note, number)
+    client.reserve(["q"], 3)
+    client.conn.delete(key("leases"))
+    Worker(gator, burst=True, log_level="CRITICAL").run_forever()
+    assert sorted(args for args, _ in jobs.seen) == [(0,), (1,), (2,)]
+    gator.task(jobs.note, 3)
+    client.reserve(["q"], 3)
+    client.conn.delete(key("leases"))
+    assert gator.run_all() == 1
+    gator.task(jobs.note, 4)
+    client.reserve(["q"], 3)
+    client.conn.delete(key("leases"))
+    assert len(client.reserve(["r", "q"], wait=5).deliveries) == 1
+
+
+def test_a_child_whose_mark_is_lost_waits_on_for_its_parents(client):
+    gator = Gator(client.conn_string, "q")
+    parent = gator.task(jobs.note, "parent")
+    child = gator.options(depends_on=parent).task(jobs.note, "child")
+    client.conn.delete(key("held"))
+    (delivery,) = client.reserve(["q"], 10).deliveries
+    assert delivery.task_id == parent.id
+    assert client.reserve(["q"], 10).deliveries == []
+    assert client.stats("q").held == 1
+    client.ack([delivery])
+    assert [each.task_id for each in client.reserve(["q"], 10).deliveries] == [child.id]
+
+
+def test_a_child_takes_the_id_of_a_task_whose_lease_is_lost(client):
+    leased(client, "child")
+    client.push("q", "parent", "data")
+    child = Child("q", Message("child", "new"), (Parent("parent", ("q",)),))
+    assert client.store.hold(client, [child]) == [WAITING]
+    assert taken(client) == [("child", "new"), ("parent", "data")]
+
+
+def test_a_user_who_may_not_look_is_no_worse_off(client):
+    admin = client.conn
+    forbidden = ["-hscan", "-zscan", "-hlen"]
+    admin.acl_setuser("bare", enabled=True, nopass=True, keys=["*"], commands=["+@all", *forbidden])
+    bare = Client(client.conn_string.replace("127", "bare:x@127", 1))
+    leased(client, "a")
+    bare.push("q", "a", "new")
+    bare.push("q", "b", "b", time.time() + 0.3)
+    started = time.monotonic()
+    assert [each.task_id for each in bare.reserve(["q"], wait=5).deliveries] == ["b"]
+    assert time.monotonic() - started < 2
+    assert taken(client) == [("a", "new")]
+    bare.close()

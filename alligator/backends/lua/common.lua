@@ -85,6 +85,42 @@ local function put_at_tail(id, priority, due, attempt, deaths)
   end
 end
 
+-- A receipt says all about its lease: token:attempt:deaths:(spaces)place:id
+local function read_receipt(receipt)
+  local attempt, deaths, score, id = string.match(receipt, '^[^:]*:(%d+):(%d+): *([^:]*):(.*)$')
+  return id, tonumber(score), tonumber(attempt), tonumber(deaths)
+end
+
+-- How many tasks have data but no place: their keys were evicted, or deleted by hand. Below 0: there
+-- are places without data. (Who may not ask takes it that there are none.)
+local function count_lost()
+  local function count(command, key)
+    local found = redis.pcall(command, key)
+    return type(found) == 'number' and found
+  end
+  local all, held = count('HLEN', DATA), count('HLEN', HELD)
+  local ready, delayed = count('ZCARD', READY), count('ZCARD', DELAYED)
+  local leased = count('ZCARD', LEASES)
+  return all and held and ready and delayed and leased and all - held - ready - delayed - leased or 0
+end
+
+-- Whether a task that has data, and neither waits nor is held, is on lease. It is, unless something
+-- was lost; only then the leases are looked through.
+local function is_leased(id)
+  if count_lost() == 0 then return true end
+  local pattern = '*:' .. string.gsub(id, '[%*%?%[%]\\]', '\\%0')
+  local cursor = '0'
+  repeat
+    local found = redis.pcall('ZSCAN', LEASES, cursor, 'MATCH', pattern, 'COUNT', 1000)
+    if found.err then return true end -- who may not look takes it for running
+    cursor = found[1]
+    for index = 1, #found[2], 2 do
+      if read_receipt(found[2][index]) == id then return true end
+    end
+  until cursor == '0'
+  return false
+end
+
 local function put(id, data, priority, due)
   if redis.call('HSETNX', DATA, id, data) == 1 then
     if due > now or priority ~= 0 then
@@ -98,6 +134,12 @@ local function put(id, data, priority, due)
   local old_due = not score and tonumber(redis.call('ZSCORE', DELAYED, id) or nil)
   if not score and not old_due and redis.call('HDEL', HELD, id) == 1 then -- it was held back
     children().forget(id)
+    redis.call('HSET', DATA, id, data)
+    put_at_tail(id, priority, due, 0, 0)
+    return
+  end
+  if not score and not old_due and not is_leased(id) then -- its place was lost
+    redis.call('HDEL', AFTER, id)
     redis.call('HSET', DATA, id, data)
     put_at_tail(id, priority, due, 0, 0)
     return
@@ -134,10 +176,18 @@ function settle(id)
   end
 end
 
--- A receipt says all about its lease: token:attempt:deaths:(spaces)place:id
-local function read_receipt(receipt)
-  local attempt, deaths, score, id = string.match(receipt, '^[^:]*:(%d+):(%d+): *([^:]*):(.*)$')
-  return id, tonumber(score), tonumber(attempt), tonumber(deaths)
+-- Give a task that has lost its place a new one: at the tail, as nobody knows when it was due, nor
+-- how often it was tried. What was pushed behind its lost lease takes over.
+local function put_back(id)
+  if redis.call('HEXISTS', AFTER, id) == 1 then return settle(id) end
+  for _, parent in ipairs(children().linked(WAITS, id, 2)) do
+    if parent.queue ~= '' then -- not just the guard of hold.lua
+      redis.call('HSET', HELD, id, cmsgpack.pack({ (get_meta(id)), '0' }))
+      return
+    end
+  end
+  local priority, attempt, deaths = get_meta(id)
+  put_at_tail(id, priority, 0, attempt, deaths)
 end
 
 -- The end of a lease is a whole number of microseconds. One whose holder is being stopped has half

@@ -52,7 +52,10 @@ end
 -- Take a task of that id off the queue; false: it runs, and stays.
 local function removed(id)
   if redis.call('HEXISTS', DATA, id) == 0 or family.drop_held(id) then return true end
-  if redis.call('ZREM', READY, id) + redis.call('ZREM', DELAYED, id) == 0 then return false end
+  if redis.call('ZREM', READY, id) + redis.call('ZREM', DELAYED, id) == 0 then
+    if is_leased(id) then return false end
+    redis.call('HDEL', AFTER, id) -- its place was lost
+  end
   redis.call('HDEL', DATA, id)
   redis.call('HDEL', META, id)
   return true
@@ -140,6 +143,7 @@ if step == 'last' then
   local data, priority, due = take(), tonumber(take()), tonumber(take())
   if #family.linked(WAITS, id, 1) == 0 then
     put(id, data, priority, due)
+    position() -- as in push_once.lua
     wake()
   else
     redis.call('HSET', DATA, id, data)
@@ -172,6 +176,6 @@ while taken < #ARGV do
   local id, data, priority, due = take(), take(), tonumber(take()), tonumber(take())
   states[#states + 1] = hold(id, data, priority, due, take_parents())
 end
-position() -- as in push_once.lua
+position()
 wake()
 return states

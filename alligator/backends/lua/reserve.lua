@@ -3,7 +3,8 @@
 --       4 milliseconds that the caller is willing to wait  5... receipts to ack
 -- Returns: see reply(); where nothing was leased, microseconds until the next change (-1: none in
 --          sight; -2: a task that has to go alone comes next, so that later queues have to wait
---          for it as well)
+--          for it as well; -3 or less: there are tasks that have lost their place, and this is
+--          -4 minus the time)
 local limit, ends = tonumber(ARGV[1]), now + math.min(tonumber(ARGV[2]), MAX_LEASE)
 local alone, wait = ARGV[3] == '1', tonumber(ARGV[4])
 local refused, done = unleased(5, #ARGV)
@@ -33,7 +34,8 @@ if not (something or any_stray_lease()) then
   done = {}
   local ids, places = parted(redis.call('ZPOPMIN', READY, limit))
   if #ids > 0 then lease_out(ids, places, ends) end
-  if #leased > 0 or wait == 0 then return reply(refused, -1) end
+  if #leased > 0 then return reply(refused, -1) end
+  if wait == 0 and redis.call('EXISTS', DATA) == 0 then return reply(refused, -1) end
 end
 -- (here follows common.lua)
 finish(done)
@@ -108,5 +110,8 @@ if #leased == 0 and wait > 0 then
   if redis.call('PTTL', WAITING) < wait then
     redis.call('SET', WAITING, 1, 'PX', whole(wait + 1000))
   end
+end
+if #leased == 0 and not held_up and redis.call('EXISTS', DATA) == 1 and count_lost() > 0 then
+  soon = -4 - soon
 end
 return reply(refused, held_up and -2 or soon)

@@ -12,9 +12,20 @@ for _, receipt in ipairs(redis.call('ZRANGEBYSCORE', LEASES, '-inf', whole(now))
     break
   end
 end
+local function is_lost(id)
+  return redis.call('HEXISTS', DATA, id) == 1
+    and not redis.call('ZSCORE', DELAYED, id)
+    and redis.call('HEXISTS', HELD, id) == 0
+    and not is_leased(id)
+end
+
 if #leased == 0 then
   local priority, attempt, deaths = get_meta(wanted)
   local score = tonumber(redis.call('ZSCORE', READY, wanted) or nil)
+  if not score and is_lost(wanted) then
+    put_back(wanted)
+    score = tonumber(redis.call('ZSCORE', READY, wanted) or nil)
+  end
   if score then
     redis.call('ZREM', READY, wanted)
   elseif redis.call('ZREM', DELAYED, wanted) == 1 then
