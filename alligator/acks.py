@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 
 from alligator.backends.base import Client, Delivery
+from alligator.exceptions import NodeLost
 from alligator.outage import Outage
 from alligator.utils import shorten
 
@@ -28,6 +29,7 @@ class Acks:
         self._oldest = 0.0  # monotonic: when the first of them came
         self._repeated: set[int] = set()  # by id(): sent again, for want of a reply
         self._sending = 0  # calls of send() that have not returned
+        self._parked: list[Delivery] = []  # until a node that was lost answers again
 
     def __bool__(self) -> bool:
         return bool(self._unsent)
@@ -44,11 +46,11 @@ class Acks:
 
     def unsent(self) -> list[Delivery]:
         """Return what is to be sent. The caller holds the lock."""
-        return list(self._unsent)
+        return self._parked + self._unsent
 
     def are_on_their_way(self) -> bool:
         """Whether some are to be sent, or are being sent. The caller holds the lock."""
-        return bool(self._unsent or self._sending)
+        return bool(self._unsent or self._parked or self._sending)
 
     def are_due(self) -> bool:
         """Whether one has waited long enough."""
@@ -71,11 +73,29 @@ class Acks:
         with self._turn:
             self._unsent = acks + self._unsent
 
-    def give_back(self, acks: list[Delivery]) -> None:
-        """Keep for later what could not be sent, or whose reply was lost."""
+    def give_back(self, acks: list[Delivery], err: BaseException | None = None) -> None:
+        """Keep for later what could not be sent, or whose reply was lost, because of ``err``."""
+        if isinstance(err, NodeLost):
+            untold = set(map(id, err.untold))
+            self.were_sent([each for each in acks if id(each) not in untold], err.refused)
+            with self._turn:
+                self._parked += [each for each in acks if id(each) in untold]
+                self._repeated |= untold
+            return
         with self._turn:
             self._unsent = acks + self._unsent
             self._repeated.update(map(id, acks))
+
+    def unpark(self) -> None:
+        """Have those sent again whose node is not known to be lost any more."""
+        if not self._parked:
+            return
+        with self._turn:
+            names = {each.queue_name for each in self._parked}
+            lost = self.client.out_of_reach(list(names))
+            back = [each for each in self._parked if each.queue_name not in lost]
+            self._parked = [each for each in self._parked if each.queue_name in lost]
+            self._unsent = back + self._unsent
 
     def were_sent(self, acks: Sequence[Delivery], refused: Sequence[Delivery]) -> None:
         """Take note of the reply."""
@@ -98,6 +118,7 @@ class Acks:
 
         :raises AlligatorException: it is kept, and sent again.
         """
+        self.unpark()
         with self._turn:
             acks, self._unsent = self._unsent, []
             self._sending += 1
@@ -106,8 +127,8 @@ class Acks:
                 refused = self.client.ack(acks)
                 self._outage.ends()
                 self.were_sent(acks, refused)
-        except BaseException:
-            self.give_back(acks)
+        except BaseException as err:
+            self.give_back(acks, err)
             raise
         finally:
             with self._turn:

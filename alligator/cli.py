@@ -14,7 +14,8 @@ from alligator.backends.base import QueueStats
 from alligator.backends.dsn import mask_password
 from alligator.callables import split_name
 from alligator.constants import ALL
-from alligator.exceptions import AlligatorException, InvalidTask
+from alligator.exceptions import AlligatorException, InvalidTask, NodeLost
+from alligator.fetching import queue_names
 from alligator.gator import Gator
 from alligator.log import worker_logger
 from alligator.reaper import stay_behind
@@ -269,7 +270,7 @@ def _work(arguments: argparse.Namespace, argv: list[str]) -> int:
     options = _worker_options(arguments)
     worker = worker_class(gator, **options)
     if arguments.leash is None:
-        gator.len()  # a server out of reach is said now, in one line
+        _check_reach(gator, queue_names(worker))  # what is out of reach is said now, in one line
         if gator.store is not None and gator.store is not gator.client.store:
             gator.store.last_seen(gator.queue_name)  # likewise: what ran could not be recorded
     if arguments.processes is not None and arguments.leash is None:
@@ -279,6 +280,17 @@ def _work(arguments: argparse.Namespace, argv: list[str]) -> int:
         stop_when_abandoned(arguments.leash)
     worker.owns_process = True
     return int(worker.run_forever() or 0)
+
+
+def _check_reach(gator: Gator, names: Sequence[str]) -> None:
+    """Ask for the first of these queues; where only its node is lost, for the next."""
+    for name in names[:-1]:
+        try:
+            gator.client.len(name)
+        except NodeLost:
+            continue
+        return
+    gator.client.len(names[-1])
 
 
 def _worker_options(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -17,6 +17,7 @@
       NotAllowed              a message, or a call, names what may not run
       BadSignature            a message that no key of ours has signed
       ConnectionLost          the server is out of reach
+        NodeLost              ... one node of several is; the others did what they were asked
       QueueFull               the server takes no more for now: it is full, draining, or too busy
       QueueNotFound           the backend does not create queues, and this one is not there
       InvalidDSN              the connection string cannot be used
@@ -26,6 +27,7 @@ Drivers' own errors never reach a caller: each backend translates them at its ed
 and chains the cause.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 
@@ -105,6 +107,25 @@ class BadSignature(AlligatorException):
 
 class ConnectionLost(AlligatorException):
     """The server could not be reached, or went away; the call may or may not have taken effect."""
+
+
+class NodeLost(ConnectionLost):
+    """One node of a server that has several is out of reach. What went to others took effect.
+
+    :param queue_names: the queues on it that the call was about.
+    :param untold: deliveries of which it is not known whether the call took effect.
+    :param refused: of the other deliveries, those that were refused.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        queue_names: Sequence[str] = (),
+        untold: Sequence[Any] = (),
+        refused: Sequence[Any] = (),
+    ) -> None:
+        super().__init__(message)
+        self.queue_names, self.untold, self.refused = queue_names, list(untold), list(refused)
 
 
 class QueueFull(AlligatorException):

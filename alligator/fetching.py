@@ -54,6 +54,7 @@ class Fetcher:
         self._idle_since: float | None = None  # monotonic: in a burst, with outcomes held
         self._children_stay = False
         self._fetching = threading.Lock()
+        self._lost = frozenset[str]()  # queues on lost nodes, before the last reserve
 
     def fetch(self, limit: int) -> bool:
         """Reserve up to that many and hold them; return whether something came (or may have)."""
@@ -85,7 +86,9 @@ class Fetcher:
             return True
         acks = keeper.acks.take()
         # If not quiet, more may be queued right after a look.
-        quiet = not self.worker.burst or (keeper.is_quiet() and not self._waits_for_room())
+        quiet = not self.worker.burst or (
+            keeper.is_quiet() and not self._waits_for_room() and not self._lost_queues()
+        )
         found = self._reserve(limit, running, acks)
         if found is None:
             return True
@@ -149,8 +152,9 @@ class Fetcher:
 
     def _reserve(self, limit: int, running: int, acks: list[Delivery]) -> Sequence[Delivery] | None:
         worker, keeper = self.worker, self.keeper
+        before, self._lost = self._lost, frozenset(self._lost_queues())
         try:
-            keeper.catch_up()
+            keeper.catch_up(at_once=not self._lost >= before)
             found, refused = worker.gator.client.reserve(
                 queue_names(worker),
                 limit,
@@ -161,21 +165,26 @@ class Fetcher:
             )
         except Exception as err:
             # Whatever it is, a worker stays: nothing was leased, so nothing is held up.
-            keeper.acks.give_back(acks)
+            keeper.acks.give_back(acks, err)
             self._out_of_touch(err)
             return None
         except BaseException:
             keeper.acks.give_back(acks)
             raise
         self.outage.ends()
+        self.outage.looks(self._lost_queues())
         keeper.acks.were_sent(acks, refused)
         return keeper.take_back(found)
+
+    def _lost_queues(self) -> dict[str, str]:
+        """Return which queues are out of reach though others are not, and why."""
+        return self.worker.gator.client.out_of_reach(queue_names(self.worker))
 
     def _wait(self, running: int) -> float:
         """Return the seconds to block where there is nothing."""
         worker = self.worker
         if worker.burst:
-            return 0.0 if not running else 0.02
+            return 0.2 if self._lost else 0.02 if running else 0.0
         idle = worker.gator.client.idle_wait
         longest = worker.nap_time if idle is None else min(idle, worker.lease / 2)
         longest = min(longest, worker.gator.schedules.seconds_left())

@@ -18,7 +18,7 @@ from typing import Self
 
 from alligator.acks import ACK_WITHIN, Acks, report_refused
 from alligator.backends.base import MAX_LEASE, Client, Delivery, never
-from alligator.exceptions import QueueFull
+from alligator.exceptions import NodeLost, QueueFull
 from alligator.outage import Outage, tasks
 from alligator.reach import Reach
 from alligator.sent_ahead import SentAhead
@@ -293,14 +293,17 @@ class Keeper:
         while self.outcomes_held() and time.monotonic() < until and not over():
             time.sleep(min(0.05, seconds))
 
-    def catch_up(self) -> None:
+    def catch_up(self, *, at_once: bool = False) -> None:
         """After an outage: keep the leases of what is held, then tell what could not be told.
 
         Call it before anything is reserved, which might be just that.
+
+        :param at_once: a node that was lost answers again.
         """
-        if self._outage.lasts or self._unsettled.is_due():
+        if at_once or self._outage.lasts or self._unsettled.is_due():
+            self.acks.unpark()
             self._extend()
-            self._unsettled.tell_all()
+            self._unsettled.tell_all(at_once=at_once)
 
     def _tell_the_last(self) -> None:
         """Tell what is left for the last time; what there is no room for is handed back."""
@@ -355,16 +358,22 @@ class Keeper:
             with self._turn:
                 unstarted, self._waiting = list(self._waiting), deque()
                 self._turn.notify_all()
-            while unstarted:
-                try:
-                    self.client.release(unstarted[-1])
-                    self._outage.ends()
-                except BaseException:
+            stay: list[Delivery] = []
+            try:
+                while unstarted:
+                    try:
+                        self.client.release(unstarted[-1])
+                        self._outage.ends()
+                    except NodeLost as err:  # those of other nodes go back all the same
+                        stay.append(unstarted[-1])
+                        self._outage.begins(err)
+                    unstarted.pop()
+            finally:
+                if unstarted or stay:
                     with self._turn:
+                        self._waiting.extendleft(stay)
                         self._waiting.extendleft(reversed(unstarted))
                         self._arrived.notify_all()
-                    raise
-                unstarted.pop()
 
     def note_stop(self) -> None:
         """Note on all that is held that its worker is being stopped, where the backend can.
@@ -379,10 +388,15 @@ class Keeper:
         self._try(self.collect)
         fresh = [each for each in self._held() if id(each) not in self._noted]
         if fresh:
-            self.client.note_stop(fresh)
-            self._outage.ends()
+            untold = set[int]()
+            try:
+                self.client.note_stop(fresh)
+                self._outage.ends()
+            except NodeLost as err:
+                untold = set(map(id, err.untold))
+                self._outage.begins(err)
             # Them, and not only their ids, of which another may get one that is free again.
-            self._noted.update((id(each), each) for each in fresh)
+            self._noted.update((id(each), each) for each in fresh if id(each) not in untold)
 
     def wait_for_hand_back(self) -> None:
         """Block while tasks are neither held nor back on their queue."""
@@ -443,6 +457,7 @@ class Keeper:
         return max(0.0, min(_LONGEST_PAUSE, self._next_beat - time.monotonic()))
 
     def _duties(self) -> None:
+        self.acks.unpark()
         if self.acks.are_due():
             self._if_taken("acks", self.acks.send)
         patience = min(self.expected + PATIENCE, LONGEST_WAIT)
@@ -473,9 +488,17 @@ class Keeper:
         if not held:
             return
         lost: list[Delivery] = []
+        node_lost: NodeLost | None = None
         for lease, deliveries in self._reach.leases(held, self.lease):
-            lost += self.client.extend(deliveries, lease)
-        self._outage.ends()
+            try:
+                lost += self.client.extend(deliveries, lease)
+            except NodeLost as err:
+                lost += err.refused
+                node_lost = err
+        if node_lost is None:
+            self._outage.ends()
+        else:
+            self._outage.begins(node_lost)
         gone = {id(delivery) for delivery in lost}
         self._unsettled.drop(gone)
         with self._lock:

@@ -1,8 +1,9 @@
 """What a worker knows of its backend's troubles; each is said once when it begins, once at its end.
 
-Two kinds: the backend is out of reach, so nothing goes on; or it answers that it takes no more for
-now, being full, draining, or asked too often (:exc:`~alligator.exceptions.QueueFull`), and then
-all goes on that it does take.
+Three kinds: the backend is out of reach, so nothing goes on; or one node of several is
+(:exc:`~alligator.exceptions.NodeLost`), and the queues on the others are served; or it answers that
+it takes no more for now, being full, draining, or asked too often
+(:exc:`~alligator.exceptions.QueueFull`), and then all goes on that it does take.
 """
 
 import logging
@@ -10,9 +11,9 @@ import math
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from alligator.exceptions import AlligatorException, QueueFull
+from alligator.exceptions import AlligatorException, NodeLost, QueueFull
 from alligator.utils import shorten
 
 #: Seconds between two tries: at first, and at most.
@@ -22,6 +23,8 @@ LONGEST_PAUSE = 5.0
 #: Seconds after the end of an outage in which a call that fails is taken for one that began before
 #: that end, in another thread or over a connection of that time. It is said only if it goes on.
 ECHO = 1.0
+
+_RECORDS = "a node with records of results"
 
 #: Seconds without a refusal after which a backend that was full takes everything again.
 QUIET = 1.0
@@ -48,10 +51,13 @@ class _Backoff:
 
 
 class Outage:
-    """Whether the backend can be reached, and has room; for one worker and all of its threads."""
+    """Whether the backend can be reached, and has room; for one worker and all of its threads.
 
-    def __init__(self, log: logging.Logger) -> None:
-        self.log = log
+    :param queue_names: the queues of the worker.
+    """
+
+    def __init__(self, log: logging.Logger, queue_names: Sequence[str] = ()) -> None:
+        self.log, self._queue_names = log, frozenset(queue_names)
         #: Whether it is out of reach.
         self.lasts = False
         #: Whether it takes no more for now.
@@ -63,6 +69,7 @@ class Outage:
         self._refused_at = -math.inf  # monotonic: what was no outcome of a task
         self._outcomes = 0  # that wait until it takes them
         self._waited = 0  # of those, how many there were since it is full
+        self._lost: set[str] = set()  # what one lost node has, as it was said
 
     def begins(self, err: Exception) -> None:
         """Note that a call failed; the first of a row is logged."""
@@ -72,6 +79,9 @@ class Outage:
                 self._refuses(err)
                 return
             first = not self.lasts
+            if first and isinstance(err, NodeLost) and not self._is_all(err):
+                self._say_lost(dict.fromkeys(err.queue_names or [_RECORDS], str(err)))
+                return
             self.lasts = True
             self._away.failed(first=first)
             if not self._is_said and time.monotonic() - self._ended_at >= ECHO:
@@ -82,6 +92,37 @@ class Outage:
                     shorten(str(err), 500),
                     exc_info=unknown,
                 )
+
+    def _is_all(self, err: NodeLost) -> bool:
+        names = self._queue_names
+        return bool(names) and names <= self._lost.union(err.queue_names)
+
+    def looks(self, lost: Mapping[str, str]) -> None:
+        """Note which queues are out of reach though others are not, and why."""
+        if lost or self._lost:
+            with self._lock:
+                self._say_lost(lost)
+                back = self._lost.difference(lost, [_RECORDS])
+                if back:
+                    self._lost -= back
+                    self.log.info("In reach again: %s.", _listed(back))
+
+    def records_again(self) -> None:
+        """Note that what could not be put on record now is."""
+        with self._lock:
+            if _RECORDS in self._lost:
+                self._lost.discard(_RECORDS)
+                self.log.info("In reach again: %s.", _RECORDS)
+
+    def _say_lost(self, lost: Mapping[str, str]) -> None:
+        new = [name for name in lost if name not in self._lost]
+        if new:
+            self._lost.update(new)
+            self.log.warning(
+                "Out of reach: %s (%s); trying on, and serving the others.",
+                _listed(new),
+                shorten(lost[new[0]], 500),
+            )
 
     def holds_back(self, err: QueueFull, *, again: bool = False) -> None:
         """Note that the outcome of a task was refused, and waits.
@@ -146,6 +187,11 @@ class Outage:
         while not stop() and not (self.try_is_due() and self.room_is_due()):
             left = self._away.seconds_left() if self.lasts else self._refusing.seconds_left()
             time.sleep(max(0.0, min(left, 0.1)))
+
+
+def _listed(names: Iterable[str]) -> str:
+    said = (name if name == _RECORDS else f"queue {name!r}" for name in sorted(names))
+    return shorten(", ".join(said), 500)
 
 
 def tasks(count: int) -> str:

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Self
 
 from alligator.backends.store import Store
+from alligator.exceptions import NodeLost
 from alligator.outage import Outage
 from alligator.utils import describe_error
 
@@ -103,6 +104,8 @@ class Pulse:
     def _complain(self, err: Exception) -> None:
         # Once is enough, and none is needed where it is the queue that is out of reach.
         outage = self.outage
+        if outage is not None and isinstance(err, NodeLost):
+            return
         if outage is not None and (outage.lasts or outage.is_full or self._failures < 2):
             return
         if not self._said:

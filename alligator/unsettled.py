@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from alligator.backends.base import Data, Delivery
-from alligator.exceptions import QueueFull
+from alligator.exceptions import NodeLost, QueueFull
 from alligator.outage import Outage
 
 #: How often one is told again, with the backend in reach, before its lease is left to run out.
@@ -25,6 +25,9 @@ MOST_HELD = 100
 
 #: Seconds that an outcome is kept whose lease is gone: the task may just come back to this worker.
 _LOST_FOR = 5.0
+
+#: Seconds after which one is told again whose node was out of reach.
+_AWAY_PAUSE = 0.5
 
 #: So many refusals in a row, and the rest is left for later.
 _MOST_REFUSALS = 3
@@ -37,6 +40,7 @@ class _Entry:
     due: float | None  # when the task may run next, if that is what became of it
     leased: Callable[[Delivery], object] | None  # told of another lease of the same task
     refused: bool  # for want of room, so it has not taken effect
+    away: bool = False  # its node was lost, and others were not
     failures: int = 0
     busy: bool = False  # being told
     lost_at: float | None = None  # monotonic: when its lease was found gone
@@ -53,6 +57,7 @@ class Unsettled:
         self.outage, self._overtaken = outage, overtaken
         self._lock = threading.Lock()
         self._entries: list[_Entry] = []
+        self._away_until = 0.0  # monotonic: when those are told again whose node was lost
 
     def __bool__(self) -> bool:
         return bool(self._entries)
@@ -72,7 +77,8 @@ class Unsettled:
         else:
             self.outage.begins(err)
         with self._lock:
-            self._entries.append(_Entry(delivery, tell, due, leased, full))
+            away = isinstance(err, NodeLost)
+            self._entries.append(_Entry(delivery, tell, due, leased, full, away))
 
     def deliveries(self) -> list[Delivery]:
         """Return what it is about; their leases should be kept."""
@@ -80,14 +86,15 @@ class Unsettled:
             return [each.delivery for each in self._entries if each.lost_at is None]
 
     def count_refused(self) -> int:
-        """Return how many wait for room."""
-        return sum(each.refused for each in self._entries) if self._entries else 0
+        """Return how many wait for room, or for a node that was lost."""
+        return sum(each.refused or each.away for each in self._entries) if self._entries else 0
 
     def is_due(self) -> bool:
         """Whether anything should be told again now."""
         if not self._entries:
             return False
-        return self.outage.room_is_due() or not all(each.refused for each in self._entries)
+        room, back = self.outage.room_is_due(), time.monotonic() >= self._away_until
+        return any((room or not each.refused) and (back or not each.away) for each in self._entries)
 
     def take_back(self, found: Sequence[Delivery]) -> list[Delivery]:
         """Return what is to be run of that which was just reserved.
@@ -135,17 +142,21 @@ class Unsettled:
     def tell_all(self, *, at_once: bool = False) -> None:
         """Tell it all; call it when another call has just gone through.
 
-        What is refused for want of room stays, and waits for its time.
+        What is refused for want of room stays, and waits for its time; so does what is about a
+        node that is out of reach, while others are not.
 
-        :param at_once: tell also what has been refused just now.
+        :param at_once: tell also what has failed just now.
         :raises Exception: what the first that failed again raised; it and the rest are kept.
         """
         refusals = 0
         with self._lock:
             entries = list(self._entries)
+        still_away = not at_once and time.monotonic() < self._away_until
         patient = not (at_once or self.outage.room_is_due())
         for entry in entries:
             if entry.refused and (patient or (refusals >= _MOST_REFUSALS and not at_once)):
+                continue
+            if entry.away and still_away:
                 continue
             with self._lock:
                 if entry.busy or entry not in self._entries:
@@ -160,6 +171,10 @@ class Unsettled:
                 refusals += 1
                 self._was_refused(entry, err)
                 continue
+            except NodeLost as err:
+                entry.away, self._away_until = True, time.monotonic() + _AWAY_PAUSE
+                self.outage.begins(err)
+                continue
             except BaseException:
                 entry.failures += 1
                 if entry.failures >= MOST_TRIES:
@@ -170,6 +185,8 @@ class Unsettled:
                     self._has_lost(entry, delivery)
                 else:
                     self._remove(entry)
+                if entry.away and not any(each.away for each in self._entries):
+                    self.outage.records_again()
             finally:
                 entry.busy = False
 

@@ -100,7 +100,7 @@ class Worker:
         self._fetcher: Fetcher | None = None
         self._goes_on = False  # until it ends by itself, or is told to
         self._holder: Keeper | None = None  # of a run: for outcomes that there is no room for
-        self._outage = Outage(self.log)
+        self._outage = Outage(self.log, queue_names(self))
         self._signals = StopSignals()
         self._count_lock = threading.Lock()
         for name in queue_names(self):

@@ -1,9 +1,9 @@
 """The harness's end of an agent (``benchmarks.agent``)."""
 
 import json
-import select
 import subprocess
 from collections.abc import Callable, Mapping
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,7 @@ class Link:
 
     def _answer(self) -> Any:
         assert self._process.stdout is not None
-        if not select.select([self._process.stdout], [], [], PATIENCE)[0]:
+        if not wait([self._process.stdout], PATIENCE):
             raise NotMeasured(f"the producer said nothing for {PATIENCE:.0f} s")
         line = self._process.stdout.readline()
         if not line:

@@ -331,6 +331,7 @@ class Client(ABC):
         :param stop: asked at least every 0.2 s during the wait, which it ends (1 s where
             the protocol cannot do better).
         :raises ConnectionLost: whether the acks counted is unknown; send them again.
+        :raises NodeLost: the same, for the acks that it names; nothing was leased.
         """
 
     def begin_reserve(
@@ -357,11 +358,24 @@ class Client(ABC):
         """
         return None
 
+    def out_of_reach(self, queue_names: Sequence[str]) -> dict[str, str]:
+        """Return which of these queues are out of reach though others are not, and why.
+
+        Such is a server of several nodes that has lost one. :meth:`reserve` leaves these queues
+        out then, and serves the others in their order. A node that answers again is noticed within
+        seconds; one more :meth:`reserve` leaves its queues out, and takes them off this list. What
+        is held of them can be seen to before anything more is taken. Connects to nothing: it is
+        known from calls that failed.
+        """
+        return {}
+
     @abstractmethod
     def ack(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
         """Remove tasks that are done; return those that were refused as overtaken.
 
         A repeated ack of a task that is gone may be among the refused: nobody remembers it.
+
+        :raises NodeLost: of those that it names it is unknown; all others were told.
         """
 
     @abstractmethod
@@ -380,6 +394,8 @@ class Client(ABC):
         """Let leases run ``lease`` seconds from now; return the deliveries that were lost.
 
         A lease that has run out but was not reserved by anyone since may be extended.
+
+        :raises NodeLost: of those that it names it is unknown; all others were told.
         """
 
     def note_stop(self, deliveries: Sequence[Delivery]) -> None:  # noqa: B027 - a default

@@ -43,7 +43,7 @@ from alligator.backends.redis_codec import (
 )
 from alligator.backends.redis_dsn import parse_target
 from alligator.backends.redis_durability import durability_warning, eviction_warning
-from alligator.backends.redis_errors import translated
+from alligator.backends.redis_errors import NodeOut, node_lost, translate, translated
 from alligator.backends.redis_link import Call, make_link
 from alligator.backends.redis_reserve import Reservation, by_queue
 from alligator.backends.redis_scripts import script
@@ -93,6 +93,10 @@ class Client(BaseClient):
     def _run(self, name: str, queue_name: str, *args: Any) -> Any:
         with translated():
             return self._link.run(script(name), keys_of(queue_name), args)
+
+    def _run_or_fail(self, name: str, queue_name: str, *args: Any) -> Any:
+        with translated():
+            return self._link.run_or_fail(script(name), keys_of(queue_name), args)
 
     def max_size(self) -> int:
         """Return 1 MiB: far below what the server takes, as large values slow it for all."""
@@ -201,6 +205,11 @@ class Client(BaseClient):
             return None
         return RedisAhead(self._link, name, limit, lease, acks)
 
+    def out_of_reach(self, queue_names: Sequence[str]) -> dict[str, str]:
+        """Return which of these queues are on nodes of a cluster that were lost."""
+        found = self._link.out_of_reach(queue_names)
+        return {name: str(translate(err)) for name, err in found.items()} if found else {}
+
     def ack(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
         """Remove tasks that are done; return those overtaken."""
         return self._refused("ack", deliveries, again="ack_again")
@@ -211,20 +220,27 @@ class Client(BaseClient):
 
     def note_stop(self, deliveries: Sequence[Delivery]) -> None:
         """Note that whoever holds these leases is being stopped."""
-        for queue_name, those in by_queue(deliveries).items():
-            self._run("note_stop", queue_name, *(each.receipt for each in those))
+        self._refused("note_stop", deliveries)
 
     def _refused(
         self, name: str, deliveries: Sequence[Delivery], *args: Any, again: str | None = None
     ) -> list[Delivery]:
         refused: list[Delivery] = []
+        untold: list[Delivery] = []
+        lost: NodeOut | None = None
         for queue_name, those in by_queue(deliveries).items():
             keys = keys_of(queue_name)
             told = [*args, *(each.receipt for each in those)]
             second = partial(Call, script(again), keys, told) if again else None
             with translated():
-                indices = self._link.run(script(name), keys, told, second)
+                try:
+                    indices = self._link.run_or_fail(script(name), keys, told, second)
+                except NodeOut as err:  # the others are on other nodes
+                    untold, lost = untold + those, err
+                    continue
             refused += [those[index] for index in indices]
+        if lost is not None:
+            raise node_lost(lost, untold, refused)
         return refused
 
     def release(
@@ -233,13 +249,15 @@ class Client(BaseClient):
         """Hand a task back, to its place or (with new data) to the tail."""
         changed = () if data is None else (encode(data, delivery.task_id),)
         due = micros(delay_until)
-        return bool(self._run("release", delivery.queue_name, delivery.receipt, due, *changed))
+        return bool(
+            self._run_or_fail("release", delivery.queue_name, delivery.receipt, due, *changed)
+        )
 
     def bury(self, delivery: Delivery, data: Data | None, reason: Reason) -> bool:
         """Make a reserved task a dead letter."""
         kept = () if data is None else (encode(data, delivery.task_id),)
         why = [text.encode("utf-8", "backslashreplace") for text in reason]
-        return bool(self._run("bury", delivery.queue_name, delivery.receipt, *why, *kept))
+        return bool(self._run_or_fail("bury", delivery.queue_name, delivery.receipt, *why, *kept))
 
     def dead(self, queue_name: str, limit: int = 100) -> list[DeadTask]:
         """Return the dead letters, newest first."""

@@ -1,5 +1,6 @@
 """From the errors of redis-py and of the server to those of Alligator."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from redis.exceptions import (
@@ -10,10 +11,12 @@ from redis.exceptions import (
     RedisClusterException,
     RedisError,
     ResponseError,
+    SlotNotCoveredError,
 )
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from alligator.exceptions import AlligatorException, ConnectionLost, QueueFull
+from alligator.backends.base import Delivery
+from alligator.exceptions import AlligatorException, ConnectionLost, NodeLost, QueueFull
 from alligator.utils import describe_error, with_stop
 
 #: All that redis-py raises.
@@ -48,6 +51,8 @@ def code_of(err: BaseException) -> str:
 
 def translate(err: BaseException) -> AlligatorException:
     """Return the error to raise in place of a driver's."""
+    if isinstance(err, NodeOut) and err.__cause__ is not None:
+        return node_lost(err)
     if isinstance(err, NotSent):
         err = err.__cause__ or err
     code = code_of(err)
@@ -78,11 +83,52 @@ class NotSent(RedisConnectionError):
     """The connection broke before a command was sent whole, so the server did not carry it out."""
 
 
+class NodeOut(RedisError):
+    """One node of a cluster is out of reach; why is the cause.
+
+    :param queue_name: of the queue that the call was about; '': none.
+    """
+
+    def __init__(self, queue_name: str) -> None:
+        super().__init__(queue_name)
+        self.queue_name = queue_name
+
+    @property
+    def cause(self) -> Exception:
+        """The error of the driver."""
+        cause = self.__cause__
+        return cause if isinstance(cause, Exception) else self
+
+
+def node_lost(
+    err: NodeOut, untold: Sequence[Delivery] = (), refused: Sequence[Delivery] = ()
+) -> NodeLost:
+    """Return the error to raise in place of this one; see :class:`NodeLost`."""
+    names = dict.fromkeys(each.queue_name for each in untold)
+    found = NodeLost(
+        str(translate(err.cause)),
+        list(names) or [err.queue_name] * bool(err.queue_name),
+        untold,
+        refused,
+    )
+    found.__cause__ = err.__cause__
+    return found
+
+
+def is_of_one_node(err: BaseException) -> bool:
+    """Whether one node of a cluster failed, rather than that it answered, or that all did."""
+    if isinstance(err, RedisClusterException) and not isinstance(err, SlotNotCoveredError):
+        return False
+    return not is_answer(err)
+
+
 _OTHERWISE = (AuthenticationError, AuthorizationError, BusyLoadingError, MaxConnectionsError)
 
 
 def is_cut(err: BaseException) -> bool:
     """Whether this is a connection that broke, and not a reply that took too long, or none."""
+    if isinstance(err, NodeOut):
+        err = err.cause
     return isinstance(err, RedisConnectionError) and not isinstance(err, _OTHERWISE)
 
 

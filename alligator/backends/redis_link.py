@@ -13,20 +13,28 @@ enough.
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
 import redis
 from redis.cluster import ClusterNode, RedisCluster
-from redis.exceptions import NoScriptError, ResponseError
+from redis.exceptions import NoScriptError, ResponseError, SlotNotCoveredError
 from redis.sentinel import Sentinel
 
 from alligator.backends import keepalive
 from alligator.backends.redis_dsn import Target
-from alligator.backends.redis_errors import DRIVER_ERRORS, NotSent, is_answer, is_cut
+from alligator.backends.redis_errors import (
+    DRIVER_ERRORS,
+    NodeOut,
+    NotSent,
+    is_answer,
+    is_cut,
+    is_of_one_node,
+)
+from alligator.backends.redis_nodes import LostNodes, queue_of
 from alligator.backends.redis_packing import packed, packed_script
-from alligator.backends.redis_scripts import Script
+from alligator.backends.redis_scripts import Script, script
 
 _LOOK_AFTER = 0.02  # seconds without use after which a connection is looked at first
 
@@ -102,6 +110,32 @@ class Link:
                 return self._evaluate(other, *call)
         self._take_back(connection)
         return reply
+
+    #: The same; on a cluster it fails at once where the node is known to be out of reach.
+    #: (That is for workers, whom one lost node should not keep from serving others.)
+    run_or_fail = run
+
+    # What a cluster knows of lost nodes, and one server has no need of.
+
+    def take_back(self) -> set[str]:
+        """Return the queues that can be reached again; they count as such from now on."""
+        return set()
+
+    def has_news(self) -> bool:
+        """Whether :meth:`take_back` would return something."""
+        return False
+
+    def out_of_reach(self, queue_names: Iterable[str]) -> dict[str, Exception]:
+        """Return which of these queues are out of reach, though others are not, and why."""
+        del queue_names
+        return {}
+
+    def note_lost(self, key: bytes, err: Exception) -> None:
+        """Note that the node of a key is out of reach.
+
+        :raises Exception: ``err``, where that concerns all queues.
+        """
+        raise err
 
     def _evaluate(
         self, connection: Any, script: Script, keys: Sequence[bytes], args: Sequence[Any]
@@ -247,6 +281,13 @@ class ClusterLink(Link):
 
     one_server = False
 
+    def __init__(self, target: Target) -> None:
+        super().__init__(target)
+        self._lost = LostNodes(self._probe)
+
+    def _probe(self, key: bytes) -> None:
+        self._call(script("note_stop"), [key], ())  # for no lease at all
+
     def _connect(self) -> Any:
         nodes = [ClusterNode(host, port) for host, port in self.target.hosts]  # type: ignore[no-untyped-call]
         options = {**self.target.options, "ssl": True} if self.target.tls else self.target.options
@@ -260,13 +301,56 @@ class ClusterLink(Link):
         again: Callable[[], Call] | None = None,
     ) -> Any:
         """Run a script on the node that has those keys."""
+        with _of_one_node(keys):
+            try:
+                return self._call(script, keys, args)
+            except DRIVER_ERRORS as err:
+                call = _second(err, Call(script, keys, args), again)
+                if call is None:
+                    raise
+            return self._call(*call)  # the driver has closed what else leads to that node
+
+    def run_or_fail(
+        self,
+        script: Script,
+        keys: Sequence[bytes],
+        args: Sequence[Any],
+        again: Callable[[], Call] | None = None,
+    ) -> Any:
+        """Run a script on the node that has those keys, unless that is known to be lost."""
+        key = keys[0]
+        node = self._name_of_node(key)
+        if (known := self._lost.find(node, key)) is not None:
+            raise NodeOut(queue_of(key)) from known
         try:
-            return self._call(script, keys, args)
-        except DRIVER_ERRORS as err:
-            call = _second(err, Call(script, keys, args), again)
-            if call is None:
-                raise
-        return self._call(*call)  # the driver has closed what else leads to that node
+            return self.run(script, keys, args, again)
+        except NodeOut as err:
+            self._lost.add(node, key, err.cause)
+            raise
+
+    def _name_of_node(self, key: bytes) -> str:
+        try:
+            return str(self._node([key]).name)
+        except SlotNotCoveredError:
+            return ""
+
+    def take_back(self) -> set[str]:
+        """Return the queues whose nodes answer again."""
+        return self._lost.take_back()
+
+    def has_news(self) -> bool:
+        """Whether a node answers again."""
+        return self._lost.answered()
+
+    def out_of_reach(self, queue_names: Iterable[str]) -> dict[str, Exception]:
+        """Return which of these queues are on lost nodes."""
+        return self._lost.reasons(queue_names)
+
+    def note_lost(self, key: bytes, err: Exception) -> None:
+        """Note that a node is lost, unless this is an answer, or all of them are."""
+        if not is_of_one_node(err):
+            raise err
+        self._lost.add(self._name_of_node(key), key, err)
 
     def _call(self, script: Script, keys: Sequence[bytes], args: Sequence[Any]) -> Any:
         text, sha = self._as_known(script)
@@ -284,12 +368,13 @@ class ClusterLink(Link):
         self, keys: Sequence[bytes], name: str, *args: Any, repeatable: bool = False
     ) -> Any:
         """Run one plain command on the node that has those keys."""
-        try:
+        with _of_one_node(keys):
+            try:
+                return self.conn.execute_command(name, *args, target_nodes=self._node(keys))
+            except DRIVER_ERRORS as err:
+                if not (repeatable and is_cut(err)):
+                    raise
             return self.conn.execute_command(name, *args, target_nodes=self._node(keys))
-        except DRIVER_ERRORS as err:
-            if not (repeatable and is_cut(err)):
-                raise
-        return self.conn.execute_command(name, *args, target_nodes=self._node(keys))
 
     def _node(self, keys: Sequence[bytes]) -> Any:
         conn = self.conn
@@ -314,6 +399,7 @@ class ClusterLink(Link):
 
     def close(self) -> None:
         """Close what is open."""
+        self._lost.close()
         if self._pid == os.getpid() and self._conn is not None:
             self._conn.close()
             self._conn = None
@@ -324,8 +410,36 @@ def make_link(target: Target) -> Link:
     return ClusterLink(target) if target.kind == "cluster" else Link(target)
 
 
+class _of_one_node:  # noqa: N801 - read as a function
+    """A block of which no error of one node gets out but as a ``NodeOut``."""
+
+    def __init__(self, keys: Sequence[bytes]) -> None:
+        self.keys = keys
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, err: BaseException | None, trace: Any) -> None:
+        if isinstance(err, DRIVER_ERRORS) and is_of_one_node(err):
+            raise NodeOut(queue_of(self.keys[0]) if self.keys else "") from err
+
+
 class _Cluster(RedisCluster):
     """The client object of redis-py, with pools of ours, which it can only be given by URL."""
+
+    def command(self, **kwargs: Any) -> Any:
+        """Return what commands there are; redis-py asks when it connects, one node and no other."""
+        first = self.get_default_node()  # type: ignore[no-untyped-call]
+        others = [each for each in self.get_primaries() if each is not first]  # type: ignore[no-untyped-call]
+        for node in (first, *others):
+            try:
+                found = self.execute_command("COMMAND", target_nodes=node, **kwargs)  # type: ignore[no-untyped-call]
+            except (redis.ConnectionError, redis.TimeoutError) as err:
+                lost = err
+            else:
+                self.nodes_manager.default_node = node
+                return found
+        raise lost
 
     def get_redis_connection(self, node: ClusterNode) -> Any:
         found: Any = super().get_redis_connection(node)

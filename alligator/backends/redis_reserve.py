@@ -11,7 +11,7 @@ from redis.exceptions import ResponseError
 
 from alligator.backends.base import MAX_LEASE, Delivery, Reserved, never
 from alligator.backends.redis_codec import keys_of, wake_key
-from alligator.backends.redis_errors import DRIVER_ERRORS
+from alligator.backends.redis_errors import DRIVER_ERRORS, NodeOut, node_lost
 from alligator.backends.redis_link import Link
 from alligator.backends.redis_reply import read_reply
 from alligator.backends.redis_scripts import script
@@ -52,6 +52,7 @@ class Reservation:
         self.woken: set[str] = set()  # queues whose token we took and did not use yet
         self.searched: set[str] = set()  # queues where tasks had lost their place
         self.stop: Callable[[], bool] = never
+        self.just_back: set[str] = set()  # in reach again, to be served from the next call on
 
     def take(self, task_id: bytes, acks: Sequence[Delivery]) -> Reserved:
         """Ack, then lease one task by its id."""
@@ -65,12 +66,15 @@ class Reservation:
     def reserve(self, wait: float, acks: Sequence[Delivery], stop: Callable[[], bool]) -> Reserved:
         """Ack, then lease up to the limit, and wait for something if there is nothing."""
         deadline, self.stop = time.monotonic() + wait, stop
+        back = self.link.take_back()
+        if wait or len(self.queue_names) > 1:  # else "nothing there" would be taken for its word
+            self.just_back = back
         pending = self._ack_elsewhere(acks)
         while True:
             left = deadline - time.monotonic()
             self._lease_in_order(min(max(0.0, left), _LONGEST_WAIT), pending)
             left = deadline - time.monotonic()
-            if self.taken or left <= 0 or stop():
+            if self.taken or left <= 0 or self.just_back or stop():
                 break
             pause = min(left, self.soon + _MARGIN, _LONGEST_WAIT)
             came = self._wait(pause, stop)
@@ -84,27 +88,56 @@ class Reservation:
         # All acks go before anything is leased; those of the first queue ride along.
         if not acks:
             return {}
-        pending = by_queue(acks)
-        for name in [name for name in pending if name != self.queue_names[0]]:
+        pending, first = by_queue(acks), self.queue_names[0]
+        untold: list[Delivery] = []
+        lost: NodeOut | None = None
+        # The first queue comes last: if there is no lease, its acks go alone.
+        for name in sorted(pending, key=lambda name: name == first):
+            if name == first and lost is None and first not in self.just_back:
+                break
             those = pending.pop(name)
-            indices = self._run("ack", name, [each.receipt for each in those])
-            self.refused += [those[index] for index in indices]
+            try:
+                indices = self._run("ack", name, [each.receipt for each in those])
+            except NodeOut as err:
+                untold, lost = untold + those, err
+            else:
+                self.refused += [those[index] for index in indices]
+        if lost is not None:
+            raise self._lost(lost, untold)
         return pending
+
+    def _lost(self, err: NodeOut, untold: Sequence[Delivery]) -> Exception:
+        if len(self.link.out_of_reach(self.queue_names)) == len(self.queue_names):
+            return err.cause  # all of them, which is something else
+        return node_lost(err, untold, self.refused)
 
     def _lease_in_order(self, wait: float, pending: dict[str, list[Delivery]]) -> None:
         self.soon = float("inf")
+        lost: NodeOut | None = None
+        reached = False
         for name in self.queue_names:
+            if name in self.just_back:
+                continue
             args = [self.limit - len(self.taken), self.lease, int(not self.taken)]
             args.append(math.ceil(wait * 1000))
+            acks = pending.pop(name, [])
             try:
-                self._lease("reserve", name, args, pending.pop(name, []))
+                self._lease("reserve", name, args, acks)
+            except NodeOut as err:  # the other queues are on other nodes
+                if acks:
+                    raise self._lost(err, acks) from err
+                lost = err
+                continue
             except DRIVER_ERRORS:
                 if not self.taken:
                     raise
                 return  # what earlier queues gave must not be lost with the later ones
+            reached = True
             full = len(self.taken) >= self.limit
             if full or self.held_up or any(each.deaths for each in self.taken):
                 return
+        if lost is not None and not (reached or self.just_back):
+            raise lost.cause  # all of them
 
     def _lease(self, name: str, queue_name: str, args: list[Any], acks: list[Delivery]) -> None:
         receipts = [each.receipt for each in acks]
@@ -144,9 +177,10 @@ class Reservation:
 
     def _wait(self, pause: float, stop: Callable[[], bool]) -> bool | None:
         # None: given up. A token may go down with the connection, so others are told.
-        keys = [wake_key(name) for name in self.queue_names]
+        lost = self.link.out_of_reach(self.queue_names)
+        keys = [wake_key(name) for name in self.queue_names if name not in lost]
         try:
-            came = wait_for_token(self.link, keys, pause, stop)
+            came = wait_for_token(self.link, keys, pause, lambda: stop() or self.link.has_news())
         except WaitBroken:
             self._pass_on(self.queue_names)
             return None
@@ -160,9 +194,13 @@ class Reservation:
         return came
 
     def _pass_on(self, queue_names: Iterable[str]) -> None:
-        with contextlib.suppress(*DRIVER_ERRORS):
-            for name in queue_names:
+        for name in queue_names:
+            try:
                 self._run("ack", name, [])  # acks nothing, and wakes the next if need be
+            except NodeOut:
+                continue
+            except DRIVER_ERRORS:
+                return
 
     def _run(self, name: str, queue_name: str, args: list[Any]) -> Any:
-        return self.link.run(script(name), keys_of(queue_name), args)
+        return self.link.run_or_fail(script(name), keys_of(queue_name), args)

@@ -39,7 +39,7 @@ from alligator.backends.store import (
     waits_for_itself,
 )
 from alligator.constants import CANCELED, WAITING
-from alligator.exceptions import UnsupportedOption
+from alligator.exceptions import NodeLost, UnsupportedOption
 
 if TYPE_CHECKING:
     from alligator.backends.redis_backend import Client
@@ -67,6 +67,10 @@ class RedisStore(Store):
         with translated():
             return self._link.run(script(name), keys, args)
 
+    def _run_or_fail(self, name: str, keys: Sequence[bytes], *args: Any) -> Any:
+        with translated():
+            return self._link.run_or_fail(script(name), keys, args)
+
     def _command(
         self, keys: Sequence[bytes], name: str, *args: Any, repeatable: bool = False
     ) -> Any:
@@ -86,9 +90,8 @@ class RedisStore(Store):
 
     def note(self, task_id: str, record: Record, keep_seconds: float) -> bool:
         """Put down an outcome unless a later run's stands."""
-        return bool(
-            self._run("note", [_record_key(task_id)], *_noted(task_id, record, keep_seconds))
-        )
+        args = _noted(task_id, record, keep_seconds)
+        return bool(self._run_or_fail("note", [_record_key(task_id)], *args))
 
     def settle(
         self,
@@ -126,7 +129,9 @@ class RedisStore(Store):
     def watch(self, task_ids: Sequence[str], queue_names: Sequence[str] = ()) -> Iterator[Watch]:
         """Listen on a channel per task, over a connection of its own."""
         marks = [watched_key(each) for each in queue_names]
-        watch = _Watch(self._link, [_channel(each) for each in task_ids], marks)
+        # Any node of a cluster tells of any task; that of a record is needed in any case.
+        near = _record_key(task_ids[0]) if task_ids else b"alligator:done"
+        watch = _Watch(self._link, [_channel(each) for each in task_ids], marks, near)
         try:
             watch.subscribe()
             yield watch
@@ -159,7 +164,7 @@ class RedisStore(Store):
         keys = [*keys_of(queue_name), _mark_key(f"{queue_name}/{key}")]
         task_id, data, due, priority = message
         args = (encode_new_id(task_id), encode_new(data, task_id), priority, micros(due))
-        return bool(self._run("push_once", keys, _millis(ttl), *args))
+        return bool(self._run_or_fail("push_once", keys, _millis(ttl), *args))
 
     # -- Children. ----------------------------------------------------------------------------
 
@@ -250,8 +255,15 @@ class RedisStore(Store):
     def beat(self, worker: str, queue_names: Sequence[str], seconds: float) -> None:
         """Give a sign of life."""
         queues = json.dumps(list(queue_names))
+        lost: NodeLost | None = None
         for keys in self._by_server([_workers_key(each) for each in queue_names]):
-            self._run("beat", keys, encode_id(worker), math.ceil(seconds * 1e6), queues)
+            args = [encode_id(worker), math.ceil(seconds * 1e6), queues]
+            try:
+                self._run_or_fail("beat", keys, *args)
+            except NodeLost as err:  # the others are told all the same
+                lost = err
+        if lost is not None:
+            raise lost
 
     def workers(self, queue_name: str) -> list[Worker]:
         """Return the live workers of a queue, those last seen first."""
@@ -279,8 +291,10 @@ class RedisStore(Store):
 class _Watch:
     """A connection that has subscribed to channels."""
 
-    def __init__(self, link: Link, channels: Sequence[bytes], marks: Sequence[bytes]) -> None:
-        self._link, self._channels, self._marks = link, channels, marks
+    def __init__(
+        self, link: Link, channels: Sequence[bytes], marks: Sequence[bytes], near: bytes
+    ) -> None:
+        self._link, self._channels, self._marks, self._near = link, channels, marks, near
         self._marked = 0.0
         self._stack = contextlib.ExitStack()
         self._connection: Any = None
@@ -297,7 +311,7 @@ class _Watch:
                 self._subscribe(fresh=True)
 
     def _subscribe(self, *, fresh: bool = False) -> None:
-        connection = self._stack.enter_context(self._link.held([b"alligator:done"], fresh=fresh))
+        connection = self._stack.enter_context(self._link.held([self._near], fresh=fresh))
         self._connection = connection
         if self._channels:
             connection.send_command("SUBSCRIBE", *self._channels)

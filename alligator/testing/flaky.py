@@ -199,6 +199,10 @@ class FlakyClient(Client):
         """Ask the client inside; never fails on purpose."""
         return self.inner.max_size()
 
+    def out_of_reach(self, queue_names: Sequence[str]) -> dict[str, str]:
+        """Ask the client inside; never fails on purpose."""
+        return self.inner.out_of_reach(queue_names)
+
     def close(self) -> None:
         """Close the client inside; never fails on purpose."""
         self.inner.close()

@@ -2,13 +2,13 @@
 
 import contextlib
 import random
-import select
 import socket
 import struct
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from multiprocessing.connection import wait
 from typing import Self
 
 _CHUNK = 65536
@@ -130,7 +130,7 @@ class Proxy:
         counted = server if fault.way == "replies" else client
         swallowing = False
         while not self._closed:
-            for source in select.select([client, server], [], [], 0.2)[0]:
+            for source in wait([client, server], 0.2):
                 piece = source.recv(_CHUNK)
                 if client in self._forgotten:
                     self._swallow(client, server)
@@ -169,7 +169,7 @@ class Proxy:
         self.broken_at.append(time.time())
         talking = [client, server]
         while not self._closed:
-            for source in select.select(talking, [], [], 0.05)[0]:
+            for source in wait(talking, 0.05):
                 if not source.recv(_CHUNK):
                     talking.remove(source)
 

@@ -4,4 +4,4 @@ for _, receipt in ipairs(ARGV) do
   local score = redis.call('ZSCORE', LEASES, receipt)
   if score then redis.call('ZADD', LEASES, whole(math.floor(tonumber(score))) .. '.5', receipt) end
 end
-return 1
+return {}
