@@ -32,7 +32,13 @@ from typing import Any
 
 
 class AlligatorException(Exception):
-    """The root: ``except AlligatorException`` catches everything below."""
+    """The root: ``except AlligatorException`` catches everything below.
+
+    :ivar queued: of a large batch that was pushed in steps, how many tasks are queued all the
+        same: its first ones. Else 0.
+    """
+
+    queued = 0
 
 
 class TaskFailed(AlligatorException):

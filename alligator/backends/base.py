@@ -52,13 +52,14 @@ lease a task to nobody.
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from alligator.backends.dsn import mask_password
 from alligator.clock import Clock, SystemClock
-from alligator.exceptions import InvalidTask, UnsupportedOption
+from alligator.exceptions import AlligatorException, InvalidTask, UnsupportedOption
+from alligator.utils import with_stop
 
 if TYPE_CHECKING:
     from alligator.backends.store import Store
@@ -74,6 +75,9 @@ MAX_PRIORITY = 100
 
 #: Takes the id and the data of a dead letter, and returns the data to queue it with.
 Renew = Callable[[str, Data], Data]
+
+#: The most messages, and bytes of their data, that ``push_many`` queues in one step.
+BATCH, BATCH_SIZE = 500, 4 << 20
 
 #: What a client can be asked for; ``Client.supports`` lists which of them it keeps.
 LEASES = "leases"  # a killed worker's tasks come back
@@ -109,6 +113,35 @@ def queued(task_id: str, position: Any) -> Queued:
     found = Queued(task_id)
     found.position = position
     return found
+
+
+def push_in_steps(messages: Sequence[Message], push: Callable[[int, int], list[str]]) -> list[str]:
+    """Push a batch in steps that hold up nobody for long; see :meth:`Client.push_many`.
+
+    :param push: queues the messages from one index up to another, all or none; returns their ids.
+    """
+    ids: list[str] = []
+    for first, last in _steps(messages):
+        try:
+            ids += push(first, last)
+        except AlligatorException as err:
+            if ids:
+                how_many = f"Of {len(messages)} tasks the first {len(ids)} are queued."
+                err.args, err.queued = (f"{with_stop(str(err))} {how_many}",), len(ids)
+            raise
+    return ids
+
+
+def _steps(messages: Sequence[Message]) -> Iterator[tuple[int, int]]:
+    first = size = 0
+    for index, message in enumerate(messages):
+        length = len(message.data)
+        if index > first and (index - first == BATCH or size + length > BATCH_SIZE):
+            yield first, index
+            first, size = index, 0
+        size += length
+    if messages:
+        yield first, len(messages)
 
 
 class Delivery(NamedTuple):
@@ -299,9 +332,15 @@ class Client(ABC):
 
     @abstractmethod
     def push_many(self, queue_name: str, messages: Sequence[Message]) -> list[str]:
-        """Put many tasks on one queue, in order, and return their ids; all or none where
-        the backend has transactions (locmem, sqlite, redis), else the first that fails
-        raises and those before it stay queued.
+        """Put many tasks on one queue, in order, and return their ids.
+
+        Where the backend has transactions, :data:`BATCH` messages with :data:`BATCH_SIZE` bytes of
+        data are queued all or none (locmem: any number). What is larger goes in steps of that size
+        (sqlite, redis), as others would have to wait while it goes in: whoever looks meanwhile sees
+        the first so many. Where a step fails, or without transactions a message, that raises, and
+        those before it stay queued; after steps the attribute ``queued`` of the error says how many
+        these are, the first ones. To push the whole batch again does no harm to those that wait
+        still: one place per id.
         """
 
     @abstractmethod

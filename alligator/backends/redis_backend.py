@@ -24,6 +24,7 @@ from alligator.backends.base import (
     Renew,
     Reserved,
     never,
+    push_in_steps,
     queued,
 )
 from alligator.backends.base import Client as BaseClient
@@ -45,7 +46,7 @@ from alligator.backends.redis_dsn import parse_target
 from alligator.backends.redis_durability import durability_warning, eviction_warning
 from alligator.backends.redis_errors import NodeOut, node_lost, translate, translated
 from alligator.backends.redis_link import Call, make_link
-from alligator.backends.redis_reserve import Reservation, by_queue
+from alligator.backends.redis_reserve import MOST_AT_ONCE, Reservation, by_queue
 from alligator.backends.redis_scripts import script
 from alligator.backends.redis_store import RedisStore
 from alligator.clock import Clock
@@ -60,7 +61,9 @@ _STATES = {b"waiting": WAITING, b"delayed": DELAYED, b"running": RUNNING, b"dead
 _REVIVE_BATCH = 100
 _SCANS = 100  # of a thousand keys each: more are not looked through for names
 _LASTING = frozenset({"data", "seq", "dead", "held"})  # keys that stand for tasks, now or before
-_PURGE_BATCH = 1000  # so that a long list of dead letters does not hold up the server
+_PURGE_BATCH = 500  # so that a long list of dead letters does not hold up the server
+_DROP_BATCH = 200  # links between children and parents, likewise
+_DEAD_BATCH = 500  # dead letters to look at
 
 
 def _now() -> tuple[float, float]:
@@ -109,7 +112,8 @@ class Client(BaseClient):
 
     def drop_all(self, queue_name: str) -> None:
         """Remove every task of the queue, whatever its state."""
-        self._run("drop", queue_name)
+        while self._run("drop", queue_name, _DROP_BATCH):
+            pass
 
     def push(
         self,
@@ -129,32 +133,45 @@ class Client(BaseClient):
         return super().push(queue_name, task_id, data, delay_until, priority=priority)
 
     def push_many(self, queue_name: str, messages: Sequence[Message]) -> list[str]:
-        """Put tasks on a queue, in order, all or none."""
-        if not messages:
-            return []
-        ids = [message.task_id for message in messages]
-        asks = self._asks and self.conn_string not in _asked
-        plain = len(set(ids)) == len(ids) and not asks
+        """Put tasks on a queue, in order; see the contract."""
+        encoded = [
+            (encode_new_id(each.task_id), encode_new(each.data, each.task_id)) for each in messages
+        ]
+        plain = len({task_id for task_id, _ in encoded}) == len(encoded)
         plain = plain and not any(each.delay_until or each.priority for each in messages)
-        args: list[Any] = []
-        for task_id, data, delay_until, priority in messages:
-            args += (encode_new_id(task_id), encode_new(data, task_id))
-            if not plain:
-                args += (priority, micros(delay_until))
+
+        def push(first: int, last: int) -> list[str]:
+            some = messages[first:last]
+            asks = self._asks and self.conn_string not in _asked
+            simple = plain and not asks
+            args: list[Any] = []
+            for (_, _, delay_until, priority), pair in zip(some, encoded[first:last], strict=True):
+                args += pair if simple else (*pair, priority, micros(delay_until))
+            name = "push_plain" if simple else "push_first" if asks else "push"
+            position = self._push_some(name, queue_name, args)
+            return [queued(each.task_id, position) for each in some]
+
+        return push_in_steps(messages, push)
+
+    def _push_some(
+        self, name: str, queue_name: str, args: Sequence[Any]
+    ) -> tuple[int, float, float]:
+        """Push by one of the scripts that take several; return the position."""
         began = _now()
         with translated():
             place = self._link.run(
-                script("push_plain" if plain else "push_first" if asks else "push"),
+                script(name),
                 keys_of(queue_name),
                 args,
-                lambda: _push_again(queue_name, _with_defaults(args) if plain else args),
+                lambda: _push_again(
+                    queue_name, _with_defaults(args) if name == "push_plain" else list(args)
+                ),
             )
-        if asks and isinstance(place, list):
+        if isinstance(place, list):
             place, policy = place
             self._warn_once(policy.decode())
         self._asks = False
-        position = place, *began
-        return [queued(each, position) for each in ids]
+        return place, *began
 
     def _warn_once(self, policy: str) -> None:
         if self.conn_string not in _asked and (warning := eviction_warning(policy)):
@@ -230,15 +247,17 @@ class Client(BaseClient):
         lost: NodeOut | None = None
         for queue_name, those in by_queue(deliveries).items():
             keys = keys_of(queue_name)
-            told = [*args, *(each.receipt for each in those)]
-            second = partial(Call, script(again), keys, told) if again else None
-            with translated():
-                try:
-                    indices = self._link.run_or_fail(script(name), keys, told, second)
-                except NodeOut as err:  # the others are on other nodes
-                    untold, lost = untold + those, err
-                    continue
-            refused += [those[index] for index in indices]
+            for first in range(0, len(those), MOST_AT_ONCE):
+                some = those[first : first + MOST_AT_ONCE]
+                told = [*args, *(each.receipt for each in some)]
+                second = partial(Call, script(again), keys, told) if again else None
+                with translated():
+                    try:
+                        indices = self._link.run_or_fail(script(name), keys, told, second)
+                    except NodeOut as err:  # the others are on other nodes
+                        untold, lost = untold + those[first:], err
+                        break
+                refused += [some[index] for index in indices]
         if lost is not None:
             raise node_lost(lost, untold, refused)
         return refused
@@ -261,8 +280,12 @@ class Client(BaseClient):
 
     def dead(self, queue_name: str, limit: int = 100) -> list[DeadTask]:
         """Return the dead letters, newest first."""
-        if limit < 1:
-            return []
+        found: dict[bytes, Any] = {}  # by id: some may move on while we look
+        for skip in range(0, limit, _DEAD_BATCH):
+            some = self._run("dead", queue_name, min(_DEAD_BATCH, limit - skip), "", "", skip)
+            found |= {letter[0]: letter for letter in some if letter[0] not in found}
+            if len(some) < _DEAD_BATCH:
+                break
         return [
             DeadTask(
                 task_id=(own_id := decode_id(task_id)),
@@ -273,18 +296,17 @@ class Client(BaseClient):
                 died_at=died_at / 1e6,
                 attempts=attempts,
             )
-            for task_id, died_at, data, error, traceback, attempts in self._run(
-                "dead", queue_name, limit
-            )
+            for task_id, died_at, data, error, traceback, attempts in found.values()
         ]
 
     def revive(
         self, queue_name: str, task_id: str | None = None, renew: Renew | None = None
     ) -> int:
         """Put dead letters back at the tail of their queue."""
+        if renew is None and task_id is None:
+            return self._revive_all(queue_name)
         if renew is None:
-            chosen = () if task_id is None else (encode_id(task_id), "", "")
-            return int(self._run("revive", queue_name, *chosen))
+            return int(self._run("revive", queue_name, encode_id(task_id or ""), "", "")[0])
         if task_id is not None:
             found = self._run("dead", queue_name, 1, 0, encode_id(task_id))
             return self._revive(queue_name, found, renew)
@@ -299,13 +321,25 @@ class Client(BaseClient):
             stayed += len(found) - count
         return revived
 
+    def _revive_all(self, queue_name: str) -> int:
+        revived = stayed = 0
+        left = self.stats(queue_name).dead  # those who die meanwhile are not meant
+        while left > 0:
+            count, looked = self._run("revive", queue_name, min(left, _REVIVE_BATCH), stayed)
+            if not looked:
+                break
+            left -= looked
+            revived += count
+            stayed += looked - count
+        return revived
+
     def _revive(self, queue_name: str, letters: Sequence[Any], renew: Renew) -> int:
         """Revive these letters unless they were replaced meanwhile; return how many."""
         args: list[Any] = []
         for raw_id, died_at, raw, *_ in letters:
             task_id = decode_id(raw_id)
             args += raw_id, died_at, encode(renew(task_id, decode(raw, task_id)), task_id)
-        return int(self._run("revive", queue_name, *args)) if args else 0
+        return int(self._run("revive", queue_name, *args)[0]) if args else 0
 
     def purge_dead(self, queue_name: str, older_than: float = 0.0) -> int:
         """Delete dead letters older than so many seconds."""

@@ -28,6 +28,7 @@ from alligator.backends.base import (
     Renew,
     Reserved,
     never,
+    push_in_steps,
     queued,
 )
 from alligator.backends.sqlite_file import SqliteFile, parse_file_dsn
@@ -112,15 +113,20 @@ class Client(BaseClient):
 
     def drop_all(self, queue_name: str) -> None:
         """Remove every task of the queue, whatever its state."""
-        with self.writing() as step:
-            queue.drop_all(step, queue_name)
+        more = True
+        while more:  # others may write in between
+            with self.writing() as step:
+                more = queue.drop_some(step, queue_name)
 
     def push_many(self, queue_name: str, messages: Sequence[Message]) -> list[str]:
-        """Put tasks on a queue, in order, all or none."""
-        if not messages:
-            return []
-        position = self._file.line.push(self._file.lock, self.writing, queue_name, messages)
-        return [queued(message.task_id, position) for message in messages]
+        """Put tasks on a queue, in order; see the contract."""
+
+        def push(first: int, last: int) -> list[str]:
+            some, line = messages[first:last], self._file.line
+            position = line.push(self._file.lock, self.writing, queue_name, some)
+            return [queued(message.task_id, position) for message in some]
+
+        return push_in_steps(messages, push)
 
     def reserve(
         self,
@@ -230,12 +236,23 @@ class Client(BaseClient):
     ) -> int:
         """Put dead letters back at the tail of their queue."""
         with self.writing() as step:
-            return queue.revive(step, queue_name, task_id, renew)
+            upto = queue.last_dead(step, queue_name)  # those who die meanwhile are not meant
+            revived, after = queue.revive(step, queue_name, task_id, renew, 0, upto)
+        while after:
+            with self.writing() as step:
+                count, after = queue.revive(step, queue_name, task_id, renew, after, upto)
+            revived += count
+        return revived
 
     def purge_dead(self, queue_name: str, older_than: float = 0.0) -> int:
         """Delete dead letters older than so many seconds."""
-        with self.writing() as step:
-            return queue.purge_dead(step, queue_name, older_than)
+        purged = 0
+        while True:
+            with self.writing() as step:
+                count = queue.purge_dead(step, queue_name, older_than)
+            purged += count
+            if count < queue.AT_ONCE:
+                return purged
 
     def find(self, queue_name: str, task_id: str) -> Place | None:
         """Return where a task stands."""

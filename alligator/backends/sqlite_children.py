@@ -85,17 +85,29 @@ def waits_for(connection: sqlite3.Connection, queue: str, child: str, limit: int
     return Waits(rows[0][2] if rows else 0, [(name, parent) for name, parent, _ in rows])
 
 
-def drop_queue(step: Step, queue: str) -> None:
-    """A queue is emptied: forget its children, and cancel those who waited for it."""
+def drop_held(step: Step, queue: str, limit: int) -> int:
+    """Take held children off a queue that is emptied, up to so many; return how many."""
+    rows = step.execute(
+        "SELECT DISTINCT t.id FROM alligator_waits w JOIN alligator_tasks t ON t.id = w.child "
+        "WHERE t.queue = ? LIMIT ?",
+        (queue, limit),
+    ).fetchall()
+    for (row_id,) in rows:
+        drop(step, row_id, queue)
+    return len(rows)
+
+
+def cancel_all(step: Step, queue: str) -> None:
+    """Cancel who waits for anybody on a queue that is emptied."""
     if not step.has_children():
         return
-    step.execute(
-        "DELETE FROM alligator_waits WHERE child IN "
-        "(SELECT id FROM alligator_tasks WHERE queue = ? AND state = ?)",
-        (queue, HELD),
-    )
     parents = step.execute(
         "SELECT DISTINCT parent FROM alligator_waits WHERE queue = ?", (queue,)
     ).fetchall()
     for (each,) in parents:
-        cancel(step, queue, each, gone_badly(each, CANCELED, "its queue was emptied") or "")
+        cancel(step, queue, each, because_emptied(each))
+
+
+def because_emptied(parent: str) -> str:
+    """Return why the children of a parent cannot run whose queue is emptied."""
+    return gone_badly(parent, CANCELED, "its queue was emptied") or ""

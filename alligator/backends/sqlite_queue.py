@@ -12,6 +12,9 @@ from alligator.backends.sqlite_schema import HELD, Position, Step
 from alligator.backends.store import gone_badly
 from alligator.constants import DELAYED, FAILED, RUNNING, WAITING
 
+#: Rows that one transaction deletes or moves, since all others who write wait for it.
+AT_ONCE = 500
+
 
 def push(step: Step, queue: str, messages: Sequence[Message]) -> Position:
     """Queue tasks, replace waiting ones, or note data down behind running ones."""
@@ -182,13 +185,26 @@ def bury(step: Step, delivery: Delivery, data: Data | None, reason: Reason) -> b
     return _end(step, delivery)
 
 
-def revive(step: Step, queue: str, task_id: str | None, renew: Renew | None) -> int:
-    """Queue dead letters again whose ids are not in use."""
+def last_dead(step: Step, queue: str) -> int:
+    """Return the highest row id of a dead letter; 0: there is none."""
+    row = step.execute("SELECT max(id) FROM alligator_dead WHERE queue = ?", (queue,)).fetchone()
+    return row[0] or 0
+
+
+def revive(
+    step: Step, queue: str, task_id: str | None, renew: Renew | None, after: int, upto: int
+) -> tuple[int, int]:
+    """Queue dead letters again whose ids are not in use: some of those between two row ids.
+
+    Returns how many, and the row id after which to go on; 0: that was all.
+    """
     rows = step.execute(
         "SELECT id, task_id, data, priority FROM alligator_dead WHERE queue = ?1 "
-        "AND (?2 IS NULL OR task_id = ?2) AND NOT EXISTS (SELECT 1 FROM alligator_tasks "
-        "WHERE queue = ?1 AND alligator_tasks.task_id = alligator_dead.task_id) ORDER BY id",
-        (queue, task_id),
+        "AND (?2 IS NULL OR task_id = ?2) AND id > ?3 AND id <= ?4 "
+        "AND NOT EXISTS (SELECT 1 FROM alligator_tasks "
+        "WHERE queue = ?1 AND alligator_tasks.task_id = alligator_dead.task_id) "
+        "ORDER BY id LIMIT ?5",
+        (queue, task_id, after, upto, AT_ONCE),
     ).fetchall()
     if rows:
         messages = [
@@ -198,26 +214,58 @@ def revive(step: Step, queue: str, task_id: str | None, renew: Renew | None) -> 
         push(step, queue, messages)
         step.executemany("DELETE FROM alligator_dead WHERE id = ?", [row[:1] for row in rows])
         step.count(queue, FAILED, -len(rows))
-    return len(rows)
+    return len(rows), rows[-1][0] if len(rows) == AT_ONCE else 0
 
 
 def purge_dead(step: Step, queue: str, older_than: float) -> int:
-    """Delete dead letters that died more than so many seconds ago."""
+    """Delete some dead letters that died more than so many seconds ago."""
     purged = step.execute(
-        "DELETE FROM alligator_dead WHERE queue = ? AND died_at <= ?",
-        (queue, step.now - older_than),
+        "DELETE FROM alligator_dead WHERE id IN "
+        "(SELECT id FROM alligator_dead WHERE queue = ? AND died_at <= ? LIMIT ?)",
+        (queue, step.now - older_than, AT_ONCE),
     ).rowcount
     step.count(queue, FAILED, -purged)
     return purged
 
 
-def drop_all(step: Step, queue: str) -> None:
-    """Remove every task of the queue, whatever its state."""
-    children.drop_queue(step, queue)
+def drop_some(step: Step, queue: str) -> bool:
+    """Remove some tasks of the queue, or the last ones; return whether there are more."""
+    limit = AT_ONCE
+    if step.has_children():
+        limit //= 10  # each may have some to be canceled, with a record
+        dropped = children.drop_held(step, queue, limit)
+        if dropped:
+            _note_emptied(step, queue)
+        if dropped == limit:
+            return True
+    rows = step.execute(
+        "SELECT id, task_id, state FROM alligator_tasks WHERE queue = ? LIMIT ?", (queue, limit)
+    ).fetchall()
+    if len(rows) == limit:
+        if step.has_children():
+            for _, task_id, _ in rows:
+                children.cancel(step, queue, task_id, children.because_emptied(task_id))
+        step.executemany("DELETE FROM alligator_tasks WHERE id = ?", [row[:1] for row in rows])
+        for _, _, state in rows:
+            step.count(queue, state, -1)
+        _note_emptied(step, queue)
+        return True
+    dead = step.execute(
+        "DELETE FROM alligator_dead WHERE id IN "
+        "(SELECT id FROM alligator_dead WHERE queue = ? LIMIT ?)",
+        (queue, AT_ONCE),
+    ).rowcount
+    if dead == AT_ONCE:
+        step.count(queue, FAILED, -dead)
+        _note_emptied(step, queue)
+        return True
+    children.cancel_all(step, queue)
     tasks = step.execute("DELETE FROM alligator_tasks WHERE queue = ?", (queue,)).rowcount
-    dead = step.execute("DELETE FROM alligator_dead WHERE queue = ?", (queue,)).rowcount
-    step.execute("DELETE FROM alligator_counters WHERE queue = ? AND state >= 0", (queue,))
+    step.forget_counts(queue)
     if tasks or dead:
-        step.execute(
-            "INSERT OR REPLACE INTO alligator_emptied VALUES (?, ?)", (queue, step.tickets())
-        )
+        _note_emptied(step, queue)
+    return False
+
+
+def _note_emptied(step: Step, queue: str) -> None:
+    step.execute("INSERT OR REPLACE INTO alligator_emptied VALUES (?, ?)", (queue, step.tickets()))

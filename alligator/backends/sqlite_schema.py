@@ -148,6 +148,11 @@ class Step:
         """Note that so many tasks more (or fewer) are in a state."""
         self._counted[queue, state] = self._counted.get((queue, state), 0) + by
 
+    def forget_counts(self, queue: str) -> None:
+        """Note that nothing is left of a queue, whatever was counted so far."""
+        self._counted = {key: by for key, by in self._counted.items() if key[0] != queue}
+        self.execute("DELETE FROM alligator_counters WHERE queue = ? AND state >= 0", (queue,))
+
     def has_children(self) -> bool:
         """Whether anybody waits for a parent; looked up once."""
         if self._has_children is None:

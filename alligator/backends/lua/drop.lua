@@ -1,16 +1,38 @@
 #!lua flags=allow-oom
--- Removes all of a queue, but not the marks of those who wait for it, or watch.
+-- Removes all of a queue, but not the marks of those who wait for it, or watch. Links between
+-- children and parents go first, some in each call.
+-- ARGV: 1 how many of them
+-- Returns: 1: call it again; 0: all is gone
 local family = children()
-if redis.call('EXISTS', HELD) == 1 then
-  for _, id in ipairs(redis.call('HKEYS', HELD)) do family.drop_held(id) end
+local limit = tonumber(ARGV[1])
+
+-- A member of WAITS or CHILDREN: an id; the queue and the id that it is linked to.
+local function parse(member)
+  local length, rest = string.match(member, '^(%d+):(.*)$')
+  length = tonumber(length)
+  local queue, other = string.match(string.sub(rest, length + 2), '^([^:]*):(.*)$')
+  return string.sub(rest, 1, length), queue, other
 end
-if family.any() then
-  for _, member in ipairs(redis.call('ZRANGE', CHILDREN, 0, -1)) do
-    local length, rest = string.match(member, '^(%d+):(.*)$')
-    local id = string.sub(rest, 1, tonumber(length))
-    family.cancel(id, family.because(id, 'was canceled', 'its queue was emptied'))
-  end
+
+local waits = redis.call('ZRANGE', WAITS, 0, limit - 1)
+for _, member in ipairs(waits) do
+  local id, queue, parent = parse(member)
+  redis.call('HDEL', HELD, id)
+  redis.call('HDEL', DATA, id) -- so that it does not run if the other parents succeed before the end
+  redis.call('ZREM', WAITS, member)
+  local link = family.link(parent, family.own_queue(), id)
+  redis.call('ZREM', family.part(queue, 'children'), link)
 end
+if #waits == limit then return 1 end
+
+local links = redis.call('ZRANGE', CHILDREN, 0, limit - 1)
+for _, member in ipairs(links) do
+  local id = parse(member)
+  family.cancel(id, family.because(id, 'was canceled', 'its queue was emptied'))
+  redis.call('ZREM', CHILDREN, member)
+end
+if #links == limit then return 1 end
+
 redis.call('UNLINK', since_key())
 for _, key in ipairs(KEYS) do
   if key ~= WAITING and key ~= WATCHED then redis.call('UNLINK', key) end

@@ -1,11 +1,13 @@
 #!lua flags=allow-oom
 -- ARGV: of each dead letter to put back: id, time of death and the data to queue; or the last two
---       empty: whenever it died, with its own data. None: all of them
--- Returns: how many were put back
+--       empty: whenever it died, with its own data. Or two numbers: how many of the oldest, and how
+--       many of these to leave out
+-- Returns: how many were put back; how many were looked at
 local chosen = ARGV
-if #chosen == 0 then
+if #chosen == 2 then
   chosen = {}
-  for _, id in ipairs(redis.call('ZRANGE', GRAVES, 0, -1)) do
+  local first = tonumber(ARGV[2])
+  for _, id in ipairs(redis.call('ZRANGE', GRAVES, first, first + tonumber(ARGV[1]) - 1)) do
     local last = #chosen
     chosen[last + 1], chosen[last + 2], chosen[last + 3] = id, '', ''
   end
@@ -27,4 +29,4 @@ for index = 1, #chosen, 3 do
   end
 end
 if revived > 0 then wake() end
-return revived
+return { revived, #chosen / 3 }
