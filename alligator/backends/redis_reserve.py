@@ -7,8 +7,6 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from redis.exceptions import ResponseError
-
 from alligator.backends.base import MAX_LEASE, Delivery, Reserved, never
 from alligator.backends.redis_codec import keys_of, wake_key
 from alligator.backends.redis_errors import DRIVER_ERRORS, NodeOut, node_lost
@@ -161,7 +159,7 @@ class Reservation:
     def _put_back(self, queue_name: str) -> None:
         """Give those a place again that have lost theirs: keys were evicted, or deleted."""
         cursor, total = b"0", 0
-        with contextlib.suppress(ResponseError):  # a user that may not
+        with contextlib.suppress(*DRIVER_ERRORS):  # may not; or what comes next says so
             while True:
                 cursor, count = self._run("put_back", queue_name, [cursor, _LOOKED_AT])
                 total += count
