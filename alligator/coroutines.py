@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from alligator.exceptions import LeaveNow, TaskFailed
 from alligator.forks import renew_in_children
+from alligator.interrupts import calls_users
 from alligator.log import SafeTracebacks
 from alligator.timeouts import Alarm, allowed, timed_out, watch, watched
 from alligator.utils import shorten
@@ -88,6 +89,7 @@ def never_ran(result: Any, func: Any) -> TaskFailed | None:
     return None
 
 
+@calls_users
 def finish(coroutine: Coroutine[Any, Any, Any], timeout: float | None = None) -> Any:
     """Run a coroutine to its end and return what it returned.
 

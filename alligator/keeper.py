@@ -7,6 +7,7 @@ it was, and tells again what could not be told: after an outage, and until a bac
 takes it.
 """
 
+import contextlib
 import logging
 import math
 import threading
@@ -430,6 +431,34 @@ class Keeper:
                 if delivery is but:
                     continue
                 self._try(lambda each=delivery: self.client.release(each))  # type: ignore[misc]
+
+    def snapshot(self) -> tuple[list[Delivery], list[Delivery]]:
+        """Return what is to be acked, and what waits or runs; for :meth:`release_by`."""
+        with self._lock:
+            return self.acks.unsent(), [*self._waiting, *self._running.values()]
+
+    def release_by(
+        self,
+        client: Client,
+        held: tuple[Sequence[Delivery], Sequence[Delivery]],
+        but: Delivery | None = None,
+    ) -> None:
+        """Do what :meth:`release_all` does, over another client, where that does not end.
+
+        To say it twice changes nothing: a lease that has ended is not ended again. It takes no
+        lock, since whoever holds one may never let it go.
+
+        :param client: one for the same backend; leases are known by what is in the deliveries.
+        :param held: the :meth:`snapshot`.
+        """
+        acks, deliveries = held
+        with contextlib.suppress(Exception):
+            if acks:
+                client.ack(acks)
+        for delivery in deliveries:
+            if delivery is not but:
+                with contextlib.suppress(Exception):  # it comes back by its lease
+                    client.release(delivery)
 
     def stop_extending(self) -> None:
         """Let the leases of what runs end by themselves."""

@@ -2,8 +2,11 @@
 for another line or steer a terminal.
 """
 
+import contextlib
 import logging
+import os
 import sys
+from typing import Any
 
 from alligator.utils import describe_traceback, end_of, escape
 
@@ -31,10 +34,27 @@ class _StdoutHandler(logging.StreamHandler):  # type: ignore[type-arg]
             self.handleError(record)
 
 
+#: Seconds that a worker waits at most for the lock of a handler.
+PATIENCE = 1.0
+
+
 class _WorkerLogger(logging.Logger):
     """Gives a record to its own handler for standard output last, and only if no other handler
     on the record's way has written it to a terminal.
+
+    A handler whose lock is not to be had goes without the record: a task may hold it for ever,
+    and the worker has leases to keep. In the place of its own, standard error gets the record.
     """
+
+    def __init__(self, name: str, level: int | str) -> None:
+        super().__init__(name, level)
+        self._stuck: set[int] = set()  # by id(): handlers that are not waited for any more
+
+    def isEnabledFor(self, level: int) -> bool:  # noqa: N802 - logging's name
+        """Whether such a record is made. What is inherited takes the lock of all of logging."""
+        if self.disabled or self.manager.disable >= level:
+            return False
+        return level >= self.getEffectiveLevel()
 
     def callHandlers(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
         """Pass a record to all handlers, those of the loggers above as far as it propagates."""
@@ -50,7 +70,7 @@ class _WorkerLogger(logging.Logger):
                 if record.levelno >= handler.level:
                     on_terminal = _stream_of(handler) in (sys.stdout, sys.stderr)
                     # What its filters say is known only now, and they are to be asked once.
-                    taken: object = handler.handle(record)
+                    taken = self._give(record, handler)
                     shown = shown or (on_terminal and bool(taken))
             logger = logger.parent if logger.propagate else None
         if not (own or others):
@@ -58,7 +78,24 @@ class _WorkerLogger(logging.Logger):
         if not shown:
             for handler in own:
                 if record.levelno >= handler.level:
-                    handler.handle(record)
+                    self._give(record, handler)
+
+    def _give(self, record: logging.LogRecord, handler: logging.Handler) -> object:
+        """Have a handler handle a record, unless its lock is not to be had in good time."""
+        lock: Any = getattr(handler, "lock", None)
+        if not hasattr(lock, "_is_owned"):  # of another kind than logging's own
+            return handler.handle(record)
+        if not lock.acquire(timeout=0.0 if id(handler) in self._stuck else PATIENCE):
+            self._stuck.add(id(handler))
+            if isinstance(handler, _StdoutHandler):  # the last resort, which needs no lock
+                with contextlib.suppress(OSError):
+                    os.write(2, f"{handler.format(record)}\n".encode(errors="backslashreplace"))
+            return False
+        try:
+            self._stuck.discard(id(handler))
+            return handler.handle(record)
+        finally:
+            lock.release()
 
 
 def _stream_of(handler: logging.Handler) -> object:

@@ -14,6 +14,7 @@ from alligator.callables import check_arguments, explain_json, takes_two
 from alligator.constants import CANCELED, FAILED, SUCCESS, WAITING
 from alligator.coroutines import PLAIN, as_coroutine, finish, never_ran
 from alligator.exceptions import BadPayload, InvalidTask, LeaveNow, RunAgain, TaskFailed
+from alligator.interrupts import calls_users
 from alligator.log import SafeTracebacks
 from alligator.options import CHECKS, check_options, seconds_of
 from alligator.parents import KeptParents
@@ -252,6 +253,7 @@ class Task(States):
         """
         return copy_context().run(self._start, carry)
 
+    @calls_users
     def _start(self, carry: "Carry | None") -> bool:
         handled = sys.exception()
         _current.set(self)
@@ -363,6 +365,7 @@ class Task(States):
         check_arguments(self.func, *call)
         raise RunAgain(delay, tuple(call))
 
+    @calls_users
     def _call_hook(self, hook: Callable[..., Any] | None, *extra: Any) -> None:
         if hook is None:
             return

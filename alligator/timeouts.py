@@ -2,8 +2,9 @@
 
 One thread of the process watches all limits. It raises :exc:`TimeIsUp` in the function's own
 thread, by the interpreter's call for that; Python sees it between two steps, so C code goes
-on until it returns. The main thread is woken from calls that wait (``time.sleep``, sockets)
-by a SIGURG, which does nothing by itself.
+on until it returns. It is put off for a moment where it would leave a lock held; see
+:mod:`alligator.interrupts`. The main thread is woken from calls that wait (``time.sleep``,
+sockets) by a SIGURG, which does nothing by itself.
 
 A function that still goes on after a grace (it swallowed the exception, or sits in C code) is
 the business of whoever set :data:`overrun`.
@@ -11,6 +12,7 @@ the business of whoever set :data:`overrun`.
 Time that a function lets pass on a clock of a test counts as well; see :func:`pass_time`.
 """
 
+import _thread
 import contextlib
 import logging
 import math
@@ -24,6 +26,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
+from alligator import interrupts
 from alligator.exceptions import LeaveNow, TaskTimeout
 from alligator.log import SafeTracebacks
 from alligator.watchdog import Watchdog
@@ -33,6 +36,13 @@ log.addFilter(SafeTracebacks())
 
 #: Seconds between two looks at a function whose time is up.
 _PAUSE = 0.5
+
+#: The same while the exception is put off: at first, and where the thread stands still.
+_NEXT_STEP = 0.001
+_STANDSTILL = 0.02
+
+#: Seconds that what follows an overrun may take, before the process is ended anyway.
+_TO_ACT = 30.0
 
 #: Seconds that the thread which watches sleeps at most, whatever it was told, or was not.
 _LONGEST_PAUSE = 1.0
@@ -124,6 +134,7 @@ def call_within(seconds: float, call: Callable[[], Any]) -> Any:
         return _call_within(seconds, call, allowance)
 
 
+@interrupts.calls_users
 def _call_within(seconds: float, call: Callable[[], Any], allowance: Allowance) -> Any:
     _let_main_thread_wake()
     alarm = Alarm(seconds, threading.get_ident())
@@ -138,9 +149,13 @@ def _call_within(seconds: float, call: Callable[[], Any], allowance: Allowance) 
         raise
     except BaseException as err:
         alarm.disarm()  # again: the exception may have come in the middle of it
+        if alarm.was_raised:
+            interrupts.release_logging()
         if alarm.rang or allowance.is_up:
             raise timed_out(seconds) from err
         raise
+    if alarm.was_raised:
+        interrupts.release_logging()  # the function swallowed it
     if alarm.rang or allowance.is_up:
         raise timed_out(seconds)
     return result
@@ -184,14 +199,23 @@ class Alarm:
         self.rings_at = time.monotonic() + seconds
         self.overrun = overrun.get()
         self._thread = thread
-        self._claim: dict[str, str] = {}  # setdefault is one step, and cannot be interrupted
+        # Who came first, each: setdefault is one step, and cannot be interrupted.
+        self._claim: dict[str, str] = {}
+        self._raising: dict[str, str] = {}
         self._sent = False
+        self._clock = None if thread is None else interrupts.own_clock()
+        self._seen: object = None  # where the thread was, and its processor time, at the last look
         self._over = False  # ended, or acted upon
 
     @property
     def rang(self) -> bool:
         """Whether the time was up before the function ended."""
         return self._claim.get("by") == "clock"
+
+    @property
+    def was_raised(self) -> bool:
+        """Whether the exception was raised in the thread; known once the alarm is disarmed."""
+        return self._raising.get("by") == "clock"
 
     @property
     def acts_at(self) -> float:
@@ -202,10 +226,12 @@ class Alarm:
         """In the thread of the function: nothing is raised after this."""
         self._over = True
         _watch.remove(self)
-        if self._claim.setdefault("by", "function") == "clock" and self._thread is not None:
-            while not self._sent:
-                time.sleep(0)
-            _raise_in(self._thread, None)  # what is on its way and has not arrived
+        self._claim.setdefault("by", "function")
+        while self._raising.setdefault("by", "function") == "clock" and self._thread is not None:
+            if self._sent:
+                _raise_in(self._thread, None)  # what is on its way and has not arrived
+                return
+            time.sleep(0)
 
     def drop(self) -> None:
         """In the child of a fork: nobody watches it any more, nor is about to raise anything."""
@@ -217,18 +243,72 @@ class Alarm:
             return self.rings_at
         if self._claim.setdefault("by", "clock") != "clock":
             return math.inf
-        if not self._sent:
-            if self._thread is not None:
-                _raise_in(self._thread, TimeIsUp)
-            self._sent = True
+        pause = self._send(now) if not self._sent else None
         if self._over:
             return math.inf
         if now >= self.acts_at and self.overrun:
             self._over = True
+            if self.overrun.ends_process:
+                _watch.let_act(_TO_ACT)
             self.overrun.act()
             return math.inf
+        if pause is not None:
+            return min(now + pause, self.acts_at)
         _wake(self._thread)  # once more: it may have begun to wait as the first one came
         return min(now + _PAUSE, self.acts_at)
+
+    def _send(self, now: float) -> float | None:
+        """Raise it, unless it is to be put off; then return the seconds to the next look."""
+        thread = self._thread
+        if thread is not None:
+            spot: interrupts.Spot | None
+            spot, longest = interrupts.look(thread)
+            if longest:
+                if pause := self._put_off(thread, now, longest):
+                    return pause
+                spot = None
+            if self._raising.setdefault("by", "clock") != "clock":
+                return None  # it ended meanwhile
+            if not _raise_in(thread, TimeIsUp, spot):
+                self._raising.clear()  # the thread has gone on meanwhile
+                return _NEXT_STEP
+        self._sent = True
+        return None
+
+    def _put_off(self, thread: int, now: float, longest: float) -> float:
+        """Return the seconds to the next look; 0: it was put off long enough."""
+        before, self._seen = self._seen, (interrupts.spot(thread), interrupts.used(self._clock))
+        stands = before == self._seen
+        if stands and not interrupts.is_main(thread):
+            # In a call that waits, which nothing breaks off; what is raised now would come up as
+            # it returns: with the lock that it waited for.
+            return _STANDSTILL
+        if self.overrun:
+            longest = min(longest, self.overrun.grace / 2)
+        return _NEXT_STEP if now < self.rings_at + longest else 0.0
+
+
+def beside(call: Callable[[], object], seconds: float) -> bool:
+    """Call something in another thread; return whether it ended within so many seconds.
+
+    For what may have to wait for a lock that a stuck task holds. It takes none by itself. What
+    the call raises is dropped.
+    """
+    done = _thread.allocate_lock()
+    done.acquire()
+
+    def run() -> None:
+        try:
+            with contextlib.suppress(Exception):
+                call()
+        finally:
+            done.release()
+
+    try:
+        _thread.start_new_thread(run, ())
+    except RuntimeError:  # the system has no room for one
+        run()
+    return done.acquire(timeout=seconds) if seconds > 0 else False
 
 
 class _WakeUp:
@@ -273,6 +353,10 @@ class _Watch:
         if alarm.rings_at < self._next:
             self._wake_up.call()
 
+    def let_act(self, seconds: float) -> None:
+        """Have the process live for so long, while this thread does what follows an overrun."""
+        self._watchdog.keep(time.monotonic() + seconds)
+
     def remove(self, alarm: Alarm) -> None:
         self._alarms.pop(id(alarm), None)
 
@@ -295,11 +379,17 @@ class _Watch:
                 self._thread = thread
 
     def _run(self) -> None:
+        import ctypes  # noqa: F401 - now, as a stuck task may hold the lock of an import later
+
         while True:
             pause = _PAUSE
             with contextlib.suppress(Exception):  # such as MemoryError: it looks again
                 pause = self._turn()
-            self._wake_up.wait(pause)
+            if pause > _NEXT_STEP:
+                self._wake_up.wait(pause)
+            else:  # so short for one that is put off, mostly
+                with interrupts.switching_often():
+                    self._wake_up.wait(pause)
 
     def _turn(self) -> float:
         """Look at all; return the seconds until the next look."""
@@ -317,19 +407,34 @@ class _Watch:
     def _look(self, alarm: Alarm, now: float) -> float:
         try:
             return alarm.look(now)
-        except Exception:
-            log.exception("A timeout could not be acted upon.")
+        except Exception as err:
+            error = err
+
+            def say() -> None:
+                log.exception("A timeout could not be acted upon.", exc_info=error)
+
+            beside(say, 0.0)
             return math.inf
 
 
-def _raise_in(thread: int, error: type[BaseException] | None) -> None:
-    """Let an exception come up in another thread; None: take back what has not come up yet."""
+def _raise_in(
+    thread: int, error: type[BaseException] | None, spot: interrupts.Spot | None = None
+) -> bool:
+    """Let an exception come up in another thread; None: take back what has not come up yet.
+
+    :param spot: where the thread has to be for that; else return False, and raise nothing.
+    """
     import ctypes  # not before a task takes too long: it would slow ``import alligator`` down
 
-    what = None if error is None else ctypes.py_object(error)
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), what)
+    number, what = ctypes.c_ulong(thread), None if error is None else ctypes.py_object(error)
+    send = ctypes.pythonapi.PyThreadState_SetAsyncExc
+    # No step between these two, lest the thread goes on.
+    if spot is not None and interrupts.spot(thread) != spot:
+        return False
+    send(number, what)
     if error is not None:
         _wake(thread)
+    return True
 
 
 _wakes = False

@@ -16,8 +16,9 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
+from alligator import interrupts
 from alligator.backends.base import Delivery
 from alligator.coroutines import EventLoop, worker_loop
 from alligator.crew import Crew
@@ -32,13 +33,19 @@ from alligator.pace import Pace
 from alligator.processor import Processor
 from alligator.pulse import Pulse
 from alligator.signals import StopSignals
-from alligator.timeouts import Overrun
+from alligator.timeouts import Overrun, beside
 from alligator.unserved import Unserved
 from alligator.unsettled import MOST_HELD
 from alligator.utils import Seconds, describe_error, in_seconds, shorten
 
 #: Seconds that a task has at least to end after its timeout, whatever the grace.
 LEAST_GRACE = 0.2
+
+#: Seconds that a worker which has to end takes at most to hand back what it holds, before it
+#: tries over another connection as well; to do so; and to say why it ends.
+_TO_RELEASE = 3.0
+_TO_RELEASE_ANEW = 15.0
+_TO_SAY = 3.0
 
 
 class Worker:
@@ -196,6 +203,7 @@ class Worker:
                     self._work(self._processor(keeper, loop if self.concurrency > 1 else None))
                     self._wait_for_room(keeper)
                 except LeaveNow:
+                    interrupts.release_logging()  # it may have come anywhere
                     self.log.warning("%s leaves now, handing back all it held.", self.ident())
                     loop.cancel()
                     keeper.release_all()
@@ -206,8 +214,7 @@ class Worker:
             self._holder = None
             self.stopping()
         if self._signals.count > 1 and self.owns_process:
-            sys.stdout.flush()
-            os._exit(1)  # threads may still be running tasks that were handed back
+            self._leave()  # threads may still be running tasks that were handed back
         return 0
 
     def _work(self, processor: Processor) -> None:
@@ -333,22 +340,50 @@ class Worker:
         return Overrun(grace, lambda: self._overran(keeper, delivery), self.owns_process)
 
     def _overran(self, keeper: Keeper, delivery: Delivery) -> None:
-        """In the thread that watches timeouts: a task goes on beyond its timeout and grace."""
-        self.log.error(
-            "%s: task %s could not be stopped within %g s after its timeout; %s.",
-            self.ident(),
-            shorten(delivery.task_id),
-            max(self.grace, LEAST_GRACE),
-            "leaving" if self.owns_process else "its lease is left to run out",
-        )
+        """In the thread that watches timeouts: a task goes on beyond its timeout and grace.
+
+        It may hold any lock that its own code may take, those of logging and of the client
+        among them. So what is held is handed back first, and nothing here waits without end.
+        """
         if self.owns_process:
             self._goes_on = self.keep_running = False
+            self._release_all(keeper, but=delivery)
+        else:
+            keeper.give_up(delivery)
+        why = (
+            f"{self.ident()}: task {shorten(delivery.task_id)} could not be stopped within "
+            f"{max(self.grace, LEAST_GRACE):g} s after its timeout"
+        )
+        if self.owns_process:
+            self._leave(f"{why}; leaving.")
+        beside(lambda: self.log.error("%s; its lease is left to run out.", why), 0.0)
+
+    def _release_all(self, keeper: Keeper, but: Delivery | None) -> None:
+        held = keeper.snapshot()
+
+        def release() -> None:
             if self._fetcher is not None:
                 self._fetcher.halt(2.0)  # else what is released would be fetched again
-            keeper.release_all(but=delivery)
+            keeper.release_all(but=but)
+
+        def release_anew() -> None:
+            keeper.release_by(self.gator.build_backend(self.gator.conn_string), held, but=but)
+
+        # Where that takes long, a task may hold what the client needs; a new one needs it not.
+        if not beside(release, _TO_RELEASE):
+            beside(release_anew, _TO_RELEASE_ANEW)
+
+    def _leave(self, why: str | None = None) -> NoReturn:
+        """End the process, whatever its threads do; what it held has been handed back."""
+
+        def say() -> None:
+            if why is not None:
+                self.log.error("%s", why)
             sys.stdout.flush()
-            os._exit(1)
-        keeper.give_up(delivery)
+
+        if not beside(say, _TO_SAY) and why is not None:
+            beside(lambda: os.write(2, f"{why}\n".encode()), _TO_SAY)
+        os._exit(1)
 
     def _watch(self, keeper: Keeper) -> None:
         """In the keeper's thread: act on a stop signal while the main thread is busy."""
@@ -363,9 +398,8 @@ class Worker:
                 self._outage.begins(err)  # they are handed back when it ends
         if self._signals.count and self._signals.grace_is_over(self.grace):
             if self.owns_process:
-                self.log.error("%s: a task did not end within the grace; leaving.", self.ident())
-                keeper.release_all()
-                os._exit(1)
+                self._release_all(keeper, but=None)
+                self._leave(f"{self.ident()}: a task did not end within the grace; leaving.")
             keeper.stop_extending()
 
     def _warn_of_loss(self) -> None:

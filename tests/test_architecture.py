@@ -23,7 +23,7 @@ LAYERS = [
         "ticks",
         "backends.dsn",
     ],
-    ["watchdog", "timeouts", "coroutines"],
+    ["watchdog", "interrupts", "timeouts", "coroutines"],
     ["backends.base", "backends"],
     ["backends.store"],
     ["backends.*"],

@@ -1,7 +1,9 @@
 """The tasks that chaos runs: each notes its start and its end in a ledger."""
 
 import asyncio
+import logging
 import os
+import queue
 import signal
 import time
 from pathlib import Path
@@ -48,6 +50,28 @@ def deadly(ledger: str, name: str, how: str, seconds: float = 0.0) -> None:
         os._exit(9)
     os.kill(os.getpid(), signal.SIGSEGV if how == "segv" else signal.SIGKILL)
     time.sleep(5)
+
+
+_shared: queue.Queue[int] = queue.Queue()
+
+
+def storm(ledger: str, name: str, how: str, log: str) -> None:
+    """Log, or use a queue that all share, without end."""
+    book = Ledger(ledger)
+    book.note(STARTED, name)
+    logger = logging.getLogger("storm")
+    if not logger.handlers:
+        logger.propagate = False
+        logger.addHandler(logging.FileHandler(log))
+    try:
+        while True:
+            if how == "log":
+                logger.warning("on and on")
+            else:
+                _shared.put(1)
+                _shared.get()
+    finally:
+        book.note(FAILED, name)
 
 
 def nap(seconds: float) -> None:

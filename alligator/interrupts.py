@@ -1,0 +1,198 @@
+"""Where an exception may be raised in another thread, so that it leaves no lock held.
+
+Python sees such an exception between two steps of whatever runs: also between the call that takes
+a lock and the ``try`` or ``with`` that gives it back. What goes on in a thread can be looked at
+right before. So nothing is raised
+
+* while the standard library is at a step of its own that takes a lock, or gives one back;
+* in a call of Alligator's, which talks to a server or a file;
+* while a module is imported, which would be left half made.
+
+It is put off, and not for ever: see :data:`LONGEST` and :data:`LONGEST_CALL`.
+"""
+
+import contextlib
+import logging
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import CodeType, FrameType
+from typing import Any, TypeVar
+
+#: Seconds that an exception is put off at most, where a thread is met at nothing but locks.
+LONGEST = 5.0
+
+#: The same for one that is in a call of Alligator's, or imports a module.
+LONGEST_CALL = 1.0
+
+#: Packages of the standard library whose functions take locks in Python code.
+_TAKE_LOCKS = frozenset(
+    {"concurrent", "logging", "multiprocessing", "queue", "subprocess", "tempfile", "threading"}
+)
+#: Those of their functions that do nothing else; what they are called by is not yet guarded.
+_LOCKING = frozenset(
+    (
+        *("acquire", "release", "__enter__", "__exit__"),
+        *("_acquire_restore", "_release_save", "_acquireLock", "_releaseLock"),
+    )
+)
+_IMPORTS = frozenset({"importlib._bootstrap", "importlib._bootstrap_external"})
+#: Of Alligator, and yet not to be spared: what tests let pass time with, and code of the user's.
+_LIKE_OTHERS = ("alligator.testing", "alligator.contrib")
+
+#: Seconds between two switches of threads where they are to be often.
+_OFTEN = 2e-5
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+#: Where in its code a thread is: what identifies a frame, and the step in it.
+Spot = tuple[int, int]
+_NOWHERE: Spot = (0, 0)  # the thread has ended
+
+#: Code that calls functions of the user's; what runs above it is theirs.
+_calls_users: set[CodeType] = set()
+
+
+def calls_users(function: F) -> F:
+    """Decorate a function of Alligator that calls one of the user's."""
+    _calls_users.add(function.__code__)
+    return function
+
+
+@contextmanager
+def switching_often() -> Iterator[None]:
+    """Have threads that run give way at any step, and not mostly where they wait for a lock.
+
+    Else who shares a busy lock would be met at just that step, whenever it is looked at.
+    """
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(_OFTEN)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)
+        # Whoever began to wait meanwhile has asked for the interpreter's lock after this, so that
+        # it is not taken away in the middle of what follows.
+        settled = time.perf_counter() + 3 * _OFTEN
+        while time.perf_counter() < settled:
+            pass
+
+
+def own_clock() -> int | None:
+    """Return the clock of the processor time of this very thread; None: the system has none."""
+    clock_of = getattr(time, "pthread_getcpuclockid", None)
+    return None if clock_of is None else clock_of(threading.get_ident())
+
+
+def spot(thread: int) -> Spot:
+    """Return where in its code a thread is."""
+    frame = sys._current_frames().get(thread)
+    return _NOWHERE if frame is None else (id(frame), frame.f_lasti)
+
+
+def used(clock: int | None) -> float:
+    """Return the processor time of a thread by its :func:`own_clock`; 0: it is not known."""
+    with contextlib.suppress(OSError):
+        return time.clock_gettime(clock) if clock is not None else 0.0
+    return 0.0
+
+
+def look(thread: int) -> tuple[Spot, float]:
+    """Return where a thread is, and for how many seconds at most an exception is to be put off.
+
+    0: what comes there leaves nothing locked that is known. That holds for this very step, and
+    the interpreter's lock may be let go at any: raise it only if the thread is still there.
+    """
+    frame = top = sys._current_frames().get(thread)
+    if top is None:
+        return _NOWHERE, 0.0
+    here = id(top), top.f_lasti
+    if _takes_lock(top):
+        return here, LONGEST
+    while frame is not None and frame.f_code not in _calls_users:
+        name = _name(frame)
+        if name in _IMPORTS or _is_ours(name):
+            return here, LONGEST_CALL
+        frame = frame.f_back
+    return here, 0.0
+
+
+def _is_ours(name: str) -> bool:
+    return name.partition(".")[0] == "alligator" and not name.startswith(_LIKE_OTHERS)
+
+
+def _takes_lock(top: FrameType | None) -> bool:
+    """Whether the innermost functions, of the standard library, are to take or free a lock."""
+    frame = top
+    while frame is not None and _name(frame).partition(".")[0] in _TAKE_LOCKS:
+        if frame.f_code.co_name in _LOCKING:
+            return True
+        if getattr(frame.f_code, "co_exceptiontable", b""):
+            return not _is_guarded(frame)
+        frame = frame.f_back
+    return False
+
+
+def _name(frame: FrameType) -> str:
+    name = frame.f_globals.get("__name__")
+    return name if isinstance(name, str) else ""
+
+
+def _is_guarded(frame: FrameType) -> bool:
+    """Whether what is raised at this step goes to a ``finally`` or ``with`` of that function."""
+    try:
+        ranges = _ranges(frame.f_code.co_exceptiontable)
+    except (AttributeError, StopIteration):  # not as CPython writes it
+        return False
+    handlers = {target for _, _, target in ranges}
+    return any(
+        start <= frame.f_lasti < end
+        # An entry for a handler itself tidies up after that, and gives nothing back.
+        for start, end, _ in ranges
+        if start not in handlers
+    )
+
+
+def _ranges(table: bytes) -> list[tuple[int, int, int]]:
+    """Return start, end and target in bytes; for the format see CPython's InternalDocs."""
+    steps, found = iter(table), list[tuple[int, int, int]]()
+
+    def number() -> int:
+        byte = next(steps)
+        value = byte & 63
+        while byte & 64:
+            byte = next(steps)
+            value = value << 6 | byte & 63
+        return value
+
+    while True:
+        try:
+            start = number() * 2
+        except StopIteration:
+            return found
+        end = start + number() * 2
+        target = number() * 2
+        number()  # the depth of the stack
+        found.append((start, end, target))
+
+
+def release_logging() -> None:
+    """Give back the locks of logging that an exception left held by this very thread."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if _name(frame).partition(".")[0] == "logging":
+            return  # they are held for what goes on there
+        frame = frame.f_back
+    handlers = [known() for known in getattr(logging, "_handlerList", ())]
+    locks = [getattr(each, "lock", None) for each in handlers]
+    for lock in (*locks, getattr(logging, "_lock", None)):
+        is_ours = getattr(lock, "_is_owned", None)  # of an RLock, which knows its thread
+        while lock is not None and is_ours is not None and is_ours():
+            lock.release()
+
+
+def is_main(thread: int) -> bool:
+    """Whether it is the main thread, whose calls that wait a signal breaks off."""
+    return thread == threading.main_thread().ident
