@@ -17,6 +17,7 @@ from alligator.constants import ALL
 from alligator.exceptions import AlligatorException, InvalidTask, NodeLost
 from alligator.fetching import queue_names
 from alligator.gator import Gator
+from alligator.isolation import Given
 from alligator.log import worker_logger
 from alligator.reaper import stay_behind
 from alligator.schedules import describe
@@ -84,6 +85,7 @@ def worker_parser() -> argparse.ArgumentParser:
     )
     add("--worker", metavar="MODULE:CLASS", help="a Worker class of your own")
     add("--leash", type=int, help=argparse.SUPPRESS)
+    add("--isolated", type=_descriptors, help=argparse.SUPPRESS)
     return parser
 
 
@@ -152,6 +154,11 @@ def _number(kind: type, low: float) -> Callable[[str], Any]:
 
     convert.__name__ = "number"
     return convert
+
+
+def _descriptors(text: str) -> Given:
+    tasks, answers = map(int, text.split(","))
+    return Given(tasks, answers)
 
 
 def _prefetch(text: str) -> int | str:
@@ -279,6 +286,7 @@ def _work(arguments: argparse.Namespace, argv: list[str]) -> int:
     if arguments.leash is not None:
         stop_when_abandoned(arguments.leash)
     worker.owns_process = True
+    worker.command_line, worker.given = argv, arguments.isolated
     return int(worker.run_forever() or 0)
 
 

@@ -3,7 +3,7 @@
 1. See to what is due by time: schedules, and children between queue and store.
 2. Reserve; acks of what is done ride along. With nothing there, block until something comes.
 3. Hold what came, for its turn (:class:`alligator.keeper.Keeper`). A task that may have killed
-   a worker waits until nothing else runs.
+   a worker is the business of :class:`alligator.suspects.Suspects`.
    While outcomes wait for a backend that is full, fewer tasks are fetched, and in the end none.
 4. While short tasks run, send for the next batch already, so that worker and server work at the
    same time. Not always: what came back by a lease, and what goes alone, is left to step 2.
@@ -18,6 +18,7 @@ from alligator.backends.base import Delivery
 from alligator.outage import Outage
 from alligator.pace import AHEAD
 from alligator.processor import Processor
+from alligator.suspects import Suspects
 from alligator.unsettled import MOST_HELD
 from alligator.utils import describe_error
 
@@ -32,6 +33,7 @@ _LOOK_EVERY = 0.2
 class Fetcher:
     """Fetches for one run of a worker.
 
+    :param suspects: that of the same run.
     :param outage: that of the worker.
     :param stop: whether it is to stop.
     :param ended: how many tasks have ended, to be held to ``max_tasks``.
@@ -41,15 +43,15 @@ class Fetcher:
         self,
         worker: "Worker",
         processor: Processor,
+        suspects: Suspects,
         *,
         outage: Outage,
         stop: Callable[[], bool],
         ended: Callable[[], int],
     ) -> None:
         self.worker, self.processor, self.keeper = worker, processor, processor.keeper
+        self.suspects = suspects
         self.outage, self.stop, self.ended = outage, stop, ended
-        #: Whether what came last is to run while nothing else does.
-        self.alone = False
         self._looked_at = 0.0  # monotonic: when it was reserved in the plain way
         self._idle_since: float | None = None  # monotonic: in a burst, with outcomes held
         self._children_stay = False
@@ -72,7 +74,12 @@ class Fetcher:
             keeper.wait_for_turn(0.1)
             return True
         with self._fetching:
-            return self._fetch(limit, running)
+            if not self.suspects.hold_up():
+                return self._fetch(limit, running)
+        if not self.suspects.alone:
+            self._see_to_what_is_due()
+            keeper.wait_for_turn(0.1)
+        return True
 
     def halt(self, timeout: float) -> None:
         """Let nothing be fetched any more; wait so many seconds for what is on its way."""
@@ -80,20 +87,22 @@ class Fetcher:
 
     def _fetch(self, limit: int, running: int) -> bool:
         keeper = self.keeper
-        self.alone = False
         self._see_to_what_is_due()
         if self._collect(limit):
             return True
         acks = keeper.acks.take()
         # If not quiet, more may be queued right after a look.
         quiet = not self.worker.burst or (
-            keeper.is_quiet() and not self._waits_for_room() and not self._lost_queues()
+            keeper.is_quiet()
+            and not self._waits_for_room()
+            and not self._lost_queues()
+            and not self.suspects.are_near
         )
         found = self._reserve(limit, running, acks)
         if found is None:
             return True
         if found and found[0].deaths:
-            self._wait_until_alone(found)
+            self.suspects.see_to(found[0])
         else:
             keeper.take(found)
             self._looked_at = time.monotonic()
@@ -208,18 +217,6 @@ class Fetcher:
                     self._children_stay = False
                     log.info("Tasks that waited for others go on.")
         gator.schedules.fire(log)
-
-    def _wait_until_alone(self, found: Sequence[Delivery]) -> None:
-        # What may have killed a worker runs while nothing else does, and takes nobody along. Nor
-        # is it held meanwhile: it would be counted dead with a worker that another task kills.
-        keeper, released = self.keeper, None
-        while keeper.counts()[1] and not self.stop():
-            if released is None:
-                released = self.processor.tell(lambda: self.worker.gator.client.release(found[0]))
-            keeper.wait_for_turn(0.1)
-        if released is None:
-            self.alone = True
-            keeper.take(found)
 
 
 def _is_over(since: float, seconds: float) -> bool:

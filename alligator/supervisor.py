@@ -9,12 +9,11 @@ import logging
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
+from alligator.isolation import start_worker
 from alligator.signals import Handlers
 
 #: Seconds before a child that died is started again: at first, and at most.
@@ -128,18 +127,10 @@ class Supervisor:
             self.log.warning("Worker #%s %s; starting another in %.1f s.", pid, how, delay)
 
     def _start(self, child: _Child) -> None:
-        # -m puts the current directory on the path; so does this for where Alligator is.
-        home = str(Path(__file__).resolve().parent.parent)
-        paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([*paths, home])}
         child.started_at = time.monotonic()
         child.start_at = None
-        child.process = subprocess.Popen(  # noqa: S603 - our own program and arguments
-            [sys.executable, "-m", "alligator", *self.argv, f"--leash={self._leash}"],
-            env=environment,
-            pass_fds=[self._leash],
-            start_new_session=True,
-        )
+        argv = [*self.argv, f"--leash={self._leash}"]
+        child.process = start_worker(argv, [self._leash])
 
     def _kill_the_rest(self) -> None:
         for child in self._children:

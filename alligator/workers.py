@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, NoReturn
 
 from alligator import interrupts
@@ -26,6 +27,7 @@ from alligator.exceptions import AlligatorException, InvalidTask, LeaveNow, Queu
 from alligator.execution import Outcome, Verdict
 from alligator.fetching import Fetcher, queue_names
 from alligator.gator import Gator
+from alligator.isolation import MOST, Given, Isolation
 from alligator.keeper import Keeper
 from alligator.log import worker_logger
 from alligator.outage import Outage
@@ -33,6 +35,7 @@ from alligator.pace import Pace
 from alligator.processor import Processor
 from alligator.pulse import Pulse
 from alligator.signals import StopSignals
+from alligator.suspects import Suspects
 from alligator.timeouts import Overrun, beside
 from alligator.unserved import Unserved
 from alligator.unsettled import MOST_HELD
@@ -76,6 +79,12 @@ class Worker:
 
     #: Set by the command line: whether the process may be ended when a task does not stop.
     owns_process = False
+
+    #: Set by the command line: its arguments, by which a process for a single task is started.
+    command_line: Sequence[str] | None = None
+
+    #: Set in such a process: the tasks that it is given, one by one; it looks for no others.
+    given: Given | None = None
 
     def __init__(
         self,
@@ -218,15 +227,40 @@ class Worker:
         return 0
 
     def _work(self, processor: Processor) -> None:
+        if self.given is not None:
+            self._work_given(processor, self.given)
+            return
+        isolation = self._isolation()
         fetcher = self._fetcher = Fetcher(
-            self, processor, outage=self._outage, stop=self._stops, ended=lambda: self._ended
+            self,
+            processor,
+            Suspects(self, processor, isolation),
+            outage=self._outage,
+            stop=self._stops,
+            ended=lambda: self._ended,
         )
         if type(self).check_and_run_task is not Worker.check_and_run_task:
             self._run_one_by_one()
         elif self.concurrency == 1:
             self._work_inline(processor, fetcher)
         else:
-            self._work_in_threads(processor, fetcher)
+            self._work_in_threads(processor, fetcher, isolation)
+
+    def _isolation(self) -> Isolation | None:
+        if self.command_line is None or self.concurrency == 1:
+            return None
+        return Isolation(self.command_line, min(MOST, self.concurrency), self.log)
+
+    def _work_given(self, processor: Processor, given: Given) -> None:
+        keeper = processor.keeper
+        for queue_name, task_id in given.keys(self._is_done):
+            take = partial(self.gator.client.reserve, [queue_name], 1, self.lease, task_id=task_id)
+            reserved = processor.tell(take)
+            # Somebody else may have taken it meanwhile.
+            keeper.take(keeper.take_back(reserved.deliveries) if reserved else ())
+            if (delivery := keeper.start_next()) is not None:
+                processor.run(delivery)
+                processor.tell(keeper.acks.send)
 
     def _run_one_by_one(self) -> None:
         # A subclass has its own idea of running a task; it gets to run every one.
@@ -251,14 +285,16 @@ class Worker:
             elif not fetcher.fetch(self._pace.limit()) and self.burst:
                 return
 
-    def _work_in_threads(self, processor: Processor, fetcher: Fetcher) -> None:
+    def _work_in_threads(
+        self, processor: Processor, fetcher: Fetcher, isolation: Isolation | None
+    ) -> None:
         keeper = processor.keeper
         crew = Crew(processor, self.concurrency, lambda: self.keep_running)
         try:
             while not self._is_done():
                 pause = crew.look()
                 waiting, running = keeper.counts()
-                most = 1 if fetcher.alone else self.concurrency
+                most = 1 if fetcher.suspects.alone else self.concurrency
                 if waiting or running >= most:
                     self.gator.schedules.fire(self.log)
                     keeper.wait_for_turn(pause, most)
@@ -270,7 +306,11 @@ class Worker:
             self._goes_on = self._goes_on and not self.keep_running  # else it ends by itself
             self.keep_running = False
             keeper.wake_all()
+            if isolation is not None:
+                isolation.stop()
             crew.join(lambda: self._signals.grace_is_over(self.grace))
+            if isolation is not None:
+                isolation.join(lambda: self._signals.grace_is_over(self.grace))
 
     def _wait_for_room(self, keeper: Keeper) -> None:
         """Let a backend that is full take what it has no room for, as long as the grace lasts."""
@@ -307,7 +347,7 @@ class Worker:
         return keeper
 
     def _pulse(self) -> Pulse:
-        store = self.gator.store
+        store = self.gator.store if self.given is None else None  # it is no further worker
         at_home = store is self.gator.client.store
         return Pulse(
             store,

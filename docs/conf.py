@@ -30,7 +30,7 @@ nitpick_ignore_regex = [
     ("py:.*", r"(abc|collections|contextlib|contextvars|datetime|logging)\..*"),
     ("py:.*", r"(random|re|threading|types|typing)\..*"),
     ("py:class", r"(~P|Store|alligator\.(clock\.Clock|codec\.Codec|molds\.Mold))"),
-    ("py:class", r"alligator\.parents\.KeptParents"),
+    ("py:class", r"alligator\.(isolation\.Given|parents\.KeptParents)"),
     ("py:.*", r"(P|alligator\.contrib\.rpqueue_tasks\.[PR])"),
     ("py:class", r"alligator\.testing\.contract_\w+\.\w+"),
 ]

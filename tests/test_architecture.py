@@ -56,7 +56,7 @@ LAYERS = [
     ],
     ["wiring", "taking"],
     ["gator"],
-    ["crew", "processor", "fetching"],
+    ["crew", "processor", "isolation", "suspects", "fetching"],
     ["workers"],
     ["supervisor", "reaper", "dead_letters"],
     ["cli", "__main__", "contrib", "contrib.*"],

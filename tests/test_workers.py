@@ -459,7 +459,7 @@ def test_a_suspect_is_not_held_while_others_run(gator, monkeypatch):
     thread = threading.Thread(target=worker.run_forever, daemon=True)
     thread.start()
     eventually(lambda: seen == [0, 1])
-    eventually(lambda: gator.stats()["waiting"] == 1, within=0.5)
+    eventually(lambda: gator.stats()["delayed"] == 1, within=0.5)  # for a second
     assert gator.stats()["running"] == 1
     thread.join(10)
     assert ran == [1.0, "suspect"]

@@ -132,7 +132,7 @@ def test_the_table_of_flags_is_complete():
     actions = cli.worker_parser()._actions
     assert named == {
         name for each in actions for name in each.option_strings if name.startswith("--")
-    } - {"--help", "--leash"}
+    } - {"--help", "--leash", "--isolated"}
 
 
 def test_the_doctests_of_the_reference():
