@@ -226,7 +226,9 @@ class Alarm:
         """In the thread of the function: nothing is raised after this."""
         self._over = True
         _watch.remove(self)
-        self._claim.setdefault("by", "function")
+        # Where C code has held the interpreter's lock, the thread that watches may be late.
+        in_time = time.monotonic() < self.rings_at
+        self._claim.setdefault("by", "function" if in_time else "clock")
         while self._raising.setdefault("by", "function") == "clock" and self._thread is not None:
             if self._sent:
                 _raise_in(self._thread, None)  # what is on its way and has not arrived
@@ -278,13 +280,18 @@ class Alarm:
     def _put_off(self, thread: int, now: float, longest: float) -> float:
         """Return the seconds to the next look; 0: it was put off long enough."""
         before, self._seen = self._seen, (interrupts.spot(thread), interrupts.used(self._clock))
-        stands = before == self._seen
-        if stands and not interrupts.is_main(thread):
-            # In a call that waits, which nothing breaks off; what is raised now would come up as
-            # it returns: with the lock that it waited for.
-            return _STANDSTILL
-        if self.overrun:
+        at_lock = longest == interrupts.LONGEST
+        if before == self._seen:  # it waits
+            if not interrupts.is_main(thread):
+                # Nothing breaks that off; what is raised now would come up as the call returns:
+                # with the lock that it waited for.
+                return _STANDSTILL
+            if at_lock:
+                return 0.0  # a signal breaks it off, without the lock
+        if self.overrun and not at_lock:
             longest = min(longest, self.overrun.grace / 2)
+        elif self.overrun and self.overrun.ends_process:
+            longest = math.inf  # that end is cleaner: all others are handed back
         return _NEXT_STEP if now < self.rings_at + longest else 0.0
 
 

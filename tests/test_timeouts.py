@@ -280,7 +280,7 @@ def test_who_ended_at_the_last_moment_is_not_acted_upon():
     acted = []
     token = overrun.set(Overrun(0.0, lambda: acted.append("too late")))
     try:
-        in_time, rung, stuck = (Alarm(0.0, None) for _ in range(3))
+        in_time, rung, stuck = (Alarm(seconds, None) for seconds in (30.0, 0.0, 0.0))
     finally:
         overrun.reset(token)
     in_time.disarm()
@@ -314,15 +314,21 @@ class _Looked:
         return time.monotonic() + 1e-7
 
 
-def test_a_due_time_a_hair_away_does_not_stop_the_watch():
+@pytest.fixture
+def watch():
     watch = _Watch()
+    yield watch
+    watch._turn = lambda: 1e6  # so that its thread takes no turns from those of later tests
+    watch._wake_up.call()
+
+
+def test_a_due_time_a_hair_away_does_not_stop_the_watch(watch):
     looked = _Looked(watch, 5000)
     watch.add(looked)
     assert looked.done.wait(20), f"it stopped {looked.looks} looks before the end"
 
 
-def test_a_wake_up_that_gets_lost_delays_a_timeout_and_no_more():
-    watch = _Watch()
+def test_a_wake_up_that_gets_lost_delays_a_timeout_and_no_more(watch):
     watch.add(Alarm(3600.0, None))
     deadline = time.monotonic() + 10
     while not time.monotonic() + 3000 < watch._next < math.inf:
@@ -337,6 +343,13 @@ def test_no_other_code_waits_by_what_may_block_for_ever():
     """``SimpleQueue.get(timeout=…)`` does, in Python 3.11 and 3.12."""
     sources = {path: path.read_text() for path in (ROOT / "alligator").rglob("*.py")}
     assert [path.name for path, text in sources.items() if "SimpleQueue(" in text] == []
+
+
+def test_who_took_too_long_has_failed_though_nobody_looked(monkeypatch):
+    monkeypatch.setattr(Alarm, "look", lambda alarm, now: math.inf)
+    with pytest.raises(TaskTimeout):
+        call_within(0.01, lambda: time.sleep(0.02))
+    assert call_within(30, lambda: "in time") == "in time"
 
 
 def test_without_any_grace_a_timeout_is_still_a_failure(tmp_path, sqlite_dsn):
