@@ -110,7 +110,9 @@ class Recorder:
                 shorten(task_id),
                 describe_error(err),
             )
-            return self.client.release(delivery, None, self.clock.time() + _STORE_PAUSE)
+            # It ended in order; so what died before may forget that.
+            data = delivery.data if delivery.deaths else None
+            return self.client.release(delivery, data, self.clock.time() + _STORE_PAUSE)
         return settle(self.client, outcome, self.clock)
 
     def settle_within(self, outcome: Outcome, seconds: float) -> bool:

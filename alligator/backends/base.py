@@ -31,7 +31,8 @@ dropped in its favour, as a push would have replaced it).
 
 *Deaths are counted.* ``Delivery.deaths`` is how often a lease of this task ran out
 without anybody handing it back, save for leases whose holder noted by
-:meth:`Client.note_stop` that it was being stopped. A delivery with deaths on its record is
+:meth:`Client.note_stop` that it was being stopped. A run that ended in order, and is to be
+repeated (``release`` with data), forgets them. A delivery with deaths on its record is
 returned alone: such a task may be what kills its worker, and must take no neighbour with it.
 
 *Time.* The server's clock decides where the server has one, else the injected clock.
@@ -188,6 +189,9 @@ class DeadTask:
     error: str
     traceback: str
     died_at: float  # Unix timestamp in seconds
+    #: How often it was tried. From a worker: its runs, the deaths of its worker since the last
+    #: of these that ended in order, and each time that its code was found missing since; not
+    #: what was handed back before its turn.
     attempts: int
 
 
@@ -423,10 +427,22 @@ class Client(ABC):
     ) -> bool:
         """Hand a task back; adds no death. Returns False if the delivery was overtaken.
 
-        :param data: None: it was not run, and keeps its data and its place. Otherwise it
-            is a retry: the new data joins the tail of its priority.
+        :param data: None: it was not run, and keeps its data, its place and its deaths.
+            Otherwise it is a retry, of a run that ended in order: the new data joins the tail
+            of its priority, and has no deaths on its record.
         :param delay_until: the Unix timestamp (seconds) before which it must not run.
         """
+
+    def postpone(self, delivery: Delivery, data: Data, delay_until: float) -> bool:
+        """Hand a task back that was not run, with other data; it keeps its deaths.
+
+        Where a client has no such method of its own, it is released as if it were a retry.
+
+        :param delay_until: the Unix timestamp (seconds) before which it must not run.
+        :returns: False: the delivery was overtaken.
+        :raises InvalidTask, ConnectionLost, QueueFull: as :meth:`release` does.
+        """
+        return self.release(delivery, data, delay_until)
 
     @abstractmethod
     def extend(self, deliveries: Sequence[Delivery], lease: float) -> list[Delivery]:
@@ -454,6 +470,8 @@ class Client(ABC):
     def bury(self, delivery: Delivery, data: Data | None, reason: Reason) -> bool:
         """Make a reserved task a dead letter. Returns False if the delivery was overtaken.
 
+        :param delivery: its ``attempt`` becomes ``DeadTask.attempts``; whoever knows better how
+            often the task was tried may give it so.
         :param data: what to keep; None: the data as delivered. A dead letter of the same
             id is replaced.
         """

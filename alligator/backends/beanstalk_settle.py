@@ -59,11 +59,17 @@ class Settling(Overview):
         self, delivery: Delivery, data: Data | None = None, delay_until: float | None = None
     ) -> bool:
         """Hand a task back, to its place or (with new data, as a new job) to the tail."""
+        body = None if data is None else Body(data, delivery.attempt)
+        return self._release(delivery, body, delay_until)
+
+    def postpone(self, delivery: Delivery, data: Data, delay_until: float) -> bool:
+        """Hand a task back that was not run, with other data: as a new job."""
+        return self._release(delivery, Body(data, delivery.attempt, delivery.deaths), delay_until)
+
+    def _release(self, delivery: Delivery, changed: Body | None, until: float | None) -> bool:
         lease: Lease = delivery.receipt
-        delay = whole_seconds(delay_until, self.clock.time())
-        body = None
-        if data is not None:
-            body = encode(Body(data, delivery.attempt, delivery.deaths))
+        delay = whole_seconds(until, self.clock.time())
+        body = None if changed is None else encode(changed)
         with self._holding(delivery) as connection:
             if connection is None:
                 return False

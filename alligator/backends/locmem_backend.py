@@ -180,10 +180,19 @@ class Client(BaseClient):
         self, delivery: Delivery, data: Data | None = None, delay_until: float | None = None
     ) -> bool:
         """Hand a task back, to its place or (with new data) to the tail."""
+        return self._release(delivery, data, delay_until, ran=data is not None)
+
+    def postpone(self, delivery: Delivery, data: Data, delay_until: float) -> bool:
+        """Hand a task back that was not run, with other data."""
+        return self._release(delivery, data, delay_until, ran=False)
+
+    def _release(
+        self, delivery: Delivery, data: Data | None, delay_until: float | None, *, ran: bool
+    ) -> bool:
         with self._state.changed:
             queue = self._queue(delivery.queue_name)
             if entry := queue.held_by(delivery):
-                queue.release(entry, data, delay_until, self.clock.time())
+                queue.release(entry, data, delay_until, self.clock.time(), ran=ran)
                 self._state.tell([delivery])
                 self._state.changed.notify_all()
         return entry is not None
@@ -213,7 +222,7 @@ class Client(BaseClient):
             queue = self._queue(delivery.queue_name)
             if entry := queue.held_by(delivery):
                 now, key = self.clock.time(), (delivery.queue_name, delivery.task_id)
-                queue.bury(delivery.queue_name, entry, data, reason, now)
+                queue.bury(delivery, entry, data, reason, now)
                 why = gone_badly(delivery.task_id, FAILED, reason.error)
                 self._state.children.cancel(key, why or "", now)
                 self._state.tell([delivery])

@@ -176,12 +176,15 @@ class Queue:
         self.entries.pop(entry.task_id, None)
         self.leased.pop(entry.task_id, None)
 
-    def release(self, entry: Entry, data: Data | None, due: float | None, now: float) -> None:
-        """Take back a leased entry: unrun into its place, as a retry to the tail."""
+    def release(
+        self, entry: Entry, data: Data | None, due: float | None, now: float, *, ran: bool
+    ) -> None:
+        """Take back a leased entry: unrun into its place, with other data to the tail."""
         if entry.following is not None:
             self.settle(entry, now)
             return
         del self.leased[entry.task_id]
+        entry.deaths = 0 if ran else entry.deaths
         entry.due = due if due and due > now else 0.0
         if data is None and not entry.due:
             self._enqueue(entry)
@@ -196,17 +199,17 @@ class Queue:
         self._soonest_end = min(self._soonest_end, entry.lease_ends)
 
     def bury(
-        self, queue_name: str, entry: Entry, data: Data | None, why: Reason, now: float
+        self, delivery: Delivery, entry: Entry, data: Data | None, why: Reason, now: float
     ) -> None:
         """Turn a leased entry into a dead letter."""
         letter = DeadTask(
             task_id=entry.task_id,
-            queue_name=queue_name,
+            queue_name=delivery.queue_name,
             data=entry.data if data is None else data,
             error=why.error,
             traceback=why.traceback,
             died_at=now,
-            attempts=entry.attempt,
+            attempts=delivery.attempt,
         )
         self.dead.pop(entry.task_id, None)  # so that the order of the dict is that of deaths
         self.dead[entry.task_id] = (letter, entry.priority)

@@ -272,11 +272,17 @@ class Client(BaseClient):
             self._run_or_fail("release", delivery.queue_name, delivery.receipt, due, *changed)
         )
 
+    def postpone(self, delivery: Delivery, data: Data, delay_until: float) -> bool:
+        """Hand a task back that was not run, with other data."""
+        told = delivery.receipt, micros(delay_until), encode(data, delivery.task_id), 1
+        return bool(self._run_or_fail("release", delivery.queue_name, *told))
+
     def bury(self, delivery: Delivery, data: Data | None, reason: Reason) -> bool:
         """Make a reserved task a dead letter."""
         kept = () if data is None else (encode(data, delivery.task_id),)
         why = [text.encode("utf-8", "backslashreplace") for text in reason]
-        return bool(self._run_or_fail("bury", delivery.queue_name, delivery.receipt, *why, *kept))
+        told = delivery.receipt, *why, delivery.attempt, *kept
+        return bool(self._run_or_fail("bury", delivery.queue_name, *told))
 
     def dead(self, queue_name: str, limit: int = 100) -> list[DeadTask]:
         """Return the dead letters, newest first."""

@@ -207,7 +207,12 @@ class Client(BaseClient):
     ) -> bool:
         """Hand a task back, to its place or (with new data) to the tail."""
         with self.writing() as step:
-            return queue.release(step, delivery, data, delay_until)
+            return queue.release(step, delivery, data, delay_until, ran=data is not None)
+
+    def postpone(self, delivery: Delivery, data: Data, delay_until: float) -> bool:
+        """Hand a task back that was not run, with other data."""
+        with self.writing() as step:
+            return queue.release(step, delivery, data, delay_until, ran=False)
 
     def extend(self, deliveries: Sequence[Delivery], lease: float) -> list[Delivery]:
         """Let leases run ``lease`` seconds from now; return the lost ones."""

@@ -125,8 +125,10 @@ def ack(step: Step, deliveries: Sequence[Delivery]) -> list[Delivery]:
     return refused
 
 
-def release(step: Step, delivery: Delivery, data: Data | None, delay_until: float | None) -> bool:
-    """Hand a task back: unrun to its place, as a retry to the tail."""
+def release(
+    step: Step, delivery: Delivery, data: Data | None, delay_until: float | None, *, ran: bool
+) -> bool:
+    """Hand a task back: unrun to its place, with other data to the tail."""
     if not is_held(step, delivery):
         return False
     queue, row_id = delivery.queue_name, delivery.receipt[0]
@@ -138,7 +140,7 @@ def release(step: Step, delivery: Delivery, data: Data | None, delay_until: floa
     step.execute(
         "UPDATE alligator_tasks SET state = ?, due = ?, ticket = 0, data = coalesce(?, data), "
         "place = coalesce(?, place), deaths = ? WHERE id = ?",
-        (state, due, data, place, delivery.deaths, row_id),
+        (state, due, data, place, 0 if ran else delivery.deaths, row_id),
     )
     step.count(queue, RUNNING, -1)
     step.count(queue, state, 1)
@@ -175,9 +177,9 @@ def bury(step: Step, delivery: Delivery, data: Data | None, reason: Reason) -> b
     step.execute(
         "INSERT INTO alligator_dead "
         "(queue, task_id, data, error, traceback, died_at, attempts, priority) "
-        "SELECT queue, task_id, coalesce(?, data), ?, ?, ?, attempt, priority "
+        "SELECT queue, task_id, coalesce(?, data), ?, ?, ?, ?, priority "
         "FROM alligator_tasks WHERE id = ?",
-        (data, *map(writable, reason), step.now, delivery.receipt[0]),
+        (data, *map(writable, reason), step.now, delivery.attempt, delivery.receipt[0]),
     )
     step.count(delivery.queue_name, FAILED, 1 - replaced)
     why = gone_badly(delivery.task_id, FAILED, reason.error) or ""

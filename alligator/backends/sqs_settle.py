@@ -63,13 +63,19 @@ class Settling(Overview):
         receipt = self._held(delivery)
         if receipt is None:
             return False
+        if data is not None:
+            return self.postpone(delivery._replace(deaths=0), data, delay_until or 0.0)
         due = delay_until or 0.0
         delay = max(0, math.ceil(due - self.clock.time()))
-        if data is not None or self._is_used_up(delivery) or delay > self._rest(receipt):
-            return self._replace(delivery, data, due)
+        if self._is_used_up(delivery) or delay > self._rest(receipt):
+            return self._replace(delivery, None, due)
         stale = self._connection.change(delivery.queue_name, [receipt.handle], delay)
         receipt.close()
         return not stale
+
+    def postpone(self, delivery: Delivery, data: Data, delay_until: float) -> bool:
+        """Hand a task back that was not run, with other data: as a new message."""
+        return self._held(delivery) is not None and self._replace(delivery, data, delay_until)
 
     def _is_used_up(self, delivery: Delivery) -> bool:
         """Whether the next receive of this very message would count as a death.

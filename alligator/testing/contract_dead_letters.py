@@ -42,6 +42,15 @@ class DeadLetterContract(ContractHelpers):
         self.bury("1", b"\xff\x00 changed")
         assert [letter.data for letter in self.client.dead(self.queue)] == [b"\xff\x00 changed"]
 
+    def test_bury_notes_how_often_it_was_tried(self) -> None:
+        """As whoever buries it says, who may know that some deliveries were no tries."""
+        self.push("1")
+        assert self.client.release(self.reserve_one()) is True
+        delivery = self.reserve_soon()
+        assert delivery.attempt == 2
+        assert self.client.bury(delivery._replace(attempt=1), None, _WHY) is True
+        assert [letter.attempts for letter in self.client.dead(self.queue)] == [1]
+
     def test_bury_takes_any_text_for_a_reason(self) -> None:
         """Also what no alphabet has: errors quote messages, and no letter may fail for it."""
         self.push("1")

@@ -102,8 +102,8 @@ class LeaseContract(ContractHelpers):
             assert self.client.release(died, data) is True
             self.client.note_stop([died])
             again = self.reserve_soon(self.short_lease)
-            assert (again.data, again.deaths) == (data or "1", 2)
-            assert self.take_over(again).deaths == 3
+            assert (again.data, again.deaths) == (data or "1", 0 if data else 2)
+            assert self.take_over(again).deaths == again.deaths + 1
             self.client.drop_all(self.queue)
         self.push("1")
         stopped = self.reserve_one(self.short_lease)
@@ -310,6 +310,48 @@ class LeaseContract(ContractHelpers):
         assert self.client.release(died) is True
         (again,) = self.reserve(5)
         assert (again.data, again.deaths) == ("1", 1)
+
+    def test_a_run_that_ended_in_order_forgets_deaths(self) -> None:
+        """A retry begins without, and goes with others again; what dies later counts anew."""
+        self.needs(LEASES)
+        self.push("1")
+        died = self.take_over_any(self.reserve_one(self.short_lease))
+        assert self.client.release(died, "retried") is True
+        self.push("2")
+        if self.has_exact_counts:
+            first, second = self.reserve(2, self.short_lease)
+            assert {first.data, second.data} == {"retried", "2"}
+            again = first if first.data == "retried" else second
+            assert self.client.ack([second if again is first else first]) == []
+            assert (died.deaths, again.deaths) == (1, 0)
+            assert again.attempt > died.attempt
+            again = self.take_over_any(again)
+            assert again.deaths == 1
+            assert self.client.release(again, "once more", time.time() - 1) is True
+        assert all(each.deaths == 0 for each in self.reserve(2))
+
+    def test_a_postponed_task_keeps_its_deaths(self) -> None:
+        """It was not run: it has other data, is delayed, and is as much a suspect as before."""
+        self.needs(LEASES, DELAY)
+        self.push("1")
+        died = self.take_over_any(self.reserve_one(self.short_lease))
+        due = time.time() + 1.2
+        assert self.client.postpone(died, b"\xff", due) is True
+        assert self.client.reserve([self.queue]).deliveries == []
+        again = self.reserve_soon()
+        assert time.time() >= due - 0.01
+        assert again.data == b"\xff"
+        assert again.attempt > died.attempt
+        assert again.deaths == died.deaths
+        assert self.client.postpone(died, "stale", due) is False
+        assert self.client.ack([again]) == []
+        assert self.client.len(self.queue) == 0
+
+    def take_over_any(self, delivery: Delivery) -> Delivery:
+        """Let a lease run out, and reserve its task again, whatever its id is by then."""
+        again = self.reserve_soon(self.short_lease)
+        assert again.data == delivery.data
+        return again
 
     def test_one_that_goes_alone_holds_up_later_queues(self) -> None:
         """It is next, so a later queue has nothing to give in the same reserve."""

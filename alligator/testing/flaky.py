@@ -11,7 +11,7 @@ from enum import Enum
 from functools import cached_property, wraps
 from typing import Any
 
-from alligator.backends.base import Client, Reserved, never
+from alligator.backends.base import Client, Data, Delivery, Reserved, never
 from alligator.backends.store import Store
 from alligator.exceptions import AlligatorException, ConnectionLost
 
@@ -194,6 +194,11 @@ class FlakyClient(Client):
     def check_queue_name(self, queue_name: str) -> None:
         """Ask the client inside; never fails on purpose."""
         self.inner.check_queue_name(queue_name)
+
+    def postpone(self, delivery: Delivery, data: Data, delay_until: float) -> bool:
+        """Ask the client inside; an operation ``"release"``, and fails with that."""
+        call = self.inner.postpone
+        return bool(self.try_call("release", call, delivery, data, delay_until))
 
     def max_size(self) -> int | None:
         """Ask the client inside; never fails on purpose."""

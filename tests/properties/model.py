@@ -220,7 +220,7 @@ class Model:
             item.state = WAITING
             return
         if data is not None:
-            item.data = data
+            item.data, item.deaths = data, 0
             item.task_id = None if self.kind.ids == "changing" else item.task_id
         self._to_tail(item)
 

@@ -1,10 +1,10 @@
 #!lua flags=allow-oom
--- ARGV: 1 receipt  2 error  3 traceback  4 data, if not that of the delivery
+-- ARGV: 1 receipt  2 error  3 traceback  4 attempts  5 data, if not that of the delivery
 -- Returns: 1, or 0 if the lease was overtaken
 if redis.call('ZREM', LEASES, ARGV[1]) == 0 then return 0 end
-local id, score, attempt = read_receipt(ARGV[1])
-local data = ARGV[4] or redis.call('HGET', DATA, id) or ''
-local letter = { data, ARGV[2], ARGV[3], attempt, priority_of(score) }
+local id, score = read_receipt(ARGV[1])
+local data = ARGV[5] or redis.call('HGET', DATA, id) or ''
+local letter = { data, ARGV[2], ARGV[3], tonumber(ARGV[4]), priority_of(score) }
 redis.call('HSET', DEAD, id, cmsgpack.pack(letter))
 redis.call('ZADD', GRAVES, whole(now), id)
 settle(id)

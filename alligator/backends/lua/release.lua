@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- ARGV: 1 receipt  2 due time (0: now)  3 new data, if it is a retry
+-- ARGV: 1 receipt  2 due time (0: now)  3 new data  4 given: it was not run, and keeps its deaths
 -- Returns: 1, or 0 if the lease was overtaken
 if redis.call('ZREM', LEASES, ARGV[1]) == 0 then return 0 end
 local id, score, attempt, deaths = read_receipt(ARGV[1])
@@ -10,7 +10,10 @@ elseif not ARGV[3] and due <= now then
   redis.call('ZADD', READY, whole(score), id)
   set_meta(id, 0, attempt, deaths)
 else
-  if ARGV[3] then redis.call('HSET', DATA, id, ARGV[3]) end
+  if ARGV[3] then
+    redis.call('HSET', DATA, id, ARGV[3])
+    if not ARGV[4] then deaths = 0 end
+  end
   put_at_tail(id, priority_of(score), due, attempt, deaths)
 end
 wake()
