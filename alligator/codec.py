@@ -86,6 +86,7 @@ class Codec:
         delivery = Delivery(queue_name, task_id, data, None)
         try:
             opened = self.open(delivery)
+            plain = messages.with_missed(opened, 0)
             try:
                 renewed = messages.renewed(opened, retries)
             except BadPayload:
@@ -96,11 +97,27 @@ class Codec:
             log.warning("Task %s is revived as it died: %s", shorten(task_id), describe_error(err))
             return data
         if renewed is None:
+            renewed = plain
+        if renewed is None or renewed == opened:
             return data
-        own_id = signed_id(data)
+        return self._sealed_as(delivery, renewed)
+
+    def with_missed(self, delivery: Delivery, count: int) -> Data | None:
+        """Return the data of a delivery, noting how often its code was found missing.
+
+        :param count: 0: without a note.
+        :returns: None: it has no place for one.
+        :raises BadSignature: see :meth:`open`.
+        """
+        noted = messages.with_missed(self.open(delivery), count)
+        return None if noted is None else self._sealed_as(delivery, noted)
+
+    def _sealed_as(self, delivery: Delivery, opened: Data) -> Data:
+        """Return data in an envelope like that of a delivery, if that has one."""
+        own_id = signed_id(delivery.data)
         if self.signer is None or own_id is None:
-            return renewed
-        return self.signer.seal(queue_name, own_id, renewed)
+            return opened
+        return self.signer.seal(delivery.queue_name, own_id, opened)
 
     def _renewed_by_its_class(self, delivery: Delivery, retries: int | None) -> Data:
         task = self.decode(delivery)

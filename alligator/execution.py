@@ -16,12 +16,14 @@ from alligator.backends.base import Client, Data, Delivery, Reason
 from alligator.clock import Clock
 from alligator.codec import Codec
 from alligator.exceptions import (
+    BadSignature,
     ImportFailed,
     InvalidTask,
     LeaveNow,
     UnknownCallableError,
     UnknownModuleError,
 )
+from alligator.messages import missed
 from alligator.retries import deploy_delay
 from alligator.tasks import Carry, Task
 from alligator.timeouts import Overrun, overrun, overruns_tell
@@ -55,6 +57,7 @@ class Outcome:
     data: Data | None = None  # what to put back, or to bury; None: the data as delivered
     delay: float = 0.0  # seconds before the next try
     reason: Reason = _NONE
+    tries: int | None = None  # how often it was tried; None: as often as it was delivered
 
     def leased_anew(self, delivery: Delivery) -> None:
         """Note that the same task is on another lease, by which it is settled."""
@@ -82,7 +85,9 @@ def attempt(
     """
     if delivery.deaths >= max_deaths:
         why = f"WorkerDied: {delivery.deaths} deaths of its worker were counted while it ran."
-        return Outcome(delivery, Verdict.BURY, reason=Reason(why))
+        tries = _tries(delivery, codec, None) - 1  # not this time
+        data = _as_pushed(delivery, codec)
+        return Outcome(delivery, Verdict.BURY, data=data, reason=Reason(why), tries=tries)
     try:
         task = codec.decode(delivery)
     except ImportFailed as err:
@@ -90,13 +95,10 @@ def attempt(
     except (UnknownModuleError, UnknownCallableError, KeyboardInterrupt) as err:
         # A deploy may be under way, this worker older than the task (or somebody pressed
         # Ctrl-C): wait, then give up.
-        delay = deploy_delay(delivery.attempt)
-        if delay is not None:
-            return Outcome(delivery, Verdict.LATER, error=err, delay=delay)
-        return _given_up(delivery, None, err)
+        return _missing(delivery, codec, err)
     except Exception as err:
         # It cannot be read, or may not run here: a dead letter with its bytes.
-        return _given_up(delivery, None, err)
+        return _given_up(delivery, codec, None, err)
     if (expires_at := getattr(task, "expires_at", None)) and clock.time() >= expires_at:
         return _expired(delivery, codec, task, clock.time())
     seconds = getattr(task, "timeout", None)
@@ -137,12 +139,43 @@ def _run(task: Task, carry: Carry | None) -> bool:
     return False
 
 
+def _missing(delivery: Delivery, codec: Codec, error: BaseException) -> Outcome:
+    """Judge a task whose code is missing, perhaps for a moment; its message says how often."""
+    count = missed(delivery.data) + 1
+    data = codec.with_missed(delivery, count)
+    delay = deploy_delay(delivery.attempt if data is None else count)
+    if delay is None:
+        return _given_up(delivery, codec, None, error)
+    return Outcome(delivery, Verdict.LATER, error=error, data=data, delay=delay)
+
+
+def _tries(delivery: Delivery, codec: Codec, task: Task | None) -> int:
+    """Return how often a task was tried, this time included; see ``DeadTask.attempts``."""
+    known = missed(delivery.data) + delivery.deaths + 1
+    try:
+        told = codec.decode_names(delivery) if task is None else task
+        if told.retried or type(told).serialize is Task.serialize:
+            return told.retried + known
+    except Exception:
+        if codec.task_class is Task:
+            return known  # never before, since it cannot be read
+    return delivery.attempt  # a class of its own kind may take no note of retries
+
+
+def _as_pushed(delivery: Delivery, codec: Codec) -> Data | None:
+    """Return what a dead letter is to hold; None: the data as delivered."""
+    try:
+        return codec.with_missed(delivery, 0) if missed(delivery.data) else None
+    except BadSignature:
+        return None
+
+
 def _not_imported(delivery: Delivery, codec: Codec, clock: Clock, error: ImportFailed) -> Outcome:
     """Judge a task whose module is there and broken: a failure, of which no hook can be told."""
     try:
         task = codec.decode_names(delivery)
     except Exception:  # a Task class that imports in a way of its own
-        return _given_up(delivery, None, error)
+        return _given_up(delivery, codec, None, error)
     if (expires_at := getattr(task, "expires_at", None)) and clock.time() >= expires_at:
         return _expired(delivery, codec, task, clock.time())
     return _failed(delivery, codec, task, error, codec.decode_names)
@@ -158,7 +191,8 @@ def _expired(delivery: Delivery, codec: Codec, task: Task, now: float) -> Outcom
         data = codec.encode(task, delivery.queue_name)
     except Exception:
         data = None  # a Task class of its own kind: kept as it came
-    return Outcome(delivery, Verdict.BURY, task, data=data, reason=why)
+    tries = _tries(delivery, codec, task) - 1  # not this time
+    return Outcome(delivery, Verdict.BURY, task, data=data, reason=why, tries=tries)
 
 
 def _show_time(timestamp: float) -> str:
@@ -179,10 +213,10 @@ def _failed(
 
     :param decode: what shows that the task can be queued again; None: that of the codec.
     """
-    decode = decode or codec.decode
+    decode, tries = decode or codec.decode, _tries(delivery, codec, task)
     try:
         if not task.retries > 0:
-            return _given_up(delivery, task, error)
+            return _given_up(delivery, codec, task, error)
         delay = task.spend_retry(error)
         pushed = decode(delivery)  # as the function may have changed what it was given
         task.restore_arguments(pushed.func_args, pushed.func_kwargs)
@@ -191,13 +225,17 @@ def _failed(
     except Exception as err:
         # A hook made it unfit for the queue: kept as it came, with the failure that counts.
         error.add_note(f"It was not retried, since it can no longer be queued: {err}")
-        return _given_up(delivery, task, error)
+        outcome = _given_up(delivery, codec, task, error)
+        outcome.tries = tries  # it may have spent one on the way
+        return outcome
     return Outcome(delivery, Verdict.RETRY, task, error, data, delay)
 
 
-def _given_up(delivery: Delivery, task: Task | None, error: BaseException) -> Outcome:
+def _given_up(delivery: Delivery, codec: Codec, task: Task | None, error: BaseException) -> Outcome:
     text = end_of(describe_traceback(error), LONGEST_TRACEBACK)
-    return Outcome(delivery, Verdict.BURY, task, error, reason=Reason(describe_error(error), text))
+    reason, data = Reason(describe_error(error), text), _as_pushed(delivery, codec)
+    tries = _tries(delivery, codec, task)
+    return Outcome(delivery, Verdict.BURY, task, error, data, reason=reason, tries=tries)
 
 
 def settle(client: Client, outcome: Outcome, clock: Clock) -> bool:
@@ -211,8 +249,20 @@ def settle(client: Client, outcome: Outcome, clock: Clock) -> bool:
         case Verdict.ACK:
             return not client.ack([delivery])
         case Verdict.LATER:
-            return client.release(delivery, None, due)
+            if outcome.data is None or due is None:
+                return client.release(delivery, None, due)
+            try:
+                return client.postpone(delivery, outcome.data, due)
+            except InvalidTask:
+                # No room to note how often it was looked for: by how often it was delivered.
+                delay = deploy_delay(delivery.attempt)
+                if delay is not None:
+                    return client.release(delivery, None, clock.time() + delay)
+                reason = Reason(describe_error(outcome.error)) if outcome.error else outcome.reason
+                return client.bury(delivery, None, reason)
         case Verdict.BURY:
+            if outcome.tries is not None:
+                delivery = delivery._replace(attempt=outcome.tries)
             return client.bury(delivery, outcome.data, outcome.reason)
         case Verdict.RETRY:
             try:

@@ -39,9 +39,9 @@ def retry_delay(
     return delay
 
 
-def deploy_delay(attempt: int) -> float | None:
+def deploy_delay(missed: int) -> float | None:
     """Return the seconds until a task whose code is missing is tried again; None: give up.
 
-    :param attempt: how often the task has been delivered, from 1.
+    :param missed: how often its code has been found missing, from 1.
     """
-    return DEPLOY_DELAYS[attempt - 1] if 1 <= attempt <= len(DEPLOY_DELAYS) else None
+    return DEPLOY_DELAYS[missed - 1] if 1 <= missed <= len(DEPLOY_DELAYS) else None
