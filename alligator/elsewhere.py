@@ -16,7 +16,16 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from alligator import wire
-from alligator.backends.base import GET, OWN_ID, Client, Data, Delivery, Message, Reason
+from alligator.backends.base import (
+    GET,
+    OWN_ID,
+    Client,
+    Data,
+    Delivery,
+    Message,
+    Reason,
+    time_on,
+)
 from alligator.backends.store import KEEP_FAILED, Child, Parent, Record, Store, gone_badly
 from alligator.constants import DELAYED, FAILED, WAITING
 from alligator.exceptions import BadPayload, InvalidTask, QueueFull, UnsupportedOption
@@ -67,9 +76,24 @@ class Elsewhere:
             state = DELAYED if child.message.delay_until else WAITING
             record = Record(state, at=now, pushed=options.get("pushed_at") or now)
             self.store.note(child.message.task_id, record, KEEP_FAILED)
-        states = self.store.hold(self.home, [_pack(child) for child in children])
+        states = self.store.hold(
+            self.home, [_pack(child, self._apart(child)) for child in children]
+        )
         self._carry_over_if_taken()
         return states
+
+    def _apart(self, child: "Child | _Held") -> float:
+        # In the store a moment is by its clock, as whoever goes on with it may have another one;
+        # unless the queue has a clock of its own, by which it is then.
+        if child.message.delay_until is None:
+            return 0.0
+        if self.client.server_time(child.queue_name) is not None:
+            return 0.0
+        theirs = self.home.server_time(HELD)
+        return 0.0 if theirs is None else theirs - self.client.clock.time()
+
+    def _in(self, seconds: float) -> float:
+        return time_on(self.home, HELD, self.home.clock) + seconds
 
     def _watch_out_for(self, parent: Parent) -> None:
         """See to it that a stand-in is there for as long as the parent has not ended."""
@@ -77,7 +101,7 @@ class Elsewhere:
         if not self._is_pending(parent):
             return
         if self.home.find(HELD, task_id) is None:
-            far = self.home.clock.time() + _FAR
+            far = self._in(_FAR)
             self.home.push_many(HELD, [Message(task_id, _STAND_IN, far)])
         if not self._is_pending(parent):  # it has ended meanwhile, and may not have seen it
             self.end(task_id, self.store.record(task_id))
@@ -153,14 +177,15 @@ class Elsewhere:
                     # A stranger's: a dead letter with its bytes, and the others go on.
                     self.home.bury(delivery, None, Reason(str(err)))
                     continue
-                queues.setdefault(child.queue_name, []).append((delivery, child.message))
+                message = _moved(child.message, -self._apart(child))
+                queues.setdefault(child.queue_name, []).append((delivery, message))
             for name, pairs in queues.items():
                 try:
                     ids = self.client.push_many(name, [message for _, message in pairs])
                 except QueueFull as err:
                     refused = err
                     for delivery, _ in pairs:  # for a while, so that those of others come up
-                        self.home.release(delivery, None, self.home.clock.time() + _EVERY)
+                        self.home.release(delivery, None, self._in(_EVERY))
                     continue
                 for (delivery, _), backend_id in zip(pairs, ids, strict=True):
                     self._is_over(delivery, backend_id)
@@ -173,7 +198,7 @@ class Elsewhere:
         record = self.store.record(task_id)
         if record and not record.attempt and not record.ended and backend_id != task_id:
             self.store.note(task_id, record._replace(place=backend_id), KEEP_FAILED)
-        self.home.release(delivery, _STAND_IN, self.home.clock.time() + _FAR)
+        self.home.release(delivery, _STAND_IN, self._in(_FAR))
         record = self.store.record(task_id)
         if record is None or record.ended:
             self.end(task_id, record)
@@ -195,9 +220,18 @@ class _Held(NamedTuple):
     message: Message
 
 
-def _pack(child: Child) -> Child:
-    """Return a child as it lies in the store, its queue and all in the data."""
-    task_id, data, due, priority = child.message
+def _moved(message: Message, seconds: float) -> Message:
+    if message.delay_until is None or not seconds:
+        return message
+    return message._replace(delay_until=message.delay_until + seconds)
+
+
+def _pack(child: Child, apart: float) -> Child:
+    """Return a child as it lies in the store, its queue and all in the data.
+
+    :param apart: seconds from the clock that its delay goes by to that of the store.
+    """
+    task_id, data, due, priority = _moved(child.message, apart)
     kind, text = ("s", data) if isinstance(data, str) else ("b", base64.b64encode(data).decode())
     packed = json.dumps([child.queue_name, kind, text, due, priority])
     parents = tuple(Parent(each.task_id, (HELD,)) for each in child.parents)

@@ -12,10 +12,11 @@ from datetime import UTC, datetime
 from enum import Enum
 from typing import Any
 
-from alligator.backends.base import Client, Data, Delivery, Reason
+from alligator.backends.base import Client, Data, Delivery, Reason, time_on
 from alligator.clock import Clock
 from alligator.codec import Codec
 from alligator.exceptions import (
+    AlligatorException,
     BadSignature,
     ImportFailed,
     InvalidTask,
@@ -38,7 +39,7 @@ class Verdict(Enum):
 
     ACK = "done"
     RETRY = "failed, with a retry left"
-    LATER = "not run: its code is missing, perhaps for a moment"
+    LATER = "not run: something is missing, perhaps for a moment"
     BURY = "given up"
     CARRIED = "not known yet: it goes on as a coroutine"
 
@@ -76,12 +77,14 @@ def attempt(
     limit: Limit | None = None,
     begin: Callable[[Task, Delivery], None] | None = None,
     carry: Carry | None = None,
+    client: Client | None = None,
 ) -> Outcome:
     """Read a delivered task, run it unless it has expired, and judge.
 
     :param begin: told of the task right before it runs.
     :param carry: what waits for a coroutine in the place of this thread; see
         :meth:`alligator.Task.start`. Then :func:`conclude` judges.
+    :param client: what it was delivered by, which may have a clock of its own.
     """
     if delivery.deaths >= max_deaths:
         why = f"WorkerDied: {delivery.deaths} deaths of its worker were counted while it ran."
@@ -91,7 +94,7 @@ def attempt(
     try:
         task = codec.decode(delivery)
     except ImportFailed as err:
-        return _not_imported(delivery, codec, clock, err)
+        return _not_imported(delivery, codec, clock, client, err)
     except (UnknownModuleError, UnknownCallableError, KeyboardInterrupt) as err:
         # A deploy may be under way, this worker older than the task (or somebody pressed
         # Ctrl-C): wait, then give up.
@@ -99,8 +102,10 @@ def attempt(
     except Exception as err:
         # It cannot be read, or may not run here: a dead letter with its bytes.
         return _given_up(delivery, codec, None, err)
-    if (expires_at := getattr(task, "expires_at", None)) and clock.time() >= expires_at:
-        return _expired(delivery, codec, task, clock.time())
+    if getattr(task, "expires_at", None) and (
+        not_run := _expired(delivery, codec, task, clock, client)
+    ):
+        return not_run
     seconds = getattr(task, "timeout", None)
     try:
         task.called_with = getattr(task, "func_args", None), getattr(task, "func_kwargs", None)
@@ -170,19 +175,43 @@ def _as_pushed(delivery: Delivery, codec: Codec) -> Data | None:
         return None
 
 
-def _not_imported(delivery: Delivery, codec: Codec, clock: Clock, error: ImportFailed) -> Outcome:
+def _not_imported(
+    delivery: Delivery, codec: Codec, clock: Clock, client: Client | None, error: ImportFailed
+) -> Outcome:
     """Judge a task whose module is there and broken: a failure, of which no hook can be told."""
     try:
         task = codec.decode_names(delivery)
     except Exception:  # a Task class that imports in a way of its own
         return _given_up(delivery, codec, None, error)
-    if (expires_at := getattr(task, "expires_at", None)) and clock.time() >= expires_at:
-        return _expired(delivery, codec, task, clock.time())
+    if getattr(task, "expires_at", None) and (
+        not_run := _expired(delivery, codec, task, clock, client)
+    ):
+        return not_run
     return _failed(delivery, codec, task, error, codec.decode_names)
 
 
-def _expired(delivery: Delivery, codec: Codec, task: Task, now: float) -> Outcome:
+def _now(delivery: Delivery, task: Task, clock: Clock, client: Client | None) -> float:
+    """Return what the clock shows that ``expires_at`` is about."""
+    if client is None:
+        return clock.time()
+    waited = getattr(task, "_depends_on", None) or getattr(task, "kept_parents", None)
+    age = client.age(delivery) if task.pushed_at and not waited else None  # held before it was put
+    if age is None:
+        return time_on(client, delivery.queue_name, clock)
+    return task.pushed_at + min(max(clock.time() - task.pushed_at, age[0]), age[1])
+
+
+def _expired(
+    delivery: Delivery, codec: Codec, task: Task, clock: Clock, client: Client | None
+) -> Outcome | None:
+    """Judge a task that has expired; None: it has not."""
     expires_at = task.expires_at or 0.0
+    try:
+        now = _now(delivery, task, clock, client)
+    except AlligatorException as err:  # not known whether it has: that is seen the next time
+        return Outcome(delivery, Verdict.LATER, error=err)
+    if now < expires_at:
+        return None
     when, late = _show_time(expires_at), now - expires_at
     why = Reason(f"Expired: it was to start before {when}; a worker had it {late:.1f} s later.")
     task.expires_at = None  # whoever revives it wants it to run
@@ -238,13 +267,23 @@ def _given_up(delivery: Delivery, codec: Codec, task: Task | None, error: BaseEx
     return Outcome(delivery, Verdict.BURY, task, error, data, reason=reason, tries=tries)
 
 
+def due_at(client: Client, outcome: Outcome, clock: Clock) -> float | None:
+    """Return when a task may run again, by the clock of its queue; None: at once.
+
+    :raises ConnectionLost: that clock is not known, and out of reach.
+    """
+    if not outcome.delay:
+        return None
+    return time_on(client, outcome.delivery.queue_name, clock) + outcome.delay
+
+
 def settle(client: Client, outcome: Outcome, clock: Clock) -> bool:
     """Tell the backend what became of a delivery; return False if it had been overtaken.
 
     :raises ConnectionLost: unknown whether it took effect; may be repeated.
     """
     delivery = outcome.delivery
-    due = clock.time() + outcome.delay if outcome.delay else None
+    due = due_at(client, outcome, clock)
     match outcome.verdict:
         case Verdict.ACK:
             return not client.ack([delivery])

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from alligator.backends.base import GET, Data, Place
+from alligator.backends.base import GET, Data, Place, time_on
 from alligator.backends.store import CANCELED_BY
 from alligator.constants import CANCELED, DELAYED, FAILED, RETRYING, RUNNING, SUCCESS, WAITING
 from alligator.elsewhere import HELD
@@ -280,7 +280,9 @@ def gather(results: Results, task: Task | str) -> Facts:
     :raises UnsupportedOption: the backend cannot look up a task, and there is no store.
     """
     state, record = results.look(task)
-    facts = Facts(results.recorder.clock.time(), results.queue_of(task), state)
+    queue_name = results.queue_of(task)
+    now = time_on(results.client, queue_name, results.recorder.clock)
+    facts = Facts(now, queue_name, state)
     if record is not None:
         facts = replace(facts, at=record.at, error=record.error)
     elif state == FAILED and (letter := results.letter(task)):

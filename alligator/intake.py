@@ -81,6 +81,9 @@ class Intake:
         """
         self.check_supported(task)
         gator = self.gator
+        due: float | None = getattr(task, "delay_until", None)
+        if due is not None or getattr(task, "expires", None) is not None:
+            due = self._due(task, queue_name)
         try:
             data = gator.codec.encode(task, queue_name)
         except AlligatorException:
@@ -93,11 +96,26 @@ class Intake:
                 f"The task has {size} bytes, and this backend takes at most {largest}; "
                 + _most(task)
             )
-        due = getattr(task, "delay_until", None)
-        if due is not None and due <= gator.clock.time():
-            due = None
         task.to_delayed() if due else task.to_waiting()
         return Message(task.task_id, data, due, getattr(task, "priority", 0))
+
+    def _due(self, task: Task, queue_name: str) -> float | None:
+        """Return when a task is due, None: at once; seconds count by the clock of its queue."""
+        due: float | None = getattr(task, "delay_until", None)
+        expires: float | None = getattr(task, "expires", None)
+        here = self.gator.clock.time()
+        now = self.gator.client.server_time(queue_name)
+        if now is None:
+            now = here
+            if expires is not None:  # so that it is known how much was left when it was pushed
+                task.pushed_at = here
+        else:
+            called = now - max(0.0, here - task.pushed_at)  # of a batch, a while ago
+            if (delay := getattr(task, "delay_by", None)) is not None:
+                due = task.delay_until = called + delay
+            if expires is not None:
+                task.expires_at = called + expires
+        return due if due is not None and due > now else None
 
     def check_supported(self, task: Task) -> None:
         """Refuse options that the backend cannot keep; connects to nothing.

@@ -84,7 +84,7 @@ def _options(task: "Task") -> dict[str, Any]:
             options[option] = value
     if task.note_end and not task.save_results:
         options["note_end"] = task.note_end
-    if task.known_for and task.pushed_at:
+    if task.pushed_at and (task.known_for or task.expires_at is not None):
         options["pushed_at"] = task.pushed_at
     if task.kept_parents is not None:
         options["depends_on"] = [str(task.kept_parents)]

@@ -69,6 +69,7 @@ class Processor:
             codec=self.codec,
             max_deaths=gator.client.max_deaths,
             clock=gator.clock,
+            client=gator.client,
             limit=limit,
             begin=self.recorder.note_started if self.recorder.notes_starts else None,
         )

@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from alligator import wire
-from alligator.backends.base import GET, OWN_ID, Client, Data, DeadTask, Delivery, Reason
+from alligator.backends.base import GET, OWN_ID, Client, Data, DeadTask, Delivery, Reason, time_on
 from alligator.backends.store import KEEP_FAILED, Record, Store
 from alligator.callables import explain_json
 from alligator.clock import Clock
 from alligator.constants import CANCELED, FAILED, RUNNING, SUCCESS, WAITING
 from alligator.elsewhere import Elsewhere, is_known_later
 from alligator.exceptions import AlligatorException, BadSignature, ConnectionLost, QueueFull
-from alligator.execution import Outcome, Verdict, settle
+from alligator.execution import Outcome, Verdict, due_at, settle
 from alligator.fields import fields_of
 from alligator.log import SafeTracebacks
 from alligator.outage import FIRST_PAUSE, LONGEST_PAUSE
@@ -112,7 +112,8 @@ class Recorder:
             )
             # It ended in order; so what died before may forget that.
             data = delivery.data if delivery.deaths else None
-            return self.client.release(delivery, data, self.clock.time() + _STORE_PAUSE)
+            now = time_on(self.client, delivery.queue_name, self.clock)
+            return self.client.release(delivery, data, now + _STORE_PAUSE)
         return settle(self.client, outcome, self.clock)
 
     def settle_within(self, outcome: Outcome, seconds: float) -> bool:
@@ -149,8 +150,14 @@ class Recorder:
         )
 
     def due(self, outcome: Outcome) -> float | None:
-        """Return when a task may run again, if that is what becomes of it; None: at once."""
-        return self.clock.time() + outcome.delay if outcome.delay else None
+        """Return when a task may run again, if that is what becomes of it; None: at once.
+
+        By the clock of its queue, or by this one where the server is out of reach.
+        """
+        try:
+            return due_at(self.client, outcome, self.clock)
+        except AlligatorException:
+            return self.clock.time() + outcome.delay
 
     def _bury_and_note(self, outcome: Outcome, task_id: str, record: Record, keep: float) -> bool:
         # In this order: a dead letter is on record itself, and the lease is checked with it, so

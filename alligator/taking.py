@@ -5,7 +5,7 @@ from contextvars import copy_context
 
 from alligator import wire
 from alligator.acks import report_refused
-from alligator.backends.base import Delivery
+from alligator.backends.base import Delivery, time_on
 from alligator.exceptions import AlligatorException, LeaveNow, QueueFull
 from alligator.execution import Outcome, Verdict, attempt
 from alligator.keeper import Keeper
@@ -118,7 +118,10 @@ class Taking(Wiring):
                     args, kwargs = wire.loads(given)
                     task.restore_arguments(tuple(args), kwargs)
                 if task.is_async:
-                    task.delay_until = self.clock.time() + delay if delay else None
+                    queue_name = task.queue_name or self.queue_name
+                    now = time_on(self.client, queue_name, self.clock)
+                    task.delay_until = now + delay if delay else None
+                    task.delay_by = None  # it has had that
                     self._pusher.enqueue(task)
                     task.to_retrying()
                     return task
@@ -172,6 +175,7 @@ class Taking(Wiring):
             self.clock,
             lambda delivery, seconds: _limit(keeper, delivery, seconds),
             recorder.note_started,
+            client=self.client,
         )
         keeper.settles(delivery)
         try:

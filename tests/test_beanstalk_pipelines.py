@@ -206,7 +206,7 @@ kicks: 0
 def test_a_record_is_read_whatever_its_order(turned, quoted):
     head, *lines = RECORD.splitlines(keepends=True)
     raw = b"".join([head, *(reversed(lines) if turned else lines)])
-    expected = {"tube": "7", "pri": 2147483641, "ttr": 30}
+    expected = {"tube": "7", "pri": 2147483641, "age": 1, "ttr": 30}
     expected |= {"reserves": 4, "releases": 2, "buries": 3}
     assert wire.record_of(raw if quoted else raw.replace(b'"', b"")) == expected
 

@@ -35,7 +35,9 @@ without anybody handing it back, save for leases whose holder noted by
 repeated (``release`` with data), forgets them. A delivery with deaths on its record is
 returned alone: such a task may be what kills its worker, and must take no neighbour with it.
 
-*Time.* The server's clock decides where the server has one, else the injected clock.
+*Time.* The server's clock decides where the server has one, else the injected clock. What is
+"in so many seconds" counts by that clock: :meth:`Client.server_time` and :func:`time_on`, so that
+nothing depends on how producers and workers have set theirs.
 "Now" is stored as 0, so that a clock stepping back hides nothing, and a lease is never
 taken to end later than :data:`MAX_LEASE` from now.
 
@@ -510,6 +512,28 @@ class Client(ABC):
     def stats(self, queue_name: str) -> QueueStats:
         """Return how many tasks are in which state, and the age of the first in line."""
 
+    def server_time(self, queue_name: str) -> float | None:
+        """Return what the server's clock shows, by which tasks of a queue are due.
+
+        It is right within milliseconds, and is not asked for each time; early it is never by more
+        than clocks go wrong in a minute.
+
+        :returns: a Unix timestamp in seconds; None, as by default: the server has no such clock,
+            and the injected one counts.
+        :raises ConnectionLost: it is not known, and the server is out of reach.
+        """
+        return None
+
+    def age(self, delivery: Delivery) -> tuple[float, float] | None:
+        """Return how long ago a task was pushed by the server's own count, whatever clocks show.
+
+        Connects to nothing.
+
+        :returns: at least and at most so many seconds; None, as by default: it does not count, or
+            only since a retry.
+        """
+        return None
+
     def position(self, queue_name: str) -> Any:
         """Return how far the history of a queue has come, for :meth:`lost_nothing_since`.
 
@@ -574,3 +598,12 @@ class Client(ABC):
         return (
             f"<{type(self).__module__}.{type(self).__qualname__} {mask_password(self.conn_string)}>"
         )
+
+
+def time_on(client: Client, queue_name: str, clock: Clock) -> float:
+    """Return what the clock shows by which tasks of a queue are due: the server's, or this one.
+
+    :raises ConnectionLost: it is the server's, not known, and out of reach.
+    """
+    found = client.server_time(queue_name)
+    return clock.time() if found is None else found

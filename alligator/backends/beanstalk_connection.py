@@ -30,6 +30,7 @@ class Lease:
     job: Job
     record: wire.Record
     reserves: int
+    since: float  # monotonic; when the record came
     sure_until: float  # monotonic; until then the server cannot have given it to another
     settled: str = ""  # how it ended through us: acked, released or buried
     successor: int | None = None  # the job that was put for it, and is not to be put twice
@@ -91,7 +92,7 @@ class Connection(Tubes):
         return self._hold(job, record, sent) if record else None
 
     def _hold(self, job: Job, record: wire.Record, sent: float) -> Lease:
-        lease = Lease(self, job, record, record["reserves"], sent + record["ttr"])
+        lease = Lease(self, job, record, record["reserves"], time.monotonic(), sent + record["ttr"])
         self.held[job.id] = lease
         return lease
 

@@ -1,5 +1,6 @@
 """What only looks at beanstalkd's queues, and keeps house among the dead letters."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -13,13 +14,14 @@ from alligator.backends.base import (
     PRIORITY,
     Data,
     DeadTask,
+    Delivery,
     Place,
     QueueStats,
     Renew,
 )
 from alligator.backends.base import Client as BaseClient
 from alligator.backends.beanstalk_body import HEADROOM, decode
-from alligator.backends.beanstalk_connection import Connection, Job
+from alligator.backends.beanstalk_connection import Connection, Job, Lease
 from alligator.backends.beanstalk_line import Server
 from alligator.backends.beanstalk_pool import Pool
 from alligator.constants import DELAYED, FAILED, RUNNING, WAITING
@@ -112,6 +114,14 @@ class Overview(BaseClient):
                 until=then if state == RUNNING else None,
             )
         return Place(FAILED) if self._letter(queue_name, task_id) else None
+
+    def age(self, delivery: Delivery) -> tuple[float, float] | None:
+        """Return how long ago the job was put, which the server said as it was reserved."""
+        lease: Lease = delivery.receipt
+        if decode(lease.job.body).attempts:  # it is the job of a retry
+            return None
+        passed = time.monotonic() - lease.since
+        return lease.record["age"] + passed, lease.record["age"] + passed + 1  # in whole seconds
 
     def peek(self, queue_name: str, task_id: str) -> Data | None:
         """Return the data of a task and leave it where it is."""

@@ -26,10 +26,11 @@ class Reply(NamedTuple):
 
 
 class Record(TypedDict):
-    """What a lease has to know of its job: the part of ``stats-job`` that stays."""
+    """What a lease has to know of its job: the part of ``stats-job`` that stays; and its age."""
 
     tube: str
     pri: int
+    age: int  # seconds since it was put, as it was reserved
     ttr: int
     reserves: int
     releases: int
@@ -38,7 +39,7 @@ class Record(TypedDict):
 
 # As servers up to 1.13 order it; it is YAML, so another may do otherwise.
 _IN_ORDER = re.compile(
-    rb'\ntube: "?([^"\n]+)"?\n(?:.+\n)*?pri: (\d+)\n(?:.+\n)*?ttr: (\d+)\n(?:.+\n)*?'
+    rb'\ntube: "?([^"\n]+)"?\n(?:.+\n)*?pri: (\d+)\nage: (\d+)\n(?:.+\n)*?ttr: (\d+)\n(?:.+\n)*?'
     rb"reserves: (\d+)\n(?:.+\n)*?releases: (\d+)\n(?:.+\n)*?buries: (\d+)\n"
 )
 
@@ -94,10 +95,11 @@ def record_of(raw: bytes) -> Record:
     """Return what ``stats-job`` says of a job that was reserved."""
     if found := _IN_ORDER.search(raw):
         tube, *numbers = found.groups()
-        urgency, ttr, reserves, releases, buries = map(int, numbers)
+        urgency, age, ttr, reserves, releases, buries = map(int, numbers)
         return {
             "tube": tube.decode(),
             "pri": urgency,
+            "age": age,
             "ttr": ttr,
             "reserves": reserves,
             "releases": releases,
@@ -107,6 +109,7 @@ def record_of(raw: bytes) -> Record:
     return {
         "tube": fields["tube"].strip('"'),
         "pri": int(fields["pri"]),
+        "age": int(fields["age"]),
         "ttr": int(fields["ttr"]),
         "reserves": int(fields["reserves"]),
         "releases": int(fields["releases"]),

@@ -29,6 +29,7 @@ from alligator.backends.base import (
 )
 from alligator.backends.base import Client as BaseClient
 from alligator.backends.redis_ahead import RedisAhead
+from alligator.backends.redis_clock import ServerClock
 from alligator.backends.redis_codec import (
     MAX_SIZE,
     decode,
@@ -80,6 +81,7 @@ class Client(BaseClient):
         super().__init__(conn_string, clock=clock)
         self._link = make_link(parse_target(conn_string))
         self._store = RedisStore(self, self._link)
+        self._server_clock = ServerClock(self._link)
         self._asks = True  # with the first push, whether this server evicts keys
 
     @property
@@ -371,6 +373,11 @@ class Client(BaseClient):
         """Return the data of a task and leave it where it is."""
         raw = self._run("peek", queue_name, encode_id(task_id))
         return None if raw is None else decode(raw, task_id)
+
+    def server_time(self, queue_name: str) -> float:
+        """Return what the clock of the server shows that has that queue."""
+        with translated():
+            return self._server_clock.time(keys_of(queue_name)[0])
 
     def position(self, queue_name: str) -> Any:
         """Return the last place that was given out, and when this was asked."""

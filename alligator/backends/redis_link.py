@@ -61,6 +61,12 @@ class Link:
         self._conn: Any = None
         self._idle: list[tuple[Any, float]] = []
         self._sentinel: Sentinel | None = None
+        self._connected = 0  # how often
+
+    def server_of(self, key: bytes) -> Any:
+        """Return what stays the same as long as that key is on the same server."""
+        del key
+        return self._connected  # each time it may be another one
 
     @property
     def conn(self) -> Any:
@@ -250,6 +256,7 @@ class Link:
         connection = pool.connection_class(**pool.connection_kwargs)
         try:
             connection.connect()
+            self._connected += 1
         except BaseException:
             connection.disconnect()
             raise
@@ -284,6 +291,10 @@ class ClusterLink(Link):
     def __init__(self, target: Target) -> None:
         super().__init__(target)
         self._lost = LostNodes(self._probe)
+
+    def server_of(self, key: bytes) -> Any:
+        """Return the name of the node that has that key."""
+        return self._name_of_node(key)
 
     def _probe(self, key: bytes) -> None:
         self._call(script("note_stop"), [key], ())  # for no lease at all

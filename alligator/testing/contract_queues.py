@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from alligator.backends.base import DELAY, GET, OWN_ID, PRIORITY, Data, Message, Reason
+from alligator.backends.base import DELAY, GET, OWN_ID, PRIORITY, Data, Message, Reason, time_on
 from alligator.constants import DELAYED, RUNNING, WAITING
 from alligator.testing.contract_base import ContractHelpers
 from alligator.utils import new_task_id
@@ -152,6 +152,22 @@ class QueueContract(ContractHelpers):
         self.needs(DELAY)
         self.push("past", delay_until=time.time() - 60)
         assert self.reserve_one().data == "past"
+
+    def test_the_time_by_which_tasks_are_due(self) -> None:
+        """What the server's clock shows, if it has one, goes on and is that of the due times."""
+        self.needs(DELAY, GET)
+        now = time_on(self.client, self.queue, self.client.clock)
+        task_id = self.client.push(self.queue, "x", "later", delay_until=now + 3600)
+        place = self.client.find(self.queue, task_id)
+        assert place is not None
+        assert place.due == pytest.approx(now + 3600, abs=5)
+        assert time_on(self.client, self.queue, self.client.clock) > now - 0.1
+
+    def test_the_age_of_a_task(self) -> None:
+        """Where the server counts it, it does so from the push."""
+        self.push("1")
+        age = self.client.age(self.reserve_one())
+        assert age is None or (0 <= age[0] <= age[1] and age[0] < 60)
 
     def test_len_counts_waiting_and_delayed(self) -> None:
         """Running and dead tasks are not counted."""

@@ -21,6 +21,7 @@ OPERATIONS = Client.__abstractmethods__ | {
     "pop",
     "get",
     "note_stop",
+    "server_time",
     "position",
     "lost_nothing_since",
     "next_change",
@@ -208,6 +209,10 @@ class FlakyClient(Client):
         """Ask the client inside; never fails on purpose."""
         return self.inner.out_of_reach(queue_names)
 
+    def age(self, delivery: Delivery) -> tuple[float, float] | None:
+        """Return what the client inside does."""
+        return self.inner.age(delivery)
+
     def close(self) -> None:
         """Close the client inside; never fails on purpose."""
         self.inner.close()
@@ -237,6 +242,7 @@ class FlakyClient(Client):
     find = _passed_on("find")
     peek = _passed_on("peek")
     stats = _passed_on("stats")
+    server_time = _passed_on("server_time")
     position = _passed_on("position")
     lost_nothing_since = _passed_on("lost_nothing_since")
     queue_names = _passed_on("queue_names")
