@@ -65,7 +65,7 @@ class Outcome:
         self.delivery = delivery
 
 
-#: Called before a task with a timeout runs, with its seconds; returns what follows an overrun.
+#: Called before a task with a timeout runs, with all its seconds; returns what follows an overrun.
 Limit = Callable[[Delivery, float], Overrun]
 
 
@@ -106,7 +106,7 @@ def attempt(
         not_run := _expired(delivery, codec, task, clock, client)
     ):
         return not_run
-    seconds = getattr(task, "timeout", None)
+    seconds = _limited(task)
     try:
         task.called_with = getattr(task, "func_args", None), getattr(task, "func_kwargs", None)
         if begin:
@@ -122,6 +122,16 @@ def attempt(
         # Whatever a task raises is its failure: a retry if one is left, else a dead letter.
         return _failed(delivery, codec, task, err)
     return Outcome(delivery, Verdict.CARRIED if carried else Verdict.ACK, task)
+
+
+def _limited(task: Task) -> float | None:
+    """Return the seconds that the limits of a task allow for in all; None: it has none."""
+    seconds: float | None = getattr(task, "timeout", None)
+    if each := getattr(task, "hook_timeout", None):
+        ends = task.on_success is not None or task.on_error is not None
+        hooks = (task.on_start is not None) + ends
+        return (seconds or 0.0) + hooks * each if hooks else seconds
+    return seconds
 
 
 def conclude(

@@ -35,6 +35,7 @@ _WRITTEN = {
     "retry_max_delay": None,
     "save_results": None,
     "timeout": None,
+    "hook_timeout": None,
     "delay_until": None,
     "expires_at": None,
 }

@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextvars import ContextVar, copy_context
-from datetime import date
+from datetime import UTC, date, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
@@ -20,7 +20,7 @@ from alligator.options import CHECKS, check_options, seconds_of
 from alligator.parents import KeptParents
 from alligator.retries import retry_delay
 from alligator.states import States
-from alligator.timeouts import TimeIsUp, call_within
+from alligator.timeouts import Reminder, TimeIsUp, call_within
 from alligator.utils import Seconds, describe_error, new_task_id, shorten
 
 if TYPE_CHECKING:
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 log.addFilter(SafeTracebacks())
+
+#: Seconds after which it is said in the log that a hook has not returned.
+HOOK_PATIENCE = 10.0
 
 #: Takes a task, and the coroutine that its function returned, and sees to the rest.
 Carry = Callable[["Task", Coroutine[Any, Any, Any]], None]
@@ -63,6 +66,8 @@ class Task(States):
     retry_backoff: float = 1.0
     retry_max_delay: float | None = None
     timeout: float | None = None
+    #: Seconds that each call of a hook may take; None: any number.
+    hook_timeout: float | None = None
     expires: float | None = None
     #: The Unix timestamp after which it is not started; set when it is pushed.
     expires_at: float | None = None
@@ -369,14 +374,30 @@ class Task(States):
     def _call_hook(self, hook: Callable[..., Any] | None, *extra: Any) -> None:
         if hook is None:
             return
+        reminder = Reminder(HOOK_PATIENCE, partial(self._say_it_hangs, hook, time.time()))
         try:
-            result = hook(self, *extra) if extra and takes_two(hook) else hook(self)
+            call = partial(hook, self, *extra) if extra and takes_two(hook) else partial(hook, self)
+            result = call() if self.hook_timeout is None else call_within(self.hook_timeout, call)
             if (failure := never_ran(result, hook)) is not None:
                 raise failure  # noqa: TRY301 - so that it is logged as what it raises is
         except LeaveNow:
             raise
         except BaseException:  # whatever it is, it changes no outcome
             log.exception("Hook %r of task %s raised; it goes on.", hook, shorten(self.task_id))
+        finally:
+            reminder.disarm()
+
+    def _say_it_hangs(self, hook: Callable[..., Any], since: float) -> None:
+        names = (name for name in ("on_start", "on_success") if getattr(self, name) is hook)
+        log.warning(
+            "Hook %s %r of task %s has not returned after %g s, since %s; the task does not end "
+            "before it does. Set hook_timeout=seconds to break such hooks off.",
+            next(names, "on_error"),
+            hook,
+            shorten(self.task_id),
+            HOOK_PATIENCE,
+            datetime.fromtimestamp(since, UTC).isoformat(" ", "seconds"),
+        )
 
     def spend_retry(self, error: BaseException | None = None) -> float:
         """Use up one retry and return the seconds to wait before it.

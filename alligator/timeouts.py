@@ -295,6 +295,37 @@ class Alarm:
         return _NEXT_STEP if now < self.rings_at + longest else 0.0
 
 
+class Reminder:
+    """Has something called once, in a thread of its own, unless it is disarmed before.
+
+    :param seconds: after which.
+    """
+
+    overrun: Overrun | None = None
+    acts_at = math.inf
+
+    def __init__(self, seconds: float, call: Callable[[], object]) -> None:
+        self.rings_at = time.monotonic() + seconds
+        self._call = call
+        with contextlib.suppress(RuntimeError):  # the system has no room for a thread
+            _watch.add(self)
+
+    def disarm(self) -> None:
+        """It is not needed any more."""
+        _watch.remove(self)
+
+    def drop(self) -> None:
+        """In the child of a fork: nobody watches it any more."""
+
+    def look(self, now: float) -> float:
+        """In the thread that watches: call if it is time; return when to look again."""
+        if now < self.rings_at:
+            return self.rings_at
+        _watch.remove(self)
+        beside(self._call, 0.0)
+        return math.inf
+
+
 def beside(call: Callable[[], object], seconds: float) -> bool:
     """Call something in another thread; return whether it ended within so many seconds.
 
@@ -344,14 +375,14 @@ class _Watch:
     """The thread, and what it watches. It sleeps until the next limit, or a shorter one."""
 
     def __init__(self) -> None:
-        self._alarms: dict[int, Alarm] = {}
+        self._alarms: dict[int, Alarm | Reminder] = {}
         self._next = math.inf
         self._wake_up = _WakeUp()
         self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
         self._watchdog = Watchdog()
 
-    def add(self, alarm: Alarm) -> None:
+    def add(self, alarm: "Alarm | Reminder") -> None:
         if self._thread is None:
             self._start()
         if alarm.overrun and alarm.overrun.ends_process:
@@ -364,7 +395,7 @@ class _Watch:
         """Have the process live for so long, while this thread does what follows an overrun."""
         self._watchdog.keep(time.monotonic() + seconds)
 
-    def remove(self, alarm: Alarm) -> None:
+    def remove(self, alarm: "Alarm | Reminder") -> None:
         self._alarms.pop(id(alarm), None)
 
     def before_fork(self) -> None:
@@ -408,10 +439,11 @@ class _Watch:
         if ends or self._watchdog.ends_at is not None:
             self._watchdog.keep(min(ends, default=None))
             looks += [now + 1.0] * bool(ends)
-        self._next = min(looks, default=math.inf)
-        return min(self._next - time.monotonic(), _LONGEST_PAUSE)
+        # What is due after that needs no call, however short the tasks are.
+        self._next = min([now + _LONGEST_PAUSE, *looks])
+        return self._next - time.monotonic()
 
-    def _look(self, alarm: Alarm, now: float) -> float:
+    def _look(self, alarm: "Alarm | Reminder", now: float) -> float:
         try:
             return alarm.look(now)
         except Exception as err:

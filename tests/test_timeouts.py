@@ -331,7 +331,7 @@ def test_a_due_time_a_hair_away_does_not_stop_the_watch(watch):
 def test_a_wake_up_that_gets_lost_delays_a_timeout_and_no_more(watch):
     watch.add(Alarm(3600.0, None))
     deadline = time.monotonic() + 10
-    while not time.monotonic() + 3000 < watch._next < math.inf:
+    while watch._next == math.inf:
         assert time.monotonic() < deadline
         time.sleep(0.01)
     alarm = _Looked(watch, 1)
