@@ -14,6 +14,7 @@ from contextvars import Context, ContextVar, copy_context
 from types import CoroutineType, GeneratorType, NoneType
 from typing import TYPE_CHECKING, Any
 
+from alligator import forks
 from alligator.exceptions import LeaveNow, TaskFailed
 from alligator.forks import renew_in_children
 from alligator.interrupts import calls_users
@@ -37,6 +38,8 @@ Done = Callable[[Any, BaseException | None], None]
 #: What was on the loop of a parent, in the child of a fork: never to be closed there, as it
 #: shares with it what wakes the parent's up.
 _abandoned: list[object] = []
+
+_no_loop = RuntimeError("A child that a coroutine forked cannot await: the loop is its parent's.")
 
 #: Set by a worker, in each of its threads.
 worker_loop: ContextVar["EventLoop | None"] = ContextVar("alligator_worker_loop", default=None)
@@ -100,7 +103,6 @@ def finish(coroutine: Coroutine[Any, Any, Any], timeout: float | None = None) ->
     :param timeout: seconds after which it is canceled.
     :raises TaskTimeout: it took longer, also where it would not be canceled.
     """
-    import asyncio
     from concurrent.futures import ThreadPoolExecutor
 
     contexts: list[Context] = []
@@ -110,9 +112,9 @@ def finish(coroutine: Coroutine[Any, Any, Any], timeout: float | None = None) ->
         with watched(timeout):
             if _in_a_loop():
                 with ThreadPoolExecutor(1) as beside:
-                    return beside.submit(copy_context().run, asyncio.run, noting).result()
+                    return beside.submit(copy_context().run, _Alone().run, noting).result()
             loop = worker_loop.get()
-            return loop.run(noting) if loop else asyncio.run(noting)
+            return loop.run(noting) if loop else _Alone().run(noting)
     finally:
         for context in contexts:
             _adopt(context)
@@ -131,6 +133,53 @@ def _adopt(context: Context) -> None:
     for variable, value in context.items():
         if variable not in here or here[variable] is not value:
             variable.set(value)
+
+
+class _Alone:
+    """Runs a coroutine as ``asyncio.run`` does; a child that is forked there ends there."""
+
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = 0
+        renew_in_children(self)
+
+    def renew(self) -> None:
+        """In the child of a fork: run nothing of the parent's."""
+        if self._loop is not None and self._thread == threading.get_ident():
+            _abandon(self._loop)
+
+    def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """Return what the coroutine returns."""
+        import asyncio
+
+        origin, self._thread = forks.generation, threading.get_ident()
+        with asyncio.Runner() as runner:
+            self._loop = runner.get_loop()
+            try:
+                return runner.run(_ends_in_children(coroutine))
+            finally:
+                forks.leave_unless(origin, _no_loop)
+                self._loop = None
+
+
+async def _ends_in_children(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    origin = forks.generation
+    try:
+        result = await coroutine
+    except BaseException as err:
+        forks.leave_unless(origin, err)
+        raise
+    forks.leave_unless(origin)
+    return result
+
+
+def _abandon(loop: "asyncio.AbstractEventLoop") -> None:
+    """In a child that was forked on a loop: have nothing run there from here on."""
+    loop.stop()
+    ready = getattr(loop, "_ready", None)  # what comes next, and is its parent's
+    if ready:
+        _abandoned.append(list(ready))
+        ready.clear()
 
 
 def _in_a_loop() -> bool:
@@ -161,10 +210,13 @@ async def _bounded(coroutine: Coroutine[Any, Any, Any], seconds: float) -> Any:
 
 
 async def _caught(coroutine: Coroutine[Any, Any, Any]) -> tuple[Any, BaseException | None]:
+    origin = forks.generation
     try:
-        return await coroutine, None
+        result, error = await coroutine, None
     except BaseException as err:  # SystemExit would end the loop for all others
-        return None, err
+        result, error = None, err
+    forks.leave_unless(origin, error)
+    return result, error
 
 
 def _wait_for(future: "Future[tuple[Any, BaseException | None]]") -> Any:
@@ -203,6 +255,8 @@ class EventLoop:
     def renew(self) -> None:
         """In the child of a fork: have no loop yet, as its thread is the parent's."""
         _abandoned.append((self._loop, self._new, self._carried))
+        if self._loop is not None and threading.current_thread() is self._thread:
+            _abandon(self._loop)
         self.__init__()  # type: ignore[misc]
 
     def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
@@ -320,8 +374,11 @@ class EventLoop:
         with asyncio.Runner() as runner:  # on leaving, it cancels what tasks left behind
             loop = runner.get_loop()
             ready.set_result(loop)
+            origin = forks.generation
             while not self._closing:
                 try:
                     loop.run_forever()
                 except BaseException:  # raised by what a task started and left to itself
-                    log.exception("Something on the event loop raised; it goes on.")
+                    if forks.generation == origin:
+                        log.exception("Something on the event loop raised; it goes on.")
+                forks.leave_unless(origin, _no_loop)

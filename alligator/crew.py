@@ -13,6 +13,7 @@ from collections.abc import Callable
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
+from alligator import forks
 from alligator.exceptions import LeaveNow
 
 if TYPE_CHECKING:
@@ -182,6 +183,8 @@ class Helpers:
                 what = self._calls.popleft()
                 self._idle -= 1
                 self._see_that_one_is_idle()  # for the next, as this one may take its time
+            origin = forks.generation
             what()
+            forks.leave_unless(origin)
             with self._ready:
                 self._idle += 1

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from enum import Enum
 from typing import Any
 
+from alligator import forks
 from alligator.backends.base import Client, Data, Delivery, Reason, time_on
 from alligator.clock import Clock
 from alligator.codec import Codec
@@ -81,6 +82,8 @@ def attempt(
 ) -> Outcome:
     """Read a delivered task, run it unless it has expired, and judge.
 
+    A child that the task forked, and that comes out of it, ends here.
+
     :param begin: told of the task right before it runs.
     :param carry: what waits for a coroutine in the place of this thread; see
         :meth:`alligator.Task.start`. Then :func:`conclude` judges.
@@ -91,17 +94,22 @@ def attempt(
         tries = _tries(delivery, codec, None) - 1  # not this time
         data = _as_pushed(delivery, codec)
         return Outcome(delivery, Verdict.BURY, data=data, reason=Reason(why), tries=tries)
+    origin = forks.generation
     try:
         task = codec.decode(delivery)
     except ImportFailed as err:
+        forks.leave_unless(origin, err)
         return _not_imported(delivery, codec, clock, client, err)
     except (UnknownModuleError, UnknownCallableError, KeyboardInterrupt) as err:
+        forks.leave_unless(origin, err)
         # A deploy may be under way, this worker older than the task (or somebody pressed
         # Ctrl-C): wait, then give up.
         return _missing(delivery, codec, err)
     except Exception as err:
+        forks.leave_unless(origin, err)
         # It cannot be read, or may not run here: a dead letter with its bytes.
         return _given_up(delivery, codec, None, err)
+    forks.leave_unless(origin)
     if getattr(task, "expires_at", None) and (
         not_run := _expired(delivery, codec, task, clock, client)
     ):
@@ -117,10 +125,13 @@ def attempt(
         else:
             carried = _run(task, carry)
     except LeaveNow:
+        forks.leave_unless(origin)
         raise  # the worker is leaving and releases what it holds
     except BaseException as err:
+        forks.leave_unless(origin, err)
         # Whatever a task raises is its failure: a retry if one is left, else a dead letter.
         return _failed(delivery, codec, task, err)
+    forks.leave_unless(origin)
     return Outcome(delivery, Verdict.CARRIED if carried else Verdict.ACK, task)
 
 
@@ -138,12 +149,15 @@ def conclude(
     delivery: Delivery, codec: Codec, task: Task, result: Any, error: BaseException | None
 ) -> Outcome:
     """Judge a task that was carried on as a coroutine, by what that returned or raised."""
+    origin = forks.generation
     try:
         task.end(result, error)
     except LeaveNow:
         raise
     except BaseException as err:
+        forks.leave_unless(origin, err)
         return _failed(delivery, codec, task, err)
+    forks.leave_unless(origin)
     return Outcome(delivery, Verdict.ACK, task)
 
 

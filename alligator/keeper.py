@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Self
 
+from alligator import forks
 from alligator.acks import ACK_WITHIN, Acks, report_refused
 from alligator.backends.base import MAX_LEASE, Client, Delivery, never
 from alligator.exceptions import NodeLost, QueueFull
@@ -467,6 +468,7 @@ class Keeper:
     # -- The thread. --------------------------------------------------------------------------
 
     def _keep(self) -> None:
+        origin = forks.generation
         while not self._closed:
             self._rests = True  # first, so that an ack that comes from here on is heard of
             pause = self._pause()
@@ -475,6 +477,7 @@ class Keeper:
             self._wake.clear()
             if self.watch:
                 self.watch()
+                forks.leave_unless(origin)  # a child that what is called there has forked
             if self._extending and self._outage.try_is_due():
                 self._try(self._duties)
 

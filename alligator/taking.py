@@ -3,7 +3,7 @@
 import logging
 from contextvars import copy_context
 
-from alligator import wire
+from alligator import forks, wire
 from alligator.acks import report_refused
 from alligator.backends.base import Delivery, time_on
 from alligator.exceptions import AlligatorException, LeaveNow, QueueFull
@@ -100,8 +100,13 @@ class Taking(Wiring):
         A failure with a retry left puts an async task back on the queue, and runs another
         at once. Each retry gets the arguments as they were given, if JSON can carry them.
 
+        A child that the function forks comes back to you, as from any function, if it does not
+        end itself: without hooks and retries, and nothing is recorded of it. One that a coroutine
+        forks ends there.
+
         :raises Exception: what the task raised, once it has no retry left.
         """
+        origin = forks.generation
         while True:
             given = _as_json(task)
             task.called_with = task.func_args, task.func_kwargs
@@ -110,6 +115,8 @@ class Taking(Wiring):
             except (KeyboardInterrupt, LeaveNow, TimeIsUp):
                 raise  # the person at the keyboard, or what is around; not the task
             except BaseException as err:
+                if forks.generation != origin:
+                    raise
                 if not task.retries > 0:
                     self.recorder.note_local(task)
                     raise
@@ -126,7 +133,8 @@ class Taking(Wiring):
                     task.to_retrying()
                     return task
             else:
-                self.recorder.note_local(task)
+                if forks.generation == origin:
+                    self.recorder.note_local(task)
                 return task
 
     def run_all(self) -> int:

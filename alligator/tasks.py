@@ -9,7 +9,7 @@ from datetime import UTC, date, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
-from alligator import messages, wire
+from alligator import forks, messages, wire
 from alligator.callables import check_arguments, explain_json, takes_two
 from alligator.constants import CANCELED, FAILED, SUCCESS, WAITING
 from alligator.coroutines import PLAIN, as_coroutine, finish, never_ran
@@ -260,12 +260,14 @@ class Task(States):
 
     @calls_users
     def _start(self, carry: "Carry | None") -> bool:
-        handled = sys.exception()
+        handled, origin = sys.exception(), forks.generation
         _current.set(self)
         self.to_running()
         try:
             if self.on_start is not None:
                 self._call_hook(self.on_start)
+                if forks.generation != origin:
+                    return False  # what a hook forked runs no task
             if self.timeout is None:
                 result = self.func(*self.func_args, **self.func_kwargs)
             else:
@@ -280,10 +282,14 @@ class Task(States):
                 if (failure := never_ran(result, self.func)) is not None:
                     raise failure  # noqa: TRY301 - so that it is judged as what it raises is
         except BaseException as err:
-            self._judge(err, handled)
+            if forks.generation == origin:  # what became of it is its parent's to tell
+                self._judge(err, handled)
             raise
         else:
-            self._succeed(result)
+            if forks.generation == origin:
+                self._succeed(result)
+            else:
+                self.result = result
             return False
 
     def end(self, result: Any, error: BaseException | None) -> None:
@@ -374,6 +380,7 @@ class Task(States):
     def _call_hook(self, hook: Callable[..., Any] | None, *extra: Any) -> None:
         if hook is None:
             return
+        origin = forks.generation
         reminder = Reminder(HOOK_PATIENCE, partial(self._say_it_hangs, hook, time.time()))
         try:
             call = partial(hook, self, *extra) if extra and takes_two(hook) else partial(hook, self)
@@ -383,6 +390,8 @@ class Task(States):
         except LeaveNow:
             raise
         except BaseException:  # whatever it is, it changes no outcome
+            if forks.generation != origin:
+                raise  # a child that the hook forked, and that is to end
             log.exception("Hook %r of task %s raised; it goes on.", hook, shorten(self.task_id))
         finally:
             reminder.disarm()

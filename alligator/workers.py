@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any, NoReturn
 
-from alligator import interrupts
+from alligator import forks, interrupts
 from alligator.backends.base import Delivery
 from alligator.coroutines import EventLoop, worker_loop
 from alligator.crew import Crew
@@ -118,6 +118,7 @@ class Worker:
         self._holder: Keeper | None = None  # of a run: for outcomes that there is no room for
         self._outage = Outage(self.log, queue_names(self))
         self._signals = StopSignals()
+        self._origin = forks.generation
         self._count_lock = threading.Lock()
         for name in queue_names(self):
             gator.client.check_queue_name(name)
@@ -201,6 +202,7 @@ class Worker:
         to False to stop it.
         """
         self._signals = StopSignals()
+        self._origin = forks.generation
         self.keep_running = self._goes_on = True
         self._ended = 0
         self.starting()
@@ -289,7 +291,7 @@ class Worker:
         self, processor: Processor, fetcher: Fetcher, isolation: Isolation | None
     ) -> None:
         keeper = processor.keeper
-        crew = Crew(processor, self.concurrency, lambda: self.keep_running)
+        crew = Crew(processor, self.concurrency, self._pulls_on)
         try:
             while not self._is_done():
                 pause = crew.look()
@@ -331,7 +333,12 @@ class Worker:
     def _is_told_to_stop(self) -> bool:
         return (self._goes_on and not self.keep_running) or self._signals.has_come()
 
+    def _pulls_on(self) -> bool:
+        forks.leave_unless(self._origin)
+        return self.keep_running
+
     def _is_done(self) -> bool:
+        forks.leave_unless(self._origin)
         if not self.keep_running or self._signals.count:
             return True
         return bool(self.max_tasks) and self._ended >= self.max_tasks
