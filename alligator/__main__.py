@@ -1,8 +1,11 @@
 """``python -m alligator`` is ``latergator.py``."""
 
+import signal
 import sys
 
-from alligator.cli import main
-
 if __name__ == "__main__":
+    # A stop that comes this early waits until there is somebody to see to it.
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT))
+    from alligator.cli import main
+
     sys.exit(main())

@@ -14,7 +14,7 @@ from alligator.backends.base import QueueStats
 from alligator.backends.dsn import mask_password
 from alligator.callables import split_name
 from alligator.constants import ALL
-from alligator.exceptions import AlligatorException, InvalidTask, NodeLost
+from alligator.exceptions import AlligatorException, InvalidTask, LeaveNow, NodeLost
 from alligator.fetching import queue_names
 from alligator.gator import Gator
 from alligator.isolation import Given
@@ -22,6 +22,7 @@ from alligator.log import worker_logger
 from alligator.reaper import stay_behind
 from alligator.schedules import describe
 from alligator.security import Policy
+from alligator.signals import StopSignals, unblock
 from alligator.signing import Signer
 from alligator.supervisor import Supervisor, stop_when_abandoned
 from alligator.tasks import Task
@@ -170,12 +171,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     0: done; 1: a worker did not stop in order, a question was answered with no, or there was
     nothing under the ids given; 2: it cannot be done as asked, for the reason on standard error.
+
+    :param argv: the arguments; None: those of the process, which is then taken to end with this.
     """
+    is_program = argv is None
     argv = list(sys.argv[1:] if argv is None else argv)
     if (here := os.getcwd()) not in sys.path:  # noqa: PTH109 - as the interpreter writes it
         sys.path.insert(0, here)
     try:
         if argv and argv[0] in _COMMANDS:
+            if is_program:
+                unblock()
             _print_anything()
             parser = queue_parser(argv[0])
             arguments = _sorted_out(parser.parse_intermixed_args(argv[1:]))
@@ -184,7 +190,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 _check_exists(gator)
             return _COMMANDS[argv[0]](gator, arguments)
         parser = worker_parser()
-        return _work(_with_source(parser, parser.parse_args(argv)), argv)
+        arguments = _with_source(parser, parser.parse_args(argv))
+        return _work(arguments, argv, is_program=is_program)
     except (AlligatorException, NotImplementedError) as err:
         print(f"latergator.py: {shorten(str(err), 1000)}", file=sys.stderr)
         return 2
@@ -267,27 +274,42 @@ def _load(name: str, base: type, flag: str) -> Any:
     return found
 
 
-def _work(arguments: argparse.Namespace, argv: list[str]) -> int:
+def _work(arguments: argparse.Namespace, argv: list[str], *, is_program: bool) -> int:
     if os.getpid() == 1 and (code := stay_behind()) is not None:
         return code
+    signals = StopSignals()
+    try:
+        with signals.around(to_the_end=is_program):
+            worker = _worker(arguments)
+            if arguments.processes is not None and arguments.leash is None:
+                worker.gator.close()
+                return _supervise(arguments, argv, signals)
+            if arguments.leash is not None:
+                stop_when_abandoned(arguments.leash)
+            worker.owns_process = True
+            worker.command_line, worker.given = argv, arguments.isolated
+            if type(worker).run_forever is Worker.run_forever:
+                worker.process_signals = signals
+            else:
+                signals.put_back()  # it may have its own idea of them
+            return int(worker.run_forever() or 0)
+    except (KeyboardInterrupt, LeaveNow):
+        if not signals.count:
+            raise
+        return 1 if signals.count > 1 else 0  # it was told to stop before it held anything
+
+
+def _worker(arguments: argparse.Namespace) -> Worker:
     gator = _gator(arguments)
     if arguments.allow:
         gator.policy = Policy(arguments.allow)
     worker_class = _load(arguments.worker, Worker, "--worker") if arguments.worker else Worker
-    options = _worker_options(arguments)
-    worker = worker_class(gator, **options)
+    worker: Worker = worker_class(gator, **_worker_options(arguments))
     if arguments.leash is None:
         _check_reach(gator, queue_names(worker))  # what is out of reach is said now, in one line
         if gator.store is not None and gator.store is not gator.client.store:
             gator.store.last_seen(gator.queue_name)  # likewise: what ran could not be recorded
-    if arguments.processes is not None and arguments.leash is None:
-        gator.close()
-        return _supervise(arguments, argv)
-    if arguments.leash is not None:
-        stop_when_abandoned(arguments.leash)
-    worker.owns_process = True
-    worker.command_line, worker.given = argv, arguments.isolated
-    return int(worker.run_forever() or 0)
+    return worker
 
 
 def _check_reach(gator: Gator, names: Sequence[str]) -> None:
@@ -318,13 +340,14 @@ def _worker_options(arguments: argparse.Namespace) -> dict[str, Any]:
     return options
 
 
-def _supervise(arguments: argparse.Namespace, argv: list[str]) -> int:
+def _supervise(arguments: argparse.Namespace, argv: list[str], signals: StopSignals) -> int:
     supervisor = Supervisor(
         argv,
         arguments.processes,
         grace=arguments.grace,
         log=worker_logger(arguments.log_level),
         replace_finished=bool(arguments.max_tasks) and not arguments.burst,
+        signals=signals,
     )
     return supervisor.run()
 

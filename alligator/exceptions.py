@@ -154,7 +154,7 @@ class MissingDriver(InvalidDSN):
 
 
 class LeaveNow(BaseException):
-    """No error: raised into a running task when its worker is told to stop a second time."""
+    """No error: raised into a running task when its worker is told to leave at once."""
 
 
 class RunAgain(BaseException):

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from alligator.signals import block, unblock
 from alligator.utils import shorten
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ Key = tuple[str, str]
 def start_worker(argv: Sequence[str], pass_fds: Sequence[int]) -> "subprocess.Popen[bytes]":
     """Start a worker process by exec, in a session of its own.
 
+    Stop signals wait there until it lets them in, which it does once it can stop in order.
+
     :param argv: the arguments of ``python -m alligator``.
     :param pass_fds: the descriptors that it inherits, by the same numbers.
     """
@@ -54,12 +57,16 @@ def start_worker(argv: Sequence[str], pass_fds: Sequence[int]) -> "subprocess.Po
     home = str(Path(__file__).resolve().parent.parent)
     paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([*paths, home])}
-    return subprocess.Popen(  # noqa: S603 - our own program and arguments
-        [sys.executable, "-m", "alligator", *argv],
-        env=environment,
-        pass_fds=list(pass_fds),
-        start_new_session=True,
-    )
+    before = block()
+    try:
+        return subprocess.Popen(  # noqa: S603 - our own program and arguments
+            [sys.executable, "-m", "alligator", *argv],
+            env=environment,
+            pass_fds=list(pass_fds),
+            start_new_session=True,
+        )
+    finally:
+        unblock(before)
 
 
 class Isolation:
@@ -113,15 +120,18 @@ class Isolation:
                     thread.start()
                     self._threads.append(thread)
 
-    def stop(self) -> None:
-        """Begin no more, and tell the processes to end, as soon as their task has."""
+    def stop(self, number: int = signal.SIGTERM) -> None:
+        """Begin no more, and tell the processes to end, as soon as their task has.
+
+        :param number: what they are sent; on SIGQUIT they leave at once.
+        """
         with self._ready:
             self._closed = True
             self._waiting.clear()
             self._ready.notify_all()
             children = list(self._children)
         for child in children:
-            child.signal(signal.SIGTERM)
+            child.signal(number)
 
     def join(self, over: Callable[[], bool]) -> None:
         """Wait for them to end, though not any longer than until ``over()``."""

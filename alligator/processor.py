@@ -29,6 +29,7 @@ from alligator.keeper import Keeper
 from alligator.outage import Outage
 from alligator.pace import SLOW, Pace
 from alligator.recording import is_recorded
+from alligator.signals import StopSignals
 from alligator.tasks import Task
 from alligator.utils import describe_error, shorten
 
@@ -39,6 +40,7 @@ class Processor:
     :param count: told of each outcome, before it is settled.
     :param show: told of each result.
     :param limit: asked about each task that has a timeout.
+    :param signals: those that may interrupt a task, run in the main thread; None: none do.
     :param loop: what carries coroutines on; None: :meth:`run` waits for them.
     :param shows_none: whether ``show`` is to be told of results that are None.
     """
@@ -54,6 +56,7 @@ class Processor:
         count: Callable[[Outcome], None],
         show: Callable[[Any], None],
         limit: Limit,
+        signals: StopSignals | None = None,
         loop: EventLoop | None = None,
         shows_none: bool = True,
     ) -> None:
@@ -73,6 +76,8 @@ class Processor:
             limit=limit,
             begin=self.recorder.note_started if self.recorder.notes_starts else None,
         )
+        if signals is not None:
+            self._attempt = partial(signals.interruptible, self._attempt)
 
     def run(self, delivery: Delivery) -> bool:
         """Run a delivery that the keeper has started, and settle it.

@@ -9,6 +9,8 @@ import os
 import signal
 import sys
 
+from alligator.signals import STOPS
+
 _PASSED_ON = (
     signal.SIGHUP,
     signal.SIGINT,
@@ -23,8 +25,8 @@ def stay_behind() -> int | None:
     """Fork; return None in the child, and in the parent, once the child has ended, its exit code.
 
     That is 128 and the number of the signal, where it was ended by one. The child has a session
-    of its own, so that a Ctrl-C in the terminal reaches it once. Call it before there are
-    threads and open connections.
+    of its own, so that a Ctrl-C in the terminal reaches it once; stop signals wait there until
+    it lets them in. Call it before there are threads and open connections.
     """
     # Blocked, they wait to be asked for: process 1 has no default action to fear, and none of
     # them is lost, whenever it comes.
@@ -36,7 +38,7 @@ def stay_behind() -> int | None:
     child = os.fork()
     if child == 0:
         os.setsid()
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, {*before, *STOPS})
         return None
     handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, no status would be kept
     try:

@@ -1,7 +1,8 @@
 """Several worker processes under one roof: started, restarted, stopped together.
 
 Children are started by exec, never forked, in sessions of their own, so that a Ctrl-C in
-the terminal reaches them once, through the supervisor. Each holds the end of a pipe: when
+the terminal reaches them through the supervisor. It passes a stop on as one SIGTERM, and where
+somebody insists (:mod:`alligator.signals`) as a SIGQUIT. Each holds the end of a pipe: when
 the supervisor dies, however that happens, the pipe closes and the children stop.
 """
 
@@ -14,7 +15,7 @@ import time
 from collections.abc import Sequence
 
 from alligator.isolation import start_worker
-from alligator.signals import Handlers
+from alligator.signals import StopSignals
 
 #: Seconds before a child that died is started again: at first, and at most.
 FIRST_DELAY = 0.1
@@ -49,6 +50,7 @@ class Supervisor:
     :param argv: the arguments of ``python -m alligator`` for one worker.
     :param grace: seconds that a worker takes at most to stop once told.
     :param replace_finished: whether a worker that ended well is started anew.
+    :param signals: those of the process; None: they are counted while :meth:`run` runs.
     """
 
     def __init__(
@@ -59,20 +61,22 @@ class Supervisor:
         grace: float,
         log: logging.Logger,
         replace_finished: bool,
+        signals: StopSignals | None = None,
     ) -> None:
         self.argv = list(argv)
         self.grace = grace
         self.log = log
         self.replace_finished = replace_finished
         self._children = [_Child() for _ in range(processes)]
-        self._signals = 0
+        self._signals = signals or StopSignals()
+        self._signals.raises = False
         self._passed_on = 0
         self._stop_at: float | None = None
         self._killed = False
 
     def run(self) -> int:
         """Run until all workers have ended; return 0, or 1 if one did not stop in order."""
-        with Handlers(self._handle):
+        with self._signals:
             self._leash, self._leash_of_child = os.pipe()
             try:
                 while self._turn():
@@ -82,28 +86,28 @@ class Supervisor:
                 os.close(self._leash)
         return 1 if self._killed else 0
 
-    def _handle(self, number: int) -> None:
-        self._signals += 1
-
     def _turn(self) -> bool:
         """Look after everything once; return whether anybody is left."""
-        if self._signals > self._passed_on:
-            self._passed_on += 1
-            self._pass_on()
+        if (count := min(self._signals.count, 2)) > self._passed_on:
+            self._passed_on = count
+            self._pass_on(signal.SIGTERM if count == 1 else signal.SIGQUIT)
         for child in self._children:
             self._look_after(child)
         if self._stop_at is not None and time.monotonic() > self._stop_at:
             self._kill_the_rest()
         return any(child.process or child.start_at is not None for child in self._children)
 
-    def _pass_on(self) -> None:
+    def _pass_on(self, number: signal.Signals) -> None:
+        now = time.monotonic()
         if self._stop_at is None:
-            self._stop_at = time.monotonic() + self.grace + EXTRA_GRACE
+            self._stop_at = now + self.grace + EXTRA_GRACE
             self.log.info("Stopping %s worker processes.", len(self._children))
+        if number == signal.SIGQUIT:
+            self._stop_at = min(self._stop_at, now + EXTRA_GRACE)
         for child in self._children:
             child.start_at = None
             if child.process:
-                child.process.send_signal(signal.SIGTERM)
+                child.process.send_signal(number)
 
     def _look_after(self, child: _Child) -> None:
         if child.process is None:
@@ -116,7 +120,7 @@ class Supervisor:
         pid, child.process = child.process.pid, None
         if self._stop_at is not None:
             child.start_at = None
-            # One that our signal met before it could handle it held nothing yet: in order.
+            # A class of worker that knows of no signals is ended by ours: in order.
             self._killed = self._killed or code not in (0, -signal.SIGTERM)
         elif code == 0:
             child.start_at = time.monotonic() if self.replace_finished else None

@@ -11,6 +11,7 @@
 
 import logging
 import os
+import signal
 import sys
 import threading
 import time
@@ -86,6 +87,9 @@ class Worker:
     #: Set in such a process: the tasks that it is given, one by one; it looks for no others.
     given: Given | None = None
 
+    # Set by the command line: the signals of the process; None: they are those of each run.
+    process_signals: StopSignals | None = None
+
     def __init__(
         self,
         gator: Gator,
@@ -119,6 +123,8 @@ class Worker:
         self._outage = Outage(self.log, queue_names(self))
         self._signals = StopSignals()
         self._origin = forks.generation
+        self._one: Keeper | None = None  # of check_and_run_task, while it runs
+        self._isolated: Isolation | None = None  # of a run
         self._count_lock = threading.Lock()
         for name in queue_names(self):
             gator.client.check_queue_name(name)
@@ -169,70 +175,90 @@ class Worker:
 
         :returns: True if one was there and succeeded.
         """
-        holder = self._holder
         try:
-            self.gator.schedules.fire(self.log)
-            if holder is not None and holder.outcomes_held() >= MOST_HELD:
-                return False
-            reserved = self.gator.client.reserve(queue_names(self), 1, self.lease)
-            self._outage.ends()
-            found = reserved.deliveries
-            if holder is not None:
-                found = list(holder.take_back(found))
-            if not found:
-                return False
-            with self._keeper() as keeper:
-                keeper.take(found)
-                keeper.start_next()
-                return self._processor(keeper).run_now(found[0], self.grace, holder)
+            return self._signals.shielded(self._check_and_run_task)
+        except LeaveNow:
+            return False  # the task has been handed back
         except QueueFull as err:
             self._outage.begins(err)
             return False
-        except (Exception, LeaveNow) as err:
+        except Exception as err:
             # Whatever was not settled comes back when its lease runs out.
             self.log.warning("The task could not be settled: %s", describe_error(err))
             return False
 
+    def _check_and_run_task(self) -> bool:
+        holder = self._holder
+        self.gator.schedules.fire(self.log)
+        if holder is not None and holder.outcomes_held() >= MOST_HELD:
+            return False
+        reserved = self.gator.client.reserve(queue_names(self), 1, self.lease)
+        self._outage.ends()
+        found = reserved.deliveries
+        if holder is not None:
+            found = list(holder.take_back(found))
+        if not found:
+            return False
+        with self._keeper() as keeper:
+            self._one = keeper
+            try:
+                keeper.take(found)
+                keeper.start_next()
+                return self._processor(keeper).run_now(found[0], self.grace, holder)
+            except LeaveNow:
+                keeper.release_all()
+                raise
+            finally:
+                self._one = None
+
     def run_forever(self) -> int:
         """Run until ``max_tasks``, a stop signal, or an empty queue in a burst; return 0.
 
-        In the main thread SIGINT and SIGTERM are handled: the first finishes what runs, for
-        up to ``grace`` seconds, the second leaves at once; both release what has not run.
-        The handlers that stood before are put back. In another thread, set ``keep_running``
-        to False to stop it.
+        In the main thread SIGINT, SIGTERM and SIGQUIT are handled: the first finishes what runs,
+        for up to ``grace`` seconds. A SIGQUIT, or a SIGINT at least a second after the first,
+        leaves at once. Both release what has not run. The handlers that stood before are put
+        back; one for SIGQUIT that is not Python's default stays. In another thread, set
+        ``keep_running`` to False to stop it.
         """
-        self._signals = StopSignals()
+        self._signals = self.process_signals or StopSignals()
         self._origin = forks.generation
         self.keep_running = self._goes_on = True
         self._ended = 0
-        self.starting()
-        self._warn_of_loss()
-        try:
-            with self._signals, self._pulse(), self._keeper() as keeper, _event_loop() as loop:
-                self._holder = keeper
-                try:
-                    self._work(self._processor(keeper, loop if self.concurrency > 1 else None))
-                    self._wait_for_room(keeper)
-                except LeaveNow:
-                    interrupts.release_logging()  # it may have come anywhere
-                    self.log.warning("%s leaves now, handing back all it held.", self.ident())
-                    loop.cancel()
-                    keeper.release_all()
-        except LeaveNow:
-            pass  # told again while it was leaving; what it still held comes back by its lease
-        finally:
-            self._goes_on = self.keep_running = False
-            self._holder = None
-            self.stopping()
-        if self._signals.count > 1 and self.owns_process:
-            self._leave()  # threads may still be running tasks that were handed back
+        with self._signals:
+            self.starting()
+            self._warn_of_loss()
+            try:
+                self._run()
+            except LeaveNow:
+                pass  # told again while it was leaving; what it still held comes back by its lease
+            finally:
+                self._goes_on = self.keep_running = False
+                self._holder = self._isolated = None
+                self.stopping()
+            if self._signals.count > 1 and self.owns_process:
+                self._leave()  # threads may still be running tasks that were handed back
         return 0
+
+    def _run(self) -> None:
+        with self._pulse(), self._keeper() as keeper, _event_loop() as loop:
+            self._holder = keeper
+            try:
+                self._work(self._processor(keeper, loop if self.concurrency > 1 else None))
+                self._wait_for_room(keeper)
+                leaves = self._signals.count > 1
+            except LeaveNow:
+                leaves = True
+            if leaves:
+                interrupts.release_logging()  # it may have come anywhere
+                self.log.warning("%s leaves now, handing back all it held.", self.ident())
+                loop.cancel()
+                keeper.release_all()
 
     def _work(self, processor: Processor) -> None:
         if self.given is not None:
             self._work_given(processor, self.given)
             return
-        isolation = self._isolation()
+        isolation = self._isolated = self._isolation()
         fetcher = self._fetcher = Fetcher(
             self,
             processor,
@@ -269,7 +295,7 @@ class Worker:
         while not self._is_done():
             before = self._ended
             self.gator.schedules.fire(self.log)
-            if self.check_and_run_task():
+            if self._signals.interruptible(self.check_and_run_task):
                 self._ended = max(self._ended, before + 1)
             elif not self.burst or self._waiting():
                 time.sleep(self.nap_time)
@@ -313,6 +339,8 @@ class Worker:
             crew.join(lambda: self._signals.grace_is_over(self.grace))
             if isolation is not None:
                 isolation.join(lambda: self._signals.grace_is_over(self.grace))
+                if self._signals.count > 1:
+                    isolation.stop(signal.SIGQUIT)
 
     def _wait_for_room(self, keeper: Keeper) -> None:
         """Let a backend that is full take what it has no room for, as long as the grace lasts."""
@@ -374,6 +402,7 @@ class Worker:
             count=self._count,
             show=self.result,
             limit=lambda delivery, seconds: self._limit(keeper, delivery, seconds),
+            signals=None if loop else self._signals,
             loop=loop,
             shows_none=getattr(self.result, "__func__", None) is not Worker.result,
         )
@@ -406,15 +435,21 @@ class Worker:
         beside(lambda: self.log.error("%s; its lease is left to run out.", why), 0.0)
 
     def _release_all(self, keeper: Keeper, but: Delivery | None) -> None:
-        held = keeper.snapshot()
+        if self._isolated is not None and self._signals.count > 1:
+            self._isolated.stop(signal.SIGQUIT)
+        keepers = [each for each in dict.fromkeys((keeper, self._one, self._holder)) if each]
+        held = [each.snapshot() for each in keepers]
 
         def release() -> None:
             if self._fetcher is not None:
                 self._fetcher.halt(2.0)  # else what is released would be fetched again
-            keeper.release_all(but=but)
+            for each in keepers:
+                each.release_all(but=but)
 
         def release_anew() -> None:
-            keeper.release_by(self.gator.build_backend(self.gator.conn_string), held, but=but)
+            client = self.gator.build_backend(self.gator.conn_string)
+            for each, deliveries in zip(keepers, held, strict=True):
+                each.release_by(client, deliveries, but=but)
 
         # Where that takes long, a task may hold what the client needs; a new one needs it not.
         if not beside(release, _TO_RELEASE):
@@ -446,6 +481,8 @@ class Worker:
         if self._signals.count and self._signals.grace_is_over(self.grace):
             if self.owns_process:
                 self._release_all(keeper, but=None)
+                if self._signals.count > 1:
+                    self._leave(f"{self.ident()} leaves now.")
                 self._leave(f"{self.ident()}: a task did not end within the grace; leaving.")
             keeper.stop_extending()
 

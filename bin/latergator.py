@@ -1,9 +1,12 @@
 #!/usr/bin/env python3
 """Run an Alligator worker: ``latergator.py redis://localhost:6379/0``."""
 
+import signal
 import sys
 
-from alligator.cli import main
-
 if __name__ == "__main__":
+    # A stop that comes this early waits until there is somebody to see to it.
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT))
+    from alligator.cli import main
+
     sys.exit(main())

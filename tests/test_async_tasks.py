@@ -68,8 +68,8 @@ async def stop_myself():
 
 
 async def insist():
-    # Two of one kind may arrive as one. The system may choose this thread to take them.
-    for each in (signal.SIGINT, signal.SIGTERM):
+    # The system may choose this thread to take them.
+    for each in (signal.SIGINT, signal.SIGQUIT):
         signal.pthread_kill(threading.get_ident(), each)
     try:
         await asyncio.sleep(20)

@@ -294,6 +294,7 @@ def event_loop(tmp_path):
 
     def run():
         assert loop.run(asyncio.sleep(0, "in the child")) == "in the child"
+        loop.close()  # its thread is not to be met by another test
 
     return loop._lock, run
 

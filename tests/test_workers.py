@@ -46,7 +46,7 @@ def stop_myself():
 
 def insist():
     os.kill(os.getpid(), signal.SIGINT)
-    os.kill(os.getpid(), signal.SIGINT)
+    os.kill(os.getpid(), signal.SIGQUIT)
     ran.append("never")
 
 
@@ -378,7 +378,7 @@ def test_a_wakeup_descriptor_of_the_users_own_stays(noting):
         os.close(writer)
 
 
-def test_second_signal_leaves_at_once_and_hands_back(gator):
+def test_who_insists_makes_it_leave_at_once_and_hand_back(gator):
     gator.task(insist)
     worker = Worker(gator)
     worker.run_forever()

@@ -5,6 +5,7 @@ imported everything: a fresh interpreter for each of a thousand kills would take
 machine. Each runs the real command line, ``alligator.cli.main``.
 """
 
+import contextlib
 import multiprocessing
 import os
 import random
@@ -31,7 +32,8 @@ def _run(argv: list[str], log: str, environment: dict[str, str]) -> None:
     os.dup2(descriptor, 2)
     from alligator.cli import main
 
-    code = main(argv)
+    sys.argv[1:] = argv  # as those of the process, which ends with that
+    code = main()
     sys.stdout.flush()
     os._exit(code)
 
@@ -92,10 +94,17 @@ class Fleet:
         self.workers.remove(worker)
         return worker.pid or 0
 
-    def stop(self, worker: BaseProcess, within: float) -> tuple[int | None, float]:
-        """Send SIGTERM; return the exit code and how long it took (None: not within)."""
+    def stop(
+        self, worker: BaseProcess, within: float, *, times: int = 1
+    ) -> tuple[int | None, float]:
+        """Send SIGTERM, so many times; return the exit code and how long it took.
+
+        None: not within.
+        """
         started = time.monotonic()
-        os.kill(worker.pid or 0, signal.SIGTERM)
+        for _ in range(times):
+            with contextlib.suppress(ProcessLookupError):  # it may have gone at the first
+                os.kill(worker.pid or 0, signal.SIGTERM)
         worker.join(within)
         took = time.monotonic() - started
         if not worker.is_alive():

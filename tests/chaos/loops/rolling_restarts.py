@@ -1,9 +1,10 @@
 """Workers are replaced one after the other under load, by SIGTERM: nothing runs twice.
 
-What a worker has not started it hands back, what runs it finishes, and then it exits with 0.
-Told twice, it leaves at once, and the long task it ran starts elsewhere. Leases are so long
-that nothing can come back by them: what is not handed back is missed in the end. (On sqs they
-are short: what the service sends to a process that has just ended only comes back by a lease.)
+What a worker has not started it hands back, what runs it finishes, and then it exits with 0,
+be it told once, twice or by a storm. On SIGQUIT it leaves at once, and the long task it ran
+starts elsewhere. Leases are so long that nothing can come back by them: what is not handed back
+is missed in the end. (On sqs they are short: what the service sends to a process that has just
+ended only comes back by a lease.)
 """
 
 import os
@@ -32,7 +33,7 @@ LONGEST = 0.3  # seconds of work in a task
 BACKLOG = 20  # tasks that always wait
 PORTION = 40
 
-#: Seconds in which a worker told twice has to be gone, and its task to start elsewhere.
+#: Seconds in which a worker told to leave has to be gone, and its task to start elsewhere.
 GONE_WITHIN = 1.0
 BACK_WITHIN = {"sqs": 6.0}
 
@@ -79,14 +80,14 @@ class Rolling:
         if not wait_until(lambda: self.load() or self.is_busy(worker), 20):
             self.wrong.append("a worker did not begin")
         time.sleep(random.uniform(0, 0.1))  # so that the signal meets anything
-        code, took = fleet.stop(worker, within=GRACE + 10)
+        code, took = fleet.stop(worker, within=GRACE + 10, times=random.choice((1, 2, 60)))
         if code != 0 or took > GRACE + 1:
             self.wrong.append(f"exit code {code} after {took:.2f} s")
         fleet.fill()
         return took
 
     def insist(self, fleet: Fleet, other: Fleet) -> None:
-        """Send two signals while a long task runs: it has to start in the other, at once."""
+        """Stop it, and insist, while a long task runs: it has to start in the other, at once."""
         self.restart_empty(other)
         (worker,) = fleet.workers
         name = f"long-{next(self.numbers)}"
@@ -95,16 +96,17 @@ class Rolling:
             self.wrong.append(f"{name} did not start")
             return
         other.fill()
-        os.kill(worker.pid or 0, signal.SIGTERM)
-        worker.join(0.3)
+        for _ in range(2):  # as systemd and a supervisor do
+            os.kill(worker.pid or 0, signal.SIGTERM)
+            worker.join(0.3)
         if not worker.is_alive():
             self.wrong.append(f"{name} was not waited for")
         self.ledger.note(KILLED, "-", pid=worker.pid)
         told = time.monotonic()
-        os.kill(worker.pid or 0, signal.SIGINT)
+        os.kill(worker.pid or 0, signal.SIGQUIT)
         worker.join(10)
         if worker.is_alive() or time.monotonic() - told > GONE_WITHIN:
-            self.wrong.append(f"told twice, left after {time.monotonic() - told:.2f} s")
+            self.wrong.append(f"told to leave, left after {time.monotonic() - told:.2f} s")
         if not wait_until(lambda: len(self.starts(name)) == 2, 20):
             self.wrong.append(f"{name} did not come back")
         fleet.workers.clear()
@@ -145,7 +147,7 @@ def run(place: Place, size: int) -> Row:
         row.wrong.append(f"{row.duplicated} ran twice")
     late = [each for each in row.recovery if each > BACK_WITHIN.get(place.name, 3.0)]
     if late:
-        row.wrong.append(f"after a second signal, tasks started again only after {late} s")
-    row.note = f"stopped within {max(took):.2f} s, told twice {len(row.recovery)} times"
+        row.wrong.append(f"after a SIGQUIT, tasks started again only after {late} s")
+    row.note = f"stopped within {max(took):.2f} s, told to leave {len(row.recovery)} times"
     row.seconds = time.monotonic() - began
     return row
