@@ -215,25 +215,31 @@ def _not_imported(
 
 
 def _now(delivery: Delivery, task: Task, clock: Clock, client: Client | None) -> float:
-    """Return what the clock shows that ``expires_at`` is about."""
+    """Return what the clock shows that ``expires_at`` is about.
+
+    Where the server counts seconds, that is made to be this worker's clock, also for a retry.
+    """
     if client is None:
         return clock.time()
     waited = getattr(task, "_depends_on", None) or getattr(task, "kept_parents", None)
     age = client.age(delivery) if task.pushed_at and not waited else None  # held before it was put
     if age is None:
         return time_on(client, delivery.queue_name, clock)
-    return task.pushed_at + min(max(clock.time() - task.pushed_at, age[0]), age[1])
+    here = clock.time()
+    reckoned = min(max(here - task.pushed_at, age[0]), age[1])  # if clocks agree, it is more exact
+    task.expires_at = (task.expires_at or 0.0) + here - (task.pushed_at + reckoned)
+    return here
 
 
 def _expired(
     delivery: Delivery, codec: Codec, task: Task, clock: Clock, client: Client | None
 ) -> Outcome | None:
     """Judge a task that has expired; None: it has not."""
-    expires_at = task.expires_at or 0.0
     try:
         now = _now(delivery, task, clock, client)
     except AlligatorException as err:  # not known whether it has: that is seen the next time
         return Outcome(delivery, Verdict.LATER, error=err)
+    expires_at = task.expires_at or 0.0
     if now < expires_at:
         return None
     when, late = _show_time(expires_at), now - expires_at
@@ -320,7 +326,8 @@ def settle(client: Client, outcome: Outcome, clock: Clock) -> bool:
                 # No room to note how often it was looked for: by how often it was delivered.
                 delay = deploy_delay(delivery.attempt)
                 if delay is not None:
-                    return client.release(delivery, None, clock.time() + delay)
+                    now = time_on(client, delivery.queue_name, clock)
+                    return client.release(delivery, None, now + delay)
                 reason = Reason(describe_error(outcome.error)) if outcome.error else outcome.reason
                 return client.bury(delivery, None, reason)
         case Verdict.BURY:

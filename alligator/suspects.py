@@ -17,7 +17,7 @@ against it.
 import time
 from typing import TYPE_CHECKING
 
-from alligator.backends.base import GET, Delivery
+from alligator.backends.base import GET, Delivery, time_on
 from alligator.isolation import Isolation, Key
 from alligator.processor import Processor
 
@@ -151,5 +151,11 @@ class Suspects:
 
     def _put_aside(self, found: Delivery, seconds: float) -> bool:
         gator = self.worker.gator
-        due = gator.clock.time() + seconds if seconds else None
-        return bool(self.processor.tell(lambda: gator.client.release(found, None, due)))
+
+        def release() -> bool:
+            due = None
+            if seconds:
+                due = time_on(gator.client, found.queue_name, gator.clock) + seconds
+            return gator.client.release(found, None, due)
+
+        return bool(self.processor.tell(release))

@@ -134,6 +134,21 @@ def test_a_worker_and_a_cluster_go_by_the_clocks_of_servers(gator_at, off):
     assert worker.dead() == []
 
 
+def test_a_retry_does_not_expire_before_its_time(machines):
+    producer, worker, _ = machines
+    producer.options(expires=30, retries=1).task(jobs.fail)
+    assert worker.run_all() == 2
+    assert [letter.error for letter in worker.dead()] == ["ValueError: too much"]
+
+
+@pytest.mark.parametrize("dsn", ["redis"], indirect=True)
+def test_a_task_whose_code_is_missing_waits_too(machines):
+    producer, worker, right = machines
+    task = producer.task("tests.no_such_module.func")
+    worker.run_all()
+    assert 0 < seconds_left(right, task.task_id) < 5
+
+
 def test_a_delay_and_an_expiry_together(machines):
     producer, worker, _ = machines
     began = time.monotonic()
