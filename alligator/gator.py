@@ -217,6 +217,8 @@ class Gator(Taking, Scheduling, Explaining):
             retries = CHECKS["retries"](retries)
         if self.store is not None:  # their failure is no longer how they stand
             letters = client.dead(queue_name, _ALL_DEAD)
+            if given is not None and (letter := self.results.letter_among(letters, given)):
+                task_id = letter.task_id
             self.store.forget(
                 self.recorder.id_of_dead(each)
                 for each in letters

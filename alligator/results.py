@@ -127,9 +127,18 @@ class Results:
 
     def letter(self, task: Task | str) -> DeadTask | None:
         """Return the dead letter of a task; None: there is none, or not among the newest."""
-        queue_name, backend_id = self.where(task)
-        letters = self.client.dead(queue_name, _LETTERS)
-        return next((each for each in letters if each.task_id == backend_id), None)
+        queue_name, _ = self.where(task)
+        return self.letter_among(self.client.dead(queue_name, _LETTERS), task)
+
+    def letter_among(self, letters: Sequence[DeadTask], task: Task | str) -> DeadTask | None:
+        """Return the dead letter of a task out of these, newest first; None: it is not there."""
+        _, backend_id = self.where(task)
+        found = next((each for each in letters if each.task_id == backend_id), None)
+        if found is None and OWN_ID not in self.client.supports:
+            # A retry has given it another id on the queue; its own is in the message.
+            own_id = _id_of(task)
+            found = next((e for e in letters if self.recorder.id_of_dead(e) == own_id), None)
+        return found
 
     # -- Looking. -----------------------------------------------------------------------------
 

@@ -128,6 +128,20 @@ def test_cancel_and_get_by_the_tasks_own_id(beanstalk):
     assert beanstalk.result(task.id) == 2
 
 
+@pytest.mark.parametrize("by_object", [True, False])
+def test_what_was_given_up_after_a_retry_is_revived_by_its_own_id(gator, by_object):
+    task = gator.options(retries=1, save_results=60).task(jobs.fail)
+    Worker(gator, burst=True, log_level="CRITICAL").run_forever()
+    assert task.wait(20) is True
+    assert task.status == FAILED
+    assert gator.revive(task if by_object else task.id) == 1
+    assert gator.dead() == []
+    Worker(gator, burst=True, log_level="CRITICAL").run_forever()
+    assert task.wait(20) is True
+    assert task.status == FAILED
+    assert len(gator.dead()) == 1
+
+
 def test_tasks_that_save_nothing_keep_their_id_too_and_are_known_for_a_while(gator):
     task = gator.options(task_id=f"mine-{gator.queue_name}").task(add, 1)
     assert task.task_id == f"mine-{gator.queue_name}"
