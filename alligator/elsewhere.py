@@ -4,6 +4,9 @@ They are held in the store, on a queue of its own that no worker consumes, as ar
 the parents that somebody waits for. When a parent has ended, its stand-in is acked or canceled
 there, with all that follows; children that are free then go over to their real queue.
 
+Each stands there under the key of its record (``store.record_key``), since ids of the users' own
+may be on several queues at once.
+
 In this order, so that a crash in between repeats and never loses: outcome on record, stand-in
 ended, children over, parent acked. What a worker leaves half-way over, the next one takes up.
 """
@@ -26,7 +29,19 @@ from alligator.backends.base import (
     Reason,
     time_on,
 )
-from alligator.backends.store import KEEP_FAILED, Child, Parent, Record, Store, gone_badly
+from alligator.backends.store import (
+    KEEP_FAILED,
+    Child,
+    Parent,
+    Record,
+    Store,
+    Waits,
+    gone_badly,
+    id_in_key,
+    own_record_key,
+    queue_in_key,
+    record_key,
+)
 from alligator.constants import DELAYED, FAILED, WAITING
 from alligator.exceptions import BadPayload, InvalidTask, QueueFull, UnsupportedOption
 from alligator.fields import fields_in, fields_of
@@ -43,6 +58,9 @@ KEEP_END = 60.0
 
 #: Seconds until a stand-in comes up by itself: never, that is.
 _FAR = 3650 * 86_400.0
+
+#: The same where a worker of Alligator 1.1 may end its task, which knows it by its id alone.
+_NOT_SO_FAR = 60.0
 
 #: Seconds that children may take on their way over, and how many go at once.
 _LEASE, _AT_ONCE = 10.0, 100
@@ -65,19 +83,24 @@ class Elsewhere:
 
         :raises UnsupportedOption: a parent would not tell the store of its end.
         """
-        together = {child.message.task_id for child in children}
-        parents = {parent.task_id: parent for child in children for parent in child.parents}
-        for task_id, parent in parents.items():
-            if task_id not in together:
-                self._watch_out_for(parent)
+        together = {
+            record_key(child.queue_name, child.message.task_id): child.queue_name
+            for child in children
+        }
+        names: dict[Parent, str] = {}
+        for parent in dict.fromkeys(each for child in children for each in child.parents):
+            keys = [record_key(name, parent.task_id) for name in parent.queue_names]
+            held = next((key for key in keys if key in together), None)
+            names[parent] = held or self._watch_out_for(parent)
         now = self.home.clock.time()
         for child in children:
+            key = record_key(child.queue_name, child.message.task_id)
             options = fields_in(fields_of(child.message.data), "options")
             state = DELAYED if child.message.delay_until else WAITING
             record = Record(state, at=now, pushed=options.get("pushed_at") or now)
-            self.store.note(child.message.task_id, record, KEEP_FAILED)
+            self.store.note(key, record, KEEP_FAILED)
         states = self.store.hold(
-            self.home, [_pack(child, self._apart(child)) for child in children]
+            self.home, [_pack(child, names, self._apart(child)) for child in children]
         )
         self._carry_over_if_taken()
         return states
@@ -95,35 +118,61 @@ class Elsewhere:
     def _in(self, seconds: float) -> float:
         return time_on(self.home, HELD, self.home.clock) + seconds
 
-    def _watch_out_for(self, parent: Parent) -> None:
-        """See to it that a stand-in is there for as long as the parent has not ended."""
-        task_id = parent.task_id
-        if not self._is_pending(parent):
-            return
-        if self.home.find(HELD, task_id) is None:
-            far = self._in(_FAR)
-            self.home.push_many(HELD, [Message(task_id, _STAND_IN, far)])
-        if not self._is_pending(parent):  # it has ended meanwhile, and may not have seen it
-            self.end(task_id, self.store.record(task_id))
+    def _watch_out_for(self, parent: Parent) -> str:
+        """See to it that a stand-in is there for as long as the parent has not ended.
 
-    def _is_pending(self, parent: Parent) -> bool:
-        record = self.store.record(parent.task_id)
+        :returns: under which key it stands, or what is on record of the parent.
+        """
+        names = parent.queue_names
+        keys = list(dict.fromkeys(record_key(each, parent.task_id) for each in names))
+        key = next((each for each in keys if self._is_pending(each, names)), None)
+        if key is None:
+            known = [*(own_record_key(each, parent.task_id) for each in names), parent.task_id]
+            found = zip(known, self.store.records(known), strict=True)
+            return next((each for each, record in found if record is not None), keys[0])
+        if self.home.find(HELD, key) is None:
+            self.home.push_many(HELD, [Message(key, _STAND_IN, self._next_look_at(key))])
+        if not self._is_pending(key, names):  # it has ended meanwhile, and may not have seen it
+            self._end_by_key(key, self._known(key, names))
+        return key
+
+    def _next_look_at(self, key: str) -> float:
+        """Return when to look after a stand-in that nobody ended."""
+        return self._in(_NOT_SO_FAR if queue_in_key(key) else _FAR)
+
+    def _known(self, key: str, queue_names: Sequence[str] = ()) -> Record | None:
+        """Return what is on record of a task; also by Alligator 1.1, under its id alone."""
+        task_id = id_in_key(key)
+        keys = {key: None, task_id: None}
+        if not queue_in_key(key):  # it may be an own id after all
+            keys |= dict.fromkeys(own_record_key(each, task_id) for each in queue_names)
+        records = [each for each in self.store.records(list(keys)) if each is not None]
+        return max(records, key=lambda each: each.fence, default=None)
+
+    def _is_pending(self, key: str, queue_names: Sequence[str]) -> bool:
+        record = self._known(key, queue_names)
         if record is not None:
             return not record.ended
         if GET not in self.client.supports:
             return False
-        for name in parent.queue_names:
-            place = self.client.find(name, parent.task_id)
-            data = self.client.peek(name, parent.task_id)
+        own_queue, task_id = queue_in_key(key), id_in_key(key)
+        for name in (own_queue,) if own_queue else queue_names:
+            place = self.client.find(name, task_id)
+            data = self.client.peek(name, task_id)
             if place is not None and data is not None and place.state != FAILED:
                 if not is_known_later(data):
-                    raise must_save(parent.task_id)
+                    raise must_save(task_id)
                 return OWN_ID in self.client.supports
         return False
 
-    def end(self, task_id: str, record: Record | None) -> None:
+    def end(self, queue_name: str, task_id: str, record: Record | None) -> None:
         """A task has ended, and nobody has to wait for it any more; None: nobody knows how."""
-        found = self.home.reserve([HELD], 1, _LEASE, task_id=task_id).deliveries
+        # Children that Alligator 1.1 holds wait for the id alone.
+        for key in dict.fromkeys((record_key(queue_name, task_id), task_id)):
+            self._end_by_key(key, record)
+
+    def _end_by_key(self, key: str, record: Record | None) -> None:
+        found = self.home.reserve([HELD], 1, _LEASE, task_id=key).deliveries
         for delivery in found:
             self._end(delivery, record)
         if found:
@@ -167,7 +216,11 @@ class Elsewhere:
         while found := self.home.reserve([HELD], _AT_ONCE, _LEASE).deliveries:
             queues: dict[str, list[tuple[Delivery, Message]]] = {}
             for delivery in found:
-                record = self.store.record(delivery.task_id)
+                record = self._known(delivery.task_id)
+                if delivery.data == _STAND_IN and self._still_to_come(delivery.task_id):
+                    at = self._next_look_at(delivery.task_id)
+                    self.home.release(delivery, _STAND_IN, at)
+                    continue
                 if delivery.data == _STAND_IN or (record and record.ended):
                     self._end(delivery, record)  # left by a worker that died over it
                     continue
@@ -192,27 +245,43 @@ class Elsewhere:
         if refused is not None:
             raise refused
 
+    def _still_to_come(self, key: str) -> bool:
+        """Whether a stand-in came up only to be looked after."""
+        if not queue_in_key(key):
+            return False
+        try:
+            return self._is_pending(key, ())
+        except UnsupportedOption:  # another task of that id, which tells of no end
+            return False
+
     def _is_over(self, delivery: Delivery, backend_id: str) -> None:
         """A child is on its queue: let a stand-in take its place here."""
-        task_id = delivery.task_id
-        record = self.store.record(task_id)
-        if record and not record.attempt and not record.ended and backend_id != task_id:
-            self.store.note(task_id, record._replace(place=backend_id), KEEP_FAILED)
-        self.home.release(delivery, _STAND_IN, self._in(_FAR))
-        record = self.store.record(task_id)
+        key = delivery.task_id
+        record = self._known(key)
+        own_id = id_in_key(key)
+        if record and not record.attempt and not record.ended and backend_id != own_id:
+            self.store.note(key, record._replace(place=backend_id), KEEP_FAILED)
+        self.home.release(delivery, _STAND_IN, self._next_look_at(key))
+        record = self._known(key)
         if record is None or record.ended:
-            self.end(task_id, record)
+            self._end_by_key(key, record)
 
-    def peek(self, task_id: str) -> Data | None:
+    def peek(self, queue_name: str, task_id: str) -> Data | None:
         """Return the data of a child that is held, or on its way over."""
-        data = self.home.peek(HELD, task_id)
-        if data is None or data == _STAND_IN:
-            return None
-        return _unpack(Delivery(HELD, task_id, data, None)).message.data
+        for key in dict.fromkeys((record_key(queue_name, task_id), task_id)):
+            data = self.home.peek(HELD, key)
+            if data is not None and data != _STAND_IN:
+                return _unpack(Delivery(HELD, key, data, None)).message.data
+        return None
 
-    def cancel(self, task_id: str, record: Record) -> bool:
+    def waits_for(self, queue_name: str, task_id: str, limit: int) -> Waits:
+        """Return for whom a child is held, by their keys."""
+        return self.store.waits_for(self.home, HELD, record_key(queue_name, task_id), limit)
+
+    def cancel(self, queue_name: str, task_id: str, record: Record) -> bool:
         """Cancel a child that is held; False: it is not."""
-        return self.store.cancel_held(self.home, HELD, task_id, record)
+        keys = dict.fromkeys((record_key(queue_name, task_id), task_id))
+        return any(self.store.cancel_held(self.home, HELD, key, record) for key in keys)
 
 
 class _Held(NamedTuple):
@@ -226,20 +295,22 @@ def _moved(message: Message, seconds: float) -> Message:
     return message._replace(delay_until=message.delay_until + seconds)
 
 
-def _pack(child: Child, apart: float) -> Child:
+def _pack(child: Child, names: dict[Parent, str], apart: float) -> Child:
     """Return a child as it lies in the store, its queue and all in the data.
 
+    :param names: the keys of its parents there.
     :param apart: seconds from the clock that its delay goes by to that of the store.
     """
     task_id, data, due, priority = _moved(child.message, apart)
     kind, text = ("s", data) if isinstance(data, str) else ("b", base64.b64encode(data).decode())
     packed = json.dumps([child.queue_name, kind, text, due, priority])
-    parents = tuple(Parent(each.task_id, (HELD,)) for each in child.parents)
-    return Child(HELD, Message(task_id, packed), parents)
+    parents = tuple(Parent(names[each], (HELD,)) for each in child.parents)
+    return Child(HELD, Message(record_key(child.queue_name, task_id), packed), parents)
 
 
 def _unpack(delivery: Delivery) -> _Held:
-    unreadable = InvalidTask(f"Child {shorten(delivery.task_id)} cannot be read.")
+    task_id = id_in_key(delivery.task_id)
+    unreadable = InvalidTask(f"Child {shorten(task_id)} cannot be read.")
     try:
         queue_name, kind, text, due, priority = wire.loads(delivery.data)
         data = base64.b64decode(text) if kind == "b" else text
@@ -248,7 +319,7 @@ def _unpack(delivery: Delivery) -> _Held:
     typed = isinstance(queue_name, str) and isinstance(text, str) and isinstance(priority, int)
     if not typed or not isinstance(due, int | float | None):
         raise unreadable
-    return _Held(queue_name, Message(delivery.task_id, data, due, priority))
+    return _Held(queue_name, Message(task_id, data, due, priority))
 
 
 def is_known_later(data: Data) -> bool:

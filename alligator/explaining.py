@@ -10,9 +10,8 @@ from datetime import datetime
 from typing import Any
 
 from alligator.backends.base import GET, Data, Place, time_on
-from alligator.backends.store import CANCELED_BY
+from alligator.backends.store import CANCELED_BY, id_in_key
 from alligator.constants import CANCELED, DELAYED, FAILED, RETRYING, RUNNING, SUCCESS, WAITING
-from alligator.elsewhere import HELD
 from alligator.fields import fields_in, fields_of
 from alligator.messages import id_of
 from alligator.parents import read as read_kept
@@ -306,7 +305,7 @@ def _on_the_way(results: Results, task: Task | str, facts: Facts, place: Place |
         facts = replace(facts, ahead=place.ahead, due=place.due, until=place.until)
         data = client.peek(queue_name, task_id)
     elif elsewhere is not None:
-        data = elsewhere.peek(id_of(task))
+        data = elsewhere.peek(queue_name, id_of(task))
     by_record = GET not in client.supports
     lost = place is None and data is None and not by_record
     facts = replace(_with_options(facts, data), lost=lost, by_record=by_record)
@@ -342,14 +341,15 @@ def _with_parents(results: Results, task: Task | str, facts: Facts) -> Facts:
     if store is None:
         return facts
     if elsewhere is not None:
-        waits = store.waits_for(elsewhere.home, HELD, id_of(task), _NAMED)
+        waits = elsewhere.waits_for(results.queue_of(task), id_of(task), _NAMED)
         records = store.records([parent for _, parent in waits.first])
         states = [record.state if record else None for record in records]
     else:
         waits = store.waits_for(results.client, *results.where(task), _NAMED)
         places = [results.client.find(*parent) for parent in waits.first]
         states = [place.state if place else None for place in places]
-    first = [(parent, state) for (_, parent), state in zip(waits.first, states, strict=True)]
+    names = [id_in_key(parent) for _, parent in waits.first]
+    first = list(zip(names, states, strict=True))
     return replace(facts, pending=waits.total, first=first)
 
 

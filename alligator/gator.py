@@ -220,9 +220,10 @@ class Gator(Taking, Scheduling, Explaining):
             if given is not None and (letter := self.results.letter_among(letters, given)):
                 task_id = letter.task_id
             self.store.forget(
-                self.recorder.id_of_dead(each)
+                key
                 for each in letters
                 if task_id is None or task_id == each.task_id
+                for key in self.recorder.keys_of_dead(each)
             )
         if "renew" in signature(client.revive).parameters:
             revived = client.revive(

@@ -20,6 +20,7 @@ from alligator.constants import WAITING
 from alligator.exceptions import AlligatorException, InvalidTask, UnsupportedOption
 from alligator.messages import id_of
 from alligator.tasks import Task
+from alligator.utils import OwnId, is_own_id
 
 if TYPE_CHECKING:
     from alligator.gator import Gator
@@ -58,6 +59,8 @@ class Intake:
         if task.status != WAITING or task.queue_position is not None:  # it was pushed before
             task.to_waiting()
             task.result = task.error = task.queue_position = None
+        if task.id_was_given and not is_own_id(task.task_id):
+            task.own_id = True
         now = task.pushed_at = self.gator.clock.time()
         if task.delay_by is not None:
             task.delay_until = now + task.delay_by
@@ -97,7 +100,8 @@ class Intake:
                 + _most(task)
             )
         task.to_delayed() if due else task.to_waiting()
-        return Message(task.task_id, data, due, getattr(task, "priority", 0))
+        task_id = OwnId(task.task_id) if task.own_id else task.task_id
+        return Message(task_id, data, due, getattr(task, "priority", 0))
 
     def _due(self, task: Task, queue_name: str) -> float | None:
         """Return when a task is due, None: at once; seconds count by the clock of its queue."""

@@ -14,7 +14,7 @@ from alligator.exceptions import BadPayload, InvalidTask
 from alligator.fields import Fields
 from alligator.options import CHECKS, MOST_RETRIES, moment
 from alligator.parents import read as read_kept
-from alligator.utils import determine_module, determine_name
+from alligator.utils import determine_module, determine_name, is_own_id
 
 if TYPE_CHECKING:
     from alligator.tasks import Task
@@ -39,7 +39,7 @@ _WRITTEN = {
     "delay_until": None,
     "expires_at": None,
 }
-_NOTED = ("retried", "pushed_at", "depends_on", "last_error", "note_end")
+_NOTED = ("retried", "pushed_at", "depends_on", "last_error", "note_end", "own_id")
 _READ = {name: CHECKS.get(name) or moment(name) for name in _WRITTEN}
 _KNOWN = (*_HOOKS, *_WRITTEN, *_NOTED)
 #: What a task has of its own if it has options; "pushed_at" is written beside others only.
@@ -74,7 +74,8 @@ def _call(retries: int, is_async: bool, module: str, name: str) -> str:
 def _options(task: "Task") -> dict[str, Any]:
     options: dict[str, Any] = {}
     kind: Any = type(task)
-    if _TELLING.isdisjoint(vars(task)) and _has_defaults(kind):
+    told = _TELLING.isdisjoint(vars(task)) and _has_defaults(kind)
+    if told and not (task.pushed_at and is_own_id(task.task_id)):
         return options
     for hook in _HOOKS:
         if (function := getattr(task, hook)) is not None:
@@ -85,8 +86,11 @@ def _options(task: "Task") -> dict[str, Any]:
             options[option] = value
     if task.note_end and not task.save_results:
         options["note_end"] = task.note_end
-    if task.pushed_at and (task.known_for or task.expires_at is not None):
+    known = task.known_for or task.expires_at is not None or task.has_own_id
+    if task.pushed_at and known:
         options["pushed_at"] = task.pushed_at
+    if task.own_id:
+        options["own_id"] = None  # which Alligator 1.1 passes over
     if task.kept_parents is not None:
         options["depends_on"] = [str(task.kept_parents)]
     elif task.depends_on:
@@ -157,6 +161,8 @@ def _read_options(task: "Task", options: Fields) -> None:
     task.retried = options.read("retried", int, 0)
     task.last_error = options.read("last_error", str, "")
     task.pushed_at = float(options.read("pushed_at", _NUMBER, 0))
+    if "own_id" in options.fields:
+        task.own_id = True
 
 
 def _read_hooks(task: "Task", options: Fields) -> None:

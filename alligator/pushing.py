@@ -45,6 +45,9 @@ class Pusher:
             if not task.depends_on:
                 name = task.queue_name or self.gator.queue_name
                 queues.setdefault(name, []).append((task, self.gator.intake.message(task, name)))
+        self.gator.recorder.overrule(
+            (name, task) for name, pairs in queues.items() for task, _ in pairs
+        )
         for name, pairs in queues.items():
             ids = self.gator.client.push_many(name, [message for _, message in pairs])
             for (task, _), task_id in zip(pairs, ids, strict=True):
@@ -56,6 +59,8 @@ class Pusher:
         """Push a prepared task, whatever it depends on."""
         queue_name = task.queue_name or self.gator.queue_name
         task_id, data, delay_until, priority = self.gator.intake.message(task, queue_name)
+        if self.gator.elsewhere is not None:
+            self.gator.recorder.overrule([(queue_name, task)])
         extra: dict[str, Any] = {}
         if delay_until is not None:
             extra["delay_until"] = delay_until
@@ -67,7 +72,8 @@ class Pusher:
     def _was_pushed(self, task: Task, backend_id: str) -> None:
         task.queue_position = getattr(backend_id, "position", None)
         task.backend_id = str(backend_id) if backend_id != task.task_id else None
-        if task.backend_id is not None and not self.gator.recorder.note_pushed(task):
+        name = task.queue_name or self.gator.queue_name
+        if task.backend_id is not None and not self.gator.recorder.note_pushed(task, name):
             task.task_id, task.backend_id = task.backend_id, None
         self._note(task)
 

@@ -8,21 +8,29 @@ cancellations are recorded wherever there is a store.
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from alligator import wire
 from alligator.backends.base import GET, OWN_ID, Client, Data, DeadTask, Delivery, Reason, time_on
-from alligator.backends.store import KEEP_FAILED, Record, Store
+from alligator.backends.store import (
+    BAD,
+    KEEP_FAILED,
+    Record,
+    Store,
+    id_in_key,
+    own_record_key,
+    record_key,
+)
 from alligator.callables import explain_json
 from alligator.clock import Clock
 from alligator.constants import CANCELED, FAILED, RUNNING, SUCCESS, WAITING
 from alligator.elsewhere import Elsewhere, is_known_later
 from alligator.exceptions import AlligatorException, BadSignature, ConnectionLost, QueueFull
 from alligator.execution import Outcome, Verdict, due_at, settle
-from alligator.fields import fields_of
+from alligator.fields import fields_in, fields_of
 from alligator.log import SafeTracebacks
 from alligator.outage import FIRST_PAUSE, LONGEST_PAUSE
 from alligator.signing import Signer, is_signed
@@ -88,26 +96,26 @@ class Recorder:
                 self._warn_of_no_store(outcome.delivery)
             return settle(self.client, outcome, self.clock)
         delivery, task, store = outcome.delivery, outcome.task, self.store
-        task_id, keep = self._id(task, delivery), _kept(task)
+        key, keep = self._key(task, delivery), _kept(task)
         if outcome.verdict is Verdict.ACK and task is not None:
-            record = self._success(task, delivery.attempt)
+            record = self._success(task, delivery.attempt, delivery.queue_name)
             if store is self.client.store:
                 return _with_room(
-                    record, lambda it: store.settle(self.client, delivery, task_id, it, keep)
+                    record, lambda it: store.settle(self.client, delivery, key, it, keep)
                 )
         else:
             record = self._failure(task, delivery.attempt, outcome.reason)
             keep = max(KEEP_FAILED, keep)
             if store is self.client.store:
-                return self._bury_and_note(outcome, task_id, record, keep)
+                return self._bury_and_note(outcome, key, record, keep)
         try:
-            _with_room(record, lambda it: store.note(task_id, it, keep))
+            _with_room(record, lambda it: store.note(key, it, keep))
             if self.elsewhere is not None:
-                self.elsewhere.end(task_id, record)
+                self.elsewhere.end(delivery.queue_name, id_in_key(key), record)
         except ConnectionLost as err:
             log.warning(
                 "Task %s ran, but its outcome could not be recorded, so it runs again: %s",
-                shorten(task_id),
+                shorten(id_in_key(key)),
                 describe_error(err),
             )
             # It ended in order; so what died before may forget that.
@@ -159,18 +167,18 @@ class Recorder:
         except AlligatorException:
             return self.clock.time() + outcome.delay
 
-    def _bury_and_note(self, outcome: Outcome, task_id: str, record: Record, keep: float) -> bool:
+    def _bury_and_note(self, outcome: Outcome, key: str, record: Record, keep: float) -> bool:
         # In this order: a dead letter is on record itself, and the lease is checked with it, so
         # that nobody hears of a failure from a worker that was overtaken.
         if not settle(self.client, outcome, self.clock):
             return False
         try:
             if self.store is not None:
-                self.store.note(task_id, record, keep)
+                self.store.note(key, record, keep)
         except (ConnectionLost, QueueFull) as err:
             log.warning(
                 "Task %s is a dead letter, but those who wait for it were not told: %s",
-                shorten(task_id),
+                shorten(id_in_key(key)),
                 describe_error(err),
             )
         return True
@@ -183,22 +191,24 @@ class Recorder:
             shorten(delivery.task_id),
         )
 
-    def note_local(self, task: Task) -> None:
+    def note_local(self, task: Task, queue_name: str) -> None:
         """Record a task that saves its result, and has just run here without a queue.
 
+        :param queue_name: where it would be looked for.
         :raises QueueFull: it has run, and nobody else will know how it ended.
         """
         store, keep = self.store, _kept(task)
         if store is None or not keep:
             return
         if task.error is None:
-            record = self._success(task, 0)
+            record = self._success(task, 0, queue_name)
         else:
             text = end_of(describe_traceback(task.error), _LONGEST_TRACEBACK)
             record = self._failure(task, 0, Reason(describe_error(task.error), text))
             keep = max(KEEP_FAILED, keep)
         try:
-            _with_room(record, lambda it: store.note(task.task_id, it, keep))
+            key = _key_of(queue_name, task.task_id, task)
+            _with_room(record, lambda it: store.note(key, it, keep))
         except QueueFull as err:
             raise QueueFull(
                 f"Task {shorten(task.task_id)} has run here, but there is no room to record its "
@@ -222,17 +232,17 @@ class Recorder:
             self.client.ack([delivery])
             return
         record = self._record(task, delivery.attempt, CANCELED)
-        keep, task_id = max(KEEP_FAILED, _kept(task)), self._id(task, delivery)
+        keep, key = max(KEEP_FAILED, _kept(task)), self._key(task, delivery)
         if self.elsewhere is not None:
-            self.store.note(task_id, record, keep)
-            self.elsewhere.end(task_id, record)
-        self.store.settle(self.client, delivery, task_id, record, keep)
+            self.store.note(key, record, keep)
+            self.elsewhere.end(delivery.queue_name, id_in_key(key), record)
+        self.store.settle(self.client, delivery, key, record, keep)
         self._forget_parents(task)
 
     def peek_held(self, queue_name: str, task_id: str) -> Data | None:
         """Return the data of a task that may be held back; None: it is not."""
         if self.elsewhere is not None:
-            return self.elsewhere.peek(task_id)
+            return self.elsewhere.peek(queue_name, task_id)
         return self.client.peek(queue_name, task_id) if self.store else None
 
     def cancel_held(self, task: Task, delivery: Delivery) -> bool:
@@ -241,7 +251,7 @@ class Recorder:
             return False
         record = self._record(task, 0, CANCELED)
         if self.elsewhere is not None:
-            canceled = self.elsewhere.cancel(delivery.task_id, record)
+            canceled = self.elsewhere.cancel(delivery.queue_name, delivery.task_id, record)
         else:
             queue_name, task_id = delivery.queue_name, delivery.task_id
             canceled = self.store.cancel_held(self.client, queue_name, task_id, record)
@@ -249,7 +259,30 @@ class Recorder:
             self._forget_parents(task)
         return canceled
 
-    def note_pushed(self, task: Task) -> bool:
+    def overrule(self, tasks: Iterable[tuple[str, Task]]) -> None:
+        """Forget how earlier pushes of ids of the user's own ended badly, before they are pushed.
+
+        For a store on another backend; else the push does it itself. (Where the queue gives ids
+        of its own, the note of the push does.)
+
+        :param tasks: each with its queue.
+        """
+        store = self.store
+        if store is None or store is self.client.store or OWN_ID not in self.client.supports:
+            return
+        keys = [
+            key
+            for queue_name, task in tasks
+            if task.has_own_id
+            for key in (own_record_key(queue_name, task.task_id), task.task_id)
+        ]
+        if not keys:
+            return
+        found = zip(keys, store.records(keys), strict=True)
+        if bad := [key for key, record in found if record is not None and record.state in BAD]:
+            store.forget(bad)
+
+    def note_pushed(self, task: Task, queue_name: str) -> bool:
         """Record the id that a task got on its queue; False: it had better take that over.
 
         Only of a task that saves its result: others cost nothing, and know it themselves.
@@ -259,7 +292,7 @@ class Recorder:
         record = self._record(task, 0, task.status or WAITING)._replace(place=task.backend_id or "")
         delay = max(0.0, (task.delay_until or 0.0) - record.at)
         try:
-            self.store.note(task.task_id, record, KEEP_FAILED + delay)
+            self.store.note(_key_of(queue_name, task.task_id, task), record, KEEP_FAILED + delay)
         except (ConnectionLost, QueueFull) as err:  # it is queued, and will run
             log.warning(
                 "Task %s was queued, but not recorded: %s",
@@ -279,13 +312,16 @@ class Recorder:
             return
         record = self._record(task, delivery.attempt, RUNNING)
         try:
-            self.store.note(self._id(task, delivery), record, KEEP_FAILED)
+            self.store.note(self._key(task, delivery), record, KEEP_FAILED)
         except (ConnectionLost, QueueFull) as err:  # it matters at the end
             log.warning(
                 "The start of task %s was not recorded: %s",
                 shorten(task.task_id),
                 describe_error(err),
             )
+
+    def _key(self, task: Task | None, delivery: Delivery) -> str:
+        return _key_of(delivery.queue_name, self._id(task, delivery), task)
 
     def _id(self, task: Task | None, delivery: Delivery) -> str:
         # As whoever pushed it knows it: see note_pushed.
@@ -306,9 +342,12 @@ class Recorder:
         own_id = fields_of(data).get("task_id")
         return own_id if is_known_later(data) and isinstance(own_id, str) else place
 
-    def id_of_dead(self, letter: DeadTask) -> str:
-        """Return the id that a dead letter has on record."""
-        return self._own_id(letter.queue_name, letter.task_id, letter.data)
+    def keys_of_dead(self, letter: DeadTask) -> list[str]:
+        """Return under which keys the task of a dead letter may be on record."""
+        task_id = self._own_id(letter.queue_name, letter.task_id, letter.data)
+        own = own_record_key(letter.queue_name, task_id)
+        given = "own_id" in fields_in(fields_of(letter.data), "options")
+        return [own] if given else [own, task_id]
 
     def _record(self, task: Task | None, attempt: int, state: int) -> Record:
         now = self.clock.time()
@@ -320,19 +359,21 @@ class Recorder:
         record = self._record(task, attempt, FAILED)
         return record._replace(error=reason.error, traceback=reason.traceback)
 
-    def _success(self, task: Task, attempt: int) -> Record:
+    def _success(self, task: Task, attempt: int, queue_name: str) -> Record:
         if not task.save_results:
             return self._record(task, attempt, SUCCESS)
         text, problem = result_text(getattr(task, "result", None))
         if problem:
             log.warning("The result of task %s %s", shorten(task.task_id), problem)
         if self.signer:
-            text = str(self.signer.seal(_RESULTS, task.task_id, text))
+            sealed_for = _sealed_for(queue_name) if task.has_own_id else _RESULTS
+            text = str(self.signer.seal(sealed_for, task.task_id, text))
         return self._record(task, attempt, SUCCESS)._replace(result=text, error=problem)
 
-    def value_of(self, task_id: str, record: Record) -> Any:
+    def value_of(self, queue_name: str, task_id: str, record: Record) -> Any:
         """Return the result that a record of a success holds; None: none was saved.
 
+        :param queue_name: of the task.
         :raises BadSignature: keys are set, and none of them has signed it.
         :raises BadPayload: it is not JSON.
         """
@@ -340,13 +381,27 @@ class Recorder:
         if text is None:
             return None
         if self.signer:
-            own_id, opened = self.signer.open(_RESULTS, text)
+            try:
+                own_id, opened = self.signer.open(_sealed_for(queue_name), text)
+            except BadSignature:  # not that of an own id, or by Alligator 1.1
+                own_id, opened = self.signer.open(_RESULTS, text)
             if own_id != task_id:
                 raise BadSignature("The result was signed for another task.")
             return wire.loads(opened)
         if is_signed(text):
             raise BadSignature("The result is signed; this Gator needs the secret_keys.")
         return wire.loads(text)
+
+
+def _key_of(queue_name: str, task_id: str, task: Task | None) -> str:
+    if getattr(task, "own_id", False):
+        return own_record_key(queue_name, task_id)
+    return record_key(queue_name, task_id)
+
+
+def _sealed_for(queue_name: str) -> str:
+    """Return in whose place a result of an own id is signed: it is worth nothing on others."""
+    return f"{_RESULTS}/{queue_name}"
 
 
 def _with_room(record: Record, put: Callable[[Record], bool]) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 from alligator.backends.base import GET, OWN_ID, Client, DeadTask, Place
 from alligator.backends.dsn import mask_password
-from alligator.backends.store import ENDED, KEEP_FAILED, Record, Store, Watch
+from alligator.backends.store import ENDED, KEEP_FAILED, Record, Store, Watch, own_record_key
 from alligator.constants import CANCELED, DELAYED, FAILED, RETRYING, RUNNING, SUCCESS, WAITING
 from alligator.exceptions import (
     InvalidTask,
@@ -21,7 +21,7 @@ from alligator.exceptions import (
 from alligator.fields import fields_in, fields_of
 from alligator.recording import Recorder
 from alligator.tasks import Task
-from alligator.utils import Seconds, in_seconds, shorten
+from alligator.utils import Seconds, in_seconds, is_own_id, shorten
 
 #: Seconds between two looks at a task whose end nobody may tell, at first and at most.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.005, 0.25
@@ -68,7 +68,8 @@ class Results:
         if done is not None or deadline <= time.monotonic():
             return bool(done)
         pause, longest, queue_names = self._pauses(tasks, started=started)
-        with self._watch([_id_of(each) for each in pending], queue_names) as watch:
+        keys = [key for each in pending for key in self._keys(each)]
+        with self._watch(keys, queue_names) as watch:
             while (done := self._drop_ended(pending, started=started)) is None:
                 left = deadline - time.monotonic()
                 if left <= 0:
@@ -106,14 +107,14 @@ class Results:
             raise ResultTimeout(f"Task {shorten(task_id)} has not ended within {patience:g} s.")
         if record.result is None and not record.error:
             raise ResultTimeout(f"Task {shorten(task_id)} succeeded, and saved no result.")
-        return self.recorder.value_of(task_id, record)
+        return self.recorder.value_of(self.queue_of(task), task_id, record)
 
     def refresh(self, task: Task) -> None:
         """Set a task's ``status``, ``result`` and ``error`` to what is known of it now."""
         status, record = self.look(task)
         task.status = status
         if status == SUCCESS and record is not None:
-            task.result = self.recorder.value_of(task.task_id, record)
+            task.result = self.recorder.value_of(self.queue_of(task), task.task_id, record)
         elif status == FAILED:
             task.error = task.error or self._failure(task, record)
 
@@ -179,7 +180,22 @@ class Results:
     def _records(self, tasks: Sequence[Task | str]) -> list[Record | None]:
         if self.store is None:
             return [None] * len(tasks)
-        return self.store.records([_id_of(each) for each in tasks])
+        keys = [self._keys(each) for each in tasks]
+        found = iter(self.store.records([key for some in keys for key in some]))
+        return [
+            _chosen(task, [next(found) for _ in some])
+            for task, some in zip(tasks, keys, strict=True)
+        ]
+
+    def _record(self, task: Task | str) -> Record | None:
+        return self._records([task])[0]
+
+    def _keys(self, task: Task | str) -> list[str]:
+        """Return under which keys a task may be on record: that of its queue, that of its id."""
+        task_id = _id_of(task)
+        if isinstance(task, Task) and not task.has_own_id:
+            return [task_id]
+        return [own_record_key(self.queue_of(task), task_id), task_id]
 
     def look(
         self, task: Task | str, record: Record | None = None
@@ -195,9 +211,11 @@ class Results:
                 return record.state, record
         place = self.find(task)
         if self.store is not None:  # after the queue: what has left it since is on record
-            record = self.store.record(_id_of(task))
+            record = self._record(task)
         if place is None:
             if isinstance(task, Task) and (record is None or _is_earlier(record, task)):
+                if record is not None and record.state == FAILED:  # nor was a success noted
+                    return (task.status if task.status in ENDED else None), None
                 return self._unrecorded(task), None
             return (record.state if record else None), record
         ended = record if record is not None and record.ended else None
@@ -238,7 +256,7 @@ class Results:
             return self.queue_of(task), task.backend_id or task.task_id
         own_id = _id_of(task)
         if OWN_ID not in self.client.supports and self.store is not None:
-            record = self.store.record(own_id)
+            record = self._record(own_id)
             return self.queue_name, (record.place if record else "") or own_id
         return self.queue_name, own_id
 
@@ -296,8 +314,26 @@ def _is_there_again(task: Task | str, state: int) -> None:
 
 def _is_earlier(record: Record, task: Task) -> bool:
     """Whether a record is that of an earlier push of the same id."""
-    # Of a success it is noted exactly when its task was pushed; of others not in each case.
-    return record.state == SUCCESS and record.pushed < task.pushed_at
+    # When its task was pushed is noted exactly of a success, and of the failure of an own id.
+    exact = record.state == SUCCESS or (record.state == FAILED and task.has_own_id)
+    return exact and record.pushed < task.pushed_at
+
+
+def _chosen(task: Task | str, found: Sequence[Record | None]) -> Record | None:
+    """Return which record is that of a task.
+
+    :param found: that by its queue and its id, if it may have that, and that by its id alone.
+    """
+    *of_queue, by_id = found
+    mine = of_queue[0] if of_queue else None
+    if not of_queue or by_id is None:
+        return mine or by_id
+    # By Alligator 1.1, if the id is the user's own; that of another queue looks the same.
+    if isinstance(task, Task) and by_id.pushed < task.pushed_at:
+        return mine
+    if mine is not None and not is_own_id(_id_of(task)):
+        return mine
+    return by_id if mine is None or by_id.fence > mine.fence else mine
 
 
 def _id_of(task: Task | str) -> str:

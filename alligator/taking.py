@@ -118,7 +118,7 @@ class Taking(Wiring):
                 if forks.generation != origin:
                     raise
                 if not task.retries > 0:
-                    self.recorder.note_local(task)
+                    self.recorder.note_local(task, task.queue_name or self.queue_name)
                     raise
                 delay = task.spend_retry(err)
                 if given is not None:
@@ -134,7 +134,7 @@ class Taking(Wiring):
                     return task
             else:
                 if forks.generation == origin:
-                    self.recorder.note_local(task)
+                    self.recorder.note_local(task, task.queue_name or self.queue_name)
                 return task
 
     def run_all(self) -> int:

@@ -21,7 +21,7 @@ from alligator.parents import KeptParents
 from alligator.retries import retry_delay
 from alligator.states import States
 from alligator.timeouts import Reminder, TimeIsUp, call_within
-from alligator.utils import Seconds, describe_error, new_task_id, shorten
+from alligator.utils import Seconds, describe_error, is_own_id, new_task_id, shorten
 
 if TYPE_CHECKING:
     from alligator.gator import Gator
@@ -78,6 +78,8 @@ class Task(States):
     note_end: float | None = None
 
     pushed_at: float = 0.0  # Unix seconds; 0: not yet
+    id_was_given: bool = False  # the id, to its constructor
+    own_id: bool = False  # pushed with an id of the user's own that looks like one of ours
     backend_id: str | None = None  # its id on the queue, where that is another
     queue_position: Any = None  # where it was pushed to, for Client.lost_nothing_since
     retried: int = 0  # how many retries there have been
@@ -113,7 +115,9 @@ class Task(States):
         given |= {"on_start": on_start, "on_success": on_success, "on_error": on_error}
         given |= {"delay_by": delay_by, "delay_until": delay_until, "depends_on": depends_on}
         checked = check_options({**given, **options})
-        self.task_id: str = checked.pop("task_id", None) or new_task_id()
+        if own := checked.pop("task_id", None):
+            self.id_was_given = True
+        self.task_id: str = own or new_task_id()
         self.depends_on = checked.pop("depends_on", None) or None
         self.note_end = checked.pop("save_results", None)
         self.save_results = self.note_end or None
@@ -157,6 +161,11 @@ class Task(States):
     def known_for(self) -> float:
         """Seconds that a store will know how it ended; 0: it is not told."""
         return self.save_results or self.note_end or 0.0
+
+    @property
+    def has_own_id(self) -> bool:
+        """Whether its id is the user's own: it may be pushed again, or to several queues."""
+        return self.own_id or is_own_id(self.task_id)
 
     @property
     def place(self) -> tuple[str, str] | None:

@@ -250,3 +250,18 @@ os.register_at_fork(after_in_child=_task_ids.__init__)  # type: ignore[misc]
 def new_task_id() -> str:
     """Return a new task id: unique, random in its tail, and sorting by creation time."""
     return _task_ids.next()
+
+
+class OwnId(str):
+    """An id of the user's own that looks like one of Alligator's making."""
+
+    __slots__ = ()
+
+
+def is_own_id(task_id: str) -> bool:
+    """Whether an id is the user's own, so that it may be pushed again, or to several queues.
+
+    One of Alligator's making, a UUID of version 7, is pushed once.
+    """
+    made = task_id[14:15] == "7" and len(task_id) == 36 and task_id[8:24:5] == "----"
+    return not made or type(task_id) is OwnId

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from alligator import CANCELED, FAILED, SUCCESS, WAITING, Gator, Task, Worker
 from alligator.backends.base import Message
-from alligator.backends.store import Child, Parent
+from alligator.backends.store import Child, Parent, record_key
 from alligator.exceptions import InvalidTask, TaskCanceled, UnsupportedOption
 from tests import jobs
 
@@ -587,4 +587,4 @@ def test_hold_says_what_became_of_each(gator):
     assert gator.len() == 2
     assert [gator.client.find(name, each) is None for each in "abcd"] == [False, False, True, False]
     assert gator.client.peek(name, "b") == "2"
-    assert gator.store.record("c").state == CANCELED
+    assert gator.store.record(record_key(gator.queue_name, "c")).state == CANCELED

@@ -100,7 +100,7 @@ def test_two_thousand_on_sqs(sqs_dsn, sqlite_dsn):
         assert number not in (0, 1999) or gator.len() == 0
         record = Record(SUCCESS, at=now, attempt=1, pushed=now)
         gator.store.note(each, record, 600)
-        gator.elsewhere.end(each, record)
+        gator.elsewhere.end(gator.queue_name, each, record)
     assert work_until(gator, child) == SUCCESS
     assert seen == [parents]
     gator.close()

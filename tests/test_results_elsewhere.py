@@ -8,6 +8,7 @@ import pytest
 
 from alligator import CANCELED, FAILED, RUNNING, SUCCESS, WAITING, Gator, Worker
 from alligator.backends.locmem_backend import Client
+from alligator.backends.store import record_key
 from alligator.exceptions import ConnectionLost, ResultTimeout, TaskFailed, UnsupportedOption
 from alligator.testing import FlakyClient
 from tests import jobs
@@ -153,7 +154,7 @@ def test_tasks_that_save_nothing_keep_their_id_too_and_are_known_for_a_while(gat
     assert task.wait(20) is True
     assert (task.status, task.result) == (SUCCESS, None)
     assert gator.status(task.id) == SUCCESS
-    assert gator.store.record(task.id).result is None
+    assert gator.store.record(record_key(gator.queue_name, task.id)).result is None
     with pytest.raises(ResultTimeout, match="saved no result"):
         gator.result(task.id)
 

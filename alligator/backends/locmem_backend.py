@@ -109,6 +109,7 @@ class Client(BaseClient):
             queue, now = self._queue(queue_name), self.clock.time()
             for message in messages:
                 self._state.children.forget((queue_name, message.task_id))
+                self._state.store.overrule(queue_name, message.task_id, now)
                 queue.push(message, now)
             self._state.changed.notify_all()
             return [queued(message.task_id, queue.history) for message in messages]
@@ -168,6 +169,7 @@ class Client(BaseClient):
             for delivery in deliveries:
                 queue = self._queue(delivery.queue_name)
                 if entry := queue.held_by(delivery):
+                    self._state.store.has_succeeded(delivery.queue_name, delivery.task_id, now)
                     queue.settle(entry, now)
                     self._state.children.release((delivery.queue_name, delivery.task_id), now)
                 else:
@@ -252,7 +254,7 @@ class Client(BaseClient):
             queue, limit = self._queue(queue_name), self.clock.time() - older_than
             old = [each for each, (letter, _) in queue.dead.items() if letter.died_at <= limit]
             for each in old:
-                del queue.dead[each]
+                queue.forget_letter(each)
         return len(old)
 
     def find(self, queue_name: str, task_id: str) -> Place | None:

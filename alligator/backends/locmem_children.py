@@ -11,6 +11,8 @@ from alligator.backends.store import (
     Record,
     Waits,
     gone_badly,
+    own_record_key,
+    record_key,
     waits_for_itself,
 )
 from alligator.constants import CANCELED, FAILED, WAITING
@@ -27,6 +29,9 @@ class Kept(Protocol):
 
     def put_record(self, task_id: str, record: Record, now: float, seconds: float) -> None:
         """Put it down, and wake who watches."""
+
+    def overrule(self, queue_name: str, task_id: str, now: float) -> None:
+        """Forget what is bad of an id that is pushed."""
 
 
 class Children:
@@ -54,11 +59,13 @@ class Children:
         queue = self._queue(child.queue_name)
         if not waits:
             self.forget(key)
+            self._kept.overrule(*key, now)
             queue.push(child.message, now)
             return WAITING
         if waits & self._below(key):
             raise waits_for_itself(child.message.task_id)
         queue.hold(child.message, now)
+        self._kept.overrule(*key, now)
         self.forget(key)
         self._waits[key] = waits
         for each in waits:
@@ -85,14 +92,19 @@ class Children:
 
     def _failure(self, parent: Parent, now: float) -> str | None:
         for name in parent.queue_names:
-            if letter := self._queue(name).dead.get(parent.task_id):
-                return gone_badly(parent.task_id, FAILED, letter[0].error)
-        found = self._kept.record_of(parent.task_id, now)
-        return gone_badly(parent.task_id, found.state, found.error) if found else None
+            if letter := self._queue(name).standing_letter(parent.task_id):
+                return gone_badly(parent.task_id, FAILED, letter.error)
+        keys = [own_record_key(name, parent.task_id) for name in parent.queue_names]
+        for key in (*keys, parent.task_id):
+            found = self._kept.record_of(key, now)
+            if found and (why := gone_badly(parent.task_id, found.state, found.error)):
+                return why
+        return None
 
     def _refuse(self, key: Key, why: str, now: float) -> int:
         if not self.drop(key):
             self._queue(key[0]).drop_waiting(key[1])
+        self._queue(key[0]).overrule(key[1])
         self._canceled(key, why, now)
         self.cancel(key, gone_badly(key[1], CANCELED, why) or "", now)
         return CANCELED
@@ -138,7 +150,7 @@ class Children:
 
     def _canceled(self, child: Key, why: str, now: float) -> None:
         record = Record(CANCELED, error=CANCELED_BY.format(why), at=now, pushed=now)
-        self._kept.put_record(child[1], record, now, KEEP_FAILED)
+        self._kept.put_record(record_key(*child), record, now, KEEP_FAILED)
 
     def drop_queue(self, name: str, now: float) -> None:
         """A queue is emptied: forget its children, and cancel those who waited for it."""

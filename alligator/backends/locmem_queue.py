@@ -80,6 +80,7 @@ class Queue:
         self.leased: dict[str, Entry] = {}
         self.held: set[str] = set()  # ids of those that wait for others before they may run
         self.dead: dict[str, tuple[DeadTask, int]] = {}  # with the priority; oldest first
+        self.overruled: set[str] = set()  # ids of dead letters that were pushed again since
         self.history = object()  # another one after the queue was emptied
         self._ready = LazyHeap()  # by (-priority, place)
         self._delayed = LazyHeap()  # by due time
@@ -88,6 +89,7 @@ class Queue:
     def push(self, message: Message, now: float) -> None:
         """Queue a task, replace a waiting one, or note it down behind a running one."""
         entry = self.entries.get(message.task_id)
+        self.overrule(message.task_id)
         due = message.delay_until if message.delay_until and message.delay_until > now else 0.0
         if entry is None:
             entry = Entry(message.task_id, message.data, message.priority, due, now)
@@ -114,8 +116,25 @@ class Queue:
         due = message.delay_until or 0.0
         entry = Entry(message.task_id, message.data, message.priority, due, now)
         self.drop_waiting(message.task_id)
+        self.overrule(message.task_id)
         self.entries[message.task_id] = entry
         self.held.add(message.task_id)
+
+    def overrule(self, task_id: str) -> None:
+        """A dead letter of that id, if there is one, is that of an earlier push."""
+        if task_id in self.dead:
+            self.overruled.add(task_id)
+
+    def standing_letter(self, task_id: str) -> DeadTask | None:
+        """Return the dead letter of the last push of an id; None: there is none."""
+        if task_id in self.overruled or (found := self.dead.get(task_id)) is None:
+            return None
+        return found[0]
+
+    def forget_letter(self, task_id: str) -> None:
+        """Remove a dead letter."""
+        del self.dead[task_id]
+        self.overruled.discard(task_id)
 
     def free(self, task_id: str, now: float) -> None:
         """Queue a task that was held."""
@@ -213,6 +232,7 @@ class Queue:
         )
         self.dead.pop(entry.task_id, None)  # so that the order of the dict is that of deaths
         self.dead[entry.task_id] = (letter, entry.priority)
+        self.overruled.discard(entry.task_id)
         self.settle(entry, now)
 
     def revive(self, task_id: str, now: float, renew: Renew | None) -> bool:
@@ -221,7 +241,7 @@ class Queue:
             return False
         letter, priority = self.dead[task_id]
         data = renew(task_id, letter.data) if renew else letter.data
-        del self.dead[task_id]
+        self.forget_letter(task_id)
         self.push(Message(task_id, data, priority=priority), now)
         return True
 
@@ -229,7 +249,7 @@ class Queue:
         """Return where a task stands."""
         entry = self.entries.get(task_id)
         if entry is None:
-            return Place(FAILED) if task_id in self.dead else None
+            return Place(FAILED) if self.standing_letter(task_id) else None
         if task_id in self.held:
             return Place(WAITING)
         if entry.state == WAITING:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from alligator.backends.base import Client, Delivery, Message
 from alligator.backends.store import (
+    BAD,
     KEEP_FAILED,
     Child,
     Record,
@@ -16,9 +17,11 @@ from alligator.backends.store import (
     Watch,
     Worker,
     gone_badly,
+    record_key,
 )
 from alligator.clock import Clock
-from alligator.constants import CANCELED
+from alligator.constants import CANCELED, FAILED
+from alligator.utils import is_own_id
 
 if TYPE_CHECKING:
     from alligator.backends.locmem_children import Children
@@ -87,6 +90,19 @@ class StoreState:
         """Put it down, and wake who watches."""
         self.records.put(task_id, record, now, seconds)
         self.tell(task_id)
+
+    def overrule(self, queue_name: str, task_id: str, now: float) -> None:
+        """That id of the user's own is pushed: what became of it before is void if it was bad."""
+        for key in (record_key(queue_name, task_id), task_id) if is_own_id(task_id) else ():
+            if (record := self.records.get(key, now)) and record.state in BAD:
+                self.records.pop(key)
+
+    def has_succeeded(self, queue_name: str, task_id: str, now: float) -> None:
+        """A task is acked: a failure on record of its own id was that of an earlier push."""
+        if is_own_id(task_id):
+            key = record_key(queue_name, task_id)
+            if (record := self.records.get(key, now)) and record.state == FAILED:
+                self.records.pop(key)
 
     def tell(self, task_id: str) -> None:
         """Wake who watches that task."""
@@ -238,7 +254,8 @@ class LocmemStore(Store):
             if not self._memory.children.drop(key):
                 return False
             now = self._clock.time()
-            self._memory.store.put_record(task_id, record, now, KEEP_FAILED)
+            noted = record_key(queue_name, task_id)
+            self._memory.store.put_record(noted, record, now, KEEP_FAILED)
             why = gone_badly(task_id, CANCELED, record.error) or ""
             self._memory.children.cancel(key, why, now)
         return True

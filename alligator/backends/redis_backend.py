@@ -41,6 +41,7 @@ from alligator.backends.redis_codec import (
     keys_of,
     keys_of_push,
     micros,
+    opening,
     pushed_at,
 )
 from alligator.backends.redis_dsn import parse_target
@@ -52,6 +53,7 @@ from alligator.backends.redis_scripts import script
 from alligator.backends.redis_store import RedisStore
 from alligator.clock import Clock
 from alligator.constants import DELAYED, FAILED, RUNNING, WAITING
+from alligator.utils import is_own_id
 
 log = logging.getLogger(__name__)
 
@@ -127,7 +129,7 @@ class Client(BaseClient):
         priority: int = 0,
     ) -> str:
         """Put a task on a queue; see the contract."""
-        if not (delay_until or priority or self._asks):
+        if not (delay_until or priority or self._asks or is_own_id(task_id)):
             args = encode_new_id(task_id), encode_new(data, task_id)
             wall, monotonic = time.time(), time.monotonic()
             if place := self._push_one(queue_name, args):
@@ -146,17 +148,18 @@ class Client(BaseClient):
             some = messages[first:last]
             asks = self._asks and self.conn_string not in _asked
             simple = plain and not asks
+            begin = opening((each.task_id for each in some), one_server=self._link.one_server)
             args: list[Any] = []
             for (_, _, delay_until, priority), pair in zip(some, encoded[first:last], strict=True):
                 args += pair if simple else (*pair, priority, micros(delay_until))
             name = "push_plain" if simple else "push_first" if asks else "push"
-            position = self._push_some(name, queue_name, args)
+            position = self._push_some(name, queue_name, begin, args)
             return [queued(each.task_id, position) for each in some]
 
         return push_in_steps(messages, push)
 
     def _push_some(
-        self, name: str, queue_name: str, args: Sequence[Any]
+        self, name: str, queue_name: str, begin: Sequence[Any], args: Sequence[Any]
     ) -> tuple[int, float, float]:
         """Push by one of the scripts that take several; return the position."""
         began = _now()
@@ -164,9 +167,9 @@ class Client(BaseClient):
             place = self._link.run(
                 script(name),
                 keys_of(queue_name),
-                args,
+                [*begin, *args],
                 lambda: _push_again(
-                    queue_name, _with_defaults(args) if name == "push_plain" else list(args)
+                    queue_name, begin, _with_defaults(args) if name == "push_plain" else list(args)
                 ),
             )
         if isinstance(place, list):
@@ -188,7 +191,7 @@ class Client(BaseClient):
                     script("push_one"),
                     keys_of_push(queue_name),
                     args,
-                    lambda: _push_again(queue_name, _with_defaults(args)),
+                    lambda: _push_again(queue_name, [0, 0], _with_defaults(args)),
                 )
             )
 
@@ -441,6 +444,6 @@ def _with_defaults(args: Sequence[bytes]) -> list[Any]:
     return [arg for task_id, data in pairs for arg in (task_id, data, 0, 0)]
 
 
-def _push_again(queue_name: str, args: list[Any]) -> Call:
+def _push_again(queue_name: str, begin: Sequence[Any], args: Sequence[Any]) -> Call:
     """Return how to push what may have been pushed already."""
-    return Call(script("push_again"), keys_of(queue_name), args)
+    return Call(script("push_again"), keys_of(queue_name), [*begin, *args])

@@ -1,11 +1,14 @@
 """Names of keys, and data on its way to the server and back."""
 
 import math
+from collections.abc import Iterable
 from contextlib import suppress
 from functools import lru_cache
+from typing import Any
 
 from alligator.backends.base import Data
 from alligator.exceptions import InvalidTask
+from alligator.utils import is_own_id
 
 #: The largest task, in bytes of its data.
 MAX_SIZE = 1024 * 1024
@@ -53,6 +56,12 @@ def keys_of_push(queue_name: str) -> tuple[bytes, ...]:
 def wake_key(queue_name: str) -> bytes:
     """Return the list that wakes those who wait for a queue."""
     return keys_of(queue_name)[9]
+
+
+def opening(ids: Iterable[str], *, one_server: bool) -> list[Any]:
+    """Return what the arguments of scripts that push begin with: see common.lua."""
+    own = [encode_new_id(each) for each in ids if is_own_id(each)]
+    return [len(own), int(one_server), *own]
 
 
 def watched_key(queue_name: str) -> bytes:

@@ -20,6 +20,7 @@ from alligator.backends.redis_codec import (
     encode_new_id,
     keys_of,
     micros,
+    opening,
     watched_key,
 )
 from alligator.backends.redis_errors import DRIVER_ERRORS, is_cut, translated
@@ -35,11 +36,15 @@ from alligator.backends.store import (
     Watch,
     Worker,
     gone_badly,
+    id_in_key,
+    queue_in_key,
+    record_key,
     running_already,
     waits_for_itself,
 )
 from alligator.constants import CANCELED, WAITING
 from alligator.exceptions import NodeLost, UnsupportedOption
+from alligator.utils import is_own_id
 
 if TYPE_CHECKING:
     from alligator.backends.redis_backend import Client
@@ -129,9 +134,10 @@ class RedisStore(Store):
     def watch(self, task_ids: Sequence[str], queue_names: Sequence[str] = ()) -> Iterator[Watch]:
         """Listen on a channel per task, over a connection of its own."""
         marks = [watched_key(each) for each in queue_names]
+        channels = list(dict.fromkeys(_channel(each) for each in task_ids))
         # Any node of a cluster tells of any task; that of a record is needed in any case.
         near = _record_key(task_ids[0]) if task_ids else b"alligator:done"
-        watch = _Watch(self._link, [_channel(each) for each in task_ids], marks, near)
+        watch = _Watch(self._link, channels, marks, near)
         try:
             watch.subscribe()
             yield watch
@@ -163,8 +169,9 @@ class RedisStore(Store):
             return super().push_once(client, key, ttl, queue_name, message)
         keys = [*keys_of(queue_name), _mark_key(f"{queue_name}/{key}")]
         task_id, data, due, priority = message
+        begin = opening([task_id], one_server=self._link.one_server)
         args = (encode_new_id(task_id), encode_new(data, task_id), priority, micros(due))
-        return bool(self._run_or_fail("push_once", keys, _millis(ttl), *args))
+        return bool(self._run_or_fail("push_once", keys, *begin, _millis(ttl), *args))
 
     # -- Children. ----------------------------------------------------------------------------
 
@@ -205,7 +212,7 @@ class RedisStore(Store):
     def _hold_in_steps(self, child: Child) -> int:
         """Keep a task back in several scripts, the last of which makes it: all of it or nothing."""
         task_id, data, due, priority = child.message
-        token = secrets.token_hex(8)
+        token, own = secrets.token_hex(8), int(is_own_id(task_id))
 
         def step(name: str, *args: Any) -> int:
             ends = (encode_new_id(task_id), token, *args)
@@ -220,7 +227,7 @@ class RedisStore(Store):
                 break
             began = began or state
         else:
-            state = step("last", began, encode_new(data, task_id), priority, micros(due))
+            state = step("last", began, encode_new(data, task_id), priority, micros(due), own)
             if state == WAITING:
                 return state
         while step("undo", _HELD_AT_ONCE):
@@ -236,8 +243,9 @@ class RedisStore(Store):
         """Cancel a child that is held."""
         if client is not self._client:
             return super().cancel_held(client, queue_name, task_id, record)
-        keys = [*keys_of(queue_name), _record_key(task_id)]
-        args = _noted(task_id, record, KEEP_FAILED)
+        noted = record_key(queue_name, task_id)
+        keys = [*keys_of(queue_name), _record_key(noted)]
+        args = _noted(noted, record, KEEP_FAILED)
         return bool(
             self._run("cancel_held", keys, encode_id(task_id), encode_reason(record.error), *args)
         )
@@ -355,6 +363,7 @@ def _held(child: Child) -> Iterator[Any]:
     """Return what the script wants to know of a child."""
     task_id, data, due, priority = child.message
     yield from (encode_new_id(task_id), encode_new(data, task_id), priority, micros(due))
+    yield int(is_own_id(task_id))
     yield from _waited_for(child.parents)
 
 
@@ -369,12 +378,16 @@ def encode_reason(why: str | None) -> bytes:
     return (why or "").encode("utf-8", "backslashreplace")
 
 
-def _record_key(task_id: str) -> bytes:
-    return b"alligator:record:" + encode_id(task_id)
+def _record_key(key: str) -> bytes:
+    """Return where a record is: by its id alone, or on the node of its queue."""
+    if not (queue_name := queue_in_key(key)):
+        return b"alligator:record:" + encode_id(key)
+    own = decode_id(encode_id(id_in_key(key))).encode("utf-8", "surrogateescape")
+    return f"alligator:records:{{{queue_name}}}:".encode() + own
 
 
-def _channel(task_id: str) -> bytes:
-    return b"alligator:done:" + encode_id(task_id)
+def _channel(key: str) -> bytes:
+    return b"alligator:done:" + encode_id(id_in_key(key))
 
 
 def _workers_key(queue_name: str) -> bytes:

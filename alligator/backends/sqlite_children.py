@@ -8,7 +8,14 @@ import sqlite3
 
 from alligator.backends.sqlite_records import note
 from alligator.backends.sqlite_schema import HELD, Step
-from alligator.backends.store import CANCELED_BY, KEEP_FAILED, Record, Waits, gone_badly
+from alligator.backends.store import (
+    CANCELED_BY,
+    KEEP_FAILED,
+    Record,
+    Waits,
+    gone_badly,
+    record_key,
+)
 from alligator.constants import CANCELED, DELAYED, WAITING
 
 _FREE = (
@@ -52,7 +59,7 @@ def cancel(step: Step, queue: str, parent: str, why: str) -> None:
         queue, parent, why = pending.pop()
         for row_id, child_queue, child in step.execute(_CHILDREN, (queue, parent)).fetchall():
             drop(step, row_id, child_queue)
-            note_canceled(step, child, why)
+            note_canceled(step, record_key(child_queue, child), why)
             pending.append((child_queue, child, gone_badly(child, CANCELED, why) or ""))
 
 
@@ -68,10 +75,10 @@ def forget(step: Step, row_id: int) -> None:
     step.execute("DELETE FROM alligator_waits WHERE child = ?", (row_id,))
 
 
-def note_canceled(step: Step, child: str, why: str) -> None:
+def note_canceled(step: Step, key: str, why: str) -> None:
     """Put on record that a child will not run, and why."""
     record = Record(CANCELED, error=CANCELED_BY.format(why), at=step.now, pushed=step.now)
-    note(step, child, record, KEEP_FAILED)
+    note(step, key, record, KEEP_FAILED)
 
 
 def waits_for(connection: sqlite3.Connection, queue: str, child: str, limit: int) -> Waits:

@@ -5,7 +5,15 @@ from alligator.backends import sqlite_queue as queue
 from alligator.backends import sqlite_records as records
 from alligator.backends.base import Message
 from alligator.backends.sqlite_schema import HELD, Step
-from alligator.backends.store import Child, Parent, gone_badly, running_already, waits_for_itself
+from alligator.backends.store import (
+    Child,
+    Parent,
+    gone_badly,
+    own_record_key,
+    record_key,
+    running_already,
+    waits_for_itself,
+)
 from alligator.constants import CANCELED, FAILED, RUNNING, WAITING
 
 _BELOW = (
@@ -31,6 +39,7 @@ def hold(step: Step, child: Child) -> int:
     if step.has_children() and not _below(step, name, message.task_id).isdisjoint(waits):
         raise waits_for_itself(message.task_id)
     row_id = _keep(step, name, message)
+    records.overrule(step, name, [message.task_id])
     step.executemany(
         "INSERT OR IGNORE INTO alligator_waits (queue, parent, child) VALUES (?, ?, ?)",
         [(*each, row_id) for each in waits],
@@ -70,14 +79,14 @@ def _row(step: Step, name: str, task_id: str) -> tuple[int, int] | None:
 
 def _failure(step: Step, parent: Parent) -> str | None:
     for name in parent.queue_names:
-        row = step.execute(
-            "SELECT error FROM alligator_dead WHERE queue = ? AND task_id = ?",
-            (name, parent.task_id),
-        ).fetchone()
-        if row:
+        if row := step.execute(records.STANDING, (name, parent.task_id)).fetchone():
             return gone_badly(parent.task_id, FAILED, row[0])
-    found = records.read(step, parent.task_id)
-    return gone_badly(parent.task_id, found.state, found.error) if found else None
+    keys = [own_record_key(name, parent.task_id) for name in parent.queue_names]
+    for key in (*keys, parent.task_id):
+        found = records.read(step, key)
+        if found and (why := gone_badly(parent.task_id, found.state, found.error)):
+            return why
+    return None
 
 
 def _keep(step: Step, name: str, message: Message) -> int:
@@ -111,6 +120,7 @@ def _remove(step: Step, name: str, task_id: str) -> str:
 
 def _refuse(step: Step, name: str, task_id: str, why: str) -> int:
     _remove(step, name, task_id)
-    children.note_canceled(step, task_id, why)
+    records.overrule(step, name, [task_id])
+    children.note_canceled(step, record_key(name, task_id), why)
     children.cancel(step, name, task_id, gone_badly(task_id, CANCELED, why) or "")
     return CANCELED

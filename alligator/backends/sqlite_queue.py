@@ -6,6 +6,7 @@ All values are parameters: nothing from a message, and no queue name, becomes SQ
 from collections.abc import Sequence
 
 from alligator.backends import sqlite_children as children
+from alligator.backends import sqlite_records as records
 from alligator.backends.base import MAX_LEASE, Data, Delivery, Message, Reason, Renew
 from alligator.backends.sqlite_records import writable
 from alligator.backends.sqlite_schema import HELD, Position, Step
@@ -19,6 +20,7 @@ AT_ONCE = 500
 def push(step: Step, queue: str, messages: Sequence[Message]) -> Position:
     """Queue tasks, replace waiting ones, or note data down behind running ones."""
     now, place = step.now, step.tickets(len(messages))
+    records.overrule(step, queue, (each.task_id for each in messages))
     step.news += len(messages)
     rows = []
     for offset, (task_id, data, delay_until, priority) in enumerate(messages):
@@ -74,10 +76,12 @@ def _push_again(step: Step, row: tuple[str, str, int, int, int, float, float, Da
 def settle(step: Step, queue: str, row_id: int) -> bool:
     """Let what was pushed behind a running task take over its row; False: nothing was."""
     row = step.execute(
-        "SELECT next_due FROM alligator_tasks WHERE id = ? AND next_data IS NOT NULL", (row_id,)
+        "SELECT next_due, task_id FROM alligator_tasks WHERE id = ? AND next_data IS NOT NULL",
+        (row_id,),
     ).fetchone()
     if row is None:
         return False
+    records.overrule(step, queue, [row[1]])
     due = row[0] if row[0] > step.now else 0.0
     state = DELAYED if due else WAITING
     step.execute(
@@ -115,13 +119,16 @@ def ack(step: Step, deliveries: Sequence[Delivery]) -> list[Delivery]:
     """Remove tasks that are done; return those overtaken."""
     left = set(step.without_effect(_DELETE, [each.receipt for each in deliveries]))
     refused = []
+    done = []
     for index, each in enumerate(deliveries):
         if index not in left:
             step.count(each.queue_name, RUNNING, -1)
         elif not (is_held(step, each) and settle(step, each.queue_name, each.receipt[0])):
             refused.append(each)
             continue
+        done.append((each.queue_name, each.task_id))
         children.release(step, each.queue_name, each.task_id)
+    records.have_succeeded(step, done)
     return refused
 
 
@@ -175,6 +182,10 @@ def bury(step: Step, delivery: Delivery, data: Data | None, reason: Reason) -> b
         (delivery.queue_name, delivery.task_id),
     ).rowcount
     step.execute(
+        "DELETE FROM alligator_overruled WHERE queue = ? AND task_id = ?",
+        (delivery.queue_name, delivery.task_id),
+    )
+    step.execute(
         "INSERT INTO alligator_dead "
         "(queue, task_id, data, error, traceback, died_at, attempts, priority) "
         "SELECT queue, task_id, coalesce(?, data), ?, ?, ?, ?, priority "
@@ -214,6 +225,10 @@ def revive(
             for _, each, data, rank in rows
         ]
         push(step, queue, messages)
+        step.executemany(
+            "DELETE FROM alligator_overruled WHERE queue = ? AND task_id = ?",
+            [(queue, row[1]) for row in rows],
+        )
         step.executemany("DELETE FROM alligator_dead WHERE id = ?", [row[:1] for row in rows])
         step.count(queue, FAILED, -len(rows))
     return len(rows), rows[-1][0] if len(rows) == AT_ONCE else 0
@@ -221,6 +236,11 @@ def revive(
 
 def purge_dead(step: Step, queue: str, older_than: float) -> int:
     """Delete some dead letters that died more than so many seconds ago."""
+    records.forget_letters(
+        step,
+        "id IN (SELECT id FROM alligator_dead WHERE queue = ? AND died_at <= ? LIMIT ?)",
+        (queue, step.now - older_than, AT_ONCE),
+    )
     purged = step.execute(
         "DELETE FROM alligator_dead WHERE id IN "
         "(SELECT id FROM alligator_dead WHERE queue = ? AND died_at <= ? LIMIT ?)",
@@ -252,6 +272,11 @@ def drop_some(step: Step, queue: str) -> bool:
             step.count(queue, state, -1)
         _note_emptied(step, queue)
         return True
+    records.forget_letters(
+        step,
+        "id IN (SELECT id FROM alligator_dead WHERE queue = ? LIMIT ?)",
+        (queue, AT_ONCE),
+    )
     dead = step.execute(
         "DELETE FROM alligator_dead WHERE id IN "
         "(SELECT id FROM alligator_dead WHERE queue = ? LIMIT ?)",

@@ -55,6 +55,12 @@ CREATE TABLE IF NOT EXISTS alligator_dead (
     UNIQUE (queue, task_id)
 );
 CREATE INDEX IF NOT EXISTS alligator_newest ON alligator_dead (queue);
+CREATE TABLE IF NOT EXISTS alligator_overruled (
+    queue TEXT NOT NULL,            -- of a dead letter whose id was pushed again since
+    task_id TEXT NOT NULL,
+    died_at REAL NOT NULL,          -- tells that letter from a later one
+    PRIMARY KEY (queue, task_id)
+) WITHOUT ROWID;
 -- How many tasks of a queue are in a state: counting rows takes 20 ms in a million.
 -- Triggers would keep it as well, at the price of 40 percent of the speed.
 CREATE TABLE IF NOT EXISTS alligator_counters (
@@ -70,7 +76,7 @@ CREATE TABLE IF NOT EXISTS alligator_emptied (
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS alligator_records (
     id INTEGER PRIMARY KEY,
-    task_id TEXT NOT NULL UNIQUE,
+    task_id TEXT NOT NULL UNIQUE,   -- the key: see store.record_key
     ends REAL NOT NULL,
     state INTEGER NOT NULL,
     pushed REAL NOT NULL,

@@ -23,6 +23,7 @@ from alligator.backends.store import (
     Watch,
     Worker,
     gone_badly,
+    record_key,
 )
 from alligator.constants import CANCELED
 
@@ -164,7 +165,7 @@ class SqliteStore(Store):
         with self._client.writing(for_record(*record[1:4])) as step:
             if not cancel_held(step, queue_name, task_id, why):
                 return False
-            records.note(step, task_id, record, KEEP_FAILED)
+            records.note(step, record_key(queue_name, task_id), record, KEEP_FAILED)
         return True
 
     def waits_for(self, client: BaseClient, queue_name: str, task_id: str, limit: int) -> Waits:

@@ -3,6 +3,7 @@
 import sqlite3
 
 from alligator.backends.base import Data, DeadTask, Place
+from alligator.backends.sqlite_records import STANDING
 from alligator.backends.sqlite_schema import HELD, Identity, Position
 from alligator.constants import DELAYED, FAILED, RUNNING, WAITING
 
@@ -44,9 +45,7 @@ def find(connection: sqlite3.Connection, queue: str, task_id: str) -> Place | No
         (queue, task_id),
     ).fetchone()
     if row is None:
-        dead = connection.execute(
-            "SELECT 1 FROM alligator_dead WHERE queue = ? AND task_id = ?", (queue, task_id)
-        ).fetchone()
+        dead = connection.execute(STANDING, (queue, task_id)).fetchone()
         return Place(FAILED) if dead else None
     state, due, priority, place, lease_ends = row
     if state == HELD:

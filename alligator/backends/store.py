@@ -9,6 +9,14 @@ and who is alive. locmem, sqlite and redis serve as store and as queue, each as
 *Fenced.* A :class:`Record` of an earlier run never replaces that of a later one: a worker
 that was stopped, overtaken and continued changes nothing with :meth:`Store.note`.
 
+*Of one queue.* Records are kept under what :func:`record_key` makes of a queue and an id. To a
+store it is text like any other; only those that keep children make such keys themselves.
+
+*Of the last push.* Where store and queue are one, a push of an id of the user's own
+(:func:`alligator.utils.is_own_id`) overrules what is known of earlier ones, in the same step:
+their failure or cancellation is forgotten, and their dead letter says no more how that id stands
+(to ``Client.find``, to children). So does an ack with a failure that was noted meanwhile.
+
 *Gone when it is over.* Records and marks end by themselves, at the latest a few seconds
 after their time; before it they stay.
 
@@ -29,7 +37,7 @@ from typing import ClassVar, NamedTuple, Protocol
 from alligator.backends.base import Client, Delivery, Message
 from alligator.constants import CANCELED, FAILED, SUCCESS
 from alligator.exceptions import AlligatorException, InvalidTask, UnsupportedOption
-from alligator.utils import shorten
+from alligator.utils import is_own_id, shorten
 
 #: States after which nothing more is to come.
 ENDED = frozenset({SUCCESS, FAILED, CANCELED})
@@ -39,6 +47,43 @@ KEEP_FAILED = 30 * 86_400.0
 
 #: Seconds that a claim stands between a push and its confirmation, where these are two steps.
 UNCONFIRMED = 30.0
+
+
+#: States that a later push of the same id overrules.
+BAD = frozenset({FAILED, CANCELED})
+
+#: Between queue and id in the key of a record: neither can have it.
+_SEPARATOR = "\x1f"
+
+
+def record_key(queue_name: str, task_id: str) -> str:
+    """Return under which key a store keeps what is known of a task.
+
+    ::
+
+        gator.store.record(record_key('images', 'order-17'))
+
+    An id of Alligator's own making is unique, and is the key itself, as are all ids on record of
+    Alligator 1.1. What is such a key already is returned as it is.
+    """
+    return own_record_key(queue_name, task_id) if is_own_id(task_id) else task_id
+
+
+def own_record_key(queue_name: str, task_id: str) -> str:
+    """Return the key of a task whose id is the user's own, whatever it looks like."""
+    if _SEPARATOR in task_id:
+        return task_id
+    return f"{queue_name}{_SEPARATOR}{task_id}"
+
+
+def id_in_key(key: str) -> str:
+    """Return the id that a key is about."""
+    return key.rpartition(_SEPARATOR)[2]
+
+
+def queue_in_key(key: str) -> str:
+    """Return the queue that a key is about; '': it says none."""
+    return key.rpartition(_SEPARATOR)[0]
 
 
 #: The error on the record of a child that was canceled, with the reason.
@@ -85,20 +130,23 @@ def gone_badly(task_id: str, state: int, error: str) -> str | None:
     if how is None:
         return None
     error = error.removeprefix(CANCELED_BY.format(""))
-    return f"its parent {shorten(task_id)} {how}" + (f": {shorten(error, 500)}" if error else ".")
+    parent = shorten(id_in_key(task_id))
+    return f"its parent {parent} {how}" + (f": {shorten(error, 500)}" if error else ".")
 
 
 def running_already(task_id: str) -> InvalidTask:
     """Return the error for a child whose id is in use."""
+    task_id = shorten(id_in_key(task_id))
     return InvalidTask(
-        f"Task {shorten(task_id)} is running; what is to wait for others needs an id of its own."
+        f"Task {task_id} is running; what is to wait for others needs an id of its own."
     )
 
 
 def waits_for_itself(task_id: str) -> InvalidTask:
     """Return the error for a child one of whose parents waits for a task of its id."""
+    task_id = shorten(id_in_key(task_id))
     return InvalidTask(
-        f"Task {shorten(task_id)} is to wait for a task that waits for it; neither could ever run."
+        f"Task {task_id} is to wait for a task that waits for it; neither could ever run."
     )
 
 
@@ -157,13 +205,17 @@ class Store(ABC):
 
         A record with the same fence is replaced: that run has come further.
 
+        :param task_id: what :func:`record_key` makes of its queue and its id.
         :param keep_seconds: for how long; 0 or less: not at all, but watchers are woken.
         :returns: False: the record of a later run stands, and nothing was changed.
         """
 
     @abstractmethod
     def record(self, task_id: str) -> Record | None:
-        """Return what is known of a task; None: nothing, or no longer."""
+        """Return what is known of a task; None: nothing, or no longer.
+
+        :param task_id: its key, see :func:`record_key`.
+        """
 
     def records(self, task_ids: Sequence[str]) -> list[Record | None]:
         """Return :meth:`record` of each, in their order, with as few round trips as can be."""
@@ -261,14 +313,17 @@ class Store(ABC):
         says CANCELED; elsewhere in this order, so that a crash in between repeats and never
         loses.
 
-        :param task_id: the task's own id, which need not be that of the delivery.
+        :param task_id: the key of its record, see :func:`record_key`.
         :returns: False: the delivery had been overtaken.
         """
         self.note(task_id, record, keep_seconds)
         return not client.ack([delivery])
 
     def cancel_held(self, client: Client, queue_name: str, task_id: str, record: Record) -> bool:
-        """Cancel a child that is held, with its own children; False: it is not held."""
+        """Cancel a child that is held, with its own children; False: it is not held.
+
+        :param task_id: its id on that queue; the record goes under ``record_key`` of both.
+        """
         return False
 
     def waits_for(self, client: Client, queue_name: str, task_id: str, limit: int) -> Waits:

@@ -10,12 +10,19 @@
 local READY, DATA, LEASES, DELAYED, META, AFTER, DEAD, GRAVES, SEQ, WAKE, WAITING, WATCHED =
   unpack(KEYS)
 local HELD, WAITS, CHILDREN = KEYS[13], KEYS[14], KEYS[15]
-local tell, settle, children -- of common.lua and, where a script has that, children.lua
+local tell, settle, have_succeeded, children -- of common.lua and, where there is one, children.lua
 local STEP = 35184372088832 -- 2^45 places per priority: with 201 priorities below 2^53
 local TAIL = 17592186044416 -- 2^44: due tasks stand below it, ordinary ones above
 local MAX_LEASE = 43200000000
 
 local clock = redis.call('TIME')
 local now = clock[1] * 1000000 + clock[2]
+
+-- Whether an id is of Alligator's own making: a UUID of version 7, after its mark. It is pushed once.
+local function made(id)
+  if #id ~= 17 or string.byte(id) ~= 255 then return false end
+  local kind = string.byte(id, 8)
+  return kind >= 112 and kind < 128
+end
 
 local function whole(number) return string.format('%.0f', number) end

@@ -9,7 +9,6 @@ local built
 function children()
   if built then return built end
 
-  local CANCELED = 5
   local KEEP_FAILED = 2592000000
 
   local function range(id)
@@ -28,8 +27,6 @@ function children()
     end
     return found
   end
-
-  local function own_queue() return string.match(READY, '{(.*)}') end
 
   local function part(queue, name) return 'alligator:{' .. queue .. '}:' .. name end
 
@@ -79,28 +76,22 @@ function children()
     end
   end
 
-  -- An id as its text: see redis_codec.py.
-  local function readable(id)
-    if #id ~= 17 or string.byte(id) ~= 255 then return id end
-    local digits = string.gsub(string.sub(id, 2), '.', function(byte)
-      return string.format('%02x', string.byte(byte))
-    end)
-    return (string.gsub(digits, '^(%x%x%x%x%x%x%x%x)(%x%x%x%x)(%x%x%x%x)(%x%x%x%x)', '%1-%2-%3-%4-'))
-  end
-
   -- Why a child cannot run.
   local function because(id, how, error)
     error = string.gsub(error or '', '^Canceled: ', '')
-    if error == '' then return 'its parent ' .. readable(id) .. ' ' .. how .. '.' end
-    return 'its parent ' .. readable(id) .. ' ' .. how .. ': ' .. string.sub(error, 1, 500)
+    local name = string.gsub(readable(id), '^.*\31', '')
+    if error == '' then return 'its parent ' .. name .. ' ' .. how .. '.' end
+    return 'its parent ' .. name .. ' ' .. how .. ': ' .. string.sub(error, 1, 500)
   end
 
+  -- Put on record that a child of this queue was canceled.
   local function note_canceled(id, why)
     local at = string.format('%.6f', now / 1000000)
     local error = cjson.encode('Canceled: ' .. why)
     local value = at .. ' 0\n[' .. CANCELED .. ',null,' .. error .. ',"",' .. at .. ',""]'
-    redis.call('SET', 'alligator:record:' .. id, value, 'PX', KEEP_FAILED)
-    redis.call('PUBLISH', 'alligator:done:' .. id, '')
+    redis.call('SET', record_of(own_queue(), id), value, 'PX', KEEP_FAILED)
+    local own = readable(id) == id and string.match(id, '\31(.*)$')
+    redis.call('PUBLISH', 'alligator:done:' .. (own or id), '')
   end
 
   local function drop_held(id)
@@ -117,8 +108,10 @@ function children()
       local lost = table.remove(pending)
       visit(lost.queue, function()
         for _, child in ipairs(linked(CHILDREN, lost.id)) do
-          visit(child.queue, function() drop_held(child.id) end)
-          note_canceled(child.id, lost.why)
+          visit(child.queue, function()
+            drop_held(child.id)
+            note_canceled(child.id, lost.why)
+          end)
           local reason = because(child.id, 'was canceled', lost.why)
           pending[#pending + 1] = { queue = child.queue, id = child.id, why = reason }
         end
@@ -129,7 +122,7 @@ function children()
   built = {
     any = any, forget = forget, release = release, cancel = cancel, because = because,
     drop_held = drop_held, note_canceled = note_canceled, link = link, linked = linked,
-    part = part, own_queue = own_queue, CANCELED = CANCELED,
+    part = part,
   }
   return built
 end

@@ -1,5 +1,48 @@
 -- What most scripts share; follows base.lua.
 
+-- An id as its text: see redis_codec.py.
+local function readable(id)
+  if #id ~= 17 or string.byte(id) ~= 255 then return id end
+  local digits = string.gsub(string.sub(id, 2), '.', function(byte)
+    return string.format('%02x', string.byte(byte))
+  end)
+  return (string.gsub(digits, '^(%x%x%x%x%x%x%x%x)(%x%x%x%x)(%x%x%x%x)(%x%x%x%x)', '%1-%2-%3-%4-'))
+end
+
+local FAILED, CANCELED = 2, 5
+
+local function own_queue() return string.match(READY, '{(.*)}') end
+
+-- What is on record of a task by its id alone: of Alligator 1.1, or of an id of its own making.
+local function old_record(id) return 'alligator:record:' .. id end
+
+-- The same by queue and id, which may be such a key itself: see store.own_record_key.
+local function own_record(queue, id)
+  local text = readable(id) -- whose 16 bytes may be anything
+  local named, own = string.match(text, '^([^\31]*)\31(.*)$')
+  return 'alligator:records:{' .. (named or queue) .. '}:' .. (own or text)
+end
+
+local function record_of(queue, id) return made(id) and old_record(id) or own_record(queue, id) end
+
+-- The state that a record says.
+local function state_in(key)
+  return tonumber(string.match(redis.call('GET', key) or '', '\n%[(%d+)'))
+end
+
+-- Forget a record. (Users who may only push need not have the right to delete.)
+local function forget_record(key) redis.call('PEXPIRE', key, 0) end
+
+-- These tasks of this queue are acked: a failure on record of an own id was that of an earlier push.
+function have_succeeded(ids)
+  for index = 1, #ids do
+    local id = ids[index]
+    if not made(id) and state_in(record_of(own_queue(), id)) == FAILED then
+      forget_record(record_of(own_queue(), id))
+    end
+  end
+end
+
 local function priority_of(score) return 100 - math.floor(score / STEP) end
 
 -- What this server says of itself; '' where the user may not ask.
@@ -156,6 +199,37 @@ local function put(id, data, priority, due)
   put_at_tail(id, priority, due, attempt, deaths)
 end
 
+-- A task of that own id is pushed to this queue: what became of it before is void if it was bad. A
+-- dead letter says so by a sixth value. (On a cluster the old record is on another node.)
+local function overrule(id, with_old)
+  for _, key in ipairs({ own_record(own_queue(), id), with_old and old_record(id) or nil }) do
+    local state = state_in(key)
+    if state == FAILED or state == CANCELED then forget_record(key) end
+  end
+  local packed = redis.call('HGET', DEAD, id)
+  local letter = packed and unpacked(packed)
+  if letter and letter[1] and not letter[6] then
+    for index = 2, 5 do letter[index] = letter[index] or false end
+    letter[6] = 1
+    redis.call('HSET', DEAD, id, cmsgpack.pack(letter))
+  end
+end
+
+-- What pushes begin with in ARGV: how many own ids there are, whether old records can be reached
+-- (1), and the ids, of which all that is known is overruled. Returns where the rest begins.
+local function begin_pushes()
+  local count = tonumber(ARGV[1])
+  for index = 3, count + 2 do overrule(ARGV[index], ARGV[2] == '1') end
+  return count + 3
+end
+
+-- The dead letter of the last push of an id, unpacked; nil: there is none.
+local function standing_letter(key, id)
+  local packed = redis.call('HGET', key, id)
+  local letter = packed and unpacked(packed)
+  return letter and not letter[6] and letter or nil
+end
+
 local watched -- not asked yet
 
 -- Tell who watches that a task starts, or is no longer on lease.
@@ -171,6 +245,7 @@ function settle(id)
   local packed = redis.call('HGET', AFTER, id)
   if packed then
     redis.call('HDEL', AFTER, id)
+    overrule(id)
     local after = unpacked(packed)
     put(id, after[1] or packed, tonumber(after[2]) or 0, tonumber(after[3]) or 0)
   end

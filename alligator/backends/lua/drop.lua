@@ -20,7 +20,7 @@ for _, member in ipairs(waits) do
   redis.call('HDEL', HELD, id)
   redis.call('HDEL', DATA, id) -- so that it does not run if the other parents succeed before the end
   redis.call('ZREM', WAITS, member)
-  local link = family.link(parent, family.own_queue(), id)
+  local link = family.link(parent, own_queue(), id)
   redis.call('ZREM', family.part(queue, 'children'), link)
 end
 if #waits == limit then return 1 end

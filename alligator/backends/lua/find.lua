@@ -11,4 +11,4 @@ if redis.call('HEXISTS', DATA, ARGV[1]) == 1 then
   if is_leased(ARGV[1]) then return { 'running', 0 } end
   return { 'waiting', -1 } -- it has lost its place, and gets another one
 end
-return { redis.call('HEXISTS', DEAD, ARGV[1]) == 1 and 'dead' or '', 0 }
+return { standing_letter(DEAD, ARGV[1]) and 'dead' or '', 0 }

@@ -3,10 +3,12 @@
 -- meanwhile. Before the last of these there is no child, but links to its parents, and one to a
 -- guard that never ends: so whatever becomes of parents meanwhile releases nobody. If the last
 -- step never comes, the links go as parents end, and the guard stays, which harms nobody.
--- ARGV: 1 'whole'  2... of each child its id, data, priority, due time (0: now), how many parents;
---       of each of these its id, how many queues it may be on, and their names
+-- ARGV: 1 'whole'  2... of each child its id, data, priority, due time (0: now), whether the id is
+--       the user's own (1), how many parents; of each of these its id, how many queues it may be on,
+--       and their names
 --       1 'first' or 'more'  2 id  3 guard  4... how many parents, and of each as above
 --       1 'last'  2 id  3 guard  4 when the first step was (its reply)  5 data  6 priority  7 due
+--       8 whether the id is the user's own (1)
 --       1 'undo'  2 id  3 guard  4 how many links to remove
 -- Returns: whole: of each child the new status, or -1 where its id is that of a running task, -2
 --          where one of its parents waits for it
@@ -39,14 +41,17 @@ end
 
 local function failure(parent)
   for _, queue in ipairs(parent.queues) do
-    local letter = redis.call('HGET', part(queue, 'dead'), parent.id)
-    if letter then return because(parent.id, 'failed', unpacked(letter)[2]) end
+    local letter = standing_letter(part(queue, 'dead'), parent.id)
+    if letter then return because(parent.id, 'failed', letter[2]) end
   end
-  local record = redis.call('GET', 'alligator:record:' .. parent.id)
-  local fine, found = pcall(cjson.decode, record and string.match(record, '\n(.*)$') or '[]')
-  if not fine or type(found) ~= 'table' then return end
-  local how = ({ [2] = 'failed', [family.CANCELED] = 'was canceled' })[found[1]]
-  return how and because(parent.id, how, found[3])
+  local keys = { old_record(parent.id) }
+  for _, queue in ipairs(parent.queues) do keys[#keys + 1] = own_record(queue, parent.id) end
+  for _, key in ipairs(keys) do
+    local how = ({ [FAILED] = 'failed', [CANCELED] = 'was canceled' })[state_in(key)]
+    local record = how and redis.call('GET', key)
+    local fine, found = pcall(cjson.decode, record and string.match(record, '\n(.*)$') or '')
+    if fine and type(found) == 'table' then return because(parent.id, how, found[3]) end
+  end
 end
 
 -- Take a task of that id off the queue; false: it runs, and stays.
@@ -65,7 +70,7 @@ end
 local function waits_for_itself(id, waits)
   local above = {}
   for _, parent in ipairs(waits) do above[link('', parent.queue, parent.id)] = true end
-  local seen, pending = {}, { { queue = family.own_queue(), id = id } }
+  local seen, pending = {}, { { queue = own_queue(), id = id } }
   while #pending > 0 do
     local task = table.remove(pending)
     for _, child in ipairs(family.linked(part(task.queue, 'children'), task.id)) do
@@ -78,30 +83,33 @@ local function waits_for_itself(id, waits)
   return false
 end
 
-local function hold(id, data, priority, due, parents)
+local function hold(id, data, priority, due, own, parents)
   local waits = {}
   for _, parent in ipairs(parents) do
     local queue = where(parent)
     local why = not queue and failure(parent)
     if why then
       removed(id)
+      if own then overrule(id, true) end
       family.note_canceled(id, why)
       family.cancel(id, because(id, 'was canceled', why))
-      return family.CANCELED
+      return CANCELED
     end
     if queue then waits[#waits + 1] = { queue = queue, id = parent.id } end
   end
   if #waits == 0 then
+    if own then overrule(id, true) end
     put(id, data, priority, due)
     return 0
   end
   if family.any() and waits_for_itself(id, waits) then return -2 end
   if not removed(id) then return -1 end
+  if own then overrule(id, true) end
   redis.call('HSET', DATA, id, data)
   redis.call('HSET', HELD, id, cmsgpack.pack({ priority, whole(due) }))
   for _, parent in ipairs(waits) do
     redis.call('ZADD', WAITS, 0, link(id, parent.queue, parent.id))
-    redis.call('ZADD', part(parent.queue, 'children'), 0, link(parent.id, family.own_queue(), id))
+    redis.call('ZADD', part(parent.queue, 'children'), 0, link(parent.id, own_queue(), id))
   end
   return 0
 end
@@ -122,7 +130,7 @@ if step == 'first' or step == 'more' then
     local queue = where(parent)
     if queue then
       redis.call('ZADD', WAITS, 0, link(id, queue, parent.id))
-      redis.call('ZADD', part(queue, 'children'), 0, link(parent.id, family.own_queue(), id))
+      redis.call('ZADD', part(queue, 'children'), 0, link(parent.id, own_queue(), id))
     elseif failure(parent) then
       return -10 - index
     end
@@ -135,12 +143,13 @@ if step == 'last' then
   if redis.call('HEXISTS', DATA, id) == 1 then return -3 end
   if redis.call('ZREM', WAITS, link(id, '', token)) == 0 then return -4 end
   local at, state = string.match(
-    redis.call('GET', 'alligator:record:' .. id) or '', '^(%S+) %d+\n%[(%d+),')
-  if tonumber(state) == family.CANCELED and tonumber(at) * 1000000 >= began - 1 then
+    redis.call('GET', record_of(own_queue(), id)) or '', '^(%S+) %d+\n%[(%d+),')
+  if tonumber(state) == CANCELED and tonumber(at) * 1000000 >= began - 1 then
     redis.call('ZADD', WAITS, 0, link(id, '', token))
-    return family.CANCELED -- a parent ended badly meanwhile, and said so
+    return CANCELED -- a parent ended badly meanwhile, and said so
   end
   local data, priority, due = take(), tonumber(take()), tonumber(take())
+  if take() == '1' then overrule(id, true) end
   if #family.linked(WAITS, id, 1) == 0 then
     put(id, data, priority, due)
     position() -- as in push_once.lua
@@ -162,7 +171,7 @@ if step == 'undo' then
       if parent.member ~= guard then
         redis.call('ZREM', WAITS, parent.member)
         local key = part(parent.queue, 'children')
-        redis.call('ZREM', key, link(parent.id, family.own_queue(), id))
+        redis.call('ZREM', key, link(parent.id, own_queue(), id))
       end
     end
     if #some == limit then return limit end
@@ -174,7 +183,7 @@ end
 local states = {}
 while taken < #ARGV do
   local id, data, priority, due = take(), take(), tonumber(take()), tonumber(take())
-  states[#states + 1] = hold(id, data, priority, due, take_parents())
+  states[#states + 1] = hold(id, data, priority, due, take() == '1', take_parents())
 end
 position()
 wake()

@@ -4,6 +4,7 @@ local AT_ONCE = 1000 -- values in one call, of which Lua takes some thousands
 local LONG = 262144 -- bytes that are put together into one string
 
 local something = true -- whether there is anything but ordinary tasks; unleased() looks
+local own = false -- whether ids of users' own are among the acks, likewise
 local leased, sizes, length = {}, {}, 0 -- receipts and data by turns, their sizes, all of them
 
 -- How a receipt begins. No other ever has the same time, place and id: each push has a new place,
@@ -55,17 +56,19 @@ local function unleased(first, last)
     local receipt = ARGV[index]
     local ends = redis.call('ZREM', LEASES, receipt) == 1 and string.find(receipt, ':', 55, true)
     if ends then
-      ids[#ids + 1] = string.sub(receipt, ends + 1)
+      local id = string.sub(receipt, ends + 1)
+      ids[#ids + 1], own = id, own or not made(id)
     else
       refused[#refused + 1] = index - first
     end
   end
-  something = redis.call('EXISTS', DELAYED, META, AFTER, WATCHED, CHILDREN, WAITING) > 0
+  something = own or redis.call('EXISTS', DELAYED, META, AFTER, WATCHED, CHILDREN, WAITING) > 0
   return refused, ids
 end
 
 -- Take tasks off the queue whose leases have been ended.
 local function finish(ids)
+  if own then have_succeeded(ids) end
   if something and redis.call('EXISTS', AFTER, WATCHED, CHILDREN) > 0 then
     for _, id in ipairs(ids) do
       settle(id)

@@ -1,5 +1,5 @@
 #!lua
--- ARGV: of each message its id and data; no id comes twice, and all go at once with priority 0
+-- ARGV: as begin_pushes() says; of each message its id and data; no id comes twice, and all go at once with priority 0
 -- Returns: the position
 
 local function is_new(ids)
@@ -24,7 +24,7 @@ local function put_all(first, last)
   redis.call('ZADD', READY, unpack(placed))
 end
 
-for first = 1, #ARGV, 1000 do put_all(first, math.min(first + 999, #ARGV)) end
+for first = begin_pushes(), #ARGV, 1000 do put_all(first, math.min(first + 999, #ARGV)) end
 local last = position()
 wake()
 return last
