@@ -390,10 +390,13 @@ class Task(States):
         if hook is None:
             return
         origin = forks.generation
-        reminder = Reminder(HOOK_PATIENCE, partial(self._say_it_hangs, hook, time.time()))
+        reminder = Reminder(HOOK_PATIENCE, self._say_it_hangs, hook)
         try:
-            call = partial(hook, self, *extra) if extra and takes_two(hook) else partial(hook, self)
-            result = call() if self.hook_timeout is None else call_within(self.hook_timeout, call)
+            given = (self, *extra) if extra and takes_two(hook) else (self,)
+            if self.hook_timeout is None:
+                result = hook(*given)
+            else:
+                result = call_within(self.hook_timeout, partial(hook, *given))
             if (failure := never_ran(result, hook)) is not None:
                 raise failure  # noqa: TRY301 - so that it is logged as what it raises is
         except LeaveNow:
@@ -405,7 +408,8 @@ class Task(States):
         finally:
             reminder.disarm()
 
-    def _say_it_hangs(self, hook: Callable[..., Any], since: float) -> None:
+    def _say_it_hangs(self, hook: Callable[..., Any]) -> None:
+        since = datetime.fromtimestamp(time.time() - HOOK_PATIENCE, UTC)
         names = (name for name in ("on_start", "on_success") if getattr(self, name) is hook)
         log.warning(
             "Hook %s %r of task %s has not returned after %g s, since %s; the task does not end "
@@ -414,7 +418,7 @@ class Task(States):
             hook,
             shorten(self.task_id),
             HOOK_PATIENCE,
-            datetime.fromtimestamp(since, UTC).isoformat(" ", "seconds"),
+            since.isoformat(" ", "seconds"),
         )
 
     def spend_retry(self, error: BaseException | None = None) -> float:

@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from alligator import interrupts
@@ -299,16 +300,21 @@ class Reminder:
     """Has something called once, in a thread of its own, unless it is disarmed before.
 
     :param seconds: after which.
+    :param about: what to call it with.
     """
+
+    __slots__ = ("_about", "_call", "rings_at")
 
     overrun: Overrun | None = None
     acts_at = math.inf
 
-    def __init__(self, seconds: float, call: Callable[[], object]) -> None:
+    def __init__(self, seconds: float, call: Callable[[Any], object], about: object) -> None:
         self.rings_at = time.monotonic() + seconds
-        self._call = call
-        with contextlib.suppress(RuntimeError):  # the system has no room for a thread
+        self._call, self._about = call, about
+        try:
             _watch.add(self)
+        except RuntimeError:  # the system has no room for a thread: nothing is called
+            return
 
     def disarm(self) -> None:
         """It is not needed any more."""
@@ -322,7 +328,7 @@ class Reminder:
         if now < self.rings_at:
             return self.rings_at
         _watch.remove(self)
-        beside(self._call, 0.0)
+        beside(partial(self._call, self._about), 0.0)
         return math.inf
 
 
@@ -431,16 +437,17 @@ class _Watch:
 
     def _turn(self) -> float:
         """Look at all; return the seconds until the next look."""
-        self._next = math.inf  # first, so that whoever adds one from here on calls
-        alarms = list(self._alarms.values())
         now = time.monotonic()
+        # First, so that whoever adds one from here on calls. What is due later needs no call,
+        # however short the tasks are.
+        self._next = now + _LONGEST_PAUSE
+        alarms = list(self._alarms.values())
         looks = [self._look(alarm, now) for alarm in alarms]
         ends = [each.acts_at for each in alarms if each.overrun and each.overrun.ends_process]
         if ends or self._watchdog.ends_at is not None:
             self._watchdog.keep(min(ends, default=None))
             looks += [now + 1.0] * bool(ends)
-        # What is due after that needs no call, however short the tasks are.
-        self._next = min([now + _LONGEST_PAUSE, *looks])
+        self._next = min([self._next, *looks])
         return self._next - time.monotonic()
 
     def _look(self, alarm: "Alarm | Reminder", now: float) -> float:
