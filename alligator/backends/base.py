@@ -340,7 +340,7 @@ class Client(ABC):
     def push_many(self, queue_name: str, messages: Sequence[Message]) -> list[str]:
         """Put many tasks on one queue, in order, and return their ids.
 
-        Where the backend has transactions, :data:`BATCH` messages with :data:`BATCH_SIZE` bytes of
+        Where the backend has transactions, ``BATCH`` messages with ``BATCH_SIZE`` bytes of
         data are queued all or none (locmem: any number). What is larger goes in steps of that size
         (sqlite, redis), as others would have to wait while it goes in: whoever looks meanwhile sees
         the first so many. Where a step fails, or without transactions a message, that raises, and
