@@ -225,6 +225,9 @@ class Gator(Taking, Scheduling, Explaining):
                 if task_id is None or task_id == each.task_id
                 for key in self.recorder.keys_of_dead(each)
             )
+            for each in letters:
+                if task_id is None or task_id == each.task_id:
+                    self.recorder.note_revived(each)
         if "renew" in signature(client.revive).parameters:
             revived = client.revive(
                 queue_name,

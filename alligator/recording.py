@@ -342,9 +342,29 @@ class Recorder:
         own_id = fields_of(data).get("task_id")
         return own_id if is_known_later(data) and isinstance(own_id, str) else place
 
+    def id_of_dead(self, letter: DeadTask) -> str:
+        """Return the id by which the task of a dead letter was pushed."""
+        return self._own_id(letter.queue_name, letter.task_id, letter.data)
+
+    def note_revived(self, letter: DeadTask) -> None:
+        """Record that a dead letter is to run again, where its queue will not know it by this id.
+
+        Its failure is to be forgotten before. Without this it would be taken for lost.
+        """
+        if self.store is None or self.id_of_dead(letter) == letter.task_id:
+            return
+        key = self.keys_of_dead(letter)[-1]  # where its end will be noted
+        now = self.clock.time()
+        pushed = fields_in(fields_of(letter.data), "options").get("pushed_at")
+        record = Record(WAITING, at=now, pushed=pushed if isinstance(pushed, int | float) else now)
+        try:
+            self.store.note(key, record, KEEP_FAILED)
+        except QueueFull as err:  # it is revived all the same, and its end will be noted
+            log.warning("Task %s: %s", shorten(letter.task_id), describe_error(err))
+
     def keys_of_dead(self, letter: DeadTask) -> list[str]:
         """Return under which keys the task of a dead letter may be on record."""
-        task_id = self._own_id(letter.queue_name, letter.task_id, letter.data)
+        task_id = self.id_of_dead(letter)
         own = own_record_key(letter.queue_name, task_id)
         given = "own_id" in fields_in(fields_of(letter.data), "options")
         return [own] if given else [own, task_id]

@@ -143,6 +143,21 @@ def test_what_was_given_up_after_a_retry_is_revived_by_its_own_id(gator, by_obje
     assert len(gator.dead()) == 1
 
 
+def test_what_was_revived_is_not_taken_for_lost(gator):
+    task = gator.options(save_results=60).task(jobs.fail)
+    Worker(gator, burst=True, log_level="CRITICAL").run_forever()
+    assert task.wait(20) is True
+    assert gator.revive(task) == 1
+    assert gator.status(task) == gator.status(task.id) == WAITING
+    began = time.monotonic()
+    assert task.wait(0.3) is False
+    assert time.monotonic() - began >= 0.3, "there is something to wait for"
+    assert task.status == WAITING
+    Worker(gator, burst=True, log_level="CRITICAL").run_forever()
+    assert task.wait(20) is True
+    assert task.status == FAILED
+
+
 def test_tasks_that_save_nothing_keep_their_id_too_and_are_known_for_a_while(gator):
     task = gator.options(task_id=f"mine-{gator.queue_name}").task(add, 1)
     assert task.task_id == f"mine-{gator.queue_name}"
