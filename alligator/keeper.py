@@ -21,6 +21,7 @@ from alligator import forks
 from alligator.acks import ACK_WITHIN, Acks, report_refused
 from alligator.backends.base import MAX_LEASE, Client, Delivery, never
 from alligator.exceptions import NodeLost, QueueFull
+from alligator.heartbeat import Heartbeat
 from alligator.outage import Outage, tasks
 from alligator.reach import Reach
 from alligator.sent_ahead import SentAhead
@@ -35,6 +36,9 @@ LONGEST_WAIT = 0.5
 
 _LONGEST_PAUSE = 0.2
 
+#: Seconds in which it is said once that the process stood still.
+_SAID_FOR = 60.0
+
 #: Seconds before acks, or hand-backs, are tried again that the backend had no room for.
 _REFUSED_PAUSE = 1.0
 
@@ -47,6 +51,7 @@ class Keeper:
     :param lease: seconds that a lease runs; it is extended every third of that.
     :param watch: called at every turn of the thread, at least every 0.2 s.
     :param outage: that of the worker, where it has one.
+    :param heartbeat: what keeps leases while this thread cannot run; it is told what is held.
     """
 
     def __init__(
@@ -57,7 +62,10 @@ class Keeper:
         log: logging.Logger,
         watch: Callable[[], None] | None = None,
         outage: Outage | None = None,
+        heartbeat: Heartbeat | None = None,
     ) -> None:
+        self._heartbeat = heartbeat
+        self._stood_still_at = -math.inf  # monotonic: when that was said last
         self.client, self.lease, self.log, self.watch = client, lease, log, watch
         self.expected = 0.0  # seconds that a task is expected to take
         self._beat = min(lease, client.lease_seconds or lease) / 3
@@ -146,6 +154,8 @@ class Keeper:
         """Hold what was just reserved."""
         with self._turn:
             self._waiting.extend(deliveries)
+            if self._heartbeat is not None and not self._heartbeat.hold(deliveries):
+                self._note_held()
             self._last_start = time.monotonic()
             self._turn.notify_all()
             self._arrived.notify(len(deliveries))
@@ -157,6 +167,8 @@ class Keeper:
 
         :param most: how many may run at the same time.
         """
+        if self._heartbeat is not None and not self._heartbeat.is_fresh():
+            self._come_back()
         with self._lock:
             if not self._waiting or self._taken() >= most:
                 if wait:
@@ -167,8 +179,12 @@ class Keeper:
                         self._idle -= 1
                 if not self._waiting or self._taken() >= most:
                     return None
+                if self._heartbeat is not None and not self._heartbeat.is_fresh():
+                    return None  # it stood still in the meantime: look first
             delivery = self._waiting.popleft()
             self._running[id(delivery)] = delivery
+            if self._heartbeat is not None:
+                self._heartbeat.started()
             self._last_start = time.monotonic()
             if self._lookers and not self._waiting:
                 self._turn.notify_all()
@@ -359,6 +375,7 @@ class Keeper:
             self._try(self.collect)
             with self._turn:
                 unstarted, self._waiting = list(self._waiting), deque()
+                self._note_held()
                 self._turn.notify_all()
             stay: list[Delivery] = []
             try:
@@ -375,6 +392,7 @@ class Keeper:
                     with self._turn:
                         self._waiting.extendleft(stay)
                         self._waiting.extendleft(reversed(unstarted))
+                        self._note_held()
                         self._arrived.notify_all()
 
     def note_stop(self) -> None:
@@ -473,8 +491,14 @@ class Keeper:
             self._rests = True  # first, so that an ack that comes from here on is heard of
             pause = self._pause()
             self._rests = pause > ACK_WITHIN
+            began = time.monotonic()
             self._wake.wait(pause)
             self._wake.clear()
+            stood_still = time.monotonic() - began - pause
+            if self._heartbeat is not None:
+                self._come_back()
+                self._heartbeat.beat()
+            self._say_it_stood_still(stood_still)
             if self.watch:
                 self.watch()
                 forks.leave_unless(origin)  # a child that what is called there has forked
@@ -515,6 +539,8 @@ class Keeper:
             self._refused.pop(name, None)
 
     def _extend(self) -> None:
+        if self._heartbeat is not None:
+            self._heartbeat.look_after()
         self._try(self.collect)  # leases run from when it was sent
         held = self._held()
         if not held:
@@ -535,7 +561,42 @@ class Keeper:
         self._unsettled.drop(gone)
         with self._lock:
             self._waiting = deque(each for each in self._waiting if id(each) not in gone)
+            self._note_held()
         self._tell_of_lost(lost)
+
+    def _note_held(self) -> None:
+        """With the lock: note anew what is held, for whoever keeps it if this process cannot."""
+        if self._heartbeat is not None:
+            started = [*self._running.values(), *self.acks.unsent()]
+            self._heartbeat.rewrite(started + self._unsettled.deliveries(), self._waiting)
+
+    def _come_back(self) -> None:
+        """After a standstill, before anything starts: let go of what was handed back meanwhile."""
+        if self._heartbeat is None or self._heartbeat.is_fresh():
+            return
+        taken: list[Delivery] = []
+        with self._turn:
+            if not self._heartbeat.is_fresh() and self._heartbeat.was_taken_back():
+                taken, self._waiting = list(self._waiting), deque()
+                self._note_held()
+                self._turn.notify_all()
+        for each in reversed(taken):  # again: it may have been broken off
+            self._try(lambda each=each: self.client.release(each))  # type: ignore[misc]
+
+    def _say_it_stood_still(self, seconds: float) -> None:
+        now = time.monotonic()
+        if seconds < max(self._beat, 1.0) or now - self._stood_still_at < _SAID_FOR:
+            return
+        self._stood_still_at = now
+        self.log.warning(
+            "Nothing of Python ran in this process for %.1f s: it was stopped, or C code kept the "
+            "interpreter's lock. Its leases, of %g s, %s.",
+            seconds,
+            self.lease,
+            "were not extended: give tasks that do so a timeout, or the worker a longer lease"
+            if self._heartbeat is None
+            else "were kept by the process beside it, unless it was stopped",
+        )
 
     def _held(self) -> list[Delivery]:
         with self._lock:

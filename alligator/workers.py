@@ -28,6 +28,7 @@ from alligator.exceptions import AlligatorException, InvalidTask, LeaveNow, Queu
 from alligator.execution import Outcome, Verdict
 from alligator.fetching import Fetcher, queue_names
 from alligator.gator import Gator
+from alligator.heartbeat import Heartbeat
 from alligator.isolation import MOST, Given, Isolation
 from alligator.keeper import Keeper
 from alligator.log import worker_logger
@@ -240,7 +241,12 @@ class Worker:
         return 0
 
     def _run(self) -> None:
-        with self._pulse(), self._keeper() as keeper, _event_loop() as loop:
+        with (
+            self._heartbeat() as heartbeat,
+            self._pulse(),
+            self._keeper(heartbeat) as keeper,
+            _event_loop() as loop,
+        ):
             self._holder = keeper
             try:
                 self._work(self._processor(keeper, loop if self.concurrency > 1 else None))
@@ -371,15 +377,24 @@ class Worker:
             return True
         return bool(self.max_tasks) and self._ended >= self.max_tasks
 
-    def _keeper(self) -> Keeper:
+    def _keeper(self, heartbeat: Heartbeat | None = None) -> Keeper:
         keeper = Keeper(
             self.gator.client,
             self.lease,
             log=self.log,
             watch=lambda: self._watch(keeper),
             outage=self._outage,
+            heartbeat=heartbeat,
         )
         return keeper
+
+    @contextmanager
+    def _heartbeat(self) -> Iterator[Heartbeat | None]:
+        heartbeat = Heartbeat(self.gator.client, self.lease)
+        try:
+            yield heartbeat if self.owns_process and heartbeat.start() else None
+        finally:
+            heartbeat.stop()
 
     def _pulse(self) -> Pulse:
         store = self.gator.store if self.given is None else None  # it is no further worker

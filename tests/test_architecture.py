@@ -36,6 +36,7 @@ LAYERS = [
         "codec",
         "execution",
         "acks",
+        "heartbeat",
         "keeper",
         "reach",
         "sent_ahead",

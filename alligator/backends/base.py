@@ -256,6 +256,9 @@ class Client(ABC):
     #: Whether :meth:`note_stop` has an effect.
     notes_stops: ClassVar[bool] = False
 
+    #: Whether another process can use a lease, by :meth:`share` and :meth:`shared`.
+    shares_leases: ClassVar[bool] = False
+
     #: The lease that the server gives whatever was asked, in seconds; None: the one asked.
     lease_seconds: float | None = None
 
@@ -465,6 +468,21 @@ class Client(ABC):
 
         :raises ConnectionLost: not known whether it was noted; may be repeated.
         """
+
+    def share(self, deliveries: Sequence[Delivery]) -> list[bytes]:
+        """Return what another process needs to extend or release each; see :meth:`shared`.
+
+        :raises UnsupportedOption: a lease belongs to its process here (``shares_leases``).
+        """
+        raise UnsupportedOption(f"{type(self).__qualname__} keeps leases to its process.")
+
+    def shared(self, queue_name: str, raw: bytes) -> Delivery:
+        """Return the delivery that another process has shared: without data, to be extended, or
+        released as it was.
+
+        :raises UnsupportedOption: as :meth:`share`.
+        """
+        raise UnsupportedOption(f"{type(self).__qualname__} keeps leases to its process.")
 
     # -- Dead letters. --------------------------------------------------------------------
 

@@ -78,6 +78,7 @@ class Client(BaseClient):
 
     idle_wait = 15.0
     notes_stops = True
+    shares_leases = True
 
     def __init__(self, conn_string: str, *, clock: Clock | None = None) -> None:
         super().__init__(conn_string, clock=clock)
@@ -243,6 +244,14 @@ class Client(BaseClient):
     def note_stop(self, deliveries: Sequence[Delivery]) -> None:
         """Note that whoever holds these leases is being stopped."""
         self._refused("note_stop", deliveries)
+
+    def share(self, deliveries: Sequence[Delivery]) -> list[bytes]:
+        """Return the receipts, which say all."""
+        return [each.receipt for each in deliveries]
+
+    def shared(self, queue_name: str, raw: bytes) -> Delivery:
+        """Return a delivery that was shared."""
+        return Delivery(queue_name, "", "", raw)
 
     def _refused(
         self, name: str, deliveries: Sequence[Delivery], *args: Any, again: str | None = None

@@ -55,6 +55,7 @@ class Client(BaseClient):
 
     idle_wait = 60.0
     notes_stops = True
+    shares_leases = True
 
     def __init__(self, conn_string: str, *, clock: Clock | None = None) -> None:
         super().__init__(conn_string, clock=clock)
@@ -223,6 +224,15 @@ class Client(BaseClient):
         """Note that whoever holds these leases is being stopped."""
         with self.writing() as step:
             queue.note_stop(step, deliveries)
+
+    def share(self, deliveries: Sequence[Delivery]) -> list[bytes]:
+        """Return rows, tickets and deaths, which a release writes down again."""
+        return [b"%d %d %d" % (*each.receipt, each.deaths) for each in deliveries]
+
+    def shared(self, queue_name: str, raw: bytes) -> Delivery:
+        """Return a delivery that was shared."""
+        row_id, ticket, deaths = map(int, raw.split())
+        return Delivery(queue_name, "", "", (row_id, ticket), deaths=deaths)
 
     # -- Dead letters, and looking. -----------------------------------------------------------
 

@@ -283,6 +283,27 @@ class LeaseContract(ContractHelpers):
         assert self.client.ack([delivery]) == []
         assert self.drain() == []
 
+    def test_a_lease_that_is_shared_can_be_used_elsewhere(self) -> None:
+        """By the client of another process, which extends it, or hands the task back."""
+        if not self.client.shares_leases:
+            return
+        self.push("1", "2", "3")
+        held = self.reserve(3)
+        gone, kept, released = held
+        assert self.client.ack([gone]) == []
+        other = self.another_client()
+        raw = self.client.share(held)
+        assert all(isinstance(each, bytes) for each in raw)
+        shared = [other.shared(self.queue, each) for each in raw]
+        assert other.extend(shared, 30.0) == shared[:1]
+        assert [other.release(each) for each in (shared[0], shared[2])] == [False, True]
+        (again,) = self.reserve(3)
+        assert (again.task_id, again.data, again.deaths) == (released.task_id, "3", 0)
+        assert other.release(shared[2]) is False
+        assert other.extend(shared, 30.0) == [shared[0], shared[2]]
+        assert self.client.ack([kept, again]) == []
+        other.close()
+
     def test_a_task_with_a_death_is_delivered_alone(self) -> None:
         """So that what may kill its worker takes no neighbour with it."""
         self.needs(LEASES, exact=True)

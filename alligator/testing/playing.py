@@ -134,7 +134,7 @@ class _Player(Worker):
     def __exit__(self, *exc: Any) -> None:
         self._held.__exit__(*exc)
 
-    def _keeper(self) -> Any:
+    def _keeper(self, heartbeat: object = None) -> Any:
         return nullcontext(self._held)  # one for all: a thread per task takes longer than the task
 
     def get_log(self, log_level: int | str = logging.INFO) -> logging.Logger:

@@ -1,0 +1,394 @@
+"""A process beside a worker that keeps its leases while no Python can run in the worker.
+
+C code that holds the interpreter's lock stops every thread, the one that extends leases among
+them. So the worker notes in shared memory what it holds, and at each turn of that thread the
+time. A small process looks at it. If that time stands still though the worker lives:
+
+* after :data:`TAKE_BACK` seconds it hands back what has not started, for others to run;
+* after a third of a lease it extends what runs, and every third again.
+
+A worker that was stopped (SIGSTOP) is left to its leases. The worker starts nothing of what was
+handed back: it looks after it stood still, and before it starts anything.
+
+The process is started by its path and imports nothing but the standard library until it has to
+act, so that it takes little memory: 8 MB and not 30. It ends with its parent.
+"""
+
+import contextlib
+import fcntl
+import json
+import mmap
+import os
+import signal
+import struct
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import groupby
+from operator import attrgetter
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import subprocess
+
+    from alligator.backends.base import Client, Delivery
+
+#: Seconds of standstill after which what has not started is handed back.
+TAKE_BACK = 1.0
+
+#: A lease so short, in seconds, leaves little time to import a driver once it is needed: it is
+#: imported after so many seconds of the worker's life.
+_SHORT = 10.0
+_SETTLED = 5.0
+
+#: Seconds between two looks, at most.
+_PAUSE = 0.25
+
+_SIZE = 1 << 20
+_ENTRIES = 1 << 14  # where they begin
+_HEAD = struct.Struct("<dIII")  # time, number of those started, number of all, end of the last
+_STARTED = struct.Struct("<I")
+_TAKEN_BACK = struct.Struct("<d")  # the time at which the worker stood still; written by the other
+_AT_STARTED, _AT_TAKEN_BACK, _AT_SETUP = 8, 24, 32
+_GROUP = struct.Struct("<HI")  # the size of a queue's name, and how many receipts follow
+
+#: What is beneath this many seconds is fresh: nobody takes anything back before twice of that.
+_FRESH = TAKE_BACK / 2
+
+
+#: The name of a queue, and receipts of tasks on it.
+Group = tuple[bytes, Sequence[bytes]]
+
+
+def _packed(name: bytes, receipts: Sequence[bytes]) -> bytes:
+    sizes = struct.pack(f"<{len(receipts)}I", *map(len, receipts))
+    return b"".join([_GROUP.pack(len(name), len(receipts)), sizes, name, *receipts])
+
+
+class Board:
+    """The shared memory: what a worker holds, in the order in which it starts it.
+
+    :param descriptor: of a file that :meth:`make` made.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+        self._memory = mmap.mmap(descriptor, _SIZE)
+
+    @classmethod
+    def make(cls, setup: Any) -> "Board":
+        """Return a new one; ``setup`` is JSON for whoever looks at it."""
+        import tempfile  # as subprocess below
+
+        descriptor, path = tempfile.mkstemp(prefix="alligator-")
+        Path(path).unlink()
+        os.ftruncate(descriptor, _SIZE)
+        board = cls(descriptor)
+        raw = json.dumps(setup).encode()
+        if len(raw) + _AT_SETUP + 4 > _ENTRIES:
+            raise ValueError("The DSN is too long for it.")
+        board._memory[_AT_SETUP + 4 : _AT_SETUP + 4 + len(raw)] = raw
+        _STARTED.pack_into(board._memory, _AT_SETUP, len(raw))
+        _HEAD.pack_into(board._memory, 0, time.monotonic(), 0, 0, _ENTRIES)
+        return board
+
+    def setup(self) -> Any:
+        """Return what :meth:`make` was given."""
+        (size,) = _STARTED.unpack_from(self._memory, _AT_SETUP)
+        return json.loads(self._memory[_AT_SETUP + 4 : _AT_SETUP + 4 + size])
+
+    # -- For the worker, who is the only one to write but for the time of a take-back. --------
+
+    def write(self, started: int, groups: Iterable["Group"]) -> bool:
+        """Begin anew; False: not all found room."""
+        raw, count = b"", 0
+        fits = True
+        for name, receipts in groups:
+            more = _packed(name, receipts)
+            while fits and _ENTRIES + len(raw) + len(more) > _SIZE:
+                fits, receipts = False, receipts[: len(receipts) // 4]
+                more = _packed(name, receipts)
+            raw, count = raw + more, count + len(receipts)
+            if not fits:
+                break
+        # None for as long as it is written: the other one may look at any moment. The time stays,
+        # as the worker may have stood still since then.
+        noted_at = self.noted_at
+        _HEAD.pack_into(self._memory, 0, noted_at, 0, 0, _ENTRIES)
+        self._memory[_ENTRIES : _ENTRIES + len(raw)] = raw
+        end = _ENTRIES + len(raw)
+        _HEAD.pack_into(self._memory, 0, noted_at, min(started, count), count, end)
+        return fits
+
+    def append(self, groups: Iterable["Group"]) -> bool:
+        """Add some that have not started; False: there is no room."""
+        noted_at, started, count, end = _HEAD.unpack_from(self._memory)
+        for name, receipts in groups:
+            raw = _packed(name, receipts)
+            if end + len(raw) > _SIZE:
+                return False
+            self._memory[end : end + len(raw)] = raw
+            end, count = end + len(raw), count + len(receipts)
+        _HEAD.pack_into(self._memory, 0, noted_at, started, count, end)
+        return True
+
+    def start(self, count: int) -> None:
+        """Note that so many have started."""
+        _STARTED.pack_into(self._memory, _AT_STARTED, count)
+
+    def beat(self, now: float) -> None:
+        """Note the time (monotonic)."""
+        _TAKEN_BACK.pack_into(self._memory, 0, now)
+
+    # -- For the one who looks. ---------------------------------------------------------------
+
+    def read(self) -> tuple[float, list[tuple[str, bytes]], list[tuple[str, bytes]]]:
+        """Return the time noted last, what has started (it may have ended), and what has not."""
+        now, started, _, end = _HEAD.unpack_from(self._memory)
+        found, at = list[tuple[str, bytes]](), _ENTRIES
+        while at < end:
+            name_size, count = _GROUP.unpack_from(self._memory, at)
+            at += _GROUP.size
+            sizes = struct.unpack_from(f"<{count}I", self._memory, at)
+            at += 4 * count
+            name = self._memory[at : at + name_size].decode()
+            at += name_size
+            for size in sizes:
+                found.append((name, self._memory[at : at + size]))
+                at += size
+        return now, found[:started], found[started:]
+
+    @property
+    def noted_at(self) -> float:
+        """When the time was noted last, which is that time."""
+        return float(_TAKEN_BACK.unpack_from(self._memory, 0)[0])
+
+    @property
+    def taken_back_at(self) -> float:
+        """The time at which the worker stood still when something was handed back; 0: never."""
+        return float(_TAKEN_BACK.unpack_from(self._memory, _AT_TAKEN_BACK)[0])
+
+    @taken_back_at.setter
+    def taken_back_at(self, moment: float) -> None:
+        _TAKEN_BACK.pack_into(self._memory, _AT_TAKEN_BACK, moment)
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep the other process from doing what it does under the same lock."""
+        fcntl.lockf(self.descriptor, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            fcntl.lockf(self.descriptor, fcntl.LOCK_UN)
+
+    def close(self) -> None:
+        """Let go of the memory and the file."""
+        self._memory.close()
+        os.close(self.descriptor)
+
+
+class Heartbeat:
+    """The process, seen from its worker; the keeper calls what has no other lock to wait for.
+
+    :param lease: seconds of the worker's leases.
+    """
+
+    def __init__(self, client: "Client", lease: float) -> None:
+        self._client, self._lease = client, lease
+        self._started = 0
+        self._is_full = False
+        self._beat_at = 0.0
+        self._board: Board | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> bool:
+        """Start the process; False: it is of no use here, or there is no room for one."""
+        if not self._client.shares_leases:
+            return False
+        setup = {"dsn": self._client.conn_string, "lease": self._lease, "pid": os.getpid()}
+        try:
+            self._board = Board.make(setup)
+            self.beat()
+            self._spawn()
+        except (OSError, ValueError):
+            self.stop()
+            return False
+        return True
+
+    def _spawn(self) -> None:
+        import subprocess  # it would slow ``import alligator`` down
+
+        assert self._board is not None
+        home = str(Path(__file__).resolve().parent.parent)
+        paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+        self._process = subprocess.Popen(  # noqa: S603 - our own program and arguments
+            # By its path: by its name it would import the whole package first.
+            [sys.executable, "-P", __file__, str(self._board.descriptor)],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([*paths, home])},
+            pass_fds=[self._board.descriptor],
+            start_new_session=True,  # what stops the worker is not for this one
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+    def stop(self) -> None:
+        """End the process."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait()
+        board, self._board = self._board, None
+        if board is not None:
+            board.close()
+
+    def beat(self) -> None:
+        """Note that Python runs here."""
+        self._beat_at = time.monotonic()
+        if self._board is not None:
+            self._board.beat(self._beat_at)
+
+    def look_after(self) -> None:
+        """Start another process where it has ended."""
+        if self._process is not None and self._process.poll() is not None:
+            self._spawn()
+
+    def is_fresh(self) -> bool:
+        """Whether nobody can have handed anything back since the last beat."""
+        return time.monotonic() - self._beat_at < _FRESH
+
+    def was_taken_back(self) -> bool:
+        """After a standstill: whether what had not started was handed back; from now on nothing is.
+
+        If so, :meth:`rewrite` without that.
+        """
+        board = self._board
+        if board is None:
+            return False
+        with board.locked():
+            taken = board.taken_back_at > 0.0
+            board.taken_back_at = 0.0
+            self.beat()
+        return taken
+
+    def hold(self, deliveries: Sequence["Delivery"]) -> bool:
+        """Note what was reserved, behind what waits; False: :meth:`rewrite` all."""
+        if self._board is None:
+            return True
+        return not self._is_full and self._board.append(self._groups(deliveries))
+
+    def started(self) -> None:
+        """Note that the next of what waits has started."""
+        if self._board is not None:
+            self._started += 1
+            self._board.start(self._started)
+
+    def rewrite(self, started: Sequence["Delivery"], waiting: Sequence["Delivery"]) -> None:
+        """Note all that is held."""
+        if self._board is not None:
+            self._started = len(started)
+            groups = self._groups([*started, *waiting])
+            self._is_full = not self._board.write(self._started, groups)
+
+    def _groups(self, deliveries: Sequence["Delivery"]) -> Iterator[Group]:
+        for name, group in groupby(deliveries, attrgetter("queue_name")):
+            yield name.encode(), self._client.share(list(group))
+
+
+# -- In the process of its own. ---------------------------------------------------------------
+
+
+class Watcher:
+    """Looks at the board of a worker, and does for it what it cannot do.
+
+    :param lives: whether the worker runs, or could: it has not ended, and is not stopped.
+    :param connect: returns a client for the worker's queues.
+    """
+
+    def __init__(
+        self,
+        board: Board,
+        lease: float,
+        lives: Callable[[], bool],
+        connect: Callable[[], "Client"],
+    ) -> None:
+        self.board, self.lease, self.lives, self.connect = board, lease, lives, connect
+        self.client: Client | None = None
+        self._extend_at = 0.0
+
+    def look(self, now: float) -> None:
+        """Do what is to be done now (monotonic)."""
+        stands = now - self.board.noted_at
+        if stands < min(TAKE_BACK, self.lease / 3) or not self.lives():
+            self._extend_at = 0.0
+            return
+        self.client = client = self.client or self.connect()
+        if stands >= self.lease / 3 and now >= self._extend_at:
+            _, started, waiting = self.board.read()
+            for_whom = started if self.board.taken_back_at else started + waiting
+            if for_whom:
+                client.extend([client.shared(*each) for each in for_whom], self.lease)
+            self._extend_at = now + self.lease / 3
+        if stands >= TAKE_BACK:
+            self._take_back(client)
+
+    def _take_back(self, client: "Client") -> None:
+        with self.board.locked():
+            noted_at, _, waiting = self.board.read()
+            if self.board.taken_back_at or time.monotonic() - noted_at < TAKE_BACK:
+                return
+            if waiting:
+                self.board.taken_back_at = noted_at  # first: the worker must not start them
+                for each in reversed(waiting):
+                    client.release(client.shared(*each))
+
+
+def _runs(pid: int) -> bool:
+    """Whether a process is neither stopped nor a zombie."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+        return stat.rpartition(")")[2].split()[0] not in "TtZX"
+    except (OSError, IndexError):
+        pass
+    import subprocess
+
+    asked = ["ps", "-o", "state=", "-p", str(pid)]
+    try:
+        said = subprocess.run(asked, capture_output=True, check=False, text=True)  # noqa: S603
+    except OSError:
+        return False
+    return said.stdout.strip()[:1] not in ("T", "Z", "")
+
+
+def main(descriptor: int) -> None:
+    """Look until the parent is gone."""
+    for each in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP):
+        signal.signal(each, signal.SIG_IGN)  # the worker may take its time to stop
+    board = Board(descriptor)
+    setup = board.setup()
+    pid, lease = setup["pid"], setup["lease"]
+
+    def connect() -> "Client":
+        if "alligator" not in sys.modules:  # a bare one: it would import the whole package first
+            package = ModuleType("alligator")
+            package.__path__ = [str(Path(__file__).resolve().parent)]
+            sys.modules["alligator"] = package
+        from alligator.backends import client_class
+
+        client: Client = client_class(setup["dsn"])(setup["dsn"])
+        return client
+
+    watcher, began = Watcher(board, lease, lambda: _runs(pid), connect), time.monotonic()
+    while os.getppid() == pid:
+        now = time.monotonic()
+        with contextlib.suppress(Exception):  # an outage, say: it tries again
+            watcher.look(now)
+            if lease < _SHORT and now - began > _SETTLED:
+                watcher.client = watcher.client or connect()
+        time.sleep(min(_PAUSE, lease / 10))
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))
