@@ -195,6 +195,6 @@ def takes_two(hook: Callable[..., Any]) -> bool:
     return fits(hook, 2)
 
 
-def explain_json(err: Exception, what: str = "the arguments") -> str:
+def explain_json(err: BaseException, what: str = "the arguments") -> str:
     """Return why arguments, or something else, did not survive JSON, for an error message."""
     return f"{what} must survive JSON ({describe_error(err)})"

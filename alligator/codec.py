@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from alligator import messages
 from alligator.backends.base import Data, Delivery
-from alligator.exceptions import BadPayload, BadSignature, NotAllowed
+from alligator.exceptions import BadPayload, BadSignature, LeaveNow, NotAllowed
 from alligator.parents import KeptParents
 from alligator.security import Policy, Reading
 from alligator.signing import Signer, is_signed, signed_id
@@ -93,7 +93,9 @@ class Codec:
                 if self.task_class is Task:
                     raise
                 return self._renewed_by_its_class(delivery, retries)  # written in a way of its own
-        except Exception as err:  # whatever such a class raises
+        except (KeyboardInterrupt, LeaveNow):
+            raise
+        except BaseException as err:  # whatever such a class raises
             log.warning("Task %s is revived as it died: %s", shorten(task_id), describe_error(err))
             return data
         if renewed is None:

@@ -6,6 +6,7 @@ never loses it.
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -28,11 +29,15 @@ from alligator.exceptions import (
 from alligator.messages import missed
 from alligator.retries import deploy_delay
 from alligator.tasks import Carry, Task
-from alligator.timeouts import Overrun, overrun, overruns_tell
+from alligator.timeouts import Overrun, TimeIsUp, overrun, overruns_tell
 from alligator.utils import describe_error, describe_traceback, end_of
 
 #: Characters of a traceback that are kept with a dead letter.
 LONGEST_TRACEBACK = 20_000
+
+
+#: About what goes on around a task, and not about the task.
+_AROUND = (LeaveNow, TimeIsUp)
 
 
 class Verdict(Enum):
@@ -97,6 +102,14 @@ def attempt(
     origin = forks.generation
     try:
         task = codec.decode(delivery)
+        forks.leave_unless(origin)
+        if getattr(task, "expires_at", None) and (
+            not_run := _expired(delivery, codec, task, clock, client)
+        ):
+            return not_run
+    except _AROUND as err:
+        forks.leave_unless(origin, err)
+        raise
     except ImportFailed as err:
         forks.leave_unless(origin, err)
         return _not_imported(delivery, codec, clock, client, err)
@@ -105,17 +118,13 @@ def attempt(
         # A deploy may be under way, this worker older than the task (or somebody pressed
         # Ctrl-C): wait, then give up.
         return _missing(delivery, codec, err)
-    except Exception as err:
+    except BaseException as err:
         forks.leave_unless(origin, err)
-        # It cannot be read, or may not run here: a dead letter with its bytes.
+        # It cannot be read, or may not run here: a dead letter with its bytes. Also where a class
+        # of its own kind raises SystemExit, or the like: it ends itself, and not its worker.
         return _given_up(delivery, codec, None, err)
-    forks.leave_unless(origin)
-    if getattr(task, "expires_at", None) and (
-        not_run := _expired(delivery, codec, task, clock, client)
-    ):
-        return not_run
-    seconds = _limited(task)
     try:
+        seconds = _limited(task)
         task.called_with = getattr(task, "func_args", None), getattr(task, "func_kwargs", None)
         if begin:
             begin(task, delivery)
@@ -185,7 +194,9 @@ def _tries(delivery: Delivery, codec: Codec, task: Task | None) -> int:
         told = codec.decode_names(delivery) if task is None else task
         if told.retried or type(told).serialize is Task.serialize:
             return told.retried + known
-    except Exception:
+    except _AROUND:
+        raise
+    except BaseException:
         if codec.task_class is Task:
             return known  # never before, since it cannot be read
     return delivery.attempt  # a class of its own kind may take no note of retries
@@ -196,7 +207,7 @@ def _as_pushed(delivery: Delivery, codec: Codec) -> Data | None:
     try:
         return codec.with_missed(delivery, 0) if missed(delivery.data) else None
     except BadSignature:
-        return None
+        return None  # with its bytes
 
 
 def _not_imported(
@@ -205,12 +216,14 @@ def _not_imported(
     """Judge a task whose module is there and broken: a failure, of which no hook can be told."""
     try:
         task = codec.decode_names(delivery)
-    except Exception:  # a Task class that imports in a way of its own
+        if getattr(task, "expires_at", None) and (
+            not_run := _expired(delivery, codec, task, clock, client)
+        ):
+            return not_run
+    except _AROUND:
+        raise
+    except BaseException:  # a Task class that imports in a way of its own
         return _given_up(delivery, codec, None, error)
-    if getattr(task, "expires_at", None) and (
-        not_run := _expired(delivery, codec, task, clock, client)
-    ):
-        return not_run
     return _failed(delivery, codec, task, error, codec.decode_names)
 
 
@@ -248,7 +261,9 @@ def _expired(
     task.to_failed()
     try:
         data = codec.encode(task, delivery.queue_name)
-    except Exception:
+    except _AROUND:
+        raise
+    except BaseException:
         data = None  # a Task class of its own kind: kept as it came
     tries = _tries(delivery, codec, task) - 1  # not this time
     return Outcome(delivery, Verdict.BURY, task, data=data, reason=why, tries=tries)
@@ -281,9 +296,13 @@ def _failed(
         task.restore_arguments(pushed.func_args, pushed.func_kwargs)
         data = codec.encode(task, delivery.queue_name)
         decode(delivery._replace(data=data))
-    except Exception as err:
+    except _AROUND:
+        raise
+    except BaseException as err:
         # A hook made it unfit for the queue: kept as it came, with the failure that counts.
-        error.add_note(f"It was not retried, since it can no longer be queued: {err}")
+        why = f"It was not retried, since it can no longer be queued: {describe_error(err)}"
+        with suppress(Exception):  # which may be of any kind
+            error.add_note(why)
         outcome = _given_up(delivery, codec, task, error)
         outcome.tries = tries  # it may have spent one on the way
         return outcome
@@ -328,7 +347,8 @@ def settle(client: Client, outcome: Outcome, clock: Clock) -> bool:
                 if delay is not None:
                     now = time_on(client, delivery.queue_name, clock)
                     return client.release(delivery, None, now + delay)
-                reason = Reason(describe_error(outcome.error)) if outcome.error else outcome.reason
+                error = outcome.error
+                reason = Reason(describe_error(error)) if error is not None else outcome.reason
                 return client.bury(delivery, None, reason)
         case Verdict.BURY:
             if outcome.tries is not None:

@@ -232,7 +232,7 @@ class Processor:
         elif isinstance(outcome.error, RunAgain):
             self.log.info("Task %s %s.", task_id, outcome.error)
         else:
-            why = describe_error(outcome.error) if outcome.error else "no reason given"
+            why = describe_error(outcome.error) if outcome.error is not None else "no reason given"
             self.log.warning("Task %s (%s): %s", task_id, outcome.verdict.value, why)
 
     def _show(self, result: Any) -> None:

@@ -28,7 +28,13 @@ from alligator.callables import explain_json
 from alligator.clock import Clock
 from alligator.constants import CANCELED, FAILED, RUNNING, SUCCESS, WAITING
 from alligator.elsewhere import Elsewhere, is_known_later
-from alligator.exceptions import AlligatorException, BadSignature, ConnectionLost, QueueFull
+from alligator.exceptions import (
+    AlligatorException,
+    BadSignature,
+    ConnectionLost,
+    LeaveNow,
+    QueueFull,
+)
 from alligator.execution import Outcome, Verdict, due_at, settle
 from alligator.fields import fields_in, fields_of
 from alligator.log import SafeTracebacks
@@ -459,10 +465,14 @@ def result_text(result: Any) -> tuple[str, str]:
         if len(text) <= LARGEST_RESULT:
             return text, ""
         why = f"has {len(text)} bytes, more than the {LARGEST_RESULT} that are saved"
-    except Exception as err:
+    except LeaveNow:
+        raise
+    except BaseException as err:  # the task has ended well, whatever its result does here
         why = f"cannot be saved: {explain_json(err, 'a result')}"
     try:
         shown = repr(result)
-    except Exception:
+    except LeaveNow:
+        raise
+    except BaseException:
         shown = f"<{type(result).__name__}>"
     return wire.dumps(shorten(shown, _LONGEST_REPR)), f"{why}; its repr was saved instead."

@@ -116,7 +116,7 @@ class Results:
         if status == SUCCESS and record is not None:
             task.result = self.recorder.value_of(self.queue_of(task), task.task_id, record)
         elif status == FAILED:
-            task.error = task.error or self._failure(task, record)
+            task.error = self._failure(task, record) if task.error is None else task.error
 
     def _failure(self, task: Task | str, record: Record | None) -> TaskFailed:
         if record is None and isinstance(task, Task) and isinstance(task.error, TaskFailed):

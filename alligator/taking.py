@@ -76,7 +76,7 @@ class Taking(Wiring):
         for delivery in reserved.deliveries:
             try:
                 task = self.codec.decode(delivery)
-            except Exception:
+            except BaseException:
                 self.client.release(delivery)  # it cannot be shown, so it is not taken either
                 raise
             self.recorder.cancel(task, delivery)

@@ -306,7 +306,8 @@ class Task(States):
 
         :raises BaseException: as :meth:`run` does.
         """
-        error = error or never_ran(result, self.func)
+        if error is None:  # and not whether it is true: an error may be empty
+            error = never_ran(result, self.func)
         if error is None:
             self._succeed(result)
             return

@@ -20,9 +20,10 @@ from alligator.backends.base import GET, OWN_ID
 from alligator.backends.dsn import mask_password
 from alligator.backends.store import UNCONFIRMED, Record, Store
 from alligator.constants import FAILED, SUCCESS
-from alligator.exceptions import UnsupportedOption
+from alligator.exceptions import InvalidTask, LeaveNow, UnsupportedOption
 from alligator.ticks import LIMIT, Rule, due_ticks, tick_id
-from alligator.utils import shorten
+from alligator.timeouts import TimeIsUp
+from alligator.utils import describe_error, shorten
 
 if TYPE_CHECKING:
     from alligator.gator import Gator
@@ -193,7 +194,12 @@ class Ticker:
     def _push(self, schedule: Schedule, tick: float) -> bool:
         gap = schedule.rule.next_after(tick) - tick
         known = min(max(_TICKS_KNOWN * gap, _LEAST_KNOWN), _LONGEST_KNOWN)
-        message = self.gator.intake.message(self._task(schedule, tick), schedule.queue_name)
+        try:
+            message = self.gator.intake.message(self._task(schedule, tick), schedule.queue_name)
+        except (Exception, KeyboardInterrupt, LeaveNow, TimeIsUp):
+            raise
+        except BaseException as err:  # of a class of its own kind: it is to end no worker
+            raise InvalidTask(f"It cannot be written: {describe_error(err)}.") from err
         return self.store.push_once(
             self.gator.client, message.task_id, known, schedule.queue_name, message
         )
