@@ -27,7 +27,7 @@ from alligator.signing import Signer
 from alligator.supervisor import Supervisor, stop_when_abandoned
 from alligator.tasks import Task
 from alligator.unserved import remarks
-from alligator.utils import escape, import_attr, shorten
+from alligator.utils import NO_DIRECTORY, current_directory, escape, import_attr, shorten
 from alligator.workers import Worker
 
 #: Keys to sign with, parted by spaces or commas, the one that signs first; an environment
@@ -176,7 +176,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     is_program = argv is None
     argv = list(sys.argv[1:] if argv is None else argv)
-    if (here := os.getcwd()) not in sys.path:  # noqa: PTH109 - as the interpreter writes it
+    here = current_directory()
+    if not here:
+        print(f"latergator.py: {NO_DIRECTORY}", file=sys.stderr)
+        return 2
+    if here not in sys.path:
         sys.path.insert(0, here)
     try:
         if argv and argv[0] in _COMMANDS:

@@ -101,7 +101,10 @@ def _load(module_name: str) -> ModuleType:
         # that cannot be used, for now or for good.
         kind = UnknownModuleError if _is_missing(module_name, err) else ImportFailed
         message = f"Module {shorten(module_name)!r} cannot be imported: "
-        raise kind(message + with_stop(describe_error(err))) from err
+        message += with_stop(describe_error(err))
+        if kind is UnknownModuleError and not current_directory():
+            message += f" {NO_DIRECTORY}"
+        raise kind(message) from err
     finally:
         import_guard.reset(token)
 
@@ -110,6 +113,18 @@ def _is_missing(module_name: str, err: BaseException) -> bool:
     """Whether that module, or a package that it is in, is not there: not one that it imports."""
     missing = err.name if isinstance(err, ModuleNotFoundError) else None
     return bool(missing) and f"{module_name}.".startswith(f"{missing}.")
+
+
+#: Said where code, or a file, may be missing for that reason.
+NO_DIRECTORY = "The current directory was deleted; start it in one that exists."
+
+
+def current_directory() -> str:
+    """Return the path of the current directory; '': it was deleted, or cannot be reached."""
+    try:
+        return os.getcwd()  # noqa: PTH109 - as the interpreter writes it
+    except OSError:
+        return ""
 
 
 def import_attr(module_name: str, attr_name: str) -> Any:

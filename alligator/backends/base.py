@@ -281,7 +281,10 @@ class Client(ABC):
             raise InvalidTask(f"Queue name {queue_name!r} is not {self.queue_name_rule}.")
 
     def max_size(self) -> int | None:
-        """Return the largest task the backend takes, in bytes of its data; None: any."""
+        """Return the largest task the backend takes, in bytes of its data; None: any.
+
+        As JSON no task has more than the 64 MiB that are read of one message.
+        """
         return None
 
     # -- The five operations documented since 0.x, and what they rest on. -----------------

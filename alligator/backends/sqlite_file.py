@@ -27,7 +27,7 @@ from alligator.exceptions import (
     InvalidTask,
     QueueFull,
 )
-from alligator.utils import with_stop
+from alligator.utils import NO_DIRECTORY, current_directory, describe_error, shorten, with_stop
 
 try:
     import fcntl
@@ -90,7 +90,12 @@ def parse_file_dsn(conn_string: str) -> tuple[Path, str]:
             f"DSN {mask_password(conn_string)!r} names no file; for queues in memory there is locmem://."
         )
     # Links are followed once, here: all names of one file must lead to one lock beside it.
-    return Path(path).resolve(), level
+    try:
+        return Path(path).resolve(), level
+    except OSError as err:
+        where = f"DSN {mask_password(conn_string)!r}: {shorten(path)!r} cannot be followed"
+        why = NO_DIRECTORY if not current_directory() else describe_error(err)
+        raise InvalidDSN(f"{where}: {why}") from err
 
 
 class SqliteFile:
