@@ -41,7 +41,7 @@ from alligator.log import SafeTracebacks
 from alligator.outage import FIRST_PAUSE, LONGEST_PAUSE
 from alligator.signing import Signer, is_signed
 from alligator.tasks import Task
-from alligator.utils import describe_error, describe_traceback, end_of, shorten
+from alligator.utils import describe_error, describe_traceback, end_of, is_own_id, shorten
 
 log = logging.getLogger(__name__)
 log.addFilter(SafeTracebacks())
@@ -359,7 +359,7 @@ class Recorder:
         """
         if self.store is None or self.id_of_dead(letter) == letter.task_id:
             return
-        key = self.keys_of_dead(letter)[-1]  # where its end will be noted
+        key = self.keys_of_dead(letter)[0]  # where its end will be noted
         now = self.clock.time()
         pushed = fields_in(fields_of(letter.data), "options").get("pushed_at")
         record = Record(WAITING, at=now, pushed=pushed if isinstance(pushed, int | float) else now)
@@ -369,11 +369,15 @@ class Recorder:
             log.warning("Task %s: %s", shorten(letter.task_id), describe_error(err))
 
     def keys_of_dead(self, letter: DeadTask) -> list[str]:
-        """Return under which keys the task of a dead letter may be on record."""
+        """Return under which keys the task of a dead letter may be on record; the usual one first.
+
+        That by the id alone is of Alligator 1.1, if the id is the user's own.
+        """
         task_id = self.id_of_dead(letter)
         own = own_record_key(letter.queue_name, task_id)
-        given = "own_id" in fields_in(fields_of(letter.data), "options")
-        return [own] if given else [own, task_id]
+        if "own_id" in fields_in(fields_of(letter.data), "options"):
+            return [own]
+        return [own, task_id] if is_own_id(task_id) else [task_id, own]
 
     def _record(self, task: Task | None, attempt: int, state: int) -> Record:
         now = self.clock.time()
