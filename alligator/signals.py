@@ -22,6 +22,7 @@ from enum import Enum
 from types import FrameType, TracebackType
 from typing import Any, ParamSpec, Self, TypeVar
 
+from alligator.descriptors import FileId, close_if, identity
 from alligator.exceptions import LeaveNow
 
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)
@@ -269,13 +270,14 @@ class _Wakeup:
 
     def __init__(self) -> None:
         self._ends: tuple[int, int] | None = None  # of a pipe: to read, to write
+        self._pipe: FileId | None = None  # a task may close them, and open others
 
     def open(self) -> None:
         """Listen, unless somebody else does. In the main thread, as :meth:`close`."""
         ends = os.pipe()
         for each in ends:
             os.set_blocking(each, False)
-        self._ends = ends
+        self._ends, self._pipe = ends, identity(ends[0])
         others = signal.set_wakeup_fd(ends[1], warn_on_full_buffer=False)
         if others != -1:
             signal.set_wakeup_fd(others)
@@ -288,7 +290,7 @@ class _Wakeup:
         self.forget()
         ends, self._ends = self._ends, None
         for each in ends:
-            os.close(each)
+            close_if(each, self._pipe)
 
     def forget(self) -> None:
         """Have no more signals written here."""
@@ -303,7 +305,7 @@ class _Wakeup:
 
         It may not have been for the worker: a task can have a handler of its own for a while.
         """
-        if (ends := self._ends) is not None:
+        if (ends := self._ends) is not None and identity(ends[0]) == self._pipe:
             with contextlib.suppress(OSError):  # nothing was, or it has just been closed
                 return not set(os.read(ends[0], 4096)).isdisjoint(STOPS)
         return False

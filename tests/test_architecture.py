@@ -12,6 +12,7 @@ LAYERS = [
     ["constants", "exceptions", "clock"],
     [
         "utils",
+        "descriptors",
         "forks",
         "log",
         "wire",

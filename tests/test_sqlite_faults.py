@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from alligator.backends import sqlite_file, sqlite_lease
+from alligator.backends import sqlite_file, sqlite_lease, sqlite_lock
 from alligator.backends.base import Message, Reason
 from alligator.backends.sqlite_backend import Client
 from alligator.backends.sqlite_schema import Step
@@ -236,6 +236,7 @@ def test_without_locks_and_fifos_all_still_works(client, other, monkeypatch, tmp
         raise PermissionError(1, "no FIFOs here")
 
     monkeypatch.setattr(sqlite_file, "fcntl", None)
+    monkeypatch.setattr(sqlite_lock, "fcntl", None)
     monkeypatch.setattr(os, "mkfifo", refuse)
     result = reserve_in_thread(other, ["q"])
     started = time.monotonic()

@@ -8,7 +8,8 @@ and once another process closes the file the log goes, with what the child wrote
 import os
 import threading
 import weakref
-from typing import Protocol
+from contextlib import suppress
+from typing import Any, Protocol
 
 #: Seconds to wait for a thread that is writing. Then the fork goes on all the same.
 _PATIENCE = 5.0
@@ -17,7 +18,7 @@ _PATIENCE = 5.0
 class Forkable(Protocol):
     """What is closed before a fork."""
 
-    lock: threading.RLock
+    lock: Any  # an RLock
 
     def close_for_fork(self) -> None:
         """Close what may be closed now."""
@@ -27,25 +28,41 @@ class Forkable(Protocol):
 
 
 _registry_lock = threading.RLock()
-_files: "weakref.WeakSet[Forkable]" = weakref.WeakSet()
+# No WeakSet: its callbacks would swallow the exception of a timeout that comes up in them.
+_files: "list[weakref.ref[Forkable]]" = []
 _held: list[Forkable] = []
-_abandoned: list[object] = []  # the parent's: never to be closed here, nor by a collector
+_kept: list[object] = []  # never to be closed here, nor by a collector
 
 
 def register(file: Forkable) -> None:
     """Close this one before every fork from now on."""
     with _registry_lock:
-        _files.add(file)
+        _files[:] = [*(each for each in _files if each() is not None), weakref.ref(file)]
+
+
+def registered() -> list[Forkable]:
+    """Return those that are still in use."""
+    return [file for each in list(_files) if (file := each()) is not None]
 
 
 def abandon(connection: object) -> None:
     """Keep a connection of the parent's from being closed in this process."""
-    _abandoned.append(connection)
+    keep_for_ever(connection)
+
+
+def keep_for_ever(connection: object) -> None:
+    """Keep a connection from being closed, unless by a call; also as the interpreter ends."""
+    if not any(each is connection for each in _kept):
+        _kept.append(connection)
+        with suppress(ImportError):
+            import ctypes  # not before it is needed: it takes a while
+
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
 
 
 def _before() -> None:
     _registry_lock.acquire()
-    for file in sorted(_files, key=id):  # one order for all, so that none waits in a circle
+    for file in sorted(registered(), key=id):  # one order for all, so that none waits in a circle
         if file.lock.acquire(timeout=_PATIENCE):
             _held.append(file)
             file.close_for_fork()
@@ -61,7 +78,7 @@ def _after_in_child() -> None:
     global _registry_lock
     _registry_lock = threading.RLock()
     _held.clear()
-    for file in list(_files):
+    for file in registered():
         file.renew()
 
 

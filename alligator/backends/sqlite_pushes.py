@@ -12,6 +12,7 @@ from typing import Protocol
 
 from alligator.backends import sqlite_queue as queue
 from alligator.backends.base import Message
+from alligator.backends.sqlite_lock import ThreadLock
 from alligator.backends.sqlite_room import Need, for_push
 from alligator.backends.sqlite_schema import Position, Step
 from alligator.exceptions import InvalidTask, QueueFull
@@ -56,7 +57,7 @@ class Line:
 
     def push(
         self,
-        lock: AbstractContextManager[object],
+        lock: ThreadLock,
         writing: _Writing,
         queue_name: str,
         messages: Sequence[Message],
@@ -68,19 +69,23 @@ class Line:
         """
         mine, me = Push(queue_name, messages), threading.get_ident()
         within = self._leader == me  # a signal handler, say: what it interrupted goes on
-        self._waiting.append(mine)
+        taken: list[bool] = []
         try:
+            self._waiting.append(mine)
             # Not at the lock: who is done would be in the way there, and keep the next line short.
             if self._leader and not within:
                 mine.news.acquire(timeout=_PATIENCE)
             if mine.done:
                 return mine.position
             self._leader = me
-            with lock:
-                if not mine.done:
-                    self._lead(writing, mine)
+            taken += lock.take()
+            if not mine.done:
+                self._lead(writing, mine)
             return mine.position
         finally:
+            if taken and taken[0]:  # in no function of ours: see sqlite_lock
+                lock.owner = 0
+                lock.free()
             mine.given_up = not mine.done
             if self._leader == me and not within:
                 self._leader = 0

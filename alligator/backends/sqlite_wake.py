@@ -14,6 +14,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from alligator.descriptors import FileId, close_if, identity
+
 #: Seconds between two looks at everything, whoever calls or does not.
 _SLICE = 0.2
 
@@ -25,13 +27,12 @@ HOPS = 32
 
 
 #: Descriptors that threads wait on. A child of a fork closes them: it would be taken for a reader.
-_waiting: set[int] = set()
+_waiting: dict[int, FileId] = {}
 
 
 def _close_all() -> None:
     while _waiting:
-        with suppress(OSError):
-            os.close(_waiting.pop())
+        close_if(*_waiting.popitem())
 
 
 os.register_at_fork(after_in_child=_close_all)
@@ -71,29 +72,32 @@ class Wake:
         between. Returns how often the call may still be passed on; 0: there was none.
         """
         fifo = self._open()
-        if fifo is not None:
-            _waiting.add(fifo)
+        known = None if fifo is None else identity(fifo)
         try:
+            if fifo is not None and known is not None:
+                _waiting[fifo] = known
             while version() == seen and not stop() and (rest := until()) > 0:
                 if fifo is None:
                     time.sleep(min(rest, _POLL))
-                elif hops := self._read(fifo, min(rest, _SLICE)):
+                elif hops := self._read(fifo, known, min(rest, _SLICE)):
                     return hops
             return 0
         finally:
             if fifo is not None:
-                _waiting.discard(fifo)
-                os.close(fifo)
+                _waiting.pop(fifo, None)
+                close_if(fifo, known)
 
     @staticmethod
-    def _read(fifo: int, timeout: float) -> int:
+    def _read(fifo: int, known: FileId | None, timeout: float) -> int:
         waiting = select.poll()  # unlike select, it takes any descriptor
         waiting.register(fifo, select.POLLIN)
         if not waiting.poll(timeout * 1000):
             return 0
+        if identity(fifo) != known:
+            return 1  # somebody closed it, and may have another file there: look, and open it again
         try:
             return os.read(fifo, 1)[0]  # one byte: the others are for others
-        except (BlockingIOError, IndexError):
+        except (OSError, IndexError):
             return 0  # another reader was faster
 
     def _open(self) -> int | None:

@@ -1,0 +1,157 @@
+"""Descriptors that a task closed without asking, as code does that makes a daemon."""
+
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+def run(code, *arguments, folder):
+    """Run a program of its own: all its descriptors are to be closed."""
+    (folder / "program.py").write_text(textwrap.dedent(code))
+    done = subprocess.run(
+        [sys.executable, "program.py", *map(str, arguments)],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr, done.stderr
+    return done.stdout
+
+
+WORK = """
+    import os, sys
+    from alligator import Gator, Worker
+
+    def detach():
+        os.closerange(3, 1000)
+
+    def note(name):
+        os.write(1, f"ran {name}\\n".encode())
+
+    if __name__ == "__main__":
+        import program
+        gator = Gator(sys.argv[1], sys.argv[2])
+        for n in range(24):
+            gator.task(program.note, n)
+            if n % 10 == 5:
+                gator.task(program.detach)
+        worker = Worker(gator, concurrency=int(sys.argv[3]), burst=True)
+        worker.run_forever()
+        stats = gator.client.stats(gator.queue_name)
+        assert (stats.dead, stats.waiting, stats.running) == (0, 0, 0), stats
+"""
+
+
+@pytest.mark.parametrize("concurrency", [1, 4])
+def test_a_worker_goes_on(concurrency, durable_dsn, durable_gator, tmp_path):
+    said = run(
+        WORK, durable_dsn, durable_gator("detach").queue_name, concurrency, folder=tmp_path
+    ).splitlines()
+    ran = [line.partition("ran ")[2] for line in said if line.startswith("ran ")]
+    assert sorted(map(int, ran)) == list(range(24))  # none lost, none twice
+
+
+def test_sqlite_goes_on_with_all_that_was_queued(sqlite_dsn, tmp_path):
+    """Also beside another client of the process, and one that was closed before."""
+    code = """
+        import os, sys
+        from alligator.backends.sqlite_backend import Client
+        one, two, closed = (Client(sys.argv[1]) for _ in range(3))
+        for client in (one, two, closed):
+            client.push("q", str(id(client)), "x")
+        closed.close()
+        for n in range(10):
+            os.closerange(3, 1000)
+            client = (one, two)[n % 2]
+            client.push("q", str(n), "x")
+            assert two.len("q") == 3 + n + 1
+            assert one.len("q") == 3 + n + 1
+        assert one.conn.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        print(len(os.listdir("/dev/fd")))
+        one.close()
+        two.close()
+        left = [os.readlink(f"/dev/fd/{n}") for n in range(3, 20) if os.path.exists(f"/dev/fd/{n}")]
+        assert not [each for each in left if "queue.db" in each or "null" in each], left
+    """
+    assert int(run(code, sqlite_dsn, folder=tmp_path)) < 15  # none is left open each time
+
+
+def test_sqlite_writes_to_nobody_elses_file(sqlite_dsn, tmp_path):
+    """Nor closes one, as it ends, that was given its number."""
+    code = """
+        import os, sys
+        from alligator.backends.sqlite_backend import Client
+        from alligator.exceptions import ConnectionLost
+        client, other = Client(sys.argv[1]), Client(sys.argv[1])
+        client.push("q", "before", "x")
+        other.push("q", "of the other", "x")
+        os.closerange(3, 1000)
+        files = [open(f"precious {n}", "w+") for n in range(10)]
+        for each in files:
+            each.write("x" * 10_000)
+            each.flush()
+        for call in (lambda: client.push("q", "a", "x"), lambda: client.len("q"),
+                     lambda: other.reserve(["q"])):
+            try:
+                call()
+            except ConnectionLost as err:
+                assert "precious" in str(err), err
+            else:
+                raise AssertionError("it went on")
+        client.close()
+        for n, each in enumerate(files):
+            each.seek(0)
+            assert each.read() == "x" * 10_000, n
+        if len(sys.argv) > 2:
+            sys.exit()  # with all that is open
+        for each in files:
+            each.close()
+        client.push("q", "after", "x")
+        assert client.len("q") == other.len("q") == 3
+        client.close()
+        other.close()
+    """
+    run(code, sqlite_dsn, folder=tmp_path)
+    run(code, sqlite_dsn, "leave", folder=tmp_path)
+    for each in tmp_path.glob("precious *"):
+        assert each.read_text() == "x" * 10_000
+
+
+def test_a_wait_goes_on_and_reads_from_nobody_elses_file(sqlite_dsn, tmp_path):
+    """Nor does it close what has the number of its FIFO."""
+    code = """
+        import os, sys, threading, time
+        from alligator.backends.sqlite_backend import Client
+        client, found = Client(sys.argv[1]), []
+        client.setup_tables()
+        waiting = threading.Thread(target=lambda: found.append(client.reserve(["q"], 1, 30, 20)))
+        waiting.start()
+        def fifo():
+            for n in range(3, 30):
+                try:
+                    if os.readlink(f"/dev/fd/{n}").endswith(".wake"):
+                        return n
+                except OSError:
+                    pass
+        until = time.monotonic() + 10
+        while (number := fifo()) is None and time.monotonic() < until:
+            time.sleep(0.001)
+        reader, writer = os.pipe()
+        os.dup2(reader, number)
+        os.write(writer, b"precious")
+        client.push("q", "x", "x")
+        waiting.join(20)
+        assert [each.task_id for each in found[0].deliveries] == ["x"]
+        assert os.read(number, 8) == b"precious"
+        client.close()
+    """
+    run(code, sqlite_dsn, folder=tmp_path)
