@@ -221,10 +221,13 @@ def test_the_jobs_of_a_killed_process_come_back_at_once(server, client, queue):
     delivery = one(client, queue)
     assert (delivery.task_id, delivery.deaths) == (task_id, 2)
     assert time.monotonic() - started < 3
-    assert client.release(delivery, "retry")
+    assert client.postpone(delivery, "not run", 0)
+    later = one(client, queue)
+    assert (later.data, later.deaths) == ("not run", 2)
+    assert client.release(later, "retry")
     again = one(client, queue)
-    assert (again.data, again.deaths) == ("retry", 2)
-    assert again.attempt > delivery.attempt
+    assert (again.data, again.deaths) == ("retry", 0)
+    assert again.attempt > later.attempt > delivery.attempt
     assert client.bury(again, None, WHY)
     assert client.revive(queue) == 1
     assert one(client, queue).deaths == 0
