@@ -24,11 +24,16 @@ from typing import Any, ParamSpec, Self, TypeVar
 
 from alligator.descriptors import FileId, close_if, identity
 from alligator.exceptions import LeaveNow
+from alligator.timeouts import let_main_thread_wake, wake_main_thread
 
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)
 
 #: Seconds. A person who presses Ctrl-C again after that means it; sooner, it may be the same stop.
 PAUSE = 1.0
+
+#: Seconds in which the main thread is woken again and again, for it to see to a signal: it may
+#: have come right before that thread began to wait, or to another one.
+_WAKING = 2.0
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -130,6 +135,7 @@ class StopSignals:
         self.raises = True
         self._last_at = 0.0  # monotonic: when it was counted last
         self._may_raise = False
+        self._wakes_until = 0.0  # monotonic
         self._stage = _Stage.DURING
         self._ends_with_process = False
         self._handlers, self._around = Handlers(self._handle), Handlers(self._handle)
@@ -171,6 +177,7 @@ class StopSignals:
         self._stage = _Stage.DURING
         self._handlers.__enter__()
         if threading.current_thread() is threading.main_thread():
+            let_main_thread_wake()
             self._wakeup.open()
         return self
 
@@ -238,9 +245,15 @@ class StopSignals:
     def has_come(self) -> bool:
         """Whether a stop signal has been counted, or has come since the last call.
 
-        While the main thread is in C code no handler runs. To be called by one thread only.
+        While the main thread is in C code no handler runs; from a call that waits it is woken.
+        To be called by one thread only, and again and again.
         """
-        return self.count > 0 or self._wakeup.has_stop()
+        now = time.monotonic()
+        if has_come := self._wakeup.has_stop():
+            self._wakes_until = now + _WAKING
+        if now < self._wakes_until:
+            wake_main_thread()
+        return has_come or self.count > 0
 
     def grace_is_over(self, grace: float) -> bool:
         """Whether so many seconds have passed since the first signal, or somebody insists."""

@@ -137,7 +137,7 @@ def call_within(seconds: float, call: Callable[[], Any]) -> Any:
 
 @interrupts.calls_users
 def _call_within(seconds: float, call: Callable[[], Any], allowance: Allowance) -> Any:
-    _let_main_thread_wake()
+    let_main_thread_wake()
     alarm = Alarm(seconds, threading.get_ident())
     try:
         try:
@@ -494,11 +494,17 @@ def _wake(thread: int | None) -> None:
             signal.pthread_kill(thread, _SIGNAL)
 
 
+def wake_main_thread() -> None:
+    """Have the main thread look up from a call that waits, and see to signals, if that is let."""
+    if _wakes:
+        _wake(threading.main_thread().ident)
+
+
 def _note_signal(number: int, frame: object) -> None:
     """Do nothing: to get here, the main thread looked up from what it was waiting for."""
 
 
-def _let_main_thread_wake() -> None:
+def let_main_thread_wake() -> None:
     """In the main thread: have calls that wait return for the signal, once and for all."""
     global _wakes, _before_ours
     if _wakes or _SIGNAL is None or threading.current_thread() is not threading.main_thread():

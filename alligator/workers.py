@@ -365,7 +365,8 @@ class Worker:
         return not self.keep_running or self._signals.count > 0
 
     def _is_told_to_stop(self) -> bool:
-        return (self._goes_on and not self.keep_running) or self._signals.has_come()
+        has_come = self._signals.has_come()
+        return has_come or (self._goes_on and not self.keep_running)
 
     def _pulls_on(self) -> bool:
         forks.leave_unless(self._origin)

@@ -6,6 +6,7 @@ import pty
 import signal
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from contextlib import closing
@@ -367,6 +368,15 @@ def leave(seconds=20):
     ran.append("never")
 
 
+def leave_by_another_thread():
+    """The signal breaks off nothing that the main thread waits for, as if it came just before."""
+    ran.append("start")
+    hit = threading.Timer(0.2, lambda: signal.pthread_kill(threading.get_ident(), QUIT))
+    hit.start()
+    time.sleep(20)
+    ran.append("never")
+
+
 @pytest.fixture
 def local():
     ran.clear()
@@ -403,8 +413,9 @@ class OneByOne(Worker):
 
 
 @pytest.mark.parametrize("worker_class", [Worker, OneByOne])
-def test_who_leaves_hands_back_what_runs(local, worker_class):
-    local.task(leave)
+@pytest.mark.parametrize("task", [leave, leave_by_another_thread])
+def test_who_leaves_hands_back_what_runs(local, worker_class, task):
+    local.task(task)
     began = time.monotonic()
     worker_class(local, log_level="CRITICAL").run_forever()
     assert time.monotonic() - began < 10
