@@ -13,7 +13,7 @@ from alligator.backends.redis_backend import Client as RedisClient
 from alligator.backends.redis_link import Link
 from alligator.backends.sqlite_backend import Client as SqliteClient
 from alligator.backends.sqlite_file import SqliteFile
-from alligator.backends.store import Child, Parent
+from alligator.backends.store import Child, Parent, record_key
 from alligator.constants import CANCELED, FAILED
 from alligator.exceptions import ConnectionLost, InvalidTask
 from tests import jobs
@@ -194,7 +194,7 @@ def test_with_a_large_queue_go_its_children_and_those_who_waited_for_it(client, 
     assert (len(steps) > 3) is (ours > 1000)
     assert (client.stats("big").held, client.stats("other").held) == (0, 0)
     for number in (0, ours - 1):
-        found = store.record(f"theirs {number}")
+        found = store.record(record_key("other", f"theirs {number}"))
         assert found.state == CANCELED
         assert "its queue was emptied" in found.error
     assert client.len("other") == ours

@@ -138,7 +138,7 @@ def push_in_steps(messages: Sequence[Message], push: Callable[[int, int], list[s
 def _steps(messages: Sequence[Message]) -> Iterator[tuple[int, int]]:
     first = size = 0
     for index, message in enumerate(messages):
-        length = len(message.data)
+        length = len(message.data) if isinstance(message.data, str | bytes) else 0  # is refused
         if index > first and (index - first == BATCH or size + length > BATCH_SIZE):
             yield first, index
             first, size = index, 0

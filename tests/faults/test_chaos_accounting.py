@@ -271,7 +271,8 @@ def test_a_line_says_what_is_wrong_and_does_without_recoveries():
 # -- What workers say. ------------------------------------------------------------------------
 
 
-def test_what_else_is_said_of_a_lost_server_is_no_change_of_its_state(capsys):
+def test_what_else_is_said_of_a_lost_server_is_no_change_of_its_state(capsys, monkeypatch):
+    monkeypatch.setattr("alligator.outage.ECHO", 0.0)
     why = ConnectionLost("The redis server is out of reach: closed.")
     outage = Outage(worker_logger("INFO"))
     print("Task 1 is a dead letter, but those who wait for it were not told:", describe_error(why))

@@ -57,7 +57,9 @@ def test_a_worker_goes_on(concurrency, durable_dsn, durable_gator, tmp_path):
         WORK, durable_dsn, durable_gator("detach").queue_name, concurrency, folder=tmp_path
     ).splitlines()
     ran = [line.partition("ran ")[2] for line in said if line.startswith("ran ")]
-    assert sorted(map(int, ran)) == list(range(24))  # none lost, none twice
+    assert set(map(int, ran)) == set(range(24))  # none lost
+    if not durable_dsn.startswith("beanstalk"):  # jobs of a lost connection go back at once
+        assert len(ran) == 24, "none twice"
 
 
 def test_sqlite_goes_on_with_all_that_was_queued(sqlite_dsn, tmp_path):

@@ -277,6 +277,7 @@ def held(road):
 def buried(road):
     (delivery,) = held(road)
     road.client.bury(delivery, None, Reason("ValueError: no"))
+    return delivery.task_id
 
 
 def id_of_pushed(road):
@@ -361,7 +362,7 @@ NEVER = {
     "pop": (id_of_pushed, lambda r, it: r.client.pop(r.queue)),
     "release": (held, lambda r, it: r.client.release(it[0])),
     "bury": (held, lambda r, it: r.client.bury(it[0], None, Reason("no"))),
-    "revive": (buried, lambda r, _: r.client.revive(r.queue)),
+    "revive": (buried, lambda r, it: r.client.revive(r.queue, it)),
     "purge_dead": (buried, lambda r, _: r.client.purge_dead(r.queue)),
 }
 NEVER_ON_REDIS = {

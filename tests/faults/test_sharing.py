@@ -199,7 +199,7 @@ def test_fifty_gators_come_and_go_and_leave_no_descriptor(gator):
             assert descriptors() > before
         for each in others:
             each.close()
-        assert descriptors() == before
+        assert descriptors() <= before
     names = {"first", *(f"{turn}-{number}" for turn in range(2) for number in range(count))}
     assert Counter(call[0][0] for call in jobs.seen) == Counter(names)
 
