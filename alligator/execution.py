@@ -102,7 +102,8 @@ def attempt(
     origin = forks.generation
     try:
         task = codec.decode(delivery)
-        forks.leave_unless(origin)
+        if forks.generation != origin:  # asked here, as a call takes longer
+            forks.leave_unless(origin)
         if getattr(task, "expires_at", None) and (
             not_run := _expired(delivery, codec, task, clock, client)
         ):
@@ -124,7 +125,9 @@ def attempt(
         # of its own kind raises SystemExit, or the like: it ends itself, and not its worker.
         return _given_up(delivery, codec, None, err)
     try:
-        seconds = _limited(task)
+        seconds = getattr(task, "timeout", None)
+        if getattr(task, "hook_timeout", None):
+            seconds = _limited(task)
         task.called_with = getattr(task, "func_args", None), getattr(task, "func_kwargs", None)
         if begin:
             begin(task, delivery)
@@ -140,7 +143,8 @@ def attempt(
         forks.leave_unless(origin, err)
         # Whatever a task raises is its failure: a retry if one is left, else a dead letter.
         return _failed(delivery, codec, task, err)
-    forks.leave_unless(origin)
+    if forks.generation != origin:
+        forks.leave_unless(origin)
     return Outcome(delivery, Verdict.CARRIED if carried else Verdict.ACK, task)
 
 
