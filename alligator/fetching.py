@@ -134,8 +134,7 @@ class Fetcher:
             # The acks are sent again; what was leased, if anything, comes back by its lease.
             self._out_of_touch(err)
             return True
-        if found:
-            self.outage.ends()
+        if found:  # which tells nothing of an outage: nothing is sent ahead while one lasts
             self._send_ahead(limit, found)
         return bool(found)
 

@@ -1,8 +1,10 @@
 """Batches that a worker sends for while it runs the one before."""
 
+import logging
 import threading
 import time
 import uuid
+from types import SimpleNamespace
 
 import pytest
 
@@ -10,6 +12,8 @@ from alligator import Gator, Worker
 from alligator.backends.base import Ahead
 from alligator.backends.locmem_backend import Client
 from alligator.exceptions import ConnectionLost
+from alligator.fetching import Fetcher
+from alligator.outage import Outage
 
 ran = []
 may_end = threading.Event()
@@ -158,6 +162,24 @@ def test_none_is_sent_for_beyond_max_tasks(gator):
     Worker(gator, max_tasks=12, prefetch=5, log_level="CRITICAL").run_forever()
     assert (len(ran), gator.client.sent) == (12, 0)
     assert gator.len() == 8
+
+
+def test_a_reply_of_before_an_outage_is_no_sign_of_its_end():
+    """It lay in the socket while a task took long."""
+    outage = Outage(logging.getLogger(__name__))
+    keeper = SimpleNamespace(collect=lambda: 3)
+    worker = SimpleNamespace(max_tasks=0)
+    fetcher = Fetcher(
+        worker,
+        SimpleNamespace(keeper=keeper),
+        suspects=None,
+        outage=outage,
+        stop=lambda: False,
+        ended=lambda: 0,
+    )
+    outage.begins(ConnectionLost("gone"))
+    assert fetcher._collect(3) is True
+    assert outage.lasts
 
 
 def test_expired_leases_are_looked_for_all_the_same(gator, monkeypatch):
