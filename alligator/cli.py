@@ -47,6 +47,7 @@ Looking after a queue:
   %(prog)s revive DSN [ID ...]              run dead tasks again (no ID: all)
   %(prog)s explain DSN ID                   why a task has not run
   %(prog)s drop DSN [--queue NAME]          throw everything on a queue away
+  %(prog)s backup DSN TARGET                copy a SQLite file that is in use
   %(prog)s schedule --app MODULE:GATOR      what its schedules will queue next
 """
 
@@ -129,6 +130,8 @@ def queue_parser(command: str) -> argparse.ArgumentParser:
             metavar="N",
             help="so many, and at least the next of each schedule",
         )
+    if command == "backup":
+        parser.add_argument("target", nargs="?", metavar="TARGET", help="a file that is not there")
     if command == "drop":
         parser.add_argument(
             "--yes", action="store_true", help="do not ask; needed without a terminal"
@@ -211,10 +214,12 @@ def _print_anything() -> None:
 
 
 def _sorted_out(arguments: argparse.Namespace) -> argparse.Namespace:
-    """With --app, what stands in the place of the DSN is the first of the ids."""
+    """With --app, what stands in the place of the DSN is the first of the ids, or the target."""
     if arguments.app and "ids" in arguments and "://" not in (arguments.dsn or "://"):
         arguments.ids.insert(0, arguments.dsn)
         arguments.dsn = None
+    if arguments.app and "target" in arguments and arguments.target is None:
+        arguments.target, arguments.dsn = arguments.dsn, None
     return arguments
 
 
@@ -457,6 +462,15 @@ def _agrees(what: str) -> bool:
         return False
 
 
+def _backup(gator: Gator, arguments: argparse.Namespace) -> int:
+    """Copy a SQLite file that is in use, as it stands at one moment."""
+    if arguments.target is None:
+        raise InvalidTask("Say where to: latergator.py backup DSN TARGET.")
+    gator.client.backup(arguments.target)
+    print(f"{arguments.target}: written")
+    return 0
+
+
 def _schedule(gator: Gator, arguments: argparse.Namespace) -> int:
     """Show what the schedules of a Gator will queue next, and when."""
     if arguments.app is None:
@@ -478,5 +492,6 @@ _COMMANDS: dict[str, Callable[[Gator, argparse.Namespace], int]] = {
     "revive": _revive,
     "explain": _explain,
     "drop": _drop,
+    "backup": _backup,
     "schedule": _schedule,
 }

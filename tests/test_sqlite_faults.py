@@ -310,7 +310,9 @@ def test_a_wait_sees_the_clock_set_forward(sqlite_dsn):
 def test_every_look_uses_an_index(client):
     client.setup_tables()
     for sql in sqlite_lease._OUTLOOK, "SELECT sum(n) FROM alligator_counters WHERE queue = ?1":
-        plan = str(client.conn.execute(f"EXPLAIN QUERY PLAN {sql}", ["q"]).fetchall())
+        plan = str(
+            client.conn.execute(f"EXPLAIN QUERY PLAN {sql}", ["q"] * sql.count("?")).fetchall()
+        )
         assert "SCAN alligator" not in plan, plan
         assert "TEMP B-TREE" not in plan, plan
 

@@ -65,6 +65,8 @@ from alligator.exceptions import AlligatorException, InvalidTask, UnsupportedOpt
 from alligator.utils import with_stop
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from alligator.backends.store import Store
 
 #: What a task is to a backend.
@@ -604,6 +606,20 @@ class Client(ABC):
 
         :raises QueueNotFound: it is not there.
         """
+
+    def backup(self, target: "str | Path") -> None:
+        """Copy all queues, and what is on record, to a new file, as they stand at one moment.
+
+        Others push and work meanwhile. What runs at that moment is on lease in the copy, too.
+
+        :param target: where; only its owner may read it (mode 0600).
+        :raises UnsupportedOption: by default; a server has means of its own.
+        :raises InvalidTask: there is something at that place; nothing is overwritten.
+        """
+        raise UnsupportedOption(
+            f"{mask_password(self.conn_string)} keeps its tasks on a server, which has its own "
+            "means for a backup; only sqlite:// is copied with this."
+        )
 
     def durability_warning(self) -> str | None:
         """Return one line on why this server may lose tasks as it is set up; None: it won't.

@@ -11,6 +11,7 @@ enough.
 """
 
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -477,6 +478,10 @@ class _NodePool(redis.ConnectionPool):
         return connection
 
     def release(self, connection: Any) -> None:
+        # Interrupted (by a timeout, say), it may have been sent a command whose reply is to come;
+        # the driver, which closes it after errors of its own, would lend it out like that.
+        if (err := sys.exc_info()[1]) is not None and not isinstance(err, Exception):
+            connection.disconnect()
         connection.unused_since = time.monotonic()
         super().release(connection)
 

@@ -9,6 +9,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 from alligator.backends import sqlite_lease as taking
@@ -31,6 +32,7 @@ from alligator.backends.base import (
     push_in_steps,
     queued,
 )
+from alligator.backends.sqlite_backup import backup
 from alligator.backends.sqlite_file import SqliteFile, parse_file_dsn
 from alligator.backends.sqlite_room import TAKES, Need, for_dead_letter
 from alligator.backends.sqlite_schema import HELD, Position, Step
@@ -86,6 +88,10 @@ class Client(BaseClient):
     def max_size(self) -> int | None:
         """Return SQLite's own limit, in bytes."""
         return MAX_SIZE
+
+    def backup(self, target: str | Path) -> None:
+        """Copy the file as it stands at one moment, with nobody waiting."""
+        backup(self._file, Path(target))
 
     def close(self) -> None:
         """Close the file; the next use opens it again."""

@@ -20,8 +20,8 @@ from alligator.constants import CANCELED, DELAYED, WAITING
 
 _FREE = (
     "SELECT t.id, t.queue, t.due FROM alligator_waits w JOIN alligator_tasks t ON t.id = w.child "
-    "WHERE w.queue = ?1 AND w.parent = ?2 AND NOT EXISTS (SELECT 1 FROM alligator_waits o "
-    "WHERE o.child = w.child AND (o.queue <> ?1 OR o.parent <> ?2)) ORDER BY t.place"
+    "WHERE w.queue = ? AND w.parent = ? AND NOT EXISTS (SELECT 1 FROM alligator_waits o "
+    "WHERE o.child = w.child AND (o.queue <> ? OR o.parent <> ?)) ORDER BY t.place"
 )
 _CHILDREN = (
     "SELECT t.id, t.queue, t.task_id FROM alligator_waits w "
@@ -33,7 +33,7 @@ def release(step: Step, queue: str, parent: str) -> None:
     """A parent has succeeded: queue those that waited for nobody else."""
     if not step.has_children():
         return
-    rows = step.execute(_FREE, (queue, parent)).fetchall()
+    rows = step.execute(_FREE, (queue, parent, queue, parent)).fetchall()
     step.execute("DELETE FROM alligator_waits WHERE queue = ? AND parent = ?", (queue, parent))
     if not rows:
         return

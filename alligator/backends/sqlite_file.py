@@ -311,6 +311,19 @@ class SqliteFile:
             raise ConnectionLost(f"This thread is in the middle of writing to {self.path}.")
         close_generator(writer[1])
 
+    def connect_beside(self) -> sqlite3.Connection:
+        """Return another connection, for a long look that is in nobody's way; to be closed."""
+        with self.lock:
+            self._connected()
+            try:
+                self._take_turn()  # as for any that is opened: see _open
+                connection = sqlite3.connect(self.path, timeout=_BUSY_TIMEOUT, isolation_level=None)
+                connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            finally:
+                if fcntl is not None and self._lock_file >= 0:
+                    fcntl.flock(self._lock_file, fcntl.LOCK_UN)
+            return connection
+
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
         """Read in here; every statement sees what was committed before it."""

@@ -13,10 +13,10 @@ _FRONT = 1 << 60
 
 #: Four steps into indices: when something comes up by itself, and whether something waits.
 _OUTLOOK = (
-    "SELECT (SELECT min(due) FROM alligator_tasks WHERE queue = ?1 AND state = 3), "
-    "(SELECT min(lease_ends) FROM alligator_tasks WHERE queue = ?1 AND state = 6), "
-    "(SELECT max(lease_ends) FROM alligator_tasks WHERE queue = ?1 AND state = 6), "
-    "EXISTS (SELECT 1 FROM alligator_tasks WHERE queue = ?1 AND state = 0)"
+    "SELECT (SELECT min(due) FROM alligator_tasks WHERE queue = ? AND state = 3), "
+    "(SELECT min(lease_ends) FROM alligator_tasks WHERE queue = ? AND state = 6), "
+    "(SELECT max(lease_ends) FROM alligator_tasks WHERE queue = ? AND state = 6), "
+    "EXISTS (SELECT 1 FROM alligator_tasks WHERE queue = ? AND state = 0)"
 )
 
 _NEVER = float("inf")
@@ -27,7 +27,7 @@ _Row = tuple[int, int, str, int, int, Data]
 
 def next_change(connection: sqlite3.Connection, queue: str, now: float) -> float:
     """Return when a reserve has something to do: ``now``, or when a delay or lease ends."""
-    due, ends, last_end, waiting = connection.execute(_OUTLOOK, (queue,)).fetchone()
+    due, ends, last_end, waiting = connection.execute(_OUTLOOK, (queue,) * 4).fetchone()
     if waiting or (last_end is not None and last_end > now + MAX_LEASE):
         return now
     return min(_NEVER if due is None else due, _NEVER if ends is None else ends)
@@ -37,7 +37,7 @@ def lease_next(step: Step, queues: Iterable[str], limit: int, lease: float) -> l
     """Lease what is next; a task with a death on its record goes alone."""
     taken: list[Delivery] = []
     for queue in queues:
-        due, ends, last_end, waiting = step.execute(_OUTLOOK, (queue,)).fetchone()
+        due, ends, last_end, waiting = step.execute(_OUTLOOK, (queue,) * 4).fetchone()
         if ends is not None and not taken:
             _mend_leases(step, queue, last_end)
             if expired := _reclaim(step, queue, ends, lease):
@@ -108,9 +108,9 @@ def _mend_leases(step: Step, queue: str, last_end: float) -> None:
     latest = step.now + MAX_LEASE
     if last_end > latest:  # a clock set back must not make a lease immortal
         step.execute(
-            "UPDATE alligator_tasks SET lease_ends = ?1 "
-            "WHERE queue = ?2 AND state = 6 AND lease_ends > ?1",
-            (latest, queue),
+            "UPDATE alligator_tasks SET lease_ends = ? "
+            "WHERE queue = ? AND state = 6 AND lease_ends > ?",
+            (latest, queue, latest),
         )
 
 

@@ -212,12 +212,12 @@ def revive(
     Returns how many, and the row id after which to go on; 0: that was all.
     """
     rows = step.execute(
-        "SELECT id, task_id, data, priority FROM alligator_dead WHERE queue = ?1 "
-        "AND (?2 IS NULL OR task_id = ?2) AND id > ?3 AND id <= ?4 "
+        "SELECT id, task_id, data, priority FROM alligator_dead WHERE queue = ? "
+        "AND (? IS NULL OR task_id = ?) AND id > ? AND id <= ? "
         "AND NOT EXISTS (SELECT 1 FROM alligator_tasks "
-        "WHERE queue = ?1 AND alligator_tasks.task_id = alligator_dead.task_id) "
-        "ORDER BY id LIMIT ?5",
-        (queue, task_id, after, upto, AT_ONCE),
+        "WHERE queue = ? AND alligator_tasks.task_id = alligator_dead.task_id) "
+        "ORDER BY id LIMIT ?",
+        (queue, task_id, task_id, after, upto, queue, AT_ONCE),
     ).fetchall()
     if rows:
         messages = [

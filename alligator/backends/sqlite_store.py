@@ -186,12 +186,13 @@ class SqliteStore(Store):
 
     def workers(self, queue_name: str) -> list[Worker]:
         """Return the live workers of a queue, those last seen first."""
+        now = self._client.clock.time()
         with self._client.file.reading() as connection:
             rows = connection.execute(
                 "SELECT own.name, own.seen, own.ends, every.queue FROM alligator_workers own "
-                "JOIN alligator_workers every ON every.name = own.name AND every.ends > ?2 "
-                "WHERE own.queue = ?1 AND own.ends > ?2 ORDER BY own.seen DESC, own.name",
-                (queue_name, self._client.clock.time()),
+                "JOIN alligator_workers every ON every.name = own.name AND every.ends > ? "
+                "WHERE own.queue = ? AND own.ends > ? ORDER BY own.seen DESC, own.name",
+                (now, queue_name, now),
             ).fetchall()
         found: dict[str, Worker] = {}
         for name, seen, ends, each in rows:
@@ -245,8 +246,8 @@ def _claim(step: Step, key: str, ttl: float) -> bool:
     step.execute(_SWEEP_MARKS, (step.now, SWEPT))
     return bool(
         step.execute(
-            "INSERT INTO alligator_marks VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE "
-            "SET ends = ?2 WHERE ends <= ?3",
+            "INSERT INTO alligator_marks VALUES (?, ?) ON CONFLICT (key) DO UPDATE "
+            "SET ends = excluded.ends WHERE ends <= ?",
             (writable(key), step.now + ttl, step.now),
         ).rowcount
     )

@@ -12,9 +12,9 @@ def counts(connection: sqlite3.Connection, queue: str) -> dict[int, int]:
     """Return how many tasks are in which state; what waits behind a running one waits."""
     found = dict.fromkeys((WAITING, DELAYED, RUNNING, FAILED, HELD), 0)
     rows = connection.execute(
-        "SELECT state, n FROM alligator_counters WHERE queue = ?1 AND state >= 0 UNION ALL "
-        "SELECT 0, count(*) FROM alligator_tasks WHERE queue = ?1 AND next_data IS NOT NULL",
-        (queue,),
+        "SELECT state, n FROM alligator_counters WHERE queue = ? AND state >= 0 UNION ALL "
+        "SELECT 0, count(*) FROM alligator_tasks WHERE queue = ? AND next_data IS NOT NULL",
+        (queue, queue),
     )
     for state, how_many in rows:
         found[state] += how_many
@@ -56,10 +56,10 @@ def find(connection: sqlite3.Connection, queue: str, task_id: str) -> Place | No
         return Place(state, due=due or None)
     (ahead,) = connection.execute(  # two ranges of the index; with OR it would read all of it
         "SELECT (SELECT count(*) FROM alligator_tasks "
-        "WHERE queue = ?1 AND state = 0 AND priority > ?2) "
+        "WHERE queue = ? AND state = 0 AND priority > ?) "
         "+ (SELECT count(*) FROM alligator_tasks "
-        "WHERE queue = ?1 AND state = 0 AND priority = ?2 AND place < ?3)",
-        (queue, priority, place),
+        "WHERE queue = ? AND state = 0 AND priority = ? AND place < ?)",
+        (queue, priority, queue, priority, place),
     ).fetchone()
     return Place(WAITING, ahead=ahead)
 
@@ -83,9 +83,9 @@ def emptied(connection: sqlite3.Connection, queue: str) -> int:
 def peek(connection: sqlite3.Connection, queue: str, task_id: str) -> Data | None:
     """Return the data of a task, dead ones included."""
     row = connection.execute(
-        "SELECT data FROM alligator_tasks WHERE queue = ?1 AND task_id = ?2 UNION ALL "
-        "SELECT data FROM alligator_dead WHERE queue = ?1 AND task_id = ?2",
-        (queue, task_id),
+        "SELECT data FROM alligator_tasks WHERE queue = ? AND task_id = ? UNION ALL "
+        "SELECT data FROM alligator_dead WHERE queue = ? AND task_id = ?",
+        (queue, task_id, queue, task_id),
     ).fetchone()
     return row[0] if row else None
 

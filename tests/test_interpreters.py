@@ -1,0 +1,89 @@
+"""No warning on any interpreter that is installed, with all of them shown or taken for errors."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PYENV = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+
+PROGRAM = """
+import gc, sys, time
+from alligator import Gator, Worker
+
+def add(a, b):
+    return a + b
+
+def fail():
+    raise ValueError("as it should")
+
+def pause():
+    time.sleep(5)
+
+async def wait():
+    return 3
+
+if __name__ == "__main__":
+    import program
+    gator = Gator(sys.argv[1])
+    parent = gator.options(save_results=60)(program.add, 1, 2)
+    gator.options(depends_on=[parent], priority=3)(program.add, 1, 2)
+    gator.options(timeout=0.05)(program.pause)
+    gator.options(save_results=60)(program.wait)
+    gator.task(program.fail)
+    for concurrency in (1, 2):
+        gator.task(program.add, 2, 3)
+        worker = Worker(gator, burst=True, concurrency=concurrency, log_level=50)
+        assert worker.run_forever() == 0
+    assert gator.result(parent) == 3
+    assert gator.client.stats(gator.queue_name).dead == 2
+    waiting = gator.task(program.add, 1, 1)
+    assert gator.client.find(gator.queue_name, waiting.task_id)
+    assert gator.client.peek(gator.queue_name, waiting.task_id)
+    assert gator.client.pop(gator.queue_name)
+    assert gator.revive() == 2
+    assert gator.store.workers(gator.queue_name) == []
+    assert gator.store.claim("key", 9.0)
+    gator.client.drop_all(gator.queue_name)
+    Gator(sys.argv[1]).len()  # let go of without a word
+    gc.collect()
+    gator.len()  # open as the program ends
+"""
+
+
+def interpreters():
+    """Return one for each release that Alligator runs on, by its number."""
+    found = {f"{sys.version_info.major}.{sys.version_info.minor}": sys.executable}
+    for minor in range(11, 15):
+        here = [*PYENV.glob(f"versions/3.{minor}.*/bin/python")]
+        path = shutil.which(f"python3.{minor}", path="/usr/local/bin:/usr/bin")
+        if each := str(here[0]) if here else path:
+            found.setdefault(f"3.{minor}", each)
+    return found
+
+
+def test_no_numbered_parameters():
+    """Python 3.12 takes ``?1`` for a name, and warns of it each time that a row is given."""
+    for each in (ROOT / "alligator" / "backends").glob("sqlite*.py"):
+        assert not re.findall(r"\?[0-9]", each.read_text()), each
+
+
+@pytest.mark.parametrize("flags", [("-W", "error"), ("-X", "dev")], ids=" ".join)
+@pytest.mark.parametrize("version", interpreters())
+def test_no_warning(version, flags, sqlite_dsn, tmp_path):
+    (tmp_path / "program.py").write_text(PROGRAM)
+    done = subprocess.run(
+        [interpreters()[version], *flags, "program.py", sqlite_dsn],
+        cwd=tmp_path,
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stderr == ""
+    assert done.returncode == 0
