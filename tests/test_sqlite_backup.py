@@ -74,7 +74,7 @@ def test_a_copy_has_what_was_on_record(gator, tmp_path):
     with gator.options(save_results=60) as saved:
         task = saved.task(jobs.note, 1)
     gator.run_all()
-    gator.client.backup(tmp_path / "copy.db")
+    gator.client.backup(str(tmp_path / "copy.db"))
     copy = Gator(f"sqlite://{tmp_path}/copy.db", "q")
     assert copy.result(task.task_id) == gator.result(task.task_id)
     copy.close()
@@ -87,12 +87,12 @@ def test_it_overwrites_nothing(gator, sqlite_dsn, tmp_path, capsys):
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
     for each in (target, tmp_path / "link"):
         with pytest.raises(InvalidTask, match="is there already"):
-            gator.client.backup(each)
+            gator.client.backup(str(each))
         assert cli.main(["backup", sqlite_dsn, str(each)]) == 2
     assert target.read_text() == "x"
     assert not (tmp_path / "nowhere").exists()
     with pytest.raises(QueueNotFound, match="create it first"):
-        gator.client.backup(tmp_path / "no folder" / "copy.db")
+        gator.client.backup(str(tmp_path / "no folder" / "copy.db"))
 
 
 def test_what_goes_wrong_leaves_nothing_behind(gator, tmp_path, monkeypatch):
@@ -104,7 +104,7 @@ def test_what_goes_wrong_leaves_nothing_behind(gator, tmp_path, monkeypatch):
     before = sorted(tmp_path.iterdir())
     monkeypatch.setattr("alligator.backends.sqlite_backup._sync", refuse)
     with pytest.raises(ConnectionLost, match=r"No backup was made as .*disk is full\."):
-        gator.client.backup(tmp_path / "copy.db")
+        gator.client.backup(str(tmp_path / "copy.db"))
     assert sorted(tmp_path.iterdir()) == before
 
 
@@ -122,7 +122,7 @@ def test_from_the_command_line(gator, sqlite_dsn, tmp_path, capsys, monkeypatch)
 
 def test_servers_have_means_of_their_own(capsys, tmp_path):
     with pytest.raises(UnsupportedOption, match="sqlite://"):
-        Gator("locmem://").client.backup(tmp_path / "copy")
+        Gator("locmem://").client.backup(str(tmp_path / "copy"))
     assert cli.main(["backup", "redis://:secret@localhost:1/0", str(tmp_path / "copy")]) == 2
     said = capsys.readouterr().err
     assert "on a server" in said
@@ -137,5 +137,5 @@ def test_the_room_of_what_was_dropped_is_used_again(gator, sqlite_dsn, tmp_path)
         gator.client.conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         sizes.append(file.stat().st_size)
     assert sizes[-1] < 1.1 * sizes[0], sizes
-    gator.client.backup(tmp_path / "copy.db")
+    gator.client.backup(str(tmp_path / "copy.db"))
     assert (tmp_path / "copy.db").stat().st_size < sizes[0] / 5

@@ -65,8 +65,6 @@ from alligator.exceptions import AlligatorException, InvalidTask, UnsupportedOpt
 from alligator.utils import with_stop
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from alligator.backends.store import Store
 
 #: What a task is to a backend.
@@ -607,7 +605,7 @@ class Client(ABC):
         :raises QueueNotFound: it is not there.
         """
 
-    def backup(self, target: "str | Path") -> None:
+    def backup(self, target: str) -> None:
         """Copy all queues, and what is on record, to a new file, as they stand at one moment.
 
         Others push and work meanwhile. What runs at that moment is on lease in the copy, too.

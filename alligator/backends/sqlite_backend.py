@@ -89,7 +89,7 @@ class Client(BaseClient):
         """Return SQLite's own limit, in bytes."""
         return MAX_SIZE
 
-    def backup(self, target: str | Path) -> None:
+    def backup(self, target: str) -> None:
         """Copy the file as it stands at one moment, with nobody waiting."""
         backup(self._file, Path(target))
 

@@ -15,13 +15,13 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import FrameType
 from urllib.parse import parse_qsl, unquote
 
 from alligator.backends import sqlite_fork
 from alligator.backends.dsn import mask_password, unknown_parameter
 from alligator.backends.sqlite_descriptors import Descriptors
 from alligator.backends.sqlite_lock import (
+    Holder,
     ThreadLock,
     close_generator,
     lock_file,
@@ -46,6 +46,8 @@ try:
     import fcntl
 except ImportError:  # not a Unix
     fcntl = None  # type: ignore[assignment]
+
+_AT_ONCE = 0 if fcntl is None else fcntl.LOCK_EX | fcntl.LOCK_NB
 
 #: How long SQLite itself waits for a lock, in seconds; only checkpoints and strangers hold it.
 _BUSY_TIMEOUT = 10.0
@@ -136,8 +138,7 @@ class SqliteFile:
         self._lock_identity: FileId | None = None
         self._mark = random.randrange(1 << 40, 1 << 42)  # noqa: S311 - by which we know it again
         self._descriptors = Descriptors()
-        #: Of the thread that writes: the frame of its ``with``, and that of the generator.
-        self._writing: tuple[FrameType, FrameType] | None = None
+        self._writing: Holder | None = None
         sqlite_fork.register(self)
 
     @property
@@ -252,7 +253,7 @@ class SqliteFile:
         for other in self._others():
             writer = other._writing
             if writer is not None and not runs(writer[0]):
-                close_generator(writer[1])
+                close_generator(writer)
 
     @contextmanager
     def transaction(
@@ -267,16 +268,20 @@ class SqliteFile:
         taken: list[bool] = []
         try:
             taken += self.lock.take()
-            frames = sys._getframe(2), sys._getframe()  # of the with statement, and of this
+            holder = sys._getframe(2), taken
             if taken[0]:
-                self.lock.frames = frames
+                self.lock.holder = holder
             if self._writing is not None:
                 self._end_abandoned(self._writing, nested=not taken[0])
             connection = self._connected()
             try:
                 try:  # taken inside, so that an interrupt at any point undoes it
-                    self._writing = frames
-                    self._take_turn()
+                    self._writing = holder
+                    try:
+                        if fcntl is not None:
+                            fcntl.flock(self._lock_file, _AT_ONCE)
+                    except OSError:  # somebody else has it
+                        self._take_turn()
                     self._room.make(connection, need)
                     connection.execute("BEGIN IMMEDIATE")
                     step = Step(connection, clock.time(), self.identity)
@@ -295,12 +300,12 @@ class SqliteFile:
                 raise self._translated(err) from err
         finally:
             if taken and taken[0]:  # likewise
-                self.lock.owner, self.lock.frames = 0, None
+                self.lock.owner, self.lock.holder = 0, None
                 self.lock.free()
         if step.news and on_news:
             on_news(step.news)
 
-    def _end_abandoned(self, writer: tuple[FrameType, FrameType], *, nested: bool) -> None:
+    def _end_abandoned(self, writer: Holder, *, nested: bool) -> None:
         """Undo what an exception from elsewhere left open, on the way into or out of the ``with``.
 
         As long as somebody has its traceback, what it went through is not closed by itself.
@@ -309,7 +314,7 @@ class SqliteFile:
         """
         if nested and runs(writer[0]):
             raise ConnectionLost(f"This thread is in the middle of writing to {self.path}.")
-        close_generator(writer[1])
+        close_generator(writer)
 
     def connect_beside(self) -> sqlite3.Connection:
         """Return another connection, for a long look that is in nobody's way; to be closed."""
@@ -331,14 +336,14 @@ class SqliteFile:
         try:
             taken += self.lock.take()
             if taken[0]:
-                self.lock.frames = sys._getframe(2), sys._getframe()
+                self.lock.holder = sys._getframe(2), taken
             try:
                 yield self._connected()
             except _DRIVER_ERRORS as err:
                 raise self._translated(err) from err
         finally:
             if taken and taken[0]:  # in no function of ours: see sqlite_lock
-                self.lock.owner, self.lock.frames = 0, None
+                self.lock.owner, self.lock.holder = 0, None
                 self.lock.free()
 
     def _roll_back(self, connection: sqlite3.Connection) -> None:

@@ -29,11 +29,17 @@ except ImportError:  # not a Unix: SQLite's own waiting has to do
 #: pushes a million tasks at once: that takes a third of this.
 DEADLINE = 30.0
 
-#: Seconds between two looks at a lock of processes: at first, and at most.
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.00005, 0.002
+#: Seconds between two looks at a lock of processes: at first; at most; and once it was waited for
+#: longer than writers take that are at work.
+_FIRST_PAUSE, _LONGEST_PAUSE, _LATE_PAUSE = 0.00005, 0.0005, 0.005
+_LATE = 0.1
 
 #: Seconds that a single pause counts for at most: all processes may have been stopped meanwhile.
 _COUNTED = 1.0
+
+#: The frame of a ``with``, and the list in which its generator noted that it took the lock. (Of the
+#: generator's own frame there would be a circle, of which every transaction left one.)
+Holder = tuple[FrameType, list[bool]]
 
 #: Seconds after which it is looked at whether a thread is still where it took a lock.
 _SLICE = 0.2
@@ -42,19 +48,20 @@ _SLICE = 0.2
 class ThreadLock:
     """A lock of threads that is not left held, whatever exception comes at whatever step.
 
-    Who takes it in a generator, for a ``with`` elsewhere, notes the frames of both: as long as
-    somebody keeps the traceback of an exception on the way into or out of that, the generator is
-    not closed by itself. Then it is closed by the next one to come, in whichever thread.
+    Who takes it in a generator, for a ``with`` elsewhere, notes the frame of that, and the list
+    that says so, by which the generator is found: as long as somebody keeps the traceback of an
+    exception on the way into or out of the ``with``, the generator is not closed by itself. Then it
+    is closed by the next one to come, in whichever thread.
 
     :param path: of the file it is for.
     """
 
     def __init__(self, path: Path) -> None:
         self.owner = 0  # the thread that has it
-        self.frames: tuple[FrameType, FrameType] | None = None  # of the with, of the generator
+        self.holder: Holder | None = None
         self._path = path
         self._lock = threading.Lock()
-        self.free = self._lock.release  # after the owner and the frames have been forgotten
+        self.free = self._lock.release  # after the owner and the holder have been forgotten
         self._nested: list[bool] = []
 
     def take(self) -> list[bool]:
@@ -67,7 +74,8 @@ class ThreadLock:
         """
         me = threading.get_ident()
         if self.owner == me:
-            self.end_abandoned()
+            if self.holder is not None:
+                self.end_abandoned()
             if self.owner == me:
                 return [False]
         taken = [*map(self._lock.acquire, (False,))]
@@ -86,9 +94,8 @@ class ThreadLock:
 
     def end_abandoned(self) -> None:
         """Close what its owner has left without giving it back."""
-        frames = self.frames
-        if frames is not None and not runs(frames[0]):
-            close_generator(frames[1])
+        if (holder := self.holder) is not None and not runs(holder[0]):
+            close_generator(holder)
 
     def acquire(self, timeout: float) -> bool:
         """Take it, for :meth:`release`; also where this thread has it."""
@@ -127,12 +134,14 @@ def runs(frame: FrameType) -> bool:
     return False
 
 
-def close_generator(frame: FrameType) -> None:
-    """Close the generator that runs in a frame."""
+def close_generator(holder: Holder) -> None:
+    """Close the generator that has the list as its ``taken``."""
     for each in gc.get_objects():
-        if isinstance(each, GeneratorType) and each.gi_frame is frame:
-            with suppress(ValueError):  # it runs
-                each.close()
+        if isinstance(each, GeneratorType) and each.__name__ in ("transaction", "reading"):
+            frame = each.gi_frame
+            if frame is not None and frame.f_locals.get("taken") is holder[1]:
+                with suppress(ValueError):  # it runs
+                    each.close()
 
 
 def lock_file(descriptor: int, path: Path, look: Callable[[], object]) -> None:
@@ -158,7 +167,7 @@ def lock_file(descriptor: int, path: Path, look: Callable[[], object]) -> None:
         before = time.monotonic()
         time.sleep(pause)
         waited += min(time.monotonic() - before, _COUNTED)
-        pause = min(1.5 * pause, _LONGEST_PAUSE)
+        pause = min(1.5 * pause, _LONGEST_PAUSE if waited < _LATE else _LATE_PAUSE)
         if waited >= looks_at:
             look()
             looks_at = waited + _SLICE
