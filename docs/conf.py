@@ -16,8 +16,8 @@ version = release = alligator.version()
 
 extensions = ["sphinx.ext.autodoc"]
 exclude_patterns = ["_build"]
-html_theme = "alabaster"
-html_theme_options = {"description": "Simple offline task queues. For Python."}
+html_theme = "furo"
+html_title = f"Alligator {version}"
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
