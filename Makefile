@@ -38,13 +38,13 @@ test: venv servers
 	$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
 
 chaos: venv servers
-	$(VENV)/bin/python -m tests.chaos $(CHAOS_ARGS)
+	$(VENV)/bin/python -m chaos $(CHAOS_ARGS)
 
 fuzz: venv
 	FUZZ_MESSAGES=$(FUZZ_MESSAGES) $(VENV)/bin/python -m pytest -q -s tests/fuzz --timeout 0
 
 soak: venv servers
-	$(VENV)/bin/python -m tests.chaos.soak $(SOAK_ARGS)
+	$(VENV)/bin/python -m chaos.soak $(SOAK_ARGS)
 
 $(VENV)/.made-bench: $(VENV)/.made
 	$(VENV)/bin/pip install --quiet --editable '.[bench]'

@@ -1,5 +1,1 @@
-"""Loops that break things on purpose, and count what is lost.
-
-Each loop is a function ``run(place, size) -> Row``. ``make chaos`` runs them all at full
-size and prints a table; the tests in ``tests/faults`` run the same loops, smaller.
-"""
+"""Tests of the chaos program itself: its accounting, its loops at a small size, the soak."""

@@ -15,12 +15,12 @@ import redis
 
 from alligator import Gator, Worker
 from alligator.exceptions import ConnectionLost
-from tests.chaos import jobs
-from tests.chaos.common import is_empty, wait_until
-from tests.chaos.fleet import Fleet
-from tests.chaos.ledger import ACKNOWLEDGED, ATTEMPTED, COMPLETED, Ledger
-from tests.chaos.load import Load, changes_in
-from tests.chaos.places import Place
+from chaos import jobs
+from chaos.common import is_empty, wait_until
+from chaos.fleet import Fleet
+from chaos.ledger import ACKNOWLEDGED, ATTEMPTED, COMPLETED, Ledger
+from chaos.load import Load, changes_in
+from chaos.places import Place
 from tests.servers import redis as servers
 from tests.servers.proxy import Fault, Proxy, now_and_then
 

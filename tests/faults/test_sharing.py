@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from alligator import Worker
+from chaos import jobs as chaos_jobs
+from chaos.ledger import COMPLETED, STARTED, Ledger
 from tests import jobs
-from tests.chaos import jobs as chaos_jobs
-from tests.chaos.ledger import COMPLETED, STARTED, Ledger
 
 THREADS = 16
 

@@ -1,0 +1,125 @@
+"""The tasks that chaos runs: each notes its start and its end in a ledger."""
+
+import asyncio
+import logging
+import os
+import queue
+import signal
+import time
+from pathlib import Path
+
+from alligator import current_task
+from chaos.ledger import COMPLETED, FAILED, STARTED, Ledger
+
+
+def work(ledger: str, name: str, seconds: float = 0.0) -> None:
+    """Take so long, and say so before and after."""
+    book = Ledger(ledger)
+    book.note(STARTED, name)
+    if seconds:
+        time.sleep(seconds)
+    book.note(COMPLETED, name)
+
+
+def second_time(ledger: str, name: str) -> None:
+    """Fail while a retry is left."""
+    book = Ledger(ledger)
+    book.note(STARTED, name)
+    if current_task().retries:
+        book.note(FAILED, name)
+        raise ValueError("not yet")
+    book.note(COMPLETED, name)
+
+
+def never(ledger: str, name: str) -> None:
+    """Fail whatever happens."""
+    book = Ledger(ledger)
+    book.note(STARTED, name)
+    book.note(FAILED, name)
+    raise ValueError("never")
+
+
+def deadly(ledger: str, name: str, how: str, seconds: float = 0.0) -> None:
+    """End the whole process: 'exit', 'segv' or 'oom' (what the kernel's OOM killer sends).
+
+    :param seconds: how long it takes before it does, as one does that eats up the memory.
+    """
+    Ledger(ledger).note(STARTED, name)
+    time.sleep(seconds)
+    if how == "exit":
+        os._exit(9)
+    os.kill(os.getpid(), signal.SIGSEGV if how == "segv" else signal.SIGKILL)
+    time.sleep(5)
+
+
+_shared: queue.Queue[int] = queue.Queue()
+
+
+def storm(ledger: str, name: str, how: str, log: str) -> None:
+    """Log, or use a queue that all share, without end."""
+    book = Ledger(ledger)
+    book.note(STARTED, name)
+    logger = logging.getLogger("storm")
+    if not logger.handlers:
+        logger.propagate = False
+        logger.addHandler(logging.FileHandler(log))
+    try:
+        while True:
+            if how == "log":
+                logger.warning("on and on")
+            else:
+                _shared.put(1)
+                _shared.get()
+    finally:
+        book.note(FAILED, name)
+
+
+def nap(seconds: float) -> None:
+    """Take so long, and say nothing."""
+    time.sleep(seconds)
+
+
+def slow_at_first(ledger: str, name: str, marker: str) -> None:
+    """Take a minute the first time, no time at all the second."""
+    book = Ledger(ledger)
+    first = not Path(marker).exists()
+    Path(marker).touch()
+    book.note(STARTED, name)
+    if first:
+        time.sleep(60)
+    book.note(COMPLETED, name)
+
+
+def wait_for(ledger: str, name: str, path: str, within: float = 60.0) -> None:
+    """Take until that file exists."""
+    book = Ledger(ledger)
+    book.note(STARTED, name)
+    deadline = time.monotonic() + within
+    while not Path(path).exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    book.note(COMPLETED, name)
+
+
+def burn(ledger: str, name: str, seconds: float) -> None:
+    """Take so long in pure Python, which holds the GIL nearly all the time."""
+    book = Ledger(ledger)
+    book.note(STARTED, name)
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        sum(range(1000))
+    book.note(COMPLETED, name)
+
+
+def carry(ledger: str, name: str, load: str) -> None:
+    """Take no time, however long the argument."""
+    book = Ledger(ledger)
+    book.note(STARTED, name)
+    book.note(COMPLETED, name)
+
+
+def rest(ledger: str, name: str, seconds: float) -> None:
+    """Take so long in a coroutine, run as our docs advise."""
+    book = Ledger(ledger)
+    book.note(STARTED, name)
+    asyncio.run(asyncio.sleep(seconds))
+    book.note(COMPLETED, name)

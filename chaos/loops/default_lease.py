@@ -1,0 +1,72 @@
+"""Workers of default settings are killed in the middle of a task: it is back within a lease.
+
+The default lease is 30 seconds, so all kills are side by side, each on a queue of its own with
+two workers: one to be killed, one to take over.
+"""
+
+import inspect
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
+
+from alligator import Worker
+from chaos import jobs
+from chaos.common import is_empty, noted, push, wait_until
+from chaos.fleet import Fleet
+from chaos.ledger import STARTED, Ledger
+from chaos.places import Place
+from chaos.rows import Row, row_of
+
+BACKENDS = ("sqlite", "redis", "beanstalk", "sqs")
+FULL = 2
+SMALL = 0  # it takes the 30 seconds
+
+LEASE = inspect.signature(Worker).parameters["lease"].default  # seconds
+
+#: Seconds within which the task starts again: a lease and a little, whole seconds on SQS, and
+#: on beanstalkd as soon as the connection of the one killed is gone.
+WITHIN = {"sqlite": LEASE + 0.5, "redis": LEASE + 0.5, "beanstalk": 2.0, "sqs": LEASE + 2.5}
+
+#: And no sooner, else it was not the lease that brought it back: it was extended for the last
+#: time at most a third of it before the kill.
+NOT_BEFORE = {"sqlite": 0.6 * LEASE, "redis": 0.6 * LEASE, "beanstalk": 0.0, "sqs": 0.6 * LEASE}
+
+
+def run(place: Place, size: int) -> Row:
+    """Kill ``size`` workers at the same time."""
+    started, ledger = time.monotonic(), Ledger(place.folder / "ledger")
+    # A lease on beanstalkd is what the DSN says, so that must not say anything.
+    place = replace(place, dsn=place.dsn.partition("?ttr=")[0])
+    with ThreadPoolExecutor(size) as pool:
+        wrong = [each for each in pool.map(partial(kill_one, place, ledger), range(size)) if each]
+    row = row_of("default lease", place.name, ledger.account(), size)
+    row.wrong += wrong
+    soonest, latest = NOT_BEFORE[place.name], WITHIN[place.name]
+    if len(row.recovery) != size or not all(soonest <= each <= latest for each in row.recovery):
+        row.wrong.append(f"back after {row.recovery} s, not {soonest:g} to {latest:g}")
+    row.note = f"lease {LEASE:g} s"
+    row.seconds = time.monotonic() - started
+    return row
+
+
+def kill_one(place: Place, ledger: Ledger, number: int) -> str:
+    """Kill the one that runs a task; return what is wrong if nobody takes it over."""
+    gator, name = place.gator(), f"task-{number}"
+    folder = place.folder / name
+    folder.mkdir()
+    fleet = Fleet(
+        place.dsn, gator.queue_name, folder, ledger, size=2, environment=place.environment
+    )
+    with fleet:
+        push(gator, ledger, jobs.slow_at_first, [name], str(folder / "marker"))
+        if not wait_until(lambda: noted(ledger, STARTED, [name]), 20):
+            return f"{name} did not start: {fleet.said()}"
+        victim = noted(ledger, STARTED, [name])[0].pid
+        fleet.kill(next(each for each in fleet.workers if each.pid == victim))
+        over = wait_until(lambda: len(noted(ledger, STARTED, [name])) > 1, LEASE + 20)
+        over = over and wait_until(lambda: is_empty(gator), 10)
+        said = "" if over else f"{name}: {gator.stats()}; {fleet.said()}"
+    gator.client.drop_all(gator.queue_name)
+    gator.close()
+    return said

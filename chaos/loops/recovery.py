@@ -1,0 +1,66 @@
+"""How soon a killed worker's task is back, behind a backlog of ten thousand others.
+
+One kill at a time, so that nothing else explains a delay: the other worker has to start the
+interrupted task within a lease and half a second, before all that waits.
+"""
+
+import time
+
+from chaos import jobs
+from chaos.fleet import Fleet
+from chaos.ledger import ACKNOWLEDGED, ATTEMPTED, STARTED, Ledger
+from chaos.places import Place
+from chaos.rows import Row, row_of
+
+BACKENDS = ("sqlite", "redis", "beanstalk")
+FULL = 15
+SMALL = 1
+
+BACKLOG = 10_000
+SLACK = 0.5  # seconds beyond the lease
+
+
+def run(place: Place, size: int) -> Row:
+    """Kill the worker of ``size`` long tasks, one after the other."""
+    started = time.monotonic()
+    gator, ledger = place.gator(), Ledger(place.folder / "ledger")
+    backlog = min(BACKLOG, 2_000 * size)
+    with gator.batch() as batch:
+        for _ in range(backlog):
+            batch.task(jobs.nap, 0.005)
+    lease = ("--lease", str(place.lease))
+    urgent = gator.options(priority=100)
+    with Fleet(place.dsn, gator.queue_name, place.folder, ledger, *lease, size=2) as fleet:
+        for number in range(size):
+            name = f"long-{number}"
+            ledger.note(ATTEMPTED, name)
+            urgent.task(jobs.slow_at_first, ledger.path, name, str(place.folder / name))
+            ledger.note(ACKNOWLEDGED, name)
+            victim = wait_for_start(ledger, name)
+            fleet.kill(next(each for each in fleet.workers if each.pid == victim))
+            wait_for_start(ledger, name, after=victim)
+            fleet.fill()
+        left = gator.len()
+    row = row_of("recovery behind backlog", place.name, ledger.account(), size)
+    # What was running when the fleet was stopped is not our business; the long ones are.
+    late = [each for each in row.recovery if each > place.lease + SLACK]
+    if late or len(row.recovery) < size:
+        row.wrong.append(f"of {size}, {len(row.recovery)} came back, {len(late)} of them late")
+    if not left:
+        row.wrong.append("the backlog ran out, so nothing was in front of anybody")
+    row.note = f"lease {place.lease:g} s, {left} of {backlog} still waiting"
+    row.seconds = time.monotonic() - started
+    gator.client.drop_all(gator.queue_name)
+    gator.close()
+    return row
+
+
+def wait_for_start(ledger: Ledger, name: str, after: int = 0, within: float = 30.0) -> int:
+    """Return the process that has started a task, another than ``after``."""
+    deadline = time.monotonic() + within
+    while time.monotonic() < deadline:
+        for entry in ledger.entries():
+            if entry.what == STARTED and entry.name == name and entry.pid != after:
+                return entry.pid
+        time.sleep(0.01)
+    raise RuntimeError(f"{name} was not started within {within} s")

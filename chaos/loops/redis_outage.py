@@ -1,0 +1,55 @@
+"""Redis is away for long: workers stay, try seldom, and go on once it is back."""
+
+import time
+
+from chaos.load import Load
+from chaos.places import Place
+from chaos.rows import Row
+from tests.servers.proxy import Proxy
+
+BACKENDS = ("redis",)
+FULL = 60  # seconds
+SMALL = 3
+
+RESUMED = 8.0  # seconds: the longest pause of a worker, and a slow machine
+
+
+def run(place: Place, size: int) -> Row:
+    """Take the server away for so many seconds; recovery is until both workers go on."""
+    began = time.monotonic()
+    with (
+        Proxy(place.port) as proxy,
+        Load(place, lease=2.0, workers_dsn=place.through(proxy)) as load,
+    ):
+        load.progress(0, by_all=True)
+        gone_at, tries = time.time(), proxy.accepted
+        place.server.kill()
+        time.sleep(size)
+        tries = proxy.accepted - tries
+        since = load.size()
+        place.server.start()
+        back_at = time.time()
+        recovery = load.progress(since, by_all=True)
+        load.drain()
+        row = load.row("redis outage", [(gone_at, back_at)])
+    row.recovery, row.seconds = [recovery], time.monotonic() - began
+    row.note = f"{size} s, {tries} tries to connect; {row.note}"
+    row.wrong += _wrong(size, tries, recovery, load)
+    return row
+
+
+def _wrong(size: int, tries: int, recovery: float, load: Load) -> list[str]:
+    wrong = []
+    # Two workers, in each at most two threads that try on: six times in the first three
+    # seconds, then every 2.5 to 5 s. The first round is also that of what ran just then. Each try
+    # connects twice: the proxy takes the connection and closes it, as a server does that restarts.
+    if tries > 2 * (2 * 2 * (6 + size / 2.5) + 20):
+        wrong.append(f"{tries} tries to connect in {size} s")
+    if tries < 4:
+        wrong.append(f"only {tries} tries to connect: was it away at all?")
+    if recovery > RESUMED:
+        wrong.append(f"the workers went on {recovery:.1f} s after its return")
+    if not load.refused:
+        wrong.append("no push was refused: was it away at all?")
+    wrong += [f"said {each!r}" for each in load.changes() if each != "-+"]
+    return wrong

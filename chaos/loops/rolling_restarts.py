@@ -1,0 +1,153 @@
+"""Workers are replaced one after the other under load, by SIGTERM: nothing runs twice.
+
+What a worker has not started it hands back, what runs it finishes, and then it exits with 0,
+be it told once, twice or by a storm. On SIGQUIT it leaves at once, and the long task it ran
+starts elsewhere. Leases are so long that nothing can come back by them: what is not handed back
+is missed in the end. (On sqs they are short: what the service sends to a process that has just
+ended only comes back by a lease.)
+"""
+
+import os
+import random
+import signal
+import time
+from itertools import count
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+from chaos import jobs
+from chaos.common import is_empty, noted, push, wait_until
+from chaos.fleet import Fleet
+from chaos.ledger import KILLED, STARTED, Ledger
+from chaos.places import Place
+from chaos.rows import Row, row_of
+
+BACKENDS = ("sqlite", "redis", "beanstalk", "sqs")
+FULL = {"sqlite": 100, "redis": 100, "beanstalk": 100, "sqs": 40}
+SMALL = {"sqlite": 2, "redis": 2, "beanstalk": 2, "sqs": 1}
+
+LEASE = {"sqs": 4.0}  # seconds; elsewhere a minute, on beanstalk what the DSN says
+GRACE = 2.0
+CONCURRENCY = (1, 4)
+LONGEST = 0.3  # seconds of work in a task
+BACKLOG = 20  # tasks that always wait
+PORTION = 40
+
+#: Seconds in which a worker told to leave has to be gone, and its task to start elsewhere.
+GONE_WITHIN = 1.0
+BACK_WITHIN = {"sqs": 6.0}
+
+
+class Rolling:
+    """Two workers, one of them with threads, and what they are given to do."""
+
+    def __init__(self, place: Place) -> None:
+        self.place, self.gator = place, place.gator()
+        self.ledger = Ledger(place.folder / "ledger")
+        self.numbers = count()
+        self.wrong: list[str] = []
+        self.fleets = [self._fleet(threads) for threads in CONCURRENCY]
+
+    def _fleet(self, threads: int) -> Fleet:
+        lease = LEASE.get(self.place.name, 60.0)
+        return Fleet(
+            self.place.dsn,
+            self.gator.queue_name,
+            self.place.folder,
+            self.ledger,
+            *(f"--concurrency={threads}", "--prefetch=8", f"--lease={lease}", f"--grace={GRACE}"),
+            size=1,
+            environment=self.place.environment,
+        )
+
+    def load(self) -> None:
+        """See that enough waits, in all lengths."""
+        if self.gator.len() >= BACKLOG:
+            return
+        for _ in range(PORTION // 4):
+            names = [str(next(self.numbers)) for _ in range(4)]
+            push(self.gator, self.ledger, jobs.work, names[:2])
+            push(self.gator, self.ledger, jobs.work, names[2:], random.uniform(0, LONGEST))
+
+    def is_busy(self, worker: BaseProcess) -> bool:
+        """Whether it has begun to work."""
+        return f" {worker.pid} ".encode() in Path(self.ledger.path).read_bytes()[-20_000:]
+
+    def restart(self, fleet: Fleet) -> float:
+        """Stop its worker in order and start another; return how long it took to stop."""
+        (worker,) = fleet.workers
+        # The other may eat it all before this one has started.
+        if not wait_until(lambda: self.load() or self.is_busy(worker), 20):
+            self.wrong.append("a worker did not begin")
+        time.sleep(random.uniform(0, 0.1))  # so that the signal meets anything
+        code, took = fleet.stop(worker, within=GRACE + 10, times=random.choice((1, 2, 60)))
+        if code != 0 or took > GRACE + 1:
+            self.wrong.append(f"exit code {code} after {took:.2f} s")
+        fleet.fill()
+        return took
+
+    def insist(self, fleet: Fleet, other: Fleet) -> None:
+        """Stop it, and insist, while a long task runs: it has to start in the other, at once."""
+        self.restart_empty(other)
+        (worker,) = fleet.workers
+        name = f"long-{next(self.numbers)}"
+        push(self.gator, self.ledger, jobs.slow_at_first, [name], str(self.place.folder / name))
+        if not wait_until(lambda: self.starts(name) == [worker.pid], 20):
+            self.wrong.append(f"{name} did not start")
+            return
+        other.fill()
+        for _ in range(2):  # as systemd and a supervisor do
+            os.kill(worker.pid or 0, signal.SIGTERM)
+            worker.join(0.3)
+        if not worker.is_alive():
+            self.wrong.append(f"{name} was not waited for")
+        self.ledger.note(KILLED, "-", pid=worker.pid)
+        told = time.monotonic()
+        os.kill(worker.pid or 0, signal.SIGQUIT)
+        worker.join(10)
+        if worker.is_alive() or time.monotonic() - told > GONE_WITHIN:
+            self.wrong.append(f"told to leave, left after {time.monotonic() - told:.2f} s")
+        if not wait_until(lambda: len(self.starts(name)) == 2, 20):
+            self.wrong.append(f"{name} did not come back")
+        fleet.workers.clear()
+
+    def restart_empty(self, fleet: Fleet) -> None:
+        """See that nobody works there, and somebody does in all others."""
+        for each in self.fleets:
+            each.fill()
+        code, _ = fleet.stop(fleet.workers[0], within=GRACE + 10)
+        if code not in (0, -signal.SIGTERM):  # the latter where it had hardly begun
+            self.wrong.append(f"exit code {code} of an idle worker")
+
+    def starts(self, name: str) -> list[int]:
+        """Return the processes that have started a task."""
+        return [entry.pid for entry in noted(self.ledger, STARTED, [name])]
+
+
+def run(place: Place, size: int) -> Row:
+    """Replace workers ``size`` times in order, and some of them at once, too."""
+    began = time.monotonic()
+    rolling, took = Rolling(place), []
+    gator, (first, second) = rolling.gator, rolling.fleets
+    rolling.load()
+    with first, second:
+        for number in range(size):
+            rolling.load()
+            took.append(rolling.restart(rolling.fleets[number % 2]))
+        if not wait_until(lambda: is_empty(gator), 30):
+            rolling.wrong.append(f"left over: {gator.stats()}")
+        for _ in range(max(1, size // 25)):
+            rolling.insist(first, second)
+            rolling.insist(second, first)
+        if not wait_until(lambda: is_empty(gator), 10):
+            rolling.wrong.append(f"left over of the long ones: {gator.stats()}")
+    row = row_of("rolling restarts", place.name, rolling.ledger.account(), size)
+    row.wrong += rolling.wrong
+    if row.duplicated:
+        row.wrong.append(f"{row.duplicated} ran twice")
+    late = [each for each in row.recovery if each > BACK_WITHIN.get(place.name, 3.0)]
+    if late:
+        row.wrong.append(f"after a SIGQUIT, tasks started again only after {late} s")
+    row.note = f"stopped within {max(took):.2f} s, told to leave {len(row.recovery)} times"
+    row.seconds = time.monotonic() - began
+    return row

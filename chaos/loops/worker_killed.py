@@ -1,0 +1,143 @@
+"""Busy workers are killed with SIGKILL, one after the other, until all work is done.
+
+Every thirteen completions cost one worker its life. What was interrupted has to run again,
+within a lease; what runs twice had not been acked when its worker died.
+"""
+
+import json
+import time
+
+from alligator import Gator
+from chaos import jobs
+from chaos.fleet import Fleet
+from chaos.ledger import ACKNOWLEDGED, ATTEMPTED, Account, Ledger
+from chaos.places import Place
+from chaos.rows import Row, row_of
+
+BACKENDS = ("sqlite", "redis", "beanstalk", "sqs")
+FULL = {"sqlite": 1000, "redis": 1000, "beanstalk": 1000, "sqs": 200}
+SMALL = {"sqlite": 8, "redis": 8, "beanstalk": 8, "sqs": 3}
+
+WORKERS = 3
+TASKS_PER_KILL = {"sqs": 10}
+SECONDS = 0.03  # of work in a task
+
+#: How many tasks are queued at most; the emulator's receive takes a millisecond for each.
+AHEAD = {"sqs": 100}
+
+#: An ack leaves at the latest 5 ms after the end; then it has to get through a busy machine, and
+#: beanstalkd, told to, waits for the disk with each of them.
+ACKED_WITHIN = 0.005 + 0.095
+
+#: Of so many kills, half of what they interrupt has to be back within a lease and so many seconds.
+#: Not all: whoever fetches it may be killed before it starts, or be all there is left.
+MANY, SLACK = 100, 0.5
+
+
+def run(place: Place, size: int, *flags: str, patience: float = 60.0) -> Row:
+    """Kill ``size`` workers over 13 times as many tasks (10 on sqs).
+
+    :param patience: seconds to wait for what is missing in the end.
+    """
+    started = time.monotonic()
+    count = size * TASKS_PER_KILL.get(place.name, 13)
+    gator, ledger = place.gator(), Ledger(place.folder / "ledger")
+    names = [str(number) for number in range(count)]
+    feed = Feed(gator, ledger, names, ahead=AHEAD.get(place.name, count))
+    feed.on(completed=0)
+    lease = ("--lease", str(place.lease), *flags)
+    fleet = Fleet(
+        place.dsn,
+        gator.queue_name,
+        place.folder,
+        ledger,
+        *lease,
+        size=WORKERS,
+        environment=place.environment,
+    )
+    with fleet:
+        kills = kill_while_busy(fleet, ledger, size, count, feed)
+        buried = finish(gator, ledger, names, within=patience)
+    account = ledger.account()
+    row = row_of("worker killed", place.name, account, kills)
+    row.buried = len(buried)
+    row.recovery = account.recoveries(but=buried)  # those waited for their owner
+    row.seconds = time.monotonic() - started
+    judge(row, account, kills)
+    if size >= MANY and not (row.recovery and row.recovery_p50 <= place.lease + SLACK):
+        row.wrong.append(f"back after {row.recovery_p50} s, with a lease of {place.lease:g}")
+    if kills < size:
+        row.wrong.append(f"only {kills} kills of {size}, {row.completed} tasks of {count} done")
+    gator.client.drop_all(gator.queue_name)
+    gator.close()
+    return row
+
+
+class Feed:
+    """Pushes tasks, so many ahead of what is done."""
+
+    def __init__(self, gator: Gator, ledger: Ledger, names: list[str], ahead: int) -> None:
+        self.gator, self.ledger, self.names, self.ahead = gator, ledger, names, ahead
+        self.pushed = 0
+
+    def on(self, completed: int) -> None:
+        """Push what is wanting, where that is a portion worth it."""
+        portion = self.names[self.pushed : completed + self.ahead]
+        if not portion or (self.pushed and len(portion) < self.ahead / 2 < self.left):
+            return
+        self.ledger.note(ATTEMPTED, *portion)
+        with self.gator.batch() as batch:
+            for name in portion:
+                batch.task(jobs.work, self.ledger.path, name, SECONDS)
+        self.ledger.note(ACKNOWLEDGED, *portion)
+        self.pushed += len(portion)
+
+    @property
+    def left(self) -> int:
+        """How many are not pushed yet."""
+        return len(self.names) - self.pushed
+
+
+def kill_while_busy(fleet: Fleet, ledger: Ledger, kills: int, tasks: int, feed: Feed) -> int:
+    """Kill a worker at even distances of progress; return how many were killed."""
+    done, deadline = 0, time.monotonic() + 60 + 4 * tasks * SECONDS
+    while done < kills and time.monotonic() < deadline:
+        completed = ledger.count_completed()
+        if completed >= tasks:
+            break
+        feed.on(completed)
+        if completed * (kills + 1) > done * tasks:
+            fleet.kill()
+            fleet.fill()
+            done += 1
+        else:
+            time.sleep(0.005)
+    return done
+
+
+def finish(gator: Gator, ledger: Ledger, names: list[str], within: float) -> set[str]:
+    """Wait until all is done; revive those whose worker died under them three times.
+
+    Whoever it hits is buried rightly, by the rule; an owner would revive it. Returns their names.
+    """
+    revived, deadline = set[str](), time.monotonic() + within
+    while ledger.count_completed() < len(names) and time.monotonic() < deadline:
+        revived |= {json.loads(letter.data)["args"][1] for letter in gator.dead()}
+        gator.revive()
+        time.sleep(0.05)
+    while gator.stats()["running"] and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return revived
+
+
+def judge(row: Row, account: Account, kills: int, concurrency: int = 1) -> None:
+    """Say what is wrong about what ran twice."""
+    late = [gap for gap in account.gaps() if gap > ACKED_WITHIN]
+    if late:
+        row.wrong.append(
+            f"{len(late)} ran again although they had ended {max(late):.3f} s before the kill"
+        )
+    soon = sum(1 for gap in account.gaps() if gap <= ACKED_WITHIN)
+    row.note = f"{soon} had ended within {ACKED_WITHIN * 1000:.0f} ms of the kill"
+    if row.duplicated > kills * concurrency + soon:
+        row.wrong.append(f"{row.duplicated} ran again after {kills} kills")

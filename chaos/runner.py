@@ -1,0 +1,23 @@
+"""Running one loop, on a backend and in a folder of its own."""
+
+import importlib
+import tempfile
+import time
+from pathlib import Path
+
+from chaos.places import open_place
+from chaos.rows import Row
+
+
+def run_one(name: str, backend: str, size: int) -> Row:
+    """Run one loop on a backend of its own; a crash of the loop is a row that says so."""
+    loop = importlib.import_module(f"chaos.loops.{name}")
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
+        try:
+            with open_place(backend, Path(folder)) as place:
+                row: Row = loop.run(place, size)
+        except Exception as err:
+            row = Row(name, backend, size, 0, 0, 0, 0, 0, wrong=[f"{type(err).__name__}: {err}"])
+    row.seconds = row.seconds or time.monotonic() - started
+    return row

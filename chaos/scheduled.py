@@ -1,0 +1,25 @@
+"""The Gator of the schedules loop, as an application would declare it; told by the environment."""
+
+import os
+
+from alligator import Gator, current_task
+from chaos.ledger import COMPLETED, STARTED, Ledger
+
+DSN, QUEUE, STORE, LEDGER = (f"SCHEDULED_{name}" for name in ("DSN", "QUEUE", "STORE", "LEDGER"))
+
+
+def tick(ledger: str) -> None:
+    """Note that it ran, and for which tick."""
+    Ledger(ledger).note(STARTED, current_task().task_id)
+    Ledger(ledger).note(COMPLETED, current_task().task_id)
+
+
+def declare(environment: dict[str, str]) -> Gator:
+    """Return a Gator with ``every(1)`` on it."""
+    gator = Gator(environment[DSN], environment[QUEUE], store=environment[STORE] or None)
+    gator.every(1, tick, environment[LEDGER])
+    return gator
+
+
+if DSN in os.environ:
+    gator = declare(dict(os.environ))

@@ -1,0 +1,224 @@
+"""A client and tasks that kill their own process at one chosen step, once.
+
+Workers load it with ``--app chaos.steps:gator`` and learn from their environment
+where to die: ``ack before``, ``ack mid``, ``ack after``, ``on_start`` and so on. *Mid* is in
+the middle of what the backend has to do: see :func:`break_in`.
+"""
+
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from alligator import Gator, Task
+from alligator.backends import client_class
+from alligator.backends.base import Delivery, Reserved
+from chaos.ledger import COMPLETED, KILLED, STARTED, Ledger
+
+DSN = os.environ.get("CHAOS_DSN", "locmem://steps")
+STEP = os.environ.get("CHAOS_STEP", "")
+FOLDER = Path(os.environ.get("CHAOS_FOLDER", "."))  # one for each step
+
+_doing = threading.local()
+
+
+def ledger() -> Ledger:
+    """Return the book that all steps of a loop share."""
+    return Ledger(FOLDER.parent / "ledger")
+
+
+def reach(step: str, names: Iterable[str] = ()) -> None:
+    """Die if this is the chosen step and nobody has died of it yet."""
+    if step != STEP:
+        return
+    try:
+        os.close(os.open(FOLDER / "reached", os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        return
+    ledger().note(KILLED, ",".join(names) or "-")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@contextmanager
+def doing(what: str, deliveries: Iterable[Delivery]) -> Iterator[None]:
+    """Frame one call of the client."""
+    names = [json.loads(each.data)["args"][0] for each in deliveries]
+    reach(f"{what} before", names)
+    _doing.what, _doing.names = what, names
+    try:
+        yield
+    finally:
+        _doing.what = None
+    reach(f"{what} after", names)
+
+
+def mid(*only: str) -> None:
+    """Die in the middle of the call that goes on, if that is the chosen one."""
+    what = getattr(_doing, "what", None)
+    if what and (not only or what in only):
+        reach(f"{what} mid", _doing.names)
+
+
+class Stepping:
+    """What is put before the client of a backend."""
+
+    def reserve(self, *args: Any, acks: Any = (), **kwargs: Any) -> Reserved:
+        """Ack and lease; counted as *reserve* only where that brought something."""
+        if acks:
+            with doing("ride", acks):
+                return super().reserve(*args, acks=acks, **kwargs)
+        reach("reserve before")
+        _doing.what, _doing.names = "reserve", []
+        try:
+            reserved = super().reserve(*args, **kwargs)
+        finally:
+            _doing.what = None
+        if reserved.deliveries:
+            reach("reserve after")
+        return reserved
+
+    def ack(self, deliveries: Any) -> list[Delivery]:
+        """Ack by itself, or within a reserve that some backends do in two requests."""
+        if getattr(_doing, "what", None):
+            return super().ack(deliveries)
+        with doing("ack", deliveries):
+            return super().ack(deliveries)
+
+    def release(self, delivery: Delivery, data: Any = None, delay_until: Any = None) -> bool:
+        """Put a retry back, or hand back what was not run."""
+        with doing("release" if data is not None else "hand back", [delivery]):
+            return super().release(delivery, data, delay_until)
+
+    def bury(self, delivery: Delivery, data: Any, reason: Any) -> bool:
+        """Give one up."""
+        with doing("bury", [delivery]):
+            return super().bury(delivery, data, reason)
+
+    def extend(self, deliveries: Any, lease: float) -> list[Delivery]:
+        """Keep what is held."""
+        with doing("extend", deliveries):
+            return super().extend(deliveries, lease)
+
+
+class SteppingTask(Task):
+    """A task that may be the end of its worker outside of its function, too."""
+
+    @classmethod
+    def deserialize(cls, data: str | bytes) -> "SteppingTask":
+        """Read it."""
+        reach("deserialize before")
+        task = super().deserialize(data)
+        reach("deserialize after")
+        return task
+
+    def run(self) -> Any:
+        """Run it with its hooks."""
+        result = super().run()
+        reach("run after")
+        return result
+
+
+# -- In the middle of what a backend does. ------------------------------------------------------
+
+
+def break_in(client: Any) -> None:
+    """Make :func:`mid` be called where it hurts most.
+
+    sqlite: all is written, and COMMIT comes next. redis: the script has run, and nobody has
+    read the reply. beanstalk and sqs: the successor is on its queue, and what it succeeds is
+    not deleted yet.
+    """
+    scheme = DSN.partition(":")[0]
+    if scheme == "sqlite":
+        client.conn.set_trace_callback(lambda sql: mid() if sql == "COMMIT" else None)
+    elif scheme == "redis":
+        _break_into_redis(client)
+    elif scheme == "beanstalk":
+        from alligator.backends.beanstalk_connection import Connection
+
+        Connection.ack = _after_mid(Connection.ack, "release", "bury")
+    elif scheme == "sqs":
+        from alligator.backends.sqs_connection import Connection as SqsConnection
+
+        SqsConnection.delete = _after_mid(SqsConnection.delete, "release", "bury")
+
+
+def _break_into_redis(client: Any) -> None:
+    from alligator.backends import redis_link
+    from alligator.backends.redis_scripts import script
+
+    for name in ("reserve", "ack", "release", "bury", "extend"):
+        client.conn.script_load(script(name).text)  # else the first reply is that it is unknown
+
+    def ask(connection: Any, command: bytes) -> Any:
+        connection.send_packed_command([command])
+        if getattr(_doing, "what", None):
+            connection.can_read(timeout=5)
+            mid()
+        return connection.read_response()
+
+    redis_link._ask = ask
+
+
+def _after_mid(method: Callable[..., Any], *only: str) -> Callable[..., Any]:
+    def replaced(*args: Any, **kwargs: Any) -> Any:
+        mid(*only)
+        return method(*args, **kwargs)
+
+    return replaced
+
+
+# -- What is run. -------------------------------------------------------------------------------
+
+
+def good(name: str, seconds: float) -> None:
+    """End well after so long."""
+    ledger().note(STARTED, name)
+    reach("function begins")
+    time.sleep(seconds)
+    ledger().note(COMPLETED, name)
+    reach("function ends")
+
+
+def flaky(name: str) -> None:
+    """Fail the first time."""
+    ledger().note(STARTED, name)
+    try:
+        os.close(os.open(FOLDER / "failed", os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        ledger().note(COMPLETED, name)
+    else:
+        raise RuntimeError("the first time")
+
+
+def doomed(name: str) -> None:
+    """Fail each time."""
+    ledger().note(STARTED, name)
+    raise ValueError("as always")
+
+
+def on_start(_task: Task) -> None:
+    """Die before the function."""
+    reach("on_start")
+
+
+def on_success(_task: Task, _result: Any) -> None:
+    """Die after it went well."""
+    reach("on_success")
+
+
+def on_error(_task: Task, _error: BaseException) -> None:
+    """Die after it failed."""
+    reach("on_error")
+
+
+if STEP:
+    _client = type("Client", (Stepping, client_class(DSN)), {})
+    gator = Gator(DSN, task_class=SteppingTask, backend_class=_client)
+    if STEP.endswith(" mid"):
+        break_in(gator.client)

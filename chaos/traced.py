@@ -1,0 +1,32 @@
+"""A client that notes which tasks a server hands out: what is lost and never was, is its loss.
+
+Workers load it with ``--app chaos.traced:gator``.
+"""
+
+import json
+import os
+from typing import Any
+
+from alligator import Gator
+from alligator.backends import client_class
+from alligator.backends.base import Reserved
+from chaos.ledger import HANDED, Ledger
+
+DSN = os.environ.get("CHAOS_DSN", "locmem://traced")
+LEDGER = os.environ.get("CHAOS_LEDGER", "")
+
+
+class Traced:
+    """What is put before the client of a backend."""
+
+    def reserve(self, *args: Any, **kwargs: Any) -> Reserved:
+        """Reserve, and note the names of what came."""
+        reserved = super().reserve(*args, **kwargs)
+        if reserved.deliveries:
+            names = [json.loads(each.data)["args"][1] for each in reserved.deliveries]
+            Ledger(LEDGER).note(HANDED, *names)
+        return reserved
+
+
+if LEDGER:
+    gator = Gator(DSN, backend_class=type("Client", (Traced, client_class(DSN)), {}))
