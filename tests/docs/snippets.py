@@ -66,5 +66,5 @@ def hidden_code(page: Path) -> list[str]:
         for line in page.read_text().splitlines()
         if other.search(line)
         and not _DIRECTIVE.match(line)
-        and not re.match(r" *\.\. (toctree|list-table)::$", line)
+        and not re.match(r" *\.\. (glossary|list-table|toctree)::$", line)
     ]
