@@ -15,7 +15,7 @@ from benchmarks.link import Link
 from benchmarks.meter import Meter, Pace, pace
 from benchmarks.tasks import STAMP
 from benchmarks.worker import Worker
-from tests.servers import redis as redis_servers
+from tests.support.servers import redis as redis_servers
 
 #: Tasks that leave a stamp of 8 bytes; the others leave one.
 STAMPED = ("stamp", "hang")

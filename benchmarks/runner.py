@@ -19,7 +19,7 @@ from benchmarks.errors import TOO_LONG, NotMeasured
 from benchmarks.place import Place
 from benchmarks.results import Results
 from benchmarks.rows import QUICK, Row, Scale
-from tests.servers.process import need
+from tests.support.servers.process import need
 
 Say = Callable[[str], None]
 

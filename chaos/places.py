@@ -10,11 +10,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from alligator import Gator
-from tests.servers import redis as redis_servers
-from tests.servers.beanstalk import Beanstalkd
-from tests.servers.process import Server
-from tests.servers.proxy import Proxy
-from tests.servers.sqs import CREDENTIALS, MotoServer
+from tests.support.servers import redis as redis_servers
+from tests.support.servers.beanstalk import Beanstalkd
+from tests.support.servers.process import Server
+from tests.support.servers.proxy import Proxy
+from tests.support.servers.sqs import CREDENTIALS, MotoServer
 
 
 @dataclass

@@ -9,7 +9,7 @@ from alligator import Gator
 
 @pytest.fixture(scope="session")
 def redis_dsn(tmp_path_factory):
-    from tests.servers import redis
+    from tests.support.servers import redis
 
     server = redis.start(tmp_path_factory.mktemp("shared-redis"))
     yield server.dsn
@@ -18,7 +18,7 @@ def redis_dsn(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def cluster_dsn(tmp_path_factory):
-    from tests.servers import redis
+    from tests.support.servers import redis
 
     nodes = redis.start_cluster(tmp_path_factory.mktemp("shared-cluster"))
     yield redis.cluster_dsn(nodes)
@@ -28,7 +28,7 @@ def cluster_dsn(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def beanstalk_dsn(tmp_path_factory):
-    from tests.servers.beanstalk import Beanstalkd
+    from tests.support.servers.beanstalk import Beanstalkd
 
     server = Beanstalkd(tmp_path_factory.mktemp("shared-beanstalkd")).start()
     yield f"{server.dsn}?ttr=2"
@@ -37,7 +37,7 @@ def beanstalk_dsn(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def _moto(tmp_path_factory):
-    from tests.servers.sqs import MotoServer
+    from tests.support.servers.sqs import MotoServer
 
     server = MotoServer(tmp_path_factory.mktemp("shared-moto")).start()
     yield server
@@ -46,7 +46,7 @@ def _moto(tmp_path_factory):
 
 @pytest.fixture
 def sqs_dsn(_moto, monkeypatch):
-    from tests.servers.sqs import use_emulator
+    from tests.support.servers.sqs import use_emulator
 
     use_emulator(monkeypatch)
     return _moto.dsn

@@ -1,11 +1,12 @@
 """Imports run one way: a module knows only those below it."""
 
 import ast
-from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).resolve().parent.parent / "alligator"
+from tests.support import ROOT
+
+PACKAGE = ROOT / "alligator"
 
 #: From the ground up; a module may import from its own row and those before it.
 LAYERS = [

@@ -12,7 +12,7 @@ import pytest
 
 from alligator import Gator, Worker, current_task
 from alligator.exceptions import InvalidTask
-from tests import jobs
+from tests.support import jobs
 
 seen: list = []
 

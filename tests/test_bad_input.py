@@ -6,7 +6,7 @@ import pytest
 
 from alligator import SUCCESS, Task, Worker
 from alligator.exceptions import ConnectionLost, InvalidTask
-from tests import jobs
+from tests.support import jobs
 
 
 def strange():

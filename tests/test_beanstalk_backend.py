@@ -9,7 +9,6 @@ import sys
 import threading
 import time
 import uuid
-from pathlib import Path
 
 import greenstalk
 import pytest
@@ -21,8 +20,9 @@ from alligator.backends.beanstalk_connection import Connection
 from alligator.constants import DELAYED, FAILED, RUNNING, WAITING
 from alligator.exceptions import ConnectionLost, InvalidDSN, InvalidTask, QueueFull
 from alligator.testing import FakeClock
-from tests.servers.beanstalk import Beanstalkd
-from tests.servers.process import free_port
+from tests.support import ROOT
+from tests.support.servers.beanstalk import Beanstalkd
+from tests.support.servers.process import free_port
 
 WHY = Reason("ValueError: no", "Traceback …")
 
@@ -213,7 +213,7 @@ def test_the_jobs_of_a_killed_process_come_back_at_once(server, client, queue):
         with subprocess.Popen(
             [sys.executable, "-c", HOLDER, server.dsn, queue],
             stdout=subprocess.PIPE,
-            cwd=Path(__file__).parent.parent,
+            cwd=ROOT,
         ) as holder:
             assert holder.stdout.readline() == b"held\n"
             holder.send_signal(signal.SIGKILL)

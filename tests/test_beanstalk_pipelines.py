@@ -13,8 +13,8 @@ from alligator.backends import beanstalk_wire as wire
 from alligator.backends.base import Message, Reason
 from alligator.backends.beanstalk_backend import Client
 from alligator.exceptions import ConnectionLost, InvalidTask
-from tests.servers.beanstalk import Beanstalkd
-from tests.servers.proxy import Fault, Proxy
+from tests.support.servers.beanstalk import Beanstalkd
+from tests.support.servers.proxy import Fault, Proxy
 
 
 @pytest.fixture(scope="module")

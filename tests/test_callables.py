@@ -6,7 +6,6 @@ import os
 import random
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -18,14 +17,14 @@ from alligator.callables import (
     wire_name,
 )
 from alligator.exceptions import BadPayload, InvalidTask
-from tests import jobs
+from tests.support import ROOT, jobs
 
 
 @pytest.mark.parametrize(
     ("func", "name"),
     [
-        (jobs.note, ("tests.jobs", "note")),
-        (jobs.Mailer.send, ("tests.jobs", "Mailer.send")),
+        (jobs.note, ("tests.support.jobs", "note")),
+        (jobs.Mailer.send, ("tests.support.jobs", "Mailer.send")),
         (json.dumps, ("json", "dumps")),
         (random.choice, ("random", "choice")),
         (len, ("builtins", "len")),
@@ -63,9 +62,9 @@ def test_what_cannot_be_imported_back_is_refused(func):
 
 def test_coroutine_functions_are_tasks_and_no_hooks():
     check_callable(jobs.coroutine, in_process=False)
-    assert import_callable("tests.jobs", "coroutine") is jobs.coroutine
+    assert import_callable("tests.support.jobs", "coroutine") is jobs.coroutine
     with pytest.raises(BadPayload, match="coroutine function"):
-        import_callable("tests.jobs", "coroutine", plain=True)
+        import_callable("tests.support.jobs", "coroutine", plain=True)
 
 
 SCRIPT = """
@@ -88,7 +87,7 @@ assert gator.options(is_async=False)(f).result == "ran"
 
 def test_functions_of_main_are_for_this_process_only(tmp_path):
     (tmp_path / "script.py").write_text(SCRIPT)
-    root = str(Path(__file__).resolve().parent.parent)
+    root = str(ROOT)
     subprocess.run(
         [sys.executable, "script.py"],
         cwd=tmp_path,

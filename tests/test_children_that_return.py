@@ -5,13 +5,11 @@ import signal
 import subprocess
 import sys
 from contextlib import closing, suppress
-from pathlib import Path
 
 import pytest
 
 from alligator import SUCCESS, Gator
-
-ROOT = Path(__file__).resolve().parent.parent
+from tests.support import ROOT
 
 JOBS = """
 import asyncio, os, sys, time

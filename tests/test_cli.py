@@ -7,13 +7,12 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
 from alligator import FAILED, WAITING, Gator, cli, signals
+from tests.support import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 SCRIPT = ROOT / "bin" / "latergator.py"
 
 JOBS = """

@@ -13,7 +13,7 @@ from alligator import DELAYED, FAILED, Gator, Worker
 from alligator.backends import beanstalk_backend, redis_backend
 from alligator.elsewhere import HELD
 from alligator.exceptions import ConnectionLost
-from tests import jobs
+from tests.support import jobs
 
 #: By how much the clocks of the producer and the worker are wrong.
 PAIRS = [(-60.0, 0.0), (60.0, 0.0), (0.0, -60.0), (0.0, 60.0)]

@@ -9,7 +9,7 @@ from contextvars import ContextVar, copy_context
 import pytest
 
 from alligator import Gator, Task, Worker, current_task
-from tests import jobs
+from tests.support import jobs
 
 VALUE: ContextVar[str] = ContextVar("value", default="nobody's")
 seen: list = []

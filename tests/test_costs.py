@@ -2,16 +2,16 @@
 
 import re
 import uuid
-from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
 
 from alligator import Gator
 from alligator.backends.base import Message
-from tests.servers.turns import Turns
+from tests.support import ROOT
+from tests.support.servers.turns import Turns
 
-DOCS = Path(__file__).parent.parent / "docs" / "backends.rst"
+DOCS = ROOT / "docs" / "backends.rst"
 FEW = 20
 
 #: How many are pushed and drained by the hundred: fewer on a slow emulator.

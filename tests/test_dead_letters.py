@@ -11,7 +11,6 @@ import sys
 import textwrap
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -19,8 +18,7 @@ from hypothesis import strategies as st
 
 from alligator import DeadTask, Gator, cli, dead_letters
 from alligator.exceptions import BadPayload, BadSignature, NotAllowed
-
-ROOT = Path(__file__).resolve().parent.parent
+from tests.support import ROOT
 
 JOBS = """
 class Mailer:

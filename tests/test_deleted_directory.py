@@ -5,16 +5,14 @@ import shutil
 import subprocess
 import sys
 import uuid
-from pathlib import Path
 
 import pytest
 
 from alligator import Gator, Worker
 from alligator.exceptions import AlligatorException, InvalidDSN
 from alligator.utils import NO_DIRECTORY, current_directory
-from tests import jobs
+from tests.support import ROOT, jobs
 
-ROOT = Path(__file__).resolve().parent.parent
 IN_DELETED = "import os, sys; os.rmdir(os.getcwd()); os.execv(sys.executable, sys.argv[1:])"
 
 

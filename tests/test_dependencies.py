@@ -12,7 +12,7 @@ from alligator import CANCELED, FAILED, SUCCESS, WAITING, Gator, Task, Worker
 from alligator.backends.base import Message
 from alligator.backends.store import Child, Parent, record_key
 from alligator.exceptions import InvalidTask, TaskCanceled, UnsupportedOption
-from tests import jobs
+from tests.support import jobs
 
 STORES = ["locmem", "sqlite", "redis"]
 tries: list[int] = []

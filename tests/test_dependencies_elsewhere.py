@@ -10,7 +10,7 @@ from alligator import CANCELED, DELAYED, FAILED, SUCCESS, WAITING, Gator, Task, 
 from alligator.elsewhere import HELD
 from alligator.exceptions import ConnectionLost, InvalidTask, UnsupportedOption
 from alligator.execution import attempt
-from tests import jobs
+from tests.support import jobs
 from tests.test_dependencies import after, fails_until, note, tries
 
 PAIRS = ["beanstalk+redis", "sqs+sqlite", "redis+sqlite", "cluster+redis"]

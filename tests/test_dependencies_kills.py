@@ -13,7 +13,7 @@ from alligator import CANCELED, SUCCESS, Gator
 from alligator.elsewhere import HELD
 from alligator.execution import attempt
 from alligator.testing import FakeClock
-from tests import jobs
+from tests.support import jobs
 from tests.test_dependencies import after, note
 
 CALLS = {

@@ -9,7 +9,7 @@ import pytest
 
 from alligator import Worker
 from alligator.exceptions import InvalidTask
-from tests import jobs
+from tests.support import jobs
 
 done = threading.Event()
 
@@ -54,7 +54,7 @@ def test_what_cannot_be_run_is_set_aside_and_the_worker_goes_on(gator, monkeypat
     monkeypatch.setattr("alligator.retries.DEPLOY_DELAYS", (0.1, 0.1))
     gator.client.push(gator.queue_name, "x1", "no json \x01")
     gator.client.push(gator.queue_name, "x2", b"\xff\x00")
-    gator.task("tests.jobs.not_there")
+    gator.task("tests.support.jobs.not_there")
     gator.task("tests.not_there.at_all")
     gator.task(jobs.note, "goes on")
     work_until(gator, lambda: len(gator.dead()) == 4)

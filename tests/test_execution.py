@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from alligator import Gator, Worker
-from tests import jobs
+from tests.support import jobs
 
 
 def run(gator):
@@ -94,7 +94,7 @@ def test_ctrl_c_while_importing_is_about_the_worker(body, tmp_path, monkeypatch)
         ("def __getattr__(name): raise SystemExit", "SystemExit"),
         ("def __getattr__(name): raise ValueError(name)", "ValueError: function"),
         ("import not_installed", "ModuleNotFoundError: No module named 'not_installed'"),
-        ("from tests.jobs import not_there", "ImportError: cannot import name 'not_there'"),
+        ("from tests.support.jobs import not_there", "ImportError: cannot import name 'not_there'"),
         ("this is no python", "SyntaxError: invalid syntax"),
     ],
 )

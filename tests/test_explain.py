@@ -24,8 +24,8 @@ from alligator.exceptions import UnsupportedOption
 from alligator.explaining import Facts, clock, sentence, span
 from alligator.results import Results
 from alligator.testing import FakeClock
-from tests import jobs
-from tests.servers.redis import skip_without_children
+from tests.support import jobs
+from tests.support.servers.redis import skip_without_children
 
 NOW = datetime(2026, 1, 15, 14, 30).timestamp()
 AT_TWO = datetime(2026, 1, 15, 14, 2).timestamp()

@@ -15,7 +15,7 @@ from alligator.backends.store import Store
 from alligator.exceptions import ConnectionLost, QueueFull
 from alligator.testing import BackendContract, FakeClock, FlakyClient, StoreContract
 from alligator.testing.flaky import OPERATIONS
-from tests import jobs
+from tests.support import jobs
 
 
 @pytest.fixture

@@ -19,8 +19,7 @@ from alligator import Gator, Worker
 from alligator.backends.legacy import LegacyClient
 from alligator.coroutines import EventLoop
 from alligator.signals import Handlers
-
-ROOT = Path(__file__).resolve().parent.parent
+from tests.support import ROOT
 
 JOBS = """
 import asyncio, multiprocessing, os, signal, sys, time

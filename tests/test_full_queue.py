@@ -18,7 +18,7 @@ import pytest
 from alligator import FAILED, SUCCESS, Gator, Worker, elsewhere, fetching, taking
 from alligator.exceptions import QueueFull
 from alligator.testing import FlakyClient
-from tests import jobs
+from tests.support import jobs
 
 LEASE = 1.2  # seconds; on beanstalkd it is that of the push
 

@@ -11,7 +11,6 @@ import shutil
 import subprocess
 import sys
 import uuid
-from pathlib import Path
 
 import pytest
 
@@ -20,10 +19,9 @@ from alligator.constants import DELAYED
 from alligator.exceptions import ImportFailed, UnknownModuleError
 from alligator.testing import FakeClock
 from alligator.utils import import_attr, import_module
-from tests import jobs
+from tests.support import ROOT, jobs
 from tests.test_tasks import SkinnyTask
 
-ROOT = Path(__file__).resolve().parent.parent
 BROKEN = "raise ValueError('not set up')"
 MENDED = "def double(number): return 2 * number"
 
@@ -173,7 +171,13 @@ def test_it_is_waited_for_and_told(gator_with_store, module):
 
 def test_what_is_missing_is_told_apart_from_what_is_broken(module):
     name = module("import not_installed_here")
-    for missing in ("no_such_module", "tests.no_such", f"{name}_no", "tests.jobs.note", "json.no"):
+    for missing in (
+        "no_such_module",
+        "tests.no_such",
+        f"{name}_no",
+        "tests.support.jobs.note",
+        "json.no",
+    ):
         with pytest.raises(UnknownModuleError) as caught:
             import_module(missing)
         assert type(caught.value) is UnknownModuleError, missing

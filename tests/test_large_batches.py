@@ -16,7 +16,7 @@ from alligator.backends.sqlite_file import SqliteFile
 from alligator.backends.store import Child, Parent, record_key
 from alligator.constants import CANCELED, FAILED
 from alligator.exceptions import ConnectionLost, InvalidTask
-from tests import jobs
+from tests.support import jobs
 
 CLIENTS = {"redis": RedisClient, "sqlite": SqliteClient, "locmem": LocmemClient}
 

@@ -1,16 +1,14 @@
 """The largest task: the tables say what the code does."""
 
 import re
-from pathlib import Path
 
 import pytest
 
 from alligator import Gator, wire
 from alligator.backends import sqlite_backend
 from alligator.exceptions import InvalidTask
-from tests import jobs
+from tests.support import ROOT, jobs
 
-ROOT = Path(__file__).resolve().parent.parent
 UNITS = {"bytes": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GB": 10**9}
 BACKENDS = ["locmem", "sqlite", "redis", "beanstalk", "sqs"]
 SIZE = r"([\d,]+) (bytes|KiB|MiB|GB)"

@@ -6,7 +6,7 @@ import pytest
 
 from alligator import Gator, Worker
 from alligator.exceptions import UnsupportedOption
-from tests import jobs
+from tests.support import jobs
 
 
 class Client2015:
@@ -105,7 +105,7 @@ def test_delay_only_where_push_takes_it(gator):
 
 
 def test_missing_code_is_given_up_in_the_end(gator, caplog):
-    gator.task("tests.jobs.not_there")
+    gator.task("tests.support.jobs.not_there")
     assert gator.run_all() == 6
     assert gator.len() == 0
     assert "UnknownCallableError" in caplog.text

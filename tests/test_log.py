@@ -5,14 +5,12 @@ import logging
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from alligator import Gator, Worker
-from tests import jobs
+from tests.support import ROOT, jobs
 
-ROOT = Path(__file__).resolve().parent.parent
 NAMES = ("alligator.workers", "alligator", "")
 
 

@@ -9,7 +9,7 @@ import pytest
 from alligator import RETRYING, Gator, Task, Worker, current_task
 from alligator.exceptions import InvalidTask, RunAgain, TaskFailed
 from alligator.testing import FakeClock
-from tests import jobs
+from tests.support import jobs
 
 seen: list = []
 

@@ -12,7 +12,7 @@ from alligator.backends.store import Record
 from alligator.exceptions import AlligatorException, InvalidTask
 from alligator.parents import MOST
 from alligator.tasks import Task
-from tests import jobs
+from tests.support import jobs
 
 seen: list[object] = []
 

@@ -11,8 +11,8 @@ from alligator import CANCELED, DELAYED, FAILED, SUCCESS, WAITING, Gator, Task, 
 from alligator.backends.store import KEEP_FAILED
 from alligator.exceptions import ConnectionLost, ResultTimeout, TaskCanceled, TaskFailed
 from alligator.testing import FakeClock
-from tests import jobs
-from tests.servers import redis as servers
+from tests.support import jobs
+from tests.support.servers import redis as servers
 
 calls: list = []
 

@@ -12,7 +12,7 @@ import pytest
 
 from alligator import FAILED, RETRYING, SUCCESS, Gator, Task, Worker
 from alligator.testing import FakeClock
-from tests import jobs
+from tests.support import jobs
 
 
 class StopIt(BaseException):
@@ -211,7 +211,7 @@ def test_an_error_of_any_kind_is_a_failure(kind, monkeypatch):
         raise kind
 
     monkeypatch.setattr(jobs, "break_down", break_down, raising=False)
-    break_down.__module__, break_down.__qualname__ = "tests.jobs", "break_down"
+    break_down.__module__, break_down.__qualname__ = "tests.support.jobs", "break_down"
     gator.options(retries=1).task(break_down)
     assert gator.pop().status == RETRYING
     work(gator)

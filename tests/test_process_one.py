@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from alligator import Gator
+from tests.support import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 NAMESPACE = ["unshare", "--pid", "--fork", "--kill-child"]
 
 

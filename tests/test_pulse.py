@@ -13,7 +13,7 @@ from alligator.exceptions import ConnectionLost
 from alligator.outage import Outage
 from alligator.pulse import Pulse
 from alligator.testing import FakeClock
-from tests import jobs
+from tests.support import jobs
 
 
 @pytest.fixture

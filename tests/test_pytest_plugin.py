@@ -4,11 +4,11 @@ import os
 import subprocess
 import sys
 import tomllib
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+from tests.support import ROOT
+
 PLUGIN = "alligator.contrib.pytest_plugin"
 
 METADATA = {

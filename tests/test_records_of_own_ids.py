@@ -13,8 +13,8 @@ from alligator.backends.store import Record, own_record_key, record_key
 from alligator.clock import SystemClock
 from alligator.exceptions import BadSignature, TaskFailed
 from alligator.utils import is_own_id, new_task_id
-from tests import jobs
-from tests.jobs import fail
+from tests.support import jobs
+from tests.support.jobs import fail
 
 STORES = ["locmem", "sqlite", "redis", "redis+sqlite", "beanstalk+redis", "sqs+sqlite"]
 

@@ -10,7 +10,7 @@ import pytest
 from alligator.backends.locmem_backend import Client as LocmemClient
 from alligator.backends.redis_backend import Client
 from alligator.exceptions import ConnectionLost
-from tests.servers import redis as servers
+from tests.support.servers import redis as servers
 
 
 @pytest.fixture(scope="module")

@@ -19,9 +19,9 @@ from alligator.constants import SUCCESS
 from alligator.exceptions import ConnectionLost, InvalidDSN, InvalidTask, QueueFull
 from alligator.schedules import Schedules
 from alligator.utils import new_task_id
-from tests import jobs
-from tests.servers import redis as servers
-from tests.servers.process import free_port
+from tests.support import jobs
+from tests.support.servers import redis as servers
+from tests.support.servers.process import free_port
 
 
 @pytest.fixture(scope="module")

@@ -7,9 +7,9 @@ import redis
 
 from alligator import FAILED, SUCCESS, WAITING, Gator, cli
 from alligator.exceptions import UnsupportedOption
-from tests import jobs
-from tests.servers import redis as servers
-from tests.servers.process import free_port
+from tests.support import jobs
+from tests.support.servers import redis as servers
+from tests.support.servers.process import free_port
 
 
 def add(one, two=0):

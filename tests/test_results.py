@@ -35,7 +35,7 @@ from alligator.exceptions import (
 )
 from alligator.execution import Outcome, Verdict
 from alligator.testing import FakeClock
-from tests import jobs
+from tests.support import jobs
 
 go = threading.Event()
 begun = threading.Event()

@@ -11,7 +11,7 @@ from alligator.backends.locmem_backend import Client
 from alligator.backends.store import record_key
 from alligator.exceptions import ConnectionLost, ResultTimeout, TaskFailed, UnsupportedOption
 from alligator.testing import FlakyClient
-from tests import jobs
+from tests.support import jobs
 
 begun, go = threading.Event(), threading.Event()
 

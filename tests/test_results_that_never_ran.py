@@ -16,7 +16,7 @@ from alligator.callables import kind_of
 from alligator.constants import RETRYING
 from alligator.contrib import rpqueue
 from alligator.exceptions import InvalidTask, TaskFailed
-from tests import jobs
+from tests.support import jobs
 
 ran: list = []
 
@@ -361,7 +361,7 @@ def test_hooks_of_that_kind_by_name_make_a_dead_letter(gator):
     gator.client.drop_all("all")
     for hook in ("generator", "async_generator", "coroutine"):
         changed = text.replace(
-            '"tests.jobs","callable":"log_func"', f'"{__name__}","callable":"{hook}"'
+            '"tests.support.jobs","callable":"log_func"', f'"{__name__}","callable":"{hook}"'
         )
         assert changed != text
         gator.client.push("all", hook, changed)

@@ -12,7 +12,7 @@ from alligator.backends.base import Reason
 from alligator.backends.locmem_backend import Client as Locmem
 from alligator.exceptions import InvalidTask, UnsupportedOption
 from alligator.testing import FakeClock
-from tests import jobs
+from tests.support import jobs
 
 TRIES = []
 

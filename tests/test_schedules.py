@@ -22,7 +22,7 @@ from alligator.exceptions import (
 from alligator.schedules import Schedules
 from alligator.testing import FakeClock
 from alligator.ticking import Ticker
-from tests import jobs
+from tests.support import jobs
 
 START = datetime(2026, 1, 1, 12, tzinfo=UTC).timestamp()
 MINUTE, HOUR, DAY = 60, 3600, 86_400

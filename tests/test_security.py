@@ -16,8 +16,8 @@ from alligator.exceptions import InvalidTask, NotAllowed
 from alligator.log import safe_traceback
 from alligator.security import Policy
 from alligator.signing import Signer
-from tests import jobs
 from tests.attacks import victim
+from tests.support import jobs
 
 HERE = "tests.attacks.victim"
 KEY = "k" * 32
@@ -53,7 +53,7 @@ KEY = "k" * 32
         (["os.path.*"], "os.path", "exists"),
         (["subprocess.*"], "subprocess", "run"),
         ([f"{HERE}._private"], HERE, "_private"),
-        (["tests.jobs.*", f"{HERE}.*"], HERE, "honest"),
+        (["tests.support.jobs.*", f"{HERE}.*"], HERE, "honest"),
     ],
 )
 def test_what_passes(allowed, module, name):
@@ -117,7 +117,7 @@ def test_a_producer_is_told_at_the_call(call):
 
 
 def test_a_list_holds_for_the_producer_too():
-    gator = Gator("locmem://listed", allowed=["tests.jobs.*"])
+    gator = Gator("locmem://listed", allowed=["tests.support.jobs.*"])
     gator.task(jobs.note, 1)
     for function in (victim.honest, f"{HERE}.honest"):
         with pytest.raises(NotAllowed, match="not in the list"):
@@ -128,13 +128,13 @@ def test_a_list_holds_for_the_producer_too():
 
 
 def test_sync_mode_is_the_callers_own_business():
-    gator = Gator("locmem://sync", allowed=["tests.jobs.*"])
+    gator = Gator("locmem://sync", allowed=["tests.support.jobs.*"])
     assert gator.options(is_async=False).task(lambda: 42).result == 42
 
 
 def test_pop_get_and_cancel_are_held_to_it_too():
     anybody = Gator("locmem://paths")
-    strict = Gator("locmem://paths", allowed=["tests.jobs.*"])
+    strict = Gator("locmem://paths", allowed=["tests.support.jobs.*"])
     for take in (strict.pop, lambda: strict.get("a"), lambda: strict.cancel("a")):
         anybody.options(task_id="a").task(victim.honest)
         with pytest.raises(NotAllowed):
@@ -261,7 +261,7 @@ def test_allow_on_the_command_line(sqlite_dsn):
     gator = Gator(sqlite_dsn)
     gator.task("math.sqrt", 9)
     gator.task("operator.add", 1, 2)
-    done = latergator(sqlite_dsn, "--allow", "math.sqrt", "--allow", "tests.jobs.*")
+    done = latergator(sqlite_dsn, "--allow", "math.sqrt", "--allow", "tests.support.jobs.*")
     assert done.returncode == 0, done.stderr
     assert "3.0" in done.stdout
     (letter,) = gator.dead()

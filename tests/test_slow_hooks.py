@@ -12,7 +12,7 @@ from alligator import Gator, Task, Worker, tasks
 from alligator.exceptions import InvalidTask
 from alligator.execution import _limited
 from alligator.timeouts import _watch
-from tests import jobs
+from tests.support import jobs
 
 go_on = threading.Event()
 seen: list = []

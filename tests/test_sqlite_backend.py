@@ -7,7 +7,6 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 import pytest
 
@@ -15,8 +14,7 @@ from alligator.backends.base import MAX_LEASE, Message
 from alligator.backends.sqlite_backend import Client
 from alligator.exceptions import ConnectionLost, InvalidDSN
 from alligator.testing import FakeClock
-
-ROOT = Path(__file__).resolve().parent.parent
+from tests.support import ROOT
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from alligator import Gator, Worker, cli
 from alligator.backends.base import Message
 from alligator.backends.sqlite_backend import Client
 from alligator.exceptions import ConnectionLost, InvalidTask, QueueNotFound, UnsupportedOption
-from tests import jobs
+from tests.support import jobs
 
 
 @pytest.fixture
@@ -116,7 +116,7 @@ def test_from_the_command_line(gator, sqlite_dsn, tmp_path, capsys, monkeypatch)
     assert "There is no file" in capsys.readouterr().err
     monkeypatch.setattr(jobs, "gator", gator, raising=False)
     target = tmp_path / "of an app.db"
-    assert cli.main(["backup", "--app", "tests.jobs:gator", str(target)]) == 0
+    assert cli.main(["backup", "--app", "tests.support.jobs:gator", str(target)]) == 0
     assert Client(f"sqlite://{target}").len("q") == 1
 
 

@@ -18,8 +18,7 @@ from alligator.backends.sqlite_backend import Client
 from alligator.backends.sqlite_schema import Step
 from alligator.exceptions import ConnectionLost, InvalidTask, QueueFull
 from alligator.testing import FakeClock
-
-ROOT = Path(__file__).resolve().parent.parent
+from tests.support import ROOT
 
 
 @pytest.fixture

@@ -23,8 +23,8 @@ from alligator.exceptions import (
     UnsupportedOption,
 )
 from alligator.testing import FakeClock
-from tests.servers.process import free_port
-from tests.servers.sqs import MotoServer, make_queue, use_emulator
+from tests.support.servers.process import free_port
+from tests.support.servers.sqs import MotoServer, make_queue, use_emulator
 
 WHY = Reason("ValueError: too much", "Traceback …\nValueError: too much")
 

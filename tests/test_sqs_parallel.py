@@ -9,7 +9,7 @@ from alligator.backends.base import Message
 from alligator.backends.sqs_backend import Client
 from alligator.backends.sqs_parallel import MOST, run_all
 from alligator.exceptions import ConnectionLost
-from tests.servers.sqs import make_queue
+from tests.support.servers.sqs import make_queue
 
 
 @pytest.fixture

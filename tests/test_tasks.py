@@ -25,7 +25,7 @@ from alligator.exceptions import (
 )
 from alligator.testing import FakeClock
 from alligator.utils import determine_module, determine_name, import_attr
-from tests import jobs
+from tests.support import jobs
 
 
 @pytest.fixture(autouse=True)
@@ -139,12 +139,12 @@ def test_wire_format_is_that_of_1_0():
         "task_id": task.task_id,
         "retries": 2,
         "is_async": True,
-        "module": "tests.jobs",
+        "module": "tests.support.jobs",
         "callable": "note",
         "args": [1],
         "kwargs": {},
         "options": {
-            "on_error": {"module": "tests.jobs", "callable": "on_error"},
+            "on_error": {"module": "tests.support.jobs", "callable": "on_error"},
             "delay_until": 5.0,
             "priority": 7,
         },
@@ -160,14 +160,14 @@ def test_wire_format_is_that_of_1_0():
     ],
 )
 def test_messages_of_older_versions_run(message):
-    data = json.dumps({**message, "module": "tests.jobs", "callable": "note"})
+    data = json.dumps({**message, "module": "tests.support.jobs", "callable": "note"})
     task = Task.deserialize(data)
     assert (task.task_id, task.retries) == ("old", 1)
     task.run()
     assert jobs.seen == [((), {"b": 2})]
 
 
-GOOD = {"task_id": "x", "retries": 0, "module": "tests.jobs", "callable": "note"}
+GOOD = {"task_id": "x", "retries": 0, "module": "tests.support.jobs", "callable": "note"}
 
 
 @pytest.mark.parametrize(
@@ -185,13 +185,13 @@ GOOD = {"task_id": "x", "retries": 0, "module": "tests.jobs", "callable": "note"
         {"module": "os;import sys"},
         {"callable": ""},
         {"callable": "a..b"},
-        {"options": {"on_error": {"module": "tests.jobs", "callable": "coroutine"}}},
+        {"options": {"on_error": {"module": "tests.support.jobs", "callable": "coroutine"}}},
         {"callable": "seen"},
         {"args": {}},
         {"kwargs": []},
         {"options": []},
         {"options": {"on_error": "name"}},
-        {"options": {"on_error": {"module": "tests.jobs"}}},
+        {"options": {"on_error": {"module": "tests.support.jobs"}}},
         {"options": {"priority": 101}},
         {"options": {"retry_delay": "1"}},
         {"options": {"retried": "x"}},

@@ -10,7 +10,6 @@ import sys
 import threading
 import time
 import uuid
-from pathlib import Path
 
 import pytest
 
@@ -18,9 +17,8 @@ from alligator import Gator, Task, Worker, current_task
 from alligator.exceptions import AlligatorException, InvalidTask, TaskFailed, TaskTimeout
 from alligator.testing import FakeClock
 from alligator.timeouts import Alarm, Overrun, TimeIsUp, _Watch, call_within, overrun
-from tests import jobs
+from tests.support import ROOT, jobs
 
-ROOT = Path(__file__).resolve().parent.parent
 seen: list = []
 
 

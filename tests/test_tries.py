@@ -14,12 +14,12 @@ from alligator.constants import DELAYED
 from alligator.exceptions import InvalidTask
 from alligator.retries import DEPLOY_DELAYS
 from alligator.testing import FakeClock
-from tests import jobs
+from tests.support import jobs
 from tests.test_tasks import SkinnyTask
 
 MISSING = "not_deployed_yet"
 SOURCE = """
-from tests.jobs import seen
+from tests.support.jobs import seen
 
 def note(*args):
     seen.append((args, {}))
@@ -100,7 +100,7 @@ def find_all_missing(gator, task_id, between=lambda: None):
     return tuple(delays)
 
 
-@pytest.mark.parametrize("name", [f"{MISSING}.note", "tests.jobs.not_there_yet"])
+@pytest.mark.parametrize("name", [f"{MISSING}.note", "tests.support.jobs.not_there_yet"])
 @pytest.mark.parametrize("keys", [None, ["k" * 20]])
 def test_missing_code_is_looked_for_as_long_whatever_was_handed_back(clock, name, keys):
     gator = Gator(f"locmem://{uuid.uuid4().hex}", clock=clock, secret_keys=keys)
@@ -131,7 +131,7 @@ def test_a_run_in_between_begins_the_count_of_looks_anew(gator, monkeypatch):
         raise ValueError
 
     comes_and_goes.__module__, comes_and_goes.__qualname__ = jobs.__name__, "comes_and_goes"
-    task = gator.options(retries=2).task("tests.jobs.comes_and_goes")
+    task = gator.options(retries=2).task("tests.support.jobs.comes_and_goes")
     for delay in DEPLOY_DELAYS[:3]:
         assert find_missing(gator, task.task_id) == delay
         gator.clock.advance(delay)

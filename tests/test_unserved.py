@@ -12,7 +12,7 @@ from alligator.backends.base import Message
 from alligator.elsewhere import HELD
 from alligator.exceptions import ConnectionLost
 from alligator.unserved import GRACE, Unserved, remarks
-from tests import jobs
+from tests.support import jobs
 
 log = logging.getLogger("test.unserved")
 

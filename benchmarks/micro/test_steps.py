@@ -7,7 +7,7 @@ import pytest
 from alligator import Gator, Task
 from alligator.backends.base import Message
 from benchmarks.tasks import tick
-from tests.servers import redis as redis_servers
+from tests.support.servers import redis as redis_servers
 
 #: Tasks per reserve and per ack.
 BATCH = 32

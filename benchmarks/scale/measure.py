@@ -20,7 +20,7 @@ from alligator import version
 from benchmarks.errors import NotMeasured
 from benchmarks.scale import costs, depth, requests, waits
 from benchmarks.scale.render import render
-from tests.servers.process import need
+from tests.support.servers.process import need
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ def measure(tasks: int) -> dict[str, Found]:
 def _sqs(folder: Path, way: int, tasks: int) -> dict[str, Any]:
     if importlib.util.find_spec("moto.server") is None:
         raise NotMeasured("no emulator")
-    from tests.servers.sqs import CREDENTIALS, MotoServer, make_queue
+    from tests.support.servers.sqs import CREDENTIALS, MotoServer, make_queue
 
     os.environ.update(CREDENTIALS)
     server = MotoServer(folder).start()
@@ -67,7 +67,7 @@ def _beanstalk(folder: Path, way: int, tasks: int) -> dict[str, Any]:
         raise NotMeasured("no beanstalkd")
     import greenstalk
 
-    from tests.servers.beanstalk import Beanstalkd
+    from tests.support.servers.beanstalk import Beanstalkd
 
     server = Beanstalkd(folder).start()
     try:

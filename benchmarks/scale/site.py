@@ -23,7 +23,7 @@ from benchmarks.errors import NotMeasured
 from benchmarks.meter import FROM, Meter
 from benchmarks.tasks import tick
 from benchmarks.worker import Worker
-from tests.servers import redis as redis_servers
+from tests.support.servers import redis as redis_servers
 
 #: Tasks that one call pushes while a queue is filled.
 CHUNK = 1000

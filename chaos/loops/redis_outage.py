@@ -5,7 +5,7 @@ import time
 from chaos.load import Load
 from chaos.places import Place
 from chaos.rows import Row
-from tests.servers.proxy import Proxy
+from tests.support.servers.proxy import Proxy
 
 BACKENDS = ("redis",)
 FULL = 60  # seconds

@@ -159,13 +159,13 @@ def test_refused_as_a_hook(call, imports):
 @pytest.mark.parametrize("call", BY_NAME, ids=lambda call: ".".join(call[:2])[-40:])
 def test_refused_with_any_wildcard_list(call, imports):
     """A ``*`` that does not name the module does not open it."""
-    gator = Gator(f"locmem://{id(imports)}", allowed=["*", "operator.*", "tests.jobs.*"])
+    gator = Gator(f"locmem://{id(imports)}", allowed=["*", "operator.*", "tests.support.jobs.*"])
     assert run(gator, message(*call)).error.startswith("NotAllowed: ")
     assert imports == []
 
 
 OUTSIDE = [
-    ("tests.jobs", "note"),
+    ("tests.support.jobs", "note"),
     ("tests.attacks.never", "imported"),
     ("tests.attacks.victimize", "honest"),
     ("xtests.attacks.victim", "honest"),

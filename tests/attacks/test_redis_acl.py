@@ -10,9 +10,9 @@ from alligator import CANCELED, WAITING, Gator, Worker
 from alligator.backends.redis_backend import Client
 from alligator.exceptions import AlligatorException, TaskFailed
 from alligator.testing import BackendContract, StoreContract
-from tests import jobs
 from tests.docs.snippets import ROOT, blocks
-from tests.servers import redis as servers
+from tests.support import jobs
+from tests.support.servers import redis as servers
 
 REFUSED = "permissions|can't (run|access)"
 

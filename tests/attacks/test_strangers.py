@@ -12,7 +12,7 @@ from alligator.backends.dsn import parse_dsn
 from alligator.backends.sqs_message import decode_delivery
 from alligator.cli import main
 from alligator.exceptions import ConnectionLost
-from tests import jobs
+from tests.support import jobs
 
 
 @pytest.fixture(autouse=True)
@@ -72,7 +72,13 @@ def test_records_that_are_no_records_are_none(on_redis):
 
 def gator_message(gator):
     return json.dumps(
-        {"task_id": "x", "retries": 0, "module": "tests.jobs", "callable": "note", "args": [1]}
+        {
+            "task_id": "x",
+            "retries": 0,
+            "module": "tests.support.jobs",
+            "callable": "note",
+            "args": [1],
+        }
     )
 
 

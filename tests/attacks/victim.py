@@ -10,7 +10,7 @@ from shutil import rmtree
 from subprocess import run
 from threading import Thread
 
-from tests.jobs import note as borrowed
+from tests.support.jobs import note as borrowed
 
 called = []
 

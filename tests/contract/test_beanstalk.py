@@ -8,7 +8,7 @@ import pytest
 from alligator.backends.beanstalk_backend import Client
 from alligator.exceptions import ConnectionLost
 from alligator.testing import BackendContract
-from tests.servers.beanstalk import Beanstalkd
+from tests.support.servers.beanstalk import Beanstalkd
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ import pytest
 from alligator.backends.redis_backend import Client
 from alligator.exceptions import ConnectionLost
 from alligator.testing import BackendContract, StoreContract
-from tests.servers import redis as servers
+from tests.support.servers import redis as servers
 
 
 def reachable(dsn):

@@ -7,7 +7,7 @@ import pytest
 
 from alligator.backends.sqs_backend import Client
 from alligator.testing import BackendContract
-from tests.servers.sqs import MotoServer, make_queue, use_emulator
+from tests.support.servers.sqs import MotoServer, make_queue, use_emulator
 
 AWS = os.environ.get("ALLIGATOR_TEST_SQS_DSN")
 

@@ -4,7 +4,8 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+from tests.support import ROOT
+
 PAGES = sorted([ROOT / "README.rst", *(ROOT / "docs").rglob("*.rst")])
 
 _DIRECTIVE = re.compile(r"^( *)\.\. code-block:: (\w+)$")

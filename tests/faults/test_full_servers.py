@@ -15,9 +15,9 @@ import redis
 
 from alligator import SUCCESS, Gator
 from alligator.exceptions import QueueFull
-from tests.servers import redis as redis_servers
-from tests.servers.beanstalk import Beanstalkd
-from tests.servers.sqs import MotoServer, ThrottlingProxy, use_emulator
+from tests.support.servers import redis as redis_servers
+from tests.support.servers.beanstalk import Beanstalkd
+from tests.support.servers.sqs import MotoServer, ThrottlingProxy, use_emulator
 from tests.test_full_queue import ended, eventually, fail, note, ran, running, value
 
 DISK = 8 << 20  # bytes

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 import pytest
 
@@ -17,8 +16,7 @@ from alligator import Gator, interrupts
 from alligator.exceptions import TaskTimeout
 from alligator.log import PATIENCE, worker_logger
 from alligator.timeouts import call_within
-
-ROOT = Path(__file__).resolve().parent.parent.parent
+from tests.support import ROOT
 
 
 def wait_until(condition, seconds=20.0):
@@ -166,7 +164,7 @@ def test_it_is_put_off_in_calls_of_alligator_and_imports(tmp_path, monkeypatch):
 
 def test_who_stays_in_such_a_call_is_interrupted_all_the_same():
     started, gator = time.monotonic(), Gator("locmem://stays")
-    task = gator.task("tests.jobs.note")
+    task = gator.task("tests.support.jobs.note")
     with pytest.raises(TaskTimeout):
         call_within(0.1, task.wait)
     assert time.monotonic() - started < 15

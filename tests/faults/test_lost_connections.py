@@ -19,12 +19,12 @@ from alligator.backends.store import Record
 from alligator.constants import SUCCESS
 from alligator.exceptions import ConnectionLost
 from alligator.utils import new_task_id
-from tests import jobs
-from tests.servers import redis as servers
-from tests.servers.beanstalk import Beanstalkd
-from tests.servers.process import free_port
-from tests.servers.proxy import Proxy
-from tests.servers.sqs import MotoServer, make_queue, use_emulator
+from tests.support import jobs
+from tests.support.servers import redis as servers
+from tests.support.servers.beanstalk import Beanstalkd
+from tests.support.servers.process import free_port
+from tests.support.servers.proxy import Proxy
+from tests.support.servers.sqs import MotoServer, make_queue, use_emulator
 
 SOON = 2.0  # seconds; a call that waits for what never comes takes ten
 

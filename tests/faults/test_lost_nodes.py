@@ -15,8 +15,8 @@ import redis
 from alligator import Gator, Worker, cli
 from alligator.backends.redis_backend import Client
 from alligator.exceptions import ConnectionLost, NodeLost
-from tests.servers import redis as servers
-from tests.servers.process import free_port
+from tests.support.servers import redis as servers
+from tests.support.servers.process import free_port
 
 ran: list = []
 

@@ -13,8 +13,7 @@ import pytest
 from alligator import Gator, Worker, suspects
 from alligator.backends.sqs_message import FREE_RECEIVES
 from alligator.constants import FAILED
-
-ROOT = Path(__file__).resolve().parent.parent.parent
+from tests.support import ROOT
 
 JOBS = """
 import os, signal, sys, time

@@ -16,8 +16,8 @@ from alligator.backends.store import Child, Parent
 from alligator.constants import DELAYED, RUNNING, WAITING
 from alligator.exceptions import QueueFull
 from alligator.utils import new_task_id
-from tests import jobs
-from tests.servers import redis as servers
+from tests.support import jobs
+from tests.support.servers import redis as servers
 
 
 @pytest.fixture(scope="module")

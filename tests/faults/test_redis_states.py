@@ -21,8 +21,8 @@ from chaos.fleet import Fleet
 from chaos.ledger import ACKNOWLEDGED, ATTEMPTED, COMPLETED, Ledger
 from chaos.load import Load, changes_in
 from chaos.places import Place
-from tests.servers import redis as servers
-from tests.servers.proxy import Fault, Proxy, now_and_then
+from tests.support.servers import redis as servers
+from tests.support.servers.proxy import Fault, Proxy, now_and_then
 
 LEASE = 0.9  # seconds
 

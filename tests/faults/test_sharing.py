@@ -15,7 +15,7 @@ import pytest
 from alligator import Worker
 from chaos import jobs as chaos_jobs
 from chaos.ledger import COMPLETED, STARTED, Ledger
-from tests import jobs
+from tests.support import jobs
 
 THREADS = 16
 

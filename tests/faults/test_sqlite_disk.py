@@ -20,7 +20,7 @@ from alligator.backends import sqlite_room
 from alligator.backends.sqlite_backend import Client
 from alligator.cli import main
 from alligator.exceptions import ConnectionLost, QueueFull
-from tests import jobs
+from tests.support import jobs
 
 DISK = 6 << 20  # bytes
 PLAIN_USER = 65534  # nobody, whom permissions bind even where the tests run as root

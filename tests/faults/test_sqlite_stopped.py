@@ -18,10 +18,8 @@ from alligator import Gator, Worker, interrupts
 from alligator.backends import sqlite_lock
 from alligator.backends.sqlite_backend import Client
 from alligator.exceptions import ConnectionLost
-from tests import jobs
 from tests.faults.test_sqlite_disk import eventually, working
-
-ROOT = Path(__file__).resolve().parent.parent.parent
+from tests.support import ROOT, jobs
 
 #: It stops itself in the middle of its third push, the lock held.
 STOPS = """

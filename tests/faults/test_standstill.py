@@ -13,8 +13,7 @@ import pytest
 from alligator import Gator
 from alligator.backends.base import Delivery
 from alligator.heartbeat import TAKE_BACK, Heartbeat, Watcher
-
-ROOT = Path(__file__).resolve().parent.parent.parent
+from tests.support import ROOT
 
 JOBS = """
 import ctypes, os, time

@@ -18,8 +18,7 @@ from alligator import Gator, Worker
 from alligator.backends.locmem_backend import Client
 from alligator.exceptions import LeaveNow
 from alligator.signals import PAUSE, StopSignals
-
-ROOT = Path(__file__).resolve().parent.parent.parent
+from tests.support import ROOT
 
 JOBS = """
 import os, time

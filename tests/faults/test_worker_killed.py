@@ -6,13 +6,11 @@ import subprocess
 import sys
 import time
 import uuid
-from pathlib import Path
 
 import pytest
 
 from alligator import Gator
-
-ROOT = Path(__file__).resolve().parent.parent.parent
+from tests.support import ROOT
 
 JOBS = """
 import os, time

@@ -9,13 +9,11 @@ import sys
 import time
 import uuid
 from contextlib import closing
-from pathlib import Path
 
 import pytest
 
 from alligator import Gator
-
-ROOT = Path(__file__).resolve().parent.parent.parent
+from tests.support import ROOT
 
 JOBS = """
 import asyncio, hashlib, os, time

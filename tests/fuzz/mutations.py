@@ -3,7 +3,7 @@
 import json
 import random
 
-from tests.corpus.messages import CASES, message
+from tests.support.corpus.messages import CASES, message
 
 #: Messages of reasonable length to begin with; good ones count for more.
 SEEDS = [case.data for case in CASES if len(case.data) < 2_000]
@@ -24,7 +24,7 @@ _WORDS = r"""
     [ ] { } " \ , : null true false 0 -1 1e999 1e-999 NaN Infinity -0 "" "options": "retries":3
     "task_id":"y" "module":"os" "callable":"system" "args":[] "kwargs":{} "on_start": "on_error":
     "delay_until":1 "priority":100 "retry_delay":0 __class__ __globals__ . .. \u0000 \ud800
-    \udc00 alligator-signed:1: tests.jobs note fail subprocess builtins eval
+    \udc00 alligator-signed:1: tests.support.jobs note fail subprocess builtins eval
 """
 _TOKENS = _WORDS.split()
 _TOKENS += ["\0", "\n", "\r", "\x1b[2J", "\u202e", "\ufeff", " ", "9" * 50, "[" * 101, "😀"]

@@ -21,9 +21,9 @@ from alligator.exceptions import (
     UnknownModuleError,
 )
 from alligator.testing import FakeClock
-from tests import jobs
-from tests.corpus.messages import MODULES
 from tests.fuzz.mutations import mutate
+from tests.support import jobs
+from tests.support.corpus.messages import MODULES
 
 AT_ONCE = 50
 MESSAGES = int(os.environ.get("FUZZ_MESSAGES", "3000"))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from alligator import Task, wire
 from alligator.exceptions import AlligatorException, BadPayload
 from alligator.options import check_options
-from tests import jobs
+from tests.support import jobs
 
 JSON = st.recursive(
     st.none()
@@ -61,7 +61,7 @@ FIELDS = ["task_id", "retries", "is_async", "async", "module", "callable", "args
 
 @given(st.dictionaries(st.sampled_from([*FIELDS, "options"]), JSON))
 def test_hostile_objects_raise_nothing_else(fields):
-    start = {"task_id": "x", "retries": 0, "module": "tests.jobs", "callable": "note"}
+    start = {"task_id": "x", "retries": 0, "module": "tests.support.jobs", "callable": "note"}
     with contextlib.suppress(AlligatorException):
         Task.deserialize(json.dumps({**start, **fields}))
 

@@ -13,7 +13,7 @@ from alligator.backends import (
 from alligator.constants import RUNNING
 from alligator.testing import FakeClock
 from tests.properties.model import Kind
-from tests.servers.sqs import make_queue
+from tests.support.servers.sqs import make_queue
 
 
 class World:

@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+from tests.support import ROOT
 
 
 def test_right_calls_pass_and_wrong_ones_are_refused(tmp_path):

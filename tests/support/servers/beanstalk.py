@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tests.servers.process import Server, accepts, free_port, need
+from tests.support.servers.process import Server, accepts, free_port, need
 
 
 class Beanstalkd(Server):

@@ -9,8 +9,8 @@ import pytest
 from alligator import DELAYED, Gator, Worker
 from alligator.retries import DEPLOY_DELAYS
 from alligator.testing import FakeClock
-from tests import jobs
-from tests.corpus.messages import CASES, DEAD, FINE, LATER, MODULES
+from tests.support import jobs
+from tests.support.corpus.messages import CASES, DEAD, FINE, LATER, MODULES
 
 #: What a dead letter may take beside its data.
 LONGEST_ERROR, LONGEST_TRACEBACK = 500, 32_768

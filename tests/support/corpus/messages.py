@@ -55,7 +55,7 @@ MODULES = {
     ),
 }
 
-GOOD = {"task_id": "x", "retries": 0, "is_async": True, "module": "tests.jobs"}
+GOOD = {"task_id": "x", "retries": 0, "is_async": True, "module": "tests.support.jobs"}
 GOOD |= {"callable": "note", "args": [], "kwargs": {}, "options": {}}
 
 
@@ -77,7 +77,7 @@ def options(**values):
     return message(options=values)
 
 
-def hook(name, when="on_start", module="tests.corpus.hostile", **fields):
+def hook(name, when="on_start", module="tests.support.corpus.hostile", **fields):
     return message(options={when: {"module": module, "callable": name}}, **fields)
 
 
@@ -97,7 +97,7 @@ class Bomb:
     """Leaves a mark when it is unpickled."""
 
     def __reduce__(self):
-        from tests import jobs
+        from tests.support import jobs
 
         return jobs.note, ("unpickled",)
 
@@ -144,7 +144,7 @@ NOT_JSON = [
         pickle_5=pickle.dumps(Bomb(), 5),
         pickle_as_text=pickle.dumps(Bomb(), 0).decode(),
         marshal=marshal.dumps(GOOD),
-        yaml="!!python/object/apply:tests.jobs.note [unpickled]",
+        yaml="!!python/object/apply:tests.support.jobs.note [unpickled]",
         xml="<?xml version='1.0'?><!DOCTYPE x [<!ENTITY y SYSTEM 'file:///etc/passwd'>]><x>&y;</x>",
         a_picture=b"\x89PNG\r\n\x1a\n",
         all_bytes=bytes(range(256)),
@@ -216,9 +216,13 @@ _WRONG_OPTIONS = {
     "timeout": [0, -1, "1", True, [], {}],
     "expires_at": ["soon", True, [], {}],
     "retried": ["1", 1.5, True, []],
-    "on_start": ["tests.jobs.note", 5, [], {}, True, False, ["tests.jobs", "note"]],
-    "on_success": [{"module": "tests.jobs"}, {"callable": "note"}, {"module": 5, "callable": 5}],
-    "on_error": [{"module": None, "callable": None}, [{"module": "tests.jobs"}]],
+    "on_start": ["tests.support.jobs.note", 5, [], {}, True, False, ["tests.support.jobs", "note"]],
+    "on_success": [
+        {"module": "tests.support.jobs"},
+        {"callable": "note"},
+        {"module": 5, "callable": 5},
+    ],
+    "on_error": [{"module": None, "callable": None}, [{"module": "tests.support.jobs"}]],
 }
 
 
@@ -271,8 +275,8 @@ NAMES = [
         "UnknownModuleError: cannot be imported",
         no_such_module=message(module="no_such_module"),
         no_such_submodule=message(module="tests.no_such_module"),
-        below_a_module=message(module="tests.jobs.note"),
-        not_ASCII=message(module="tests.jöbs"),
+        below_a_module=message(module="tests.support.jobs.note"),
+        not_ASCII=message(module="tests.support.jöbs"),
         a_keyword=message(module="class"),
         hook_in_no_module=hook("note", module="no_such_module"),
     ),
@@ -315,15 +319,15 @@ NAMES = [
         blank_module=message(module=" "),
         dot=message(module="."),
         relative=message(module="..os"),
-        dot_in_front=message(module=".tests.jobs"),
-        dot_behind=message(module="tests.jobs."),
-        two_dots=message(module="tests..jobs"),
-        a_path=message(module="tests/jobs"),
+        dot_in_front=message(module=".tests.support.jobs"),
+        dot_behind=message(module="tests.support.jobs."),
+        two_dots=message(module="tests.support..jobs"),
+        a_path=message(module="tests/support/jobs"),
         a_file=message(module="/etc/passwd"),
         a_colon=message(module="tests:jobs"),
-        space_behind=message(module="tests.jobs "),
-        newline_behind=message(module="tests.jobs\n"),
-        NUL_in_module=message(module="tests.jobs\0"),
+        space_behind=message(module="tests.support.jobs "),
+        newline_behind=message(module="tests.support.jobs\n"),
+        NUL_in_module=message(module="tests.support.jobs\0"),
         surrogate_in_module=message(module="\ud800"),
         digits=message(module="1.2"),
         empty_callable=message(callable=""),
@@ -343,15 +347,15 @@ NAMES = [
         a_None=message(module="corpus_things", callable="NOTHING"),
         a_string=message(module="corpus_things", callable="TEXT"),
         a_module=message(module="corpus_things", callable="json"),
-        a_hook_that_is_a_list=hook("seen", module="tests.jobs"),
-        a_hook_that_is_a_coroutine=hook("coroutine", module="tests.jobs"),
+        a_hook_that_is_a_list=hook("seen", module="tests.support.jobs"),
+        a_hook_that_is_a_coroutine=hook("coroutine", module="tests.support.jobs"),
     ),
     *dead(
         "NotAllowed: may not run here",
         a_class=message(module="corpus_things", callable="Thing"),
         by_way_of_a_module=message(module="corpus_things", callable="json.dumps"),
         double_underscores=message(callable="note.__globals__"),
-        a_class_as_a_hook=hook("Mailer", module="tests.jobs"),
+        a_class_as_a_hook=hook("Mailer", module="tests.support.jobs"),
     ),
     *dead(
         "BadPayload: ",

@@ -14,7 +14,7 @@ from urllib.parse import quote
 import botocore.loaders
 import pytest
 
-from tests.servers.process import Server, accepts, free_port
+from tests.support.servers.process import Server, accepts, free_port
 
 #: What boto3 must find to talk to an emulator, which takes any.
 CREDENTIALS = {

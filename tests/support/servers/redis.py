@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from tests.servers.process import Server, free_port, need
+from tests.support.servers.process import Server, free_port, need
 
 
 def answers(**where) -> bool:
