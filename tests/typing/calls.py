@@ -1,3 +1,4 @@
+# pyright: strict, reportUnnecessaryTypeIgnoreComment=true
 """Calls as a type checker sees them: right ones pass, and each wrong one is refused.
 
 Nothing here is run. An unused ``type: ignore`` is an error, so that a wrong call which passes is
@@ -5,8 +6,9 @@ found as well as a right one which does not.
 """
 
 from datetime import timedelta
+from typing import Any, assert_type
 
-from alligator import Gator, Task
+from alligator import Batch, DeadTask, Gator, Options, Task, Worker, current_task, version
 from alligator.ticking import Schedule
 
 
@@ -85,7 +87,37 @@ opts(None)  # type: ignore[call-overload]
 opts.every("60", add, 1, 2)  # type: ignore[call-overload]
 opts.cron(60, "myapp.f")  # type: ignore[call-overload]
 
+# What calls return.
 task = opts.task(add, 1, 2)
+assert_type(task, Task)
+assert_type(opts, Options)
+assert_type(gator.batch(), Batch)
+assert_type(gator.status(task), int | None)
+assert_type(gator.wait(task), bool)
+assert_type(gator.result("id"), Any)
+assert_type(gator.pop(), Task | None)
+assert_type(gator.get("id"), Task | None)
+assert_type(gator.cancel(task), Task | None)
+assert_type(gator.len(), int)
+assert_type(gator.run_all(), int)
+assert_type(gator.dead(), list[DeadTask])
+assert_type(gator.dead(limit=5)[0].error, str)
+assert_type(gator.revive(task, retries=3), int)
+assert_type(Worker(gator, max_tasks=5).run_forever(), int)
+assert_type(current_task(), Task | None)
+assert_type(version(), str)
+
+# What they refuse.
+Gator(5)  # type: ignore[arg-type]
+Worker("locmem://")  # type: ignore[arg-type]
+Worker(gator, max_tasks="5")  # type: ignore[arg-type]
+gator.status(5)  # type: ignore[arg-type]
+gator.get(5)  # type: ignore[arg-type]
+gator.dead("5")  # type: ignore[arg-type]
+gator.revive(task, retries="3")  # type: ignore[arg-type]
+gator.push(add, [1, 2], {})  # type: ignore[arg-type]
+
+# Spans of time.
 task.wait(minute)
 gator.wait([task, "id"], minute)
 gator.result(task, timeout=2.5)
