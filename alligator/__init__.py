@@ -12,9 +12,9 @@ from alligator.constants import (
     WAITING,
 )
 from alligator.gator import Gator
-from alligator.options import Batch, Options
-from alligator.tasks import Task, current_task
-from alligator.workers import Worker
+from alligator.producer.options import Batch, Options
+from alligator.tasks.task import Task, current_task
+from alligator.workers.worker import Worker
 
 __all__ = [
     "ALL",

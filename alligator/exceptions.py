@@ -66,7 +66,7 @@ class ResultTimeout(AlligatorException):
 class TaskTimeout(TaskFailed):
     """A task ran for more than its ``timeout``.
 
-    Inside the function another exception is raised, ``alligator.timeouts.TimeIsUp``, or
+    Inside the function another exception is raised, ``alligator.runtime.timeouts.TimeIsUp``, or
     ``asyncio.CancelledError`` in an ``async def``, so that ``except Exception`` lets it pass.
     """
 

@@ -6,16 +6,17 @@ from inspect import signature
 from typing import Any, ParamSpec, overload
 
 from alligator.backends.base import DeadTask
+from alligator.common.clock import Seconds
 from alligator.constants import WAITING
 from alligator.exceptions import UnsupportedOption
-from alligator.explaining import Explaining
-from alligator.intake import Intake
-from alligator.options import CHECKS, Batch, Options
-from alligator.pushing import Pusher
-from alligator.schedules import Schedules, Scheduling
-from alligator.taking import Taking
-from alligator.tasks import Task
-from alligator.utils import Seconds
+from alligator.execution.inline import Taking
+from alligator.producer.options import Batch, Options
+from alligator.producer.prepare import Intake
+from alligator.producer.push import Pusher
+from alligator.results.explain import Explaining
+from alligator.scheduling.scheduler import Schedules, Scheduling
+from alligator.tasks.task import Task
+from alligator.tasks.validation import CHECKS
 
 P = ParamSpec("P")
 
@@ -145,7 +146,7 @@ class Gator(Taking, Scheduling, Explaining):
         :raises UnsupportedOption: the Gator's clock, or its backend's, cannot be moved.
         :raises InvalidTask: that is no moment to come.
         """
-        from alligator.testing.playing import play  # brings the worker, which stands above
+        from alligator.testing.simulation import play  # brings the worker, which stands above
 
         return play(self, when, to_consume)
 

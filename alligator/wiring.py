@@ -8,19 +8,19 @@ from alligator.backends.base import OWN_ID, Client
 from alligator.backends.dsn import mask_password
 from alligator.backends.legacy import LegacyClient
 from alligator.backends.store import Store
-from alligator.clock import Clock, SystemClock
-from alligator.codec import Codec
+from alligator.common.clock import Clock, SystemClock
 from alligator.constants import ALL
-from alligator.elsewhere import between
 from alligator.exceptions import InvalidDSN
-from alligator.molds import Mold
-from alligator.parents import KeptParents, load
-from alligator.recording import Recorder
-from alligator.results import Results
-from alligator.security import Policy
-from alligator.signing import Signer
-from alligator.tasks import Task
-from alligator.usual import Usual
+from alligator.producer.bridge import between
+from alligator.results.query import Results
+from alligator.results.records import Recorder
+from alligator.security.policy import Policy
+from alligator.security.signing import Signer
+from alligator.tasks.codec import Codec
+from alligator.tasks.molds import Mold
+from alligator.tasks.parent_ids import KeptParents, load
+from alligator.tasks.task import Task
+from alligator.tasks.usual import Usual
 
 
 class Wiring:

@@ -139,18 +139,18 @@ def break_in(client: Any) -> None:
     elif scheme == "redis":
         _break_into_redis(client)
     elif scheme == "beanstalk":
-        from alligator.backends.beanstalk_connection import Connection
+        from alligator.backends.beanstalk.connection import Connection
 
         Connection.ack = _after_mid(Connection.ack, "release", "bury")
     elif scheme == "sqs":
-        from alligator.backends.sqs_connection import Connection as SqsConnection
+        from alligator.backends.sqs.connection import Connection as SqsConnection
 
         SqsConnection.delete = _after_mid(SqsConnection.delete, "release", "bury")
 
 
 def _break_into_redis(client: Any) -> None:
-    from alligator.backends import redis_link
-    from alligator.backends.redis_scripts import script
+    from alligator.backends.redis import connection as redis_connection
+    from alligator.backends.redis.scripts import script
 
     for name in ("reserve", "ack", "release", "bury", "extend"):
         client.conn.script_load(script(name).text)  # else the first reply is that it is unknown
@@ -162,7 +162,7 @@ def _break_into_redis(client: Any) -> None:
             mid()
         return connection.read_response()
 
-    redis_link._ask = ask
+    redis_connection._ask = ask
 
 
 def _after_mid(method: Callable[..., Any], *only: str) -> Callable[..., Any]:

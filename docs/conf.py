@@ -29,15 +29,20 @@ nitpicky = True
 nitpick_ignore_regex = [
     ("py:.*", r"(abc|collections|contextlib|contextvars|datetime|logging)\..*"),
     ("py:.*", r"(random|re|threading|types|typing)\..*"),
-    ("py:class", r"(~P|Store|alligator\.(clock\.Clock|codec\.Codec|molds\.Mold))"),
-    ("py:class", r"alligator\.(isolation\.Given|parents\.KeptParents)"),
+    ("py:class", r"(~P|Store|alligator\.(common\.clock\.Clock|tasks\.(codec\.Codec|molds\.Mold)))"),
+    (
+        "py:class",
+        r"alligator\.(workers\.isolation\.Given|security\.policy\.Reading|tasks\.parent_ids\.KeptParents)",
+    ),
     ("py:.*", r"(P|alligator\.contrib\.rpqueue_tasks\.[PR])"),
-    ("py:class", r"alligator\.testing\.contract_\w+\.\w+"),
+    ("py:class", r"alligator\.testing\.conformance\.\w+\.\w+"),
 ]
 
 
 def find_where_it_is_defined(app: Any, env: Any, node: Any, contnode: Any) -> Any:
-    """Let ``alligator.Gator.task`` lead to ``alligator.gator.Gator.task``."""
+    """Let ``alligator.Gator.task`` lead to ``alligator.gator.Gator.task``, and a name of a file to
+    that of the package which exports it.
+    """
     package, _, name = node.get("reftarget", "").rpartition(".")
     candidates = [(package, name)]
     if "." in package:
@@ -53,11 +58,12 @@ def find_where_it_is_defined(app: Any, env: Any, node: Any, contnode: Any) -> An
         except (ImportError, AttributeError):
             continue
         home = getattr(found, "__module__", None)
-        if home is None or home == module:
-            continue
-        return env.get_domain("py").resolve_xref(
-            env, node["refdoc"], app.builder, "obj", f"{home}.{attribute}", node, contnode
-        )
+        for place in (home or module, module, (home or module).rpartition(".")[0]):
+            target = f"{place}.{attribute}"
+            if found := env.get_domain("py").resolve_xref(
+                env, node["refdoc"], app.builder, "obj", target, node, contnode
+            ):
+                return found
     return None
 
 

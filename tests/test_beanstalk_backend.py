@@ -13,10 +13,10 @@ import uuid
 import greenstalk
 import pytest
 
-from alligator.backends import beanstalk_line
 from alligator.backends.base import Message, Reason
+from alligator.backends.beanstalk import socket as beanstalk_socket
+from alligator.backends.beanstalk.connection import Connection
 from alligator.backends.beanstalk_backend import Client
-from alligator.backends.beanstalk_connection import Connection
 from alligator.constants import DELAYED, FAILED, RUNNING, WAITING
 from alligator.exceptions import ConnectionLost, InvalidDSN, InvalidTask, QueueFull
 from alligator.testing import FakeClock
@@ -467,7 +467,7 @@ def test_nobody_there():
 
 
 def test_a_hung_server(own_server, queue, monkeypatch):
-    monkeypatch.setattr(beanstalk_line, "REPLY_TIMEOUT", 0.5)
+    monkeypatch.setattr(beanstalk_socket, "REPLY_TIMEOUT", 0.5)
     client = Client(own_server.dsn)
     client.push(queue, "x", "1")
     own_server.process.send_signal(signal.SIGSTOP)

@@ -8,9 +8,9 @@ import uuid
 import greenstalk
 import pytest
 
-from alligator.backends import beanstalk_dead as dead_letters
-from alligator.backends import beanstalk_wire as wire
 from alligator.backends.base import Message, Reason
+from alligator.backends.beanstalk import dead_letters
+from alligator.backends.beanstalk import protocol as wire
 from alligator.backends.beanstalk_backend import Client
 from alligator.exceptions import ConnectionLost, InvalidTask
 from tests.support.servers.beanstalk import Beanstalkd

@@ -9,14 +9,14 @@ import sys
 
 import pytest
 
-from alligator.callables import (
+from alligator.exceptions import BadPayload, InvalidTask
+from alligator.tasks.functions import (
     check_arguments,
     check_callable,
     import_callable,
     split_name,
     wire_name,
 )
-from alligator.exceptions import BadPayload, InvalidTask
 from tests.support import ROOT, jobs
 
 

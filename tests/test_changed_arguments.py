@@ -8,7 +8,7 @@ import uuid
 import pytest
 
 from alligator import Gator, Task, Worker, current_task
-from alligator.dead_letters import as_test
+from alligator.cli.dead_letter import as_test
 from tests.test_tasks import SkinnyTask
 
 seen: list = []

@@ -10,9 +10,10 @@ import pytest
 from redis import ConnectionError as RedisConnectionError
 
 from alligator import DELAYED, FAILED, Gator, Worker
-from alligator.backends import beanstalk_backend, redis_backend
-from alligator.elsewhere import HELD
+from alligator.backends.beanstalk import client as beanstalk_client
+from alligator.backends.redis import client as redis_client
 from alligator.exceptions import ConnectionLost
+from alligator.producer.bridge import HELD
 from tests.support import jobs
 
 #: By how much the clocks of the producer and the worker are wrong.
@@ -209,7 +210,7 @@ class Counted:
 
 @pytest.fixture
 def counted(redis_dsn):
-    client = redis_backend.Client(redis_dsn)
+    client = redis_client.Client(redis_dsn)
     client._server_clock._link = link = Counted(client._link)
     yield client, link
     client.close()
@@ -296,7 +297,7 @@ def test_a_task_is_not_judged_while_the_time_is_not_known(redis_dsn):
 
 
 def test_beanstalkd_counts_since_the_push_and_not_since_a_retry(beanstalk_dsn):
-    client, queue_name = beanstalk_backend.Client(beanstalk_dsn), f"c-{uuid.uuid4().hex[:8]}"
+    client, queue_name = beanstalk_client.Client(beanstalk_dsn), f"c-{uuid.uuid4().hex[:8]}"
     client.push(queue_name, "x", "1")
     [delivery] = client.reserve([queue_name]).deliveries
     least, most = client.age(delivery)

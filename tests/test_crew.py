@@ -15,11 +15,11 @@ import pytest
 
 from alligator import Gator, Task, Worker, current_task
 from alligator.backends.base import Delivery
-from alligator.coroutines import EventLoop
-from alligator.crew import Helpers
 from alligator.exceptions import LeaveNow
-from alligator.keeper import Keeper
-from alligator.pace import FEW, Pace
+from alligator.execution.leases import Keeper
+from alligator.runtime.event_loop import EventLoop
+from alligator.workers.pool import Helpers
+from alligator.workers.prefetch import FEW, Pace
 
 seen: list = []
 free = threading.Event()
@@ -320,7 +320,7 @@ def test_a_worker_that_has_to_leave_is_there_until_all_is_handed_back(gator, mon
         free.set()
 
     monkeypatch.setattr(gator.client, "release", slow_release)
-    monkeypatch.setattr("alligator.workers.os._exit", leave)
+    monkeypatch.setattr("alligator.workers.worker.os._exit", leave)
     thread.start()
     assert left.wait(20)
     thread.join(20)
@@ -345,7 +345,7 @@ def test_arguments_that_do_not_fit_fail_that_task_alone(gator):
 
 @pytest.mark.parametrize("wanted", [True, False])
 def test_an_ack_need_not_wait_for_the_next_turn_of_the_keeper(gator, monkeypatch, wanted):
-    monkeypatch.setattr("alligator.keeper._LONGEST_PAUSE", 600.0)
+    monkeypatch.setattr("alligator.execution.leases._LONGEST_PAUSE", 600.0)
     with Keeper(gator.client, 1800.0, log=logging.getLogger("test")) as keeper:
         until(lambda: keeper._wake._cond._waiters)
         gator.task(give)
@@ -358,7 +358,7 @@ def test_an_ack_need_not_wait_for_the_next_turn_of_the_keeper(gator, monkeypatch
 
 
 def test_nor_need_that_of_a_function(gator, monkeypatch):
-    monkeypatch.setattr("alligator.keeper._LONGEST_PAUSE", 600.0)
+    monkeypatch.setattr("alligator.execution.leases._LONGEST_PAUSE", 600.0)
     worker = Worker(gator, concurrency=2, lease=1800, log_level="CRITICAL")
     with worker._keeper() as keeper:
         until(lambda: keeper._wake._cond._waiters)

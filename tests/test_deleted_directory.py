@@ -9,8 +9,8 @@ import uuid
 import pytest
 
 from alligator import Gator, Worker
+from alligator.common.importing import NO_DIRECTORY, current_directory
 from alligator.exceptions import AlligatorException, InvalidDSN
-from alligator.utils import NO_DIRECTORY, current_directory
 from tests.support import ROOT, jobs
 
 IN_DELETED = "import os, sys; os.rmdir(os.getcwd()); os.execv(sys.executable, sys.argv[1:])"
@@ -72,7 +72,7 @@ def test_a_worker_goes_on_with_all_that_it_can_still_find(deleted, tmp_path):
 
 
 def test_code_that_is_missing_for_that_is_told_with_the_reason(deleted, monkeypatch):
-    monkeypatch.setattr("alligator.retries.DEPLOY_DELAYS", ())
+    monkeypatch.setattr("alligator.tasks.backoff.DEPLOY_DELAYS", ())
     gator = Gator(f"locmem://{uuid.uuid4().hex}")
     gator.task("release_1.tasks.never_imported")
     deleted()

@@ -7,9 +7,9 @@ import uuid
 import pytest
 
 from alligator import CANCELED, DELAYED, FAILED, SUCCESS, WAITING, Gator, Task, Worker
-from alligator.elsewhere import HELD
 from alligator.exceptions import ConnectionLost, InvalidTask, UnsupportedOption
-from alligator.execution import attempt
+from alligator.execution.attempt import attempt
+from alligator.producer.bridge import HELD
 from tests.support import jobs
 from tests.test_dependencies import after, fails_until, note, tries
 
@@ -195,9 +195,9 @@ def test_a_worker_that_dies_half_way(gator, monkeypatch, step):
             raise ConnectionLost("as if killed")
         return whole(*args, **kwargs)
 
-    monkeypatch.setattr("alligator.elsewhere._LEASE", 0.5)
-    monkeypatch.setattr("alligator.elsewhere._EVERY", 0.1)
-    monkeypatch.setattr("alligator.recording._STORE_PAUSE", 0.1)
+    monkeypatch.setattr("alligator.producer.bridge._LEASE", 0.5)
+    monkeypatch.setattr("alligator.producer.bridge._EVERY", 0.1)
+    monkeypatch.setattr("alligator.results.records._STORE_PAUSE", 0.1)
     where, name = {
         "end": (gator.elsewhere, "_end"),
         "push": (gator.client, "push_many"),

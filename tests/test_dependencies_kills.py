@@ -10,8 +10,8 @@ import uuid
 import pytest
 
 from alligator import CANCELED, SUCCESS, Gator
-from alligator.elsewhere import HELD
-from alligator.execution import attempt
+from alligator.execution.attempt import attempt
+from alligator.producer.bridge import HELD
 from alligator.testing import FakeClock
 from tests.support import jobs
 from tests.test_dependencies import after, note

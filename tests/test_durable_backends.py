@@ -51,7 +51,7 @@ def test_a_failure_is_retried_with_its_hooks_and_then_dead(gator):
 
 
 def test_what_cannot_be_run_is_set_aside_and_the_worker_goes_on(gator, monkeypatch):
-    monkeypatch.setattr("alligator.retries.DEPLOY_DELAYS", (0.1, 0.1))
+    monkeypatch.setattr("alligator.tasks.backoff.DEPLOY_DELAYS", (0.1, 0.1))
     gator.client.push(gator.queue_name, "x1", "no json \x01")
     gator.client.push(gator.queue_name, "x2", b"\xff\x00")
     gator.task("tests.support.jobs.not_there")

@@ -21,8 +21,8 @@ from alligator import (
 )
 from alligator.backends.base import Reason
 from alligator.exceptions import UnsupportedOption
-from alligator.explaining import Facts, clock, sentence, span
-from alligator.results import Results
+from alligator.results.explain import Facts, clock, sentence, span
+from alligator.results.query import Results
 from alligator.testing import FakeClock
 from tests.support import jobs
 from tests.support.servers.redis import skip_without_children

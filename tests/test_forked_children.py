@@ -17,8 +17,8 @@ import pytest
 
 from alligator import Gator, Worker
 from alligator.backends.legacy import LegacyClient
-from alligator.coroutines import EventLoop
-from alligator.signals import Handlers
+from alligator.runtime.event_loop import EventLoop
+from alligator.workers.signals import Handlers
 from tests.support import ROOT
 
 JOBS = """
@@ -414,7 +414,7 @@ def test_a_fork_neither_ends_the_watch_over_the_parent_nor_hangs_the_child():
 
 def test_a_child_does_not_hand_back_what_its_parents_worker_holds():
     """Nested timeouts of a child are not the business of the worker around its parent."""
-    from alligator.timeouts import Overrun, overrun, overruns_tell
+    from alligator.runtime.timeouts import Overrun, overrun, overruns_tell
 
     def look():
         assert overrun.get() is None

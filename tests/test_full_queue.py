@@ -15,9 +15,12 @@ from collections import Counter
 
 import pytest
 
-from alligator import FAILED, SUCCESS, Gator, Worker, elsewhere, fetching, taking
+from alligator import FAILED, SUCCESS, Gator, Worker
 from alligator.exceptions import QueueFull
+from alligator.execution import inline
+from alligator.producer import bridge
 from alligator.testing import FlakyClient
+from alligator.workers import fetcher
 from tests.support import jobs
 
 LEASE = 1.2  # seconds; on beanstalkd it is that of the push
@@ -198,7 +201,7 @@ def test_outcomes_of_coroutines_are_held(local):
 
 
 def test_with_so_many_held_no_further_task_is_taken(local, monkeypatch):
-    monkeypatch.setattr(fetching, "MOST_HELD", 5)
+    monkeypatch.setattr(fetcher, "MOST_HELD", 5)
     for number in range(20):
         local.task(fail, f"{number}")
     local.client.fill()
@@ -313,7 +316,7 @@ def test_a_single_check_waits_and_then_hands_back(local):
 
 @pytest.mark.parametrize("way", ["pop", "get", "run_all"])
 def test_where_one_stands_it_is_an_error_and_the_task_is_back(local, way, monkeypatch):
-    monkeypatch.setattr(taking, "ROOM_WITHIN", 0.2)
+    monkeypatch.setattr(inline, "ROOM_WITHIN", 0.2)
     task = local.options(retries=0)(fail, "never")
     local.client.fail("bury", times=math.inf, error=QueueFull)
     call = {"get": lambda: local.get(task.task_id)}.get(way) or getattr(local, way)
@@ -383,7 +386,7 @@ def test_a_store_that_is_full_is_waited_for(function, monkeypatch):
 
 
 def test_children_wait_where_they_are_for_a_queue_that_is_full(caplog, monkeypatch):
-    monkeypatch.setattr(elsewhere, "_EVERY", 0.5)
+    monkeypatch.setattr(bridge, "_EVERY", 0.5)
     plain = Gator(f"locmem://{uuid.uuid4().hex}", "q")
     gator = on(plain, store=f"locmem://{uuid.uuid4().hex}")
     parent = gator.task(note, "parent")

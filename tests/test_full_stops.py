@@ -5,8 +5,9 @@ import pytest
 import redis.exceptions
 
 from alligator import Gator, utils
-from alligator.backends import redis_errors, sqs_errors
-from alligator.backends.sqlite_file import SqliteFile
+from alligator.backends.redis import errors as redis_errors
+from alligator.backends.sqlite.database import SqliteFile
+from alligator.backends.sqs import errors as sqs_errors
 from alligator.exceptions import AlligatorException, ConnectionLost, ImportFailed
 
 

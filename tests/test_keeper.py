@@ -5,7 +5,7 @@ import threading
 import time
 
 from alligator import Gator
-from alligator.keeper import Keeper
+from alligator.execution.leases import Keeper
 
 
 def test_who_leaves_second_waits_until_all_is_released():

@@ -9,10 +9,10 @@ import pytest
 from alligator import Gator
 from alligator.backends.base import BATCH, BATCH_SIZE, Message, Reason
 from alligator.backends.locmem_backend import Client as LocmemClient
+from alligator.backends.redis.connection import Link
 from alligator.backends.redis_backend import Client as RedisClient
-from alligator.backends.redis_link import Link
+from alligator.backends.sqlite.database import SqliteFile
 from alligator.backends.sqlite_backend import Client as SqliteClient
-from alligator.backends.sqlite_file import SqliteFile
 from alligator.backends.store import Child, Parent, record_key
 from alligator.constants import CANCELED, FAILED
 from alligator.exceptions import ConnectionLost, InvalidTask

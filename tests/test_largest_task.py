@@ -4,8 +4,9 @@ import re
 
 import pytest
 
-from alligator import Gator, wire
-from alligator.backends import sqlite_backend
+from alligator import Gator
+from alligator.backends.sqlite import client as sqlite_client
+from alligator.common import strict_json
 from alligator.exceptions import InvalidTask
 from tests.support import ROOT, jobs
 
@@ -41,7 +42,7 @@ def test_the_tables_say_what_a_backend_takes(backend, request, tmp_path):
         f"locmem://{tmp_path}" if backend == "locmem" else request.getfixturevalue(f"{backend}_dsn")
     )
     gator = Gator(dsn, "sizes")
-    largest = min(gator.client.max_size() or wire.MAX_BYTES, wire.MAX_BYTES)
+    largest = min(gator.client.max_size() or strict_json.MAX_BYTES, strict_json.MAX_BYTES)
     gator.close()
     assert size_in(in_readme(backend)) == size_in(in_chapter(backend)) == largest
 
@@ -49,20 +50,20 @@ def test_the_tables_say_what_a_backend_takes(backend, request, tmp_path):
 def test_the_chapter_says_what_is_read_and_what_sqlite_takes():
     text = (ROOT / "docs" / "backends.rst").read_text()
     said = re.search(rf"{SIZE} is\s+what Alligator reads as one message", text)
-    assert size_in(said[0]) == wire.MAX_BYTES
-    assert size_in(re.search(rf"on sqlite up to {SIZE}", text)[0][16:]) == sqlite_backend.MAX_SIZE
+    assert size_in(said[0]) == strict_json.MAX_BYTES
+    assert size_in(re.search(rf"on sqlite up to {SIZE}", text)[0][16:]) == sqlite_client.MAX_SIZE
 
 
 @pytest.mark.parametrize("backend", ["locmem", "sqlite"])
 def test_the_largest_task_runs_and_a_larger_one_is_refused(backend, request, tmp_path, monkeypatch):
-    monkeypatch.setattr(wire, "MAX_BYTES", 3_000_000)  # else it takes its time
+    monkeypatch.setattr(strict_json, "MAX_BYTES", 3_000_000)  # else it takes its time
     dsn = f"locmem://{tmp_path}" if backend == "locmem" else request.getfixturevalue("sqlite_dsn")
     gator = Gator(dsn, "sizes")
     jobs.seen.clear()
-    with pytest.raises(InvalidTask, match=str(wire.MAX_BYTES)):
-        gator.task(jobs.note, "x" * wire.MAX_BYTES)
-    gator.task(jobs.note, "x" * (wire.MAX_BYTES - 400))
+    with pytest.raises(InvalidTask, match=str(strict_json.MAX_BYTES)):
+        gator.task(jobs.note, "x" * strict_json.MAX_BYTES)
+    gator.task(jobs.note, "x" * (strict_json.MAX_BYTES - 400))
     assert gator.run_all() == 1
-    assert len(jobs.seen[0][0][0]) == wire.MAX_BYTES - 400
+    assert len(jobs.seen[0][0][0]) == strict_json.MAX_BYTES - 400
     jobs.seen.clear()
     gator.close()

@@ -13,9 +13,9 @@ from alligator import Gator, Worker
 from alligator.backends.base import Delivery
 from alligator.backends.locmem_backend import Client
 from alligator.exceptions import AlligatorException, ConnectionLost
-from alligator.keeper import Keeper
-from alligator.outage import Outage
-from alligator.unsettled import Unsettled
+from alligator.execution.leases import Keeper
+from alligator.execution.outage import Outage
+from alligator.execution.unsettled import Unsettled
 
 LOST = "lost its lease"
 LEASE = 0.12  # a heartbeat every 0.04 s
@@ -158,7 +158,7 @@ WAYS = [inline, in_threads, in_a_burst, one_by_one, run_all, pop]
 @pytest.fixture
 def lines(caplog, monkeypatch):
     """What was logged of the kind."""
-    monkeypatch.setattr("alligator.taking.LEASE", LEASE)
+    monkeypatch.setattr("alligator.execution.inline.LEASE", LEASE)
     caplog.set_level(logging.INFO, "alligator")
     return lambda said=LOST: [each.getMessage() for each in caplog.records if said in each.msg]
 
@@ -200,7 +200,7 @@ def test_a_loss_that_a_heartbeat_sees_is_told(way, ends, lines):
 
 @pytest.mark.parametrize("way", WAYS)
 def test_a_loss_that_only_the_settling_sees_is_told(way, lines, monkeypatch):
-    monkeypatch.setattr("alligator.keeper.Keeper._extend", lambda self: None)
+    monkeypatch.setattr("alligator.execution.leases.Keeper._extend", lambda self: None)
     gator = make(Overtaken)
     gator.task(lose_and_fail)
     way(gator)

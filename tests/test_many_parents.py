@@ -10,8 +10,8 @@ from alligator import CANCELED, SUCCESS, WAITING, Gator, Worker, current_task
 from alligator.backends.base import Delivery
 from alligator.backends.store import Record
 from alligator.exceptions import AlligatorException, InvalidTask
-from alligator.parents import MOST
 from alligator.tasks import Task
+from alligator.tasks.parent_ids import MOST
 from tests.support import jobs
 
 seen: list[object] = []

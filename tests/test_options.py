@@ -7,7 +7,7 @@ import pytest
 
 from alligator import SUCCESS, Gator, Task, Worker
 from alligator.exceptions import InvalidTask, MultipleDelayError, ResultTimeout, RunAgain
-from alligator.options import check_options, timestamp, truth
+from alligator.tasks.validation import check_options, timestamp, truth
 from tests.support import jobs
 
 

@@ -40,9 +40,7 @@ def test_the_core_needs_nothing():
 
 def test_the_wheel_has_all_it_needs_and_no_more(wheel):
     names = zipfile.ZipFile(wheel).namelist()
-    scripts = [
-        f"alligator/backends/lua/{path.name}" for path in (ROOT / "alligator").rglob("*.lua")
-    ]
+    scripts = [str(path.relative_to(ROOT)) for path in (ROOT / "alligator").rglob("*.lua")]
     assert scripts
     assert {"alligator/py.typed", *scripts} <= set(names)
     assert any(name.endswith("scripts/latergator.py") for name in names)

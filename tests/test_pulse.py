@@ -7,12 +7,13 @@ import uuid
 
 import pytest
 
-from alligator import Gator, Worker, pulse
+from alligator import Gator, Worker
 from alligator.backends.locmem_backend import Client
 from alligator.exceptions import ConnectionLost
-from alligator.outage import Outage
-from alligator.pulse import Pulse
+from alligator.execution.outage import Outage
 from alligator.testing import FakeClock
+from alligator.workers import heartbeat
+from alligator.workers.heartbeat import Pulse
 from tests.support import jobs
 
 
@@ -76,7 +77,7 @@ def test_a_worker_lives_from_its_start_to_its_end(gator):
         eventually(lambda: gator.store.workers(other), "it lives")
         (alive,) = gator.store.workers(gator.queue_name)
         assert set(alive.queue_names) == {gator.queue_name, other}
-        assert alive.until - alive.seen == pytest.approx(pulse.COUNTS, abs=0.1)
+        assert alive.until - alive.seen == pytest.approx(heartbeat.COUNTS, abs=0.1)
         with Working(gator):
             eventually(lambda: len(gator.store.workers(gator.queue_name)) == 2, "two of them")
             assert len(gator.store.workers(other)) == 1
@@ -85,13 +86,13 @@ def test_a_worker_lives_from_its_start_to_its_end(gator):
 
 
 def test_it_goes_on_living(monkeypatch):
-    monkeypatch.setattr(pulse, "EVERY", 0.02)
+    monkeypatch.setattr(heartbeat, "EVERY", 0.02)
     clock = FakeClock()
     gator = Gator(f"locmem://{uuid.uuid4().hex}", clock=clock)
     with Working(gator):
         eventually(lambda: gator.store.workers("all"), "it lives")
         for _ in range(3):
-            clock.advance(pulse.COUNTS + 1)
+            clock.advance(heartbeat.COUNTS + 1)
             eventually(lambda: gator.store.workers("all"), "it still does")
     clock.advance(5)
     assert gator.store.workers("all") == []
@@ -114,7 +115,7 @@ def test_without_a_store_there_is_nothing():
 
 
 def test_a_store_that_is_down_is_said_once_and_no_goodbye_is_tried(monkeypatch, caplog):
-    monkeypatch.setattr(pulse, "EVERY", 0.005)
+    monkeypatch.setattr(heartbeat, "EVERY", 0.005)
     caplog.set_level(logging.INFO)
     store = Store()
     with made(store) as living:
@@ -126,7 +127,7 @@ def test_a_store_that_is_down_is_said_once_and_no_goodbye_is_tried(monkeypatch, 
         assert "nobody there" in caplog.text
         store.down = False
         eventually(lambda: "knows again" in caplog.text, "it is back")
-    assert set(store.signs) == {(living.name, ("q",), pulse.COUNTS), (living.name, ("q",), 0.0)}
+    assert set(store.signs) == {(living.name, ("q",), heartbeat.COUNTS), (living.name, ("q",), 0.0)}
     assert store.signs[-1][2] == 0
     assert [each.levelname for each in caplog.records] == ["WARNING", "INFO"]
 
@@ -142,7 +143,7 @@ def test_who_could_not_say_hello_says_no_goodbye():
 
 def test_an_outage_of_the_queue_is_said_elsewhere(monkeypatch, caplog):
     """Where the store is beside the queue; what is wrong with the store alone is said."""
-    monkeypatch.setattr(pulse, "EVERY", 0.005)
+    monkeypatch.setattr(heartbeat, "EVERY", 0.005)
     store, outage = Store(), Outage(logging.getLogger("test.outage"))
     store.down = True
     outage.begins(ConnectionLost("gone"))

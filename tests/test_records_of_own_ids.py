@@ -10,9 +10,9 @@ import pytest
 from alligator import CANCELED, FAILED, RUNNING, SUCCESS, WAITING, Gator, Worker
 from alligator.backends.base import Reason
 from alligator.backends.store import Record, own_record_key, record_key
-from alligator.clock import SystemClock
+from alligator.common.clock import SystemClock
+from alligator.common.ids import is_own_id, new_task_id
 from alligator.exceptions import BadSignature, TaskFailed
-from alligator.utils import is_own_id, new_task_id
 from tests.support import jobs
 from tests.support.jobs import fail
 
@@ -320,7 +320,7 @@ def test_a_worker_of_alligator_1_1_ends_the_parent_of_a_child_held_elsewhere(gat
     gator, own_id = gators("a"), f"x-{uuid.uuid4().hex}"
     if gator.elsewhere is None:
         pytest.skip("children are held beside the queue")
-    monkeypatch.setattr("alligator.elsewhere._NOT_SO_FAR", 0.2)
+    monkeypatch.setattr("alligator.producer.bridge._NOT_SO_FAR", 0.2)
     parent = gator.options(task_id=own_id).task(add, 1, 2)
     child = gator.options(depends_on=[parent], save_results=60).task(add, 3, 4)
     time.sleep(0.3)

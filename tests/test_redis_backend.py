@@ -11,14 +11,14 @@ import redis
 
 from alligator import Gator, Worker
 from alligator.backends.base import Message, Reason
+from alligator.backends.redis.config import parse_target
+from alligator.backends.redis.encoding import MAX_SIZE
 from alligator.backends.redis_backend import Client
-from alligator.backends.redis_codec import MAX_SIZE
-from alligator.backends.redis_dsn import parse_target
 from alligator.backends.store import Record
+from alligator.common.ids import new_task_id
 from alligator.constants import SUCCESS
 from alligator.exceptions import ConnectionLost, InvalidDSN, InvalidTask, QueueFull
-from alligator.schedules import Schedules
-from alligator.utils import new_task_id
+from alligator.scheduling.scheduler import Schedules
 from tests.support import jobs
 from tests.support.servers import redis as servers
 from tests.support.servers.process import free_port

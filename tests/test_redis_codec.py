@@ -6,7 +6,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from alligator.backends.redis_codec import (
+from alligator.backends.redis.encoding import (
     decode,
     decode_id,
     encode,
@@ -14,9 +14,9 @@ from alligator.backends.redis_codec import (
     encode_new_id,
     pushed_at,
 )
-from alligator.backends.redis_packing import packed, packed_script
+from alligator.backends.redis.packing import packed, packed_script
+from alligator.common.ids import new_task_id
 from alligator.exceptions import InvalidTask
-from alligator.utils import new_task_id
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 UUIDS = st.uuids().flatmap(

@@ -33,7 +33,7 @@ from alligator.exceptions import (
     TaskFailed,
     UnsupportedOption,
 )
-from alligator.execution import Outcome, Verdict
+from alligator.execution.attempt import Outcome, Verdict
 from alligator.testing import FakeClock
 from tests.support import jobs
 

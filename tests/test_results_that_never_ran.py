@@ -12,10 +12,10 @@ import warnings
 import pytest
 
 from alligator import FAILED, SUCCESS, Gator, Task, Worker
-from alligator.callables import kind_of
 from alligator.constants import RETRYING
 from alligator.contrib import rpqueue
 from alligator.exceptions import InvalidTask, TaskFailed
+from alligator.tasks.functions import kind_of
 from tests.support import jobs
 
 ran: list = []

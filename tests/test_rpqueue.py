@@ -648,7 +648,7 @@ def test_settings_become_a_dsn(settings, dsn):
 @pytest.mark.parametrize("password", ["s:e/c?r@e#t %41", "@", "päss", "a&b=c"])
 @pytest.mark.parametrize("where", [{}, {"unix_socket_path": "/run/redis.sock"}])
 def test_passwords_arrive_and_are_never_shown(password, where):
-    from alligator.backends.redis_dsn import parse_target
+    from alligator.backends.redis.config import parse_target
 
     gator = rpqueue.set_redis_connection_settings(password=password, **where)
     target = parse_target(gator.conn_string)

@@ -19,9 +19,9 @@ from alligator.exceptions import (
     NotAllowed,
     UnsupportedOption,
 )
-from alligator.schedules import Schedules
+from alligator.scheduling.scheduler import Schedules
+from alligator.scheduling.ticking import Ticker
 from alligator.testing import FakeClock
-from alligator.ticking import Ticker
 from tests.support import jobs
 
 START = datetime(2026, 1, 1, 12, tzinfo=UTC).timestamp()

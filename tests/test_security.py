@@ -12,10 +12,10 @@ import time
 import pytest
 
 from alligator import Gator, Task, Worker
+from alligator.common.log import safe_traceback
 from alligator.exceptions import InvalidTask, NotAllowed
-from alligator.log import safe_traceback
 from alligator.security import Policy
-from alligator.signing import Signer
+from alligator.security.signing import Signer
 from tests.attacks import victim
 from tests.support import jobs
 
@@ -57,7 +57,7 @@ KEY = "k" * 32
     ],
 )
 def test_what_passes(allowed, module, name):
-    from alligator.callables import import_callable
+    from alligator.tasks.functions import import_callable
 
     with Policy(allowed).in_force() as reading:
         function = import_callable(module, name)
@@ -226,7 +226,8 @@ def test_signatures_are_compared_in_constant_time(monkeypatch):
     """By what the standard library has for it, and with every key, whichever fits."""
     compared, real = [], hmac.compare_digest
     monkeypatch.setattr(
-        "alligator.signing.hmac.compare_digest", lambda a, b: compared.append(a) or real(a, b)
+        "alligator.security.signing.hmac.compare_digest",
+        lambda a, b: compared.append(a) or real(a, b),
     )
     signer = Signer([KEY, "o" * 32])
     signer.open("q", signer.seal("q", "x", "data"))

@@ -12,8 +12,8 @@ from alligator import Gator, Worker
 from alligator.backends.base import Ahead
 from alligator.backends.locmem_backend import Client
 from alligator.exceptions import ConnectionLost
-from alligator.fetching import Fetcher
-from alligator.outage import Outage
+from alligator.execution.outage import Outage
+from alligator.workers.fetcher import Fetcher
 
 ran = []
 may_end = threading.Event()
@@ -184,7 +184,7 @@ def test_a_reply_of_before_an_outage_is_no_sign_of_its_end():
 
 def test_expired_leases_are_looked_for_all_the_same(gator, monkeypatch):
     """They come to a plain reserve, of which there is one now and then."""
-    monkeypatch.setattr("alligator.fetching._LOOK_EVERY", 0.002)
+    monkeypatch.setattr("alligator.workers.fetcher._LOOK_EVERY", 0.002)
     with gator.batch() as batch:
         for number in range(2000):
             batch.task(note, number)

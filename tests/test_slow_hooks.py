@@ -8,10 +8,11 @@ from datetime import timedelta
 
 import pytest
 
-from alligator import Gator, Task, Worker, tasks
+from alligator import Gator, Task, Worker
 from alligator.exceptions import InvalidTask
-from alligator.execution import _limited
-from alligator.timeouts import _watch
+from alligator.execution.attempt import _limited
+from alligator.runtime.timeouts import _watch
+from alligator.tasks import task as task_module
 from tests.support import jobs
 
 go_on = threading.Event()
@@ -86,7 +87,7 @@ def warnings(caplog):
 @both_kinds
 @pytest.mark.parametrize("name", ["on_start", "on_success"])
 def test_it_is_said_once(gator, caplog, monkeypatch, run, func, name):
-    monkeypatch.setattr(tasks, "HOOK_PATIENCE", 0.05)
+    monkeypatch.setattr(task_module, "HOOK_PATIENCE", 0.05)
     thread = threading.Thread(target=run, args=[gator, {"task_id": "mine", name: waits}, func])
     thread.start()
     deadline = time.monotonic() + 20
@@ -103,7 +104,7 @@ def test_it_is_said_once(gator, caplog, monkeypatch, run, func, name):
 
 
 def test_nothing_is_said_of_hooks_that_return(gator, caplog, monkeypatch):
-    monkeypatch.setattr(tasks, "HOOK_PATIENCE", 0.05)
+    monkeypatch.setattr(task_module, "HOOK_PATIENCE", 0.05)
     for _ in range(20):
         gator.options(on_start=fine, on_success=fine).task(fine)
         with pytest.raises(ValueError, match="no"):

@@ -8,9 +8,12 @@ import uuid
 
 import pytest
 
-from alligator import Gator, wire
+from alligator import Gator
 from alligator.backends import client_class, known_schemes
 from alligator.backends.dsn import mask_password, parse_dsn
+from alligator.common import strict_json
+from alligator.common.ids import new_task_id
+from alligator.common.text import describe_error, shorten
 from alligator.exceptions import (
     AlligatorException,
     BadPayload,
@@ -18,10 +21,9 @@ from alligator.exceptions import (
     InvalidDSN,
     MissingDriver,
 )
-from alligator.outage import ECHO, FIRST_PAUSE, LONGEST_PAUSE, Outage
-from alligator.pace import Pace
-from alligator.retries import DEPLOY_DELAYS, deploy_delay, retry_delay
-from alligator.utils import describe_error, new_task_id, shorten
+from alligator.execution.outage import ECHO, FIRST_PAUSE, LONGEST_PAUSE, Outage
+from alligator.tasks.backoff import DEPLOY_DELAYS, deploy_delay, retry_delay
+from alligator.workers.prefetch import Pace
 
 
 def deep(levels):
@@ -52,13 +54,13 @@ def deep(levels):
 )
 def test_what_strict_json_refuses(text):
     with pytest.raises(BadPayload):
-        wire.loads(text)
+        strict_json.loads(text)
 
 
 def test_brackets_in_text_do_not_count_as_depth():
     value = {"a": '[{"' * 500, "b": [[[1]]]}
-    assert wire.loads(wire.dumps(value)) == value
-    assert wire.loads("[" * 100 + "]" * 100)
+    assert strict_json.loads(strict_json.dumps(value)) == value
+    assert strict_json.loads("[" * 100 + "]" * 100)
 
 
 @pytest.mark.parametrize(
@@ -76,15 +78,15 @@ def test_brackets_in_text_do_not_count_as_depth():
     ids=lambda value: None if isinstance(value, list | dict) else value[-20:],
 )
 def test_what_would_not_be_read_is_not_written(value, says, monkeypatch):
-    monkeypatch.setattr(wire, "MAX_BYTES", 1_000)
+    monkeypatch.setattr(strict_json, "MAX_BYTES", 1_000)
     with pytest.raises(ValueError, match=says):
-        wire.dumps(value)
+        strict_json.dumps(value)
 
 
 @pytest.mark.parametrize("value", [deep(100), {"1": 1, 2: 2}, {"a": '"1":'}, [{1: 1}, {1: 1}]])
 def test_what_is_written_is_read(value):
-    text = wire.dumps(value)
-    assert wire.dumps(wire.loads(text)) == text
+    text = strict_json.dumps(value)
+    assert strict_json.dumps(strict_json.loads(text)) == text
 
 
 def test_a_long_string_costs_no_more_than_its_length():
@@ -92,7 +94,7 @@ def test_a_long_string_costs_no_more_than_its_length():
     tracemalloc.start()
     try:
         with pytest.raises(BadPayload, match="deeper"):
-            wire.loads("[" * 101 + '"' + 'x\\"' * 300_000)
+            strict_json.loads("[" * 101 + '"' + 'x\\"' * 300_000)
         assert tracemalloc.get_traced_memory()[1] < 10_000_000
     finally:
         tracemalloc.stop()
@@ -263,7 +265,7 @@ def test_a_missing_driver_names_its_extra(monkeypatch):
 
 def test_the_pauses_of_an_outage_grow_and_differ(monkeypatch):
     now = 0.0
-    monkeypatch.setattr("alligator.outage.time.monotonic", lambda: now)
+    monkeypatch.setattr("alligator.execution.outage.time.monotonic", lambda: now)
 
     def pauses():
         nonlocal now
@@ -308,7 +310,7 @@ def test_an_outage_is_said_in_step_whoever_of_many_threads_begins_or_ends_it(cap
 
 def test_a_call_that_fails_late_is_no_outage_of_its_own(monkeypatch, caplog):
     now = 100.0
-    monkeypatch.setattr("alligator.outage.time.monotonic", lambda: now)
+    monkeypatch.setattr("alligator.execution.outage.time.monotonic", lambda: now)
     outage, why = Outage(logging.getLogger("in.step")), ConnectionLost("gone")
     with caplog.at_level(logging.INFO, "in.step"):
         outage.begins(why)

@@ -102,7 +102,7 @@ def test_what_goes_wrong_leaves_nothing_behind(gator, tmp_path, monkeypatch):
         raise sqlite3.OperationalError("database or disk is full")
 
     before = sorted(tmp_path.iterdir())
-    monkeypatch.setattr("alligator.backends.sqlite_backup._sync", refuse)
+    monkeypatch.setattr("alligator.backends.sqlite.backup._sync", refuse)
     with pytest.raises(ConnectionLost, match=r"No backup was made as .*disk is full\."):
         gator.client.backup(str(tmp_path / "copy.db"))
     assert sorted(tmp_path.iterdir()) == before

@@ -12,10 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from alligator.backends import sqlite_file, sqlite_lease, sqlite_lock
 from alligator.backends.base import Message, Reason
+from alligator.backends.sqlite import database as sqlite_database
+from alligator.backends.sqlite import lease as sqlite_lease
+from alligator.backends.sqlite import lock as sqlite_lock
+from alligator.backends.sqlite.schema import Step
 from alligator.backends.sqlite_backend import Client
-from alligator.backends.sqlite_schema import Step
 from alligator.exceptions import ConnectionLost, InvalidTask, QueueFull
 from alligator.testing import FakeClock
 from tests.support import ROOT
@@ -168,7 +170,7 @@ def test_a_full_disk_is_said_and_nothing_is_queued(client):
 
 
 def test_a_stranger_with_the_lock_is_waited_for_but_not_forever(client, sqlite_dsn, monkeypatch):
-    monkeypatch.setattr(sqlite_file, "_BUSY_TIMEOUT", 0.2)
+    monkeypatch.setattr(sqlite_database, "_BUSY_TIMEOUT", 0.2)
     client.setup_tables()
     stranger = sqlite3.connect(sqlite_dsn.removeprefix("sqlite://"), isolation_level=None)
     stranger.execute("BEGIN IMMEDIATE")
@@ -234,7 +236,7 @@ def test_without_locks_and_fifos_all_still_works(client, other, monkeypatch, tmp
     def refuse(*arguments):
         raise PermissionError(1, "no FIFOs here")
 
-    monkeypatch.setattr(sqlite_file, "fcntl", None)
+    monkeypatch.setattr(sqlite_database, "fcntl", None)
     monkeypatch.setattr(sqlite_lock, "fcntl", None)
     monkeypatch.setattr(os, "mkfifo", refuse)
     result = reserve_in_thread(other, ["q"])

@@ -9,10 +9,10 @@ import uuid
 
 import pytest
 
-from alligator.backends import sqs_message
 from alligator.backends.base import Message, Reason
+from alligator.backends.sqs import encoding as sqs_encoding
+from alligator.backends.sqs.encoding import ATTRIBUTE, LARGEST_TEXT, LIMIT, Note, decode, encode
 from alligator.backends.sqs_backend import Client
-from alligator.backends.sqs_message import ATTRIBUTE, LARGEST_TEXT, LIMIT, Note, decode, encode
 from alligator.exceptions import (
     AlligatorException,
     ConnectionLost,
@@ -198,7 +198,7 @@ ODD = ["", "\x00", "\x1f\x7f", "\ud800 alone", "￾￿", "\r\n\t ", " ", "-", "�
 def test_any_data_comes_back(data):
     body, attribute = encode(data, Note("own"))
     assert body
-    assert sqs_message._PLAIN.fullmatch(body)
+    assert sqs_encoding._PLAIN.fullmatch(body)
     assert attribute.isascii()
     message = {"Body": body, "MessageAttributes": {ATTRIBUTE: {"StringValue": attribute}}}
     assert decode(message) == (data, Note("own"))

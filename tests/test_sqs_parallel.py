@@ -6,8 +6,8 @@ import uuid
 import pytest
 
 from alligator.backends.base import Message
+from alligator.backends.sqs.parallel import MOST, run_all
 from alligator.backends.sqs_backend import Client
-from alligator.backends.sqs_parallel import MOST, run_all
 from alligator.exceptions import ConnectionLost
 from tests.support.servers.sqs import make_queue
 

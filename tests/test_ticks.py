@@ -10,9 +10,9 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from alligator import ticks
 from alligator.exceptions import InvalidTask, MissingDriver
-from alligator.ticks import Cron, Every, due_ticks, tick_id, ticks_after
+from alligator.scheduling import rules
+from alligator.scheduling.rules import Cron, Every, due_ticks, tick_id, ticks_after
 
 pytest.importorskip("cronsim")
 
@@ -251,7 +251,7 @@ def test_what_was_missed_is_made_up_for():
     missed = [TEN - 3600, TEN]
     assert due_ticks(HOURLY, TEN - 7200, TEN + 300, catch_up=True) == missed
     seconds = due_ticks(Every(1), TEN, TEN + 5000, catch_up=True)
-    assert seconds == [TEN + each for each in range(1, ticks.LIMIT + 1)]
+    assert seconds == [TEN + each for each in range(1, rules.LIMIT + 1)]
     assert due_ticks(Every(1), TEN, TEN + 50, catch_up=True, limit=2) == [TEN + 1, TEN + 2]
 
 
@@ -263,7 +263,7 @@ def test_of_what_came_meanwhile_only_the_latest_is_due(passed):
 
 
 def test_rpqueue_has_the_weekday_in_third_place():
-    assert ticks.weekday_in_its_place("0 5 tue * *") == "0 5 * * tue"
-    assert ticks.weekday_in_its_place("0 5 MON-FRI 3 *") == "0 5 * 3 MON-FRI"
-    assert ticks.weekday_in_its_place("0 5 1 * tue") == "0 5 1 * tue"
-    assert ticks.weekday_in_its_place("nonsense") == "nonsense"
+    assert rules.weekday_in_its_place("0 5 tue * *") == "0 5 * * tue"
+    assert rules.weekday_in_its_place("0 5 MON-FRI 3 *") == "0 5 * 3 MON-FRI"
+    assert rules.weekday_in_its_place("0 5 1 * tue") == "0 5 1 * tue"
+    assert rules.weekday_in_its_place("nonsense") == "nonsense"

@@ -15,8 +15,8 @@ import pytest
 
 from alligator import Gator, Task, Worker, current_task
 from alligator.exceptions import AlligatorException, InvalidTask, TaskFailed, TaskTimeout
+from alligator.runtime.timeouts import Alarm, Overrun, TimeIsUp, _Watch, call_within, overrun
 from alligator.testing import FakeClock
-from alligator.timeouts import Alarm, Overrun, TimeIsUp, _Watch, call_within, overrun
 from tests.support import ROOT, jobs
 
 seen: list = []
@@ -521,7 +521,7 @@ def test_a_timer_of_c_code_is_moved_on_while_all_is_well():
     script = (
         "from alligator import watchdog; watchdog.SLACK = 0.3\n"
         "import time\n"
-        "from alligator.timeouts import Overrun, call_within, overrun\n"
+        "from alligator.runtime.timeouts import Overrun, call_within, overrun\n"
         "overrun.set(Overrun(0.3, lambda: None, ends_process=True))\n"
         "end = time.monotonic() + 4\n"
         "while time.monotonic() < end: call_within(1.0, lambda: time.sleep(0.01))\n"

@@ -9,10 +9,12 @@ import uuid
 
 import pytest
 
-from alligator import Gator, Worker, current_task, messages, wire
+from alligator import Gator, Worker, current_task
+from alligator.common import strict_json
 from alligator.constants import DELAYED
 from alligator.exceptions import InvalidTask
-from alligator.retries import DEPLOY_DELAYS
+from alligator.tasks import message as message_module
+from alligator.tasks.backoff import DEPLOY_DELAYS
 from alligator.testing import FakeClock
 from tests.support import jobs
 from tests.test_tasks import SkinnyTask
@@ -153,7 +155,7 @@ def test_a_suspect_whose_code_is_missing_stays_one(gator):
 
 def test_on_each_backend_the_code_may_come_late(durable_gator, deploy, monkeypatch):
     gator = durable_gator(f"late-{uuid.uuid4().hex[:8]}")
-    monkeypatch.setattr("alligator.retries.DEPLOY_DELAYS", (0.2, 0.2, 60.0))
+    monkeypatch.setattr("alligator.tasks.backoff.DEPLOY_DELAYS", (0.2, 0.2, 60.0))
     jobs.seen.clear()
     gator.options(retries=2).task(f"{MISSING}.note", "it came")
     for count in (0, 1, 2):
@@ -161,7 +163,7 @@ def test_on_each_backend_the_code_may_come_late(durable_gator, deploy, monkeypat
         delivery = take(gator)
         assert delivery.deaths == 0
         fields = json.loads(delivery.data)
-        assert (messages.missed(delivery.data), fields["retries"]) == (count, 2)
+        assert (message_module.missed(delivery.data), fields["retries"]) == (count, 2)
         assert fields["options"] == {}, "1.1 knows no others"
         assert gator.client.release(delivery)
         if count == 2:
@@ -202,19 +204,19 @@ def test_a_long_message_keeps_the_count(gator):
 
 @pytest.mark.parametrize("data", ['{"a": 1}', b'{"a": 1}', '{"a": 1}\n', "{}  ", '{"a": "\\t "}'])
 def test_the_note_is_part_of_no_value(data):
-    assert messages.missed(data) == 0
-    assert messages.with_missed(data, 0) is data
+    assert message_module.missed(data) == 0
+    assert message_module.with_missed(data, 0) is data
     for count in (1, 2, 6):
-        noted = messages.with_missed(data, count)
-        assert (messages.missed(noted), type(noted)) == (count, type(data))
-        assert wire.loads(noted) == wire.loads(data)
-        assert messages.with_missed(noted, 3) == messages.with_missed(data, 3)
-        assert messages.with_missed(noted, 0) == data
+        noted = message_module.with_missed(data, count)
+        assert (message_module.missed(noted), type(noted)) == (count, type(data))
+        assert strict_json.loads(noted) == strict_json.loads(data)
+        assert message_module.with_missed(noted, 3) == message_module.with_missed(data, 3)
+        assert message_module.with_missed(noted, 0) == data
 
 
-@pytest.mark.parametrize("data", ["no json", b"\xff", "[]", " " * wire.MAX_BYTES, "{}\t  x"])
+@pytest.mark.parametrize("data", ["no json", b"\xff", "[]", " " * strict_json.MAX_BYTES, "{}\t  x"])
 def test_what_is_no_task_gets_no_note(data):
-    assert messages.with_missed(data, 1) is None
+    assert message_module.with_missed(data, 1) is None
 
 
 @pytest.mark.parametrize("retries", [0, 2])
@@ -302,5 +304,5 @@ def test_the_mark_of_a_look_is_gone_after_a_revive(gator):
     data = gator.client.peek("all", task.task_id)
     find_missing(gator, task.task_id)
     marked = gator.client.peek("all", task.task_id)
-    assert (messages.missed(marked), len(marked)) == (1, len(data) + 2)
+    assert (message_module.missed(marked), len(marked)) == (1, len(data) + 2)
     assert gator.codec.renewed("all", task.task_id, marked) == data

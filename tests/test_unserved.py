@@ -7,11 +7,12 @@ import uuid
 
 import pytest
 
-from alligator import Gator, Worker, cli, pulse
+from alligator import Gator, Worker, cli
 from alligator.backends.base import Message
-from alligator.elsewhere import HELD
 from alligator.exceptions import ConnectionLost
-from alligator.unserved import GRACE, Unserved, remarks
+from alligator.producer.bridge import HELD
+from alligator.results.unserved import GRACE, Unserved, remarks
+from alligator.workers import heartbeat
 from tests.support import jobs
 
 log = logging.getLogger("test.unserved")
@@ -96,7 +97,7 @@ def test_who_serves_it_himself_or_sees_another_says_nothing(make, told):
 
 
 def test_a_worker_says_it(make, monkeypatch, caplog):
-    monkeypatch.setattr(pulse, "EVERY", 0.02)
+    monkeypatch.setattr(heartbeat, "EVERY", 0.02)
     gator, low, schedule = scheduled(make)
     worker = Worker(gator, log_level="WARNING")
     monkeypatch.setattr(worker, "log", log)
@@ -137,7 +138,7 @@ def test_a_name_that_is_misspelt_is_told_at_once_and_once(make, told):
 
 
 def test_another_name_is_told_after_a_while(make, told, monkeypatch):
-    monkeypatch.setattr("alligator.unserved._ALIKE", 0.99)
+    monkeypatch.setattr("alligator.results.unserved._ALIKE", 0.99)
     gator, other = make(), make("letters")
     gator.task(jobs.note)
     unserved = Unserved(other, [other.queue_name], log)
@@ -186,7 +187,7 @@ def test_queue_names(make):
 
 
 def test_what_cannot_be_asked_harms_no_worker(make, monkeypatch, caplog):
-    monkeypatch.setattr(pulse, "EVERY", 0.01)
+    monkeypatch.setattr(heartbeat, "EVERY", 0.01)
     gator, _, _ = scheduled(make)
 
     def refuse():

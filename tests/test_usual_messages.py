@@ -176,7 +176,7 @@ def test_a_class_of_ones_own_reads_for_itself(module):
 
 
 def test_what_is_remembered_has_an_end(module, monkeypatch):
-    monkeypatch.setattr("alligator.usual._MOST", 3)
+    monkeypatch.setattr("alligator.tasks.usual._MOST", 3)
     made = gator()
     for retries in range(10):
         decode(made, message().replace('"retries":2', f'"retries":{retries}'))

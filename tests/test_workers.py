@@ -12,7 +12,7 @@ import pytest
 from alligator import Gator, Worker
 from alligator.backends.locmem_backend import Client
 from alligator.exceptions import ConnectionLost, InvalidTask
-from alligator.execution import attempt
+from alligator.execution.attempt import attempt
 
 ran = []
 
@@ -614,7 +614,7 @@ def test_whatever_else_goes_wrong_with_a_task_a_worker_stays(gator, concurrency,
             raise faults.pop()
         return attempt(*args, **kwargs)
 
-    monkeypatch.setattr("alligator.processor.attempt", broken)
+    monkeypatch.setattr("alligator.workers.processor.attempt", broken)
     gator.task(note, 1)
     worker = Worker(gator, concurrency=concurrency, lease=0.3, max_tasks=1)
     assert worker.run_forever() == 0

@@ -60,9 +60,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from alligator.backends.dsn import mask_password
-from alligator.clock import Clock, SystemClock
+from alligator.common.clock import Clock, SystemClock
+from alligator.common.text import with_stop
 from alligator.exceptions import AlligatorException, InvalidTask, UnsupportedOption
-from alligator.utils import with_stop
 
 if TYPE_CHECKING:
     from alligator.backends.store import Store

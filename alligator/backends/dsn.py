@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from urllib.parse import parse_qsl, unquote
 
+from alligator.common.text import with_stop
 from alligator.exceptions import InvalidDSN
-from alligator.utils import with_stop
 
 # Not urlsplit, which takes one host and, in newer Pythons, no list of hosts with brackets.
 _PARTS = re.compile(

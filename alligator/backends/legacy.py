@@ -26,10 +26,11 @@ from alligator.backends.base import (
     Reserved,
     never,
 )
+from alligator.common.after_fork import renew_in_children
+from alligator.common.ids import new_task_id
+from alligator.common.text import shorten
 from alligator.exceptions import UnsupportedOption
-from alligator.forks import renew_in_children
-from alligator.signing import signed_id
-from alligator.utils import new_task_id, shorten
+from alligator.security.signing import signed_id
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ that was stopped, overtaken and continued changes nothing with :meth:`Store.note
 store it is text like any other; only those that keep children make such keys themselves.
 
 *Of the last push.* Where store and queue are one, a push of an id of the user's own
-(:func:`alligator.utils.is_own_id`) overrules what is known of earlier ones, in the same step:
+(:func:`alligator.common.ids.is_own_id`) overrules what is known of earlier ones, in the same step:
 their failure or cancellation is forgotten, and their dead letter says no more how that id stands
 (to ``Client.find``, to children). So does an ack with a failure that was noted meanwhile.
 
@@ -35,9 +35,10 @@ from contextlib import AbstractContextManager
 from typing import ClassVar, NamedTuple, Protocol
 
 from alligator.backends.base import Client, Delivery, Message
+from alligator.common.ids import is_own_id
+from alligator.common.text import shorten
 from alligator.constants import CANCELED, FAILED, SUCCESS
 from alligator.exceptions import AlligatorException, InvalidTask, UnsupportedOption
-from alligator.utils import is_own_id, shorten
 
 #: States after which nothing more is to come.
 ENDED = frozenset({SUCCESS, FAILED, CANCELED})

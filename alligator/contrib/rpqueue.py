@@ -23,6 +23,8 @@ from datetime import timedelta
 from typing import Any, overload
 from urllib.parse import quote, urlencode
 
+from alligator.common.importing import import_module
+from alligator.common.text import shorten
 from alligator.contrib.rpqueue_tasks import (
     Declared,
     EnqueuedTask,
@@ -36,10 +38,10 @@ from alligator.contrib.rpqueue_tasks import (
 )
 from alligator.exceptions import InvalidDSN, InvalidTask, UnsupportedOption
 from alligator.gator import Gator
-from alligator.options import Options, check_options, check_schedule_options
-from alligator.ticks import Cron, Every, weekday_in_its_place
-from alligator.utils import import_module, shorten
-from alligator.workers import Worker
+from alligator.producer.options import Options
+from alligator.scheduling.rules import Cron, Every, weekday_in_its_place
+from alligator.tasks.validation import check_options, check_schedule_options
+from alligator.workers.worker import Worker
 
 __all__ = [
     "EnqueuedTask",

@@ -7,13 +7,14 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, ParamSpec, Protocol, TypeVar
 
-from alligator.callables import check_arguments, check_runs, split_name
+from alligator.common.text import shorten
 from alligator.constants import CANCELED, DELAYED, FAILED, RETRYING, RUNNING, SUCCESS, WAITING
 from alligator.exceptions import InvalidDSN, InvalidTask, RunAgain
 from alligator.gator import Gator
-from alligator.options import Options, check_options
-from alligator.tasks import Task, current_task
-from alligator.utils import shorten
+from alligator.producer.options import Options
+from alligator.tasks.functions import check_arguments, check_runs, split_name
+from alligator.tasks.task import Task, current_task
+from alligator.tasks.validation import check_options
 
 P = ParamSpec("P")
 R = TypeVar("R", covariant=True)

@@ -1,6 +1,6 @@
 """A clock that moves only when a test moves it."""
 
-from alligator.timeouts import TimeIsUp, pass_time
+from alligator.runtime.timeouts import TimeIsUp, pass_time
 
 
 class FakeClock:

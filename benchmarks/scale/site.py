@@ -16,8 +16,8 @@ import redis
 
 from alligator import Gator
 from alligator.backends.base import Message
+from alligator.common.ids import new_task_id
 from alligator.tasks import Task
-from alligator.utils import new_task_id
 from benchmarks import venvs
 from benchmarks.errors import NotMeasured
 from benchmarks.meter import FROM, Meter

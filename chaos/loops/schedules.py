@@ -9,7 +9,7 @@ import time
 from datetime import datetime
 from statistics import median
 
-from alligator.ticks import tick_id
+from alligator.scheduling.rules import tick_id
 from chaos.fleet import Fleet
 from chaos.ledger import ACKNOWLEDGED, ATTEMPTED, COMPLETED, Account, Ledger
 from chaos.loops.worker_killed import ACKED_WITHIN

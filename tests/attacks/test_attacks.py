@@ -11,7 +11,8 @@ import sys
 
 import pytest
 
-from alligator import Gator, Task, Worker, wire
+from alligator import Gator, Task, Worker
+from alligator.common import strict_json
 from alligator.utils import import_attr, import_module
 from tests.attacks import victim
 
@@ -44,7 +45,8 @@ def imports(monkeypatch):
     """Notes which modules messages had imported."""
     seen, real = [], importlib.import_module
     monkeypatch.setattr(
-        "alligator.utils.importlib.import_module", lambda name: seen.append(name) or real(name)
+        "alligator.common.importing.importlib.import_module",
+        lambda name: seen.append(name) or real(name),
     )
     return seen
 
@@ -249,7 +251,7 @@ class Trusting(Task):
 
     @classmethod
     def deserialize(cls, data):
-        fields = wire.loads(data)
+        fields = strict_json.loads(data)
         task = cls(task_id=fields["task_id"], retries=fields["retries"])
         if fields["options"].get("by_module"):
             function = import_module(fields["module"])

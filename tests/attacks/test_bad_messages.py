@@ -7,7 +7,7 @@ import uuid
 import pytest
 
 from alligator import DELAYED, Gator, Worker
-from alligator.retries import DEPLOY_DELAYS
+from alligator.tasks.backoff import DEPLOY_DELAYS
 from alligator.testing import FakeClock
 from tests.support import jobs
 from tests.support.corpus.messages import CASES, DEAD, FINE, LATER, MODULES

@@ -9,7 +9,7 @@ import redis
 
 from alligator import Gator, Worker
 from alligator.backends.dsn import parse_dsn
-from alligator.backends.sqs_message import decode_delivery
+from alligator.backends.sqs.encoding import decode_delivery
 from alligator.cli import main
 from alligator.exceptions import ConnectionLost
 from tests.support import jobs

@@ -15,8 +15,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from alligator import Gator, cli, options, utils
+from alligator import Gator, cli, utils
 from alligator.exceptions import MissingDriver
+from alligator.tasks import validation
 from tests.docs.snippets import PAGES, ROOT, blocks, commands, dsns, hidden_code
 
 WITH_PYTHON = [page for page in PAGES if any(each.language == "python" for each in blocks(page))]
@@ -122,7 +123,7 @@ def test_the_table_of_options_is_complete():
     page = (ROOT / "docs" / "reference" / "options.rst").read_text()
     rows = re.findall(r"^   \* - (.+)$", page, re.MULTILINE)
     named = {name for row in rows for name in re.findall(r"``(\w+)``", row)}
-    assert named == {*options.CHECKS, *options.ALIASES, *options.SCHEDULE_CHECKS}
+    assert named == {*validation.CHECKS, *validation.ALIASES, *validation.SCHEDULE_CHECKS}
 
 
 def test_the_table_of_flags_is_complete():

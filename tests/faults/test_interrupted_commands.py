@@ -6,7 +6,7 @@ A timeout, or a signal handler, raises it at any step: between what was sent and
 import pytest
 
 from alligator.backends.base import Message
-from alligator.backends.beanstalk_line import Line
+from alligator.backends.beanstalk.socket import Line
 from alligator.backends.redis_backend import Client
 from tests.faults.test_sqlite_stopped import Interrupted, in_time, interrupted_at
 

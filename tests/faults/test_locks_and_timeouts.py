@@ -12,10 +12,11 @@ import time
 
 import pytest
 
-from alligator import Gator, interrupts
+from alligator import Gator
+from alligator.common.log import PATIENCE, worker_logger
 from alligator.exceptions import TaskTimeout
-from alligator.log import PATIENCE, worker_logger
-from alligator.timeouts import call_within
+from alligator.runtime import interrupts
+from alligator.runtime.timeouts import call_within
 from tests.support import ROOT
 
 

@@ -12,13 +12,16 @@ import redis
 import urllib3.util.connection
 
 from alligator import Gator
-from alligator.backends import beanstalk_backend, keepalive, redis_backend, sqs_backend
+from alligator.backends import keepalive
 from alligator.backends.base import Message, Reason
-from alligator.backends.redis_scripts import script
+from alligator.backends.beanstalk import client as beanstalk_client
+from alligator.backends.redis import client as redis_client
+from alligator.backends.redis.scripts import script
+from alligator.backends.sqs import client as sqs_client
 from alligator.backends.store import Record
+from alligator.common.ids import new_task_id
 from alligator.constants import SUCCESS
 from alligator.exceptions import ConnectionLost
-from alligator.utils import new_task_id
 from tests.support import jobs
 from tests.support.servers import redis as servers
 from tests.support.servers.beanstalk import Beanstalkd
@@ -58,7 +61,7 @@ class Road:
     def __init__(self, name, server, proxy):
         self.name, self.proxy = name, proxy
         self.queue = f"q-{uuid.uuid4().hex[:12]}"
-        make = {"redis": redis_backend.Client, "beanstalk": beanstalk_backend.Client}[name]
+        make = {"redis": redis_client.Client, "beanstalk": beanstalk_client.Client}[name]
         self.dsn = server.dsn.replace(str(server.port), str(proxy.port))
         self.client, self.direct = make(self.dsn), make(server.dsn)
 
@@ -201,7 +204,7 @@ def test_a_connection_in_use_is_kept(tmp_path):
     """Also over TLS, whose own messages are no sign of an end."""
     server, port, cert = servers.start_tls(tmp_path)
     for dsn in (f"rediss://localhost:{port}/0?ssl_ca_certs={cert}", server.dsn):
-        client = redis_backend.Client(dsn)
+        client = redis_client.Client(dsn)
         client.push("q", "1", "data")
         ((connection, _),) = client._link._idle
         sock = connection._sock
@@ -220,7 +223,7 @@ def test_a_connection_in_use_is_kept(tmp_path):
 @pytest.mark.parametrize("what", ["push", "len", "reserve", "begin_reserve"])
 def test_the_first_call_after_a_restart(tmp_path, what):
     server = servers.start(tmp_path, "--appendonly", "yes", "--appendfsync", "always")
-    client = redis_backend.Client(server.dsn)
+    client = redis_client.Client(server.dsn)
     try:
         client.push("q", "1", "data")
         crowd_of_connections(client)
@@ -250,7 +253,7 @@ def crowd_of_connections(client):
 @pytest.mark.parametrize("what", ["push", "len", "reserve"])
 def test_the_first_call_after_a_restart_of_beanstalkd(tmp_path, what):
     server = Beanstalkd(tmp_path, binlog=True).start()
-    client = beanstalk_backend.Client(server.dsn)
+    client = beanstalk_client.Client(server.dsn)
     try:
         client.push("q", "", "data")
         server.kill()
@@ -499,9 +502,9 @@ def test_one_more_try_and_no_other(any_road):
     any_road.proxy._next.clear()
 
 
-@pytest.mark.parametrize("make", [redis_backend.Client, beanstalk_backend.Client])
+@pytest.mark.parametrize("make", [redis_client.Client, beanstalk_client.Client])
 def test_a_server_that_is_away_is_told_at_once(make):
-    scheme = "redis" if make is redis_backend.Client else "beanstalk"
+    scheme = "redis" if make is redis_client.Client else "beanstalk"
     client = make(f"{scheme}://127.0.0.1:{free_port()}")
     began = time.monotonic()
     with pytest.raises(ConnectionLost):
@@ -511,7 +514,7 @@ def test_a_server_that_is_away_is_told_at_once(make):
 
 def test_what_took_too_long_is_not_tried_again(redis_server):
     with Proxy(redis_server.port) as proxy:
-        client = redis_backend.Client(f"redis://127.0.0.1:{proxy.port}/0?timeout=0.4")
+        client = redis_client.Client(f"redis://127.0.0.1:{proxy.port}/0?timeout=0.4")
         client.len("q")
         proxy.forget_all()
         began = time.monotonic()
@@ -530,7 +533,7 @@ def test_sentinels_that_were_forgotten_are_not_waited_for(tmp_path, monkeypatch)
     found = servers.start_sentinels(tmp_path, count=1)
     try:
         with Proxy(found.sentinels[0].port) as proxy:
-            client = redis_backend.Client(f"redis+sentinel://127.0.0.1:{proxy.port}/mymaster/0")
+            client = redis_client.Client(f"redis+sentinel://127.0.0.1:{proxy.port}/mymaster/0")
             client.push("q", "1", "data")
             proxy.forget_all()
             monkeypatch.setattr(keepalive, "RENEW_AFTER", 0.05)
@@ -545,7 +548,7 @@ def test_sentinels_that_were_forgotten_are_not_waited_for(tmp_path, monkeypatch)
 
 def test_a_cluster(tmp_path, monkeypatch):
     nodes = servers.start_cluster(tmp_path)
-    client = redis_backend.Client(servers.cluster_dsn(nodes))
+    client = redis_client.Client(servers.cluster_dsn(nodes))
     try:
         client.push("q", "1", "data")
         assert client.len("q") == 1
@@ -611,9 +614,9 @@ def moto(tmp_path_factory):
 def sqs(moto, monkeypatch):
     """A client behind a proxy, the proxy, and a client that sees what became of it."""
     use_emulator(monkeypatch)
-    direct = sqs_backend.Client(moto.dsn)
+    direct = sqs_client.Client(moto.dsn)
     with Proxy(moto.port) as proxy:
-        client = sqs_backend.Client(moto.dsn.replace(str(moto.port), str(proxy.port)))
+        client = sqs_client.Client(moto.dsn.replace(str(moto.port), str(proxy.port)))
         yield client, proxy, direct
         client.close()
     direct.close()

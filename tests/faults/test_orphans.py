@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from alligator import Gator, Worker, suspects
-from alligator.backends.sqs_message import FREE_RECEIVES
+from alligator import Gator, Worker
+from alligator.backends.sqs.encoding import FREE_RECEIVES
 from alligator.constants import FAILED
+from alligator.workers import suspects
 from tests.support import ROOT
 
 JOBS = """

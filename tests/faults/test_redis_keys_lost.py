@@ -9,13 +9,13 @@ import time
 import pytest
 
 from alligator import Gator, Worker
-from alligator.backends import redis_backend
 from alligator.backends.base import Message
+from alligator.backends.redis import client as redis_client
 from alligator.backends.redis_backend import Client
 from alligator.backends.store import Child, Parent
+from alligator.common.ids import new_task_id
 from alligator.constants import DELAYED, RUNNING, WAITING
 from alligator.exceptions import QueueFull
-from alligator.utils import new_task_id
 from tests.support import jobs
 from tests.support.servers import redis as servers
 
@@ -118,7 +118,7 @@ def test_a_new_queue_has_no_mark_where_nobody_waits(client):
 
 def test_a_long_wait_marks_its_queue_now_and_then(client, monkeypatch):
     """Else nobody would know of it for as long as it goes on."""
-    monkeypatch.setattr("alligator.backends.redis_reserve._LONGEST_WAIT", 0.3)
+    monkeypatch.setattr("alligator.backends.redis.reserve._LONGEST_WAIT", 0.3)
     idle = Idle(client, 1)
     client.conn.delete("alligator:{q}:waiting")
     until(lambda: client.conn.exists("alligator:{q}:waiting"), within=1.0)
@@ -131,7 +131,7 @@ def test_a_long_wait_marks_its_queue_now_and_then(client, monkeypatch):
 
 @pytest.fixture
 def nobody_asked(monkeypatch):
-    monkeypatch.setattr(redis_backend, "_asked", set())
+    monkeypatch.setattr(redis_client, "_asked", set())
 
 
 FIRST = {

@@ -14,10 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from alligator import Gator, Worker, interrupts
-from alligator.backends import sqlite_lock
+from alligator import Gator, Worker
+from alligator.backends.sqlite import lock as sqlite_lock
 from alligator.backends.sqlite_backend import Client
 from alligator.exceptions import ConnectionLost
+from alligator.runtime import interrupts
 from tests.faults.test_sqlite_disk import eventually, working
 from tests.support import ROOT, jobs
 

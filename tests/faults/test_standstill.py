@@ -12,7 +12,7 @@ import pytest
 
 from alligator import Gator
 from alligator.backends.base import Delivery
-from alligator.heartbeat import TAKE_BACK, Heartbeat, Watcher
+from alligator.execution.lease_process import TAKE_BACK, Heartbeat, Watcher
 from tests.support import ROOT
 
 JOBS = """

@@ -17,7 +17,7 @@ import pytest
 from alligator import Gator, Worker
 from alligator.backends.locmem_backend import Client
 from alligator.exceptions import LeaveNow
-from alligator.signals import PAUSE, StopSignals
+from alligator.workers.signals import PAUSE, StopSignals
 from tests.support import ROOT
 
 JOBS = """
@@ -330,7 +330,7 @@ def test_which_signals_are_one(signals, count, monkeypatch):
     stops = StopSignals()
     stops.raises = False
     for number, at in signals:
-        monkeypatch.setattr("alligator.signals.time.monotonic", lambda at=at: 1000.0 + at)
+        monkeypatch.setattr("alligator.workers.signals.time.monotonic", lambda at=at: 1000.0 + at)
         stops._handle(number)
     assert stops.count == count
     assert stops.first_at == 1000.0
@@ -341,7 +341,7 @@ def test_what_is_told_to_a_server_is_not_cut_short_by_the_first_who_insists(monk
 
     def talk():
         stops._handle(QUIT)
-        monkeypatch.setattr("alligator.signals.PAUSE", 0.0)
+        monkeypatch.setattr("alligator.workers.signals.PAUSE", 0.0)
         with pytest.raises(LeaveNow):
             stops._handle(QUIT)  # again, a good while later
         return "said"

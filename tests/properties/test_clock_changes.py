@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alligator.ticks import Cron, ticks_after
+from alligator.scheduling.rules import Cron, ticks_after
 
 pytest.importorskip("cronsim")
 

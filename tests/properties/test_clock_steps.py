@@ -12,8 +12,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from alligator.backends import locmem_backend, redis_backend, sqlite_backend
 from alligator.backends.base import MAX_LEASE, Reason
+from alligator.backends.locmem import client as locmem_client
+from alligator.backends.redis import client as redis_client
+from alligator.backends.sqlite import client as sqlite_client
 from alligator.testing import FakeClock
 
 HOUR = 3600.0
@@ -114,7 +116,7 @@ def behind(it, span):
 HIDINGS = [delayed, leased, extended, released, retried, behind]
 
 
-@pytest.fixture(params=[locmem_backend, sqlite_backend], ids=["locmem", "sqlite"])
+@pytest.fixture(params=[locmem_client, sqlite_client], ids=["locmem", "sqlite"])
 def stepping(request, tmp_path):
     """Make clients whose clock steps, on one place."""
     clock = FakeClock()
@@ -192,7 +194,7 @@ def test_no_lease_is_immortal(stepping, lease, back):
 
 @pytest.mark.parametrize("off", [-HOUR, HOUR])
 def test_redis_goes_by_its_own_clock(redis_dsn, off):
-    client = redis_backend.Client(redis_dsn, clock=FakeClock(time.time() + off))
+    client = redis_client.Client(redis_dsn, clock=FakeClock(time.time() + off))
     queue = f"q-{uuid.uuid4().hex[:8]}"
 
     def seconds_until_there():

@@ -6,9 +6,10 @@ import json
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alligator import Task, wire
+from alligator import Task
+from alligator.common import strict_json
 from alligator.exceptions import AlligatorException, BadPayload
-from alligator.options import check_options
+from alligator.tasks.validation import check_options
 from tests.support import jobs
 
 JSON = st.recursive(
@@ -53,7 +54,7 @@ def test_a_task_survives_the_wire(args, kwargs, options):
 @given(st.text() | st.binary())
 def test_reading_raises_nothing_else(data):
     with contextlib.suppress(BadPayload):
-        wire.loads(data)
+        strict_json.loads(data)
 
 
 FIELDS = ["task_id", "retries", "is_async", "async", "module", "callable", "args", "kwargs"]

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alligator.ticks import Cron, Every, due_ticks
+from alligator.scheduling.rules import Cron, Every, due_ticks
 
 pytest.importorskip("cronsim")
 

@@ -3,13 +3,11 @@
 import time
 import uuid
 
-from alligator.backends import (
-    beanstalk_backend,
-    locmem_backend,
-    redis_backend,
-    sqlite_backend,
-    sqs_backend,
-)
+from alligator.backends.beanstalk import client as beanstalk_client
+from alligator.backends.locmem import client as locmem_client
+from alligator.backends.redis import client as redis_client
+from alligator.backends.sqlite import client as sqlite_client
+from alligator.backends.sqs import client as sqs_client
 from alligator.constants import RUNNING
 from alligator.testing import FakeClock
 from tests.properties.model import Kind
@@ -79,21 +77,21 @@ class Faked(World):
 
 
 class Locmem(Faked):
-    backend = locmem_backend
+    backend = locmem_client
 
 
 class Sqlite(Faked):
-    backend = sqlite_backend
+    backend = sqlite_client
 
 
 class Redis(World):
-    backend = redis_backend
+    backend = redis_client
 
 
 class Beanstalk(World):
     """The server gives ids and leases; those of a lost connection end at once."""
 
-    backend = beanstalk_backend
+    backend = beanstalk_client
     kind = Kind(ids="changing", portable=False, remembers=True)
 
     def end_lease(self, machine, item):
@@ -117,7 +115,7 @@ class Beanstalk(World):
 class Sqs(World):
     """No order, no ids, counts about right; a lease is a second at least."""
 
-    backend = sqs_backend
+    backend = sqs_client
     most_lapses = 1
     kind = Kind(ids="given", in_order=False, exact=False, portable=False, remembers=True)
 

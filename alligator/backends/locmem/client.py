@@ -1,0 +1,306 @@
+"""Queues in this process's memory: for development, tests, and threads of one process.
+
+Gators of one process share them by the name in the DSN (``locmem://``, ``locmem://mine``).
+Tasks do not survive the process; everything else of the contract holds.
+"""
+
+import itertools
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from alligator.backends.base import (
+    Client as BaseClient,
+)
+from alligator.backends.base import (
+    Data,
+    DeadTask,
+    Delivery,
+    Message,
+    Place,
+    QueueStats,
+    Reason,
+    Renew,
+    Reserved,
+    never,
+    queued,
+)
+from alligator.backends.locmem.dependencies import Children
+from alligator.backends.locmem.queue import Entry, Queue
+from alligator.backends.locmem.store import LocmemStore, StoreState
+from alligator.backends.store import gone_badly
+from alligator.common.clock import Clock
+from alligator.constants import FAILED
+
+_SLICE = 0.2  # seconds between two looks at `stop`
+
+
+class _State:
+    """The queues of one name, with the lock that guards them all."""
+
+    def __init__(self) -> None:
+        self.changed = threading.Condition(threading.RLock())
+        self.queues: dict[str, Queue] = {}
+        self.store = StoreState()
+        self.children = Children(self.queues, self.store)
+
+    def tell(self, deliveries: Sequence[Delivery]) -> None:
+        """Wake who watches these tasks: they start, or leave their queue."""
+        if self.store.watches:
+            for each in deliveries:
+                self.store.tell(each.task_id)
+
+
+_states: dict[str, _State] = {}
+_states_lock = threading.Lock()
+
+
+def _renew_locks() -> None:
+    # A thread of the parent may have held one of them at the fork.
+    global _states_lock
+    _states_lock = threading.Lock()
+    for state in _states.values():
+        state.changed = threading.Condition(threading.RLock())
+        state.store.renew()
+
+
+os.register_at_fork(after_in_child=_renew_locks)
+
+
+class Client(BaseClient):
+    """The contract, in memory. Any DSN is taken; its part after ``://`` names the memory."""
+
+    idle_wait = 60.0
+    in_process = True
+    notes_stops = True
+
+    def __init__(self, conn_string: str, *, clock: Clock | None = None) -> None:
+        super().__init__(conn_string, clock=clock)
+        name = conn_string.partition("://")[2].rstrip("/")
+        with _states_lock:
+            self._state = _states.setdefault(name, _State())
+        self._store = LocmemStore(self, self._state)
+
+    @property
+    def store(self) -> LocmemStore:
+        """The store in the same memory."""
+        return self._store
+
+    def _queue(self, name: str) -> Queue:
+        return self._state.queues.setdefault(name, Queue())
+
+    def len(self, queue_name: str) -> int:
+        """Return how many tasks wait or are delayed."""
+        with self._state.changed:
+            waiting, delayed, _ = self._queue(queue_name).counts()
+            return waiting + delayed
+
+    def drop_all(self, queue_name: str) -> None:
+        """Remove every task of the queue, whatever its state."""
+        with self._state.changed:
+            self._state.children.drop_queue(queue_name, self.clock.time())
+            self._state.queues.pop(queue_name, None)
+
+    def push_many(self, queue_name: str, messages: Sequence[Message]) -> list[str]:
+        """Put tasks on a queue, in order."""
+        with self._state.changed:
+            queue, now = self._queue(queue_name), self.clock.time()
+            for message in messages:
+                self._state.children.forget((queue_name, message.task_id))
+                self._state.store.overrule(queue_name, message.task_id, now)
+                queue.push(message, now)
+            self._state.changed.notify_all()
+            return [queued(message.task_id, queue.history) for message in messages]
+
+    def reserve(
+        self,
+        queue_names: Sequence[str],
+        limit: int = 1,
+        lease: float = 30.0,
+        wait: float = 0.0,
+        *,
+        acks: Sequence[Delivery] = (),
+        task_id: str | None = None,
+        stop: Callable[[], bool] = never,
+    ) -> Reserved:
+        """Ack, then lease what is next; see the contract."""
+        deadline = time.monotonic() + wait
+        with self._state.changed:
+            refused = self.ack(acks) if acks else []
+            while True:
+                if task_id is None:
+                    deliveries = self._lease_next(queue_names, limit, lease)
+                else:
+                    deliveries = self._lease_one(queue_names, task_id, lease)
+                remaining = deadline - time.monotonic()
+                if deliveries or task_id is not None or remaining <= 0 or stop():
+                    self._state.tell(deliveries)
+                    return Reserved(deliveries, refused)
+                pause = max(self.next_change(queue_names) - self.clock.time(), 0.001)
+                self._state.changed.wait(min(remaining, pause, _SLICE))
+
+    def _lease_next(self, queue_names: Sequence[str], limit: int, lease: float) -> list[Delivery]:
+        taken: list[Delivery] = []
+        now = self.clock.time()
+        for name in queue_names:
+            queue = self._queue(name)
+            while len(taken) < limit and (entry := queue.lease_next(now, lease, alone=not taken)):
+                taken.append(_delivery(name, entry))
+                if entry.deaths:
+                    return taken
+            if taken and queue.has_ready():  # it is full, or who is next must go alone
+                return taken
+        return taken
+
+    def _lease_one(self, queue_names: Sequence[str], task_id: str, lease: float) -> list[Delivery]:
+        now = self.clock.time()
+        for name in queue_names:
+            if entry := self._queue(name).lease_one(task_id, now, lease):
+                return [_delivery(name, entry)]
+        return []
+
+    def ack(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
+        """Remove tasks that are done; return those overtaken."""
+        with self._state.changed:
+            now = self.clock.time()
+            refused = []
+            for delivery in deliveries:
+                queue = self._queue(delivery.queue_name)
+                if entry := queue.held_by(delivery):
+                    self._state.store.has_succeeded(delivery.queue_name, delivery.task_id, now)
+                    queue.settle(entry, now)
+                    self._state.children.release((delivery.queue_name, delivery.task_id), now)
+                else:
+                    refused.append(delivery)
+            self._state.tell(deliveries)
+            self._state.changed.notify_all()  # something may have waited behind a running one
+        return refused
+
+    def release(
+        self, delivery: Delivery, data: Data | None = None, delay_until: float | None = None
+    ) -> bool:
+        """Hand a task back, to its place or (with new data) to the tail."""
+        return self._release(delivery, data, delay_until, ran=data is not None)
+
+    def postpone(self, delivery: Delivery, data: Data, delay_until: float) -> bool:
+        """Hand a task back that was not run, with other data."""
+        return self._release(delivery, data, delay_until, ran=False)
+
+    def _release(
+        self, delivery: Delivery, data: Data | None, delay_until: float | None, *, ran: bool
+    ) -> bool:
+        with self._state.changed:
+            queue = self._queue(delivery.queue_name)
+            if entry := queue.held_by(delivery):
+                queue.release(entry, data, delay_until, self.clock.time(), ran=ran)
+                self._state.tell([delivery])
+                self._state.changed.notify_all()
+        return entry is not None
+
+    def extend(self, deliveries: Sequence[Delivery], lease: float) -> list[Delivery]:
+        """Let leases run ``lease`` seconds from now; return the lost ones."""
+        lost = []
+        with self._state.changed:
+            for delivery in deliveries:
+                queue = self._queue(delivery.queue_name)
+                if entry := queue.held_by(delivery):
+                    queue.extend(entry, self.clock.time(), lease)
+                else:
+                    lost.append(delivery)
+        return lost
+
+    def note_stop(self, deliveries: Sequence[Delivery]) -> None:
+        """Note that whoever holds these leases is being stopped."""
+        with self._state.changed:
+            for delivery in deliveries:
+                if entry := self._queue(delivery.queue_name).held_by(delivery):
+                    entry.stopped = True
+
+    def bury(self, delivery: Delivery, data: Data | None, reason: Reason) -> bool:
+        """Make a reserved task a dead letter."""
+        with self._state.changed:
+            queue = self._queue(delivery.queue_name)
+            if entry := queue.held_by(delivery):
+                now, key = self.clock.time(), (delivery.queue_name, delivery.task_id)
+                queue.bury(delivery, entry, data, reason, now)
+                why = gone_badly(delivery.task_id, FAILED, reason.error)
+                self._state.children.cancel(key, why or "", now)
+                self._state.tell([delivery])
+                self._state.changed.notify_all()
+        return entry is not None
+
+    def dead(self, queue_name: str, limit: int = 100) -> list[DeadTask]:
+        """Return the dead letters, newest first."""
+        with self._state.changed:
+            newest_first = reversed(self._queue(queue_name).dead.values())
+            return [letter for letter, _ in itertools.islice(newest_first, limit)]
+
+    def revive(
+        self, queue_name: str, task_id: str | None = None, renew: Renew | None = None
+    ) -> int:
+        """Put dead letters back at the tail of their queue."""
+        with self._state.changed:
+            queue, now = self._queue(queue_name), self.clock.time()
+            chosen = list(queue.dead) if task_id is None else [task_id]
+            revived = sum(queue.revive(each, now, renew) for each in chosen)
+            self._state.changed.notify_all()
+        return revived
+
+    def purge_dead(self, queue_name: str, older_than: float = 0.0) -> int:
+        """Delete dead letters older than so many seconds."""
+        with self._state.changed:
+            queue, limit = self._queue(queue_name), self.clock.time() - older_than
+            old = [each for each, (letter, _) in queue.dead.items() if letter.died_at <= limit]
+            for each in old:
+                queue.forget_letter(each)
+        return len(old)
+
+    def find(self, queue_name: str, task_id: str) -> Place | None:
+        """Return where a task stands."""
+        with self._state.changed:
+            return self._queue(queue_name).find(task_id)
+
+    def peek(self, queue_name: str, task_id: str) -> Data | None:
+        """Return the data of a task and leave it where it is."""
+        with self._state.changed:
+            queue = self._queue(queue_name)
+            if entry := queue.entries.get(task_id):
+                return entry.data
+            return queue.dead[task_id][0].data if task_id in queue.dead else None
+
+    def stats(self, queue_name: str) -> QueueStats:
+        """Return how many tasks are in which state."""
+        with self._state.changed:
+            queue = self._queue(queue_name)
+            waiting, delayed, running = queue.counts()
+            pushed = queue.oldest()
+            age = None if pushed is None else max(0.0, self.clock.time() - pushed)
+            return QueueStats(waiting, delayed, running, len(queue.dead), age, len(queue.held))
+
+    def position(self, queue_name: str) -> object:
+        """Return what is another one after the queue was emptied."""
+        with self._state.changed:
+            return self._queue(queue_name).history
+
+    def lost_nothing_since(self, queue_name: str, position: Any) -> bool | None:
+        """Whether the queue was not emptied since."""
+        return None if position is None else self.position(queue_name) is position
+
+    def queue_names(self) -> list[str]:
+        """Return the names of the queues that hold something."""
+        with self._state.changed:
+            queues = self._state.queues.items()
+            return [name for name, queue in queues if queue.entries or queue.dead]
+
+    def next_change(self, queue_names: Sequence[str]) -> float:
+        """Return when a delay or a lease ends."""
+        with self._state.changed:
+            return min(self._queue(name).next_change() for name in queue_names)
+
+
+def _delivery(queue_name: str, entry: Entry) -> Delivery:
+    return Delivery(
+        queue_name, entry.task_id, entry.data, entry.ticket, entry.attempt, entry.deaths
+    )

@@ -1,0 +1,160 @@
+"""Children that wait for their parents, in memory. Callers hold the lock of the queues."""
+
+from typing import Protocol
+
+from alligator.backends.locmem.queue import Queue
+from alligator.backends.store import (
+    CANCELED_BY,
+    KEEP_FAILED,
+    Child,
+    Parent,
+    Record,
+    Waits,
+    gone_badly,
+    own_record_key,
+    record_key,
+    waits_for_itself,
+)
+from alligator.constants import CANCELED, FAILED, WAITING
+
+#: A task by its queue and its id.
+Key = tuple[str, str]
+
+
+class Kept(Protocol):
+    """Records, as the store keeps them."""
+
+    def record_of(self, task_id: str, now: float) -> Record | None:
+        """Return what is known of a task."""
+
+    def put_record(self, task_id: str, record: Record, now: float, seconds: float) -> None:
+        """Put it down, and wake who watches."""
+
+    def overrule(self, queue_name: str, task_id: str, now: float) -> None:
+        """Forget what is bad of an id that is pushed."""
+
+
+class Children:
+    """Who waits for whom; the children themselves stand on their queues."""
+
+    def __init__(self, queues: dict[str, Queue], kept: Kept) -> None:
+        self._queues, self._kept = queues, kept
+        self._waits: dict[Key, set[Key]] = {}  # of each held child, for whom
+        self._children: dict[Key, dict[Key, None]] = {}  # of each of those, in order
+
+    def __bool__(self) -> bool:
+        return bool(self._waits)
+
+    def hold(self, child: Child, now: float) -> int:
+        """Keep a child back, queue it, or cancel it; see ``Store.hold``."""
+        key = child.queue_name, child.message.task_id
+        waits = set[Key]()
+        for parent in child.parents:
+            stands = self._where(parent)
+            if stands is None:
+                if why := self._failure(parent, now):
+                    return self._refuse(key, why, now)
+            else:
+                waits.add(stands)
+        queue = self._queue(child.queue_name)
+        if not waits:
+            self.forget(key)
+            self._kept.overrule(*key, now)
+            queue.push(child.message, now)
+            return WAITING
+        if waits & self._below(key):
+            raise waits_for_itself(child.message.task_id)
+        queue.hold(child.message, now)
+        self._kept.overrule(*key, now)
+        self.forget(key)
+        self._waits[key] = waits
+        for each in waits:
+            self._children.setdefault(each, {})[key] = None
+        return WAITING
+
+    def _below(self, key: Key) -> set[Key]:
+        """Return who waits for a task, be it by way of others."""
+        found, pending = set[Key](), [key]
+        while pending:
+            new = self._children.get(pending.pop(), {}).keys() - found
+            found |= new
+            pending += new
+        return found
+
+    def _queue(self, name: str) -> Queue:
+        return self._queues.setdefault(name, Queue())
+
+    def _where(self, parent: Parent) -> Key | None:
+        for name in parent.queue_names:
+            if parent.task_id in self._queue(name).entries:
+                return name, parent.task_id
+        return None
+
+    def _failure(self, parent: Parent, now: float) -> str | None:
+        for name in parent.queue_names:
+            if letter := self._queue(name).standing_letter(parent.task_id):
+                return gone_badly(parent.task_id, FAILED, letter.error)
+        keys = [own_record_key(name, parent.task_id) for name in parent.queue_names]
+        for key in (*keys, parent.task_id):
+            found = self._kept.record_of(key, now)
+            if found and (why := gone_badly(parent.task_id, found.state, found.error)):
+                return why
+        return None
+
+    def _refuse(self, key: Key, why: str, now: float) -> int:
+        if not self.drop(key):
+            self._queue(key[0]).drop_waiting(key[1])
+        self._queue(key[0]).overrule(key[1])
+        self._canceled(key, why, now)
+        self.cancel(key, gone_badly(key[1], CANCELED, why) or "", now)
+        return CANCELED
+
+    def forget(self, child: Key) -> None:
+        """It waits for nobody any more."""
+        for each in self._waits.pop(child, ()):
+            self._children[each].pop(child)
+            if not self._children[each]:
+                del self._children[each]
+
+    def drop(self, child: Key) -> bool:
+        """Take a held child off its queue; False: it is not held."""
+        if child not in self._waits:
+            return False
+        self.forget(child)
+        self._queue(child[0]).drop_held(child[1])
+        return True
+
+    def waits_for(self, child: Key, limit: int) -> Waits:
+        """Return for whom a child is held."""
+        waits = self._waits.get(child, set())
+        return Waits(len(waits), sorted(waits)[:limit])
+
+    def release(self, parent: Key, now: float) -> None:
+        """A parent has succeeded: queue those that waited for nobody else."""
+        for child in self._children.pop(parent, ()):
+            waits = self._waits[child]
+            waits.remove(parent)
+            if not waits:
+                del self._waits[child]
+                self._queue(child[0]).free(child[1], now)
+
+    def cancel(self, parent: Key, why: str, now: float) -> None:
+        """A parent will not succeed, and says why: cancel who waited for it, and so on."""
+        pending = [(parent, why)]
+        while pending:
+            lost, why = pending.pop()
+            for child in list(self._children.get(lost, ())):
+                self.drop(child)
+                self._canceled(child, why, now)
+                pending.append((child, gone_badly(child[1], CANCELED, why) or ""))
+
+    def _canceled(self, child: Key, why: str, now: float) -> None:
+        record = Record(CANCELED, error=CANCELED_BY.format(why), at=now, pushed=now)
+        self._kept.put_record(record_key(*child), record, now, KEEP_FAILED)
+
+    def drop_queue(self, name: str, now: float) -> None:
+        """A queue is emptied: forget its children, and cancel those who waited for it."""
+        for key in [key for key in self._waits if key[0] == name]:
+            self.drop(key)
+        for key in [key for key in self._children if key[0] == name]:
+            self.cancel(key, gone_badly(key[1], CANCELED, "its queue was emptied") or "", now)

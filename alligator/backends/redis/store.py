@@ -1,0 +1,428 @@
+"""The store on a redis server: a key per record and mark, and a channel per watched task."""
+
+import contextlib
+import json
+import math
+import secrets
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from redis.exceptions import ResponseError
+
+from alligator.backends.base import Client as BaseClient
+from alligator.backends.base import Delivery, Message
+from alligator.backends.redis.connection import Link
+from alligator.backends.redis.encoding import (
+    decode_id,
+    encode_id,
+    encode_new,
+    encode_new_id,
+    keys_of,
+    micros,
+    opening,
+    watched_key,
+)
+from alligator.backends.redis.errors import DRIVER_ERRORS, is_cut, translated
+from alligator.backends.redis.scripts import script
+from alligator.backends.store import (
+    KEEP_FAILED,
+    Child,
+    Parent,
+    Record,
+    Store,
+    Waits,
+    Watch,
+    Worker,
+    gone_badly,
+    id_in_key,
+    queue_in_key,
+    record_key,
+    running_already,
+    waits_for_itself,
+)
+from alligator.common.ids import is_own_id
+from alligator.constants import CANCELED, WAITING
+from alligator.exceptions import NodeLost, UnsupportedOption
+
+if TYPE_CHECKING:
+    from alligator.backends.redis.client import Client
+
+_AT_ONCE = 500  # keys of one command, which holds up the server meanwhile
+_LONGEST = 2**52  # milliseconds; the server adds them to its time
+_HELD_AT_ONCE = 500  # links of children to their parents, likewise
+_REFUSED = {-1: running_already, -2: waits_for_itself}
+_MARKED = 10.0  # seconds that a mark of a watched queue stands
+_PAUSE = 0.1  # seconds before a broken watch is tried anew
+
+
+class RedisStore(Store):
+    """The contract, on a server.
+
+    :param client: the client it belongs to.
+    """
+
+    follows_queues = True
+
+    def __init__(self, client: "Client", link: Link) -> None:
+        self._client, self._link = client, link
+
+    def _run(self, name: str, keys: Sequence[bytes], *args: Any) -> Any:
+        with translated():
+            return self._link.run(script(name), keys, args)
+
+    def _run_or_fail(self, name: str, keys: Sequence[bytes], *args: Any) -> Any:
+        with translated():
+            return self._link.run_or_fail(script(name), keys, args)
+
+    def _command(
+        self, keys: Sequence[bytes], name: str, *args: Any, repeatable: bool = False
+    ) -> Any:
+        with translated():
+            return self._link.command(keys, name, *args, repeatable=repeatable)
+
+    def _by_server(self, keys: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
+        most = _AT_ONCE if self._link.one_server else 1
+        return (keys[start : start + most] for start in range(0, len(keys), most))
+
+    @property
+    def home(self) -> BaseClient:
+        """The client that it belongs to."""
+        return self._client
+
+    # -- Outcomes. ----------------------------------------------------------------------------
+
+    def note(self, task_id: str, record: Record, keep_seconds: float) -> bool:
+        """Put down an outcome unless a later run's stands."""
+        args = _noted(task_id, record, keep_seconds)
+        return bool(self._run_or_fail("note", [_record_key(task_id)], *args))
+
+    def settle(
+        self,
+        client: BaseClient,
+        delivery: Delivery,
+        task_id: str,
+        record: Record,
+        keep_seconds: float,
+    ) -> bool:
+        """Note and ack in one script; on a cluster, where they may be on two nodes, in two."""
+        if client is not self._client or not self._link.one_server:
+            return super().settle(client, delivery, task_id, record, keep_seconds)
+        keys = [*keys_of(delivery.queue_name), _record_key(task_id)]
+        why = encode_reason(gone_badly(task_id, record.state, record.error))
+        args = _noted(task_id, record, keep_seconds)
+        return bool(self._run("settle", keys, delivery.receipt, why, *args))
+
+    def record(self, task_id: str) -> Record | None:
+        """Return what is known of a task."""
+        return self.records([task_id])[0]
+
+    def records(self, task_ids: Sequence[str]) -> list[Record | None]:
+        """Return what is known of each."""
+        found: list[Any] = []
+        for keys in self._by_server([_record_key(each) for each in task_ids]):
+            found += self._command(keys, "MGET", *keys, repeatable=True)
+        return [_read(raw) for raw in found]
+
+    def forget(self, task_ids: Iterable[str]) -> None:
+        """Delete records."""
+        for keys in self._by_server([_record_key(each) for each in task_ids]):
+            self._command(keys, "UNLINK", *keys, repeatable=True)
+
+    @contextmanager
+    def watch(self, task_ids: Sequence[str], queue_names: Sequence[str] = ()) -> Iterator[Watch]:
+        """Listen on a channel per task, over a connection of its own."""
+        marks = [watched_key(each) for each in queue_names]
+        channels = list(dict.fromkeys(_channel(each) for each in task_ids))
+        # Any node of a cluster tells of any task; that of a record is needed in any case.
+        near = _record_key(task_ids[0]) if task_ids else b"alligator:done"
+        watch = _Watch(self._link, channels, marks, near)
+        try:
+            watch.subscribe()
+            yield watch
+        finally:
+            watch.close()
+
+    # -- Marks. -------------------------------------------------------------------------------
+
+    def claim(self, key: str, ttl: float) -> bool:
+        """Set a mark if it is not set."""
+        mark = _mark_key(key)
+        return self._command([mark], "SET", mark, "1", "NX", "PX", _millis(ttl)) is not None
+
+    def confirm(self, key: str, ttl: float) -> None:
+        """Set a mark anyhow."""
+        mark = _mark_key(key)
+        self._command([mark], "SET", mark, "1", "PX", _millis(ttl), repeatable=True)
+
+    def unclaim(self, key: str) -> None:
+        """Remove a mark."""
+        mark = _mark_key(key)
+        self._command([mark], "UNLINK", mark)
+
+    def push_once(
+        self, client: BaseClient, key: str, ttl: float, queue_name: str, message: Message
+    ) -> bool:
+        """Claim and push in one script."""
+        if client is not self._client:
+            return super().push_once(client, key, ttl, queue_name, message)
+        keys = [*keys_of(queue_name), _mark_key(f"{queue_name}/{key}")]
+        task_id, data, due, priority = message
+        begin = opening([task_id], one_server=self._link.one_server)
+        args = (encode_new_id(task_id), encode_new(data, task_id), priority, micros(due))
+        return bool(self._run_or_fail("push_once", keys, *begin, _millis(ttl), *args))
+
+    # -- Children. ----------------------------------------------------------------------------
+
+    def hold(self, client: BaseClient, children: Sequence[Child]) -> list[int]:
+        """Keep tasks back, some hundreds in each script; one of many parents in several."""
+        if client is not self._client:
+            return super().hold(client, children)
+        if not self._link.one_server:
+            raise UnsupportedOption(
+                "A redis cluster keeps no 'depends_on', since parents and children may be on two "
+                "nodes; name a store on one server, Gator(…, store='redis://…')."
+            )
+        states: list[int] = []
+        batch, links = list[Child](), 0
+        for child in children:
+            many = len(child.parents) > _HELD_AT_ONCE
+            links += len(child.parents) + 1
+            if batch and (many or links > _HELD_AT_ONCE or child.queue_name != batch[0].queue_name):
+                states += self._hold(batch)
+                batch, links = [], len(child.parents) + 1
+            if many:
+                states.append(self._hold_in_steps(child))
+                links = 0
+            else:
+                batch.append(child)
+        states += self._hold(batch) if batch else []
+        for child, state in zip(children, states, strict=True):
+            if state in _REFUSED:
+                raise _REFUSED[state](child.message.task_id)
+        return states
+
+    def _hold(self, children: Sequence[Child]) -> list[int]:
+        """Keep tasks of one queue back in one script."""
+        args = [arg for each in children for arg in _held(each)]
+        found: list[int] = self._run("hold", keys_of(children[0].queue_name), "whole", *args)
+        return found
+
+    def _hold_in_steps(self, child: Child) -> int:
+        """Keep a task back in several scripts, the last of which makes it: all of it or nothing."""
+        task_id, data, due, priority = child.message
+        token, own = secrets.token_hex(8), int(is_own_id(task_id))
+
+        def step(name: str, *args: Any) -> int:
+            ends = (encode_new_id(task_id), token, *args)
+            return int(self._run("hold", keys_of(child.queue_name), name, *ends))
+
+        began, state, failed = 0, 0, list[Parent]()
+        for start in range(0, len(child.parents), _HELD_AT_ONCE):
+            some = child.parents[start : start + _HELD_AT_ONCE]
+            state = step("more" if start else "first", *_waited_for(some))
+            if state < 0:
+                failed = [some[-11 - state]] if state <= -11 else []
+                break
+            began = began or state
+        else:
+            state = step("last", began, encode_new(data, task_id), priority, micros(due), own)
+            if state == WAITING:
+                return state
+        while step("undo", _HELD_AT_ONCE):
+            pass
+        if state == CANCELED:
+            return state
+        # That parent alone decides; or the id was in use, or the queue emptied: in one step then.
+        return self._hold([child._replace(parents=tuple(failed) or child.parents)])[0]
+
+    def cancel_held(
+        self, client: BaseClient, queue_name: str, task_id: str, record: Record
+    ) -> bool:
+        """Cancel a child that is held."""
+        if client is not self._client:
+            return super().cancel_held(client, queue_name, task_id, record)
+        noted = record_key(queue_name, task_id)
+        keys = [*keys_of(queue_name), _record_key(noted)]
+        args = _noted(noted, record, KEEP_FAILED)
+        return bool(
+            self._run("cancel_held", keys, encode_id(task_id), encode_reason(record.error), *args)
+        )
+
+    def waits_for(self, client: BaseClient, queue_name: str, task_id: str, limit: int) -> Waits:
+        """Return for whom a child is held."""
+        if client is not self._client:
+            return super().waits_for(client, queue_name, task_id, limit)
+        count, *flat = self._run("waits", keys_of(queue_name), encode_id(task_id), limit)
+        names = [decode_id(each) for each in flat]  # the name of a queue reads the same
+        return Waits(count, list(zip(names[::2], names[1::2], strict=True)))
+
+    # -- Who is alive. ------------------------------------------------------------------------
+
+    def beat(self, worker: str, queue_names: Sequence[str], seconds: float) -> None:
+        """Give a sign of life."""
+        queues = json.dumps(list(queue_names))
+        lost: NodeLost | None = None
+        for keys in self._by_server([_workers_key(each) for each in queue_names]):
+            args = [encode_id(worker), math.ceil(seconds * 1e6), queues]
+            try:
+                self._run_or_fail("beat", keys, *args)
+            except NodeLost as err:  # the others are told all the same
+                lost = err
+        if lost is not None:
+            raise lost
+
+    def workers(self, queue_name: str) -> list[Worker]:
+        """Return the live workers of a queue, those last seen first."""
+        now, found = self._signs(queue_name)
+        alive = []
+        for name, sign in found.items():
+            seen, ends, queues = sign.split(" ", 2) if name else ("0", "0", "[]")
+            if int(ends) > now:
+                alive.append(
+                    Worker(name, tuple(json.loads(queues)), int(seen) / 1e6, int(ends) / 1e6)
+                )
+        return sorted(alive, key=lambda each: each.seen, reverse=True)
+
+    def last_seen(self, queue_name: str) -> float | None:
+        """Return when a worker of that queue was last alive."""
+        _, found = self._signs(queue_name)
+        return int(found[""]) / 1e6 if "" in found else None
+
+    def _signs(self, queue_name: str) -> tuple[int, dict[str, str]]:
+        now, flat = self._run("workers", [_workers_key(queue_name)])
+        texts = [each.decode(errors="replace") for each in flat]
+        return int(now), dict(zip(texts[::2], texts[1::2], strict=True))
+
+
+class _Watch:
+    """A connection that has subscribed to channels."""
+
+    def __init__(
+        self, link: Link, channels: Sequence[bytes], marks: Sequence[bytes], near: bytes
+    ) -> None:
+        self._link, self._channels, self._marks, self._near = link, channels, marks, near
+        self._marked = 0.0
+        self._stack = contextlib.ExitStack()
+        self._connection: Any = None
+
+    def subscribe(self) -> None:
+        """Subscribe, and see it confirmed."""
+        with translated():
+            try:
+                self._subscribe()
+            except DRIVER_ERRORS as err:
+                if self._connection is None or not is_cut(err):
+                    raise
+                self.close()
+                self._subscribe(fresh=True)
+
+    def _subscribe(self, *, fresh: bool = False) -> None:
+        connection = self._stack.enter_context(self._link.held([self._near], fresh=fresh))
+        self._connection = connection
+        if self._channels:
+            connection.send_command("SUBSCRIBE", *self._channels)
+        for _ in self._channels:
+            connection.read_response()
+        self._mark()
+
+    def _mark(self) -> None:
+        """Ask for starts and ends to be told on these queues, which nobody does unasked."""
+        if self._marks and time.monotonic() - self._marked > _MARKED / 2:
+            for key in self._marks:
+                self._link.command([key], "SET", key, "1", "PX", _millis(_MARKED), repeatable=True)
+            self._marked = time.monotonic()
+
+    def wait(self, timeout: float) -> bool:
+        """Block until a message comes; where the connection breaks, subscribe anew."""
+        try:
+            self._mark()
+            if not self._connection.can_read(max(0.0, timeout)):
+                return False
+            while self._connection.can_read(0):
+                self._connection.read_response()
+        except ResponseError:
+            raise
+        except DRIVER_ERRORS:
+            self.close()
+            self._marked = 0.0
+            time.sleep(_PAUSE)  # what broke may take a moment to come back
+            self.subscribe()
+        return True
+
+    def close(self) -> None:
+        """End it; the connection still listens, so it is of no use to others."""
+        if self._connection is not None:
+            self._connection.disconnect()
+            self._connection = None
+        self._stack.close()
+
+
+def _held(child: Child) -> Iterator[Any]:
+    """Return what the script wants to know of a child."""
+    task_id, data, due, priority = child.message
+    yield from (encode_new_id(task_id), encode_new(data, task_id), priority, micros(due))
+    yield int(is_own_id(task_id))
+    yield from _waited_for(child.parents)
+
+
+def _waited_for(parents: Sequence[Parent]) -> Iterator[Any]:
+    yield len(parents)
+    for parent in parents:
+        yield from (encode_id(parent.task_id), len(parent.queue_names), *parent.queue_names)
+
+
+def encode_reason(why: str | None) -> bytes:
+    """Return a text for people as UTF-8, whatever is in it."""
+    return (why or "").encode("utf-8", "backslashreplace")
+
+
+def _record_key(key: str) -> bytes:
+    """Return where a record is: by its id alone, or on the node of its queue."""
+    if not (queue_name := queue_in_key(key)):
+        return b"alligator:record:" + encode_id(key)
+    own = decode_id(encode_id(id_in_key(key))).encode("utf-8", "surrogateescape")
+    return f"alligator:records:{{{queue_name}}}:".encode() + own
+
+
+def _channel(key: str) -> bytes:
+    return b"alligator:done:" + encode_id(id_in_key(key))
+
+
+def _workers_key(queue_name: str) -> bytes:
+    return f"alligator:{{{queue_name}}}:workers".encode()
+
+
+def _mark_key(key: str) -> bytes:
+    """Return the key of a mark; that of a queue ('queue/key') is on the node of the queue."""
+    queue_name, slash, rest = key.partition("/")
+    return encode_id(
+        f"alligator:{{{queue_name}}}:mark:{rest}" if slash else f"alligator:mark:{key}"
+    )
+
+
+def _millis(seconds: float) -> int:
+    return max(1, math.ceil(min(seconds * 1000, _LONGEST)))
+
+
+def _noted(task_id: str, record: Record, keep_seconds: float) -> list[Any]:
+    """Return what the scripts want to know: the fence stands before the rest, for them to read."""
+    pushed, attempt = repr(float(record.pushed)), record.attempt
+    state, result, error, traceback, at, *_, place = record
+    rest = json.dumps([state, result, error, traceback, at, place])
+    value = f"{pushed} {attempt}\n{rest}"
+    keep = _millis(keep_seconds) if keep_seconds > 0 else 0
+    return [pushed, attempt, value, keep, _channel(task_id)]
+
+
+def _read(raw: bytes | None) -> Record | None:
+    if raw is None:
+        return None
+    fence, _, rest = raw.partition(b"\n")
+    try:
+        pushed, attempt = fence.split()
+        state, result, error, traceback, at, place = json.loads(rest.decode(errors="replace"))
+        return Record(state, result, error, traceback, at, int(attempt), float(pushed), place)
+    except (ValueError, TypeError):
+        return None  # a stranger's

@@ -1,0 +1,1 @@
+"""Queues and a store in one SQLite file."""

@@ -1,0 +1,326 @@
+"""Queues in one SQLite file, shared by processes of one machine. No server to run.
+
+``sqlite:///var/lib/app/q.db`` (absolute) or ``sqlite://q.db`` (relative to the current
+directory). Tasks survive ``kill -9`` and a reboot; a power cut too with
+``?synchronous=FULL``, at the price of a disk flush per transaction.
+"""
+
+import sqlite3
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+from alligator.backends.base import (
+    Client as BaseClient,
+)
+from alligator.backends.base import (
+    Data,
+    DeadTask,
+    Delivery,
+    Message,
+    Place,
+    QueueStats,
+    Reason,
+    Renew,
+    Reserved,
+    never,
+    push_in_steps,
+    queued,
+)
+from alligator.backends.sqlite import lease as taking
+from alligator.backends.sqlite import queue, views
+from alligator.backends.sqlite.backup import backup
+from alligator.backends.sqlite.database import SqliteFile, parse_file_dsn
+from alligator.backends.sqlite.disk_space import TAKES, Need, for_dead_letter
+from alligator.backends.sqlite.schema import HELD, Position, Step
+from alligator.backends.sqlite.store import SqliteStore
+from alligator.backends.sqlite.wakeup import Wake
+from alligator.common.clock import Clock
+from alligator.constants import DELAYED, FAILED, RUNNING, WAITING
+from alligator.exceptions import QueueFull, QueueNotFound
+
+#: A cell of SQLite holds at most so many bytes (SQLITE_MAX_LENGTH, as Python builds it).
+MAX_SIZE = 1_000_000_000
+
+#: Each caller wakes at most so many workers, which wake further ones if they leave work.
+_CALLS = 8
+
+#: Seconds for which a worker that was woken for nothing lets others hear the call.
+_STEP_ASIDE = 0.005
+
+
+class Client(BaseClient):
+    """The contract, on a file."""
+
+    idle_wait = 60.0
+    notes_stops = True
+    shares_leases = True
+
+    def __init__(self, conn_string: str, *, clock: Clock | None = None) -> None:
+        super().__init__(conn_string, clock=clock)
+        path, synchronous = parse_file_dsn(conn_string)
+        self._file = SqliteFile(path, synchronous)
+        self._wake = Wake(path)
+        self._store = SqliteStore(self)
+
+    @property
+    def conn(self) -> sqlite3.Connection:
+        """The connection of this process."""
+        return self._file.connection
+
+    @property
+    def store(self) -> SqliteStore:
+        """The store in the same file."""
+        return self._store
+
+    @property
+    def file(self) -> SqliteFile:
+        """The file, with the connection of this process."""
+        return self._file
+
+    def setup_tables(self) -> None:
+        """Create the tables. Not needed: they appear by themselves; it does no harm."""
+        _ = self._file.connection
+
+    def max_size(self) -> int | None:
+        """Return SQLite's own limit, in bytes."""
+        return MAX_SIZE
+
+    def backup(self, target: str) -> None:
+        """Copy the file as it stands at one moment, with nobody waiting."""
+        backup(self._file, Path(target))
+
+    def close(self) -> None:
+        """Close the file; the next use opens it again."""
+        self._file.close()
+
+    def writing(self, need: Need = TAKES) -> AbstractContextManager[Step]:
+        """Write in here, all or nothing; workers are woken for what is new."""
+        return self._file.transaction(self.clock, need, self._call)
+
+    def _call(self, news: int) -> None:
+        self._wake.call(min(news, _CALLS))
+
+    def version(self) -> tuple[int, int, int]:
+        """Return what is different after each commit, of whichever process."""
+        with self._file.reading() as connection:
+            (version,) = connection.execute("PRAGMA data_version").fetchone()
+            return version, self._file.commits, self._file.opened
+
+    # -- Pushing and taking. ------------------------------------------------------------------
+
+    def len(self, queue_name: str) -> int:
+        """Return how many tasks wait or are delayed, from a counter."""
+        with self._file.reading() as connection:
+            counts = views.counts(connection, queue_name)
+        return counts[WAITING] + counts[DELAYED]
+
+    def drop_all(self, queue_name: str) -> None:
+        """Remove every task of the queue, whatever its state."""
+        more = True
+        while more:  # others may write in between
+            with self.writing() as step:
+                more = queue.drop_some(step, queue_name)
+
+    def push_many(self, queue_name: str, messages: Sequence[Message]) -> list[str]:
+        """Put tasks on a queue, in order; see the contract."""
+
+        def push(first: int, last: int) -> list[str]:
+            some, line = messages[first:last], self._file.line
+            position = line.push(self._file.lock, self.writing, queue_name, some)
+            return [queued(message.task_id, position) for message in some]
+
+        return push_in_steps(messages, push)
+
+    def reserve(
+        self,
+        queue_names: Sequence[str],
+        limit: int = 1,
+        lease: float = 30.0,
+        wait: float = 0.0,
+        *,
+        acks: Sequence[Delivery] = (),
+        task_id: str | None = None,
+        stop: Callable[[], bool] = never,
+    ) -> Reserved:
+        """Ack and lease in one transaction; see the contract."""
+        deadline = time.monotonic() + wait
+        found, refused = self._ack_and_lease(queue_names, limit, lease, acks, task_id)
+        hops = 0  # of the call that woke us
+        while not found and task_id is None and time.monotonic() < deadline and not stop():
+            if hops > 1:  # not for us
+                self._wake.call(hops=hops - 1)
+                time.sleep(_STEP_ASIDE)
+            hops = self._wait(queue_names, deadline, stop)
+            found, _ = self._ack_and_lease(queue_names, limit, lease)
+        if hops > 1 and (not found or self._upcoming(queue_names) <= 0):
+            self._wake.call(hops=hops - 1)  # there is more than we take, or may be for others
+        return Reserved(found, refused)
+
+    def _ack_and_lease(
+        self,
+        queue_names: Sequence[str],
+        limit: int,
+        lease: float,
+        acks: Sequence[Delivery] = (),
+        task_id: str | None = None,
+    ) -> Reserved:
+        # Looked at without the writers' lock, so that idle workers are in nobody's way.
+        if not acks and task_id is None and self._upcoming(queue_names) > 0:
+            return Reserved([], [])
+        try:
+            with self.writing() as step:
+                refused = queue.ack(step, acks)
+                if task_id is None:
+                    found = taking.lease_next(step, queue_names, limit, lease)
+                else:
+                    found = taking.lease_one(step, queue_names, task_id, lease)
+        except QueueFull:
+            if limit == 1:
+                raise
+            return self._ack_and_lease(queue_names, 1, lease, acks, task_id)  # takes less room
+        return Reserved(found, refused)
+
+    def _upcoming(self, queue_names: Sequence[str]) -> float:
+        """Return in how many seconds there is something to take; 0 or less: now."""
+        return self.next_change(queue_names) - self.clock.time()
+
+    def next_change(self, queue_names: Sequence[str]) -> float:
+        """Return when a delay or a lease ends; now, if something waits."""
+        now = self.clock.time()
+        with self._file.reading() as connection:
+            return min(taking.next_change(connection, name, now) for name in queue_names)
+
+    def _wait(self, queue_names: Sequence[str], deadline: float, stop: Callable[[], bool]) -> int:
+        """Block until something may be there; see :meth:`Wake.wait`."""
+        seen = self.version()
+        due = self.next_change(queue_names)  # after the version: no push falls between
+
+        def left() -> float:
+            return min(deadline - time.monotonic(), due - self.clock.time())
+
+        return self._wake.wait(left, seen, self.version, stop) if left() > 0 else 0
+
+    def ack(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
+        """Remove tasks that are done; return those overtaken."""
+        with self.writing() as step:
+            return queue.ack(step, deliveries)
+
+    def release(
+        self, delivery: Delivery, data: Data | None = None, delay_until: float | None = None
+    ) -> bool:
+        """Hand a task back, to its place or (with new data) to the tail."""
+        with self.writing() as step:
+            return queue.release(step, delivery, data, delay_until, ran=data is not None)
+
+    def postpone(self, delivery: Delivery, data: Data, delay_until: float) -> bool:
+        """Hand a task back that was not run, with other data."""
+        with self.writing() as step:
+            return queue.release(step, delivery, data, delay_until, ran=False)
+
+    def extend(self, deliveries: Sequence[Delivery], lease: float) -> list[Delivery]:
+        """Let leases run ``lease`` seconds from now; return the lost ones."""
+        with self.writing() as step:
+            return queue.extend(step, deliveries, lease)
+
+    def note_stop(self, deliveries: Sequence[Delivery]) -> None:
+        """Note that whoever holds these leases is being stopped."""
+        with self.writing() as step:
+            queue.note_stop(step, deliveries)
+
+    def share(self, deliveries: Sequence[Delivery]) -> list[bytes]:
+        """Return rows, tickets and deaths, which a release writes down again."""
+        return [b"%d %d %d" % (*each.receipt, each.deaths) for each in deliveries]
+
+    def shared(self, queue_name: str, raw: bytes) -> Delivery:
+        """Return a delivery that was shared."""
+        row_id, ticket, deaths = map(int, raw.split())
+        return Delivery(queue_name, "", "", (row_id, ticket), deaths=deaths)
+
+    # -- Dead letters, and looking. -----------------------------------------------------------
+
+    def bury(self, delivery: Delivery, data: Data | None, reason: Reason) -> bool:
+        """Make a reserved task a dead letter."""
+        with self.writing(for_dead_letter(data or delivery.data, reason)) as step:
+            return queue.bury(step, delivery, data, reason)
+
+    def dead(self, queue_name: str, limit: int = 100) -> list[DeadTask]:
+        """Return the dead letters, newest first."""
+        with self._file.reading() as connection:
+            return views.dead(connection, queue_name, limit)
+
+    def revive(
+        self, queue_name: str, task_id: str | None = None, renew: Renew | None = None
+    ) -> int:
+        """Put dead letters back at the tail of their queue."""
+        with self.writing() as step:
+            upto = queue.last_dead(step, queue_name)  # those who die meanwhile are not meant
+            revived, after = queue.revive(step, queue_name, task_id, renew, 0, upto)
+        while after:
+            with self.writing() as step:
+                count, after = queue.revive(step, queue_name, task_id, renew, after, upto)
+            revived += count
+        return revived
+
+    def purge_dead(self, queue_name: str, older_than: float = 0.0) -> int:
+        """Delete dead letters older than so many seconds."""
+        purged = 0
+        while True:
+            with self.writing() as step:
+                count = queue.purge_dead(step, queue_name, older_than)
+            purged += count
+            if count < queue.AT_ONCE:
+                return purged
+
+    def find(self, queue_name: str, task_id: str) -> Place | None:
+        """Return where a task stands."""
+        with self._file.reading() as connection:
+            return views.find(connection, queue_name, task_id)
+
+    def peek(self, queue_name: str, task_id: str) -> Data | None:
+        """Return the data of a task and leave it where it is."""
+        with self._file.reading() as connection:
+            return views.peek(connection, queue_name, task_id)
+
+    def check_exists(self) -> None:
+        """Refuse a file that is not there."""
+        if not self._file.path.exists():
+            raise QueueNotFound(
+                f"There is no file {self._file.path}: nothing was ever queued there, or its path "
+                "is another."
+            )
+
+    def position(self, queue_name: str) -> Position:
+        """Return the last ticket that was given out in this very file."""
+        with self._file.reading() as connection:
+            return views.position(connection, self._file.identity)
+
+    def lost_nothing_since(self, queue_name: str, position: Any) -> bool | None:
+        """Whether it is the same file, and the queue was not emptied since."""
+        if not isinstance(position, Position):
+            return None
+        with self._file.reading() as connection:
+            now = views.position(connection, self._file.identity)
+            emptied = views.emptied(connection, queue_name)
+        return now.file == position.file and emptied <= position.ticket <= now.ticket
+
+    def queue_names(self) -> list[str]:
+        """Return the names of the queues that were ever counted, but for those dropped."""
+        with self._file.reading() as connection:
+            return views.queue_names(connection)
+
+    def stats(self, queue_name: str) -> QueueStats:
+        """Return how many tasks are in which state."""
+        with self._file.reading() as connection:
+            counts = views.counts(connection, queue_name)
+            pushed = views.oldest(connection, queue_name)
+        return QueueStats(
+            waiting=counts[WAITING],
+            delayed=counts[DELAYED],
+            running=counts[RUNNING],
+            dead=counts[FAILED],
+            oldest=None if pushed is None else max(0.0, self.clock.time() - pushed),
+            held=counts[HELD],
+        )

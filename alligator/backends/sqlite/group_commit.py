@@ -1,0 +1,141 @@
+"""Pushes of several threads share one transaction, which costs more than what it carries.
+
+Whoever comes while another thread pushes gets in line. The next one to have its turn writes for
+all in line; each of them returns once that is committed, and not before.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, suppress
+from typing import Protocol
+
+from alligator.backends.base import Message
+from alligator.backends.sqlite import queue
+from alligator.backends.sqlite.disk_space import Need, for_push
+from alligator.backends.sqlite.lock import ThreadLock
+from alligator.backends.sqlite.schema import Position, Step
+from alligator.exceptions import InvalidTask, QueueFull
+
+#: Seconds after which a thread looks for itself. It is told, unless the one to do so was
+#: interrupted.
+_PATIENCE = 0.1
+
+
+class _Writing(Protocol):
+    def __call__(self, need: Need) -> AbstractContextManager[Step]: ...
+
+
+class Push:
+    """What one caller wants to have on a queue."""
+
+    def __init__(self, queue_name: str, messages: Sequence[Message]) -> None:
+        self.queue_name, self.messages = queue_name, messages
+        self.need = for_push(messages)
+        self.done = False  # committed
+        self.position: Position | None = None  # where, then
+        self.given_up = False  # the caller was interrupted while it waited
+        self.news = threading.Lock()  # free once it is done, or first in line
+        self.news.acquire()
+
+    def tell(self) -> None:
+        """Let the caller look how it stands."""
+        if self.news.locked():
+            with suppress(RuntimeError):  # somebody else has told it just now
+                self.news.release()
+
+
+class Line:
+    """Who waits, in one process, for pushes to one file to be written."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[Push] = deque()
+        self._leader = 0  # the thread that writes for all
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def push(
+        self,
+        lock: ThreadLock,
+        writing: _Writing,
+        queue_name: str,
+        messages: Sequence[Message],
+    ) -> Position | None:
+        """Put tasks on a queue, all or none, together with those of other threads.
+
+        :param lock: what a thread holds while it writes; it may be taken twice.
+        :param writing: what opens a transaction.
+        """
+        mine, me = Push(queue_name, messages), threading.get_ident()
+        within = self._leader == me  # a signal handler, say: what it interrupted goes on
+        taken: list[bool] = []
+        try:
+            self._waiting.append(mine)
+            # Not at the lock: who is done would be in the way there, and keep the next line short.
+            if self._leader and not within:
+                mine.news.acquire(timeout=_PATIENCE)
+            if mine.done:
+                return mine.position
+            self._leader = me
+            taken += lock.take()
+            if not mine.done:
+                self._lead(writing, mine)
+            return mine.position
+        finally:
+            if taken and taken[0]:  # in no function of ours: see sqlite_lock
+                lock.owner = 0
+                lock.free()
+            mine.given_up = not mine.done
+            if self._leader == me and not within:
+                self._leader = 0
+            if self._waiting and not self._leader:
+                self._tell_first()
+
+    def _lead(self, writing: _Writing, mine: Push) -> None:
+        together = self._all_with(mine)
+        try:
+            if len(together) > 1 and _push_all(writing, together):
+                return
+            # Alone, since one that cannot be stored would keep out its neighbours. So will
+            # they: each of them finds that nobody has done it.
+            with writing(mine.need) as step:
+                mine.position = queue.push(step, mine.queue_name, mine.messages)
+            mine.done = True
+        finally:
+            for each in together[1:]:
+                each.tell()
+
+    def _all_with(self, mine: Push) -> list[Push]:
+        together = [mine]  # whoever is left out, after an interrupt, does it alone
+        while self._waiting:
+            try:
+                each = self._waiting.popleft()
+            except IndexError:  # a signal handler pushed, and took them all
+                break
+            if each is not mine and not each.given_up:
+                together.append(each)
+        return together
+
+    def _tell_first(self) -> None:
+        with suppress(IndexError):  # somebody has taken them all
+            self._waiting[0].tell()
+
+
+def _push_all(writing: _Writing, together: Sequence[Push]) -> bool:
+    """Push for all of them; False: there is one for which that cannot be done."""
+    by_queue: dict[str, list[Message]] = {}
+    positions: dict[str, Position] = {}
+    for each in together:
+        by_queue.setdefault(each.queue_name, []).extend(each.messages)
+    need = Need(sum(each.need.size for each in together), together[0].need.left)
+    try:
+        with writing(need) as step:
+            for queue_name, messages in by_queue.items():
+                positions[queue_name] = queue.push(step, queue_name, messages)
+    except (InvalidTask, QueueFull):
+        return False
+    for each in together:
+        each.position = positions[each.queue_name]
+        each.done = True
+    return True

@@ -1,0 +1,91 @@
+"""What is on record of tasks, as SQL, each inside a transaction that the caller opened."""
+
+from collections.abc import Iterable
+
+from alligator.backends.sqlite.schema import Step
+from alligator.backends.store import Record, record_key
+from alligator.common.ids import is_own_id
+from alligator.constants import CANCELED, FAILED
+
+#: How many rows that have ended are deleted by the way.
+SWEPT = 20
+
+READ = (
+    "SELECT state, result, error, traceback, at, attempt, pushed, place "
+    "FROM alligator_records WHERE task_id = ? AND ends > ?"
+)
+_WRITE = (
+    "INSERT INTO alligator_records "
+    "(state, result, error, traceback, at, attempt, pushed, place, task_id, ends) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+_FORGET = "DELETE FROM alligator_records WHERE task_id = ? AND state IN (?, ?)"
+_OVERRULE = (
+    "INSERT OR REPLACE INTO alligator_overruled SELECT queue, task_id, died_at "
+    "FROM alligator_dead WHERE queue = ? AND task_id = ?"
+)
+#: The dead letter of the last push of an id.
+STANDING = (
+    "SELECT error FROM alligator_dead d WHERE queue = ? AND task_id = ? AND NOT EXISTS "
+    "(SELECT 1 FROM alligator_overruled o WHERE o.queue = d.queue AND o.task_id = d.task_id "
+    "AND o.died_at = d.died_at)"
+)
+_SWEEP = (
+    "DELETE FROM alligator_records WHERE id IN "
+    "(SELECT id FROM alligator_records WHERE ends <= ? LIMIT ?)"
+)
+
+
+def note(step: Step, task_id: str, record: Record, keep_seconds: float) -> bool:
+    """Put down what became of a task; False: the record of a later run stands."""
+    own = writable(task_id)
+    standing = step.execute(
+        "SELECT pushed, attempt FROM alligator_records WHERE task_id = ? AND ends > ?",
+        (own, step.now),
+    ).fetchone()
+    if standing is not None and standing > record.fence:
+        return False
+    step.execute(_SWEEP, (step.now, SWEPT))
+    step.execute("DELETE FROM alligator_records WHERE task_id = ?", (own,))
+    if keep_seconds > 0:
+        error, traceback = writable(record.error), writable(record.traceback)
+        row = record._replace(error=error, traceback=traceback)
+        step.execute(_WRITE, (*row, own, step.now + keep_seconds))
+    step.execute("UPDATE alligator_counters SET n = n + 1 WHERE queue = '' AND state = -2")
+    return True
+
+
+def overrule(step: Step, queue: str, task_ids: Iterable[str]) -> None:
+    """These ids are pushed: what became of those of the user's own before is void if it was bad."""
+    if not (own := [each for each in task_ids if is_own_id(each)]):
+        return
+    step.executemany(_OVERRULE, [(queue, each) for each in own])
+    keys = [writable(key) for each in own for key in (record_key(queue, each), each)]
+    step.executemany(_FORGET, [(key, FAILED, CANCELED) for key in keys])
+
+
+def have_succeeded(step: Step, tasks: Iterable[tuple[str, str]]) -> None:
+    """Tasks are acked: a failure on record of an own id was that of an earlier push."""
+    if own := [record_key(queue, each) for queue, each in tasks if is_own_id(each)]:
+        step.executemany(_FORGET, [(writable(key), FAILED, FAILED) for key in own])
+
+
+def forget_letters(step: Step, which: str, values: tuple[object, ...]) -> None:
+    """Forget that dead letters were overruled which are about to be deleted.
+
+    :param which: a condition for their rows, of ours.
+    """
+    sql = "DELETE FROM alligator_overruled WHERE (queue, task_id) IN "
+    letters = f"(SELECT queue, task_id FROM alligator_dead WHERE {which})"  # noqa: S608 - ours
+    step.execute(sql + letters, values)
+
+
+def read(step: Step, task_id: str) -> Record | None:
+    """Return what is known of a task."""
+    row = step.execute(READ, (writable(task_id), step.now)).fetchone()
+    return Record(*row) if row else None
+
+
+def writable(text: str) -> str:
+    """Return text as SQLite can keep it: what UTF-8 cannot carry is written out."""
+    return text.encode("utf-8", "backslashreplace").decode()

@@ -1,0 +1,120 @@
+"""Waking idle workers of other processes: a FIFO beside the file, and a look at its version.
+
+Whoever pushes writes a byte, and a reader that waits is woken within a fraction of a
+millisecond. The byte says how often it may still be passed on: one reader gets it, and if
+that one has no use for it (it looks after another queue), or leaves work for others, the
+next is to have it. Where there are no FIFOs, the version of the database is asked often.
+"""
+
+import os
+import select
+import stat
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from alligator.common.descriptors import FileId, close_if, identity
+
+#: Seconds between two looks at everything, whoever calls or does not.
+_SLICE = 0.2
+
+#: The same where nobody can be woken.
+_POLL = 0.01
+
+#: How many readers a call may reach.
+HOPS = 32
+
+
+#: Descriptors that threads wait on. A child of a fork closes them: it would be taken for a reader.
+_waiting: dict[int, FileId] = {}
+
+
+def _close_all() -> None:
+    while _waiting:
+        close_if(*_waiting.popitem())
+
+
+os.register_at_fork(after_in_child=_close_all)
+
+
+class Wake:
+    """The FIFO ``<file>.wake``. Each waiting call opens it anew, so nothing outlives a fork."""
+
+    def __init__(self, database: Path) -> None:
+        self._path = str(database) + ".wake"
+
+    def call(self, how_many: int = 1, hops: int = HOPS) -> None:
+        """Wake so many of the waiting readers, if there are any."""
+        try:
+            fifo = os.open(self._path, os.O_WRONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
+        except (OSError, AttributeError):
+            return  # nobody reads, or there are no FIFOs here
+        try:
+            if self._is_ours(fifo):
+                os.write(fifo, bytes([hops]) * how_many)
+        except OSError:
+            return  # it is full of wake-up calls already
+        finally:
+            os.close(fifo)
+
+    def wait(
+        self,
+        until: Callable[[], float],
+        seen: object,
+        version: Callable[[], object],
+        stop: Callable[[], bool],
+    ) -> int:
+        """Block until called, ``version()`` is not ``seen``, ``stop()``, or the time is over.
+
+        ``until()`` is in how many seconds that is: all three are asked at least every 0.2 s.
+        ``seen`` is from before the caller found nothing to do, so that no push falls
+        between. Returns how often the call may still be passed on; 0: there was none.
+        """
+        fifo = self._open()
+        known = None if fifo is None else identity(fifo)
+        try:
+            if fifo is not None and known is not None:
+                _waiting[fifo] = known
+            while version() == seen and not stop() and (rest := until()) > 0:
+                if fifo is None:
+                    time.sleep(min(rest, _POLL))
+                elif hops := self._read(fifo, known, min(rest, _SLICE)):
+                    return hops
+            return 0
+        finally:
+            if fifo is not None:
+                _waiting.pop(fifo, None)
+                close_if(fifo, known)
+
+    @staticmethod
+    def _read(fifo: int, known: FileId | None, timeout: float) -> int:
+        waiting = select.poll()  # unlike select, it takes any descriptor
+        waiting.register(fifo, select.POLLIN)
+        if not waiting.poll(timeout * 1000):
+            return 0
+        if identity(fifo) != known:
+            return 1  # somebody closed it, and may have another file there: look, and open it again
+        try:
+            return os.read(fifo, 1)[0]  # one byte: the others are for others
+        except (OSError, IndexError):
+            return 0  # another reader was faster
+
+    def _open(self) -> int | None:
+        try:
+            with suppress(FileExistsError):
+                os.mkfifo(self._path, 0o600)
+            # For writing too, so that poll does not report an end of file without writers.
+            fifo = os.open(self._path, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW)
+        except (OSError, AttributeError):
+            return None
+        if self._is_ours(fifo):
+            return fifo
+        os.close(fifo)
+        return None
+
+    @staticmethod
+    def _is_ours(fifo: int) -> bool:
+        # A file planted by somebody else could hold up or mislead a worker.
+        found = os.fstat(fifo)
+        return stat.S_ISFIFO(found.st_mode) and found.st_uid == os.geteuid()

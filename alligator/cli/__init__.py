@@ -1,0 +1,8 @@
+"""``latergator.py``: run workers, and look after queues, from a shell.
+
+Imports: everything below. Exports :func:`main`.
+"""
+
+from alligator.cli.main import main
+
+__all__ = ["main"]

@@ -1,0 +1,141 @@
+"""What a dead letter has to say: to a person, and as a test that fails as the task did.
+
+What is in a letter may have been written by anybody who can write to the queue. It is shown with
+its control characters escaped, and made into code only by way of checked names and of literals;
+nothing of it is imported or run here.
+"""
+
+import keyword
+import sys
+import unicodedata
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+from alligator.backends.base import DeadTask, Delivery
+from alligator.common import strict_json
+from alligator.common.text import escape, shorten
+from alligator.exceptions import BadPayload, InvalidTask
+from alligator.gator import Gator
+from alligator.tasks.functions import split_name
+
+#: So many letters of a queue are looked through for one id.
+_LOOKED_THROUGH = 10_000
+
+_TEST = """\
+# Dead letter {task_id}
+# of queue {queue}, died {when}, attempts: {attempts}.
+# {error}
+from {module} import {top}
+
+import alligator
+
+
+def test_{title}_as_it_died():
+    alligator.Gator("locmem://").options(is_async=False).task(
+        {call}
+    )
+"""
+
+
+def print_one(gator: Gator, queues: Iterable[str], task_id: str, *, as_code: bool = False) -> int:
+    """Print the dead letter of that id, or the test that it makes; return 1 if there is none."""
+    letter = find(gator, queues, task_id)
+    if letter is None:
+        print(f"latergator.py: no dead task {shorten(repr(task_id))} there", file=sys.stderr)
+        return 1
+    print(as_test(gator, letter) if as_code else show(letter), end="")
+    return 0
+
+
+def find(gator: Gator, queues: Iterable[str], task_id: str) -> DeadTask | None:
+    """Return the dead letter of that id on one of the queues; None: there is none."""
+    for name in queues:
+        for letter in gator.client.dead(name, _LOOKED_THROUGH):
+            if letter.task_id == task_id:
+                return letter
+    return None
+
+
+def when(moment: float) -> str:
+    """Return a timestamp as local time, if a clock can show it."""
+    try:
+        return datetime.fromtimestamp(moment).isoformat(" ", "seconds")
+    except (OverflowError, ValueError, OSError):  # whoever can write to a queue wrote it
+        return f"{moment!r:<19.19}"
+
+
+def show(letter: DeadTask) -> str:
+    """Return all there is of a letter: its error, traceback and data."""
+    data = letter.data
+    text = data if isinstance(data, str) else data.decode(errors="backslashreplace")
+    return (
+        f"id:        {escape(letter.task_id)}\n"
+        f"queue:     {escape(letter.queue_name)}\n"
+        f"died:      {when(letter.died_at)}\n"
+        f"attempts:  {letter.attempts}\n"
+        f"error:     {escape(letter.error)}\n"
+        f"traceback:\n{_indented(letter.traceback)}"
+        f"data:\n{_indented(text)}"
+    )
+
+
+def _indented(text: str) -> str:
+    # So that no line of it looks like one of ours.
+    return "".join(f"  {escape(line)}\n" for line in text.rstrip("\n").split("\n") if text)
+
+
+def as_test(gator: Gator, letter: DeadTask) -> str:
+    """Return the source of a pytest test that calls the function as the dead task did.
+
+    :raises BadPayload: the letter cannot be read as a task, or its names are none.
+    :raises NotAllowed: it names what may not run; see ``allowed``.
+    :raises BadSignature: the Gator has keys, and none of them has signed it.
+    """
+    delivery = Delivery(letter.queue_name, letter.task_id, letter.data, None)
+    message = strict_json.loads(gator.codec.open(delivery))
+    if not isinstance(message, dict):
+        raise BadPayload(f"The message is a JSON {type(message).__name__}, not an object.")
+    module, name = _field(message, "module", str), _field(message, "callable", str)
+    _check_names(module, name)
+    gator.policy.check_name(module, name)
+    arguments = [name, *map(ascii, _field(message, "args", list))]
+    if kwargs := _field(message, "kwargs", dict):
+        arguments.append(f"**{kwargs!a}")
+    return _TEST.format(
+        task_id=_comment(letter.task_id),
+        queue=_comment(letter.queue_name),
+        when=when(letter.died_at),
+        attempts=letter.attempts,
+        error=_comment(letter.error),
+        module=module,
+        top=name.partition(".")[0],
+        title=name.replace(".", "_"),
+        call=",\n        ".join(arguments) + ",",
+    )
+
+
+def _field(message: dict[str, Any], name: str, kind: type) -> Any:
+    value = message.get(name)
+    if value is None and kind is not str:
+        return kind()
+    if not isinstance(value, kind):
+        raise BadPayload(
+            f"Field {name!r} of the message is {shorten(repr(value), 60)}, not {kind.__name__}."
+        )
+    return value
+
+
+def _check_names(module: str, name: str) -> None:
+    try:
+        split_name(f"{module}:{name}")
+    except InvalidTask as err:
+        raise BadPayload(str(err)) from err
+    for part in f"{module}.{name}".split("."):
+        # Python reads an identifier in its normal form, a worker looks for it as written.
+        if keyword.iskeyword(part) or unicodedata.normalize("NFKC", part) != part:
+            raise BadPayload(f"{shorten(part)!r} is no name that Python code can use.")
+
+
+def _comment(text: str) -> str:
+    return shorten(text, 300).encode("ascii", "backslashreplace").decode()

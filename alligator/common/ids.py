@@ -1,0 +1,61 @@
+"""Make task ids, and tell those of Alligator from those of the user."""
+
+import os
+import threading
+import time
+
+#: A random digit with the two bits before the rest that say which kind of UUID it is.
+_VARIANT = {f"{digit:x}": f"{digit & 3 | 8:x}" for digit in range(16)}
+
+
+class _TaskIds:
+    """Ids that sort by creation: UUID version 7, RFC 9562 section 6.2, method 1 (counter)."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._last = 0
+        self._used = 0
+        self._random = ""  # hexadecimal digits; one call of the system serves for many ids
+
+    def next(self) -> str:
+        # 48 bits of milliseconds and 12 of a counter, which spills into the next
+        # millisecond when it runs over, so that order holds within one process.
+        stamp = int(time.time() * 1000) << 12
+        with self._lock:
+            if stamp <= self._last:
+                stamp = self._last + 1
+            self._last = stamp
+            if self._used == len(self._random):
+                self._random, self._used = os.urandom(2048).hex(), 0
+            start = self._used
+            self._used = start + 16
+            tail = self._random[start : start + 16]
+        head = f"{stamp:015x}"
+        variant = _VARIANT[tail[0]]
+        return f"{head[:8]}-{head[8:12]}-7{head[12:]}-{variant}{tail[1:4]}-{tail[4:]}"
+
+
+_task_ids = _TaskIds()
+
+
+os.register_at_fork(after_in_child=_task_ids.__init__)  # type: ignore[misc]
+
+
+def new_task_id() -> str:
+    """Return a new task id: unique, random in its tail, and sorting by creation time."""
+    return _task_ids.next()
+
+
+class OwnId(str):
+    """An id of the user's own that looks like one of Alligator's making."""
+
+    __slots__ = ()
+
+
+def is_own_id(task_id: str) -> bool:
+    """Whether an id is the user's own, so that it may be pushed again, or to several queues.
+
+    One of Alligator's making, a UUID of version 7, is pushed once.
+    """
+    made = task_id[14:15] == "7" and len(task_id) == 36 and task_id[8:24:5] == "----"
+    return not made or type(task_id) is OwnId

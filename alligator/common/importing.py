@@ -1,0 +1,158 @@
+"""Import modules and their attributes by name, under the guard of who reads a message."""
+
+import importlib
+import os
+from collections.abc import Callable
+from contextvars import ContextVar
+from types import ModuleType
+from typing import Any, Protocol
+
+from alligator.common.text import describe_error, shorten, with_stop
+from alligator.exceptions import (
+    ImportFailed,
+    LeaveNow,
+    UnknownCallableError,
+    UnknownModuleError,
+)
+
+#: Characters of a module and a function in it; longer names are not looked for.
+LONGEST_NAME = 500
+
+
+class ImportGuard(Protocol):
+    """Whoever has a say in what may be imported while a message is read."""
+
+    def stand_in(self, module: str, name: str) -> Any:
+        """Return what to hand out in place of an attribute; None: it is to be imported."""
+
+    def before_module(self, module: str) -> None:
+        """Raise unless that module may be imported."""
+
+    def before_import(self, module: str, name: str) -> None:
+        """Raise unless that attribute may be imported."""
+
+    def on_the_way(self, module: str, name: str, owner: Any) -> None:
+        """Raise unless that object may stand between a module and its attribute."""
+
+    def after_import(self, module: str, name: str, found: Any) -> None:
+        """Raise unless that object may be handed out."""
+
+    def remember(self, key: tuple[str, str, bool], found: Any) -> None:
+        """Take note of what a module, a name and whether it is to be plain have led to."""
+
+    def recall(self, key: tuple[str, str, bool]) -> Any:
+        """Return what was remembered, while it still stands there; None: nothing does."""
+
+
+#: Set while a message is read, so that no ``Task.deserialize`` gets around it.
+import_guard: ContextVar[ImportGuard | None] = ContextVar("alligator_import_guard", default=None)
+
+
+def determine_module(func: Callable[..., Any]) -> str:
+    """Return the dotted path of the module that a function comes from.
+
+    ::
+
+        >>> from random import choice
+        >>> determine_module(choice)
+        'random'
+    """
+    return func.__module__
+
+
+def determine_name(func: Callable[..., Any]) -> str:
+    """Return the bare name of a function (``'choice'`` for ``random.choice``)."""
+    return func.__name__
+
+
+def import_module(module_name: str) -> ModuleType:
+    """Import a module by its dotted path and return it.
+
+    :raises UnknownModuleError: there is no such module.
+    :raises ImportFailed: there is, and importing it raised an error, which is chained. (It is
+        an UnknownModuleError, too.)
+    :raises NotAllowed: a message is being read, and nothing of that module may run.
+    """
+    if guard := import_guard.get():
+        _check_length(module_name)
+        guard.before_module(module_name)
+    return _load(module_name)
+
+
+def _check_length(name: str) -> None:
+    # Importing takes time with the square of the parts of a name.
+    if len(name) > LONGEST_NAME:
+        message = f"{shorten(name)!r} is longer than the {LONGEST_NAME} characters of any name."
+        raise UnknownCallableError(message)
+
+
+def _load(module_name: str) -> ModuleType:
+    token = import_guard.set(None)  # the module's own code is not the message's
+    try:
+        return importlib.import_module(module_name)
+    except (LeaveNow, KeyboardInterrupt):
+        raise
+    except BaseException as err:
+        # Anything may go wrong in the body of a module; to the caller it is a module
+        # that cannot be used, for now or for good.
+        kind = UnknownModuleError if _is_missing(module_name, err) else ImportFailed
+        message = f"Module {shorten(module_name)!r} cannot be imported: "
+        message += with_stop(describe_error(err))
+        if kind is UnknownModuleError and not current_directory():
+            message += f" {NO_DIRECTORY}"
+        raise kind(message) from err
+    finally:
+        import_guard.reset(token)
+
+
+def _is_missing(module_name: str, err: BaseException) -> bool:
+    """Whether that module, or a package that it is in, is not there: not one that it imports."""
+    missing = err.name if isinstance(err, ModuleNotFoundError) else None
+    return bool(missing) and f"{module_name}.".startswith(f"{missing}.")
+
+
+#: Said where code, or a file, may be missing for that reason.
+NO_DIRECTORY = "The current directory was deleted; start it in one that exists."
+
+
+def current_directory() -> str:
+    """Return the path of the current directory; '': it was deleted, or cannot be reached."""
+    try:
+        return os.getcwd()  # noqa: PTH109 - as the interpreter writes it
+    except OSError:
+        return ""
+
+
+def import_attr(module_name: str, attr_name: str) -> Any:
+    """Import a module and return one of its attributes.
+
+    :param attr_name: the attribute; dots reach into classes (``'Mailer.send'``).
+    :raises UnknownModuleError: there is no such module.
+    :raises ImportFailed: importing the module, or asking it for the attribute, raised an error.
+    :raises UnknownCallableError: the module has no such attribute.
+    :raises NotAllowed: a message is being read, and may not name it; see
+        :mod:`alligator.security`.
+    """
+    guard = import_guard.get()
+    if guard:
+        _check_length(f"{module_name}.{attr_name}")
+        if (stand_in := guard.stand_in(module_name, attr_name)) is not None:
+            return stand_in
+        guard.before_import(module_name, attr_name)
+    found: Any = _load(module_name)
+    for index, part in enumerate(attr_name.split(".")):
+        if guard and index:
+            guard.on_the_way(module_name, attr_name, found)
+        try:
+            found = getattr(found, part)
+        except (LeaveNow, KeyboardInterrupt):
+            raise
+        except AttributeError as err:
+            message = f"Module {shorten(module_name)!r} has no {shorten(attr_name)!r}."
+            raise UnknownCallableError(message) from err
+        except BaseException as err:  # a module may have a __getattr__, and that its own ideas
+            asked = f"Module {shorten(module_name)!r}, asked for {shorten(attr_name)!r}, raised"
+            raise ImportFailed(f"{asked} {with_stop(describe_error(err))}") from err
+    if guard:
+        guard.after_import(module_name, attr_name, found)
+    return found

@@ -1,0 +1,145 @@
+"""The acks of a worker: for what is done, until its server has heard of it."""
+
+import logging
+import threading
+import time
+from collections.abc import Sequence
+
+from alligator.backends.base import Client, Delivery
+from alligator.common.text import shorten
+from alligator.exceptions import NodeLost
+from alligator.execution.outage import Outage
+
+#: Seconds that the ack of a finished task may wait for company.
+ACK_WITHIN = 0.005
+
+
+class Acks:
+    """Acks to be sent, in bulk or with the next reserve.
+
+    :param outage: told whenever the server answers.
+    :param turn: notified when a sending ends; guards all that is kept here.
+    """
+
+    def __init__(
+        self, client: Client, outage: Outage, turn: threading.Condition, log: logging.Logger
+    ) -> None:
+        self.client, self._outage, self._turn, self.log = client, outage, turn, log
+        self._unsent: list[Delivery] = []
+        self._oldest = 0.0  # monotonic: when the first of them came
+        self._repeated: set[int] = set()  # by id(): sent again, for want of a reply
+        self._sending = 0  # calls of send() that have not returned
+        self._parked: list[Delivery] = []  # until a node that was lost answers again
+
+    def __bool__(self) -> bool:
+        return bool(self._unsent)
+
+    def add(self, delivery: Delivery, now: float) -> bool:
+        """Keep the ack of what is done; return whether some have waited long enough.
+
+        The caller holds the lock.
+        """
+        if not self._unsent:
+            self._oldest = now
+        self._unsent.append(delivery)
+        return now - self._oldest >= ACK_WITHIN
+
+    def unsent(self) -> list[Delivery]:
+        """Return what is to be sent. The caller holds the lock."""
+        return self._parked + self._unsent
+
+    def are_on_their_way(self) -> bool:
+        """Whether some are to be sent, or are being sent. The caller holds the lock."""
+        return bool(self._unsent or self._parked or self._sending)
+
+    def are_due(self) -> bool:
+        """Whether one has waited long enough."""
+        return bool(self._unsent) and time.monotonic() - self._oldest >= ACK_WITHIN
+
+    def hurry(self) -> None:
+        """Take them for due: no others are to be expected."""
+        self._oldest = 0.0
+
+    def take(self) -> list[Delivery]:
+        """Return those not yet sent; the caller sends them, or gives them back."""
+        if not self._unsent:
+            return []
+        with self._turn:
+            acks, self._unsent = self._unsent, []
+            return acks
+
+    def put_back(self, acks: list[Delivery]) -> None:
+        """Keep for later what was not sent."""
+        with self._turn:
+            self._unsent = acks + self._unsent
+
+    def give_back(self, acks: list[Delivery], err: BaseException | None = None) -> None:
+        """Keep for later what could not be sent, or whose reply was lost, because of ``err``."""
+        if isinstance(err, NodeLost):
+            untold = set(map(id, err.untold))
+            self.were_sent([each for each in acks if id(each) not in untold], err.refused)
+            with self._turn:
+                self._parked += [each for each in acks if id(each) in untold]
+                self._repeated |= untold
+            return
+        with self._turn:
+            self._unsent = acks + self._unsent
+            self._repeated.update(map(id, acks))
+
+    def unpark(self) -> None:
+        """Have those sent again whose node is not known to be lost any more."""
+        if not self._parked:
+            return
+        with self._turn:
+            names = {each.queue_name for each in self._parked}
+            lost = self.client.out_of_reach(list(names))
+            back = [each for each in self._parked if each.queue_name not in lost]
+            self._parked = [each for each in self._parked if each.queue_name in lost]
+            self._unsent = back + self._unsent
+
+    def were_sent(self, acks: Sequence[Delivery], refused: Sequence[Delivery]) -> None:
+        """Take note of the reply."""
+        if not (refused or self._repeated):
+            return
+        with self._turn:
+            repeated = {id(delivery) for delivery in acks} & self._repeated
+            self._repeated -= repeated
+        report_refused(self.log, [each for each in refused if id(each) not in repeated])
+        for delivery in refused:
+            if id(delivery) in repeated:
+                self.log.info(
+                    "The second ack of task %s was refused: the first one counted, though its "
+                    "reply was lost, or the lease had run out.",
+                    shorten(delivery.task_id),
+                )
+
+    def send(self) -> None:
+        """Ack what is done.
+
+        :raises AlligatorException: it is kept, and sent again.
+        """
+        self.unpark()
+        with self._turn:
+            acks, self._unsent = self._unsent, []
+            self._sending += 1
+        try:
+            if acks:
+                refused = self.client.ack(acks)
+                self._outage.ends()
+                self.were_sent(acks, refused)
+        except BaseException as err:
+            self.give_back(acks, err)
+            raise
+        finally:
+            with self._turn:
+                self._sending -= 1
+                self._turn.notify_all()
+
+
+def report_refused(log: logging.Logger, refused: Sequence[Delivery]) -> None:
+    """Log the tasks that somebody else has run as well, or will."""
+    for delivery in refused:
+        log.warning(
+            "Task %s lost its lease before it ended, so it may run twice.",
+            shorten(delivery.task_id),
+        )

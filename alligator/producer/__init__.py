@@ -1,0 +1,4 @@
+"""Put tasks on queues: options, the checks of a call, push, dependencies.
+
+Imports: ``alligator.scheduling`` and ``alligator.results``, and below.
+"""

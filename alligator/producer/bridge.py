@@ -1,0 +1,343 @@
+"""Children whose queue is on one backend, and whose store on another.
+
+They are held in the store, on a queue of its own that no worker consumes, as are *stand-ins* for
+the parents that somebody waits for. When a parent has ended, its stand-in is acked or canceled
+there, with all that follows; children that are free then go over to their real queue.
+
+Each stands there under the key of its record (``store.record_key``), since ids of the users' own
+may be on several queues at once.
+
+In this order, so that a crash in between repeats and never loses: outcome on record, stand-in
+ended, children over, parent acked. What a worker leaves half-way over, the next one takes up.
+"""
+
+import base64
+import json
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import NamedTuple
+
+from alligator.backends.base import (
+    GET,
+    OWN_ID,
+    Client,
+    Data,
+    Delivery,
+    Message,
+    Reason,
+    time_on,
+)
+from alligator.backends.store import (
+    KEEP_FAILED,
+    Child,
+    Parent,
+    Record,
+    Store,
+    Waits,
+    gone_badly,
+    id_in_key,
+    own_record_key,
+    queue_in_key,
+    record_key,
+)
+from alligator.common import strict_json
+from alligator.common.text import shorten
+from alligator.constants import DELAYED, FAILED, WAITING
+from alligator.exceptions import BadPayload, InvalidTask, QueueFull, UnsupportedOption
+from alligator.tasks.fields import fields_in, fields_of
+
+#: The queue in the store that children and stand-ins are on.
+HELD = "alligator-held"
+
+#: Seconds that the outcome of a child is known, unless it says so itself.
+KEEP_CHILD = 3600.0
+
+#: Seconds that the end of another task is known, without its result: children look for it.
+KEEP_END = 60.0
+
+#: Seconds until a stand-in comes up by itself: never, that is.
+_FAR = 3650 * 86_400.0
+
+#: The same where a worker of Alligator 1.1 may end its task, which knows it by its id alone.
+_NOT_SO_FAR = 60.0
+
+#: Seconds that children may take on their way over, and how many go at once.
+_LEASE, _AT_ONCE = 10.0, 100
+
+#: Seconds between two looks at what others may have left half-way.
+_EVERY = 5.0
+
+_STAND_IN = "{}"
+
+
+class Elsewhere:
+    """What the tasks of one Gator wait for, in a store on another backend."""
+
+    def __init__(self, client: Client, store: Store, home: Client) -> None:
+        self.client, self.store, self.home = client, store, home
+        self._next_look = 0.0
+
+    def hold(self, children: Sequence[Child]) -> list[int]:
+        """Keep tasks back; see ``Store.hold``.
+
+        :raises UnsupportedOption: a parent would not tell the store of its end.
+        """
+        together = {
+            record_key(child.queue_name, child.message.task_id): child.queue_name
+            for child in children
+        }
+        names: dict[Parent, str] = {}
+        for parent in dict.fromkeys(each for child in children for each in child.parents):
+            keys = [record_key(name, parent.task_id) for name in parent.queue_names]
+            held = next((key for key in keys if key in together), None)
+            names[parent] = held or self._watch_out_for(parent)
+        now = self.home.clock.time()
+        for child in children:
+            key = record_key(child.queue_name, child.message.task_id)
+            options = fields_in(fields_of(child.message.data), "options")
+            state = DELAYED if child.message.delay_until else WAITING
+            record = Record(state, at=now, pushed=options.get("pushed_at") or now)
+            self.store.note(key, record, KEEP_FAILED)
+        states = self.store.hold(
+            self.home, [_pack(child, names, self._apart(child)) for child in children]
+        )
+        self._carry_over_if_taken()
+        return states
+
+    def _apart(self, child: "Child | _Held") -> float:
+        # In the store a moment is by its clock, as whoever goes on with it may have another one;
+        # unless the queue has a clock of its own, by which it is then.
+        if child.message.delay_until is None:
+            return 0.0
+        if self.client.server_time(child.queue_name) is not None:
+            return 0.0
+        theirs = self.home.server_time(HELD)
+        return 0.0 if theirs is None else theirs - self.client.clock.time()
+
+    def _in(self, seconds: float) -> float:
+        return time_on(self.home, HELD, self.home.clock) + seconds
+
+    def _watch_out_for(self, parent: Parent) -> str:
+        """See to it that a stand-in is there for as long as the parent has not ended.
+
+        :returns: under which key it stands, or what is on record of the parent.
+        """
+        names = parent.queue_names
+        keys = list(dict.fromkeys(record_key(each, parent.task_id) for each in names))
+        key = next((each for each in keys if self._is_pending(each, names)), None)
+        if key is None:
+            known = [*(own_record_key(each, parent.task_id) for each in names), parent.task_id]
+            found = zip(known, self.store.records(known), strict=True)
+            return next((each for each, record in found if record is not None), keys[0])
+        if self.home.find(HELD, key) is None:
+            self.home.push_many(HELD, [Message(key, _STAND_IN, self._next_look_at(key))])
+        if not self._is_pending(key, names):  # it has ended meanwhile, and may not have seen it
+            self._end_by_key(key, self._known(key, names))
+        return key
+
+    def _next_look_at(self, key: str) -> float:
+        """Return when to look after a stand-in that nobody ended."""
+        return self._in(_NOT_SO_FAR if queue_in_key(key) else _FAR)
+
+    def _known(self, key: str, queue_names: Sequence[str] = ()) -> Record | None:
+        """Return what is on record of a task; also by Alligator 1.1, under its id alone."""
+        task_id = id_in_key(key)
+        keys = {key: None, task_id: None}
+        if not queue_in_key(key):  # it may be an own id after all
+            keys |= dict.fromkeys(own_record_key(each, task_id) for each in queue_names)
+        records = [each for each in self.store.records(list(keys)) if each is not None]
+        return max(records, key=lambda each: each.fence, default=None)
+
+    def _is_pending(self, key: str, queue_names: Sequence[str]) -> bool:
+        record = self._known(key, queue_names)
+        if record is not None:
+            return not record.ended
+        if GET not in self.client.supports:
+            return False
+        own_queue, task_id = queue_in_key(key), id_in_key(key)
+        for name in (own_queue,) if own_queue else queue_names:
+            place = self.client.find(name, task_id)
+            data = self.client.peek(name, task_id)
+            if place is not None and data is not None and place.state != FAILED:
+                if not is_known_later(data):
+                    raise must_save(task_id)
+                return OWN_ID in self.client.supports
+        return False
+
+    def end(self, queue_name: str, task_id: str, record: Record | None) -> None:
+        """A task has ended, and nobody has to wait for it any more; None: nobody knows how."""
+        # Children that Alligator 1.1 holds wait for the id alone.
+        for key in dict.fromkeys((record_key(queue_name, task_id), task_id)):
+            self._end_by_key(key, record)
+
+    def _end_by_key(self, key: str, record: Record | None) -> None:
+        found = self.home.reserve([HELD], 1, _LEASE, task_id=key).deliveries
+        for delivery in found:
+            self._end(delivery, record)
+        if found:
+            self._carry_over_if_taken()
+
+    def _end(self, delivery: Delivery, record: Record | None) -> None:
+        if record is not None and gone_badly(delivery.task_id, record.state, record.error):
+            task_id = delivery.task_id
+            self.store.settle(self.home, delivery, task_id, record, KEEP_FAILED)
+        else:
+            self.home.ack([delivery])
+
+    def look_after(self) -> bool:
+        """From time to time, take up what others left half-way. Workers call it again and again.
+
+        :returns: whether it was time.
+        :raises QueueFull: a queue does not take its children now; they stay until it does.
+        """
+        now = time.monotonic()
+        if now < self._next_look:
+            return False
+        self._next_look = now + _EVERY
+        self.carry_over()
+        return True
+
+    def seconds_left(self) -> float:
+        """Return after how many seconds the next look is due."""
+        return max(0.0, self._next_look - time.monotonic())
+
+    def _carry_over_if_taken(self) -> None:
+        # What a queue has no room for is safe here, and whoever looks after it tries again.
+        with suppress(QueueFull):
+            self.carry_over()
+
+    def carry_over(self) -> None:
+        """Bring the children that are free to their queues.
+
+        :raises QueueFull: some stay, since their queue does not take them now.
+        """
+        refused: QueueFull | None = None
+        while found := self.home.reserve([HELD], _AT_ONCE, _LEASE).deliveries:
+            queues: dict[str, list[tuple[Delivery, Message]]] = {}
+            for delivery in found:
+                record = self._known(delivery.task_id)
+                if delivery.data == _STAND_IN and self._still_to_come(delivery.task_id):
+                    at = self._next_look_at(delivery.task_id)
+                    self.home.release(delivery, _STAND_IN, at)
+                    continue
+                if delivery.data == _STAND_IN or (record and record.ended):
+                    self._end(delivery, record)  # left by a worker that died over it
+                    continue
+                try:
+                    child = _unpack(delivery)
+                except InvalidTask as err:
+                    # A stranger's: a dead letter with its bytes, and the others go on.
+                    self.home.bury(delivery, None, Reason(str(err)))
+                    continue
+                message = _moved(child.message, -self._apart(child))
+                queues.setdefault(child.queue_name, []).append((delivery, message))
+            for name, pairs in queues.items():
+                try:
+                    ids = self.client.push_many(name, [message for _, message in pairs])
+                except QueueFull as err:
+                    refused = err
+                    for delivery, _ in pairs:  # for a while, so that those of others come up
+                        self.home.release(delivery, None, self._in(_EVERY))
+                    continue
+                for (delivery, _), backend_id in zip(pairs, ids, strict=True):
+                    self._is_over(delivery, backend_id)
+        if refused is not None:
+            raise refused
+
+    def _still_to_come(self, key: str) -> bool:
+        """Whether a stand-in came up only to be looked after."""
+        if not queue_in_key(key):
+            return False
+        try:
+            return self._is_pending(key, ())
+        except UnsupportedOption:  # another task of that id, which tells of no end
+            return False
+
+    def _is_over(self, delivery: Delivery, backend_id: str) -> None:
+        """A child is on its queue: let a stand-in take its place here."""
+        key = delivery.task_id
+        record = self._known(key)
+        own_id = id_in_key(key)
+        if record and not record.attempt and not record.ended and backend_id != own_id:
+            self.store.note(key, record._replace(place=backend_id), KEEP_FAILED)
+        self.home.release(delivery, _STAND_IN, self._next_look_at(key))
+        record = self._known(key)
+        if record is None or record.ended:
+            self._end_by_key(key, record)
+
+    def peek(self, queue_name: str, task_id: str) -> Data | None:
+        """Return the data of a child that is held, or on its way over."""
+        for key in dict.fromkeys((record_key(queue_name, task_id), task_id)):
+            data = self.home.peek(HELD, key)
+            if data is not None and data != _STAND_IN:
+                return _unpack(Delivery(HELD, key, data, None)).message.data
+        return None
+
+    def waits_for(self, queue_name: str, task_id: str, limit: int) -> Waits:
+        """Return for whom a child is held, by their keys."""
+        return self.store.waits_for(self.home, HELD, record_key(queue_name, task_id), limit)
+
+    def cancel(self, queue_name: str, task_id: str, record: Record) -> bool:
+        """Cancel a child that is held; False: it is not."""
+        keys = dict.fromkeys((record_key(queue_name, task_id), task_id))
+        return any(self.store.cancel_held(self.home, HELD, key, record) for key in keys)
+
+
+class _Held(NamedTuple):
+    queue_name: str
+    message: Message
+
+
+def _moved(message: Message, seconds: float) -> Message:
+    if message.delay_until is None or not seconds:
+        return message
+    return message._replace(delay_until=message.delay_until + seconds)
+
+
+def _pack(child: Child, names: dict[Parent, str], apart: float) -> Child:
+    """Return a child as it lies in the store, its queue and all in the data.
+
+    :param names: the keys of its parents there.
+    :param apart: seconds from the clock that its delay goes by to that of the store.
+    """
+    task_id, data, due, priority = _moved(child.message, apart)
+    kind, text = ("s", data) if isinstance(data, str) else ("b", base64.b64encode(data).decode())
+    packed = json.dumps([child.queue_name, kind, text, due, priority])
+    parents = tuple(Parent(names[each], (HELD,)) for each in child.parents)
+    return Child(HELD, Message(record_key(child.queue_name, task_id), packed), parents)
+
+
+def _unpack(delivery: Delivery) -> _Held:
+    task_id = id_in_key(delivery.task_id)
+    unreadable = InvalidTask(f"Child {shorten(task_id)} cannot be read.")
+    try:
+        queue_name, kind, text, due, priority = strict_json.loads(delivery.data)
+        data = base64.b64decode(text) if kind == "b" else text
+    except (ValueError, TypeError, BadPayload) as err:
+        raise unreadable from err
+    typed = isinstance(queue_name, str) and isinstance(text, str) and isinstance(priority, int)
+    if not typed or not isinstance(due, int | float | None):
+        raise unreadable
+    return _Held(queue_name, Message(task_id, data, due, priority))
+
+
+def is_known_later(data: Data) -> bool:
+    """Whether the task of a message tells a store of its end."""
+    options = fields_in(fields_of(data), "options")
+    return bool(options.get("save_results") or options.get("note_end"))
+
+
+def must_save(task_id: str) -> UnsupportedOption:
+    """Return the error for a parent whose end nobody would tell the store of."""
+    return UnsupportedOption(
+        f"Nobody would know here when task {shorten(task_id)} ends: queue and store are two "
+        "backends. Push it by a Gator with this store, without save_results=0."
+    )
+
+
+def between(client: Client, store: Store | None) -> Elsewhere | None:
+    """Return what goes between a queue and a store on two backends; None: they are one."""
+    if store is None or store is client.store or store.home is None:
+        return None
+    return Elsewhere(client, store, store.home)

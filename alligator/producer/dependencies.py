@@ -1,0 +1,166 @@
+"""Tasks that wait for others: ``depends_on`` made into what a store can hold.
+
+The store keeps a child back, and whatever takes its parents off their queues releases or
+cancels it there; see ``alligator.backends.store``. Here it is decided who those parents are.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from graphlib import CycleError, TopologicalSorter
+from typing import Any
+
+from alligator.backends.base import Client
+from alligator.backends.dsn import mask_password
+from alligator.backends.store import ENDED, Child, Parent, Store
+from alligator.common.text import shorten
+from alligator.constants import CANCELED, FAILED
+from alligator.exceptions import InvalidTask, UnsupportedOption
+from alligator.producer.bridge import KEEP_CHILD, KEEP_END, Elsewhere, must_save
+from alligator.producer.prepare import Intake
+from alligator.tasks.message import id_of
+from alligator.tasks.parent_ids import are_many, keep
+from alligator.tasks.task import Task
+
+
+@dataclass(slots=True)
+class Dependencies:
+    """Who waits for whom, for one Gator.
+
+    A bare id is looked for on the child's queue, on the Gator's, and on every other that this
+    Gator has pushed to; ``(queue_name, id)`` names any other.
+
+    :param queue_name: where tasks go that name no queue.
+    :param used: the names of the queues that this Gator has pushed to.
+    """
+
+    client: Client
+    store: Store | None
+    elsewhere: Elsewhere | None
+    queue_name: str
+    used: dict[str, None] = field(default_factory=dict)
+
+    def check(self, task: Task) -> None:
+        """Refuse a task that waits for itself.
+
+        :raises InvalidTask: it does.
+        """
+        if any(each is task or id_of(each) == task.task_id for each in task.depends_on or ()):
+            raise InvalidTask(
+                f"Task {shorten(task.task_id)} depends on itself; it could never run."
+            )
+
+    def in_order(self, tasks: Sequence[Task]) -> list[Task]:
+        """Return those of some tasks that wait for others, parents before their children.
+
+        :raises InvalidTask: some of them wait for each other.
+        """
+        if not any(task.depends_on for task in tasks):
+            return []
+        by_id = {task.task_id: task for task in tasks}
+        sorter = TopologicalSorter[str]()
+        for task in tasks:
+            parents = (id_of(each) for each in task.depends_on or ())
+            sorter.add(task.task_id, *(each for each in parents if each in by_id))
+        try:
+            ordered = [by_id[each] for each in sorter.static_order()]
+        except CycleError as err:
+            circle = " → ".join(shorten(each) for each in err.args[1])
+            raise InvalidTask(f"These tasks wait for each other: {circle}.") from None
+        return [task for task in ordered if task.depends_on]
+
+    def see_to_outcomes(self, children: Sequence[Task], together: Sequence[Task]) -> None:
+        """Let tasks tell of their end where it takes that to know when they do: all of them, unless
+        they were pushed with ``save_results=0``.
+
+        Children save their outcome, and their parents among ``together``.
+        """
+        if self.elsewhere is None:
+            return
+        ids = {id_of(parent) for child in children for parent in child.depends_on or ()}
+        for task in (*children, *(each for each in together if each.task_id in ids)):
+            task.save_results = task.save_results or KEEP_CHILD
+        for task in together:
+            task.note_end = KEEP_END if task.note_end is None else task.note_end
+
+    def may_run(self, task: Task) -> bool:
+        """Whether a task that is to run here and now may, or one of its parents went wrong.
+
+        :raises InvalidTask: a parent is on a queue, so that nobody here can wait for it.
+        """
+        parents = [each for each in task.depends_on or () if isinstance(each, Task)]
+        for each in parents:
+            if each.is_pushed and each.status not in (*ENDED, None):
+                raise InvalidTask(
+                    f"Task {shorten(task.task_id)} is to run now (is_async=False), and its parent "
+                    f"{shorten(each.task_id)} is on a queue; wait for that first."
+                )
+        return not any(each.status in (FAILED, CANCELED) for each in parents)
+
+    def hold(self, intake: Intake, tasks: Sequence[Task]) -> list[int]:
+        """Push tasks that wait for others, in their order; return the new status of each.
+
+        :raises UnsupportedOption: there is nowhere to keep them.
+        :raises InvalidTask: a parent was never pushed, or is on another backend.
+        """
+        if self.store is None:
+            raise UnsupportedOption(
+                f"{mask_password(self.client.conn_string)} keeps no 'depends_on'; name a place "
+                "that does, Gator(…, store='redis://localhost:6379/0'), for the workers, too."
+            )
+        together = {task.task_id for task in tasks}
+        children = []
+        for task in tasks:
+            queue_name = task.queue_name or self.queue_name
+            parents = tuple(
+                self._parent(each, queue_name, together)
+                for each in task.depends_on or ()
+                if not _is_done(each)
+            )
+            self._keep_parents(self.store, task, intake.gator.clock.time())
+            children.append(Child(queue_name, intake.message(task, queue_name), parents))
+        if self.elsewhere is not None:
+            return self.elsewhere.hold(children)
+        return self.store.hold(self.client, children)
+
+    def _keep_parents(self, store: Store, task: Task, now: float) -> None:
+        """Keep what a task depends on in the store, if it is too much for its message."""
+        ids = [id_of(each) for each in task.depends_on or ()]
+        if not are_many(ids, self.client.max_size()):
+            task.kept_parents = None
+            return
+        delay = max(0.0, (task.delay_until or 0.0) - now)
+        task.kept_parents = keep(store, task.task_id, ids, now, delay)
+        if self.elsewhere is None:  # else its end is noted anyhow; with that, they are forgotten
+            task.note_end = task.note_end or KEEP_END
+
+    def _parent(self, given: Any, child_queue: str, together: set[str]) -> Parent:
+        if isinstance(given, tuple):
+            self.client.check_queue_name(given[0])
+            return Parent(given[1], (given[0],))
+        if isinstance(given, str):
+            return Parent(given, tuple(dict.fromkeys((child_queue, self.queue_name, *self.used))))
+        place = given.place
+        if place is None and given.task_id in together:
+            place = self.client.conn_string, given.queue_name or self.queue_name
+        if place is None:
+            raise InvalidTask(
+                f"Parent {shorten(given.task_id)} was not pushed; push it first, or in the same "
+                "batch."
+            )
+        if place[0] != self.client.conn_string:
+            raise InvalidTask(
+                f"Parent {shorten(given.task_id)} was pushed to {mask_password(place[0])}, and "
+                f"not to {mask_password(self.client.conn_string)}: nobody would tell of its end."
+            )
+        if self.elsewhere is not None and not given.known_for:
+            raise must_save(given.task_id)
+        return Parent(given.task_id, (place[1],))
+
+
+def _is_done(given: Any) -> bool:
+    """Whether a parent succeeded right where it was called."""
+    return (
+        isinstance(given, Task)
+        and not given.is_pushed
+        and given.status in ENDED - {FAILED, CANCELED}
+    )

@@ -1,0 +1,181 @@
+"""Contexts that push tasks with the same options: ``Options``, and ``Batch`` in bulk."""
+
+import inspect
+from collections.abc import Callable
+from datetime import timedelta
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, overload
+
+from alligator.common.clock import Seconds
+from alligator.exceptions import InvalidTask
+from alligator.scheduling.rules import Cron, Every, Rule
+from alligator.tasks.validation import _only_for_schedules, check_options, check_schedule_options
+
+if TYPE_CHECKING:
+    from alligator.gator import Gator
+    from alligator.scheduling.ticking import Schedule
+    from alligator.tasks.molds import Mold
+    from alligator.tasks.task import Task
+
+P = ParamSpec("P")
+
+
+class Options:
+    """Options for many tasks: ``with gator.options(retries=3) as opts: opts.task(f, 1)``.
+
+    It may be used again and again, inside ``with`` or without, and called directly:
+    ``opts(f, 1)`` is ``opts.task(f, 1)``.
+
+    :raises TypeError, InvalidTask, MultipleDelayError, UnsupportedOption: at once, for
+        options that are not right; see :func:`~alligator.tasks.validation.check_options`.
+    """
+
+    def __init__(self, gator: "Gator", **options: Any) -> None:
+        self.gator = gator
+        self.schedule_kwargs = check_schedule_options(options)
+        self.task_kwargs = check_options(options)
+        self._mold: Mold | None = None
+        if "queue_name" in self.task_kwargs:
+            gator.client.check_queue_name(self.task_kwargs["queue_name"])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        return None
+
+    @overload
+    def task(self, func: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> "Task": ...
+
+    @overload
+    def task(self, func: str, /, *args: Any, **kwargs: Any) -> "Task": ...
+
+    def task(self, func: Callable[..., Any] | str, /, *args: Any, **kwargs: Any) -> "Task":
+        """Push a task with these options; see :meth:`alligator.Gator.task`."""
+        return self._push(self._make_task({}), func, args, kwargs)
+
+    @overload
+    def __call__(
+        self, func: Callable[..., Any] | str, /, *args: Any, timeout: Seconds | None, **kwargs: Any
+    ) -> "Task": ...
+
+    @overload
+    def __call__(self, func: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> "Task": ...
+
+    @overload
+    def __call__(self, func: str, /, *args: Any, **kwargs: Any) -> "Task": ...
+
+    def __call__(self, func: Callable[..., Any] | str, /, *args: Any, **kwargs: Any) -> "Task":
+        """Push a task, as :meth:`task` does.
+
+        ``timeout=`` is an option here, unless the function has a parameter of that name.
+        """
+        extra = {}
+        if "timeout" in kwargs and not _takes_timeout(func):
+            extra = check_options({"timeout": kwargs.pop("timeout")})
+        return self._push(self._make_task(extra), func, args, kwargs)
+
+    @overload
+    def every(
+        self, seconds: Seconds, func: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs
+    ) -> "Schedule": ...
+
+    @overload
+    def every(self, seconds: Seconds, func: str, /, *args: Any, **kwargs: Any) -> "Schedule": ...
+
+    def every(
+        self, seconds: Seconds, func: Callable[..., Any] | str, /, *args: Any, **kwargs: Any
+    ) -> "Schedule":
+        """Schedule a task with these options; see :meth:`alligator.Gator.every`."""
+        return self._declare(
+            Every(seconds.total_seconds() if isinstance(seconds, timedelta) else seconds),
+            func,
+            args,
+            kwargs,
+        )
+
+    @overload
+    def cron(
+        self, expression: str, func: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs
+    ) -> "Schedule": ...
+
+    @overload
+    def cron(self, expression: str, func: str, /, *args: Any, **kwargs: Any) -> "Schedule": ...
+
+    def cron(
+        self, expression: str, func: Callable[..., Any] | str, /, *args: Any, **kwargs: Any
+    ) -> "Schedule":
+        """Schedule a task with these options; see :meth:`alligator.Gator.cron`."""
+        rule = Cron(expression, self.schedule_kwargs.get("tz"))
+        return self._declare(rule, func, args, kwargs)
+
+    def _declare(self, rule: Rule, func: Any, args: Any, kwargs: Any) -> "Schedule":
+        own = {name: each for name, each in self.schedule_kwargs.items() if name != "tz"}
+        return self.gator.schedules.add(rule, func, args, kwargs, self.task_kwargs, **own)
+
+    def _make_task(self, extra: dict[str, Any]) -> "Task":
+        if self.schedule_kwargs:
+            raise _only_for_schedules(self.schedule_kwargs)
+        if extra:
+            return self.gator.mold({**self.task_kwargs, **extra}).cast()
+        if self._mold is None or self._mold.task_class is not self.gator.task_class:
+            self._mold = self.gator.mold(self.task_kwargs)
+        return self._mold.cast()
+
+    def _push(self, task: "Task", func: Callable[..., Any] | str, args: Any, kwargs: Any) -> "Task":
+        return self.gator.push(task, func, *args, **kwargs)
+
+
+class Batch(Options):
+    """Options whose tasks go to the backend together, when the ``with`` block ends well.
+
+    An exception inside the block pushes nothing. Tasks get their final id at the end on
+    backends that give ids of their own. With ``is_async=False`` they run at the end.
+    """
+
+    def __init__(self, gator: "Gator", **options: Any) -> None:
+        super().__init__(gator, **check_options(options))
+        self._tasks: list[Task] | None = None
+
+    def __enter__(self) -> Self:
+        if self._tasks is not None:
+            raise RuntimeError("This batch is open already; make another with gator.batch().")
+        self._tasks = []
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        tasks, self._tasks = self._tasks or [], None
+        if kind is None:
+            self.gator.push_batch(tasks)
+
+    def _push(self, task: "Task", func: Callable[..., Any] | str, args: Any, kwargs: Any) -> "Task":
+        if self._tasks is None:
+            raise RuntimeError("Use a batch as 'with gator.batch() as batch: batch.task(...)'.")
+        self.gator.prepare(task, func, args, kwargs)
+        self._tasks.append(task)
+        return task
+
+    def _declare(self, rule: Rule, func: Any, args: Any, kwargs: Any) -> "Schedule":
+        raise InvalidTask("A batch pushes tasks; declare schedules with gator.options(…).")
+
+
+def _takes_timeout(func: Callable[..., Any] | str) -> bool:
+    if isinstance(func, str):
+        return False
+    try:
+        parameters = inspect.signature(func).parameters
+    except (TypeError, ValueError):
+        return False
+    return "timeout" in parameters or any(
+        each.kind is each.VAR_KEYWORD for each in parameters.values()
+    )

@@ -1,0 +1,361 @@
+"""``gator.explain(id)``: one sentence on why a task has not run.
+
+:func:`gather` asks queue and store for the facts, with a handful of round trips that do not grow
+with the queue; :func:`sentence` puts them into words. What a backend cannot tell is left out.
+"""
+
+import math
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+
+from alligator.backends.base import GET, Data, Place, time_on
+from alligator.backends.store import CANCELED_BY, id_in_key
+from alligator.common.text import shorten
+from alligator.constants import CANCELED, DELAYED, FAILED, RETRYING, RUNNING, SUCCESS, WAITING
+from alligator.results.query import Results
+from alligator.scheduling.ticking import Schedule
+from alligator.tasks.fields import fields_in, fields_of
+from alligator.tasks.message import id_of
+from alligator.tasks.parent_ids import read as read_kept
+from alligator.tasks.task import Task
+
+#: How many of the parents that a task waits for are named.
+_NAMED = 3
+
+_TO_COME = frozenset({WAITING, DELAYED, RETRYING, RUNNING})
+
+#: A time so many seconds away is told in seconds.
+_SOON = 120
+
+_STATES = {
+    WAITING: "waiting",
+    DELAYED: "delayed",
+    RUNNING: "running",
+    RETRYING: "to be tried again",
+    SUCCESS: "done",
+    FAILED: "failed",
+    CANCELED: "canceled",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known of a task; times are Unix timestamps in seconds, None is not known."""
+
+    now: float
+    queue_name: str
+    state: int | None  # as ``gator.status`` says; None: never heard of, or forgotten
+    lost: bool = False  # it should be on its queue, and is not
+    by_record: bool = False  # the queue itself cannot be asked
+    at: float | None = None  # when that was put on record
+    error: str = ""  # why it failed, or was canceled; RETRYING: how the last try ended
+    ahead: int | None = None  # WAITING: how many tasks go first
+    waiting: int | None = None  # how many tasks wait on the queue
+    due: float | None = None  # DELAYED, RETRYING
+    until: float | None = None  # RUNNING: when its lease ends
+    tries: int = 0  # RETRYING: how often it was tried
+    expires_at: float | None = None
+    parents: int | None = None  # how many tasks it was to wait for
+    pending: int = 0  # how many of them have not ended
+    first: list[tuple[str, int | None]] = field(default_factory=list)  # some, with their states
+    workers: int | None = None  # how many live on the queue; None: there is no store to know it
+    last_seen: float | None = None  # when the last of them gave a sign of life
+
+
+class Explaining:
+    """What a Gator has of all this."""
+
+    @property
+    def results(self) -> Results:
+        """See :attr:`alligator.Gator.results`."""
+        raise NotImplementedError
+
+    def explain(self, task: Task | str | Schedule) -> str:
+        """Return in one sentence why a task has not run, or what became of it.
+
+        ::
+
+            print(gator.explain(task))
+            # waiting behind 1,204 tasks on 'images', no live worker there since 14:02
+
+        For people to read: the words may change. Control characters are written out.
+
+        :param task: the task, or its id on this Gator's queue; or a schedule: when it is due
+            next, and who would run it.
+        :raises UnsupportedOption: the backend cannot look up a task, and there is no store.
+        """
+        if isinstance(task, Schedule):
+            return of_schedule(self.results, task)
+        return sentence(gather(self.results, task))
+
+
+def of_schedule(results: Results, schedule: Schedule) -> str:
+    """Return when a schedule is due next, and who would run it."""
+    now = results.recorder.clock.time()
+    facts = _with_workers(results, Facts(now, schedule.queue_name, None))
+    left = span(schedule.rule.next_after(now) - now)
+    return f"due in {left} on {schedule.queue_name!r}{_who_lives(facts)}"
+
+
+# -- Into words. ------------------------------------------------------------------------------
+
+
+def sentence(facts: Facts) -> str:
+    """Return the facts in words."""
+    say = {
+        WAITING: _waiting,
+        DELAYED: _delayed,
+        RETRYING: _retrying,
+        RUNNING: _running,
+        SUCCESS: _success,
+        FAILED: _failed,
+        CANCELED: _canceled,
+    }
+    if facts.state is None:
+        return (
+            f"never heard of on {facts.queue_name!r}: it was not pushed there, or it is done and "
+            "saved no result, or that has expired, or it was dropped or lost"
+        )
+    return _held(facts) if facts.pending else say[facts.state](facts)
+
+
+def _waiting(facts: Facts) -> str:
+    return _off_the_queue(facts) if facts.lost else _in_line(facts)
+
+
+def _off_the_queue(facts: Facts) -> str:
+    since = f" since {clock(facts.at, facts.now)}" if facts.at else ""
+    return (
+        f"{_STATES[facts.state or WAITING]}{since} by what is on record, but not on "
+        f"{facts.queue_name!r}: it was taken off there with nothing noted, or is on its way"
+    )
+
+
+def _in_line(facts: Facts) -> str:
+    where, about = f" on {facts.queue_name!r}", "about " if facts.by_record else ""
+    if facts.ahead is not None:
+        ahead = f" behind {_count(facts.ahead, 'task')}" if facts.ahead else " as the next in line"
+    elif facts.waiting is not None and facts.waiting > 1:
+        ahead = f" as one of {about}{_count(facts.waiting, 'task')}"
+    else:
+        ahead = ""
+    return f"{_expired(facts)}waiting{ahead}{where}{_who_lives(facts)}"
+
+
+def _expired(facts: Facts) -> str:
+    if facts.expires_at is None or facts.expires_at > facts.now:
+        return ""
+    when = clock(facts.expires_at, facts.now)
+    return f"expired at {when}, so that it will be set aside rather than run: "
+
+
+def _who_lives(facts: Facts, where: str = "there") -> str:
+    if facts.workers is None:
+        return ""
+    if facts.workers:
+        return f", {_count(facts.workers, 'live worker')} {where}"
+    if facts.last_seen is None:
+        return f", no live worker {where} in the last day"
+    return f", no live worker {where} since {clock(facts.last_seen, facts.now)}"
+
+
+def _alone(facts: Facts) -> str:
+    """Say of what is not due yet if nobody would run it."""
+    return _who_lives(facts, f"on {facts.queue_name!r}") if facts.workers == 0 else ""
+
+
+def _held(facts: Facts) -> str:
+    named = [
+        shorten(task_id) + (f" ({_STATES[state]})" if state in _STATES else "")
+        for task_id, state in facts.first
+    ]
+    if (more := facts.pending - len(named)) > 0 and named:
+        named.append(f"and {more:,} more")
+    if facts.pending == 1 and facts.parents in (1, None):
+        return f"waits for its parent {named[0]}"
+    of = f" of {facts.parents:,}" if facts.parents and facts.parents > facts.pending else ""
+    parents = "parent" if facts.pending == 1 and not of else "parents"
+    return f"waits for {facts.pending:,}{of} {parents}: {', '.join(named)}"
+
+
+def _delayed(facts: Facts) -> str:
+    if facts.lost:
+        return _off_the_queue(facts)
+    if facts.due is None:
+        when = f" at {clock(facts.at, facts.now)}" if facts.at else ""
+        return f"delayed when it was pushed{when}; nobody noted for how long"
+    if facts.due <= facts.now:
+        return f"its delay has just ended on {facts.queue_name!r}{_who_lives(facts)}"
+    return f"delayed for {span(facts.due - facts.now)} more{_then(facts, 'until')}{_alone(facts)}"
+
+
+def _retrying(facts: Facts) -> str:
+    tried = f"tried {_count(facts.tries, 'time')}" if facts.tries else "tried before"
+    last = f" ({shorten(facts.error, 500)})" if facts.error else ""
+    if facts.due is not None and facts.due > facts.now:
+        return (
+            f"{tried}{last}, to be tried again in {span(facts.due - facts.now)}"
+            f"{_then(facts, 'at')}{_alone(facts)}"
+        )
+    return f"{tried}{last}, to be tried again: {_in_line(facts)}"
+
+
+def _then(facts: Facts, word: str) -> str:
+    if facts.due is None or facts.due - facts.now < _SOON:
+        return ""
+    return f" ({word} {clock(facts.due, facts.now)})"
+
+
+def _running(facts: Facts) -> str:
+    lives = _who_lives(facts, f"on {facts.queue_name!r}")
+    if facts.by_record:
+        return f"started{_at(facts)}, and no end is on record: it runs, or will run again{lives}"
+    lease = ""
+    if facts.until is not None:
+        lease = f", on a lease until {clock(facts.until, facts.now, seconds=True)}"
+        if facts.until <= facts.now:
+            lease = f", on a lease that ended {span(facts.now - facts.until)} ago"
+    back = "; if that is gone, it comes back when its lease ends" if facts.workers == 0 else ""
+    return f"running with a worker{lease}{lives}{back}"
+
+
+def _success(facts: Facts) -> str:
+    return f"it has run, and succeeded{_at(facts)}"
+
+
+def _failed(facts: Facts) -> str:
+    error = shorten(facts.error, 500)
+    if error.startswith("Expired: "):
+        return f"set aside{_at(facts)}, expired: {error.removeprefix('Expired: ').rstrip('.')}"
+    return f"failed and given up{_at(facts)}: {error or 'nobody noted why'}"
+
+
+def _canceled(facts: Facts) -> str:
+    why = shorten(facts.error, 700).removeprefix(CANCELED_BY.format("")).rstrip(".")
+    return f"canceled{_at(facts)}: {why}" if why else f"canceled{_at(facts)}, before it ran"
+
+
+def _at(facts: Facts) -> str:
+    return f" at {clock(facts.at, facts.now)}" if facts.at else ""
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}" + ("" if number == 1 else "s")
+
+
+def clock(moment: float, now: float, *, seconds: bool = False) -> str:
+    """Return a timestamp as local time, with the date unless that is today's."""
+    try:
+        shown, today = datetime.fromtimestamp(moment), datetime.fromtimestamp(now)
+    except (OverflowError, ValueError, OSError):  # whoever can write to a queue wrote it
+        return f"{moment!r:.19}"
+    text = shown.isoformat(" ", "seconds" if seconds else "minutes")
+    return text.partition(" ")[2] if shown.date() == today.date() else text
+
+
+def span(seconds: float) -> str:
+    """Return so many seconds as people say it: ``'43 s'``, ``'2 h 5 min'``."""
+    left = math.ceil(min(max(seconds, 0.0), 1e12))
+    if left < _SOON:
+        return f"{left} s"
+    units = [("days", 86_400), ("h", 3600), ("min", 60)]
+    index = next(index for index, (_, size) in enumerate(units) if left >= 2 * size or size == 60)
+    name, size = units[index]
+    text = f"{left // size:,} {name}"
+    if index + 1 < len(units):
+        smaller, its_size = units[index + 1]
+        rest = left % size // its_size
+        text += f" {rest} {smaller}" if rest else ""
+    return text
+
+
+# -- From queue and store. --------------------------------------------------------------------
+
+
+def gather(results: Results, task: Task | str) -> Facts:
+    """Return what is known of a task.
+
+    :raises UnsupportedOption: the backend cannot look up a task, and there is no store.
+    """
+    state, record = results.look(task)
+    queue_name = results.queue_of(task)
+    now = time_on(results.client, queue_name, results.recorder.clock)
+    facts = Facts(now, queue_name, state)
+    if record is not None:
+        facts = replace(facts, at=record.at, error=record.error)
+    elif state == FAILED and (letter := results.letter(task)):
+        facts = replace(facts, at=letter.died_at or None, error=letter.error)
+    if state not in _TO_COME:
+        return facts
+    place = results.find(task)
+    if place is None and results.look(task)[0] not in _TO_COME:
+        return gather(results, task)  # it has just ended
+    return _with_workers(results, _on_the_way(results, task, facts, place))
+
+
+def _on_the_way(results: Results, task: Task | str, facts: Facts, place: Place | None) -> Facts:
+    """Add what is known of a task that has not ended."""
+    client, elsewhere = results.client, results.recorder.elsewhere
+    queue_name, task_id = results.where(task)
+    data: Data | None = None
+    if place is not None:
+        if facts.state != RETRYING or place.state not in (WAITING, DELAYED):  # it has come further
+            facts = replace(facts, state=place.state)
+        facts = replace(facts, ahead=place.ahead, due=place.due, until=place.until)
+        data = client.peek(queue_name, task_id)
+    elif elsewhere is not None:
+        data = elsewhere.peek(queue_name, id_of(task))
+    by_record = GET not in client.supports
+    lost = place is None and data is None and not by_record
+    facts = replace(_with_options(facts, data), lost=lost, by_record=by_record)
+    if facts.ahead is None and facts.due is None and facts.state != RUNNING:
+        facts = _with_parents(results, task, facts)
+        if not (facts.pending or lost):
+            facts = replace(facts, waiting=client.stats(queue_name).waiting)
+    return facts
+
+
+def _with_options(facts: Facts, data: Data | None) -> Facts:
+    """Add what its message says; whoever can write to the queue may have written it."""
+    options = fields_in(fields_of(data), "options") if data is not None else {}
+    expires_at, retried = options.get("expires_at"), options.get("retried")
+    parents, error = options.get("depends_on"), options.get("last_error")
+    return replace(
+        facts,
+        expires_at=expires_at if isinstance(expires_at, int | float) else None,
+        tries=retried if isinstance(retried, int) else 0,
+        parents=_count_parents(parents) if isinstance(parents, list) else None,
+        error=error if isinstance(error, str) and facts.state == RETRYING else facts.error,
+    )
+
+
+def _count_parents(parents: list[Any]) -> int:
+    kept = read_kept(parents)
+    return len(parents) if kept is None else kept.count
+
+
+def _with_parents(results: Results, task: Task | str, facts: Facts) -> Facts:
+    """Add for whom it is held, if it is."""
+    store, elsewhere = results.store, results.recorder.elsewhere
+    if store is None:
+        return facts
+    if elsewhere is not None:
+        waits = elsewhere.waits_for(results.queue_of(task), id_of(task), _NAMED)
+        records = store.records([parent for _, parent in waits.first])
+        states = [record.state if record else None for record in records]
+    else:
+        waits = store.waits_for(results.client, *results.where(task), _NAMED)
+        places = [results.client.find(*parent) for parent in waits.first]
+        states = [place.state if place else None for place in places]
+    names = [id_in_key(parent) for _, parent in waits.first]
+    first = list(zip(names, states, strict=True))
+    return replace(facts, pending=waits.total, first=first)
+
+
+def _with_workers(results: Results, facts: Facts) -> Facts:
+    if results.store is None:
+        return facts
+    workers = len(results.store.workers(facts.queue_name))
+    seen = None if workers else results.store.last_seen(facts.queue_name)
+    return replace(facts, workers=workers, last_seen=seen)

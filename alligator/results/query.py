@@ -1,0 +1,346 @@
+"""Status, wait and result: what can be known of a task after it was pushed."""
+
+import time
+from collections import deque
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from math import isnan
+from typing import Any
+
+from alligator.backends.base import GET, OWN_ID, Client, DeadTask, Place
+from alligator.backends.dsn import mask_password
+from alligator.backends.store import ENDED, KEEP_FAILED, Record, Store, Watch, own_record_key
+from alligator.common.clock import Seconds, in_seconds
+from alligator.common.ids import is_own_id
+from alligator.common.text import shorten
+from alligator.constants import CANCELED, DELAYED, FAILED, RETRYING, RUNNING, SUCCESS, WAITING
+from alligator.exceptions import (
+    InvalidTask,
+    ResultTimeout,
+    TaskCanceled,
+    TaskFailed,
+    UnsupportedOption,
+)
+from alligator.results.records import Recorder
+from alligator.tasks.fields import fields_in, fields_of
+from alligator.tasks.task import Task
+
+#: Seconds between two looks at a task whose end nobody may tell, at first and at most.
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.005, 0.25
+
+#: The same where the store tells of starts and ends, in case it does not: a queue was dropped.
+_FOLLOWING = 1.0
+
+#: The same where every end will be noted in the store.
+_LONGEST_WATCH = 5.0
+
+#: How many dead letters are looked through for an error that is on no record.
+_LETTERS = 1000
+
+#: How many records are asked for at once.
+_AT_ONCE = 500
+
+_NOT_STARTED = (WAITING, DELAYED)
+_STARTED = (RUNNING, RETRYING)
+
+
+class Results:
+    """What one Gator can say of tasks: those that it pushed, and others by their id.
+
+    :param queue_name: where a task is looked for that is given as an id.
+    """
+
+    def __init__(self, recorder: Recorder, queue_name: str) -> None:
+        self.recorder, self.queue_name = recorder, queue_name
+        self.client: Client = recorder.client
+        self.store: Store | None = recorder.store
+
+    def status(self, task: Task | str) -> int | None:
+        """Return the status of a task; see :meth:`alligator.Gator.status`."""
+        return self.look(task)[0]
+
+    def wait(
+        self, tasks: Sequence[Task | str] | Task, timeout: Seconds | None, *, started: bool
+    ) -> bool:
+        """Block until all of them have ended; see :meth:`alligator.Gator.wait`."""
+        deadline = float("inf") if timeout is None else time.monotonic() + _patience(timeout)
+        tasks = [tasks] if isinstance(tasks, str | Task) else tasks
+        pending = deque(tasks)
+        done = self._drop_ended(pending, started=started)
+        if done is not None or deadline <= time.monotonic():
+            return bool(done)
+        pause, longest, queue_names = self._pauses(tasks, started=started)
+        keys = [key for each in pending for key in self._keys(each)]
+        with self._watch(keys, queue_names) as watch:
+            while (done := self._drop_ended(pending, started=started)) is None:
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    return False
+                if watch is None:
+                    time.sleep(min(left, pause))
+                elif watch.wait(min(left, pause)):
+                    continue
+                pause = min(2 * pause, longest)
+        return done
+
+    def result(self, task: Task | str, timeout: Seconds | None) -> Any:
+        """Return what a task returned; see :meth:`alligator.Gator.result`."""
+        task_id = _id_of(task)
+        if isinstance(task, Task) and task.save_results is None:
+            raise UnsupportedOption(
+                f"Task {shorten(task_id)} was pushed without save_results=seconds, so nobody "
+                "knows its result."
+            )
+        self.wait([task], timeout, started=False)
+        status, record = self.look(task)
+        if status == CANCELED:
+            raise TaskCanceled(f"Task {shorten(task_id)} was canceled.")
+        if status == FAILED:
+            raise self._failure(task, record)
+        if status is None:
+            raise ResultTimeout(
+                f"Nothing is known of task {shorten(task_id)}: it was never pushed here, saved "
+                "no result, its result has expired, or it was dropped or lost."
+            )
+        if status == SUCCESS and record is None and isinstance(task, Task):
+            return task.result  # it has read it before, or ran right here
+        if status != SUCCESS or record is None:
+            patience = 0.0 if timeout is None else _patience(timeout)
+            raise ResultTimeout(f"Task {shorten(task_id)} has not ended within {patience:g} s.")
+        if record.result is None and not record.error:
+            raise ResultTimeout(f"Task {shorten(task_id)} succeeded, and saved no result.")
+        return self.recorder.value_of(self.queue_of(task), task_id, record)
+
+    def refresh(self, task: Task) -> None:
+        """Set a task's ``status``, ``result`` and ``error`` to what is known of it now."""
+        status, record = self.look(task)
+        task.status = status
+        if status == SUCCESS and record is not None:
+            task.result = self.recorder.value_of(self.queue_of(task), task.task_id, record)
+        elif status == FAILED:
+            task.error = self._failure(task, record) if task.error is None else task.error
+
+    def _failure(self, task: Task | str, record: Record | None) -> TaskFailed:
+        if record is None and isinstance(task, Task) and isinstance(task.error, TaskFailed):
+            return task.error
+        found = record or self.letter(task)
+        error, traceback = (found.error, found.traceback) if found else ("", "")
+        what = f"Task {shorten(_id_of(task))} failed: {error or 'it is a dead letter'}"
+        return TaskFailed(what, error=error, traceback=traceback)
+
+    def letter(self, task: Task | str) -> DeadTask | None:
+        """Return the dead letter of a task; None: there is none, or not among the newest."""
+        queue_name, _ = self.where(task)
+        return self.letter_among(self.client.dead(queue_name, _LETTERS), task)
+
+    def letter_among(self, letters: Sequence[DeadTask], task: Task | str) -> DeadTask | None:
+        """Return the dead letter of a task out of these, newest first; None: it is not there."""
+        _, backend_id = self.where(task)
+        found = next((each for each in letters if each.task_id == backend_id), None)
+        if found is None and OWN_ID not in self.client.supports:
+            # A retry has given it another id on the queue; its own is in the message.
+            own_id = _id_of(task)
+            found = next((e for e in letters if self.recorder.id_of_dead(e) == own_id), None)
+        return found
+
+    # -- Looking. -----------------------------------------------------------------------------
+
+    def _drop_ended(self, pending: deque[Task | str], *, started: bool) -> bool | None:
+        """Drop what has ended (``started``: begun) from the front.
+
+        All are waited for, so behind the first still to come nobody needs a look.
+
+        :returns: True: that was all; False: one was canceled, or lost; None: some are still to
+            come.
+        """
+        while pending:
+            some = [pending[index] for index in range(min(len(pending), _AT_ONCE))]
+            for each, record in zip(some, self._records(some), strict=True):
+                status, _ = self.look(each, record)
+                if status == CANCELED:
+                    return False
+                if status is None and not (over := self._is_over(each)):
+                    return over
+                if status in _NOT_STARTED or (status in _STARTED and not started):
+                    return None
+                pending.popleft()
+        return True
+
+    def _is_over(self, task: Task | str) -> bool | None:
+        """Whether there is nothing to wait for in a task of which nothing is known.
+
+        :returns: True: it has left its queue, and nobody was to note more than a failure; False:
+            it was dropped or lost, or what was on record has expired; None: it may be to come.
+        """
+        if not (isinstance(task, Task) and task.is_pushed and GET in self.client.supports):
+            return None
+        return not task.known_for and self._lost_nothing_since(task) is not False
+
+    def _lost_nothing_since(self, task: Task) -> bool | None:
+        return self.client.lost_nothing_since(self.queue_of(task), task.queue_position)
+
+    def _records(self, tasks: Sequence[Task | str]) -> list[Record | None]:
+        if self.store is None:
+            return [None] * len(tasks)
+        keys = [self._keys(each) for each in tasks]
+        found = iter(self.store.records([key for some in keys for key in some]))
+        return [
+            _chosen(task, [next(found) for _ in some])
+            for task, some in zip(tasks, keys, strict=True)
+        ]
+
+    def _record(self, task: Task | str) -> Record | None:
+        return self._records([task])[0]
+
+    def _keys(self, task: Task | str) -> list[str]:
+        """Return under which keys a task may be on record: that of its queue, that of its id."""
+        task_id = _id_of(task)
+        if isinstance(task, Task) and not task.has_own_id:
+            return [task_id]
+        return [own_record_key(self.queue_of(task), task_id), task_id]
+
+    def look(
+        self, task: Task | str, record: Record | None = None
+    ) -> tuple[int | None, Record | None]:
+        """Return the status of a task, and what is on record of its last push.
+
+        :param record: one that was just read; of this very push it settles the matter.
+        """
+        if isinstance(task, Task):
+            if not task.is_pushed and task.status in ENDED:
+                return task.status, None
+            if record is not None and record.ended and record.pushed >= task.pushed_at:
+                return record.state, record
+        place = self.find(task)
+        if self.store is not None:  # after the queue: what has left it since is on record
+            record = self._record(task)
+        if place is None:
+            if isinstance(task, Task) and (record is None or _is_earlier(record, task)):
+                if record is not None and record.state == FAILED:  # nor was a success noted
+                    return (task.status if task.status in ENDED else None), None
+                return self._unrecorded(task), None
+            return (record.state if record else None), record
+        ended = record if record is not None and record.ended else None
+        if place.state == FAILED:
+            return (ended.state if ended else FAILED), ended
+        if ended is None and place.state == RUNNING:
+            _is_there_again(task, RUNNING)
+            return RUNNING, None
+        data = self.client.peek(*self.where(task))
+        if data is None:
+            return self.look(task)  # it has just left the queue
+        options = fields_in(fields_of(data), "options")
+        pushed = options.get("pushed_at")
+        if ended is not None and isinstance(pushed, int | float) and ended.pushed >= pushed:
+            return ended.state, ended  # it is about to leave the queue
+        retries = place.state in _NOT_STARTED and options.get("retried")
+        state = RETRYING if retries else place.state
+        _is_there_again(task, state)
+        return state, None
+
+    def _unrecorded(self, task: Task) -> int | None:
+        """Return the status of a task that is on no queue and on no record, if there is a proof.
+
+        Absence is none: it may have been dropped, or lost with its server.
+        """
+        if task.status in ENDED:
+            return task.status  # what it knows for certain
+        if not task.is_pushed or task.known_for or self.store is None:
+            return None
+        # A failure or a cancel would be on record, unless that has expired.
+        if self.recorder.clock.time() - task.pushed_at > KEEP_FAILED:
+            return None
+        return SUCCESS if self._lost_nothing_since(task) else None
+
+    def where(self, task: Task | str) -> tuple[str, str]:
+        """Return the queue that a task should be on, and its id there."""
+        if isinstance(task, Task):
+            return self.queue_of(task), task.backend_id or task.task_id
+        own_id = _id_of(task)
+        if OWN_ID not in self.client.supports and self.store is not None:
+            record = self._record(own_id)
+            return self.queue_name, (record.place if record else "") or own_id
+        return self.queue_name, own_id
+
+    def find(self, task: Task | str) -> Place | None:
+        """Return where a task stands on its queue; None: not there, or that cannot be told."""
+        if GET in self.client.supports:
+            return self.client.find(*self.where(task))
+        untold = isinstance(task, Task) and task.is_pushed and not task.known_for
+        if self.store is None or untold:
+            raise UnsupportedOption(
+                f"{mask_password(self.client.conn_string)} cannot tell how a task stands; name "
+                "a store that can, Gator(…, store='redis://…'), and push without save_results=0."
+            )
+        return None
+
+    def _pauses(
+        self, tasks: Sequence[Task | str], *, started: bool
+    ) -> tuple[float, float, list[str]]:
+        """Return how long to wait for a call, at first and at most, and the queues to follow."""
+        if self.store is None:
+            return _FIRST_PAUSE, _LONGEST_PAUSE, []
+        saving = (isinstance(each, Task) and each.known_for for each in tasks)
+        if not started and all(saving):  # the end of each will be noted
+            return _LONGEST_WATCH, _LONGEST_WATCH, []
+        if self.store is self.client.store and self.store.follows_queues:
+            queue_names = sorted({self.queue_of(each) for each in tasks})
+            return _FOLLOWING, _FOLLOWING, queue_names
+        return _FIRST_PAUSE, _LONGEST_PAUSE, []
+
+    def _watch(
+        self, ids: Sequence[str], queue_names: Sequence[str]
+    ) -> AbstractContextManager[Watch | None]:
+        return nullcontext() if self.store is None else self.store.watch(ids, queue_names)
+
+    def queue_of(self, task: Task | str) -> str:
+        """Return the name of the queue that a task should be on."""
+        return (task.queue_name if isinstance(task, Task) else None) or self.queue_name
+
+
+def _patience(timeout: Any) -> float:
+    """Return the seconds of a timeout; one that is over already is none at all."""
+    seconds = in_seconds(timeout)
+    if isnan(seconds):
+        raise InvalidTask(
+            f"timeout={shorten(repr(timeout), 60)} is neither a number of seconds nor a timedelta."
+        )
+    return max(0.0, seconds)
+
+
+def _is_there_again(task: Task | str, state: int) -> None:
+    """Let a task that failed know that it was revived."""
+    if isinstance(task, Task) and task.is_pushed and task.status == FAILED:
+        task.status, task.error = state, None
+
+
+def _is_earlier(record: Record, task: Task) -> bool:
+    """Whether a record is that of an earlier push of the same id."""
+    # When its task was pushed is noted exactly of a success, and of the failure of an own id.
+    exact = record.state == SUCCESS or (record.state == FAILED and task.has_own_id)
+    return exact and record.pushed < task.pushed_at
+
+
+def _chosen(task: Task | str, found: Sequence[Record | None]) -> Record | None:
+    """Return which record is that of a task.
+
+    :param found: that by its queue and its id, if it may have that, and that by its id alone.
+    """
+    *of_queue, by_id = found
+    mine = of_queue[0] if of_queue else None
+    if not of_queue or by_id is None:
+        return mine or by_id
+    # By Alligator 1.1, if the id is the user's own; that of another queue looks the same.
+    if isinstance(task, Task) and by_id.pushed < task.pushed_at:
+        return mine
+    if mine is not None and not is_own_id(_id_of(task)):
+        return mine
+    return by_id if mine is None or by_id.fence > mine.fence else mine
+
+
+def _id_of(task: Task | str) -> str:
+    if isinstance(task, Task):
+        return task.task_id
+    if isinstance(task, str):
+        return task
+    raise InvalidTask(f"{shorten(repr(task), 60)} is neither a task nor the id of one.")

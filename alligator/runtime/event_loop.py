@@ -1,0 +1,384 @@
+"""Running ``async def`` tasks: on the event loop of a worker, or each on one of its own.
+
+asyncio is imported where a coroutine runs: else it would be a good part of what a worker
+weighs, and of the time that ``import alligator`` takes.
+"""
+
+import contextlib
+import inspect
+import logging
+import threading
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator
+from concurrent.futures import Future
+from contextvars import Context, ContextVar, copy_context
+from types import CoroutineType, GeneratorType, NoneType
+from typing import TYPE_CHECKING, Any
+
+from alligator.common import after_fork
+from alligator.common.after_fork import renew_in_children
+from alligator.common.log import SafeTracebacks
+from alligator.common.text import shorten
+from alligator.exceptions import LeaveNow, TaskFailed
+from alligator.runtime.interrupts import calls_users
+from alligator.runtime.timeouts import Alarm, allowed, timed_out, watch, watched
+
+if TYPE_CHECKING:
+    import asyncio
+
+log = logging.getLogger(__name__)
+log.addFilter(SafeTracebacks())
+
+#: Seconds. Of two signals at once the second may go to another thread, which does not wake
+#: the main one; so that one looks up by itself.
+LOOK_UP = 0.25
+
+#: Told what a coroutine returned, or what it raised.
+Done = Callable[[Any, BaseException | None], None]
+
+#: What was on the loop of a parent, in the child of a fork: never to be closed there, as it
+#: shares with it what wakes the parent's up.
+_abandoned: list[object] = []
+
+_no_loop = RuntimeError("A child that a coroutine forked cannot await: the loop is its parent's.")
+
+#: Set by a worker, in each of its threads.
+worker_loop: ContextVar["EventLoop | None"] = ContextVar("alligator_worker_loop", default=None)
+
+
+#: Types of what most functions return, none of which stands for work to come.
+PLAIN = frozenset({NoneType, bool, int, float, str, bytes, list, tuple, dict})
+
+_NOTHING, _AWAIT = "of which nothing has run", "await it inside, and return what it returns"
+_ITERATE = "iterate over it inside, and return what came of it"
+_NEVER_RAN = (
+    (Coroutine, f"a coroutine, {_NOTHING}: {_AWAIT}"),
+    (Awaitable, f"an awaitable object, for which nobody waits: {_AWAIT}"),
+    (AsyncGenerator, f"an async generator, {_NOTHING}: {_ITERATE}"),
+    (Generator, f"a generator, {_NOTHING}: {_ITERATE}"),
+)
+
+
+def as_coroutine(result: Any) -> Coroutine[Any, Any, Any] | None:
+    """Return the coroutine that awaits what a function returned; None: there is nothing to await.
+
+    Whether the function is an ``async def`` makes no difference: a decorator may hide that.
+    """
+    kind = type(result)
+    if kind is CoroutineType:
+        return result  # type: ignore[no-any-return]
+    if kind is GeneratorType:
+        is_awaitable = result.gi_code.co_flags & inspect.CO_ITERABLE_COROUTINE
+        return _awaited(result) if is_awaitable else None
+    return _awaited(result) if kind not in PLAIN and issubclass(kind, Awaitable) else None
+
+
+async def _awaited(awaitable: Awaitable[Any]) -> Any:
+    return await awaitable
+
+
+def never_ran(result: Any, func: Any) -> TaskFailed | None:
+    """Return the error of a function whose result stands for work that nobody will do.
+
+    It is closed, so that nothing warns of it later. None: the result is one.
+    """
+    kind = type(result)
+    for each, what in _NEVER_RAN if kind not in PLAIN else ():
+        if issubclass(kind, each):  # of the type alone: an object may have any idea of itself
+            if issubclass(kind, Coroutine | Generator):
+                with contextlib.suppress(Exception):
+                    result.close()
+            name = shorten(getattr(func, "__qualname__", None) or repr(func))
+            return TaskFailed(f"{name} returned {what}.")
+    return None
+
+
+@calls_users
+def finish(coroutine: Coroutine[Any, Any, Any], timeout: float | None = None) -> Any:
+    """Run a coroutine to its end and return what it returned.
+
+    It runs on the loop of the worker; outside of one as ``asyncio.run`` does it, and where a
+    loop already runs in this thread, beside it in another, while this one waits. It runs in a copy
+    of this context, and what it sets there is then set here.
+
+    :param timeout: seconds after which it is canceled.
+    :raises TaskTimeout: it took longer, also where it would not be canceled.
+    """
+    from concurrent.futures import ThreadPoolExecutor
+
+    contexts: list[Context] = []
+    bounded = coroutine if timeout is None else _bounded(coroutine, timeout)
+    noting = _noting_context(bounded, contexts)
+    try:
+        with watched(timeout):
+            if _in_a_loop():
+                with ThreadPoolExecutor(1) as beside:
+                    return beside.submit(copy_context().run, _Alone().run, noting).result()
+            loop = worker_loop.get()
+            return loop.run(noting) if loop else _Alone().run(noting)
+    finally:
+        for context in contexts:
+            _adopt(context)
+
+
+async def _noting_context(coroutine: Coroutine[Any, Any, Any], contexts: list[Context]) -> Any:
+    try:
+        return await coroutine
+    finally:
+        contexts.append(copy_context())
+
+
+def _adopt(context: Context) -> None:
+    """Set here what was set in another context."""
+    here = copy_context()
+    for variable, value in context.items():
+        if variable not in here or here[variable] is not value:
+            variable.set(value)
+
+
+class _Alone:
+    """Runs a coroutine as ``asyncio.run`` does; a child that is forked there ends there."""
+
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = 0
+        renew_in_children(self)
+
+    def renew(self) -> None:
+        """In the child of a fork: run nothing of the parent's."""
+        if self._loop is not None and self._thread == threading.get_ident():
+            _abandon(self._loop)
+
+    def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """Return what the coroutine returns."""
+        import asyncio
+
+        origin, self._thread = after_fork.generation, threading.get_ident()
+        with asyncio.Runner() as runner:
+            self._loop = runner.get_loop()
+            try:
+                return runner.run(_ends_in_children(coroutine))
+            finally:
+                after_fork.leave_unless(origin, _no_loop)
+                self._loop = None
+
+
+async def _ends_in_children(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    origin = after_fork.generation
+    try:
+        result = await coroutine
+    except BaseException as err:
+        after_fork.leave_unless(origin, err)
+        raise
+    after_fork.leave_unless(origin)
+    return result
+
+
+def _abandon(loop: "asyncio.AbstractEventLoop") -> None:
+    """In a child that was forked on a loop: have nothing run there from here on."""
+    loop.stop()
+    ready = getattr(loop, "_ready", None)  # what comes next, and is its parent's
+    if ready:
+        _abandoned.append(list(ready))
+        ready.clear()
+
+
+def _in_a_loop() -> bool:
+    import asyncio
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+async def _bounded(coroutine: Coroutine[Any, Any, Any], seconds: float) -> Any:
+    import asyncio
+
+    limit = asyncio.timeout(seconds)
+    with allowed(seconds) as allowance:
+        try:
+            async with limit:
+                result = await coroutine
+        except BaseException as err:
+            if limit.expired() or allowance.is_up:
+                raise timed_out(seconds) from err
+            raise
+    if limit.expired() or allowance.is_up:
+        raise timed_out(seconds)
+    return result
+
+
+async def _caught(coroutine: Coroutine[Any, Any, Any]) -> tuple[Any, BaseException | None]:
+    origin = after_fork.generation
+    try:
+        result, error = await coroutine, None
+    except BaseException as err:  # SystemExit would end the loop for all others
+        result, error = None, err
+    after_fork.leave_unless(origin, error)
+    return result, error
+
+
+def _wait_for(future: "Future[tuple[Any, BaseException | None]]") -> Any:
+    is_main = threading.current_thread() is threading.main_thread()
+    while True:
+        try:
+            return future.result(LOOK_UP if is_main else None)
+        except TimeoutError:  # never that of the task: what it raised is returned
+            continue
+
+
+def _cancel_all(loop: "asyncio.AbstractEventLoop") -> None:
+    import asyncio
+
+    for each in asyncio.all_tasks(loop):
+        each.cancel()
+
+
+class EventLoop:
+    """The one event loop of a worker, in a thread of its own; it starts when it is needed."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._running = 0  # those that a thread waits for
+        self._new: list[tuple[Coroutine[Any, Any, None], Context]] = []
+        self._carried: set[asyncio.Task[None]] = set()  # the loop itself keeps no hold of them
+        #: While asyncio is imported, which takes its time, and the thread begins.
+        self.is_starting = False
+        self._closing = False
+        self._ends_empty = False  # as soon as nothing is carried any more
+        self._leaving = False
+        renew_in_children(self)
+
+    def renew(self) -> None:
+        """In the child of a fork: have no loop yet, as its thread is the parent's."""
+        _abandoned.append((self._loop, self._new, self._carried))
+        if self._loop is not None and threading.current_thread() is self._thread:
+            _abandon(self._loop)
+        self.__init__()  # type: ignore[misc]
+
+    def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """Run a coroutine beside others, wait for its end, and return what it returned.
+
+        :raises LeaveNow: it was canceled by :meth:`cancel`.
+        """
+        import asyncio
+
+        with self._lock:
+            self._running += 1
+            loop = self._loop = self._loop or self._start()
+        future = asyncio.run_coroutine_threadsafe(_caught(coroutine), loop)
+        try:
+            result, error = _wait_for(future)
+        except LeaveNow:
+            future.cancel()
+            raise
+        finally:
+            with self._lock:
+                self._running -= 1
+        if self._leaving and isinstance(error, asyncio.CancelledError):
+            raise LeaveNow from error
+        if error is not None:
+            raise error
+        return result
+
+    def carry(self, coroutine: Coroutine[Any, Any, Any], timeout: float | None, done: Done) -> None:
+        """Run a coroutine beside others, in a copy of this context, and do not wait for it.
+
+        :param timeout: as for :func:`finish`.
+        :param done: called on the loop, in the context of the coroutine; it raises nothing, and
+            gets a :exc:`LeaveNow` of what was canceled by :meth:`cancel`.
+        :raises LeaveNow: the loop has ended, and so has the worker.
+        """
+        with self._lock:
+            if self._closing:
+                coroutine.close()
+                raise LeaveNow
+            loop = self._loop = self._loop or self._start()
+            alarm = watch(timeout)  # not before, as that may fail
+            bounded = coroutine if timeout is None else _bounded(coroutine, timeout)
+            is_first = not self._new
+            self._new.append((self._carry(bounded, alarm, done), copy_context()))
+        if is_first:  # else it is about to look
+            loop.call_soon_threadsafe(self._begin_new)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether it carries anything."""
+        return bool(self._new or self._carried)
+
+    def _begin_new(self) -> None:
+        with self._lock:
+            new, self._new = self._new, []
+        for coroutine, context in new:
+            if self._loop is not None:
+                self._carried.add(self._loop.create_task(coroutine, context=context))
+
+    async def _carry(
+        self, coroutine: Coroutine[Any, Any, Any], alarm: Alarm | None, done: Done
+    ) -> None:
+        import asyncio
+
+        result, error = await _caught(coroutine)
+        if alarm is not None:
+            alarm.disarm()
+        if self._leaving and isinstance(error, asyncio.CancelledError):
+            error = LeaveNow()
+        if running := asyncio.current_task():
+            self._carried.discard(running)  # before others hear that it is done
+        done(result, error)
+        if self._ends_empty and not self._carried:
+            with self._lock:
+                if self._loop is not None and not (self._closing or self._new):
+                    self._closing = True
+                    self._loop.stop()
+
+    def cancel(self) -> None:
+        """Cancel all that runs on the loop, whoever waits for it: the worker leaves now."""
+        self._leaving = True
+        with self._lock:
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(_cancel_all, self._loop)
+
+    def close(self) -> None:
+        """End the loop; if a task that could not be waited for still runs on it, after that."""
+        with self._lock:
+            if self._loop is None or self._thread is None:
+                return
+            if not self._leaving:
+                self._ends_empty = not self._running  # first: the last of them may just end
+                if self._running or self._new or self._carried:
+                    return
+            if not self._closing:
+                self._closing = True
+                self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(0.5 if self._leaving else 5.0)
+
+    def _start(self) -> "asyncio.AbstractEventLoop":
+        self.is_starting = True
+        ready: Future[asyncio.AbstractEventLoop] = Future()
+        self._thread = threading.Thread(
+            target=self._serve, args=[ready], name="alligator-event-loop", daemon=True
+        )
+        try:
+            self._thread.start()
+            return ready.result()
+        finally:
+            self.is_starting = False
+
+    def _serve(self, ready: "Future[asyncio.AbstractEventLoop]") -> None:
+        import asyncio
+
+        with asyncio.Runner() as runner:  # on leaving, it cancels what tasks left behind
+            loop = runner.get_loop()
+            ready.set_result(loop)
+            origin = after_fork.generation
+            while not self._closing:
+                try:
+                    loop.run_forever()
+                except BaseException:  # raised by what a task started and left to itself
+                    if after_fork.generation == origin:
+                        log.exception("Something on the event loop raised; it goes on.")
+                after_fork.leave_unless(origin, _no_loop)

@@ -1,0 +1,305 @@
+"""When a schedule ticks: arithmetic on time, with no queue and no clock in it.
+
+A rule (:class:`Every` or :class:`Cron`) is a set of moments, the same in every process, so
+that each of many workers can tell by itself which tick is next and what it is called.
+Moments are Unix timestamps in seconds.
+
+Cron expressions are read by ``cronsim``, the extra ``cron``. It is asked only what a calendar
+shows, with no time zone: where clocks change by half an hour, its own answers leave ticks out.
+What the clocks show when is reckoned here, as Debian's cron does it:
+
+* An expression that names its minutes and hours (``30 2 * * *``) ticks once a day. A time that
+  the clocks skip is made up for at the moment they skip to; one that they show twice counts the
+  first time.
+* One whose minute or hour begins with a star (``0 * * * *``, ``*/5 2 * * *``) goes by what the
+  clocks show: every hour that passes, skipped ones not at all, doubled ones twice.
+"""
+
+import hashlib
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta, tzinfo
+from typing import Any, Protocol
+
+from alligator.common.text import shorten
+from alligator.exceptions import InvalidTask, MissingDriver
+
+#: Seconds between two ticks, at least and at most (a hundred years).
+SHORTEST = 0.001
+LONGEST = 36_525 * 86_400.0
+
+#: A tick that was noticed no later than this many seconds after its time was not missed.
+LATE = 10.0
+
+#: So many ticks are made up for at a time.
+LIMIT = 1000
+
+_LONGEST_NAME = 150  # of a schedule, in the id of its ticks
+_SECOND = timedelta(seconds=1)
+_EPOCH = datetime(1970, 1, 1)  # as a calendar shows it
+#: Clocks that change twice within so many seconds, there and back, are not seen to.
+_DAY = 86_400
+_WEEKDAY = re.compile(r"sun|mon|tue|wed|thu|fri|sat", re.IGNORECASE)
+
+
+class Rule(Protocol):
+    """What a schedule goes by."""
+
+    def next_after(self, moment: float) -> float:
+        """Return the first tick later than ``moment``."""
+
+    def previous_or_at(self, moment: float) -> float:
+        """Return the last tick not later than ``moment``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Every:
+    """Ticks at the multiples of so many seconds since 1970: ``Every(86400)`` at midnight, UTC.
+
+    :raises InvalidTask: not a number of seconds from 0.001 to a hundred years.
+    """
+
+    seconds: float
+
+    def __post_init__(self) -> None:
+        given = self.seconds
+        number = isinstance(given, int | float) and not isinstance(given, bool)
+        if not number or not SHORTEST <= given <= LONGEST:
+            raise InvalidTask(
+                f"every({shorten(repr(given), 60)}) is no interval; give a number of "
+                f"seconds, or a timedelta, from {SHORTEST} to {LONGEST:.0f} s (a hundred years)."
+            )
+
+    def next_after(self, moment: float) -> float:
+        """Return the first tick later than ``moment``."""
+        return (self._count(moment) + 1) * self.seconds
+
+    def previous_or_at(self, moment: float) -> float:
+        """Return the last tick not later than ``moment``."""
+        return self._count(moment) * self.seconds
+
+    def _count(self, moment: float) -> int:
+        # Division rounds, so the quotient may be off by one.
+        count = math.floor(moment / self.seconds)
+        if count * self.seconds > moment:
+            return count - 1
+        return count + 1 if (count + 1) * self.seconds <= moment else count
+
+
+@dataclass(frozen=True, slots=True)
+class Cron:
+    """Ticks at the full minutes that a cron expression of five fields names.
+
+    :param expression: minute, hour, day of month, month, day of week; names such as ``tue`` and
+        ``jan``, lists, ranges and steps; ``L`` for the last day of a month, ``5L`` for its last
+        Friday, ``mon#2`` for its second Monday. Where neither of the two fields of a day begins
+        with a star, either will do.
+    :param tz: the time zone of the expression, such as ``'Europe/Berlin'``; None: UTC, which
+        is the same on every machine.
+    :raises InvalidTask: it cannot be read, or never comes; there is no such time zone.
+    :raises MissingDriver: the package that reads it is not installed.
+    """
+
+    expression: str
+    tz: str | tzinfo | None = None
+    _zone: tzinfo = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_zone", time_zone(self.tz))
+        expression = self.expression
+        if not isinstance(expression, str) or len(expression.split()) != 5:
+            raise _unreadable(expression, "it does not have five fields, as '0 5 * * tue' does")
+        cronsim = _cronsim()
+        try:
+            self.next_after(0.0)
+        except cronsim.CronSimError as err:
+            hint = ", or there is no such day" if "day-of-month" in str(err) else ""
+            raise _unreadable(expression, f"{err}{hint}") from err
+        except StopIteration:
+            raise _unreadable(expression, "it never comes") from None
+
+    def next_after(self, moment: float) -> float:
+        """Return the first tick later than ``moment``."""
+        start = math.floor(moment)  # ticks are whole seconds
+        return self._next_named(start) if self._names_times else self._next_shown(start)
+
+    @property
+    def _names_times(self) -> bool:
+        minute, hour, *_ = self.expression.split()
+        return not (minute.startswith("*") or hour.startswith("*"))
+
+    def _next_named(self, start: int) -> float:
+        """Return when the clocks first show a time that is named, or skip it."""
+        matches = _matches(self.expression, self._clock(start))
+        while True:
+            shown = next(matches)
+            first = shown.replace(tzinfo=self._zone)
+            found = math.floor(first.timestamp())
+            if self._clock(found) != shown:  # the clocks skip it, from `early` on
+                early = math.floor(first.replace(fold=1).timestamp())
+                found = self._change(early, found) or found
+            # Out of a doubled hour, the first of its two is found again; that one is over.
+            if found > start:
+                return float(found)
+
+    def _next_shown(self, start: int) -> float:
+        """Return when the clocks next show a time that matches."""
+        after, offset = self._clock(start), self._offset(start)
+        while True:
+            shown = next(_matches(self.expression, after))
+            found = round((shown - _EPOCH - offset) / _SECOND)
+            # Were the clocks not to change. Where they do within a day, look on from there; what
+            # they show twice later on was no match the first time, unless `shown` is near.
+            change = self._change(start, min(found, start + _DAY))
+            if change is not None:
+                start, offset = change, self._offset(change)
+                after = self._clock(start) - _SECOND
+            elif found <= start + _DAY:
+                return float(found)
+            else:
+                start = max(start + _DAY, found - 2 * _DAY)
+                after, offset = self._clock(start), self._offset(start)
+
+    def _clock(self, moment: int) -> datetime:
+        """Return what the clocks show."""
+        return datetime.fromtimestamp(moment, self._zone).replace(tzinfo=None, fold=0)
+
+    def _offset(self, moment: int) -> timedelta:
+        return datetime.fromtimestamp(moment, self._zone).utcoffset() or timedelta(0)
+
+    def _change(self, early: int, late: int) -> int | None:
+        """Return the moment after ``early``, and not after ``late``, when the clocks change."""
+        before = self._offset(early)
+        if self._offset(late) == before:
+            return None
+        while late - early > 1:
+            middle = (early + late) // 2
+            early, late = (middle, late) if self._offset(middle) == before else (early, middle)
+        return late
+
+    def previous_or_at(self, moment: float) -> float:
+        """Return the last tick not later than ``moment``."""
+        # By way of next_after alone, so that both always speak of the same ticks.
+        window = 3600.0
+        while (found := self.next_after(moment - window)) > moment:
+            window *= 4
+        early, late = found, moment
+        while late - early >= 1:  # ticks are whole seconds
+            middle = (early + late) / 2
+            following = self.next_after(middle)
+            early, late = (following, late) if following <= moment else (early, middle)
+        return early
+
+
+def time_zone(tz: Any) -> tzinfo:
+    """Return the time zone of that name; None: UTC.
+
+    :raises InvalidTask: there is none, here at least.
+    """
+    if tz is None:
+        return UTC
+    if isinstance(tz, tzinfo):
+        return tz
+    from zoneinfo import ZoneInfo  # few need it, and it takes a while
+
+    try:
+        return ZoneInfo(tz)
+    # A name may also be that of a folder, or no path at all.
+    except (KeyError, ValueError, TypeError, AttributeError, OSError) as err:
+        raise InvalidTask(
+            f"tz={shorten(repr(tz), 60)} is no time zone that this machine knows; names are as "
+            "'Europe/Berlin', and pip install 'alligator[cron]' brings them all."
+        ) from err
+
+
+def tick_id(name: str, moment: float) -> str:
+    """Return what a tick of a schedule is called, in every process alike.
+
+    ::
+
+        >>> tick_id('myapp.reports.weekly', 1795496400)
+        'myapp.reports.weekly@2026-11-24T05:00:00Z'
+
+    It is fit to be a task's id; a name too long for that, or one that cannot be printed, is
+    cut and made unique by a hash.
+    """
+    if len(name) > _LONGEST_NAME or not name.isprintable():
+        digest = hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()[:16]
+        name = f"{shorten(name, _LONGEST_NAME - 17)}~{digest}"
+    when = datetime.fromtimestamp(moment, UTC).isoformat().removesuffix("+00:00")
+    return f"{name}@{when}Z"
+
+
+def ticks_after(rule: Rule, moment: float) -> Iterator[float]:
+    """Yield the ticks later than ``moment``, for ever."""
+    while True:
+        moment = rule.next_after(moment)
+        yield moment
+
+
+def due_ticks(
+    rule: Rule,
+    last: float,
+    now: float,
+    *,
+    catch_up: bool = False,
+    since: float = math.inf,
+    late: float = LATE,
+    limit: int = LIMIT,
+) -> list[float]:
+    """Return which ticks are to be queued now, oldest first.
+
+    With ``catch_up``, all since the last one, ``limit`` at a time. Without, the newest, if it is
+    no older than ``late`` seconds, or came while somebody was watching who had no time to look.
+    What is older was missed, and is skipped.
+
+    :param last: the last tick that was queued; or when the schedule was first heard of.
+    :param since: when whoever asks began to watch; by default, just now.
+    """
+    newest = rule.previous_or_at(now)
+    if newest <= last:
+        return []
+    if not catch_up:
+        return [newest] if newest >= min(since, now - late) else []
+    found: list[float] = []
+    for tick in ticks_after(rule, last):
+        if tick > now or len(found) >= limit:
+            break
+        found.append(tick)
+    return found
+
+
+def weekday_in_its_place(expression: str) -> str:
+    """Return a cron expression with a weekday in third place, as in rpqueue, put right.
+
+    ::
+
+        >>> weekday_in_its_place('0 5 tue * *')
+        '0 5 * * tue'
+    """
+    fields = expression.split()
+    if len(fields) == 5 and _WEEKDAY.search(fields[2]):
+        fields[2], fields[4] = fields[4], fields[2]
+    return " ".join(fields)
+
+
+def _matches(expression: str, after: datetime) -> Iterator[datetime]:
+    """Yield what a calendar shows after a time, both of no time zone, when it matches."""
+    ticks: Iterator[datetime] = _cronsim().CronSim(expression, after)
+    return ticks
+
+
+def _cronsim() -> Any:
+    try:
+        import cronsim
+    except ModuleNotFoundError as err:
+        raise MissingDriver(
+            "Package 'cronsim' is not installed; pip install 'alligator[cron]' brings it."
+        ) from err
+    return cronsim
+
+
+def _unreadable(expression: Any, why: str) -> InvalidTask:
+    return InvalidTask(f"Cron expression {shorten(repr(expression), 100)}: {why}.")

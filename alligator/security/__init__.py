@@ -1,0 +1,8 @@
+"""Decide what a message may make a worker do: allow policy, blocklist, signatures.
+
+Imports: ``alligator.common`` and below. Exports :class:`Policy`.
+"""
+
+from alligator.security.policy import Policy
+
+__all__ = ["Policy"]

@@ -1,0 +1,202 @@
+"""A task on its way to a queue and back: serialized, signed, checked, read."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+from alligator.backends.base import Data, Delivery
+from alligator.common.importing import import_guard
+from alligator.common.text import describe_error, shorten
+from alligator.exceptions import BadPayload, BadSignature, LeaveNow, NotAllowed
+from alligator.security.policy import Policy, Reading
+from alligator.security.signing import Signer, is_signed, signed_id
+from alligator.tasks import message as message_module
+from alligator.tasks.parent_ids import KeptParents
+from alligator.tasks.task import Task
+from alligator.tasks.usual import Usual
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Codec:
+    """How one Gator writes and reads its tasks.
+
+    :param own_ids: whether the id on the queue is the task's own.
+    :param usual: what is known of its message_module.
+    :param parents: returns what a task depends on where that is in the store; None: nobody can.
+    """
+
+    task_class: type[Task]
+    policy: Policy
+    signer: Signer | None
+    own_ids: bool
+    usual: Usual
+    parents: Callable[[str, KeptParents], list[str]] | None = None
+
+    def encode(self, task: Task, queue_name: str) -> Data:
+        """Return a task as it goes on that queue.
+
+        :raises TypeError, ValueError, InvalidTask: see :meth:`alligator.Task.serialize`.
+        """
+        data = task.serialize()
+        return self.signer.seal(queue_name, task.task_id, data) if self.signer else data
+
+    def decode(self, delivery: Delivery) -> Task:
+        """Return the task of a delivery, if it may run here.
+
+        Whatever ``deserialize`` does, names are held to the policy when they are imported,
+        and what it came up with is looked at once more.
+
+        :raises BadSignature: keys are set, and none of them has signed it.
+        :raises NotAllowed: it names what may not run.
+        :raises BadPayload, UnknownModuleError, ImportFailed, UnknownCallableError: see
+            :meth:`alligator.Task.deserialize`.
+        """
+        data = delivery.data if self.signer is None else self.open(delivery)
+        usual = self.usual if self.task_class is Task else None
+        if usual and isinstance(data, str) and (found := usual.read(data)) is not None:
+            return found
+        if self.signer is None:
+            self.open(delivery)  # refuses what is signed, and is so no usual message
+        reading = Reading(self.policy)
+        token = import_guard.set(reading)
+        try:
+            task = self.task_class.deserialize(data)
+        finally:
+            import_guard.reset(token)
+        for name in ("func", "on_start", "on_success", "on_error"):
+            if (function := getattr(task, name, None)) is not None:
+                reading.check(function)
+        self._lead_to_parents(task)
+        if usual and isinstance(data, str):
+            usual.learn(data, task)
+        return task
+
+    def renewed(
+        self, queue_name: str, task_id: str, data: Data, retries: int | None = None
+    ) -> Data:
+        """Return the data of a dead letter with what it was pushed with: no retry is spent.
+
+        Nor does it expire any more. What cannot be read here is returned as it is, and that logged.
+
+        :param task_id: its id on the queue.
+        :param retries: give it so many, in the place of those that it was pushed with.
+        """
+        delivery = Delivery(queue_name, task_id, data, None)
+        try:
+            opened = self.open(delivery)
+            plain = message_module.with_missed(opened, 0)
+            try:
+                renewed = message_module.renewed(opened, retries)
+            except BadPayload:
+                if self.task_class is Task:
+                    raise
+                return self._renewed_by_its_class(delivery, retries)  # written in a way of its own
+        except (KeyboardInterrupt, LeaveNow):
+            raise
+        except BaseException as err:  # whatever such a class raises
+            log.warning("Task %s is revived as it died: %s", shorten(task_id), describe_error(err))
+            return data
+        if renewed is None:
+            renewed = plain
+        if renewed is None or renewed == opened:
+            return data
+        return self._sealed_as(delivery, renewed)
+
+    def with_missed(self, delivery: Delivery, count: int) -> Data | None:
+        """Return the data of a delivery, noting how often its code was found missing.
+
+        :param count: 0: without a note.
+        :returns: None: it has no place for one.
+        :raises BadSignature: see :meth:`open`.
+        """
+        noted = message_module.with_missed(self.open(delivery), count)
+        return None if noted is None else self._sealed_as(delivery, noted)
+
+    def _sealed_as(self, delivery: Delivery, opened: Data) -> Data:
+        """Return data in an envelope like that of a delivery, if that has one."""
+        own_id = signed_id(delivery.data)
+        if self.signer is None or own_id is None:
+            return opened
+        return self.signer.seal(delivery.queue_name, own_id, opened)
+
+    def _renewed_by_its_class(self, delivery: Delivery, retries: int | None) -> Data:
+        task = self.decode(delivery)
+        task.retries = task.retries + task.retried if retries is None else retries
+        task.retried, task.last_error, task.expires_at = 0, "", None
+        return self.encode(task, delivery.queue_name)
+
+    def decode_names(self, delivery: Delivery) -> Task:
+        """Return the same task with names in the place of its functions; imports nothing.
+
+        It can be looked at and put back on its queue, and not be run.
+
+        :raises BadSignature, BadPayload: as :meth:`decode` does.
+        :raises NotAllowed: its class imports functions in a way of its own.
+        """
+        data = self.open(delivery)
+        token = import_guard.set(_Names())
+        try:
+            task = self.task_class.deserialize(data)
+        finally:
+            import_guard.reset(token)
+        self._lead_to_parents(task)
+        return task
+
+    def _lead_to_parents(self, task: Task) -> None:
+        if self.parents and (kept := getattr(task, "kept_parents", None)) is not None:
+            task.kept_parents = replace(kept, load=self.parents)
+
+    def open(self, delivery: Delivery) -> Data:
+        """Return the data of a delivery out of its envelope, unread.
+
+        :raises BadSignature: keys are set, and none of them has signed it; or the other way
+            round.
+        """
+        if self.signer is None:
+            if is_signed(delivery.data):
+                raise BadSignature("The message is signed; this worker needs the secret_keys.")
+            return delivery.data
+        task_id, data = self.signer.open(delivery.queue_name, delivery.data)
+        if self.own_ids and task_id != delivery.task_id:
+            raise BadSignature("The message was signed under another task id.")
+        return data
+
+
+class FunctionName(str):
+    """``'myapp.mail:Mailer.send'``, with what a Task class may ask a function for its name by."""
+
+    __name__: str
+    __qualname__: str
+
+    def __new__(cls, module: str, name: str) -> Self:
+        found = super().__new__(cls, f"{module}:{name}")
+        found.__module__, found.__name__, found.__qualname__ = module, name, name
+        return found
+
+
+class _Names:
+    """An ImportGuard for a message of which nothing is imported: it gives out names instead."""
+
+    def stand_in(self, module: str, name: str) -> FunctionName:
+        return FunctionName(module, name)
+
+    def recall(self, key: tuple[str, str, bool]) -> FunctionName:
+        return FunctionName(key[0], key[1])
+
+    def before_module(self, module: str) -> None:
+        raise NotAllowed(f"{shorten(module)!r} is not imported here; use import_attr.")
+
+    def before_import(self, module: str, name: str) -> None:
+        self.before_module(module)
+
+    def on_the_way(self, module: str, name: str, owner: Any) -> None:
+        """Not called, as nothing is imported."""
+
+    def after_import(self, module: str, name: str, found: Any) -> None:
+        """Not called, as nothing is imported."""
+
+    def remember(self, key: tuple[str, str, bool], found: Any) -> None:
+        """Not called, as all is known."""

@@ -1,0 +1,195 @@
+"""Which functions can be tasks, what they are called on the queue, and back again."""
+
+import functools
+import inspect
+import types
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from alligator.common.importing import LONGEST_NAME, determine_module, import_attr
+from alligator.common.text import describe_error, shorten
+from alligator.exceptions import BadPayload, InvalidTask
+
+_ADVICE = "a task must be a function that its module can be asked for by name"
+
+
+def split_name(name: str) -> tuple[str, str]:
+    """Return module and attribute of ``'myapp.tasks.resize'`` or ``'myapp.tasks:Mailer.send'``.
+
+    :raises InvalidTask: the text names no module, or has empty parts.
+    """
+    if len(name) > LONGEST_NAME:
+        raise InvalidTask(f"{shorten(name)!r} has more than {LONGEST_NAME} characters.")
+    module, _, attribute = name.partition(":") if ":" in name else name.rpartition(".")
+    if not all(part.isidentifier() for part in f"{module}.{attribute}".split(".")):
+        raise InvalidTask(f"{name!r} is not 'package.module.function' or 'module:qualified.name'.")
+    return module, attribute
+
+
+@functools.lru_cache(maxsize=4096)
+def wire_name(func: Callable[..., Any]) -> tuple[str, str]:
+    """Return the module and qualified name under which a worker finds this very function.
+
+    :raises InvalidTask: a lambda, a local function, a bound method, a class, a partial, or
+        anything else that importing by name would not give back; see also :func:`check_runs`.
+    """
+    if not callable(func) or isinstance(func, type | functools.partial):
+        raise InvalidTask(f"{func!r} is not a function; {_ADVICE}.")
+    qualified = getattr(func, "__qualname__", "")
+    if "<lambda>" in qualified or "<locals>" in qualified:
+        raise InvalidTask(f"{qualified} is a lambda or a local function; {_ADVICE}.")
+    check_runs(func)
+    for name in dict.fromkeys((qualified, getattr(func, "__name__", ""))):
+        module = getattr(func, "__module__", None)
+        if name and module and _imports_as(module, name) == func:
+            return determine_module(func), name
+    raise InvalidTask(f"{func!r} cannot be imported back by its name; {_ADVICE}.")
+
+
+_CACHED = type(functools.lru_cache(len))  # it hands on what the function in it returns
+
+
+def kind_of(func: Any) -> str:
+    """Return ``'generator function'``, ``'async generator function'`` or ``'coroutine function'``.
+
+    '' of a plain one: to call it is to run it, as far as can be seen.
+    """
+    while isinstance(func, _CACHED | functools.partial):
+        func = func.__wrapped__ if isinstance(func, _CACHED) else func.func
+    for each in (func, getattr(type(func), "__call__", None)):  # noqa: B004 - to look into it
+        # One decorated with types.coroutine is awaited as a coroutine is.
+        code = getattr(each, "__code__", None)
+        if inspect.iscoroutinefunction(each) or (
+            isinstance(code, types.CodeType) and code.co_flags & inspect.CO_ITERABLE_COROUTINE
+        ):
+            return "coroutine function"
+        if inspect.isasyncgenfunction(each):
+            return "async generator function"
+        if inspect.isgeneratorfunction(each):
+            return "generator function"
+    return ""
+
+
+def check_runs(func: Any) -> None:
+    """Refuse a function of which no line runs when it is called.
+
+    :raises InvalidTask: it is a generator function, async or not.
+    """
+    kind = kind_of(func)
+    if "generator" in kind:
+        name = getattr(func, "__qualname__", None) or shorten(repr(func), 60)
+        raise InvalidTask(
+            f"{name} has a 'yield', which makes it {_a(kind)}: to call it runs nothing of it. "
+            "Iterate over it inside another function, and let that be the task."
+        )
+
+
+def check_hook(hook: Any, name: str) -> None:
+    """Refuse a hook that would have to be awaited or iterated over.
+
+    :param name: the option.
+    :raises InvalidTask: see above.
+    """
+    if kind := kind_of(hook):
+        shown = getattr(hook, "__qualname__", None) or shorten(repr(hook), 60)
+        raise InvalidTask(f"{name}={shown} is {_a(kind)}; hooks are plain functions.")
+
+
+def _a(noun: str) -> str:
+    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
+
+
+def _imports_as(module: str, name: str) -> Any:
+    try:
+        return import_attr(module, name)
+    except Exception:
+        return None
+
+
+def check_callable(func: Callable[..., Any], in_process: bool) -> tuple[str, str]:
+    """Return the module and name of a function; refuse what no worker could run.
+
+    :param in_process: whether the worker is in this process, as with locmem.
+    :raises InvalidTask: see :func:`wire_name`; or a function of the script itself, since a
+        worker's ``__main__`` is another one.
+    """
+    try:
+        module, name = wire_name(func)
+    except TypeError as err:  # unhashable, so surely not a function
+        raise InvalidTask(f"{func!r} is not a function; {_ADVICE}.") from err
+    if module == "__main__" and not in_process:
+        raise InvalidTask(
+            f"{name} is defined in the script that runs (__main__), which a worker cannot "
+            "import; move it to a module of its own."
+        )
+    return module, name
+
+
+@functools.lru_cache(maxsize=4096)
+def _signature(func: Callable[..., Any]) -> inspect.Signature | None:
+    try:
+        return inspect.signature(func)
+    except (TypeError, ValueError):  # some builtins have none
+        return None
+
+
+def check_arguments(
+    func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> None:
+    """Refuse arguments that do not fit the signature.
+
+    :raises InvalidTask: the text says which, as Python would at the call.
+    """
+    _check_shape(func, len(args), tuple(kwargs))
+
+
+@functools.lru_cache(maxsize=4096)
+def _check_shape(func: Callable[..., Any], count: int, names: tuple[str, ...]) -> None:
+    # Whether arguments fit depends on how many there are and on their names, on nothing else.
+    signature = _signature(func)
+    if signature is not None:
+        try:
+            signature.bind(*([None] * count), **dict.fromkeys(names))
+        except TypeError as err:
+            name = getattr(func, "__qualname__", repr(func))
+            raise InvalidTask(f"{name}{signature} cannot be called so: {err}.") from err
+
+
+def import_callable(module: str, name: str, *, plain: bool = False) -> Callable[..., Any]:
+    """Import what a message names.
+
+    :param plain: whether it must be neither ``async def`` nor have a ``yield``.
+    :raises UnknownModuleError, UnknownCallableError: it is not there, perhaps not yet.
+    :raises ImportFailed: its module is there, and raised an error while it was imported.
+    :raises BadPayload: it is there, and nothing that can be called.
+    """
+    found = import_attr(module, name)
+    kind = "" if callable(found) else type(found).__name__
+    if kind or (plain and (kind := kind_of(found))):
+        raise BadPayload(f"{shorten(f'{module}.{name}')!r} is no plain function but a {kind}.")
+    return found  # type: ignore[no-any-return]
+
+
+def fits(func: Callable[..., Any], count: int) -> bool:
+    """Whether a function can be called with so many arguments; True also where nobody knows."""
+    try:
+        signature = _signature(func)
+    except TypeError:  # an object that cannot be hashed, and so not be remembered
+        signature = _signature.__wrapped__(func)
+    if signature is None:
+        return True
+    try:
+        signature.bind(*[None] * count)
+    except TypeError:
+        return False
+    return True
+
+
+def takes_two(hook: Callable[..., Any]) -> bool:
+    """Whether a hook takes the task and something; one that takes one gets the task only."""
+    return fits(hook, 2)
+
+
+def explain_json(err: BaseException, what: str = "the arguments") -> str:
+    """Return why arguments, or something else, did not survive JSON, for an error message."""
+    return f"{what} must survive JSON ({describe_error(err)})"

@@ -1,0 +1,236 @@
+"""A task as it stands on a queue: a JSON object, the one of Alligator 1.0.
+
+Most messages carry a function, its arguments and no option at all; those are quick to write
+and to read, and every field is checked all the same.
+"""
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from alligator.common import strict_json
+from alligator.common.ids import is_own_id
+from alligator.common.importing import determine_module, determine_name
+from alligator.exceptions import BadPayload, InvalidTask
+from alligator.tasks.fields import Fields
+from alligator.tasks.functions import split_name, wire_name
+from alligator.tasks.parent_ids import read as read_kept
+from alligator.tasks.validation import CHECKS, MOST_RETRIES, moment
+
+if TYPE_CHECKING:
+    from alligator.tasks.task import Task
+
+    T = TypeVar("T", bound=Task)
+
+#: What ``is_async`` may be on a queue.
+_TRUTH = bool | int | str
+_NUMBER = int | float
+
+_HOOKS = ("on_start", "on_success", "on_error")
+
+#: Options that are written where they are not as here.
+_WRITTEN = {
+    "priority": 0,
+    "retry_delay": 0.0,
+    "retry_backoff": 1.0,
+    "retry_max_delay": None,
+    "save_results": None,
+    "timeout": None,
+    "hook_timeout": None,
+    "delay_until": None,
+    "expires_at": None,
+}
+_NOTED = ("retried", "pushed_at", "depends_on", "last_error", "note_end", "own_id")
+_READ = {name: CHECKS.get(name) or moment(name) for name in _WRITTEN}
+_KNOWN = (*_HOOKS, *_WRITTEN, *_NOTED)
+#: What a task has of its own if it has options; "pushed_at" is written beside others only.
+_TELLING = frozenset(_KNOWN) - {"pushed_at"} | {"_depends_on", "kept_parents"}
+
+#: Options that a task gets on its way, and loses when it is revived.
+_OF_THIS_LIFE = frozenset({"retried", "last_error", "expires_at"})
+
+#: Characters of a message that leave room for its last error on any backend.
+_ROOMY = 32_000
+
+
+def write(task: "Task") -> str:
+    """Return the message of a task; see :meth:`alligator.Task.serialize`."""
+    begin = f'{{"task_id":{strict_json.quoted(task.task_id)},'
+    begin += _call(task.retries, task.is_async, *_names(task.func))
+    data = {"args": task.func_args, "kwargs": task.func_kwargs, "options": _options(task)}
+    text = strict_json.dumps(data, begin)
+    if task.last_error and len(text) < _ROOMY:
+        data["options"]["last_error"] = task.last_error
+        text = strict_json.dumps(data, begin)
+    return text
+
+
+@lru_cache(maxsize=1024, typed=True)
+def _call(retries: int, is_async: bool, module: str, name: str) -> str:
+    """Return what stands between the id and the arguments, and an object's end."""
+    call = {"retries": retries, "is_async": is_async, "module": module, "callable": name}
+    return strict_json.dumps(call)[1:]
+
+
+def _options(task: "Task") -> dict[str, Any]:
+    options: dict[str, Any] = {}
+    kind: Any = type(task)
+    told = _TELLING.isdisjoint(vars(task)) and _has_defaults(kind)
+    if told and not (task.pushed_at and is_own_id(task.task_id)):
+        return options
+    for hook in _HOOKS:
+        if (function := getattr(task, hook)) is not None:
+            module, name = _names(function)
+            options[hook] = {"module": module, "callable": name}
+    for option, default in _WRITTEN.items():
+        if (value := getattr(task, option)) != default:
+            options[option] = value
+    if task.note_end and not task.save_results:
+        options["note_end"] = task.note_end
+    known = task.known_for or task.expires_at is not None or task.has_own_id
+    if task.pushed_at and known:
+        options["pushed_at"] = task.pushed_at
+    if task.own_id:
+        options["own_id"] = None  # which Alligator 1.1 passes over
+    if task.kept_parents is not None:
+        options["depends_on"] = [str(task.kept_parents)]
+    elif task.depends_on:
+        options["depends_on"] = [id_of(each) for each in task.depends_on]
+    if task.retried:
+        options["retried"] = task.retried
+    return options
+
+
+@lru_cache(maxsize=64)
+def _has_defaults(kind: Any) -> bool:
+    """Whether tasks of this class that were told nothing else have no options."""
+    missing = object()
+    same = (getattr(kind, name, missing) == default for name, default in _WRITTEN.items())
+    others = (getattr(kind, name, missing) for name in (*_HOOKS, *_NOTED))
+    return all(same) and not any(each for each in others if not isinstance(each, property))
+
+
+def _names(func: Any) -> tuple[str, str]:
+    if isinstance(func, str):
+        return split_name(func)
+    try:
+        return wire_name(func)
+    except InvalidTask:
+        if not callable(func) or getattr(func, "__module__", None) is None:
+            raise
+        # Refused for a queue by the Gator; a Task by itself may still be looked at.
+        return determine_module(func), determine_name(func)
+
+
+def read(data: str | bytes, make: "Callable[[str, int, Any], T]") -> "T":
+    """Return the task of a message; see :meth:`alligator.Task.deserialize`.
+
+    :param make: returns a new task, given ``task_id``, ``retries`` and ``is_async``.
+    """
+    message = Fields(strict_json.loads(data))
+    fields = message.fields
+    options = message.read("options", dict, {})
+    try:
+        # Whatever is_async says, a worker runs it; 0.x wrote what it found in the environment.
+        truth = fields.get("is_async")
+        if truth is not True:
+            truth = message.read("async" if truth is None else "is_async", _TRUTH, True)
+        task = make(message.read("task_id", str), message.read("retries", int), truth)
+        if options:
+            _read_options(task, Fields(options))
+    except (InvalidTask, TypeError) as err:
+        raise BadPayload(f"The message has an unusable field: {err}") from err
+    func, args = message.function(), message.read("args", list, [])
+    task.to_call(func, *args, **message.read("kwargs", dict, {}))
+    if options:
+        _read_hooks(task, Fields(options))
+    return task
+
+
+def _read_options(task: "Task", options: Fields) -> None:
+    options.check_known(_KNOWN)
+    task.note_end = CHECKS["save_results"](options.read("note_end", _NUMBER, 0))
+    parents = CHECKS["depends_on"](options.read("depends_on", list, [])) or None
+    kept = parents and read_kept(parents)
+    if kept:
+        task.kept_parents = kept
+    else:
+        task.depends_on = parents
+    for option, check in _READ.items():
+        if (value := options.fields.get(option)) is not None:
+            setattr(task, option, check(value))
+    task.retried = options.read("retried", int, 0)
+    task.last_error = options.read("last_error", str, "")
+    task.pushed_at = float(options.read("pushed_at", _NUMBER, 0))
+    if "own_id" in options.fields:
+        task.own_id = True
+
+
+def _read_hooks(task: "Task", options: Fields) -> None:
+    for hook in _HOOKS:
+        if options.fields.get(hook) is not None:
+            setattr(task, hook, Fields(options.read(hook, dict)).function(plain=True))
+
+
+def renewed(data: str | bytes, retries: int | None = None) -> str | bytes | None:
+    """Return the message of a dead letter as it was pushed; None: it is as it was.
+
+    Nothing that it names is imported. Spent retries are given back, those included that a hook
+    granted on the way; and it does not expire, since whoever revives it wants it to run.
+
+    :param retries: give it so many, in the place of those that it was pushed with.
+    :raises BadPayload: it is no message of a task.
+    """
+    message = Fields(strict_json.loads(data))
+    options = message.read("options", dict, {})
+    left, spent = message.read("retries", int), Fields(options).read("retried", int, 0)
+    if retries is None:
+        retries = max(left, min(left + spent, MOST_RETRIES))
+    kept = {name: value for name, value in options.items() if name not in _OF_THIS_LIFE}
+    if retries == left and len(kept) == len(options):
+        return None
+    fields = {**message.fields, "retries": retries}
+    if "options" in fields:
+        fields["options"] = kept
+    text = strict_json.dumps(fields)
+    return text.encode() if isinstance(data, bytes) else text
+
+
+# A tab and so many spaces at the end of a message. To every reader of JSON, those of Alligator 1.1
+# included, it is the same message; what is written anew, for a retry, has none.
+
+
+def missed(data: str | bytes) -> int:
+    """Return how often the code of a task was found missing, as its message, or its envelope, says.
+
+    That is since it was pushed, or last run.
+    """
+    if isinstance(data, bytes):
+        bare = data.rstrip(b" ")
+        return len(data) - len(bare) if bare.endswith(b"\t") else 0
+    text = data.rstrip(" ")
+    return len(data) - len(text) if text.endswith("\t") else 0
+
+
+def with_missed(data: str | bytes, count: int) -> str | bytes | None:
+    """Return a message with a note of how often its code was found missing; 0: without any.
+
+    :returns: None: it is no JSON object, or so long, that it has no place for one.
+    """
+    before = missed(data)
+    plain = data[: -before - 1] if before else data
+    if not count and not before:
+        return data
+    try:
+        Fields(strict_json.loads(data))
+    except BadPayload:
+        return None
+    if not count:
+        return plain
+    noted = plain + f"\t{' ' * count}" if isinstance(plain, str) else plain + b"\t" + b" " * count
+    return noted if len(noted) <= strict_json.MAX_BYTES else None
+
+
+def id_of(parent: Any) -> str:
+    """Return the id of what ``depends_on`` names: a task, an id, or ``(queue_name, id)``."""
+    return str(parent[1] if isinstance(parent, tuple) else getattr(parent, "task_id", parent))

@@ -1,0 +1,41 @@
+"""Many tasks with the same options, which are checked once."""
+
+from typing import Any
+
+from alligator.common.ids import new_task_id
+from alligator.tasks.task import Task
+
+_MISSING = object()
+_OF_EACH = ("task_id", "func_args", "func_kwargs")
+
+
+class Mold:
+    """Makes tasks of one class with one set of options.
+
+    :raises TypeError, InvalidTask, MultipleDelayError: see :class:`alligator.Task`.
+    """
+
+    def __init__(self, task_class: type[Task], options: dict[str, Any]) -> None:
+        self.task_class, self.options = task_class, options
+        self._differs: dict[str, Any] | None = None
+        if task_class is Task:
+            first = vars(Task(**options))
+            self._differs = {
+                name: value
+                for name, value in first.items()
+                if value != getattr(Task, name, _MISSING) and name not in _OF_EACH
+            }
+            if "delay_by" in self._differs:
+                del self._differs["delay_until"]  # a delay counts from the push of each
+
+    def cast(self) -> Task:
+        """Return a new task."""
+        if self._differs is None:  # a class of the user's own: as its constructor has it
+            return self.task_class(**self.options)
+        task = Task.with_id(self.options.get("task_id") or new_task_id())
+        task.func_args, task.func_kwargs = [], {}
+        for name, value in self._differs.items():
+            setattr(task, name, value)
+        if task.depends_on is not None:
+            task.depends_on = list(task.depends_on)
+        return task

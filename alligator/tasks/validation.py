@@ -1,0 +1,289 @@
+"""The options of a task: their names, what each may be, and the contexts that carry them."""
+
+import difflib
+import math
+from collections.abc import Callable, Iterable, Mapping
+from datetime import date, datetime, timedelta
+from datetime import time as day_time
+from typing import TYPE_CHECKING, Any, ParamSpec
+
+from alligator.backends.base import MAX_PRIORITY, MIN_PRIORITY
+from alligator.common.clock import in_seconds
+from alligator.common.text import shorten
+from alligator.exceptions import InvalidTask, MultipleDelayError
+from alligator.scheduling.rules import time_zone
+from alligator.tasks.functions import check_hook, fits
+
+if TYPE_CHECKING:
+    pass
+
+P = ParamSpec("P")
+
+#: Other spellings: 0.x's, and the first README's.
+ALIASES = {"async": "is_async", "run_after": "delay_by"}
+
+#: As many as anybody may ask for.
+MOST_RETRIES = 1_000_000
+
+_FALSE = frozenset({"false", "0", "no", "off", ""})
+_TRUE = frozenset({"true", "1", "yes", "on"})
+
+
+def truth(value: Any) -> bool:
+    """Return what ``is_async`` means; text as it comes from an environment is understood.
+
+    :raises InvalidTask: text that is neither a yes nor a no.
+    """
+    if not isinstance(value, str):
+        return bool(value)
+    text = value.strip().lower()
+    if text in _FALSE or text in _TRUE:
+        return text in _TRUE
+    allowed = ", ".join(sorted(_TRUE | _FALSE - {""}))
+    raise InvalidTask(
+        f"is_async={shorten(repr(value), 60)} is neither true nor false; it may be {allowed}."
+    )
+
+
+def timestamp(value: Any) -> float:
+    """Return the Unix timestamp in seconds that a ``delay_until`` stands for.
+
+    A number is one; an aware datetime is exact, a naive one local time as in Python's own
+    ``datetime.timestamp``; a date is its midnight, local time.
+
+    :raises InvalidTask: anything else, NaN and infinity included.
+    """
+    try:
+        if isinstance(value, datetime):
+            return value.timestamp()
+        if isinstance(value, date):
+            return datetime.combine(value, day_time()).timestamp()
+    except (ValueError, OverflowError, OSError) as err:
+        raise InvalidTask(
+            f"delay_until={shorten(repr(value), 60)} is no moment that a clock can show."
+        ) from err
+    return _number("delay_until", value, "a Unix timestamp, a datetime or a date")
+
+
+def _number(name: str, value: Any, kind: str = "a finite number") -> float:
+    number = math.nan if isinstance(value, timedelta) else in_seconds(value)
+    if not math.isfinite(number):
+        raise InvalidTask(f"{name}={shorten(repr(value), 60)} is not {kind}.")
+    return number
+
+
+def seconds_of(name: str, value: Any, low: float = 0.0, hint: str = "") -> float:
+    """Return a span of time in seconds: a number of them, or a timedelta.
+
+    :raises InvalidTask: neither, below ``low`` or infinite.
+    """
+    number = in_seconds(value)
+    if not low <= number < math.inf:
+        above = "above 0" if low == _TINY else f"from {low:g} up"
+        raise InvalidTask(
+            f"{name}={shorten(repr(value), 60)} is neither a number of seconds {above} nor such a "
+            f"timedelta{hint}."
+        )
+    return number
+
+
+#: The least above 0.
+_TINY = math.nextafter(0.0, 1.0)
+
+
+def _seconds(name: str, hint: str = "") -> Callable[[Any], float]:
+    return lambda value: seconds_of(name, value, hint=hint)
+
+
+def _positive(name: str) -> Callable[[Any], float]:
+    return lambda value: seconds_of(name, value, _TINY)
+
+
+def moment(name: str) -> Callable[[Any], float]:
+    """Return a check of a Unix timestamp as a queue holds it."""
+    return lambda value: _number(name, value)
+
+
+def _whole(name: str, low: int, high: int) -> Callable[[Any], int]:
+    def check(value: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            raise InvalidTask(
+                f"{name}={shorten(repr(value), 60)} is not a whole number from {low} to {high}."
+            )
+        return value
+
+    return check
+
+
+def _backoff(value: Any) -> float:
+    number = _number("retry_backoff", value)
+    if number < 1:
+        raise InvalidTask(
+            f"retry_backoff={shorten(repr(value), 60)} is below 1; 2 doubles the delay each time."
+        )
+    return number
+
+
+def _task_id(value: Any) -> str:
+    if not isinstance(value, str) or not 1 <= len(value) <= 200 or not value.isprintable():
+        raise InvalidTask(
+            f"task_id={shorten(repr(value), 60)} is not 1 to 200 printable characters."
+        )
+    return value
+
+
+def _hook(name: str, *takes: str) -> Callable[[Any], Any]:
+    """Return a check of a hook.
+
+    :param takes: what it is called with: all of that, or the first alone.
+    """
+    ways = {1, len(takes)}
+
+    def check(value: Any) -> Any:
+        if value is None:
+            return None
+        if not callable(value):
+            raise InvalidTask(f"{name}={shorten(repr(value), 60)} is not a function.")
+        check_hook(value, name)
+        if not any(fits(value, count) for count in ways):
+            shown = getattr(value, "__qualname__", None) or shorten(repr(value), 60)
+            calls = " or ".join(f"{name}({', '.join(takes[:count])})" for count in sorted(ways))
+            raise InvalidTask(
+                f"{name}={shown} cannot be called as it will be, {calls}: its parameters do not "
+                "fit."
+            )
+        return value
+
+    return check
+
+
+def _text(name: str) -> Callable[[Any], str]:
+    def check(value: Any) -> str:
+        if not isinstance(value, str):
+            raise InvalidTask(f"{name}={shorten(repr(value), 60)} is not text.")
+        return value
+
+    return check
+
+
+def _flag(name: str) -> Callable[[Any], bool]:
+    def check(value: Any) -> bool:
+        if not isinstance(value, bool):
+            raise InvalidTask(f"{name}={shorten(repr(value), 60)} is neither True nor False.")
+        return value
+
+    return check
+
+
+def _zone(value: Any) -> Any:
+    time_zone(value)
+    return value
+
+
+def _parents(value: Any) -> list[Any]:
+    """Return what to wait for: tasks, ids and ``(queue_name, id)``, each once."""
+    one = isinstance(value, str) or hasattr(value, "task_id")
+    if not one and not isinstance(value, Iterable):
+        raise InvalidTask(f"depends_on={shorten(repr(value), 60)} is no task and no id of one.")
+    parents = [value] if one else list(value)
+    for each in parents:
+        pair = isinstance(each, tuple) and [type(part) for part in each] == [str, str]
+        if not (pair or isinstance(each, str) or hasattr(each, "task_id")):
+            raise InvalidTask(
+                f"depends_on: {shorten(repr(each), 60)} is no task, no id of one, and no "
+                "(queue_name, id)."
+            )
+    return list({_identity(each): each for each in parents}.values())
+
+
+def _identity(parent: Any) -> Any:
+    return parent if isinstance(parent, str | tuple) else id(parent)
+
+
+#: Every option, with what checks and normalizes its value.
+CHECKS: Mapping[str, Callable[[Any], Any]] = {
+    "task_id": _task_id,
+    "retries": _whole("retries", 0, MOST_RETRIES),
+    "retry_delay": _seconds("retry_delay"),
+    "retry_backoff": _backoff,
+    "retry_max_delay": _seconds("retry_max_delay"),
+    "is_async": truth,
+    "on_start": _hook("on_start", "task"),
+    "on_success": _hook("on_success", "task", "result"),
+    "on_error": _hook("on_error", "task", "err"),
+    "depends_on": _parents,
+    "delay_by": _seconds("delay_by"),
+    "delay_until": timestamp,
+    "priority": _whole("priority", MIN_PRIORITY, MAX_PRIORITY),
+    "timeout": _positive("timeout"),
+    "hook_timeout": _positive("hook_timeout"),
+    "expires": _positive("expires"),
+    "queue_name": _text("queue_name"),
+    "save_results": _seconds("save_results", ", for which the result is to be kept"),
+}
+
+#: The same for those of a schedule, which ``every`` and ``cron`` take beside the others.
+SCHEDULE_CHECKS: Mapping[str, Callable[[Any], Any]] = {
+    "tz": _zone,
+    "catch_up": _flag("catch_up"),
+    "overlap": _flag("overlap"),
+}
+
+#: None stands for "not set" here, as in the signature of Task.
+_NONE_IS_UNSET = frozenset(
+    {
+        "task_id",
+        "depends_on",
+        "delay_by",
+        "delay_until",
+        "retry_max_delay",
+        "timeout",
+        "hook_timeout",
+        "expires",
+        "queue_name",
+        "save_results",
+        *SCHEDULE_CHECKS,
+    }
+)
+
+
+def check_options(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options under their proper names, checked and normalized.
+
+    :raises TypeError: an unknown option, or one given under two spellings.
+    :raises MultipleDelayError: ``delay_by`` and ``delay_until`` together.
+    :raises InvalidTask: a value that an option cannot have, or an option of a schedule.
+    """
+    options: dict[str, Any] = {}
+    for spelled, value in given.items():
+        name = ALIASES.get(spelled, spelled)
+        if name in options:
+            raise TypeError(f"Option {name!r} is given twice, once as {spelled!r}.")
+        if value is None and name in _NONE_IS_UNSET:
+            continue
+        if name in SCHEDULE_CHECKS:
+            raise _only_for_schedules([name])
+        if name not in CHECKS:
+            close = difflib.get_close_matches(name, [*CHECKS, *ALIASES, *SCHEDULE_CHECKS], 1)
+            hint = f" Did you mean {close[0]!r}?" if close else f" Known: {', '.join(CHECKS)}."
+            raise TypeError(f"Unknown option {spelled!r}.{hint}")
+        options[name] = CHECKS[name](value)
+    if "delay_by" in options and "delay_until" in options:
+        raise MultipleDelayError("Give either delay_by or delay_until, not both.")
+    return options
+
+
+def check_schedule_options(given: dict[str, Any]) -> dict[str, Any]:
+    """Take the options of a schedule out of ``given``, and return them, checked.
+
+    :raises InvalidTask: a value that an option cannot have.
+    """
+    found = {name: given.pop(name) for name in SCHEDULE_CHECKS if name in given}
+    return {name: SCHEDULE_CHECKS[name](each) for name, each in found.items() if each is not None}
+
+
+def _only_for_schedules(names: Iterable[str]) -> InvalidTask:
+    return InvalidTask(
+        f"{', '.join(f'{name}=' for name in names)} is for schedules, opts.every(…) and "
+        "opts.cron(…), and for nothing else; leave it out here."
+    )

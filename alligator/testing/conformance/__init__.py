@@ -1,0 +1,4 @@
+"""The suites that every backend and every store must pass; they need pytest.
+
+Imports: ``alligator.backends`` and below.
+"""

@@ -1,0 +1,409 @@
+"""The suite that every store has to pass, for a third party's as for our own.
+
+::
+
+    from alligator.testing import StoreContract
+
+    class TestMyStore(StoreContract):
+        def make_client(self):
+            return MyClient('mine://localhost')
+
+and run it with pytest. The client has to have a store. Where a server has to be up first,
+override the fixture ``server``, as with ``BackendContract``.
+"""
+
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, ClassVar
+
+import pytest
+
+from alligator.backends.base import Client, Message
+from alligator.backends.store import Record, Store
+from alligator.common.ids import new_task_id
+from alligator.constants import FAILED, RETRYING, RUNNING, SUCCESS
+from alligator.exceptions import ConnectionLost
+from alligator.testing.conformance.dependencies import ChildrenContract
+
+
+class StoreContract(ChildrenContract):
+    """Inherit, define :meth:`make_client`, and name the class ``Test…``."""
+
+    #: The shortest time that the store keeps something properly, in seconds.
+    short: ClassVar[float] = 0.3
+
+    #: Seconds within which a watch has to be woken.
+    prompt: ClassVar[float] = 1.5
+
+    def make_client(self) -> Client:
+        """Return a new client that has a store; all that one test makes share one server."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def server(self) -> Any:
+        """Override it to have a server up from before the first client until after the last."""
+
+    @pytest.fixture(autouse=True)
+    def _prepared(self, server: Any) -> Iterator[None]:
+        with self.prepared():
+            yield
+
+    @contextmanager
+    def prepared(self) -> Iterator[None]:
+        """Make the client and a queue of one test; then empty it and close what was opened."""
+        self.clients: list[Client] = []
+        self.client = self.another_client()
+        self.store = self.store_of(self.client)
+        self.queue = f"store-{uuid.uuid4().hex[:12]}"
+        try:
+            yield
+            self.client.drop_all(self.queue)
+        finally:
+            for client in self.clients:
+                client.close()
+
+    # -- Helpers for the tests. -----------------------------------------------------------
+
+    def another_client(self) -> Client:
+        """Return a further client on the same server, closed after the test."""
+        client = self.make_client()
+        self.clients.append(client)
+        return client
+
+    @staticmethod
+    def store_of(client: Client) -> Store:
+        """Return its store, which it must have."""
+        assert client.store is not None, "this client has no store"
+        return client.store
+
+    @staticmethod
+    def new_key() -> str:
+        """Return an id that no other test uses, as pushed tasks have it; also for a key."""
+        return new_task_id()
+
+    def eventually(self, check: Callable[[], bool], what: str, within: float = 10.0) -> None:
+        """Poll until ``check`` is true."""
+        deadline = time.monotonic() + within
+        while not check():
+            assert time.monotonic() < deadline, f"not within {within} s: {what}"
+            time.sleep(0.02)
+
+    def in_thread(self, work: Callable[[], Any]) -> threading.Thread:
+        """Run it in a thread, which the test joins."""
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
+        return thread
+
+    def _race(self, contenders: list[Callable[[], bool]]) -> int:
+        won, start = [], threading.Barrier(len(contenders))
+
+        def run(contender: Callable[[], bool]) -> None:
+            start.wait(10)
+            won.append(contender())
+
+        threads = [self.in_thread(lambda each=each: run(each)) for each in contenders]  # type: ignore[misc]
+        for thread in threads:
+            thread.join(30)
+        assert len(won) == len(contenders)
+        return sum(won)
+
+    # -- Outcomes. ------------------------------------------------------------------------
+
+    def test_a_record_comes_back_as_it_was_noted(self) -> None:
+        """Field by field, by another client, too."""
+        key = self.new_key()
+        assert self.store.record(key) is None
+        record = Record(
+            SUCCESS, '{"a":[1,"schräg ✓ 🐊",null]}', "an error", "line\n  line", 1.25, 3, 0.5, "7"
+        )
+        assert self.store.note(key, record, 60) is True
+        assert self.store.record(key) == record
+        assert self.store_of(self.another_client()).record(key) == record
+        bare = Record(FAILED)
+        assert self.store.note(self.new_key(), bare, 60) is True
+        assert self.store.note(other := self.new_key(), bare, 60) is True
+        assert self.store.records([other, "unknown", key]) == [bare, None, record]
+        assert self.store.records([]) == []
+
+    def test_ids_and_texts_of_any_kind(self) -> None:
+        """Spaces, separators, other alphabets; errors that no alphabet has."""
+        prefix = self.new_key()
+        ids = [f"{prefix}{odd}" for odd in ("", " x", ":y", "{z}", "/", "'; --", "ü✓", "%s", "*")]
+        for number, each in enumerate(ids):
+            assert self.store.note(each, Record(SUCCESS, str(number)), 60)
+        assert [found and found.result for found in self.store.records(ids)] == [
+            str(number) for number in range(len(ids))
+        ]
+        assert self.store.note(prefix, Record(FAILED, error="\udcff\x00"), 60)
+        found = self.store.record(prefix)
+        assert found is not None
+        assert found.error
+
+    def test_a_later_run_is_not_overwritten(self) -> None:
+        """Neither by an earlier attempt, nor by an earlier push of the id."""
+        key = self.new_key()
+        later = Record(SUCCESS, "2", attempt=2, pushed=10.5)
+        assert self.store.note(key, Record(RUNNING, attempt=1, pushed=10.5), 60) is True
+        assert self.store.note(key, later, 60) is True
+        assert self.store.note(key, Record(SUCCESS, "1", attempt=1, pushed=10.5), 60) is False
+        assert self.store.note(key, Record(SUCCESS, "0", attempt=9, pushed=10.25), 60) is False
+        assert self.store.record(key) == later
+        assert self.store.note(key, newer := Record(FAILED, attempt=1, pushed=10.75), 60) is True
+        assert self.store.record(key) == newer
+
+    def test_one_run_may_note_again(self) -> None:
+        """It has come further, or its reply was lost."""
+        key = self.new_key()
+        for state in (RUNNING, RETRYING, SUCCESS, SUCCESS):
+            assert self.store.note(key, Record(state, attempt=1), 60) is True
+            found = self.store.record(key)
+            assert found is not None
+            assert found.state == state
+
+    def test_attempts_count_as_numbers(self) -> None:
+        """10 comes after 9."""
+        key = self.new_key()
+        assert self.store.note(key, Record(RUNNING, attempt=9), 60)
+        assert self.store.note(key, Record(RUNNING, attempt=10), 60) is True
+        assert self.store.note(key, Record(RUNNING, attempt=9), 60) is False
+
+    def test_a_record_ends(self) -> None:
+        """After its time, and not before; kept for 0 s it is not kept."""
+        key, stays = self.new_key(), self.new_key()
+        started = time.monotonic()
+        self.store.note(stays, Record(SUCCESS), 3600)
+        self.store.note(key, Record(SUCCESS, attempt=7), self.short)
+        if self.store.record(key) is None:
+            assert time.monotonic() - started >= self.short
+        self.eventually(lambda: self.store.record(key) is None, "the record has ended")
+        assert self.store.record(stays) is not None
+        assert self.store.note(key, Record(SUCCESS, attempt=1), 60) is True
+        assert self.store.note(key, Record(SUCCESS, attempt=2), 0) is True
+        assert self.store.record(key) is None
+
+    def test_forget(self) -> None:
+        """What was known is not known any more, fence included."""
+        one, two = self.new_key(), self.new_key()
+        for each in (one, two):
+            self.store.note(each, Record(FAILED, attempt=5), 60)
+        self.store.forget([one, self.new_key()])
+        self.store.forget([])
+        assert self.store.record(one) is None
+        assert self.store.record(two) is not None
+        assert self.store.note(one, Record(SUCCESS, attempt=1), 60) is True
+
+    # -- Watching. ------------------------------------------------------------------------
+
+    def test_a_watch_is_woken_by_a_note(self) -> None:
+        """Promptly, from another client, once it waits."""
+        key, other = self.new_key(), self.store_of(self.another_client())
+        with self.store.watch([self.new_key(), key]) as watch:
+            noted = []
+
+            def note() -> None:
+                time.sleep(0.1)
+                noted.append(time.monotonic())
+                other.note(key, Record(SUCCESS), 60)
+
+            thread = self.in_thread(note)
+            deadline = time.monotonic() + 10
+            while self.store.record(key) is None:
+                assert time.monotonic() < deadline
+                watch.wait(10)
+            assert time.monotonic() - noted[0] < self.prompt
+            thread.join(10)
+
+    def test_nothing_is_missed_between_look_and_wait(self) -> None:
+        """A note that comes first ends the wait that comes second; so does one kept for 0 s."""
+        key, other = self.new_key(), self.store_of(self.another_client())
+        for keep in (60, 0):
+            with self.store.watch([key]) as watch:
+                other.note(key, Record(SUCCESS), keep)
+                started = time.monotonic()
+                assert watch.wait(10) is True
+                assert time.monotonic() - started < self.prompt
+
+    def test_a_watch_ends_with_its_time(self) -> None:
+        """With nothing there: False, then; and a wait of 0 does not block."""
+        with self.store.watch([self.new_key()]) as watch:
+            deadline = time.monotonic() + 10
+            started = time.monotonic()
+            while watch.wait(0.2):
+                assert time.monotonic() < deadline, "false alarms only"
+                started = time.monotonic()
+            assert 0.15 < time.monotonic() - started < 1.2
+            watch.wait(0)
+            assert time.monotonic() - started < 2
+
+    def test_all_who_watch_are_woken(self) -> None:
+        """Several clients and threads, one note."""
+        key, ready, woken = self.new_key(), threading.Barrier(5), []
+
+        def watch(store: Store) -> None:
+            with store.watch([key]) as watching:
+                ready.wait(10)
+                started = time.monotonic()
+                while store.record(key) is None and time.monotonic() - started < 10:
+                    watching.wait(10)
+                woken.append(store.record(key))
+
+        stores = [self.store, self.store] + [self.store_of(self.another_client()) for _ in "ab"]
+        threads = [self.in_thread(lambda each=each: watch(each)) for each in stores]  # type: ignore[misc]
+        ready.wait(10)
+        started = time.monotonic()
+        self.store.note(key, Record(SUCCESS), 60)
+        for thread in threads:
+            thread.join(10)
+        assert len(woken) == 4
+        assert time.monotonic() - started < 2 * self.prompt
+
+    def test_many_can_be_watched(self) -> None:
+        """A thousand ids in one watch."""
+        keys = [self.new_key() for _ in range(1000)]
+        with self.store.watch(keys) as watch:
+            self.store.note(keys[777], Record(SUCCESS), 60)
+            assert watch.wait(10) is True
+        assert sum(found is not None for found in self.store.records(keys)) == 1
+        self.store.forget(keys)
+
+    def test_a_watch_follows_queues(self) -> None:
+        """Where the store says so: what starts or ends there is told with nothing noted."""
+        if not self.store.follows_queues:
+            pytest.skip("this store tells only of what is noted")
+        other, key = self.another_client(), self.new_key()
+        self.client.push(self.queue, key, "data")
+        with self.store.watch([key], [self.queue]) as watch:
+            deliveries = other.reserve([self.queue]).deliveries
+            started = time.monotonic()
+            assert watch.wait(10) is True
+            while watch.wait(0.05):
+                pass
+            assert other.ack(deliveries) == []
+            assert watch.wait(10) is True
+            assert time.monotonic() - started < 2
+
+    # -- Marks. ---------------------------------------------------------------------------
+
+    def test_one_claim_wins(self) -> None:
+        """Of eight at the same time, and none after it."""
+        key = self.new_key()
+        stores = [self.store_of(self.another_client()) for _ in range(4)] * 2
+        assert self._race([lambda each=each: each.claim(key, 60) for each in stores]) == 1  # type: ignore[misc]
+        assert self.store.claim(key, 60) is False
+        assert self.store.claim(self.new_key(), 60) is True
+
+    def test_a_claim_ends(self) -> None:
+        """By its time, by hand; confirmed it goes on."""
+        key, confirmed = self.new_key(), self.new_key()
+        assert self.store.claim(key, self.short)
+        assert self.store.claim(confirmed, self.short)
+        self.store.confirm(confirmed, 3600)
+        self.eventually(lambda: self.store.claim(key, 60), "the claim has ended")
+        assert self.store.claim(confirmed, 60) is False
+        self.store.unclaim(key)
+        self.store.unclaim(self.new_key())
+        assert self.store.claim(key, 60) is True
+        self.store.confirm(other := self.new_key(), 60)
+        assert self.store.claim(other, 60) is False
+
+    def test_push_once(self) -> None:
+        """Of eight at the same time one pushes; later ones do not, until its time is over."""
+        key = self.new_key()
+        clients = [self.another_client() for _ in range(4)] * 2
+
+        def push(client: Client) -> bool:
+            message = Message(self.new_key(), "tick")
+            return self.store_of(client).push_once(client, key, 60, self.queue, message)
+
+        assert self._race([lambda each=each: push(each) for each in clients]) == 1  # type: ignore[misc]
+        assert self.client.len(self.queue) == 1
+        (delivery,) = self.client.reserve([self.queue]).deliveries
+        self.client.ack([delivery])
+        assert push(self.client) is False
+        again = self.new_key()
+        tick = Message("tick", "tick")
+        assert self.store.push_once(self.client, again, self.short, self.queue, tick)
+        self.eventually(
+            lambda: self.store.push_once(self.client, again, 60, self.queue, tick),
+            "the key has ended",
+        )
+
+    def test_push_once_keeps_delay_and_priority(self) -> None:
+        """It is a push like others."""
+        message = Message("later", "x", time.time() + 3600, 5)
+        assert self.store.push_once(self.client, self.new_key(), 60, self.queue, message)
+        assert self.client.stats(self.queue).delayed == 1
+
+    def test_push_once_wakes_a_worker(self) -> None:
+        """As a push does."""
+        found = []
+        other = self.another_client()
+        thread = self.in_thread(
+            lambda: found.extend(other.reserve([self.queue], wait=10).deliveries)
+        )
+        time.sleep(0.1)
+        started = time.monotonic()
+        message = Message("x", "x")
+        assert self.store.push_once(self.client, self.new_key(), 60, self.queue, message)
+        thread.join(15)
+        assert len(found) == 1
+        assert time.monotonic() - started < self.prompt + 0.2
+
+    def test_push_once_on_the_queue_of_another(self) -> None:
+        """In steps: claimed, pushed, confirmed; a push that is refused frees the key."""
+        elsewhere, key = self.another_client(), self.new_key()
+        assert elsewhere is not self.client
+        good = Message("x", "data")
+        refusing: Any = _Refusing()
+        with pytest.raises(ConnectionLost):
+            self.store.push_once(refusing, key, 60, self.queue, good)
+        assert self.store.push_once(elsewhere, key, 60, self.queue, good) is True
+        assert self.store.push_once(elsewhere, key, 60, self.queue, good) is False
+        assert elsewhere.len(self.queue) == 1
+
+    # -- Who is alive. --------------------------------------------------------------------
+
+    def test_workers_are_known_while_they_give_signs_of_life(self) -> None:
+        """By queue, the last seen first; gone after their time, or with a goodbye."""
+        other_queue = f"{self.queue}-2"
+        assert self.store.workers(self.queue) == []
+        assert self.store.last_seen(self.queue) is None
+        self.store.beat("host:1:a", [self.queue], self.short)
+        self.store.beat("host:2:b", [self.queue, other_queue], 60)
+        other = self.store_of(self.another_client())
+        assert [each.name for each in other.workers(other_queue)] == ["host:2:b"]
+        self.eventually(
+            lambda: [each.name for each in other.workers(self.queue)] == ["host:2:b"],
+            "the first is gone",
+        )
+        (alive,) = other.workers(self.queue)
+        assert set(alive.queue_names) == {self.queue, other_queue}
+        assert 50 < alive.until - alive.seen < 70
+        assert abs(alive.seen - time.time()) < 60
+        self.store.beat("host:2:b", [self.queue, other_queue], 0)
+        assert other.workers(self.queue) == []
+        assert other.workers(other_queue) == []
+        seen = other.last_seen(self.queue)
+        assert seen is not None
+        assert abs(seen - time.time()) < 60
+
+    def test_a_worker_beats_again(self) -> None:
+        """It is one worker, alive for longer."""
+        self.store.beat("host:1:a", [self.queue], self.short)
+        self.store.beat("host:1:a", [self.queue], 60)
+        time.sleep(self.short)
+        (alive,) = self.store.workers(self.queue)
+        assert alive.name == "host:1:a"
+        self.store.beat("host:3:c", [self.queue], 60)
+        assert [each.name for each in self.store.workers(self.queue)] == ["host:3:c", "host:1:a"]
+
+
+class _Refusing:
+    """A client that cannot be reached."""
+
+    def push_many(self, *_: Any) -> list[str]:
+        """Fail."""
+        raise ConnectionLost("no")

@@ -1,0 +1,540 @@
+"""The worker: reserve → run → settle, until it is told to stop.
+
+1. ``starting()``.
+2. Reserve: a batch of short tasks, or one slow one; acks of what is done ride along. With
+   nothing to do, block until something arrives.
+3. Run and settle each (``alligator.workers.processor``): inline, or with ``concurrency`` above 1 in
+   threads that pull from the batch. A crash before it is settled repeats the task, and loses
+   nothing. ``result()`` of a success.
+4. Again, until ``max_tasks``, a signal, or an empty queue in a burst; ``stopping()``.
+"""
+
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, NoReturn
+
+from alligator.backends.base import Delivery
+from alligator.common import after_fork
+from alligator.common.clock import Seconds, in_seconds
+from alligator.common.log import worker_logger
+from alligator.common.text import describe_error, shorten
+from alligator.exceptions import AlligatorException, InvalidTask, LeaveNow, QueueFull
+from alligator.execution.attempt import Outcome, Verdict
+from alligator.execution.lease_process import Heartbeat
+from alligator.execution.leases import Keeper
+from alligator.execution.outage import Outage
+from alligator.execution.unsettled import MOST_HELD
+from alligator.gator import Gator
+from alligator.results.unserved import Unserved
+from alligator.runtime import interrupts
+from alligator.runtime.event_loop import EventLoop, worker_loop
+from alligator.runtime.timeouts import Overrun, beside
+from alligator.workers.fetcher import Fetcher, queue_names
+from alligator.workers.heartbeat import Pulse
+from alligator.workers.isolation import MOST, Given, Isolation
+from alligator.workers.pool import Crew
+from alligator.workers.prefetch import Pace
+from alligator.workers.processor import Processor
+from alligator.workers.signals import StopSignals
+from alligator.workers.suspects import Suspects
+
+#: Seconds that a task has at least to end after its timeout, whatever the grace.
+LEAST_GRACE = 0.2
+
+#: Seconds that a worker which has to end takes at most to hand back what it holds, before it
+#: tries over another connection as well; to do so; and to say why it ends.
+_TO_RELEASE = 3.0
+_TO_RELEASE_ANEW = 15.0
+_TO_SAY = 3.0
+
+
+class Worker:
+    """Consumes queues of a Gator and runs their tasks.
+
+    ::
+
+        Worker(gator).run_forever()
+
+    :param max_tasks: stop after so many tasks have ended, well or badly; 0: never.
+    :param to_consume: a queue name, or several in strict order; None: the Gator's queue.
+    :param nap_time: seconds between two looks at an empty queue, on a backend that cannot
+        wake its workers; all that come with Alligator can.
+    :param log_level: the level of ``worker.log``, such as ``logging.DEBUG``.
+    :param concurrency: how many tasks run at the same time: in threads, ``async def`` tasks on
+        one event loop.
+    :param lease: seconds after which a task comes back if this worker dies. It is extended
+        while the worker lives, so a task may take longer.
+    :param prefetch: how many tasks to reserve at once; ``'auto'``: about 50 ms of work.
+    :param grace: seconds that running tasks get to finish after the first stop signal, or
+        after their timeout.
+    :param burst: stop once the queues are empty.
+
+    Each number of seconds may also be a timedelta.
+
+    :raises InvalidTask: a value that one of them cannot have.
+    """
+
+    #: Set by the command line: whether the process may be ended when a task does not stop.
+    owns_process = False
+
+    #: Set by the command line: its arguments, by which a process for a single task is started.
+    command_line: Sequence[str] | None = None
+
+    #: Set in such a process: the tasks that it is given, one by one; it looks for no others.
+    given: Given | None = None
+
+    # Set by the command line: the signals of the process; None: they are those of each run.
+    process_signals: StopSignals | None = None
+
+    def __init__(
+        self,
+        gator: Gator,
+        max_tasks: int = 0,
+        to_consume: str | Sequence[str] | None = None,
+        nap_time: Seconds = 0.1,
+        log_level: int | str = logging.INFO,
+        *,
+        concurrency: int = 1,
+        lease: Seconds = 30.0,
+        prefetch: int | str = "auto",
+        grace: Seconds = 30.0,
+        burst: bool = False,
+    ) -> None:
+        self.gator = gator
+        self.max_tasks = int(max_tasks)
+        self.to_consume = gator.queue_name if to_consume is None else to_consume
+        self.nap_time = _seconds("nap_time", nap_time, 0)
+        self.concurrency = _at_least("concurrency", concurrency, 1)
+        self.lease = _seconds("lease", lease, 0.1)
+        self.grace = _seconds("grace", grace, 0)
+        self.burst = burst
+        self.tasks_complete = 0
+        self.keep_running = False
+        self.log = self.get_log(log_level)
+        self._pace = Pace(prefetch, self.concurrency)
+        self._ended = 0
+        self._fetcher: Fetcher | None = None
+        self._goes_on = False  # until it ends by itself, or is told to
+        self._holder: Keeper | None = None  # of a run: for outcomes that there is no room for
+        self._outage = Outage(self.log, queue_names(self))
+        self._signals = StopSignals()
+        self._origin = after_fork.generation
+        self._one: Keeper | None = None  # of check_and_run_task, while it runs
+        self._isolated: Isolation | None = None  # of a run
+        self._count_lock = threading.Lock()
+        for name in queue_names(self):
+            gator.client.check_queue_name(name)
+
+    # -- To be overridden at will. --------------------------------------------------------------
+
+    def get_log(self, log_level: int | str = logging.INFO) -> logging.Logger:
+        """Return a logger of this worker's own that writes to standard output."""
+        return worker_logger(log_level)
+
+    def ident(self) -> str:
+        """Return who this is: ``Alligator Worker (#<pid>)``."""
+        return f"Alligator Worker (#{os.getpid()})"
+
+    def starting(self) -> None:
+        """Say that the worker begins, and when it will end."""
+        self.log.info('%s starting & consuming "%s".', self.ident(), self.to_consume)
+        if self.max_tasks:
+            self.log.info("%s will die after %s tasks.", self.ident(), self.max_tasks)
+        else:
+            self.log.info("%s will never die.", self.ident())
+
+    def interrupt(self) -> None:
+        """Say that a stop signal arrived."""
+        self.log.info("%s was told to stop; finishing what runs.", self.ident())
+
+    def stopping(self) -> None:
+        """Say that the worker ends, and what it did."""
+        self.log.info(
+            '%s for "%s" shutting down. Consumed %s tasks.',
+            self.ident(),
+            self.to_consume,
+            self.tasks_complete,
+        )
+
+    def result(self, result: Any) -> None:
+        """Say what a task returned, unless that is nothing."""
+        if result is not None:
+            self.log.info("%s", shorten(repr(result), 1000))
+
+    # -- Running. -------------------------------------------------------------------------------
+
+    def check_and_run_task(self) -> bool:
+        """Run one task, settled before this returns; never raises.
+
+        Where the backend has no room for its outcome, this waits for up to ``grace`` seconds,
+        and then hands the task back. (Called by :meth:`run_forever`, it leaves that to it.)
+
+        :returns: True if one was there and succeeded.
+        """
+        try:
+            return self._signals.shielded(self._check_and_run_task)
+        except LeaveNow:
+            return False  # the task has been handed back
+        except QueueFull as err:
+            self._outage.begins(err)
+            return False
+        except Exception as err:
+            # Whatever was not settled comes back when its lease runs out.
+            self.log.warning("The task could not be settled: %s", describe_error(err))
+            return False
+
+    def _check_and_run_task(self) -> bool:
+        holder = self._holder
+        self.gator.schedules.fire(self.log)
+        if holder is not None and holder.outcomes_held() >= MOST_HELD:
+            return False
+        reserved = self.gator.client.reserve(queue_names(self), 1, self.lease)
+        self._outage.ends()
+        found = reserved.deliveries
+        if holder is not None:
+            found = list(holder.take_back(found))
+        if not found:
+            return False
+        with self._keeper() as keeper:
+            self._one = keeper
+            try:
+                keeper.take(found)
+                keeper.start_next()
+                return self._processor(keeper).run_now(found[0], self.grace, holder)
+            except LeaveNow:
+                keeper.release_all()
+                raise
+            finally:
+                self._one = None
+
+    def run_forever(self) -> int:
+        """Run until ``max_tasks``, a stop signal, or an empty queue in a burst; return 0.
+
+        In the main thread SIGINT, SIGTERM and SIGQUIT are handled: the first finishes what runs,
+        for up to ``grace`` seconds. A SIGQUIT, or a SIGINT at least a second after the first,
+        leaves at once. Both release what has not run. The handlers that stood before are put
+        back; one for SIGQUIT that is not Python's default stays. In another thread, set
+        ``keep_running`` to False to stop it.
+        """
+        self._signals = self.process_signals or StopSignals()
+        self._origin = after_fork.generation
+        self.keep_running = self._goes_on = True
+        self._ended = 0
+        with self._signals:
+            self.starting()
+            self._warn_of_loss()
+            try:
+                self._run()
+            except LeaveNow:
+                pass  # told again while it was leaving; what it still held comes back by its lease
+            finally:
+                self._goes_on = self.keep_running = False
+                self._holder = self._isolated = None
+                self.stopping()
+            if self._signals.count > 1 and self.owns_process:
+                self._leave()  # threads may still be running tasks that were handed back
+        return 0
+
+    def _run(self) -> None:
+        with (
+            self._heartbeat() as heartbeat,
+            self._pulse(),
+            self._keeper(heartbeat) as keeper,
+            _event_loop() as loop,
+        ):
+            self._holder = keeper
+            try:
+                self._work(self._processor(keeper, loop if self.concurrency > 1 else None))
+                self._wait_for_room(keeper)
+                leaves = self._signals.count > 1
+            except LeaveNow:
+                leaves = True
+            if leaves:
+                interrupts.release_logging()  # it may have come anywhere
+                self.log.warning("%s leaves now, handing back all it held.", self.ident())
+                loop.cancel()
+                keeper.release_all()
+
+    def _work(self, processor: Processor) -> None:
+        if self.given is not None:
+            self._work_given(processor, self.given)
+            return
+        isolation = self._isolated = self._isolation()
+        fetcher = self._fetcher = Fetcher(
+            self,
+            processor,
+            Suspects(self, processor, isolation),
+            outage=self._outage,
+            stop=self._stops,
+            ended=lambda: self._ended,
+        )
+        if type(self).check_and_run_task is not Worker.check_and_run_task:
+            self._run_one_by_one()
+        elif self.concurrency == 1:
+            self._work_inline(processor, fetcher)
+        else:
+            self._work_in_threads(processor, fetcher, isolation)
+
+    def _isolation(self) -> Isolation | None:
+        if self.command_line is None or self.concurrency == 1:
+            return None
+        return Isolation(self.command_line, min(MOST, self.concurrency), self.log)
+
+    def _work_given(self, processor: Processor, given: Given) -> None:
+        keeper = processor.keeper
+        for queue_name, task_id in given.keys(self._is_done):
+            take = partial(self.gator.client.reserve, [queue_name], 1, self.lease, task_id=task_id)
+            reserved = processor.tell(take)
+            # Somebody else may have taken it meanwhile.
+            keeper.take(keeper.take_back(reserved.deliveries) if reserved else ())
+            if (delivery := keeper.start_next()) is not None:
+                processor.run(delivery)
+                processor.tell(keeper.acks.send)
+
+    def _run_one_by_one(self) -> None:
+        # A subclass has its own idea of running a task; it gets to run every one.
+        while not self._is_done():
+            before = self._ended
+            self.gator.schedules.fire(self.log)
+            if self._signals.interruptible(self.check_and_run_task):
+                self._ended = max(self._ended, before + 1)
+            elif not self.burst or self._waiting():
+                time.sleep(self.nap_time)
+            else:
+                return
+
+    def _waiting(self) -> int:
+        return sum(self.gator.client.stats(name).waiting for name in queue_names(self))
+
+    def _work_inline(self, processor: Processor, fetcher: Fetcher) -> None:
+        while not self._is_done():
+            delivery = processor.keeper.start_next()
+            if delivery is not None:
+                processor.run(delivery)
+            elif not fetcher.fetch(self._pace.limit()) and self.burst:
+                return
+
+    def _work_in_threads(
+        self, processor: Processor, fetcher: Fetcher, isolation: Isolation | None
+    ) -> None:
+        keeper = processor.keeper
+        crew = Crew(processor, self.concurrency, self._pulls_on)
+        try:
+            while not self._is_done():
+                pause = crew.look()
+                waiting, running = keeper.counts()
+                most = 1 if fetcher.suspects.alone else self.concurrency
+                if waiting or running >= most:
+                    self.gator.schedules.fire(self.log)
+                    keeper.wait_for_turn(pause, most)
+                    continue
+                found = fetcher.fetch(self._pace.limit(self.concurrency - running))
+                if self.burst and not found and not any(keeper.counts()):
+                    return
+        finally:
+            self._goes_on = self._goes_on and not self.keep_running  # else it ends by itself
+            self.keep_running = False
+            keeper.wake_all()
+            if isolation is not None:
+                isolation.stop()
+            crew.join(lambda: self._signals.grace_is_over(self.grace))
+            if isolation is not None:
+                isolation.join(lambda: self._signals.grace_is_over(self.grace))
+                if self._signals.count > 1:
+                    isolation.stop(signal.SIGQUIT)
+
+    def _wait_for_room(self, keeper: Keeper) -> None:
+        """Let a backend that is full take what it has no room for, as long as the grace lasts."""
+        grace = self.grace - min(1.0, self.grace / 4)  # after it, nothing is told any more
+        keeper.wait_for_room(grace, lambda: self._signals.grace_is_over(grace))
+
+    def _count(self, outcome: Outcome) -> None:
+        complete = outcome.verdict is Verdict.ACK
+        with self._count_lock:
+            self._ended += complete or outcome.verdict is Verdict.BURY
+            self.tasks_complete += complete
+
+    # -- Stopping, and staying in touch. --------------------------------------------------------
+
+    def _stops(self) -> bool:
+        return not self.keep_running or self._signals.count > 0
+
+    def _is_told_to_stop(self) -> bool:
+        has_come = self._signals.has_come()
+        return has_come or (self._goes_on and not self.keep_running)
+
+    def _pulls_on(self) -> bool:
+        after_fork.leave_unless(self._origin)
+        return self.keep_running
+
+    def _is_done(self) -> bool:
+        after_fork.leave_unless(self._origin)
+        if not self.keep_running or self._signals.count:
+            return True
+        return bool(self.max_tasks) and self._ended >= self.max_tasks
+
+    def _keeper(self, heartbeat: Heartbeat | None = None) -> Keeper:
+        keeper = Keeper(
+            self.gator.client,
+            self.lease,
+            log=self.log,
+            watch=lambda: self._watch(keeper),
+            outage=self._outage,
+            heartbeat=heartbeat,
+        )
+        return keeper
+
+    @contextmanager
+    def _heartbeat(self) -> Iterator[Heartbeat | None]:
+        heartbeat = Heartbeat(self.gator.client, self.lease)
+        try:
+            yield heartbeat if self.owns_process and heartbeat.start() else None
+        finally:
+            heartbeat.stop()
+
+    def _pulse(self) -> Pulse:
+        store = self.gator.store if self.given is None else None  # it is no further worker
+        at_home = store is self.gator.client.store
+        return Pulse(
+            store,
+            queue_names(self),
+            log=self.log,
+            outage=self._outage if at_home else None,
+            look=Unserved(self.gator, queue_names(self), self.log).look,
+        )
+
+    def _processor(self, keeper: Keeper, loop: EventLoop | None = None) -> Processor:
+        return Processor(
+            self.gator,
+            keeper,
+            log=self.log,
+            pace=self._pace,
+            outage=self._outage,
+            count=self._count,
+            show=self.result,
+            limit=lambda delivery, seconds: self._limit(keeper, delivery, seconds),
+            signals=None if loop else self._signals,
+            loop=loop,
+            shows_none=getattr(self.result, "__func__", None) is not Worker.result,
+        )
+
+    def _limit(self, keeper: Keeper, delivery: Delivery, seconds: float) -> Overrun:
+        grace = max(self.grace, LEAST_GRACE)
+        try:
+            keeper.cover(delivery, seconds + grace)
+        except AlligatorException as err:
+            self._outage.begins(err)
+        return Overrun(grace, lambda: self._overran(keeper, delivery), self.owns_process)
+
+    def _overran(self, keeper: Keeper, delivery: Delivery) -> None:
+        """In the thread that watches timeouts: a task goes on beyond its timeout and grace.
+
+        It may hold any lock that its own code may take, those of logging and of the client
+        among them. So what is held is handed back first, and nothing here waits without end.
+        """
+        if self.owns_process:
+            self._goes_on = self.keep_running = False
+            self._release_all(keeper, but=delivery)
+        else:
+            keeper.give_up(delivery)
+        why = (
+            f"{self.ident()}: task {shorten(delivery.task_id)} could not be stopped within "
+            f"{max(self.grace, LEAST_GRACE):g} s after its timeout"
+        )
+        if self.owns_process:
+            self._leave(f"{why}; leaving.")
+        beside(lambda: self.log.error("%s; its lease is left to run out.", why), 0.0)
+
+    def _release_all(self, keeper: Keeper, but: Delivery | None) -> None:
+        if self._isolated is not None and self._signals.count > 1:
+            self._isolated.stop(signal.SIGQUIT)
+        keepers = [each for each in dict.fromkeys((keeper, self._one, self._holder)) if each]
+        held = [each.snapshot() for each in keepers]
+
+        def release() -> None:
+            if self._fetcher is not None:
+                self._fetcher.halt(2.0)  # else what is released would be fetched again
+            for each in keepers:
+                each.release_all(but=but)
+
+        def release_anew() -> None:
+            client = self.gator.build_backend(self.gator.conn_string)
+            for each, deliveries in zip(keepers, held, strict=True):
+                each.release_by(client, deliveries, but=but)
+
+        # Where that takes long, a task may hold what the client needs; a new one needs it not.
+        if not beside(release, _TO_RELEASE):
+            beside(release_anew, _TO_RELEASE_ANEW)
+
+    def _leave(self, why: str | None = None) -> NoReturn:
+        """End the process, whatever its threads do; what it held has been handed back."""
+
+        def say() -> None:
+            if why is not None:
+                self.log.error("%s", why)
+            sys.stdout.flush()
+
+        if not beside(say, _TO_SAY) and why is not None:
+            beside(lambda: os.write(2, f"{why}\n".encode()), _TO_SAY)
+        os._exit(1)
+
+    def _watch(self, keeper: Keeper) -> None:
+        """In the keeper's thread: act on a stop signal while the main thread is busy."""
+        if self._is_told_to_stop():
+            keeper.note_stop()  # first: a kill may follow at once
+        if self._signals.count and not self._signals.announced:
+            self._signals.announced = True
+            self.interrupt()
+            try:
+                keeper.hand_back()
+            except Exception as err:
+                self._outage.begins(err)  # they are handed back when it ends
+        if self._signals.count and self._signals.grace_is_over(self.grace):
+            if self.owns_process:
+                self._release_all(keeper, but=None)
+                if self._signals.count > 1:
+                    self._leave(f"{self.ident()} leaves now.")
+                self._leave(f"{self.ident()}: a task did not end within the grace; leaving.")
+            keeper.stop_extending()
+
+    def _warn_of_loss(self) -> None:
+        try:
+            warning = self.gator.client.durability_warning()
+        except AlligatorException:
+            return  # the first reserve says so
+        if warning:
+            self.log.warning("%s", warning)
+
+
+@contextmanager
+def _event_loop() -> Iterator[EventLoop]:
+    """Have ``async def`` tasks run on one loop, in this thread and those it starts."""
+    loop = EventLoop()
+    token = worker_loop.set(loop)
+    try:
+        yield loop
+    finally:
+        worker_loop.reset(token)
+        loop.close()
+
+
+def _seconds(name: str, value: Any, low: float) -> float:
+    number = in_seconds(value)
+    if not number >= low:
+        raise InvalidTask(
+            f"{name}={value!r} is neither a number of seconds from {low} up nor such a timedelta."
+        )
+    return number
+
+
+def _at_least(name: str, value: Any, low: float) -> Any:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= low:
+        raise InvalidTask(f"{name}={value!r} is not a number from {low} up.")
+    return value
