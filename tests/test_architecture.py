@@ -1,114 +1,209 @@
-"""Imports run one way: a module knows only those below it."""
+"""Imports run one way: between packages along ORDER, between files without a circle.
+
+What only a type checker imports counts as well.
+"""
 
 import ast
+from pathlib import Path
 
 import pytest
 
-from tests.support import ROOT
+PACKAGE = Path(__file__).resolve().parent.parent / "alligator"
 
-PACKAGE = ROOT / "alligator"
-
-#: From the ground up; a module may import from its own row and those before it.
-LAYERS = [
-    ["constants", "exceptions", "clock"],
-    [
-        "utils",
-        "descriptors",
-        "forks",
-        "log",
-        "wire",
-        "retries",
-        "states",
-        "pace",
-        "signing",
-        "safety_net",
-        "ticks",
-        "backends.dsn",
-    ],
-    ["watchdog", "interrupts", "timeouts", "coroutines"],
-    ["backends.base", "backends"],
-    ["backends.store"],
-    ["backends.*"],
-    ["callables", "options", "security"],
-    ["fields", "parents", "messages", "ticking", "schedules"],
-    [
-        "tasks",
-        "molds",
-        "usual",
-        "codec",
-        "execution",
-        "acks",
-        "heartbeat",
-        "keeper",
-        "reach",
-        "sent_ahead",
-        "outage",
-        "pulse",
-        "signals",
-        "unsettled",
-    ],
-    [
-        "elsewhere",
-        "intake",
-        "recording",
-        "results",
-        "dependencies",
-        "explaining",
-        "pushing",
-        "unserved",
-    ],
-    ["wiring", "taking"],
-    ["gator"],
-    ["crew", "processor", "isolation", "suspects", "fetching"],
+#: The packages and the files beside them, from the ground up. Each may import from the rows before
+#: its own; two in one row may not import each other.
+ORDER = [
+    ["exceptions", "constants"],
+    ["common"],
+    ["security", "runtime"],
+    ["backends"],
+    ["tasks"],
+    ["scheduling", "results"],
+    ["producer"],
+    ["execution"],
+    ["gator", "wiring"],
     ["workers"],
-    ["supervisor", "reaper", "dead_letters"],
-    ["cli", "__main__", "contrib", "contrib.*"],
+    ["cli", "contrib"],
 ]
-#: The package itself, and what tests import.
-BESIDE = {"": "workers", "testing": "backends.*", "testing.playing": "workers"}
-#: Imported by a method when it is called, since only tests call it.
-AT_THE_CALL = {("gator", "testing.playing")}
+#: Public paths, which only export what the packages have: these may import from anywhere, and no
+#: file here may import from them.
+EXPORTS = {"", "__main__", "utils", "options"}
+#: For tests of applications: beside the Gator.
+BESIDE = {"testing": "gator"}
+#: Imported by a function when it is called, since only tests call it.
+AT_THE_CALL = {("gator", "testing.simulation")}
+#: To be turned; nothing may be added.
+TO_TURN = {
+    ("contrib.pytest_plugin", ""),
+    ("execution.inline", "wiring"),
+    ("producer.options", "gator"),
+    ("producer.prepare", "gator"),
+    ("producer.push", "gator"),
+    ("results.explain", "scheduling.ticking"),
+    ("results.records", "execution.attempt"),
+    ("results.records", "execution.outage"),
+    ("results.records", "producer.bridge"),
+    ("results.unserved", "gator"),
+    ("results.unserved", "producer.bridge"),
+    ("scheduling.scheduler", "gator"),
+    ("scheduling.scheduler", "producer.options"),
+    ("scheduling.ticking", "gator"),
+    ("tasks.task", "gator"),
+    ("tasks.validation", "scheduling.rules"),
+    ("testing.simulation", "gator"),
+    ("testing.simulation", "workers.fetcher"),
+    ("testing.simulation", "workers.worker"),
+}
+#: To be opened; nothing may be added.
+CIRCLE = {
+    "backends.base",
+    "backends.redis.client",
+    "backends.redis.store",
+    "backends.sqlite.client",
+    "backends.sqlite.store",
+    "backends.store",
+    "execution.attempt",
+    "execution.inline",
+    "gator",
+    "producer.dependencies",
+    "producer.options",
+    "producer.prepare",
+    "producer.push",
+    "results.explain",
+    "results.query",
+    "results.records",
+    "scheduling.scheduler",
+    "scheduling.ticking",
+    "tasks.codec",
+    "tasks.message",
+    "tasks.molds",
+    "tasks.task",
+    "tasks.usual",
+    "wiring",
+    "workers.fetcher",
+    "workers.pool",
+    "workers.processor",
+    "workers.suspects",
+    "workers.worker",
+}
 
 
-def layer(name):
-    if name == "" or name.startswith("testing"):
-        name = BESIDE.get(name) or BESIDE[name.partition(".")[0]]
-    for index, row in enumerate(LAYERS):
-        if name in row or ("." in name and f"{name.partition('.')[0]}.*" in row):
+def modules(package=PACKAGE):
+    """Return the path of each file by its dotted name, without that of the package."""
+    found = {}
+    for path in sorted(package.rglob("*.py")):
+        name = ".".join(path.relative_to(package).with_suffix("").parts)
+        found[name.removesuffix("__init__").rstrip(".")] = path
+    return found
+
+
+def imports(name, path, known):
+    """Return the names of the files that one imports, at run time or for a type checker."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            targets = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{name} imports by a relative path"
+            targets = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        for target in targets:
+            if target.partition(".")[0] == "alligator":
+                inner = target.partition(".")[2]
+                found.add(inner if inner in known else inner.rpartition(".")[0])
+    return {each for each in found if (name, each) not in AT_THE_CALL}
+
+
+def graph(package=PACKAGE):
+    known = modules(package)
+    return {name: imports(name, path, known) for name, path in known.items()}
+
+
+def row(name):
+    top = name.partition(".")[0]
+    top = BESIDE.get(top, top)
+    for index, each in enumerate(ORDER):
+        if top in each:
             return index
-    raise AssertionError(f"alligator.{name} has no place in the picture")
+    raise AssertionError(f"alligator/{name} has no place in ORDER")
 
 
-def modules():
-    for path in sorted(PACKAGE.rglob("*.py")):
-        name = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
-        yield name.removesuffix("__init__").rstrip("."), path
-
-
-def imported(path):
-    """Return what a module imports at run time (not what only a type checker sees)."""
-    tree = ast.parse(path.read_text())
-    skipped = {
-        inner
-        for node in ast.walk(tree)
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
-        for inner in ast.walk(node)
+def upward(found):
+    """Return the imports that run against ORDER."""
+    return {
+        (name, other)
+        for name, others in found.items()
+        for other in others
+        if name not in EXPORTS and name.partition(".")[0] != other.partition(".")[0]
+        if other in EXPORTS or row(other) >= row(name)
     }
-    known = {name for name, _ in modules()}
-    for node in ast.walk(tree):
-        if node in skipped or not isinstance(node, ast.ImportFrom) or not node.module:
-            continue
-        if node.module.partition(".")[0] != "alligator":
-            continue
-        base = node.module.removeprefix("alligator").lstrip(".")
-        for alias in node.names:
-            inner = f"{base}.{alias.name}".lstrip(".")
-            yield inner if inner in known else base
 
 
-@pytest.mark.parametrize(("name", "path"), list(modules()), ids=lambda value: str(value)[-30:])
-def test_imports_run_one_way(name, path):
-    for other in set(imported(path)):
-        if (name, other) in AT_THE_CALL:
-            continue
-        assert layer(other) <= layer(name), f"{name or 'alligator'} imports {other} from above it"
+def circles(found):
+    """Return the files that can be reached from themselves, by name."""
+    reached = {name: set(others) for name, others in found.items()}
+    grows = True
+    while grows:
+        grows = False
+        for name, others in reached.items():
+            more = set().union(*(reached.get(each, ()) for each in others)) - others
+            if more:
+                others |= more
+                grows = True
+    return {name for name, others in reached.items() if name in others}
+
+
+def test_every_package_has_a_place():
+    for name in modules():
+        if name not in EXPORTS:
+            row(name)
+
+
+def test_packages_import_one_way():
+    assert upward(graph()) - TO_TURN == set()
+
+
+def test_files_import_in_no_circle():
+    assert circles(graph()) - CIRCLE == set()
+
+
+def test_each_package_says_what_it_is_for():
+    for path in PACKAGE.rglob("__init__.py"):
+        assert ast.get_docstring(ast.parse(path.read_text())), path
+
+
+PLANTED = {
+    "circle": ("from alligator.tasks.second import b\n", "from alligator.tasks.first import a\n"),
+    "type-checking circle": (
+        "from alligator.tasks.second import b\n",
+        "from typing import TYPE_CHECKING\n\nif TYPE_CHECKING:\n"
+        "    from alligator.tasks.first import a\n",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", PLANTED)
+def test_a_planted_circle_is_found(kind, tmp_path):
+    (tmp_path / "tasks").mkdir()
+    for name, text in zip(("first", "second"), PLANTED[kind], strict=True):
+        (tmp_path / "tasks" / f"{name}.py").write_text(text)
+    assert circles(graph(tmp_path)) == {"tasks.first", "tasks.second"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "from alligator.gator import Gator\n",
+        "import alligator.gator\n",
+        "def f():\n    from alligator import gator\n",
+        "from typing import TYPE_CHECKING\n\nif TYPE_CHECKING:\n"
+        "    from alligator.gator import Gator\n",
+    ],
+    ids=["at the top", "whole", "in a function", "for a type checker"],
+)
+def test_a_planted_import_from_above_is_found(text, tmp_path):
+    (tmp_path / "tasks").mkdir()
+    (tmp_path / "tasks" / "low.py").write_text(text)
+    (tmp_path / "gator.py").write_text("")
+    assert upward(graph(tmp_path)) == {("tasks.low", "gator")}

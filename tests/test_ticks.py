@@ -205,7 +205,7 @@ def test_the_id_of_a_tick():
 
 def test_ids_are_the_same_in_every_process():
     code = (
-        "from alligator.ticks import *; from itertools import islice\n"
+        "from alligator.scheduling.rules import *; from itertools import islice\n"
         "for rule in (Every(0.7), Cron('*/7 1-3 * * *', 'Europe/Berlin'), Cron('5 4 * * *')):\n"
         "    print([tick_id('it', each) for each in islice(ticks_after(rule, 1.79e9), 50)])"
     )
