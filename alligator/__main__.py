@@ -6,6 +6,6 @@ import sys
 if __name__ == "__main__":
     # A stop that comes this early waits until there is somebody to see to it.
     signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT))
-    from alligator.cli.main import main
+    from alligator.cli.commands import main
 
     sys.exit(main())

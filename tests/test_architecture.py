@@ -146,7 +146,7 @@ def circles(found):
     grows = True
     while grows:
         grows = False
-        for name, others in reached.items():
+        for others in reached.values():
             more = set().union(*(reached.get(each, ()) for each in others)) - others
             if more:
                 others |= more

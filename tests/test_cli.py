@@ -10,7 +10,8 @@ import time
 
 import pytest
 
-from alligator import FAILED, WAITING, Gator, cli
+from alligator import FAILED, WAITING, Gator
+from alligator.cli import commands as cli
 from alligator.workers import signals
 from tests.support import ROOT
 

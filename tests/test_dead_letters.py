@@ -16,7 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alligator import DeadTask, Gator, cli
+from alligator import DeadTask, Gator
+from alligator.cli import commands as cli
 from alligator.cli import dead_letter
 from alligator.exceptions import BadPayload, BadSignature, NotAllowed
 from tests.support import ROOT

@@ -5,7 +5,8 @@ import uuid
 import pytest
 import redis
 
-from alligator import FAILED, SUCCESS, WAITING, Gator, cli
+from alligator import FAILED, SUCCESS, WAITING, Gator
+from alligator.cli import commands as cli
 from alligator.exceptions import UnsupportedOption
 from tests.support import jobs
 from tests.support.servers import redis as servers

@@ -7,9 +7,10 @@ import uuid
 
 import pytest
 
-from alligator import Gator, Task, cli
+from alligator import Gator, Task
 from alligator.backends.base import Reason
 from alligator.backends.locmem_backend import Client as Locmem
+from alligator.cli import commands as cli
 from alligator.exceptions import InvalidTask, UnsupportedOption
 from alligator.testing import FakeClock
 from tests.support import jobs

@@ -7,9 +7,10 @@ import time
 
 import pytest
 
-from alligator import Gator, Worker, cli
+from alligator import Gator, Worker
 from alligator.backends.base import Message
 from alligator.backends.sqlite_backend import Client
+from alligator.cli import commands as cli
 from alligator.exceptions import ConnectionLost, InvalidTask, QueueNotFound, UnsupportedOption
 from tests.support import jobs
 

@@ -7,8 +7,9 @@ import uuid
 
 import pytest
 
-from alligator import Gator, Worker, cli
+from alligator import Gator, Worker
 from alligator.backends.base import Message
+from alligator.cli import commands as cli
 from alligator.exceptions import ConnectionLost
 from alligator.producer.bridge import HELD
 from alligator.results.unserved import GRACE, Unserved, remarks

@@ -3,6 +3,6 @@
 Imports: everything below. Exports :func:`main`.
 """
 
-from alligator.cli.main import main
+from alligator.cli.commands import main
 
 __all__ = ["main"]

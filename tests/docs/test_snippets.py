@@ -15,7 +15,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from alligator import Gator, cli, utils
+from alligator import Gator
+from alligator.cli import commands as cli
+from alligator.common import importing
 from alligator.exceptions import MissingDriver
 from alligator.tasks import validation
 from tests.docs.snippets import PAGES, ROOT, blocks, commands, dsns, hidden_code
@@ -137,4 +139,4 @@ def test_the_table_of_flags_is_complete():
 
 
 def test_the_doctests_of_the_reference():
-    assert doctest.testmod(utils, raise_on_error=True).attempted > 0
+    assert doctest.testmod(importing, raise_on_error=True).attempted > 0

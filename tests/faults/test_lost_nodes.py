@@ -12,8 +12,9 @@ import uuid
 import pytest
 import redis
 
-from alligator import Gator, Worker, cli
+from alligator import Gator, Worker
 from alligator.backends.redis_backend import Client
+from alligator.cli import commands as cli
 from alligator.exceptions import ConnectionLost, NodeLost
 from tests.support.servers import redis as servers
 from tests.support.servers.process import free_port
