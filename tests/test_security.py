@@ -1,4 +1,4 @@
-"""What a policy lets pass, and what it says at the call. What it keeps out: tests/attacks."""
+"""What a policy lets pass, and what it says at the call. What it keeps out: tests/security."""
 
 import hmac
 import logging
@@ -16,10 +16,10 @@ from alligator.common.log import safe_traceback
 from alligator.exceptions import InvalidTask, NotAllowed
 from alligator.security import Policy
 from alligator.security.signing import Signer
-from tests.attacks import victim
+from tests.security import victim
 from tests.support import jobs
 
-HERE = "tests.attacks.victim"
+HERE = "tests.security.victim"
 KEY = "k" * 32
 
 
@@ -145,12 +145,12 @@ def test_pop_get_and_cancel_are_held_to_it_too():
 
 def test_importing_a_module_may_itself_import():
     """The policy is for what the message names, not for what the module needs."""
-    sys.modules.pop("tests.attacks.uses_import_attr", None)
-    gator = Gator("locmem://nested", allowed=["tests.attacks.uses_import_attr.*"])
+    sys.modules.pop("tests.security.uses_import_attr", None)
+    gator = Gator("locmem://nested", allowed=["tests.security.uses_import_attr.*"])
     gator.client.push(
         "all",
         "x",
-        '{"task_id": "x", "retries": 0, "module": "tests.attacks.uses_import_attr",'
+        '{"task_id": "x", "retries": 0, "module": "tests.security.uses_import_attr",'
         ' "callable": "fine"}',
     )
     assert gator.pop().result == os.sep

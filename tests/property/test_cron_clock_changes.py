@@ -4,7 +4,7 @@ By default one change of each sort is looked at, of the years around now. With C
 is every change in every zone from 1970 to 2037 (of zones whose clocks change at the same moment by
 the same offsets, one), which takes a while::
 
-    CLOCK_CHANGES=all python -m pytest -q -s tests/properties/test_clock_changes.py --timeout 0
+    CLOCK_CHANGES=all python -m pytest -q -s tests/property/test_cron_clock_changes.py --timeout 0
 """
 
 import os

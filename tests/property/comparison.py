@@ -2,7 +2,7 @@
 
 from alligator.backends.base import GET, PRIORITY, Message
 from alligator.constants import DELAYED, RUNNING, WAITING
-from tests.properties.model import Model, name_of
+from tests.property.reference_model import Model, name_of
 
 
 def is_among(delivery, others):
@@ -10,15 +10,15 @@ def is_among(delivery, others):
     return any(delivery is other for other in others)
 
 
-class Bench:
+class Comparison:
     """One queue, two clients, and the model that says what should come of it."""
 
-    def __init__(self, world):
-        self.world, self.queue = world, world.queue
-        self.model = Model(world.kind)
-        self.clients = [world.open(), world.open()]
+    def __init__(self, environment):
+        self.environment, self.queue = environment, environment.queue
+        self.model = Model(environment.kind)
+        self.clients = [environment.open(), environment.open()]
         self.opened = list(self.clients)
-        world.prepare(self.clients[0])
+        environment.prepare(self.clients[0])
         self.deliveries = []  # all there ever were: any of them may turn up again
         self.owners = {}
         self.counter = self.lapses = self.looks = 0
@@ -30,7 +30,7 @@ class Bench:
 
     @property
     def now(self):
-        return self.world.now()
+        return self.environment.now()
 
     # -- What is made up, and picked. -----------------------------------------------------
 
@@ -42,7 +42,7 @@ class Bench:
         return self.owners[id(delivery)]
 
     def message(self, name, priority, when):
-        if self.world.kind.ids != "own":
+        if self.environment.kind.ids != "own":
             self.counter += 1
             name = f"t{self.counter}"
         priority = priority if self.can(PRIORITY) else 0
@@ -57,10 +57,10 @@ class Bench:
     def due(self, when):
         if not when:
             return None
-        return self.now + self.world.delays[when % len(self.world.delays)]
+        return self.now + self.environment.delays[when % len(self.environment.delays)]
 
     def lease(self, number):
-        return self.world.leases[number % len(self.world.leases)]
+        return self.environment.leases[number % len(self.environment.leases)]
 
     def picked(self, picks):
         """Deliveries to settle, mostly such as hold their task; some that were overtaken.
@@ -74,19 +74,19 @@ class Bench:
             each = those[-1 - pick % len(those)] if those else None
             if each and not self.model.is_adrift(each) and not is_among(each, found):
                 found.append(each)
-        if not self.world.kind.portable:
+        if not self.environment.kind.portable:
             found = [each for each in found if self.owner(each) is self.owner(found[0])]
         return found
 
     def settler(self, who, deliveries):
         """The client to settle them."""
-        if self.world.kind.portable or not deliveries:
+        if self.environment.kind.portable or not deliveries:
             return self.clients[who]
         return self.owner(deliveries[0])
 
     def known(self, name, pick):
         """A name, and the id that it goes by."""
-        if self.world.kind.ids != "own":
+        if self.environment.kind.ids != "own":
             there = [item for item in self.model.items.values() if item.task_id]
             if not there:
                 return "never-heard-of", "4711"
@@ -97,7 +97,7 @@ class Bench:
     # -- Done, and compared. --------------------------------------------------------------
 
     def note_push(self, one, task_id):
-        if self.world.kind.ids == "own":
+        if self.environment.kind.ids == "own":
             assert task_id == one.task_id
         self.model.push(one.task_id, one.data, one.delay_until, one.priority, self.now, task_id)
 
@@ -122,7 +122,7 @@ class Bench:
             if item := self.model.held(each):
                 assert not was_refused, f"{item} was held"
                 self.model.settle(item, self.now)
-            elif not (self.world.kind.remembers and id(each) in self.model.settled):
+            elif not (self.environment.kind.remembers and id(each) in self.model.settled):
                 assert was_refused, f"{each} was overtaken"
 
     def hand_back(self, delivery, client, is_retry=False, due=None):
@@ -144,9 +144,9 @@ class Bench:
     def crash_of(self, client):
         """A client is gone, with all it had reserved; a new one comes."""
         client.close()
-        self.clients[self.clients.index(client)] = new = self.world.open()
+        self.clients[self.clients.index(client)] = new = self.environment.open()
         self.opened.append(new)
-        self.world.closed(self, client)
+        self.environment.closed(self, client)
 
     def look(self, name, pick):
         name, task_id = self.known(name, pick)
@@ -164,14 +164,14 @@ class Bench:
     def look_at_the_dead(self):
         found = [(each.data, each.error) for each in self.client.dead(self.queue)]
         wanted = [(each.data, each.error) for each in reversed(self.model.dead.values())]
-        if not self.world.kind.in_order:
+        if not self.environment.kind.in_order:
             found.sort(key=repr)
             wanted.sort(key=repr)
         assert found == wanted
 
     def all_comes_out(self):
         """Nothing is lost, nothing is there twice."""
-        self.world.to_the_end()
+        self.environment.to_the_end()
         for item in list(self.model.items.values()):
             if item.state == RUNNING and item.ends > self.now:
                 self.hand_back(item.holder, self.owner(item.holder))
@@ -184,5 +184,5 @@ class Bench:
                 self.model.settle(item, self.now)
         stats = self.client.stats(self.queue)
         assert stats.waiting + stats.delayed + stats.running == len(self.model.items)
-        if self.model.dead or self.world.kind.exact:  # on SQS a look for nothing takes long
+        if self.model.dead or self.environment.kind.exact:  # on SQS a look for nothing takes long
             self.look_at_the_dead()

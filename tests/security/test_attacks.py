@@ -14,9 +14,9 @@ import pytest
 from alligator import Gator, Task, Worker
 from alligator.common import strict_json
 from alligator.utils import import_attr, import_module
-from tests.attacks import victim
+from tests.security import victim
 
-HERE = "tests.attacks.victim"
+HERE = "tests.security.victim"
 KEY, OLD_KEY = "k" * 32, "o" * 32
 
 
@@ -113,7 +113,7 @@ BY_NAME = [
     ("alligator.utils", "import_attr", "os", "system"),
     (f"{HERE}.__main__", "main"),
     (f"{HERE}.__main__.x", "main"),
-    ("tests.attacks.__init__", "main"),
+    ("tests.security.__init__", "main"),
     ("mailcap", "findmatch", {"x/y": [{"view": "x", "test": "touch canary"}]}, "x/y"),
     ("_testcapi", "run_in_subinterp", "open('canary', 'w')"),
     ("test.support.script_helper", "assert_python_ok", "-c", "open('canary', 'w')"),
@@ -168,9 +168,9 @@ def test_refused_with_any_wildcard_list(call, imports):
 
 OUTSIDE = [
     ("tests.support.jobs", "note"),
-    ("tests.attacks.never", "imported"),
-    ("tests.attacks.victimize", "honest"),
-    ("xtests.attacks.victim", "honest"),
+    ("tests.security.never", "imported"),
+    ("tests.security.victimize", "honest"),
+    ("xtests.security.victim", "honest"),
     ("operator", "add", 1, 2),
     ("builtins", "print", "hello"),
     (HERE, "honest2"),
@@ -191,7 +191,7 @@ def test_what_is_not_listed_is_not_even_imported(call, imports):
 def test_a_name_split_elsewhere_leads_nowhere():
     """The same letters as an entry of the list, by way of a module."""
     gator = Gator("locmem://split", allowed=[f"{HERE}.honest"])
-    assert "a module is on the way" in run(gator, message("tests.attacks", "victim.honest")).error
+    assert "a module is on the way" in run(gator, message("tests.security", "victim.honest")).error
 
 
 # -- Where only the object can tell: nothing is called. ------------------------------------------
@@ -277,7 +277,7 @@ def test_a_deserialize_of_ones_own_is_held_to_it(way, allowed, call):
     assert run(gator, message(*call, **{way: True})).error.startswith("NotAllowed: ")
 
 
-@pytest.mark.parametrize("module", ["tests.attacks.__main__", "tests.attacks.__main__.x"])
+@pytest.mark.parametrize("module", ["tests.security.__main__", "tests.security.__main__.x"])
 def test_a_deserialize_of_ones_own_runs_no_program(module, imports):
     gator = Gator(f"locmem://{module}", task_class=Trusting, allowed=["tests.*"])
     letter = run(gator, message(module, "main", by_module=True))

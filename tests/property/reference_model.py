@@ -5,7 +5,7 @@ Slow, obvious, and without a thought for storage: what a backend does is held ag
 
 from dataclasses import dataclass, field
 from itertools import takewhile
-from typing import Any, NamedTuple
+from typing import Any
 
 from alligator.constants import DELAYED, FAILED, RUNNING, WAITING
 
@@ -40,9 +40,11 @@ class Item:
     holder: Any = None  # the delivery that may settle it
     behind: "tuple[Any, float, int] | None" = None  # pushed meanwhile: data, due, priority
     has_place: bool = True  # False: it was delayed when taken by its id
+    put_at: Any = None  # its place when its data came, to which beanstalkd lets it go back
 
 
-class Letter(NamedTuple):
+@dataclass
+class Letter:
     """A dead letter."""
 
     data: Any
@@ -50,6 +52,7 @@ class Letter(NamedTuple):
     error: str
     died_at: float
     task_id: str | None
+    is_of_last_push: bool = True  # False: its id was pushed anew since
 
 
 def name_of(data: Any) -> str:
@@ -73,6 +76,7 @@ class Model:
         """Queue, replace, or note down behind a running one."""
         due = due if due and due > now else 0.0
         item = self.items.get(name)
+        self._overrule(name)
         if item is None:
             task_id = name if self.kind.ids == "own" else task_id
             item = self.items[name] = Item(name, data, priority, due, task_id=task_id)
@@ -85,6 +89,7 @@ class Model:
                 return
             item.priority, item.due = priority, due
         self._to_tail(item)
+        item.put_at = item.place
 
     def _ticket(self):
         self._tickets += 1
@@ -205,6 +210,7 @@ class Model:
         if item.behind:
             data, due, priority = item.behind
             due = due if due > now else 0.0
+            self._overrule(item.name)
             heir = self.items[item.name] = Item(item.name, data, priority, due, task_id=item.name)
             self._to_tail(heir, ticket)
 
@@ -223,10 +229,14 @@ class Model:
             item.data, item.deaths = data, 0
             item.task_id = None if self.kind.ids == "changing" else item.task_id
         self._to_tail(item)
+        if data is not None:
+            item.put_at = item.place
 
     def lapse(self, item):
         """Let a lease end on a server that takes the task back at once."""
         item.state, item.deaths = WAITING, item.deaths + 1
+        if not item.has_place:
+            item.place, item.has_place = item.put_at, True
 
     def is_adrift(self, delivery):
         """Whether its lease lapsed with nobody on the task since: what counts is not promised."""
@@ -241,6 +251,11 @@ class Model:
         data = item.data if data is None else data
         self.dead[item.name] = Letter(data, item.priority, error, now, item.task_id)
         self.settle(item, now)
+
+    def _overrule(self, name):
+        """A dead letter of a task that is pushed anew no longer says what became of it."""
+        if name in self.dead:
+            self.dead[name].is_of_last_push = False
 
     def revive(self, names, now):
         """Put dead letters back whose ids are not in use; return how many."""
@@ -271,7 +286,8 @@ class Model:
         """Return its state, and how many go first: least, and most where that is not promised."""
         item = self.items.get(name)
         if item is None:
-            return (FAILED if name in self.dead else None), 0, 0
+            letter = self.dead.get(name)
+            return (FAILED if letter and letter.is_of_last_push else None), 0, 0
         keys = [self.key(each) for each in self.line()]
         own = self.key(item)
         before = sum(key < own for key in keys)

@@ -1,6 +1,6 @@
 """Every backend against one model of the contract, through random histories.
 
-``ALLIGATOR_TEST_EXAMPLES=2000 pytest tests/properties/test_state_machine.py`` looks longer,
+``ALLIGATOR_TEST_EXAMPLES=2000 pytest tests/property/test_state_machine.py`` looks longer,
 and each time elsewhere.
 """
 
@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from tests.properties import worlds
-from tests.properties.machine import QueueMachine
+from tests.property import environments
+from tests.property.state_machine import QueueMachine
 
 MORE = int(os.environ.get("ALLIGATOR_TEST_EXAMPLES", "0"))
 
@@ -23,7 +23,7 @@ SIZES = {
     "beanstalk": (45, 30),
     "sqs": (5, 25),
 }
-WORLDS = {name: getattr(worlds, name.title()) for name in SIZES}
+ENVIRONMENTS = {name: getattr(environments, name.title()) for name in SIZES}
 
 
 @pytest.mark.timeout(600 + MORE)
@@ -36,7 +36,7 @@ def test_no_history_tells_it_from_the_model(backend, request, tmp_path):
     examples, steps = SIZES[backend]
 
     def make():
-        return QueueMachine(WORLDS[backend](dsn))
+        return QueueMachine(ENVIRONMENTS[backend](dsn))
 
     profile = settings(
         max_examples=MORE or examples,

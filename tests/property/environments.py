@@ -10,11 +10,11 @@ from alligator.backends.sqlite import client as sqlite_client
 from alligator.backends.sqs import client as sqs_client
 from alligator.constants import RUNNING
 from alligator.testing import FakeClock
-from tests.properties.model import Kind
+from tests.property.reference_model import Kind
 from tests.support.servers.sqs import make_queue
 
 
-class World:
+class Environment:
     """A backend on a real clock: leases end only where a test lets them; all others are long."""
 
     kind = Kind()
@@ -52,7 +52,7 @@ class World:
         """Let all delays and leases end, where that takes no time."""
 
 
-class Faked(World):
+class Faked(Environment):
     """A backend on a clock moved by hand: leases and delays of all lengths, and they end."""
 
     leases = (7.0, 60.0, 3000.0)
@@ -84,11 +84,11 @@ class Sqlite(Faked):
     backend = sqlite_client
 
 
-class Redis(World):
+class Redis(Environment):
     backend = redis_client
 
 
-class Beanstalk(World):
+class Beanstalk(Environment):
     """The server gives ids and leases; those of a lost connection end at once."""
 
     backend = beanstalk_client
@@ -112,7 +112,7 @@ class Beanstalk(World):
             time.sleep(0.001)
 
 
-class Sqs(World):
+class Sqs(Environment):
     """No order, no ids, counts about right; a lease is a second at least."""
 
     backend = sqs_client
