@@ -150,8 +150,10 @@ def test_a_first_push_warns_of_eviction(client, caplog, policy, what, push):
     for _ in range(2):
         FIRST[push](client)
         FIRST[push](Client(client.conn_string))
-    (warning,) = [each.getMessage() for each in caplog.records if each.levelno == logging.WARNING]
-    assert f"deletes {what} when its memory is full: maxmemory-policy is {policy};" in warning
+    (warning,) = [each for each in caplog.records if each.levelno == logging.WARNING]
+    said = f"deletes {what} when its memory is full: maxmemory-policy is {policy};"
+    assert said in warning.getMessage()
+    assert warning.name == "alligator.backends.redis_backend", "as documented"
 
 
 @pytest.mark.usefixtures("nobody_asked")

@@ -55,7 +55,7 @@ from alligator.common.clock import Clock
 from alligator.common.ids import is_own_id
 from alligator.constants import DELAYED, FAILED, RUNNING, WAITING
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("alligator.backends.redis_backend")  # the documented name
 
 #: The DSNs of servers that this process knows whether they evict keys.
 _asked: set[str] = set()
