@@ -13,6 +13,7 @@ import uuid
 import greenstalk
 import pytest
 
+from alligator import Gator
 from alligator.backends.base import Message, Reason
 from alligator.backends.beanstalk import socket as beanstalk_socket
 from alligator.backends.beanstalk.connection import Connection
@@ -20,7 +21,7 @@ from alligator.backends.beanstalk_backend import Client
 from alligator.constants import DELAYED, FAILED, RUNNING, WAITING
 from alligator.exceptions import ConnectionLost, InvalidDSN, InvalidTask, QueueFull
 from alligator.testing import FakeClock
-from tests.support import ROOT
+from tests.support import ROOT, jobs
 from tests.support.servers.beanstalk import Beanstalkd
 from tests.support.servers.process import free_port
 
@@ -288,6 +289,59 @@ def test_overtaken_on_the_same_connection(server, queue):
     assert client.ack([stale]) == [stale]
     assert client.len(queue) == 1
     client.close()
+
+
+def test_a_lease_reaches_beyond_the_timeout_of_its_task(server, queue, tmp_path):
+    """From the push on, however it gets to the server: nobody could choose another later."""
+    jobs.seen.clear()
+    gator = Gator(f"{server.dsn}?ttr=5", queue, store=f"sqlite://{tmp_path}/store.db")
+    plain = gator.task(jobs.note, "plain")
+    gator.options(timeout=60, retries=1).task(jobs.fail)
+    with gator.batch(timeout=60, hook_timeout=4) as batch:
+        batch.task(jobs.note, "hooks")
+    gator.options(timeout=60, depends_on=plain).task(jobs.note, "child")
+    gator.options(timeout=10**9).task(jobs.note, "long")
+
+    def ttrs():
+        found = []
+        while held := gator.client.reserve([queue]).deliveries:
+            found += held
+        for each in found:
+            assert gator.client.release(each)
+        return sorted(each.receipt.record["ttr"] for each in found)
+
+    assert ttrs() == [5, 65, 73, 43_200]
+    for _ in range(2):
+        gator.run_all()
+    assert [letter.attempts for letter in gator.dead()] == [2]
+    assert [args[0] for args, _ in jobs.seen] == ["plain", "hooks", "long", "child"]
+    gator.revive()
+    assert ttrs() == [65]
+    gator.client.drop_all(queue)
+    gator.close()
+
+
+def test_one_job_in_the_place_of_another_is_still_the_task(server, client, queue):
+    client.push(queue, "x", "1", priority=7)
+    assert client.release(one(client, queue))
+    held = one(client, queue)._replace(deaths=1)
+    before, job_id = held.receipt.record, held.receipt.job.id
+    assert client.stretch(held, 100.0)
+    assert held.receipt.job.id != job_id
+    record = held.receipt.record
+    assert (record["ttr"], record["pri"]) == (100, before["pri"])
+    assert client.stats(queue).running == 1
+    assert client.stretch(held, 90.0)
+    assert held.receipt.record == record
+    assert client.release(held)
+    again = one(client, queue)
+    assert (again.data, again.attempt, again.deaths) == ("1", held.attempt + 1, 1)
+    assert client.release(again, "2")
+    assert (retry := one(client, queue)).receipt.record["ttr"] == 100
+    assert (retry.data, retry.deaths) == ("2", 0)
+    assert client.ack([retry]) == []
+    assert client.stretch(retry, 200.0) is False
+    assert client.stats(queue).running == client.len(queue) == 0
 
 
 def test_an_expired_lease_that_nobody_took_may_be_acked(server, queue):

@@ -102,6 +102,7 @@ def test_every_operation_can_fail(flaky, operation, plan):
         "ack": [[held]],
         "release": [held],
         "extend": [[held], 1.0],
+        "stretch": [held, 1.0],
         "note_stop": [[held]],
         "bury": [held, None, Reason("")],
         "find": ["q", "a"],

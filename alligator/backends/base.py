@@ -100,6 +100,22 @@ class Message(NamedTuple):
     priority: int = 0
 
 
+class LastingMessage(Message):
+    """One that asks for a lease, where the server gives its length at the push.
+
+    :ivar lease: seconds, at least.
+    """
+
+    lease: float = 0.0
+
+
+def lasting(message: Message, lease: float) -> LastingMessage:
+    """Return a message that asks for a lease of so many seconds."""
+    found = LastingMessage(*message)
+    found.lease = lease
+    return found
+
+
 class Queued(str):
     """The id that a task goes by on its queue, as a push returns it, with its position there.
 
@@ -461,6 +477,23 @@ class Client(ABC):
         :raises NodeLost: of those that it names it is unknown; all others were told.
         """
 
+    def stretch(self, delivery: Delivery, lease: float) -> bool:
+        """Let a lease run so long from now, also where the server gave another at the push.
+
+        Where that takes a new task in the place of this one, it may go by another id on the queue,
+        as after a retry; the delivery stands for it then. By default this extends.
+
+        :returns: False: the delivery was lost.
+        """
+        return not self.extend([delivery], lease)
+
+    def lapses(self, delivery: Delivery) -> int:
+        """Return how often the lease of this task ran out before, as far as can be told.
+
+        By default that is its deaths; a server that counts no deaths may know more.
+        """
+        return delivery.deaths
+
     def note_stop(self, deliveries: Sequence[Delivery]) -> None:  # noqa: B027 - a default
         """Note that whoever holds these leases is being stopped, and may be killed any moment.
 
@@ -633,6 +666,19 @@ class Client(ABC):
         return (
             f"<{type(self).__module__}.{type(self).__qualname__} {mask_password(self.conn_string)}>"
         )
+
+
+def reaching(
+    message: Message, client: Client, timeout: float | None, hook_timeout: float | None
+) -> Message:
+    """Return a message whose lease reaches beyond the limits of its task, for the server.
+
+    Where the worker says how long a lease is, it is left as it is.
+    """
+    if timeout and client.lease_seconds:
+        hooks = 2 * min(hook_timeout or 0.0, MAX_LEASE)
+        return lasting(message, min(timeout, MAX_LEASE) + hooks + client.lease_seconds)
+    return message
 
 
 def time_on(client: Client, queue_name: str, clock: Clock) -> float:

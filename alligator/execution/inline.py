@@ -175,6 +175,8 @@ class Taking(Wiring):
     def _run(self, keeper: Keeper, delivery: Delivery) -> Outcome:
         keeper.take([delivery])
         keeper.start_next()
+        if delivery.attempt > 1:
+            keeper.lengthen(delivery)
         recorder = self.recorder
         outcome = attempt(
             delivery,

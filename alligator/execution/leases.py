@@ -39,6 +39,10 @@ _LONGEST_PAUSE = 0.2
 #: Seconds in which it is said once that the process stood still.
 _SAID_FOR = 60.0
 
+#: How many times as long a lease is, for each time that it ran out; and for how many of these.
+LONGER = 4.0
+_MOST_LAPSES = 2
+
 #: Seconds before acks, or hand-backs, are tried again that the backend had no room for.
 _REFUSED_PAUSE = 1.0
 
@@ -266,8 +270,28 @@ class Keeper:
         """
         self._reach.cover(delivery, seconds)
         if seconds > 2 * self._beat:  # as much as any lease has left, while heartbeats go on
-            lease = min(max(seconds, self.lease), MAX_LEASE)
+            lease = min(max(seconds, self.lease, self._reach.least(delivery)), MAX_LEASE)
             self._tell_of_lost(self.client.extend([delivery], lease))
+
+    def lengthen(self, delivery: Delivery) -> None:
+        """Before a task runs whose lease ran out before: let it have a longer one this time.
+
+        Its worker may have lived, and C code kept this thread there from extending it. With a
+        process beside the worker that cannot be. It raises nothing: what fails is said again
+        by the next heartbeat.
+        """
+        client = self.client
+        if self._heartbeat is not None or delivery.deaths >= client.max_deaths:
+            return
+        if lapses := min(client.lapses(delivery), _MOST_LAPSES):
+            usual = max(self.lease, client.lease_seconds or 0.0)
+            lease = min(usual * LONGER**lapses, MAX_LEASE)
+            self._reach.lengthen(delivery, lease)
+            self._try(lambda: self._stretch(delivery, lease))
+
+    def _stretch(self, delivery: Delivery, lease: float) -> None:
+        if not self.client.stretch(delivery, lease):
+            self._tell_of_lost([delivery])
 
     def give_up(self, delivery: Delivery) -> None:
         """Let the lease of a running delivery run out."""
@@ -593,7 +617,8 @@ class Keeper:
             "interpreter's lock. Its leases, of %g s, %s.",
             seconds,
             self.lease,
-            "were not extended: give tasks that do so a timeout, or the worker a longer lease"
+            "were not extended: what runs may run again elsewhere. Give tasks that do so a timeout "
+            "that is long enough (their lease reaches beyond it), or the worker a longer lease"
             if self._heartbeat is None
             else "were kept by the process beside it, unless it was stopped",
         )

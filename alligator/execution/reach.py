@@ -17,6 +17,7 @@ class Reach:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._until: dict[int, float] = {}  # monotonic, by id()
+        self._least: dict[int, float] = {}  # seconds
         self._given_up: set[int] = set()
         #: Whether anything needs another lease than the usual one.
         self.differs = False
@@ -26,6 +27,16 @@ class Reach:
         with self._lock:
             self._until[id(delivery)] = time.monotonic() + seconds
             self.differs = True
+
+    def lengthen(self, delivery: Delivery, lease: float) -> None:
+        """Note that its lease is to have at least so many seconds each time."""
+        with self._lock:
+            self._least[id(delivery)] = lease
+            self.differs = True
+
+    def least(self, delivery: Delivery) -> float:
+        """Return what :meth:`lengthen` noted; 0: nothing."""
+        return self._least.get(id(delivery), 0.0)
 
     def give_up(self, delivery: Delivery) -> None:
         """Note that the lease is to be left to run out."""
@@ -37,18 +48,20 @@ class Reach:
         """The delivery has ended."""
         with self._lock:
             self._until.pop(id(delivery), None)
+            self._least.pop(id(delivery), None)
             self._given_up.discard(id(delivery))
-            self.differs = bool(self._until or self._given_up)
+            self.differs = bool(self._until or self._least or self._given_up)
 
     def leases(
         self, held: Iterable[Delivery], lease: float
     ) -> Iterator[tuple[float, list[Delivery]]]:
         """Yield leases in seconds, each with the deliveries that need it."""
         with self._lock:
-            until, given_up = dict(self._until), set(self._given_up)
+            until, least, given_up = dict(self._until), dict(self._least), set(self._given_up)
         now, usual = time.monotonic(), []
         for delivery in held:
-            left = min(until.get(id(delivery), 0.0) - now, MAX_LEASE)
+            left = max(until.get(id(delivery), 0.0) - now, least.get(id(delivery), 0.0))
+            left = min(left, MAX_LEASE)
             if id(delivery) in given_up:
                 continue
             if left > lease:

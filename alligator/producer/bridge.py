@@ -26,6 +26,7 @@ from alligator.backends.base import (
     Delivery,
     Message,
     Reason,
+    reaching,
     time_on,
 )
 from alligator.backends.store import (
@@ -230,7 +231,7 @@ class Elsewhere:
                     # A stranger's: a dead letter with its bytes, and the others go on.
                     self.home.bury(delivery, None, Reason(str(err)))
                     continue
-                message = _moved(child.message, -self._apart(child))
+                message = self._reaching(_moved(child.message, -self._apart(child)))
                 queues.setdefault(child.queue_name, []).append((delivery, message))
             for name, pairs in queues.items():
                 try:
@@ -244,6 +245,14 @@ class Elsewhere:
                     self._is_over(delivery, backend_id)
         if refused is not None:
             raise refused
+
+    def _reaching(self, message: Message) -> Message:
+        if not self.client.lease_seconds:
+            return message
+        options = fields_in(fields_of(message.data), "options")
+        limits = [options.get(name) for name in ("timeout", "hook_timeout")]
+        known = [each if isinstance(each, int | float) else None for each in limits]
+        return reaching(message, self.client, *known)
 
     def _still_to_come(self, key: str) -> bool:
         """Whether a stand-in came up only to be looked after."""

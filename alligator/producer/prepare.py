@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from alligator.backends.base import DELAY, PRIORITY, Message
+from alligator.backends.base import DELAY, PRIORITY, Message, reaching
 from alligator.backends.dsn import mask_password
 from alligator.backends.legacy import LegacyClient
 from alligator.common import strict_json
@@ -101,7 +101,11 @@ class Intake:
             )
         task.to_delayed() if due else task.to_waiting()
         task_id = OwnId(task.task_id) if task.own_id else task.task_id
-        return Message(task_id, data, due, getattr(task, "priority", 0))
+        message = Message(task_id, data, due, getattr(task, "priority", 0))
+        if gator.client.lease_seconds:
+            limits = getattr(task, "timeout", None), getattr(task, "hook_timeout", None)
+            return reaching(message, gator.client, *limits)
+        return message
 
     def _due(self, task: Task, queue_name: str) -> float | None:
         """Return when a task is due, None: at once; seconds count by the clock of its queue."""

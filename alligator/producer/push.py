@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from alligator.backends.base import Message
+from alligator.backends.base import LastingMessage, Message
 from alligator.constants import CANCELED
 from alligator.producer.dependencies import Dependencies
 from alligator.tasks.task import Task
@@ -58,9 +58,13 @@ class Pusher:
     def enqueue(self, task: Task) -> Task:
         """Push a prepared task, whatever it depends on."""
         queue_name = task.queue_name or self.gator.queue_name
-        task_id, data, delay_until, priority = self.gator.intake.message(task, queue_name)
+        message = self.gator.intake.message(task, queue_name)
+        task_id, data, delay_until, priority = message
         if self.gator.elsewhere is not None:
             self.gator.recorder.overrule([(queue_name, task)])
+        if isinstance(message, LastingMessage):
+            self._was_pushed(task, self.gator.client.push_many(queue_name, [message])[0])
+            return task
         extra: dict[str, Any] = {}
         if delay_until is not None:
             extra["delay_until"] = delay_until

@@ -20,6 +20,7 @@ OPERATIONS = Client.__abstractmethods__ | {
     "push",
     "pop",
     "get",
+    "stretch",
     "note_stop",
     "server_time",
     "position",
@@ -234,6 +235,8 @@ class FlakyClient(Client):
     ack = _passed_on("ack")
     release = _passed_on("release")
     extend = _passed_on("extend")
+    stretch = _passed_on("stretch")
+    lapses = _passed_on("lapses")
     note_stop = _passed_on("note_stop")
     bury = _passed_on("bury")
     dead = _passed_on("dead")

@@ -85,6 +85,8 @@ class Processor:
         :returns: False: it goes on as a coroutine, and is settled when that ends.
         :raises LeaveNow: the worker is to leave; nothing else.
         """
+        if delivery.attempt > 1:
+            self.keeper.lengthen(delivery)
         started = time.monotonic()
         carry = partial(self._carry, delivery, started) if self.loop else None
         try:
@@ -105,6 +107,8 @@ class Processor:
         :param holder: what holds such an outcome, in the place of waiting.
         :raises AlligatorException: it could not be settled, and comes back by its lease.
         """
+        if delivery.attempt > 1:
+            self.keeper.lengthen(delivery)
         outcome = self._attempt(delivery)
         self.count(outcome)
         self.keeper.settles(delivery)

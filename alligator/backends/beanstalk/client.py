@@ -23,6 +23,7 @@ from alligator.backends.base import (
     MAX_PRIORITY,
     MIN_PRIORITY,
     Delivery,
+    LastingMessage,
     Message,
     Reserved,
     never,
@@ -108,7 +109,10 @@ class Client(Settling):
         if not MIN_PRIORITY <= message.priority <= MAX_PRIORITY:
             raise InvalidTask(f"Priority {message.priority!r} is not within -100 to 100.")
         delay = whole_seconds(message.delay_until, now)
-        return NewJob(encode(Body(message.data)), urgency(message.priority), delay, self._ttr)
+        ttr = self._ttr
+        if isinstance(message, LastingMessage):
+            ttr = max(ttr, math.ceil(min(message.lease, MAX_LEASE)))
+        return NewJob(encode(Body(message.data)), urgency(message.priority), delay, ttr)
 
     # -- Reserving. -----------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ import greenstalk
 
 from alligator.backends.beanstalk import protocol as wire
 from alligator.backends.beanstalk.socket import Server, translated
-from alligator.backends.beanstalk.tubes import Tubes
+from alligator.backends.beanstalk.tubes import NewJob, Tubes
 
 Job = greenstalk.Job[bytes]
 
@@ -247,6 +247,24 @@ class Connection(Tubes):
             self.release(again)
             return False
         lease.connection, lease.reserves, lease.sure_until = self, again.reserves, again.sure_until
+        self.held[lease.job.id] = lease
+        return True
+
+    def replace(self, lease: Lease, job: NewJob) -> bool:
+        """Put and reserve another job for one that is held here, which is deleted after that.
+
+        A crash in between repeats the task and never loses it. False: it was overtaken.
+        """
+        again = self.reserve_job(self.put(lease.record["tube"], job))
+        if again is None:  # somebody else has it, who knew an id that nobody was told
+            return False
+        del self.held[again.job.id]
+        if not self._did(lambda server: server.delete(lease.job)):
+            self.delete(again.job.id)
+            return False
+        self.held.pop(lease.job.id, None)
+        lease.job, lease.record, lease.reserves = again.job, again.record, again.reserves
+        lease.since, lease.sure_until = again.since, again.sure_until
         self.held[lease.job.id] = lease
         return True
 

@@ -105,7 +105,7 @@ def revive(
             if own_id not in revived:
                 data = letter.task.data
                 body = encode(Body(renew(own_id, data) if renew else data))
-                connection.put(queue_name, NewJob(body, letter.urgency, 0, ttr))
+                connection.put(queue_name, NewJob(body, letter.urgency, 0, max(ttr, letter.ttr)))
                 revived.add(own_id)
             connection.ack(lease)
     return len(revived)

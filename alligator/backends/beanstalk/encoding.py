@@ -14,7 +14,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import Any
 
-from alligator.backends.base import Data, DeadTask
+from alligator.backends.base import MAX_LEASE, Data, DeadTask
 from alligator.exceptions import InvalidTask
 
 #: Bytes kept free in every job, so that whatever was pushed can also be buried.
@@ -99,6 +99,7 @@ class Letter:
     task: DeadTask
     urgency: int
     job_id: int = 0  # of the letter itself, on the dead letters' tube
+    ttr: int = 0  # that it had, in seconds
 
 
 def encode_letter(letter: Letter, room: int) -> bytes | None:
@@ -128,6 +129,7 @@ def _header(letter: Letter, kind: str, error: str, traceback: str) -> bytes:
         "died_at": task.died_at,
         "attempts": task.attempts,
         "urgency": letter.urgency,
+        "ttr": letter.ttr,
     }
     return json.dumps(fields, separators=(",", ":")).encode() + b"\n"
 
@@ -147,7 +149,9 @@ def decode_letter(raw: bytes, queue_name: str, job_id: int) -> Letter:
             died_at=_finite(fields["died_at"]),
             attempts=int(fields["attempts"]),
         )
-        return Letter(task, min(max(0, int(fields["urgency"])), _LEAST_URGENT), job_id)
+        urgency = min(max(0, int(fields["urgency"])), _LEAST_URGENT)
+        ttr = min(max(0, int(fields.get("ttr", 0))), int(MAX_LEASE))  # none, by Alligator 1.1
+        return Letter(task, urgency, job_id, ttr)
     except (ValueError, TypeError, KeyError, RecursionError, OverflowError):
         return Letter(replace(blank, data=decode(raw).data), _CENTER, job_id)
 

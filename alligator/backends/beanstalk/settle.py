@@ -5,16 +5,20 @@ the job, and no restart can have given its id to another. Such leases are acked 
 many in one write. Any other is looked at first: see ``Connection.not_overtaken``.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
-from alligator.backends.base import Data, DeadTask, Delivery, Reason
+from alligator.backends.base import MAX_LEASE, Data, DeadTask, Delivery, Reason
 from alligator.backends.beanstalk import dead_letters
 from alligator.backends.beanstalk.connection import Connection, Lease
 from alligator.backends.beanstalk.encoding import Body, Letter, encode, encode_letter, whole_seconds
 from alligator.backends.beanstalk.tubes import NewJob
 from alligator.backends.beanstalk.views import Overview
+
+#: Seconds that a job which takes the place of another is delayed: nobody else is to reserve it.
+_OUT_OF_SIGHT = 60
 
 
 class Settling(Overview):
@@ -94,6 +98,18 @@ class Settling(Overview):
         kept.update(each for each in sure if each not in kept and self._regain(each))
         return [each for each in deliveries if each.receipt not in kept]
 
+    def stretch(self, delivery: Delivery, lease: float) -> bool:
+        """Put a job with that ttr in the place of this one, if it has a shorter one."""
+        held: Lease = delivery.receipt
+        ttr = math.ceil(min(lease, MAX_LEASE))
+        if ttr <= held.record["ttr"]:
+            return super().stretch(delivery, lease)
+        # It is of another reserve, by whoever has it next, than the one that is on record here.
+        body = encode(Body(delivery.data, delivery.attempt - 1, delivery.deaths))
+        with self._holding(delivery) as connection:
+            job = NewJob(body, held.record["pri"], _OUT_OF_SIGHT, ttr)
+            return connection is not None and connection.replace(held, job)
+
     def _regain(self, lease: Lease) -> bool:
         with self._pool.connection_of(lease) as connection:
             return connection.regain(lease)
@@ -115,7 +131,7 @@ class Settling(Overview):
         with self._holding(delivery) as connection:
             if connection is None:
                 return False
-            letter = Letter(task, lease.record["pri"])
+            letter = Letter(task, lease.record["pri"], ttr=lease.record["ttr"])
             body = encode_letter(letter, connection.largest_job())
             if body is None:
                 return connection.bury(lease)

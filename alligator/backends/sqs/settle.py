@@ -127,6 +127,11 @@ class Settling(Overview):
                     each.receipt.ends = now + seconds
         return lost
 
+    def lapses(self, delivery: Delivery) -> int:
+        """Return every second receive but the first: any may have been one that was handed back."""
+        receipt: Receipt = delivery.receipt
+        return max(delivery.deaths, (receipt.count - 1) // 2)
+
     def _by_seconds(
         self, deliveries: Sequence[Delivery], lease: float
     ) -> dict[tuple[str, int], list[Delivery]]:

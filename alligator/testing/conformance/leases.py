@@ -62,6 +62,32 @@ class LeaseContract(ContractHelpers):
                 third = self.reserve_soon()
             assert third.deaths == 2
 
+    def test_a_lease_that_is_stretched_runs_for_so_long(self) -> None:
+        """Also where the server gave another at the push. It is still the same task, and is acked,
+        retried or comes back as before.
+        """
+        self.needs(LEASES)
+        self.push("1")
+        first = self.reserve_one(self.short_lease)
+        held = self.take_over(first)
+        assert self.client.lapses(held) == held.deaths or not self.has_exact_counts
+        assert self.client.stretch(held, 1.75 * self.short_lease)
+        assert self.client.extend([held], 1.75 * self.short_lease) == []
+        # A busy machine may be late with this, but not early.
+        late = time.monotonic() + 1.3 * self.short_lease
+        while time.monotonic() < late:
+            assert self.another_client().reserve([self.queue], wait=0.2).deliveries == []
+        stats = self.client.stats(self.queue)
+        assert (stats.waiting, stats.delayed, stats.running) == (0, 0, 1)
+        again = self.take_over_any(held)
+        assert again.attempt == held.attempt + 1
+        assert not self.has_exact_counts or again.deaths == 2
+        assert self.client.stretch(again, 4 * self.short_lease)
+        assert self.client.ack([again]) == []
+        assert self.client.stretch(held, 3 * self.short_lease) is False
+        stats = self.client.stats(self.queue)
+        assert (stats.waiting, stats.delayed, stats.running) == (0, 0, 0)
+
     def test_a_stop_that_was_noted_adds_no_death(self) -> None:
         """Of this lease, however long it was extended; the next begins without the note."""
         self.needs_stops()
