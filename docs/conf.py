@@ -1,6 +1,7 @@
 """Sphinx: run by ``make docs``."""
 
 import importlib
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,28 @@ def find_where_it_is_defined(app: Any, env: Any, node: Any, contnode: Any) -> An
     return None
 
 
+#: Pages that include a file of the root, by that file.
+PAGES = {
+    "CHANGELOG.rst": "releasenotes",
+    "CONTRIBUTING.rst": "contributing",
+    "RELEASING.rst": "releasing",
+    "SECURITY.rst": "security",
+}
+
+
+def link_to_pages(app: Any, path: Path, parent: str, content: list[str]) -> None:
+    """Turn the links of a file in the root, which lead to files, into links to pages."""
+
+    def link(match: re.Match[str]) -> str:
+        text, file = match.groups()
+        page = PAGES.get(file) or file.removeprefix("docs/").removesuffix(".rst")
+        there = Path(app.srcdir, f"{page}.rst").exists()
+        return f":doc:`{text} <{page}>`" if there else text
+
+    content[0] = re.sub(r"`([^`<]+) <((?:docs/)?[\w/]+\.rst)>`_", link, content[0])
+
+
 def setup(app: Any) -> None:
     """Called by Sphinx."""
+    app.connect("include-read", link_to_pages)
     app.connect("missing-reference", find_where_it_is_defined)
