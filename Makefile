@@ -6,7 +6,7 @@ FUZZ_MESSAGES ?= 1000000
 # Most tests wait for something: three at a time keep two cores busy.
 PYTEST_ARGS ?= -n 4 --dist worksteal
 
-.PHONY: help demo test chaos fuzz soak bench bench-self bench-micro bench-scale check docs servers venv clean
+.PHONY: help demo test chaos fuzz soak bench bench-self bench-micro bench-scale check hooks docs servers venv clean
 
 help:
 	@echo "make demo    run the example on SQLite; FOLDER=path for a folder of your own"
@@ -18,7 +18,8 @@ help:
 	@echo "make bench-self   Alligator against bare loops; 2 minutes"
 	@echo "make bench-micro  serialize, deserialize, reserve, ack; a minute"
 	@echo "make bench-scale  what tasks cost, and how far a server goes; 5 minutes"
-	@echo "make check   ruff and mypy"
+	@echo "make check   ruff, mypy, and the words that we do not use"
+	@echo "make hooks   let git check ruff and words before each commit"
 	@echo "make docs    build the documentation into docs/_build/html"
 	@echo "make clean   remove what these made"
 
@@ -66,6 +67,10 @@ check: venv
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+	$(VENV)/bin/python scripts/check-words
+
+hooks: venv
+	$(VENV)/bin/pre-commit install
 
 docs: venv
 	$(VENV)/bin/python -m sphinx -W --keep-going -b html docs docs/_build/html
