@@ -200,7 +200,7 @@ def test_the_lease_is_told():
 HOLDER = """
 import sys, time
 from alligator.backends.beanstalk_backend import Client
-from alligator.backends.beanstalk_connection import Connection
+from alligator.backends.beanstalk.connection import Connection
 client = Client(sys.argv[1])
 assert client.reserve([sys.argv[2]]).deliveries
 print("held", flush=True)

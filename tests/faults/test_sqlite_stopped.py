@@ -26,7 +26,7 @@ from tests.support import ROOT, jobs
 STOPS = """
 import os, signal, sys
 from alligator.backends.sqlite_backend import Client
-from alligator.backends.sqlite_schema import Step
+from alligator.backends.sqlite.schema import Step
 client = Client(sys.argv[1])
 finish = Step.finish
 def stop(step):
