@@ -49,7 +49,6 @@ TO_TURN = {
     ("scheduling.scheduler", "producer.options"),
     ("scheduling.ticking", "gator"),
     ("tasks.task", "gator"),
-    ("tasks.validation", "scheduling.rules"),
     ("testing.simulation", "gator"),
     ("testing.simulation", "workers.fetcher"),
     ("testing.simulation", "workers.worker"),

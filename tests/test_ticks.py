@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from alligator.contrib.rpqueue import weekday_in_its_place
 from alligator.exceptions import InvalidTask, MissingDriver
 from alligator.scheduling import rules
 from alligator.scheduling.rules import Cron, Every, due_ticks, tick_id, ticks_after
@@ -263,7 +264,7 @@ def test_of_what_came_meanwhile_only_the_latest_is_due(passed):
 
 
 def test_rpqueue_has_the_weekday_in_third_place():
-    assert rules.weekday_in_its_place("0 5 tue * *") == "0 5 * * tue"
-    assert rules.weekday_in_its_place("0 5 MON-FRI 3 *") == "0 5 * 3 MON-FRI"
-    assert rules.weekday_in_its_place("0 5 1 * tue") == "0 5 1 * tue"
-    assert rules.weekday_in_its_place("nonsense") == "nonsense"
+    assert weekday_in_its_place("0 5 tue * *") == "0 5 * * tue"
+    assert weekday_in_its_place("0 5 MON-FRI 3 *") == "0 5 * 3 MON-FRI"
+    assert weekday_in_its_place("0 5 1 * tue") == "0 5 1 * tue"
+    assert weekday_in_its_place("nonsense") == "nonsense"

@@ -39,8 +39,8 @@ from alligator.contrib.rpqueue_tasks import (
 from alligator.exceptions import InvalidDSN, InvalidTask, UnsupportedOption
 from alligator.gator import Gator
 from alligator.producer.options import Options
-from alligator.scheduling.rules import Cron, Every, weekday_in_its_place
-from alligator.tasks.validation import check_options, check_schedule_options
+from alligator.scheduling.rules import Cron, Every, check_schedule_options
+from alligator.tasks.validation import check_options
 from alligator.workers.worker import Worker
 
 __all__ = [
@@ -62,6 +62,8 @@ DEFAULT_QUEUE = "default"
 
 #: Seconds between two looks at the queues, at first and at most.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.005, 0.25
+
+_WEEKDAY = re.compile(r"sun|mon|tue|wed|thu|fri|sat", re.IGNORECASE)
 
 _priorities: dict[str, float] = {}
 
@@ -189,6 +191,20 @@ def cron_task(
     return _scheduled(
         lambda opts, name: opts.cron(expression, name), queue, never_skip, attempts, options
     )
+
+
+def weekday_in_its_place(expression: str) -> str:
+    """Move a weekday from third place, where rpqueue has it, to the last.
+
+    ::
+
+        >>> weekday_in_its_place('0 5 tue * *')
+        '0 5 * * tue'
+    """
+    fields = expression.split()
+    if len(fields) == 5 and _WEEKDAY.search(fields[2]):
+        fields[2], fields[4] = fields[4], fields[2]
+    return " ".join(fields)
 
 
 def _scheduled(

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Self, overload
 
 from alligator.common.clock import Seconds
 from alligator.exceptions import InvalidTask
-from alligator.scheduling.rules import Cron, Every, Rule
-from alligator.tasks.validation import _only_for_schedules, check_options, check_schedule_options
+from alligator.scheduling.rules import Cron, Every, Rule, check_schedule_options
+from alligator.tasks.validation import check_options, only_for_schedules
 
 if TYPE_CHECKING:
     from alligator.gator import Gator
@@ -120,7 +120,7 @@ class Options:
 
     def _make_task(self, extra: dict[str, Any]) -> "Task":
         if self.schedule_kwargs:
-            raise _only_for_schedules(self.schedule_kwargs)
+            raise only_for_schedules(self.schedule_kwargs)
         if extra:
             return self.gator.mold({**self.task_kwargs, **extra}).cast()
         if self._mold is None or self._mold.task_class is not self.gator.task_class:

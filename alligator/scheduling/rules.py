@@ -17,8 +17,7 @@ What the clocks show when is reckoned here, as Debian's cron does it:
 
 import hashlib
 import math
-import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any, Protocol
@@ -41,7 +40,6 @@ _SECOND = timedelta(seconds=1)
 _EPOCH = datetime(1970, 1, 1)  # as a calendar shows it
 #: Clocks that change twice within so many seconds, there and back, are not seen to.
 _DAY = 86_400
-_WEEKDAY = re.compile(r"sun|mon|tue|wed|thu|fri|sat", re.IGNORECASE)
 
 
 class Rule(Protocol):
@@ -271,18 +269,41 @@ def due_ticks(
     return found
 
 
-def weekday_in_its_place(expression: str) -> str:
-    """Return a cron expression with a weekday in third place, as in rpqueue, put right.
+# -- The options of a schedule. ---------------------------------------------------------------
 
-    ::
 
-        >>> weekday_in_its_place('0 5 tue * *')
-        '0 5 * * tue'
+def _flag(name: str) -> Callable[[Any], bool]:
+    def check(value: Any) -> bool:
+        if not isinstance(value, bool):
+            raise InvalidTask(f"{name}={shorten(repr(value), 60)} is neither True nor False.")
+        return value
+
+    return check
+
+
+def _zone(value: Any) -> Any:
+    time_zone(value)
+    return value
+
+
+#: Options of a schedule, each with what checks its value.
+SCHEDULE_CHECKS: Mapping[str, Callable[[Any], Any]] = {
+    "tz": _zone,
+    "catch_up": _flag("catch_up"),
+    "overlap": _flag("overlap"),
+}
+
+
+def check_schedule_options(given: dict[str, Any]) -> dict[str, Any]:
+    """Take the options of a schedule out of ``given``, and return them, checked.
+
+    :raises InvalidTask: a value that an option cannot have.
     """
-    fields = expression.split()
-    if len(fields) == 5 and _WEEKDAY.search(fields[2]):
-        fields[2], fields[4] = fields[4], fields[2]
-    return " ".join(fields)
+    found = {name: given.pop(name) for name in SCHEDULE_CHECKS if name in given}
+    return {name: SCHEDULE_CHECKS[name](each) for name, each in found.items() if each is not None}
+
+
+# -- What cronsim is asked. -------------------------------------------------------------------
 
 
 def _matches(expression: str, after: datetime) -> Iterator[datetime]:

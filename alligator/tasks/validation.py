@@ -1,23 +1,17 @@
-"""The options of a task: their names, what each may be, and the contexts that carry them."""
+"""Check the options of a task: their names, and what each may be."""
 
 import difflib
 import math
 from collections.abc import Callable, Iterable, Mapping
 from datetime import date, datetime, timedelta
 from datetime import time as day_time
-from typing import TYPE_CHECKING, Any, ParamSpec
+from typing import Any
 
 from alligator.backends.base import MAX_PRIORITY, MIN_PRIORITY
 from alligator.common.clock import in_seconds
 from alligator.common.text import shorten
 from alligator.exceptions import InvalidTask, MultipleDelayError
-from alligator.scheduling.rules import time_zone
 from alligator.tasks.functions import check_hook, fits
-
-if TYPE_CHECKING:
-    pass
-
-P = ParamSpec("P")
 
 #: Other spellings: 0.x's, and the first README's.
 ALIASES = {"async": "is_async", "run_after": "delay_by"}
@@ -166,20 +160,6 @@ def _text(name: str) -> Callable[[Any], str]:
     return check
 
 
-def _flag(name: str) -> Callable[[Any], bool]:
-    def check(value: Any) -> bool:
-        if not isinstance(value, bool):
-            raise InvalidTask(f"{name}={shorten(repr(value), 60)} is neither True nor False.")
-        return value
-
-    return check
-
-
-def _zone(value: Any) -> Any:
-    time_zone(value)
-    return value
-
-
 def _parents(value: Any) -> list[Any]:
     """Return what to wait for: tasks, ids and ``(queue_name, id)``, each once."""
     one = isinstance(value, str) or hasattr(value, "task_id")
@@ -222,12 +202,8 @@ CHECKS: Mapping[str, Callable[[Any], Any]] = {
     "save_results": _seconds("save_results", ", for which the result is to be kept"),
 }
 
-#: The same for those of a schedule, which ``every`` and ``cron`` take beside the others.
-SCHEDULE_CHECKS: Mapping[str, Callable[[Any], Any]] = {
-    "tz": _zone,
-    "catch_up": _flag("catch_up"),
-    "overlap": _flag("overlap"),
-}
+#: Options of a schedule, which ``every`` and ``cron`` take beside the others.
+SCHEDULE_OPTIONS = frozenset({"tz", "catch_up", "overlap"})
 
 #: None stands for "not set" here, as in the signature of Task.
 _NONE_IS_UNSET = frozenset(
@@ -242,7 +218,7 @@ _NONE_IS_UNSET = frozenset(
         "expires",
         "queue_name",
         "save_results",
-        *SCHEDULE_CHECKS,
+        *SCHEDULE_OPTIONS,
     }
 )
 
@@ -261,10 +237,10 @@ def check_options(given: Mapping[str, Any]) -> dict[str, Any]:
             raise TypeError(f"Option {name!r} is given twice, once as {spelled!r}.")
         if value is None and name in _NONE_IS_UNSET:
             continue
-        if name in SCHEDULE_CHECKS:
-            raise _only_for_schedules([name])
+        if name in SCHEDULE_OPTIONS:
+            raise only_for_schedules([name])
         if name not in CHECKS:
-            close = difflib.get_close_matches(name, [*CHECKS, *ALIASES, *SCHEDULE_CHECKS], 1)
+            close = difflib.get_close_matches(name, [*CHECKS, *ALIASES, *SCHEDULE_OPTIONS], 1)
             hint = f" Did you mean {close[0]!r}?" if close else f" Known: {', '.join(CHECKS)}."
             raise TypeError(f"Unknown option {spelled!r}.{hint}")
         options[name] = CHECKS[name](value)
@@ -273,16 +249,8 @@ def check_options(given: Mapping[str, Any]) -> dict[str, Any]:
     return options
 
 
-def check_schedule_options(given: dict[str, Any]) -> dict[str, Any]:
-    """Take the options of a schedule out of ``given``, and return them, checked.
-
-    :raises InvalidTask: a value that an option cannot have.
-    """
-    found = {name: given.pop(name) for name in SCHEDULE_CHECKS if name in given}
-    return {name: SCHEDULE_CHECKS[name](each) for name, each in found.items() if each is not None}
-
-
-def _only_for_schedules(names: Iterable[str]) -> InvalidTask:
+def only_for_schedules(names: Iterable[str]) -> InvalidTask:
+    """Return the error for options of a schedule that were given to a task."""
     return InvalidTask(
         f"{', '.join(f'{name}=' for name in names)} is for schedules, opts.every(…) and "
         "opts.cron(…), and for nothing else; leave it out here."
