@@ -1,6 +1,7 @@
 """Real servers that are full, draining or throttling: leases and outcomes are held meanwhile.
 
-``tests/test_full_queue.py`` has the same on every backend and in every way of running, simulated.
+``tests/behaviour/test_full_queue.py`` has the same, simulated, on every backend and in every way of
+running.
 """
 
 import shutil
@@ -15,10 +16,10 @@ import redis
 
 from alligator import SUCCESS, Gator
 from alligator.exceptions import QueueFull
+from tests.behaviour.test_full_queue import ended, eventually, fail, note, ran, running, value
 from tests.support.servers import redis as redis_servers
 from tests.support.servers.beanstalk import Beanstalkd
 from tests.support.servers.sqs import MotoServer, ThrottlingProxy, use_emulator
-from tests.test_full_queue import ended, eventually, fail, note, ran, running, value
 
 DISK = 8 << 20  # bytes
 

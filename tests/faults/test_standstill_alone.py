@@ -9,7 +9,7 @@ import uuid
 
 import pytest
 
-from tests.faults.test_standstill import JOBS
+from tests.faults.test_held_interpreter_lock import JOBS
 from tests.support import ROOT
 
 WORKER = """

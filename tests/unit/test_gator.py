@@ -65,7 +65,7 @@ def test_public_attributes_of_1_0(gator):
 
 def test_by_name_needs_no_code_at_hand(gator):
     gator.task("operator.add", 2, 3)
-    gator.task("tests.test_gator:note", 4)
+    gator.task("tests.unit.test_gator:note", 4)
     assert gator.pop().result == 5
     assert gator.pop().result == [4]
     task = gator.task("no.such.module.function")
@@ -231,7 +231,7 @@ def test_unreadable_messages_are_dead_letters_with_their_bytes(gator):
 
 
 def test_missing_code_waits_for_a_deploy_and_then_dies(gator, clock):
-    task = gator.task("tests.test_gator.not_yet_deployed")
+    task = gator.task("tests.unit.test_gator.not_yet_deployed")
     gator.task("tests.no_such_module.function")
     for _ in range(5):
         assert gator.run_all() == 2

@@ -8,6 +8,7 @@ from alligator import Gator, utils
 from alligator.backends.redis import errors as redis_errors
 from alligator.backends.sqlite.database import SqliteFile
 from alligator.backends.sqs import errors as sqs_errors
+from alligator.common.text import with_stop
 from alligator.exceptions import AlligatorException, ConnectionLost, ImportFailed
 
 
@@ -16,7 +17,7 @@ from alligator.exceptions import AlligatorException, ConnectionLost, ImportFaile
     [("no", "no."), ("no.", "no."), ("no!", "no!"), ("why?", "why?"), ("cut…", "cut…"), ("", ".")],
 )
 def test_one_stop(text, ended):
-    assert utils.with_stop(text) == ended
+    assert with_stop(text) == ended
 
 
 @pytest.mark.parametrize("said", ["Connection refused.", "Connection refused"])

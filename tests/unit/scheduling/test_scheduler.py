@@ -154,7 +154,7 @@ def test_ids_are_made_of_name_and_time(gator, make):
     gator.run_until("+6d")
     task_id = RAN[0][1]
     assert task_id == f"{schedule.name}@2026-01-06T05:00:00Z"
-    assert schedule.name.startswith("tests.test_schedules.tick-")
+    assert schedule.name.startswith("tests.unit.scheduling.test_scheduler.tick-")
     assert make().cron("0  5 * * tue", f"{__name__}.tick").name == schedule.name
 
 
@@ -316,7 +316,7 @@ def test_no_overlap(gator, clock, caplog):
     with caplog.at_level(logging.INFO):
         gator.run_until("+3m")
     assert gator.client.stats("low").waiting == 1, "it has waited since the first minute"
-    assert "12:02:00Z is skipped: tests.test_schedules.tick-" in caplog.text
+    assert "12:02:00Z is skipped: tests.unit.scheduling.test_scheduler.tick-" in caplog.text
     running = gator.client.reserve(["low"], 1, 10 * MINUTE).deliveries
     gator.run_until("+3m")
     assert gator.client.stats("low").waiting == 0, "it runs"

@@ -10,8 +10,8 @@ from alligator import CANCELED, DELAYED, FAILED, SUCCESS, WAITING, Gator, Task, 
 from alligator.exceptions import ConnectionLost, InvalidTask, UnsupportedOption
 from alligator.execution.attempt import attempt
 from alligator.producer.bridge import HELD
+from tests.behaviour.test_dependencies import after, fails_until, note, tries
 from tests.support import jobs
-from tests.test_dependencies import after, fails_until, note, tries
 
 PAIRS = ["beanstalk+redis", "sqs+sqlite", "redis+sqlite", "cluster+redis"]
 

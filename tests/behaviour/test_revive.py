@@ -76,7 +76,7 @@ def test_it_is_tried_as_often_as_is_said(gator):
 
 def test_from_the_command_line(sqlite_dsn, capsys):
     gator = Gator(sqlite_dsn)
-    gator.options(retries=1).task("tests.test_revive.fail")
+    gator.options(retries=1).task("tests.behaviour.test_revive.fail")
     run_to_the_end(gator)
     assert cli.main(["revive", sqlite_dsn]) == 0
     assert run_to_the_end(gator) == 2

@@ -13,8 +13,8 @@ from alligator import CANCELED, SUCCESS, Gator
 from alligator.execution.attempt import attempt
 from alligator.producer.bridge import HELD
 from alligator.testing import FakeClock
+from tests.behaviour.test_dependencies import after, note
 from tests.support import jobs
-from tests.test_dependencies import after, note
 
 CALLS = {
     "store": ("note", "settle", "hold"),

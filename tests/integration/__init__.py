@@ -1,0 +1,1 @@
+"""What only one backend does, on a real server or file."""
