@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from operator import attrgetter
 from typing import Any
 
 from alligator.backends.base import (
@@ -47,11 +48,12 @@ from alligator.backends.redis.encoding import (
     pushed_at,
 )
 from alligator.backends.redis.errors import NodeOut, node_lost, translate, translated
-from alligator.backends.redis.reserve import MOST_AT_ONCE, Reservation, by_queue
+from alligator.backends.redis.reserve import MOST_AT_ONCE, Reservation
 from alligator.backends.redis.scripts import script
 from alligator.backends.redis.server_clock import ServerClock
 from alligator.backends.redis.store import RedisStore
 from alligator.common.clock import Clock
+from alligator.common.grouping import group_by
 from alligator.common.ids import is_own_id
 from alligator.constants import DELAYED, FAILED, RUNNING, WAITING
 
@@ -259,7 +261,7 @@ class Client(BaseClient):
         refused: list[Delivery] = []
         untold: list[Delivery] = []
         lost: NodeOut | None = None
-        for queue_name, those in by_queue(deliveries).items():
+        for queue_name, those in group_by(deliveries, attrgetter("queue_name")).items():
             keys = keys_of(queue_name)
             for first in range(0, len(those), MOST_AT_ONCE):
                 some = those[first : first + MOST_AT_ONCE]

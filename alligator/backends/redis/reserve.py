@@ -5,6 +5,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
+from operator import attrgetter
 from typing import Any
 
 from alligator.backends.base import MAX_LEASE, Delivery, Reserved, never
@@ -14,6 +15,7 @@ from alligator.backends.redis.errors import DRIVER_ERRORS, NodeOut, node_lost
 from alligator.backends.redis.reply import read_reply
 from alligator.backends.redis.scripts import script
 from alligator.backends.redis.wait import WaitBroken, wait_for_token
+from alligator.common.grouping import group_by
 
 log = logging.getLogger(__name__)
 
@@ -27,14 +29,6 @@ _LONGEST_WAIT = (
     15.0  # seconds after which a wait marks the queue anew; a second less than in common.lua
 )
 _MARGIN = 0.002  # seconds after a due time, so that one look suffices
-
-
-def by_queue(deliveries: Iterable[Delivery]) -> dict[str, list[Delivery]]:
-    """Return deliveries by the name of their queue."""
-    grouped: dict[str, list[Delivery]] = {}
-    for each in deliveries:
-        grouped.setdefault(each.queue_name, []).append(each)
-    return grouped
 
 
 class Reservation:
@@ -86,7 +80,7 @@ class Reservation:
         # All acks go before anything is leased; those of the first queue ride along.
         if not acks:
             return {}
-        pending, first = by_queue(acks), self.queue_names[0]
+        pending, first = group_by(acks, attrgetter("queue_name")), self.queue_names[0]
         untold: list[Delivery] = []
         lost: NodeOut | None = None
         # The first queue comes last: if there is no lease, its acks go alone.
