@@ -124,11 +124,13 @@ def attempt(
         # It cannot be read, or may not run here: a dead letter with its bytes. Also where a class
         # of its own kind raises SystemExit, or the like: it ends itself, and not its worker.
         return _given_up(delivery, codec, None, err)
+    args, kwargs = getattr(task, "func_args", None), getattr(task, "func_kwargs", None)
     try:
         seconds = getattr(task, "timeout", None)
         if getattr(task, "hook_timeout", None):
             seconds = _limited(task)
-        task.called_with = getattr(task, "func_args", None), getattr(task, "func_kwargs", None)
+        if carry is not None:  # it may fail after this has returned
+            task.called_with = args, kwargs
         if begin:
             begin(task, delivery)
         if seconds or overrun.get() is not None:
@@ -142,7 +144,7 @@ def attempt(
     except BaseException as err:
         after_fork.leave_unless(origin, err)
         # Whatever a task raises is its failure: a retry if one is left, else a dead letter.
-        return _failed(delivery, codec, task, err)
+        return _failed(delivery, codec, task, err, called_with=(args, kwargs))
     if after_fork.generation != origin:
         after_fork.leave_unless(origin)
     return Outcome(delivery, Verdict.CARRIED if carried else Verdict.ACK, task)
@@ -286,16 +288,20 @@ def _failed(
     task: Task,
     error: BaseException,
     decode: Callable[[Delivery], Task] | None = None,
+    called_with: tuple[Any, Any] | None = None,
 ) -> Outcome:
     """Judge a failure.
 
     :param decode: what shows that the task can be queued again; None: that of the codec.
+    :param called_with: its arguments before it ran; None: the task knows them, or did not run.
     """
     decode, tries = decode or codec.decode, _tries(delivery, codec, task)
     try:
         if not task.retries > 0:
             return _given_up(delivery, codec, task, error)
         delay = task.spend_retry(error)
+        if called_with is not None:
+            task.called_with = called_with
         pushed = decode(delivery)  # as the function may have changed what it was given
         task.restore_arguments(pushed.func_args, pushed.func_kwargs)
         data = codec.encode(task, delivery.queue_name)

@@ -67,17 +67,10 @@ class Processor:
         self.loop, self.shows_none = loop, shows_none
         self.helpers = Helpers()
         self.codec = gator.codec
-        self._attempt = partial(
-            attempt,
-            codec=self.codec,
-            max_deaths=gator.client.max_deaths,
-            clock=gator.clock,
-            client=gator.client,
-            limit=limit,
-            begin=self.recorder.note_started if self.recorder.notes_starts else None,
-        )
-        if signals is not None:
-            self._attempt = partial(signals.interruptible, self._attempt)
+        self._limit, self._signals = limit, signals
+        self._client, self._clock = gator.client, gator.clock
+        self._max_deaths = gator.client.max_deaths
+        self._begin = self.recorder.note_started if self.recorder.notes_starts else None
 
     def run(self, delivery: Delivery) -> bool:
         """Run a delivery that the keeper has started, and settle it.
@@ -88,9 +81,11 @@ class Processor:
         if delivery.attempt > 1:
             self.keeper.lengthen(delivery)
         started = time.monotonic()
-        carry = partial(self._carry, delivery, started) if self.loop else None
         try:
-            outcome = self._attempt(delivery, carry=carry)
+            if (signals := self._signals) is None:
+                outcome = self._attempt(delivery, started)
+            else:
+                outcome = signals.interruptible(self._attempt, delivery, started)
             if outcome.verdict is Verdict.CARRIED:
                 return False
             self._finish(outcome, time.monotonic() - started)
@@ -99,6 +94,12 @@ class Processor:
         except BaseException as err:
             self._give_up(delivery, err)
         return True
+
+    def _attempt(self, delivery: Delivery, started: float) -> Outcome:
+        carry = partial(self._carry, delivery, started) if self.loop is not None else None
+        codec, deaths, clock, client = self.codec, self._max_deaths, self._clock, self._client
+        # By position: by name, and be it in a partial, takes 0.5 µs more.
+        return attempt(delivery, codec, deaths, clock, self._limit, self._begin, carry, client)
 
     def run_now(self, delivery: Delivery, patience: float, holder: Keeper | None) -> bool:
         """Run a delivery and settle it before this returns; whether it succeeded.
@@ -109,7 +110,11 @@ class Processor:
         """
         if delivery.attempt > 1:
             self.keeper.lengthen(delivery)
-        outcome = self._attempt(delivery)
+        started = time.monotonic()
+        if self._signals is None:
+            outcome = self._attempt(delivery, started)
+        else:
+            outcome = self._signals.interruptible(self._attempt, delivery, started)
         self.count(outcome)
         self.keeper.settles(delivery)
         settle = partial(self.recorder.settle, outcome)

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import Enum
 from types import FrameType, TracebackType
-from typing import Any, ParamSpec, Self, TypeVar
+from typing import Any, Self, TypeVar, TypeVarTuple
 
 from alligator.common.descriptors import FileId, close_if, identity
 from alligator.exceptions import LeaveNow
@@ -35,7 +35,7 @@ PAUSE = 1.0
 #: have come right before that thread began to wait, or to another one.
 _WAKING = 2.0
 
-P = ParamSpec("P")
+Ts = TypeVarTuple("Ts")
 T = TypeVar("T")
 
 
@@ -194,7 +194,7 @@ class StopSignals:
         finally:
             self._wakeup.close()
 
-    def interruptible(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    def interruptible(self, call: Callable[[*Ts], T], *args: *Ts) -> T:
         """Call it in the main thread, and let :exc:`LeaveNow` be raised inside.
 
         :raises LeaveNow: also where somebody has insisted before.
@@ -203,15 +203,15 @@ class StopSignals:
         try:
             if self.count > 1:
                 raise LeaveNow
-            return call(*args, **kwargs)
+            return call(*args)
         finally:
             self._may_raise = before
 
-    def shielded(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    def shielded(self, call: Callable[[*Ts], T], *args: *Ts) -> T:
         """The opposite, inside of that: let nothing be raised."""
         before, self._may_raise = self._may_raise, False
         try:
-            return call(*args, **kwargs)
+            return call(*args)
         finally:
             self._may_raise = before
 

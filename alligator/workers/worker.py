@@ -375,7 +375,8 @@ class Worker:
         return self.keep_running
 
     def _is_done(self) -> bool:
-        after_fork.leave_unless(self._origin)
+        if after_fork.generation != self._origin:
+            after_fork.leave_unless(self._origin)
         if not self.keep_running or self._signals.count:
             return True
         return bool(self.max_tasks) and self._ended >= self.max_tasks

@@ -82,7 +82,8 @@ class Children:
         return found
 
     def _queue(self, name: str) -> Queue:
-        return self._queues.setdefault(name, Queue())
+        queue = self._queues.get(name)
+        return self._queues.setdefault(name, Queue()) if queue is None else queue
 
     def _where(self, parent: Parent) -> Key | None:
         for name in parent.queue_names:

@@ -37,6 +37,9 @@ class Expiring(Generic[V]):
         self._items: dict[str, tuple[V, float]] = {}
         self._ends: list[tuple[float, str]] = []
 
+    def __bool__(self) -> bool:
+        return bool(self._items)
+
     def get(self, key: str, now: float) -> V | None:
         """Return a value that has not ended."""
         found = self._items.get(key)
