@@ -43,6 +43,7 @@ class Wiring:
         self.task_class = task_class
         self.backend_class = backend_class
         self.policy = Policy(allowed)
+        self._codec: tuple[tuple[Any, ...], Codec] | None = None
         self.signer = None if secret_keys is None else Signer(secret_keys)
         self._usual = Usual(self.policy)
         self._given_clock = clock
@@ -101,10 +102,12 @@ class Wiring:
         """How tasks are written and read here."""
         if self._usual.policy is not self.policy:
             self._usual = Usual(self.policy)
-        own_ids = OWN_ID in self.client.supports
-        return Codec(
-            self.task_class, self.policy, self.signer, own_ids, self._usual, self._load_parents
-        )
+        made, of_what = self._codec, (self.task_class, self.policy, self.signer, self.client)
+        if made is None or made[0] != of_what:  # each of them may be replaced
+            own_ids, parents = OWN_ID in self.client.supports, self._load_parents
+            about = self.task_class, self.policy, self.signer, own_ids, self._usual, parents
+            made = self._codec = of_what, Codec(*about)
+        return made[1]
 
     def _load_parents(self, task_id: str, kept: KeptParents) -> list[str]:
         return load(self.store, task_id, kept)

@@ -55,7 +55,7 @@ lease a task to nobody.
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -127,6 +127,14 @@ class Queued(str):
     position: Any
 
 
+def all_queued(task_ids: Iterable[str], position: Any) -> list[str]:
+    """Return ids with the same position."""
+    found: list[Any] = list(map(Queued, task_ids))  # faster than one by one
+    for each in found:
+        each.position = position
+    return found
+
+
 def queued(task_id: str, position: Any) -> Queued:
     """Return an id with a position."""
     found = Queued(task_id)
@@ -151,10 +159,13 @@ def push_in_steps(messages: Sequence[Message], push: Callable[[int, int], list[s
     return ids
 
 
+_DATA = (str, bytes)  # made once: str | bytes is made anew by each message
+
+
 def _steps(messages: Sequence[Message]) -> Iterator[tuple[int, int]]:
     first = size = 0
     for index, message in enumerate(messages):
-        length = len(message.data) if isinstance(message.data, str | bytes) else 0  # is refused
+        length = len(message.data) if isinstance(message.data, _DATA) else 0  # is refused
         if index > first and (index - first == BATCH or size + length > BATCH_SIZE):
             yield first, index
             first, size = index, 0

@@ -3,6 +3,7 @@
 import os
 import threading
 import time
+from collections.abc import Sequence
 
 #: A random digit with the two bits before the rest that say which kind of UUID it is.
 _VARIANT = {f"{digit:x}": f"{digit & 3 | 8:x}" for digit in range(16)}
@@ -46,6 +47,10 @@ def new_task_id() -> str:
     return _task_ids.next()
 
 
+#: Where they are in a UUID; a slice that is made once, as ids are looked at for every task.
+_HYPHENS = slice(8, 24, 5)
+
+
 class OwnId(str):
     """An id of the user's own that looks like one of Alligator's making."""
 
@@ -57,5 +62,22 @@ def is_own_id(task_id: str) -> bool:
 
     One of Alligator's making, a UUID of version 7, is pushed once.
     """
-    made = task_id[14:15] == "7" and len(task_id) == 36 and task_id[8:24:5] == "----"
-    return not made or type(task_id) is OwnId
+    if len(task_id) != 36 or task_id[14] != "7" or task_id[_HYPHENS] != "----":
+        return True
+    return type(task_id) is OwnId
+
+
+def own_ids(task_ids: Sequence[str]) -> list[str]:
+    """Return those that :func:`is_own_id` is true of.
+
+    All at a time, as there are none in most batches: to ask for each takes 0.2 µs.
+    """
+    text, many = "".join(task_ids), len(task_ids)
+    if (
+        set(map(len, task_ids)) <= {36}
+        and OwnId not in set(map(type, task_ids))
+        and text[14::36] == "7" * many
+        and all(text[place::36] == "-" * many for place in (8, 13, 18, 23))
+    ):
+        return []
+    return [each for each in task_ids if is_own_id(each)]

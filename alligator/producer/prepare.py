@@ -50,11 +50,12 @@ class Intake:
             self._check_callable(func)
         if not isinstance(func, str):
             check_arguments(func, args, kwargs)
-        for name in ("on_start", "on_success", "on_error"):
-            if (hook := getattr(task, name)) is not None:
-                check_hook(hook, name)
-                if task.is_async:
-                    self._check_callable(hook)
+        if not (task.on_start is None and task.on_success is None and task.on_error is None):
+            for name in ("on_start", "on_success", "on_error"):
+                if (hook := getattr(task, name)) is not None:
+                    check_hook(hook, name)
+                    if task.is_async:
+                        self._check_callable(hook)
         task.to_call(func, *args, **kwargs)
         if task.status != WAITING or task.queue_position is not None:  # it was pushed before
             task.to_waiting()

@@ -41,10 +41,11 @@ class Pusher:
         queues: dict[str, list[tuple[Task, Message]]] = {}
         children = self.dependencies.in_order(tasks)
         self.dependencies.see_to_outcomes(children, tasks)
+        usual_name, message = self.gator.queue_name, self.gator.intake.message
         for task in tasks:
-            if not task.depends_on:
-                name = task.queue_name or self.gator.queue_name
-                queues.setdefault(name, []).append((task, self.gator.intake.message(task, name)))
+            if not (children and task.depends_on):
+                name = task.queue_name or usual_name
+                queues.setdefault(name, []).append((task, message(task, name)))
         self.gator.recorder.overrule(
             (name, task) for name, pairs in queues.items() for task, _ in pairs
         )
@@ -75,11 +76,14 @@ class Pusher:
 
     def _was_pushed(self, task: Task, backend_id: str) -> None:
         task.queue_position = getattr(backend_id, "position", None)
-        task.backend_id = str(backend_id) if backend_id != task.task_id else None
+        task.backend_id = None
         name = task.queue_name or self.gator.queue_name
-        if task.backend_id is not None and not self.gator.recorder.note_pushed(task, name):
-            task.task_id, task.backend_id = task.backend_id, None
-        self._note(task)
+        if backend_id != task.task_id:
+            task.backend_id = str(backend_id)
+            if not self.gator.recorder.note_pushed(task, name):
+                task.task_id, task.backend_id = task.backend_id, None
+        self.used[name] = None
+        task.to_pushed(self.gator)
 
     def _note(self, task: Task) -> None:
         self.used[task.queue_name or self.gator.queue_name] = None

@@ -36,6 +36,6 @@ class Mold:
         task.func_args, task.func_kwargs = [], {}
         for name, value in self._differs.items():
             setattr(task, name, value)
-        if task.depends_on is not None:
-            task.depends_on = list(task.depends_on)
+        if "_depends_on" in self._differs:
+            task.depends_on = list(task.depends_on or ())
         return task

@@ -24,8 +24,8 @@ from alligator.backends.base import (
     Reason,
     Renew,
     Reserved,
+    all_queued,
     never,
-    queued,
 )
 from alligator.backends.locmem.dependencies import Children
 from alligator.backends.locmem.queue import Entry, Queue
@@ -113,7 +113,7 @@ class Client(BaseClient):
                 self._state.store.overrule(queue_name, message.task_id, now)
                 queue.push(message, now)
             self._state.changed.notify_all()
-            return [queued(message.task_id, queue.history) for message in messages]
+            return all_queued((each.task_id for each in messages), queue.history)
 
     def reserve(
         self,

@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import chain
 from operator import attrgetter
 from typing import Any
 
@@ -24,6 +25,7 @@ from alligator.backends.base import (
     Reason,
     Renew,
     Reserved,
+    all_queued,
     never,
     push_in_steps,
     queued,
@@ -151,13 +153,16 @@ class Client(BaseClient):
             some = messages[first:last]
             asks = self._asks and self.conn_string not in _asked
             simple = plain and not asks
-            begin = opening((each.task_id for each in some), one_server=self._link.one_server)
-            args: list[Any] = []
-            for (_, _, delay_until, priority), pair in zip(some, encoded[first:last], strict=True):
-                args += pair if simple else (*pair, priority, micros(delay_until))
+            ids, pairs = [each.task_id for each in some], encoded[first:last]
+            begin = opening(ids, one_server=self._link.one_server)
+            args = list[Any](chain.from_iterable(pairs))
+            if not simple:
+                args = []
+                for (_, _, delay_until, priority), pair in zip(some, pairs, strict=True):
+                    args += *pair, priority, micros(delay_until)
             name = "push_plain" if simple else "push_first" if asks else "push"
             position = self._push_some(name, queue_name, begin, args)
-            return [queued(each.task_id, position) for each in some]
+            return all_queued(ids, position)
 
         return push_in_steps(messages, push)
 

@@ -1,13 +1,13 @@
 """Names of keys, and data on its way to the server and back."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
 from alligator.backends.base import Data
-from alligator.common.ids import is_own_id
+from alligator.common.ids import own_ids
 from alligator.exceptions import InvalidTask
 
 #: The largest task, in bytes of its data.
@@ -58,9 +58,9 @@ def wake_key(queue_name: str) -> bytes:
     return keys_of(queue_name)[9]
 
 
-def opening(ids: Iterable[str], *, one_server: bool) -> list[Any]:
+def opening(ids: Sequence[str], *, one_server: bool) -> list[Any]:
     """Return what the arguments of scripts that push begin with: see common.lua."""
-    own = [encode_new_id(each) for each in ids if is_own_id(each)]
+    own = [encode_new_id(each) for each in own_ids(ids)]
     return [len(own), int(one_server), *own]
 
 

@@ -25,9 +25,9 @@ from alligator.backends.base import (
     Reason,
     Renew,
     Reserved,
+    all_queued,
     never,
     push_in_steps,
-    queued,
 )
 from alligator.backends.sqlite import lease as taking
 from alligator.backends.sqlite import queue, views
@@ -130,7 +130,7 @@ class Client(BaseClient):
         def push(first: int, last: int) -> list[str]:
             some, line = messages[first:last], self._file.line
             position = line.push(self._file.lock, self.writing, queue_name, some)
-            return [queued(message.task_id, position) for message in some]
+            return all_queued((each.task_id for each in some), position)
 
         return push_in_steps(messages, push)
 
