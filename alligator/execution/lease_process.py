@@ -48,8 +48,8 @@ _PAUSE = 0.25
 
 _SIZE = 1 << 20
 _ENTRIES = 1 << 14  # where they begin
-_HEAD = struct.Struct("<dIII")  # time, number of those started, number of all, end of the last
-_STARTED = struct.Struct("<I")
+_HEAD = struct.Struct("=dIII")  # time, number of those started, number of all, end of the last
+_STARTED = struct.Struct("=I")
 _TAKEN_BACK = struct.Struct("<d")  # the time at which the worker stood still; written by the other
 _AT_STARTED, _AT_TAKEN_BACK, _AT_SETUP = 8, 24, 32
 _GROUP = struct.Struct("<HI")  # the size of a queue's name, and how many receipts follow
@@ -76,6 +76,8 @@ class Board:
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
         self._memory = mmap.mmap(descriptor, _SIZE)
+        # Set for every task: as a number in place, in a third of the time that packing it takes.
+        self._count = memoryview(self._memory)[_AT_STARTED : _AT_STARTED + 4].cast("I")
 
     @classmethod
     def make(cls, setup: Any) -> "Board":
@@ -136,7 +138,7 @@ class Board:
 
     def start(self, count: int) -> None:
         """Note that so many have started."""
-        _STARTED.pack_into(self._memory, _AT_STARTED, count)
+        self._count[0] = count
 
     def beat(self, now: float) -> None:
         """Note the time (monotonic)."""
@@ -185,6 +187,7 @@ class Board:
 
     def close(self) -> None:
         """Let go of the memory and the file."""
+        self._count.release()
         self._memory.close()
         os.close(self.descriptor)
 
@@ -255,9 +258,12 @@ class Heartbeat:
         if self._process is not None and self._process.poll() is not None:
             self._spawn()
 
-    def is_fresh(self) -> bool:
-        """Whether nobody can have handed anything back since the last beat."""
-        return time.monotonic() - self._beat_at < _FRESH
+    def is_fresh(self, now: float) -> bool:
+        """Whether nobody can have handed anything back since the last beat.
+
+        :param now: monotonic; that of right before, and asked by the caller, who may need it, too.
+        """
+        return now - self._beat_at < _FRESH
 
     def was_taken_back(self) -> bool:
         """After a standstill: whether what had not started was handed back; from now on nothing is.

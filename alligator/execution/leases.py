@@ -171,8 +171,10 @@ class Keeper:
 
         :param most: how many may run at the same time.
         """
-        if self._heartbeat is not None and not self._heartbeat.is_fresh():
+        now = time.monotonic()
+        if self._heartbeat is not None and not self._heartbeat.is_fresh(now):
             self._come_back()
+            now = time.monotonic()
         with self._lock:
             if not self._waiting or self._taken() >= most:
                 if wait:
@@ -183,13 +185,14 @@ class Keeper:
                         self._idle -= 1
                 if not self._waiting or self._taken() >= most:
                     return None
-                if self._heartbeat is not None and not self._heartbeat.is_fresh():
+                now = time.monotonic()
+                if self._heartbeat is not None and not self._heartbeat.is_fresh(now):
                     return None  # it stood still in the meantime: look first
             delivery = self._waiting.popleft()
             self._running[id(delivery)] = delivery
             if self._heartbeat is not None:
                 self._heartbeat.started()
-            self._last_start = time.monotonic()
+            self._last_start = now
             if self._lookers and not self._waiting:
                 self._turn.notify_all()
             return delivery
@@ -596,11 +599,11 @@ class Keeper:
 
     def _come_back(self) -> None:
         """After a standstill, before anything starts: let go of what was handed back meanwhile."""
-        if self._heartbeat is None or self._heartbeat.is_fresh():
+        if self._heartbeat is None or self._heartbeat.is_fresh(time.monotonic()):
             return
         taken: list[Delivery] = []
         with self._turn:
-            if not self._heartbeat.is_fresh() and self._heartbeat.was_taken_back():
+            if not self._heartbeat.is_fresh(time.monotonic()) and self._heartbeat.was_taken_back():
                 taken, self._waiting = list(self._waiting), deque()
                 self._note_held()
                 self._turn.notify_all()
