@@ -9,7 +9,7 @@ from alligator.common.log import SafeTracebacks
 from alligator.exceptions import AlligatorException, LeaveNow, QueueFull
 from alligator.execution.acks import report_refused
 from alligator.execution.attempt import Outcome, Verdict, attempt
-from alligator.execution.leases import Keeper
+from alligator.execution.leases import Leases
 from alligator.producer.push import Pusher
 from alligator.runtime.timeouts import Overrun, TimeIsUp
 from alligator.tasks.message import id_of
@@ -147,9 +147,9 @@ class Taking(Wiring):
         :raises QueueFull: the backend has no room for the outcome of one; see :meth:`pop`.
         """
         ran = 0
-        with self._keeper() as keeper:
+        with self._leases() as leases:
             while delivery := self._reserve(None):
-                self._run(keeper, delivery)
+                self._run(leases, delivery)
                 ran += 1
         return ran
 
@@ -157,8 +157,8 @@ class Taking(Wiring):
         delivery = self._reserve(task_id)
         if delivery is None:
             return None
-        with self._keeper() as keeper:
-            outcome = self._run(keeper, delivery)
+        with self._leases() as leases:
+            outcome = self._run(leases, delivery)
         if outcome.error is not None and outcome.verdict is not Verdict.RETRY:
             raise outcome.error
         if outcome.task is None or outcome.verdict is Verdict.BURY:
@@ -169,31 +169,31 @@ class Taking(Wiring):
         found = self.client.reserve([self.queue_name], 1, LEASE, task_id=task_id).deliveries
         return found[0] if found else None
 
-    def _keeper(self) -> Keeper:
-        return Keeper(self.client, LEASE, log=log)
+    def _leases(self) -> Leases:
+        return Leases(self.client, LEASE, log=log)
 
-    def _run(self, keeper: Keeper, delivery: Delivery) -> Outcome:
-        keeper.take([delivery])
-        keeper.start_next()
+    def _run(self, leases: Leases, delivery: Delivery) -> Outcome:
+        leases.take([delivery])
+        leases.start_next()
         if delivery.attempt > 1:
-            keeper.lengthen(delivery)
+            leases.lengthen(delivery)
         recorder = self.recorder
         outcome = attempt(
             delivery,
             self.codec,
             self.client.max_deaths,
             self.clock,
-            lambda delivery, seconds: _limit(keeper, delivery, seconds),
+            lambda delivery, seconds: _limit(leases, delivery, seconds),
             recorder.note_started,
             client=self.client,
         )
-        keeper.settles(delivery)
+        leases.settles(delivery)
         try:
             settled = recorder.settle_within(outcome, ROOM_WITHIN)
         except QueueFull as err:
-            keeper.end(delivery, ack=False)  # first, lest its lease be missed
+            leases.end(delivery, ack=False)  # first, lest its lease be missed
             raise recorder.hand_back(outcome, err) from err
-        keeper.end(delivery, ack=False)
+        leases.end(delivery, ack=False)
         if not settled:
             report_refused(log, [delivery])
         if isinstance(outcome.error, KeyboardInterrupt):
@@ -208,6 +208,6 @@ def _as_json(task: Task) -> str | None:
         return None
 
 
-def _limit(keeper: Keeper, delivery: Delivery, seconds: float) -> Overrun:
-    keeper.cover(delivery, seconds + LEASE)
-    return Overrun(LEASE, lambda: keeper.give_up(delivery))
+def _limit(leases: Leases, delivery: Delivery, seconds: float) -> Overrun:
+    leases.cover(delivery, seconds + LEASE)
+    return Overrun(LEASE, lambda: leases.give_up(delivery))

@@ -192,8 +192,8 @@ class Board:
         os.close(self.descriptor)
 
 
-class Heartbeat:
-    """The process, seen from its worker; the keeper calls what has no other lock to wait for.
+class LeaseProcess:
+    """The process, seen from its worker; the lease thread calls what has no other lock to wait for.
 
     :param lease: seconds of the worker's leases.
     """

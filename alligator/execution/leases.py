@@ -22,7 +22,7 @@ from alligator.common import after_fork
 from alligator.common.text import shorten
 from alligator.exceptions import NodeLost, QueueFull
 from alligator.execution.acks import ACK_WITHIN, Acks, report_refused
-from alligator.execution.lease_process import Heartbeat
+from alligator.execution.lease_process import LeaseProcess
 from alligator.execution.outage import Outage, tasks
 from alligator.execution.reach import Reach
 from alligator.execution.sent_ahead import SentAhead
@@ -47,7 +47,7 @@ _MOST_LAPSES = 2
 _REFUSED_PAUSE = 1.0
 
 
-class Keeper:
+class Leases:
     """The deliveries of one worker: waiting for their turn, running, or done and not yet acked.
 
     Use it as a context manager: on leaving, acks are sent and what has not run is handed back.
@@ -55,7 +55,7 @@ class Keeper:
     :param lease: seconds that a lease runs; it is extended every third of that.
     :param watch: called at every turn of the thread, at least every 0.2 s.
     :param outage: that of the worker, where it has one.
-    :param heartbeat: what keeps leases while this thread cannot run; it is told what is held.
+    :param process: what keeps leases while this thread cannot run; it is told what is held.
     """
 
     def __init__(
@@ -66,9 +66,9 @@ class Keeper:
         log: logging.Logger,
         watch: Callable[[], None] | None = None,
         outage: Outage | None = None,
-        heartbeat: Heartbeat | None = None,
+        process: LeaseProcess | None = None,
     ) -> None:
-        self._heartbeat = heartbeat
+        self._process = process
         self._stood_still_at = -math.inf  # monotonic: when that was said last
         self.client, self.lease, self.log, self.watch = client, lease, log, watch
         self.expected = 0.0  # seconds that a task is expected to take
@@ -98,7 +98,7 @@ class Keeper:
         self._handing_back = threading.RLock()
         self._wake = threading.Event()
         self._rests = True  # longer than an ack may wait
-        self._thread = threading.Thread(target=self._keep, name="alligator-keeper", daemon=True)
+        self._thread = threading.Thread(target=self._keep, name="alligator-leases", daemon=True)
 
     def __enter__(self) -> Self:
         self._next_beat = time.monotonic() + self._beat
@@ -158,7 +158,7 @@ class Keeper:
         """Hold what was just reserved."""
         with self._turn:
             self._waiting.extend(deliveries)
-            if self._heartbeat is not None and not self._heartbeat.hold(deliveries):
+            if self._process is not None and not self._process.hold(deliveries):
                 self._note_held()
             self._last_start = time.monotonic()
             self._turn.notify_all()
@@ -172,7 +172,7 @@ class Keeper:
         :param most: how many may run at the same time.
         """
         now = time.monotonic()
-        if self._heartbeat is not None and not self._heartbeat.is_fresh(now):
+        if self._process is not None and not self._process.is_fresh(now):
             self._come_back()
             now = time.monotonic()
         with self._lock:
@@ -186,12 +186,12 @@ class Keeper:
                 if not self._waiting or self._taken() >= most:
                     return None
                 now = time.monotonic()
-                if self._heartbeat is not None and not self._heartbeat.is_fresh(now):
+                if self._process is not None and not self._process.is_fresh(now):
                     return None  # it stood still in the meantime: look first
             delivery = self._waiting.popleft()
             self._running[id(delivery)] = delivery
-            if self._heartbeat is not None:
-                self._heartbeat.started()
+            if self._process is not None:
+                self._process.started()
             self._last_start = now
             if self._lookers and not self._waiting:
                 self._turn.notify_all()
@@ -284,7 +284,7 @@ class Keeper:
         by the next heartbeat.
         """
         client = self.client
-        if self._heartbeat is not None or delivery.deaths >= client.max_deaths:
+        if self._process is not None or delivery.deaths >= client.max_deaths:
             return
         if lapses := min(client.lapses(delivery), _MOST_LAPSES):
             usual = max(self.lease, client.lease_seconds or 0.0)
@@ -522,9 +522,9 @@ class Keeper:
             self._wake.wait(pause)
             self._wake.clear()
             stood_still = time.monotonic() - began - pause
-            if self._heartbeat is not None:
+            if self._process is not None:
                 self._come_back()
-                self._heartbeat.beat()
+                self._process.beat()
             self._say_it_stood_still(stood_still)
             if self.watch:
                 self.watch()
@@ -566,8 +566,8 @@ class Keeper:
             self._refused.pop(name, None)
 
     def _extend(self) -> None:
-        if self._heartbeat is not None:
-            self._heartbeat.look_after()
+        if self._process is not None:
+            self._process.look_after()
         self._try(self.collect)  # leases run from when it was sent
         held = self._held()
         if not held:
@@ -593,17 +593,17 @@ class Keeper:
 
     def _note_held(self) -> None:
         """With the lock: note anew what is held, for whoever keeps it if this process cannot."""
-        if self._heartbeat is not None:
+        if self._process is not None:
             started = [*self._running.values(), *self.acks.unsent()]
-            self._heartbeat.rewrite(started + self._unsettled.deliveries(), self._waiting)
+            self._process.rewrite(started + self._unsettled.deliveries(), self._waiting)
 
     def _come_back(self) -> None:
         """After a standstill, before anything starts: let go of what was handed back meanwhile."""
-        if self._heartbeat is None or self._heartbeat.is_fresh(time.monotonic()):
+        if self._process is None or self._process.is_fresh(time.monotonic()):
             return
         taken: list[Delivery] = []
         with self._turn:
-            if not self._heartbeat.is_fresh(time.monotonic()) and self._heartbeat.was_taken_back():
+            if not self._process.is_fresh(time.monotonic()) and self._process.was_taken_back():
                 taken, self._waiting = list(self._waiting), deque()
                 self._note_held()
                 self._turn.notify_all()
@@ -622,7 +622,7 @@ class Keeper:
             self.lease,
             "were not extended: what runs may run again elsewhere. Give tasks that do so a timeout "
             "that is long enough (their lease reaches beyond it), or the worker a longer lease"
-            if self._heartbeat is None
+            if self._process is None
             else "were kept by the process beside it, unless it was stopped",
         )
 

@@ -70,7 +70,7 @@ class Unsettled:
         due: float | None = None,
         leased: Callable[[Delivery], object] | None = None,
     ) -> None:
-        """Keep what could not be told, because of ``err``; see ``Keeper.tell_later``."""
+        """Keep what could not be told, because of ``err``; see ``Leases.tell_later``."""
         full = isinstance(err, QueueFull)
         if isinstance(err, QueueFull):
             self.outage.holds_back(err)

@@ -125,7 +125,7 @@ class _Player(Worker):
         super().__init__(gator, **options)
         self.ran = 0
         self._last: Outcome | None = None
-        self._held = super()._keeper()
+        self._held = super()._leases()
 
     def __enter__(self) -> Self:
         self._held.__enter__()
@@ -134,7 +134,7 @@ class _Player(Worker):
     def __exit__(self, *exc: Any) -> None:
         self._held.__exit__(*exc)
 
-    def _keeper(self, heartbeat: object = None) -> Any:
+    def _leases(self, process: object = None) -> Any:
         return nullcontext(self._held)  # one for all: a thread per task takes longer than the task
 
     def get_log(self, log_level: int | str = logging.INFO) -> logging.Logger:

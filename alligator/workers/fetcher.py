@@ -2,7 +2,7 @@
 
 1. See to what is due by time: schedules, and children between queue and store.
 2. Reserve; acks of what is done ride along. With nothing there, block until something comes.
-3. Hold what came, for its turn (:class:`alligator.execution.leases.Keeper`). A task that may have
+3. Hold what came, for its turn (:class:`alligator.execution.leases.Leases`). A task that may have
    killed a worker is the business of :class:`alligator.workers.suspects.Suspects`.
    While outcomes wait for a backend that is full, fewer tasks are fetched, and in the end none.
 4. While short tasks run, send for the next batch already, so that worker and server work at the
@@ -49,7 +49,7 @@ class Fetcher:
         stop: Callable[[], bool],
         ended: Callable[[], int],
     ) -> None:
-        self.worker, self.processor, self.keeper = worker, processor, processor.keeper
+        self.worker, self.processor, self.leases = worker, processor, processor.leases
         self.suspects = suspects
         self.outage, self.stop, self.ended = outage, stop, ended
         self._looked_at = 0.0  # monotonic: when it was reserved in the plain way
@@ -60,25 +60,25 @@ class Fetcher:
 
     def fetch(self, limit: int) -> bool:
         """Reserve up to that many and hold them; return whether something came (or may have)."""
-        worker, keeper = self.worker, self.keeper
+        worker, leases = self.worker, self.leases
         if worker.burst:
-            keeper.wait_for_hand_back()  # else the queue may look empty, and is not
-        waiting, running = keeper.counts()
+            leases.wait_for_hand_back()  # else the queue may look empty, and is not
+        waiting, running = leases.counts()
         if worker.max_tasks:
             limit = min(limit, worker.max_tasks - self.ended() - waiting - running)
-        if held := keeper.outcomes_held():
+        if held := leases.outcomes_held():
             limit = min(limit, MOST_HELD - held - waiting - running)
         if limit < 1:
             if held:
                 self._see_to_what_is_due()
-            keeper.wait_for_turn(0.1)
+            leases.wait_for_turn(0.1)
             return True
         with self._fetching:
             if not self.suspects.hold_up():
                 return self._fetch(limit, running)
         if not self.suspects.alone:
             self._see_to_what_is_due()
-            keeper.wait_for_turn(0.1)
+            leases.wait_for_turn(0.1)
         return True
 
     def halt(self, timeout: float) -> None:
@@ -86,14 +86,14 @@ class Fetcher:
         self._fetching.acquire(timeout=timeout)
 
     def _fetch(self, limit: int, running: int) -> bool:
-        keeper = self.keeper
+        leases = self.leases
         self._see_to_what_is_due()
         if self._collect(limit):
             return True
-        acks = keeper.acks.take()
+        acks = leases.acks.take()
         # If not quiet, more may be queued right after a look.
         quiet = not self.worker.burst or (
-            keeper.is_quiet()
+            leases.is_quiet()
             and not self._waits_for_room()
             and not self._lost_queues()
             and not self.suspects.are_near
@@ -104,13 +104,13 @@ class Fetcher:
         if found and found[0].deaths:
             self.suspects.see_to(found[0])
         else:
-            keeper.take(found)
+            leases.take(found)
             self._looked_at = time.monotonic()
             self._send_ahead(limit, len(found))
         if found:
             self._idle_since = None
         elif not quiet:
-            keeper.wait_for_turn(0.02)
+            leases.wait_for_turn(0.02)
         return bool(found) or not quiet
 
     def _waits_for_room(self) -> bool:
@@ -118,7 +118,7 @@ class Fetcher:
 
         For as long as a worker that is told to stop would wait for them.
         """
-        if not self.keeper.outcomes_held():
+        if not self.leases.outcomes_held():
             self._idle_since = None
             return False
         now = time.monotonic()
@@ -129,7 +129,7 @@ class Fetcher:
     def _collect(self, limit: int) -> bool:
         """Hold what was sent for; return whether something came (or may have)."""
         try:
-            found = self.keeper.collect()
+            found = self.leases.collect()
         except Exception as err:
             # The acks are sent again; what was leased, if anything, comes back by its lease.
             self._out_of_touch(err)
@@ -147,10 +147,12 @@ class Fetcher:
             return
         if limit < 2:  # whoever wants one at a time wants no second one held, and dead with it
             return
-        if self.processor.pace.expected(limit) > AHEAD or _is_over(self._looked_at, _LOOK_EVERY):
+        if self.processor.prefetch.expected(limit) > AHEAD or _is_over(
+            self._looked_at, _LOOK_EVERY
+        ):
             return
         try:
-            self.keeper.send_ahead(queue_names(worker), limit)
+            self.leases.send_ahead(queue_names(worker), limit)
         except Exception as err:
             self.outage.begins(err)  # as above; the next fetch waits until it ends
 
@@ -159,10 +161,10 @@ class Fetcher:
         self.outage.pause(self.stop)
 
     def _reserve(self, limit: int, running: int, acks: list[Delivery]) -> Sequence[Delivery] | None:
-        worker, keeper = self.worker, self.keeper
+        worker, leases = self.worker, self.leases
         before, self._lost = self._lost, frozenset(self._lost_queues())
         try:
-            keeper.catch_up(at_once=not self._lost >= before)
+            leases.catch_up(at_once=not self._lost >= before)
             found, refused = worker.gator.client.reserve(
                 queue_names(worker),
                 limit,
@@ -173,16 +175,16 @@ class Fetcher:
             )
         except Exception as err:
             # Whatever it is, a worker stays: nothing was leased, so nothing is held up.
-            keeper.acks.give_back(acks, err)
+            leases.acks.give_back(acks, err)
             self._out_of_touch(err)
             return None
         except BaseException:
-            keeper.acks.give_back(acks)
+            leases.acks.give_back(acks)
             raise
         self.outage.ends()
         self.outage.looks(self._lost_queues())
-        keeper.acks.were_sent(acks, refused)
-        return keeper.take_back(found)
+        leases.acks.were_sent(acks, refused)
+        return leases.take_back(found)
 
     def _lost_queues(self) -> dict[str, str]:
         """Return which queues are out of reach though others are not, and why."""

@@ -1,7 +1,7 @@
-"""A worker's signs of life, for those who ask why a task has not run.
+"""Send the heartbeats of a worker to the store; ``gator.explain`` reads them.
 
-They are given in a thread of their own, and not in the keeper's: a store on another server may
-hang, and leases and acks must not wait for that.
+A thread of its own sends them. The store may hang on another server, and leases and acks must not
+wait for that.
 """
 
 import logging
@@ -27,7 +27,7 @@ COUNTS = 3 * EVERY
 _LAST = 1.0
 
 
-class Pulse:
+class Heartbeat:
     """Tells a store that a worker lives, for as long as it is entered; see ``Store.beat``.
 
     What cannot be told is logged once, and does no further harm.
@@ -56,7 +56,7 @@ class Pulse:
         self._failures = 0
         self._said = False
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._go_on, name="alligator-pulse", daemon=True)
+        self._thread = threading.Thread(target=self._go_on, name="alligator-heartbeat", daemon=True)
 
     def __enter__(self) -> Self:
         if self.store is not None:

@@ -47,7 +47,7 @@ class Starter:
         return thread
 
 
-class Crew:
+class ThreadPool:
     """Threads that pull deliveries and run them.
 
     :param most: how many tasks may run at the same time.
@@ -55,7 +55,7 @@ class Crew:
     """
 
     def __init__(self, processor: "Processor", most: int, goes_on: Callable[[], bool]) -> None:
-        self.processor, self.keeper, self.most = processor, processor.keeper, most
+        self.processor, self.leases, self.most = processor, processor.leases, most
         self.goes_on = goes_on
         self._lock = threading.Lock()
         self._threads: list[threading.Thread] = []
@@ -69,34 +69,34 @@ class Crew:
         self.processor.helpers.look()
         if len(self._threads) >= self.most:
             return _PAUSE
-        stuck_for = self.keeper.unattended(self.most)
+        stuck_for = self.leases.unattended(self.most)
         loop = self.processor.loop
         if stuck_for > _STUCK and not (loop and loop.is_starting):
             self._functions = True
         if not self._threads or self._functions:
             self._grow()
-        waiting = self.keeper.counts()[0]
+        waiting = self.leases.counts()[0]
         return _STUCK if stuck_for else _SHORT_PAUSE if waiting else _PAUSE
 
     def join(self, over: Callable[[], bool]) -> None:
         """Wait for all to end, though not any longer than until ``over()``."""
         for thread in list(self._threads):
             while thread.is_alive() and not over():
-                self.keeper.wake_all()  # again: it may have been about to wait
+                self.leases.wake_all()  # again: it may have been about to wait
                 thread.join(_PAUSE)
         loop = self.processor.loop
         # Both: what is carried has not ended where it was handed back to leave by force, and what
         # has ended there may have yet to be settled.
-        while (self.keeper.counts()[1] or (loop and loop.is_busy)) and not over():
+        while (self.leases.counts()[1] or (loop and loop.is_busy)) and not over():
             self.processor.helpers.look()
-            self.keeper.wait_for_turn(_PAUSE)
+            self.leases.wait_for_turn(_PAUSE)
         self.processor.helpers.join(over)
 
     def _grow(self) -> None:
         with self._lock:
             if self._is_starting or len(self._threads) >= self.most:
                 return
-            if self._threads and not self.keeper.unattended(self.most):
+            if self._threads and not self.leases.unattended(self.most):
                 return
             self._is_starting = True  # until it takes something, so that they come one by one
             thread = self._start(self._pull, f"task-{next(self._numbers)}")
@@ -108,7 +108,7 @@ class Crew:
     def _pull(self) -> None:
         is_new, idle_since = True, time.monotonic()
         while self.goes_on():
-            delivery = self.keeper.start_next(_IDLE, self.most)
+            delivery = self.leases.start_next(_IDLE, self.most)
             if is_new:
                 self._is_starting = is_new = False
             if delivery is None:

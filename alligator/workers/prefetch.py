@@ -16,7 +16,7 @@ MOST = 100
 FEW = 30
 
 
-class Pace:
+class Prefetch:
     """Learns how long tasks take: many short ones are fetched together, slow ones singly.
 
     :param prefetch: a fixed number of tasks to reserve at once, or ``'auto'``.
@@ -30,7 +30,7 @@ class Pace:
         self._average: float | None = None  # seconds
         self._concurrency = concurrency
 
-    def note(self, seconds: float) -> float:
+    def add(self, seconds: float) -> float:
         """Take the duration of a task into account and return the one to expect."""
         before = seconds if self._average is None else self._average
         # A slow task counts at once, short ones must prove themselves.

@@ -23,14 +23,14 @@ from alligator.common.text import describe_error, shorten
 from alligator.exceptions import ConnectionLost, LeaveNow, QueueFull, RunAgain
 from alligator.execution.acks import report_refused
 from alligator.execution.attempt import Limit, Outcome, Verdict, attempt, conclude
-from alligator.execution.leases import Keeper
+from alligator.execution.leases import Leases
 from alligator.execution.outage import Outage
 from alligator.gator import Gator
 from alligator.results.records import is_recorded
 from alligator.runtime.event_loop import EventLoop
 from alligator.tasks.task import Task
 from alligator.workers.pool import Helpers
-from alligator.workers.prefetch import SLOW, Pace
+from alligator.workers.prefetch import SLOW, Prefetch
 from alligator.workers.signals import StopSignals
 
 
@@ -48,10 +48,10 @@ class Processor:
     def __init__(
         self,
         gator: Gator,
-        keeper: Keeper,
+        leases: Leases,
         *,
         log: logging.Logger,
-        pace: Pace,
+        prefetch: Prefetch,
         outage: Outage,
         count: Callable[[Outcome], None],
         show: Callable[[Any], None],
@@ -60,9 +60,9 @@ class Processor:
         loop: EventLoop | None = None,
         shows_none: bool = True,
     ) -> None:
-        self.gator, self.keeper, self.log = gator, keeper, log
+        self.gator, self.leases, self.log = gator, leases, log
         self.recorder = gator.recorder
-        self.pace, self.outage = pace, outage
+        self.prefetch, self.outage = prefetch, outage
         self.count, self.show = count, show
         self.loop, self.shows_none = loop, shows_none
         self.helpers = Helpers()
@@ -73,13 +73,13 @@ class Processor:
         self._begin = self.recorder.note_started if self.recorder.notes_starts else None
 
     def run(self, delivery: Delivery) -> bool:
-        """Run a delivery that the keeper has started, and settle it.
+        """Run a delivery that has just started, and settle it.
 
         :returns: False: it goes on as a coroutine, and is settled when that ends.
         :raises LeaveNow: the worker is to leave; nothing else.
         """
         if delivery.attempt > 1:
-            self.keeper.lengthen(delivery)
+            self.leases.lengthen(delivery)
         started = time.monotonic()
         try:
             if (signals := self._signals) is None:
@@ -101,7 +101,7 @@ class Processor:
         # By position: by name, and be it in a partial, takes 0.5 µs more.
         return attempt(delivery, codec, deaths, clock, self._limit, self._begin, carry, client)
 
-    def run_now(self, delivery: Delivery, patience: float, holder: Keeper | None) -> bool:
+    def run_now(self, delivery: Delivery, patience: float, holder: Leases | None) -> bool:
         """Run a delivery and settle it before this returns; whether it succeeded.
 
         :param patience: seconds to wait for a backend that has no room for the outcome.
@@ -109,26 +109,26 @@ class Processor:
         :raises AlligatorException: it could not be settled, and comes back by its lease.
         """
         if delivery.attempt > 1:
-            self.keeper.lengthen(delivery)
+            self.leases.lengthen(delivery)
         started = time.monotonic()
         if self._signals is None:
             outcome = self._attempt(delivery, started)
         else:
             outcome = self._signals.interruptible(self._attempt, delivery, started)
         self.count(outcome)
-        self.keeper.settles(delivery)
+        self.leases.settles(delivery)
         settle = partial(self.recorder.settle, outcome)
         settled: bool | None = None
         try:
             settled = settle()
         except QueueFull as err:
             due = self.recorder.due(outcome)
-            held_by = holder or self.keeper
+            held_by = holder or self.leases
             held_by.tell_later(delivery, settle, err, due, outcome.leased_anew)
-        self.keeper.end(delivery, ack=False)
+        self.leases.end(delivery, ack=False)
         self._report(outcome, settled=settled)
         if holder is None:
-            self.keeper.wait_for_room(patience)
+            self.leases.wait_for_room(patience)
         return outcome.verdict is Verdict.ACK
 
     def _carry(
@@ -150,7 +150,7 @@ class Processor:
             return  # it was canceled as the worker leaves, and is handed back
         blocks = error is not None or task.on_success is not None or task.known_for
         shows = result is not None or self.shows_none
-        if blocks or shows or delivery.deaths or self.keeper.is_closed:
+        if blocks or shows or delivery.deaths or self.leases.is_closed:
             conclude = partial(self._conclude, delivery, started, task, result, error)
             self.helpers.call(partial(copy_context().run, conclude))
         else:
@@ -162,8 +162,8 @@ class Processor:
         try:
             outcome = conclude(delivery, self.codec, task, result, error)
             self._finish(outcome, time.monotonic() - started, carried=True)
-            if self.keeper.is_closed:  # it ended after its worker
-                self.tell(self.keeper.acks.send)
+            if self.leases.is_closed:  # it ended after its worker
+                self.tell(self.leases.acks.send)
         except LeaveNow:
             return
         except BaseException as err:
@@ -171,33 +171,33 @@ class Processor:
 
     def _give_up(self, delivery: Delivery, err: BaseException) -> None:
         # Nothing should get here. The worker stays, and the task comes back by its lease.
-        self.keeper.end(delivery, ack=False)
+        self.leases.end(delivery, ack=False)
         # No error with its traceback: it may be that which cannot be shown.
         self.log.error("Task %s: %s", shorten(delivery.task_id), describe_error(err))
 
     def _finish(self, outcome: Outcome, took: float, *, carried: bool = False) -> None:
         # What was carried keeps its place until it is reported: else there would be ever more
         # helpers where that takes longer than the tasks.
-        keeper, delivery = self.keeper, outcome.delivery
-        keeper.expected = self.pace.note(took)
+        leases, delivery = self.leases, outcome.delivery
+        leases.expected = self.prefetch.add(took)
         self.count(outcome)  # before it ends: a hand is free only when max_tasks knows
         settled: bool | None = None
         if outcome.verdict is Verdict.ACK and not is_recorded(outcome):
-            due = keeper.end(delivery, ack=True, leaves=not carried)
+            due = leases.end(delivery, ack=True, leaves=not carried)
             # A suspect at once, too: if the worker dies in between, that would count against it.
             if delivery.deaths or (not carried and (due or took > SLOW)):
-                self.tell(keeper.acks.send)
+                self.tell(leases.acks.send)
             elif self.loop is not None:  # else this very thread is about to
-                keeper.ack_soon()
+                leases.ack_soon()
         else:
             settled = self._settle(outcome)
-            keeper.end(delivery, ack=False, leaves=not carried)
+            leases.end(delivery, ack=False, leaves=not carried)
         try:
             if settled is not None or self._has_news(outcome):
                 self._report(outcome, settled=settled)
         finally:
             if carried:
-                keeper.leave()
+                leases.leave()
 
     def _has_news(self, outcome: Outcome) -> bool:
         if self.shows_none or outcome.verdict is not Verdict.ACK:
@@ -208,13 +208,13 @@ class Processor:
         def tell() -> bool:
             return self.recorder.settle(outcome)
 
-        self.keeper.settles(outcome.delivery)
+        self.leases.settles(outcome.delivery)
         try:
             return tell()
         except Exception as err:
             if isinstance(err, ConnectionLost | QueueFull):  # these pass: it is told again then
                 due = self.recorder.due(outcome)
-                self.keeper.tell_later(outcome.delivery, tell, err, due, outcome.leased_anew)
+                self.leases.tell_later(outcome.delivery, tell, err, due, outcome.leased_anew)
             else:
                 self.outage.begins(err)
             return None

@@ -51,7 +51,7 @@ class Suspects:
     """
 
     def __init__(self, worker: "Worker", processor: Processor, isolation: Isolation | None) -> None:
-        self.worker, self.processor, self.keeper = worker, processor, processor.keeper
+        self.worker, self.processor, self.leases = worker, processor, processor.leases
         client = worker.gator.client
         self._by_id = GET in client.supports
         self._isolation = isolation if self._by_id else None
@@ -72,7 +72,7 @@ class Suspects:
     def see_to(self, found: Delivery) -> None:
         """Have one run that was just reserved, here or elsewhere, now or later."""
         if found.deaths >= self.worker.gator.client.max_deaths:
-            self.keeper.take([found])  # it is only buried
+            self.leases.take([found])  # it is only buried
             return
         key, now = (found.queue_name, found.task_id), time.monotonic()
         again = self._met.get(key)
@@ -81,10 +81,10 @@ class Suspects:
             self._met.pop(key, None)
             if self._put_aside(found, _GIVEN):
                 isolation.give(key)
-        elif not self.keeper.counts()[1]:
+        elif not self.leases.counts()[1]:
             self._met.pop(key, None)
             self.alone = True
-            self.keeper.take([found])
+            self.leases.take([found])
         else:
             met = self._met.setdefault(key, _Met(now))
             if now - met.first < PATIENCE:
@@ -93,7 +93,7 @@ class Suspects:
                 self._makes_room_for = key
                 self._keep(found, now)
             if again is not None and now - again.last < _ASIDE / 4:
-                self.keeper.wait_for_turn(0.1)  # the server's clock is another: do not spin
+                self.leases.wait_for_turn(0.1)  # the server's clock is another: do not spin
             met.last = now
 
     def hold_up(self) -> bool:
@@ -107,7 +107,7 @@ class Suspects:
             self._met.setdefault(key, _Met(now))
         if not self._met:
             return False
-        running = sum(self.keeper.counts())
+        running = sum(self.leases.counts())
         if not running:
             self._makes_room_for = None
             return self._by_id and self._take_one()
@@ -146,7 +146,7 @@ class Suspects:
         reserved = self.processor.tell(
             lambda: client.reserve([queue_name], 1, self.worker.lease, task_id=task_id)
         )
-        found = self.keeper.take_back(reserved.deliveries) if reserved else ()
+        found = self.leases.take_back(reserved.deliveries) if reserved else ()
         return found[0] if found else None
 
     def _put_aside(self, found: Delivery, seconds: float) -> bool:

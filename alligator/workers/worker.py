@@ -27,8 +27,8 @@ from alligator.common.log import worker_logger
 from alligator.common.text import describe_error, shorten
 from alligator.exceptions import AlligatorException, InvalidTask, LeaveNow, QueueFull
 from alligator.execution.attempt import Outcome, Verdict
-from alligator.execution.lease_process import Heartbeat
-from alligator.execution.leases import Keeper
+from alligator.execution.lease_process import LeaseProcess
+from alligator.execution.leases import Leases
 from alligator.execution.outage import Outage
 from alligator.execution.unsettled import MOST_HELD
 from alligator.gator import Gator
@@ -37,10 +37,10 @@ from alligator.runtime import interrupts
 from alligator.runtime.event_loop import EventLoop, worker_loop
 from alligator.runtime.timeouts import Overrun, beside
 from alligator.workers.fetcher import Fetcher, queue_names
-from alligator.workers.heartbeat import Pulse
+from alligator.workers.heartbeat import Heartbeat
 from alligator.workers.isolation import MOST, Given, Isolation
-from alligator.workers.pool import Crew
-from alligator.workers.prefetch import Pace
+from alligator.workers.pool import ThreadPool
+from alligator.workers.prefetch import Prefetch
 from alligator.workers.processor import Processor
 from alligator.workers.signals import StopSignals
 from alligator.workers.suspects import Suspects
@@ -118,15 +118,15 @@ class Worker:
         self.tasks_complete = 0
         self.keep_running = False
         self.log = self.get_log(log_level)
-        self._pace = Pace(prefetch, self.concurrency)
+        self._prefetch = Prefetch(prefetch, self.concurrency)
         self._ended = 0
         self._fetcher: Fetcher | None = None
         self._goes_on = False  # until it ends by itself, or is told to
-        self._holder: Keeper | None = None  # of a run: for outcomes that there is no room for
+        self._holder: Leases | None = None  # of a run: for outcomes that there is no room for
         self._outage = Outage(self.log, queue_names(self))
         self._signals = StopSignals()
         self._origin = after_fork.generation
-        self._one: Keeper | None = None  # of check_and_run_task, while it runs
+        self._one: Leases | None = None  # of check_and_run_task, while it runs
         self._isolated: Isolation | None = None  # of a run
         self._count_lock = threading.Lock()
         for name in queue_names(self):
@@ -202,14 +202,14 @@ class Worker:
             found = list(holder.take_back(found))
         if not found:
             return False
-        with self._keeper() as keeper:
-            self._one = keeper
+        with self._leases() as leases:
+            self._one = leases
             try:
-                keeper.take(found)
-                keeper.start_next()
-                return self._processor(keeper).run_now(found[0], self.grace, holder)
+                leases.take(found)
+                leases.start_next()
+                return self._processor(leases).run_now(found[0], self.grace, holder)
             except LeaveNow:
-                keeper.release_all()
+                leases.release_all()
                 raise
             finally:
                 self._one = None
@@ -244,15 +244,15 @@ class Worker:
 
     def _run(self) -> None:
         with (
-            self._heartbeat() as heartbeat,
-            self._pulse(),
-            self._keeper(heartbeat) as keeper,
+            self._lease_process() as process,
+            self._heartbeat(),
+            self._leases(process) as leases,
             _event_loop() as loop,
         ):
-            self._holder = keeper
+            self._holder = leases
             try:
-                self._work(self._processor(keeper, loop if self.concurrency > 1 else None))
-                self._wait_for_room(keeper)
+                self._work(self._processor(leases, loop if self.concurrency > 1 else None))
+                self._wait_for_room(leases)
                 leaves = self._signals.count > 1
             except LeaveNow:
                 leaves = True
@@ -260,7 +260,7 @@ class Worker:
                 interrupts.release_logging()  # it may have come anywhere
                 self.log.warning("%s leaves now, handing back all it held.", self.ident())
                 loop.cancel()
-                keeper.release_all()
+                leases.release_all()
 
     def _work(self, processor: Processor) -> None:
         if self.given is not None:
@@ -288,15 +288,15 @@ class Worker:
         return Isolation(self.command_line, min(MOST, self.concurrency), self.log)
 
     def _work_given(self, processor: Processor, given: Given) -> None:
-        keeper = processor.keeper
+        leases = processor.leases
         for queue_name, task_id in given.keys(self._is_done):
             take = partial(self.gator.client.reserve, [queue_name], 1, self.lease, task_id=task_id)
             reserved = processor.tell(take)
             # Somebody else may have taken it meanwhile.
-            keeper.take(keeper.take_back(reserved.deliveries) if reserved else ())
-            if (delivery := keeper.start_next()) is not None:
+            leases.take(leases.take_back(reserved.deliveries) if reserved else ())
+            if (delivery := leases.start_next()) is not None:
                 processor.run(delivery)
-                processor.tell(keeper.acks.send)
+                processor.tell(leases.acks.send)
 
     def _run_one_by_one(self) -> None:
         # A subclass has its own idea of running a task; it gets to run every one.
@@ -315,45 +315,45 @@ class Worker:
 
     def _work_inline(self, processor: Processor, fetcher: Fetcher) -> None:
         while not self._is_done():
-            delivery = processor.keeper.start_next()
+            delivery = processor.leases.start_next()
             if delivery is not None:
                 processor.run(delivery)
-            elif not fetcher.fetch(self._pace.limit()) and self.burst:
+            elif not fetcher.fetch(self._prefetch.limit()) and self.burst:
                 return
 
     def _work_in_threads(
         self, processor: Processor, fetcher: Fetcher, isolation: Isolation | None
     ) -> None:
-        keeper = processor.keeper
-        crew = Crew(processor, self.concurrency, self._pulls_on)
+        leases = processor.leases
+        pool = ThreadPool(processor, self.concurrency, self._pulls_on)
         try:
             while not self._is_done():
-                pause = crew.look()
-                waiting, running = keeper.counts()
+                pause = pool.look()
+                waiting, running = leases.counts()
                 most = 1 if fetcher.suspects.alone else self.concurrency
                 if waiting or running >= most:
                     self.gator.schedules.fire(self.log)
-                    keeper.wait_for_turn(pause, most)
+                    leases.wait_for_turn(pause, most)
                     continue
-                found = fetcher.fetch(self._pace.limit(self.concurrency - running))
-                if self.burst and not found and not any(keeper.counts()):
+                found = fetcher.fetch(self._prefetch.limit(self.concurrency - running))
+                if self.burst and not found and not any(leases.counts()):
                     return
         finally:
             self._goes_on = self._goes_on and not self.keep_running  # else it ends by itself
             self.keep_running = False
-            keeper.wake_all()
+            leases.wake_all()
             if isolation is not None:
                 isolation.stop()
-            crew.join(lambda: self._signals.grace_is_over(self.grace))
+            pool.join(lambda: self._signals.grace_is_over(self.grace))
             if isolation is not None:
                 isolation.join(lambda: self._signals.grace_is_over(self.grace))
                 if self._signals.count > 1:
                     isolation.stop(signal.SIGQUIT)
 
-    def _wait_for_room(self, keeper: Keeper) -> None:
+    def _wait_for_room(self, leases: Leases) -> None:
         """Let a backend that is full take what it has no room for, as long as the grace lasts."""
         grace = self.grace - min(1.0, self.grace / 4)  # after it, nothing is told any more
-        keeper.wait_for_room(grace, lambda: self._signals.grace_is_over(grace))
+        leases.wait_for_room(grace, lambda: self._signals.grace_is_over(grace))
 
     def _count(self, outcome: Outcome) -> None:
         complete = outcome.verdict is Verdict.ACK
@@ -381,29 +381,29 @@ class Worker:
             return True
         return bool(self.max_tasks) and self._ended >= self.max_tasks
 
-    def _keeper(self, heartbeat: Heartbeat | None = None) -> Keeper:
-        keeper = Keeper(
+    def _leases(self, process: LeaseProcess | None = None) -> Leases:
+        leases = Leases(
             self.gator.client,
             self.lease,
             log=self.log,
-            watch=lambda: self._watch(keeper),
+            watch=lambda: self._watch(leases),
             outage=self._outage,
-            heartbeat=heartbeat,
+            process=process,
         )
-        return keeper
+        return leases
 
     @contextmanager
-    def _heartbeat(self) -> Iterator[Heartbeat | None]:
-        heartbeat = Heartbeat(self.gator.client, self.lease)
+    def _lease_process(self) -> Iterator[LeaseProcess | None]:
+        process = LeaseProcess(self.gator.client, self.lease)
         try:
-            yield heartbeat if self.owns_process and heartbeat.start() else None
+            yield process if self.owns_process and process.start() else None
         finally:
-            heartbeat.stop()
+            process.stop()
 
-    def _pulse(self) -> Pulse:
+    def _heartbeat(self) -> Heartbeat:
         store = self.gator.store if self.given is None else None  # it is no further worker
         at_home = store is self.gator.client.store
-        return Pulse(
+        return Heartbeat(
             store,
             queue_names(self),
             log=self.log,
@@ -411,30 +411,30 @@ class Worker:
             look=Unserved(self.gator, queue_names(self), self.log).look,
         )
 
-    def _processor(self, keeper: Keeper, loop: EventLoop | None = None) -> Processor:
+    def _processor(self, leases: Leases, loop: EventLoop | None = None) -> Processor:
         return Processor(
             self.gator,
-            keeper,
+            leases,
             log=self.log,
-            pace=self._pace,
+            prefetch=self._prefetch,
             outage=self._outage,
             count=self._count,
             show=self.result,
-            limit=lambda delivery, seconds: self._limit(keeper, delivery, seconds),
+            limit=lambda delivery, seconds: self._limit(leases, delivery, seconds),
             signals=None if loop else self._signals,
             loop=loop,
             shows_none=getattr(self.result, "__func__", None) is not Worker.result,
         )
 
-    def _limit(self, keeper: Keeper, delivery: Delivery, seconds: float) -> Overrun:
+    def _limit(self, leases: Leases, delivery: Delivery, seconds: float) -> Overrun:
         grace = max(self.grace, LEAST_GRACE)
         try:
-            keeper.cover(delivery, seconds + grace)
+            leases.cover(delivery, seconds + grace)
         except AlligatorException as err:
             self._outage.begins(err)
-        return Overrun(grace, lambda: self._overran(keeper, delivery), self.owns_process)
+        return Overrun(grace, lambda: self._overran(leases, delivery), self.owns_process)
 
-    def _overran(self, keeper: Keeper, delivery: Delivery) -> None:
+    def _overran(self, leases: Leases, delivery: Delivery) -> None:
         """In the thread that watches timeouts: a task goes on beyond its timeout and grace.
 
         It may hold any lock that its own code may take, those of logging and of the client
@@ -442,9 +442,9 @@ class Worker:
         """
         if self.owns_process:
             self._goes_on = self.keep_running = False
-            self._release_all(keeper, but=delivery)
+            self._release_all(leases, but=delivery)
         else:
-            keeper.give_up(delivery)
+            leases.give_up(delivery)
         why = (
             f"{self.ident()}: task {shorten(delivery.task_id)} could not be stopped within "
             f"{max(self.grace, LEAST_GRACE):g} s after its timeout"
@@ -453,21 +453,21 @@ class Worker:
             self._leave(f"{why}; leaving.")
         beside(lambda: self.log.error("%s; its lease is left to run out.", why), 0.0)
 
-    def _release_all(self, keeper: Keeper, but: Delivery | None) -> None:
+    def _release_all(self, leases: Leases, but: Delivery | None) -> None:
         if self._isolated is not None and self._signals.count > 1:
             self._isolated.stop(signal.SIGQUIT)
-        keepers = [each for each in dict.fromkeys((keeper, self._one, self._holder)) if each]
-        held = [each.snapshot() for each in keepers]
+        all_leases = [each for each in dict.fromkeys((leases, self._one, self._holder)) if each]
+        held = [each.snapshot() for each in all_leases]
 
         def release() -> None:
             if self._fetcher is not None:
                 self._fetcher.halt(2.0)  # else what is released would be fetched again
-            for each in keepers:
+            for each in all_leases:
                 each.release_all(but=but)
 
         def release_anew() -> None:
             client = self.gator.build_backend(self.gator.conn_string)
-            for each, deliveries in zip(keepers, held, strict=True):
+            for each, deliveries in zip(all_leases, held, strict=True):
                 each.release_by(client, deliveries, but=but)
 
         # Where that takes long, a task may hold what the client needs; a new one needs it not.
@@ -486,24 +486,24 @@ class Worker:
             beside(lambda: os.write(2, f"{why}\n".encode()), _TO_SAY)
         os._exit(1)
 
-    def _watch(self, keeper: Keeper) -> None:
-        """In the keeper's thread: act on a stop signal while the main thread is busy."""
+    def _watch(self, leases: Leases) -> None:
+        """In the lease thread: act on a stop signal while the main thread is busy."""
         if self._is_told_to_stop():
-            keeper.note_stop()  # first: a kill may follow at once
+            leases.note_stop()  # first: a kill may follow at once
         if self._signals.count and not self._signals.announced:
             self._signals.announced = True
             self.interrupt()
             try:
-                keeper.hand_back()
+                leases.hand_back()
             except Exception as err:
                 self._outage.begins(err)  # they are handed back when it ends
         if self._signals.count and self._signals.grace_is_over(self.grace):
             if self.owns_process:
-                self._release_all(keeper, but=None)
+                self._release_all(leases, but=None)
                 if self._signals.count > 1:
                     self._leave(f"{self.ident()} leaves now.")
                 self._leave(f"{self.ident()}: a task did not end within the grace; leaving.")
-            keeper.stop_extending()
+            leases.stop_extending()
 
     def _warn_of_loss(self) -> None:
         try:

@@ -139,7 +139,7 @@ def is_over(case: Case, ledger: Ledger, done: set[str]) -> bool:
     stats = case.gator.stats()
     idle = not (stats["waiting"] or stats["delayed"] or stats["running"])
     if not missing and idle and not case.reached and not late:
-        # An ack rides along unless the keeper is quicker, so it may take another go.
+        # An ack rides along unless the lease thread is quicker, so it may take another go.
         name = f"{case.folder.name}/short-{len(case.names)}"
         ledger.note(ATTEMPTED, name)
         case.gator.task(steps.good, name, 0.0)

@@ -12,7 +12,7 @@ import pytest
 
 from alligator import Gator
 from alligator.backends.base import Delivery
-from alligator.execution.lease_process import TAKE_BACK, Heartbeat, Watcher
+from alligator.execution.lease_process import TAKE_BACK, LeaseProcess, Watcher
 from tests.support import ROOT
 
 JOBS = """
@@ -192,77 +192,77 @@ def test_the_process_beside_it_ends_with_it_and_is_replaced(gator, folder, start
 
 
 @pytest.fixture
-def heartbeat(gator, monkeypatch):
+def process(gator, monkeypatch):
     """One that has a board, and no process."""
-    monkeypatch.setattr(Heartbeat, "_spawn", lambda self: None)
-    heartbeat = Heartbeat(gator.client, 3.0)
-    assert heartbeat.start()
-    yield heartbeat
-    heartbeat.stop()
+    monkeypatch.setattr(LeaseProcess, "_spawn", lambda self: None)
+    process = LeaseProcess(gator.client, 3.0)
+    assert process.start()
+    yield process
+    process.stop()
 
 
-def test_what_is_held_is_what_is_read(gator, heartbeat):
+def test_what_is_held_is_what_is_read(gator, process):
     for number in range(4):
         gator.client.push(gator.queue_name, str(number), "x")
     held = gator.client.reserve([gator.queue_name], 4).deliveries
-    board = heartbeat._board
+    board = process._board
 
     def read():
         return [[gator.client.shared(*each).receipt for each in part] for part in board.read()[1:]]
 
     receipts = [each.receipt for each in held]
-    assert heartbeat.hold(held[:3])
-    heartbeat.started()
+    assert process.hold(held[:3])
+    process.started()
     assert read() == [receipts[:1], receipts[1:3]]
-    assert heartbeat.hold(held[3:])
-    heartbeat.started()
+    assert process.hold(held[3:])
+    process.started()
     assert read() == [receipts[:2], receipts[2:]]
-    heartbeat.rewrite(held[1:2], held[2:3])
+    process.rewrite(held[1:2], held[2:3])
     assert read() == [receipts[1:2], receipts[2:3]]
-    assert heartbeat.hold(held[3:])
-    heartbeat.started()
+    assert process.hold(held[3:])
+    process.started()
     assert read() == [receipts[1:3], receipts[3:]]
 
 
-def test_more_than_there_is_room_for(gator, heartbeat, monkeypatch):
+def test_more_than_there_is_room_for(gator, process, monkeypatch):
     many = [Delivery("q", "", "", (number, 1)) for number in range(40_000)]
     monkeypatch.setattr(
         gator.client, "share", lambda found: [b"%060d" % each.receipt[0] for each in found]
     )
-    heartbeat.rewrite(many[:10], many[10:])
-    _, started, waiting = heartbeat._board.read()
+    process.rewrite(many[:10], many[10:])
+    _, started, waiting = process._board.read()
     assert len(started) == 10
     assert 5_000 < len(waiting) < 40_000
-    assert not heartbeat.hold(many[:1])  # until all is written anew
-    heartbeat.rewrite([], many[:5])
-    assert heartbeat.hold(many[5:6])
-    assert [int(raw) for _, raw in heartbeat._board.read()[2]] == [0, 1, 2, 3, 4, 5]
+    assert not process.hold(many[:1])  # until all is written anew
+    process.rewrite([], many[:5])
+    assert process.hold(many[5:6])
+    assert [int(raw) for _, raw in process._board.read()[2]] == [0, 1, 2, 3, 4, 5]
 
 
-def test_a_lease_that_was_shared_is_extended_and_released(gator, heartbeat):
+def test_a_lease_that_was_shared_is_extended_and_released(gator, process):
     """By another client, as in another process; what is not is left as it is."""
     client, other = gator.client, Gator(gator.conn_string).client
     for number in range(3):
         client.push(gator.queue_name, str(number), "x")
     held = client.reserve([gator.queue_name], 3, 1.0).deliveries
-    heartbeat.hold(held)
-    heartbeat.started()
+    process.hold(held)
+    process.started()
     lives = True
-    watcher = Watcher(heartbeat._board, 1.0, lambda: lives, lambda: other)
-    began = heartbeat._board.noted_at
+    watcher = Watcher(process._board, 1.0, lambda: lives, lambda: other)
+    began = process._board.noted_at
     watcher.look(began + 0.2)  # all is well
     assert client.stats(gator.queue_name).running == 3
     lives = False
     watcher.look(began + 20)  # it is stopped
     assert client.stats(gator.queue_name).running == 3
     lives = True
-    assert not heartbeat.was_taken_back()
-    eventually(lambda: time.monotonic() > heartbeat._board.noted_at + TAKE_BACK, None)
+    assert not process.was_taken_back()
+    eventually(lambda: time.monotonic() > process._board.noted_at + TAKE_BACK, None)
     watcher.look(time.monotonic())
     stats = client.stats(gator.queue_name)
     assert (stats.running, stats.waiting) == (1, 2)
-    assert heartbeat.was_taken_back()
-    assert not heartbeat.was_taken_back()
+    assert process.was_taken_back()
+    assert not process.was_taken_back()
     again = client.reserve([gator.queue_name], 3).deliveries
     assert [(each.task_id, each.deaths) for each in again] == [("1", 0), ("2", 0)]
     assert client.extend(held, 1.0) == held[1:]

@@ -5,7 +5,7 @@ import threading
 import time
 
 from alligator import Gator
-from alligator.execution.leases import Keeper
+from alligator.execution.leases import Leases
 
 
 def test_who_leaves_second_waits_until_all_is_released():
@@ -21,10 +21,10 @@ def test_who_leaves_second_waits_until_all_is_released():
         return release(delivery)
 
     client.release = slow_release
-    keeper = Keeper(client, 60.0, log=logging.getLogger(__name__))
-    keeper.take(client.reserve(["leaving"]).deliveries)
-    keeper.start_next()
-    first, second = (threading.Thread(target=keeper.release_all) for _ in range(2))
+    leases = Leases(client, 60.0, log=logging.getLogger(__name__))
+    leases.take(client.reserve(["leaving"]).deliveries)
+    leases.start_next()
+    first, second = (threading.Thread(target=leases.release_all) for _ in range(2))
     first.start()
     assert in_it.wait(5)
     second.start()
@@ -40,12 +40,12 @@ def test_nothing_waits_long_behind_a_task_that_was_expected_to_be_slow():
     gator = Gator(f"locmem://{__name__}", "waiting")
     for _ in range(3):
         gator.task("operator.add", 1, 2)
-    with Keeper(gator.client, 60.0, log=logging.getLogger(__name__)) as keeper:
-        keeper.expected = 30.0
-        keeper.take(gator.client.reserve(["waiting"], 3).deliveries)
-        running = keeper.start_next()
+    with Leases(gator.client, 60.0, log=logging.getLogger(__name__)) as leases:
+        leases.expected = 30.0
+        leases.take(gator.client.reserve(["waiting"], 3).deliveries)
+        running = leases.start_next()
         deadline = time.monotonic() + 5
         while gator.len() < 2 and time.monotonic() < deadline:
             time.sleep(0.01)
         assert gator.len() == 2
-        keeper.end(running, ack=True)
+        leases.end(running, ack=True)

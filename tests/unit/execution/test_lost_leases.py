@@ -13,7 +13,7 @@ from alligator import Gator, Worker
 from alligator.backends.base import Delivery
 from alligator.backends.locmem_backend import Client
 from alligator.exceptions import AlligatorException, ConnectionLost
-from alligator.execution.leases import Keeper
+from alligator.execution.leases import Leases
 from alligator.execution.outage import Outage
 from alligator.execution.unsettled import Unsettled
 
@@ -200,7 +200,7 @@ def test_a_loss_that_a_heartbeat_sees_is_told(way, ends, lines):
 
 @pytest.mark.parametrize("way", WAYS)
 def test_a_loss_that_only_the_settling_sees_is_told(way, lines, monkeypatch):
-    monkeypatch.setattr("alligator.execution.leases.Keeper._extend", lambda self: None)
+    monkeypatch.setattr("alligator.execution.leases.Leases._extend", lambda self: None)
     gator = make(Overtaken)
     gator.task(lose_and_fail)
     way(gator)
@@ -220,15 +220,15 @@ def test_a_heartbeat_in_flight_at_the_end_says_nothing(caplog):
         return extend(deliveries, lease)
 
     client.extend = slow_extend
-    with Keeper(client, LEASE, log=logging.getLogger(__name__)) as keeper:
-        keeper.take(client.reserve([gator.queue_name]).deliveries)
-        delivery = keeper.start_next()
+    with Leases(client, LEASE, log=logging.getLogger(__name__)) as leases:
+        leases.take(client.reserve([gator.queue_name]).deliveries)
+        delivery = leases.start_next()
         assert asked.wait(5)
-        keeper.settles(delivery)
+        leases.settles(delivery)
         assert client.release(delivery, "again")
         settled.set()
         client.extend = extend
-        keeper._extend()
+        leases._extend()
     assert [each for each in caplog.records if LOST in each.msg] == []
 
 

@@ -167,11 +167,11 @@ def test_none_is_sent_for_beyond_max_tasks(gator):
 def test_a_reply_of_before_an_outage_is_no_sign_of_its_end():
     """It lay in the socket while a task took long."""
     outage = Outage(logging.getLogger(__name__))
-    keeper = SimpleNamespace(collect=lambda: 3)
+    leases = SimpleNamespace(collect=lambda: 3)
     worker = SimpleNamespace(max_tasks=0)
     fetcher = Fetcher(
         worker,
-        SimpleNamespace(keeper=keeper),
+        SimpleNamespace(leases=leases),
         suspects=None,
         outage=outage,
         stop=lambda: False,

@@ -13,7 +13,7 @@ from alligator.exceptions import ConnectionLost
 from alligator.execution.outage import Outage
 from alligator.testing import FakeClock
 from alligator.workers import heartbeat
-from alligator.workers.heartbeat import Pulse
+from alligator.workers.heartbeat import Heartbeat
 from tests.support import jobs
 
 
@@ -25,7 +25,7 @@ def locmem_dsn():
 @pytest.fixture(params=["locmem", "sqlite", "redis", "beanstalk+sqlite"])
 def gator(request):
     dsn, *store = (request.getfixturevalue(f"{name}_dsn") for name in request.param.split("+"))
-    found = Gator(dsn, f"pulse-{uuid.uuid4().hex[:8]}", store=store[0] if store else None)
+    found = Gator(dsn, f"heartbeat-{uuid.uuid4().hex[:8]}", store=store[0] if store else None)
     yield found
     found.close()
 
@@ -100,7 +100,7 @@ def test_it_goes_on_living(monkeypatch):
 
 
 def made(store, log=None, outage=None):
-    return Pulse(store, ["q"], log=log or logging.getLogger("test.pulse"), outage=outage)
+    return Heartbeat(store, ["q"], log=log or logging.getLogger("test.heartbeat"), outage=outage)
 
 
 def test_names_are_unique():
@@ -173,7 +173,7 @@ def test_a_store_that_hangs_holds_nothing_up():
 
 
 def test_one_round_trip_for_all_queues(redis_dsn):
-    gator = Gator(redis_dsn, "pulse")
+    gator = Gator(redis_dsn, "heartbeat")
     calls = lambda: gator.client.conn.info("commandstats")["cmdstat_evalsha"]["calls"]  # noqa: E731
     gator.store.beat("me", ["p1"], 1)
     before = calls()

@@ -16,10 +16,10 @@ import pytest
 from alligator import Gator, Task, Worker, current_task
 from alligator.backends.base import Delivery
 from alligator.exceptions import LeaveNow
-from alligator.execution.leases import Keeper
+from alligator.execution.leases import Leases
 from alligator.runtime.event_loop import EventLoop
 from alligator.workers.pool import Helpers
-from alligator.workers.prefetch import FEW, Pace
+from alligator.workers.prefetch import FEW, Prefetch
 
 seen: list = []
 free = threading.Event()
@@ -344,15 +344,15 @@ def test_arguments_that_do_not_fit_fail_that_task_alone(gator):
 
 
 @pytest.mark.parametrize("wanted", [True, False])
-def test_an_ack_need_not_wait_for_the_next_turn_of_the_keeper(gator, monkeypatch, wanted):
+def test_an_ack_need_not_wait_for_the_next_turn_of_the_lease_thread(gator, monkeypatch, wanted):
     monkeypatch.setattr("alligator.execution.leases._LONGEST_PAUSE", 600.0)
-    with Keeper(gator.client, 1800.0, log=logging.getLogger("test")) as keeper:
-        until(lambda: keeper._wake._cond._waiters)
+    with Leases(gator.client, 1800.0, log=logging.getLogger("test")) as leases:
+        until(lambda: leases._wake._cond._waiters)
         gator.task(give)
-        keeper.take(gator.client.reserve(["all"], 1, 30).deliveries)
-        keeper.end(keeper.start_next(), ack=True)
+        leases.take(gator.client.reserve(["all"], 1, 30).deliveries)
+        leases.end(leases.start_next(), ack=True)
         if wanted:
-            keeper.ack_soon()
+            leases.ack_soon()
             until(lambda: not gator.stats()["running"])
         assert gator.stats()["running"] == (not wanted)
 
@@ -360,41 +360,41 @@ def test_an_ack_need_not_wait_for_the_next_turn_of_the_keeper(gator, monkeypatch
 def test_nor_need_that_of_a_function(gator, monkeypatch):
     monkeypatch.setattr("alligator.execution.leases._LONGEST_PAUSE", 600.0)
     worker = Worker(gator, concurrency=2, lease=1800, log_level="CRITICAL")
-    with worker._keeper() as keeper:
-        until(lambda: keeper._wake._cond._waiters)
+    with worker._leases() as leases:
+        until(lambda: leases._wake._cond._waiters)
         gator.task(pass_by)
-        keeper.take(gator.client.reserve(["all"], 1, 1800).deliveries)
-        worker._processor(keeper, EventLoop()).run(keeper.start_next())
+        leases.take(gator.client.reserve(["all"], 1, 1800).deliveries)
+        worker._processor(leases, EventLoop()).run(leases.start_next())
         until(lambda: not gator.stats()["running"])
 
 
 def test_whoever_waits_for_a_turn_hears_that_the_last_one_has_started(gator):
-    keeper = Keeper(gator.client, 30, log=logging.getLogger("test"))
-    keeper.take([Delivery("all", str(number), "{}", None) for number in range(2)])
-    thread = threading.Thread(target=keeper.wait_for_turn, args=[20.0])
+    leases = Leases(gator.client, 30, log=logging.getLogger("test"))
+    leases.take([Delivery("all", str(number), "{}", None) for number in range(2)])
+    thread = threading.Thread(target=leases.wait_for_turn, args=[20.0])
     thread.start()
-    until(lambda: keeper._lookers)
+    until(lambda: leases._lookers)
     began = time.monotonic()
-    keeper.start_next()
-    keeper.start_next()
+    leases.start_next()
+    leases.start_next()
     thread.join(20)
-    keeper.wait_for_turn(20, most=3)  # it started just before
+    leases.wait_for_turn(20, most=3)  # it started just before
     assert time.monotonic() - began < 10
 
 
 def test_so_many_run_and_no_more(gator):
-    keeper = Keeper(gator.client, 30, log=logging.getLogger("test"))
+    leases = Leases(gator.client, 30, log=logging.getLogger("test"))
     one, two = (Delivery("all", str(number), "{}", None) for number in range(2))
-    keeper.take([one, two])
-    assert keeper.start_next(most=1) is one
-    assert keeper.start_next(most=1) is None
-    assert keeper.unattended(1) == 0.0
-    assert keeper.unattended(2) > 0.0, "another one could start"
-    keeper.end(one, ack=False, leaves=False)
-    assert keeper.counts() == (1, 1)
-    assert keeper.start_next(most=1) is None, "it is still being told of"
-    keeper.leave()
-    assert keeper.start_next(most=1) is two
+    leases.take([one, two])
+    assert leases.start_next(most=1) is one
+    assert leases.start_next(most=1) is None
+    assert leases.unattended(1) == 0.0
+    assert leases.unattended(2) > 0.0, "another one could start"
+    leases.end(one, ack=False, leaves=False)
+    assert leases.counts() == (1, 1)
+    assert leases.start_next(most=1) is None, "it is still being told of"
+    leases.leave()
+    assert leases.start_next(most=1) is two
 
 
 def test_helpers_are_as_many_as_are_busy():
@@ -424,14 +424,14 @@ def test_a_call_waits_until_there_is_room_for_a_thread():
 
 
 def test_a_few_are_reserved_ahead_of_slow_tasks_where_several_run():
-    pace = Pace("auto", 32)
-    assert pace.limit(32) == 32, "as many as there are hands, until it is known"
-    pace.note(0.1)
-    assert pace.limit(1) == 16, "50 ms of work for all of them"
-    assert pace.limit(20) == 20
-    assert pace.expected(16) == pytest.approx(0.05)
-    pace.note(60.0)
-    assert pace.limit(1) == 1
-    wide = Pace("auto", 200)
-    wide.note(0.06)
+    prefetch = Prefetch("auto", 32)
+    assert prefetch.limit(32) == 32, "as many as there are hands, until it is known"
+    prefetch.add(0.1)
+    assert prefetch.limit(1) == 16, "50 ms of work for all of them"
+    assert prefetch.limit(20) == 20
+    assert prefetch.expected(16) == pytest.approx(0.05)
+    prefetch.add(60.0)
+    assert prefetch.limit(1) == 1
+    wide = Prefetch("auto", 200)
+    wide.add(0.06)
     assert wide.limit(1) == FEW

@@ -335,14 +335,14 @@ def fork_and_terminate():
         time.sleep(10)
         os._exit(1)
     ran.append(os.waitpid(pid, 0)[1])
-    time.sleep(0.5)  # two turns of the keeper
+    time.sleep(0.5)  # two turns of the lease thread
 
 
 def handle_myself():
     """Take a stop signal for its own."""
     before = signal.signal(signal.SIGTERM, lambda number, frame: ran.append("handled"))
     os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(0.3)  # a turn of the keeper
+    time.sleep(0.3)  # a turn of the lease thread
     signal.signal(signal.SIGTERM, before)
 
 
