@@ -118,7 +118,7 @@ def test_a_new_queue_has_no_mark_where_nobody_waits(client):
 
 def test_a_long_wait_marks_its_queue_now_and_then(client, monkeypatch):
     """Else nobody would know of it for as long as it goes on."""
-    monkeypatch.setattr("alligator.backends.redis.reserve._LONGEST_WAIT", 0.3)
+    monkeypatch.setattr("alligator.backends.redis.reserve.LONGEST_WAIT", 0.3)
     idle = Idle(client, 1)
     client.conn.delete("alligator:{q}:waiting")
     until(lambda: client.conn.exists("alligator:{q}:waiting"), within=1.0)

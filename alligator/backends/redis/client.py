@@ -121,7 +121,7 @@ class Client(BaseClient):
 
     def drop_all(self, queue_name: str) -> None:
         """Remove every task of the queue, whatever its state."""
-        while self._run("drop", queue_name, _DROP_BATCH):
+        while self._run("drop_queue", queue_name, _DROP_BATCH):
             pass
 
     def push(
@@ -160,7 +160,7 @@ class Client(BaseClient):
                 args = []
                 for (_, _, delay_until, priority), pair in zip(some, pairs, strict=True):
                     args += *pair, priority, micros(delay_until)
-            name = "push_plain" if simple else "push_first" if asks else "push"
+            name = "push_batch" if simple else "push_first" if asks else "push"
             position = self._push_some(name, queue_name, begin, args)
             return all_queued(ids, position)
 
@@ -177,7 +177,7 @@ class Client(BaseClient):
                 keys_of(queue_name),
                 [*begin, *args],
                 lambda: _push_again(
-                    queue_name, begin, _with_defaults(args) if name == "push_plain" else list(args)
+                    queue_name, begin, _with_defaults(args) if name == "push_batch" else list(args)
                 ),
             )
         if isinstance(place, list):
@@ -196,7 +196,7 @@ class Client(BaseClient):
         with translated():
             return int(
                 self._link.run(
-                    script("push_one"),
+                    script("push_single"),
                     keys_of_push(queue_name),
                     args,
                     lambda: _push_again(queue_name, [0, 0], _with_defaults(args)),
@@ -242,7 +242,7 @@ class Client(BaseClient):
 
     def ack(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
         """Remove tasks that are done; return those overtaken."""
-        return self._refused("ack", deliveries, again="ack_again")
+        return self._refused("ack", deliveries, again="ack_retry")
 
     def extend(self, deliveries: Sequence[Delivery], lease: float) -> list[Delivery]:
         """Let leases run ``lease`` seconds from now; return the lost ones."""
@@ -309,7 +309,7 @@ class Client(BaseClient):
         """Return the dead letters, newest first."""
         found: dict[bytes, Any] = {}  # by id: some may move on while we look
         for skip in range(0, limit, _DEAD_BATCH):
-            some = self._run("dead", queue_name, min(_DEAD_BATCH, limit - skip), "", "", skip)
+            some = self._run("list_dead", queue_name, min(_DEAD_BATCH, limit - skip), "", "", skip)
             found |= {letter[0]: letter for letter in some if letter[0] not in found}
             if len(some) < _DEAD_BATCH:
                 break
@@ -335,12 +335,12 @@ class Client(BaseClient):
         if renew is None:
             return int(self._run("revive", queue_name, encode_id(task_id or ""), "", "")[0])
         if task_id is not None:
-            found = self._run("dead", queue_name, 1, 0, encode_id(task_id))
+            found = self._run("list_dead", queue_name, 1, 0, encode_id(task_id))
             return self._revive(queue_name, found, renew)
         revived = stayed = 0
         left = self.stats(queue_name).dead  # those who die meanwhile are not meant
         while left > 0 and (
-            found := self._run("dead", queue_name, min(left, _REVIVE_BATCH), stayed)
+            found := self._run("list_dead", queue_name, min(left, _REVIVE_BATCH), stayed)
         ):
             left -= len(found)
             count = self._revive(queue_name, found, renew)
@@ -410,7 +410,7 @@ class Client(BaseClient):
         place, wall, monotonic = position
         now = _now()
         age = max(now[0] - wall, now[1] - monotonic, 0.0)  # one stands still in sleep
-        answer = int(self._run("history", queue_name, place, int(age * 1e6)))
+        answer = int(self._run("check_history", queue_name, place, int(age * 1e6)))
         return None if answer < 0 else bool(answer)
 
     def stats(self, queue_name: str) -> QueueStats:
@@ -462,4 +462,4 @@ def _with_defaults(args: Sequence[bytes]) -> list[Any]:
 
 def _push_again(queue_name: str, begin: Sequence[Any], args: Sequence[Any]) -> Call:
     """Return how to push what may have been pushed already."""
-    return Call(script("push_again"), keys_of(queue_name), [*begin, *args])
+    return Call(script("push_retry"), keys_of(queue_name), [*begin, *args])

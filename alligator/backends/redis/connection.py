@@ -191,11 +191,11 @@ class Link:
             return stack.pop_all(), connection
 
     def command(
-        self, keys: Sequence[bytes], name: str, *args: Any, repeatable: bool = False
+        self, keys: Sequence[bytes], name: str, *args: Any, idempotent: bool = False
     ) -> Any:
         """Run one plain command on the server that has those keys.
 
-        :param repeatable: whether it does no harm, and replies the same, when carried out twice.
+        :param idempotent: whether it does no harm, and replies the same, when carried out twice.
         """
         command = packed(name, *args)
         connection = self._take()
@@ -203,7 +203,7 @@ class Link:
             reply = _ask(connection, command)
         except BaseException as err:
             self._take_back(connection, err)
-            if not (is_cut(err) and (repeatable or isinstance(err, NotSent))):
+            if not (is_cut(err) and (idempotent or isinstance(err, NotSent))):
                 raise
             with self.held(keys, fresh=True) as other:
                 return _ask(other, command)
@@ -377,14 +377,14 @@ class ClusterLink(Link):
             return self._call(script, keys, args)
 
     def command(
-        self, keys: Sequence[bytes], name: str, *args: Any, repeatable: bool = False
+        self, keys: Sequence[bytes], name: str, *args: Any, idempotent: bool = False
     ) -> Any:
         """Run one plain command on the node that has those keys."""
         with _of_one_node(keys):
             try:
                 return self.conn.execute_command(name, *args, target_nodes=self._node(keys))
             except DRIVER_ERRORS as err:
-                if not (repeatable and is_cut(err)):
+                if not (idempotent and is_cut(err)):
                     raise
             return self.conn.execute_command(name, *args, target_nodes=self._node(keys))
 
@@ -498,7 +498,7 @@ def _second(err: BaseException, call: Call, again: Callable[[], Call] | None) ->
     """Return what to run once more after a call failed; None: nothing."""
     if not is_cut(err):
         return None
-    if isinstance(err, NotSent) or call.script.repeatable:
+    if isinstance(err, NotSent) or call.script.idempotent:
         return call
     return again() if again else None
 

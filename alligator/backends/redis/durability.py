@@ -42,9 +42,9 @@ def eviction_warning(policy: str) -> str | None:
 def _setting(link: Link, name: str) -> str:
     answer: Any = None
     if not link.one_server:
-        answer = link.command((), "CONFIG GET", name, repeatable=True)
+        answer = link.command((), "CONFIG GET", name, idempotent=True)
     if answer is None:
-        answer = link.command((), "CONFIG", "GET", name, repeatable=True)
+        answer = link.command((), "CONFIG", "GET", name, idempotent=True)
     if isinstance(answer, dict):
         value = answer.get(name, answer.get(name.encode(), ""))
     else:

@@ -13,7 +13,7 @@ from alligator.backends.redis.connection import Link
 from alligator.backends.redis.encoding import keys_of, wake_key
 from alligator.backends.redis.errors import DRIVER_ERRORS, NodeOut, node_lost
 from alligator.backends.redis.reply import read_reply
-from alligator.backends.redis.scripts import script
+from alligator.backends.redis.scripts import LONGEST_WAIT, script
 from alligator.backends.redis.wait import WaitBroken, wait_for_token
 from alligator.common.grouping import group_by
 
@@ -24,9 +24,6 @@ _HELD_UP = -2  # what the script says instead of a time
 _LOST = -3  # the same, or less
 _LOOKED_AT = (
     100  # tasks, with their data, in one step of the search for those that lost their place
-)
-_LONGEST_WAIT = (
-    15.0  # seconds after which a wait marks the queue anew; a second less than in common.lua
 )
 _MARGIN = 0.002  # seconds after a due time, so that one look suffices
 
@@ -50,7 +47,7 @@ class Reservation:
         """Ack, then lease one task by its id."""
         pending = self._ack_elsewhere(acks)
         for name in self.queue_names:
-            self._lease("take", name, [task_id, self.lease], pending.pop(name, []))
+            self._lease("reserve_by_id", name, [task_id, self.lease], pending.pop(name, []))
             if self.taken:
                 break
         return Reserved(self.taken, self.refused)
@@ -64,11 +61,11 @@ class Reservation:
         pending = self._ack_elsewhere(acks)
         while True:
             left = deadline - time.monotonic()
-            self._lease_in_order(min(max(0.0, left), _LONGEST_WAIT), pending)
+            self._lease_in_order(min(max(0.0, left), LONGEST_WAIT), pending)
             left = deadline - time.monotonic()
             if self.taken or left <= 0 or self.just_back or stop():
                 break
-            pause = min(left, self.soon + _MARGIN, _LONGEST_WAIT)
+            pause = min(left, self.soon + _MARGIN, LONGEST_WAIT)
             came = self._wait(pause, stop)
             if came is None or (not came and pause >= left):
                 break
@@ -155,7 +152,7 @@ class Reservation:
         cursor, total = b"0", 0
         with contextlib.suppress(*DRIVER_ERRORS):  # may not; or what comes next says so
             while True:
-                cursor, count = self._run("put_back", queue_name, [cursor, _LOOKED_AT])
+                cursor, count = self._run("requeue_lost", queue_name, [cursor, _LOOKED_AT])
                 total += count
                 if cursor == b"0" or self.stop():
                     break

@@ -1,47 +1,32 @@
-"""The Lua scripts of the redis backend, read from their files and put together."""
+"""Read the Lua scripts of the redis backend and join them with their libraries.
+
+Three kinds of lines in ``lua/*.lua`` and ``lua/lib/*.lua`` are directives:
+
+- ``-- include: queue leases``: the libraries follow here, each once, with what they include;
+- ``-- constants: MAX_LEASE``: the numbers follow here, as Python has them;
+- ``-- idempotent``: the script does no harm, and replies the same, when it runs twice for one call.
+"""
 
 from functools import cache
 from hashlib import sha1
 from importlib.resources import files
 from typing import NamedTuple
 
-_HERE = "-- (here follows common.lua)\n"  # where a script has lines that go before
-_LEASING = frozenset({"reserve", "take", "ack", "ack_again", "settle"})
-_NOTING = frozenset({"note", "settle", "cancel_held"})
-#: Scripts that do no harm, and reply the same, when they run twice for one call.
-_REPEATABLE = frozenset(
-    {
-        "beat",
-        "dead",
-        "drop",
-        "extend",
-        "find",
-        "history",
-        "note",
-        "note_stop",
-        "peek",
-        "position",
-        "stats",
-        "waits",
-        "workers",
-    }
-)
-_CHILDLESS = frozenset(
-    {
-        "note",
-        "note_stop",
-        "extend",
-        "find",
-        "peek",
-        "stats",
-        "dead",
-        "purge",
-        "beat",
-        "workers",
-        "position",
-        "history",
-    }
-)
+from alligator.backends.base import MAX_LEASE
+from alligator.backends.store import KEEP_FAILED
+from alligator.constants import CANCELED, FAILED
+
+#: Seconds after which a waiting client marks the queue anew.
+LONGEST_WAIT = 15.0
+
+_INCLUDE, _CONSTANTS, _IDEMPOTENT = "-- include: ", "-- constants: ", "-- idempotent"
+_VALUES = {
+    "MAX_LEASE": int(MAX_LEASE * 1e6),  # microseconds
+    "KEEP_FAILED": int(KEEP_FAILED * 1e3),  # milliseconds, likewise the next
+    "LONGEST_WAIT": int(LONGEST_WAIT * 1e3),
+    "FAILED": FAILED,
+    "CANCELED": CANCELED,
+}
 
 
 class Script(NamedTuple):
@@ -49,8 +34,8 @@ class Script(NamedTuple):
 
     text: bytes
     sha: bytes
-    flagless: bytes  # for servers before 7.0, which do not know the first line
-    repeatable: bool
+    flagless: bytes  # for servers before 7.0, which cannot read the first line
+    idempotent: bool
 
     @property
     def flagless_sha(self) -> bytes:
@@ -58,24 +43,35 @@ class Script(NamedTuple):
         return _sha(self.flagless)
 
 
-def _sha(text: bytes) -> bytes:
-    return sha1(text, usedforsecurity=False).hexdigest().encode()
+@cache
+def script(name: str) -> Script:
+    """Return a script by the name of its file."""
+    flags, _, body = _read(f"{name}.lua").partition("\n")
+    flagless = "".join(_joined(body, set())).encode()
+    text = f"{flags}\n".encode() + flagless
+    return Script(text, _sha(text), flagless, _IDEMPOTENT in body.splitlines())
+
+
+def _joined(text: str, included: set[str]) -> list[str]:
+    """Return the code of a script or library, with libraries and constants in their places."""
+    lines: list[str] = []
+    for line in text.splitlines(keepends=True):
+        if line.startswith(_INCLUDE):
+            for name in line.removeprefix(_INCLUDE).split():
+                if name not in included:
+                    included.add(name)
+                    lines += _joined(_read(f"lib/{name}.lua"), included)
+        elif line.startswith(_CONSTANTS):
+            names = line.removeprefix(_CONSTANTS).split()
+            lines += [f"local {each} = {_VALUES[each]}\n" for each in names]
+        elif line.strip() and not line.lstrip().startswith("--"):
+            lines.append(line)
+    return lines
 
 
 def _read(name: str) -> str:
-    return files("alligator.backends.redis").joinpath("lua", f"{name}.lua").read_text("utf-8")
+    return files("alligator.backends.redis").joinpath("lua", name).read_text("utf-8")
 
 
-@cache
-def script(name: str) -> Script:
-    """Return a script by the name of its file: its flags, what is shared, its own lines."""
-    flags, _, body = _read(name).partition("\n")
-    base = _read("base") + (_read("leasing") if name in _LEASING else "")
-    shared = _read("common") + (_read("children") if name not in _CHILDLESS else "")
-    shared += _read("noting") if name in _NOTING else ""
-    first, here, rest = body.partition(_HERE)
-    flagless = (base + (first + shared + rest if here else shared + body)).encode()
-    if name == "push_one":
-        flagless = body.encode()
-    text = f"{flags}\n".encode() + flagless
-    return Script(text, _sha(text), flagless, name in _REPEATABLE)
+def _sha(text: bytes) -> bytes:
+    return sha1(text, usedforsecurity=False).hexdigest().encode()

@@ -72,5 +72,5 @@ class ServerClock:
 
     def _read(self, key: bytes) -> _Reading:
         wall, asked = time.time(), time.monotonic()
-        seconds, micros = self._link.command([key], "TIME", repeatable=True)
+        seconds, micros = self._link.command([key], "TIME", idempotent=True)
         return _Reading(int(seconds) + int(micros) / 1e6, asked, wall, asked + _KEEP)

@@ -77,10 +77,10 @@ class RedisStore(Store):
             return self._link.run_or_fail(script(name), keys, args)
 
     def _command(
-        self, keys: Sequence[bytes], name: str, *args: Any, repeatable: bool = False
+        self, keys: Sequence[bytes], name: str, *args: Any, idempotent: bool = False
     ) -> Any:
         with translated():
-            return self._link.command(keys, name, *args, repeatable=repeatable)
+            return self._link.command(keys, name, *args, idempotent=idempotent)
 
     def _by_server(self, keys: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
         most = _AT_ONCE if self._link.one_server else 1
@@ -96,7 +96,7 @@ class RedisStore(Store):
     def note(self, task_id: str, record: Record, keep_seconds: float) -> bool:
         """Put down an outcome unless a later run's stands."""
         args = _noted(task_id, record, keep_seconds)
-        return bool(self._run_or_fail("note", [_record_key(task_id)], *args))
+        return bool(self._run_or_fail("save_record", [_record_key(task_id)], *args))
 
     def settle(
         self,
@@ -112,7 +112,7 @@ class RedisStore(Store):
         keys = [*keys_of(delivery.queue_name), _record_key(task_id)]
         why = encode_reason(gone_badly(task_id, record.state, record.error))
         args = _noted(task_id, record, keep_seconds)
-        return bool(self._run("settle", keys, delivery.receipt, why, *args))
+        return bool(self._run("ack_and_record", keys, delivery.receipt, why, *args))
 
     def record(self, task_id: str) -> Record | None:
         """Return what is known of a task."""
@@ -122,13 +122,13 @@ class RedisStore(Store):
         """Return what is known of each."""
         found: list[Any] = []
         for keys in self._by_server([_record_key(each) for each in task_ids]):
-            found += self._command(keys, "MGET", *keys, repeatable=True)
+            found += self._command(keys, "MGET", *keys, idempotent=True)
         return [_read(raw) for raw in found]
 
     def forget(self, task_ids: Iterable[str]) -> None:
         """Delete records."""
         for keys in self._by_server([_record_key(each) for each in task_ids]):
-            self._command(keys, "UNLINK", *keys, repeatable=True)
+            self._command(keys, "UNLINK", *keys, idempotent=True)
 
     @contextmanager
     def watch(self, task_ids: Sequence[str], queue_names: Sequence[str] = ()) -> Iterator[Watch]:
@@ -154,7 +154,7 @@ class RedisStore(Store):
     def confirm(self, key: str, ttl: float) -> None:
         """Set a mark anyhow."""
         mark = _mark_key(key)
-        self._command([mark], "SET", mark, "1", "PX", _millis(ttl), repeatable=True)
+        self._command([mark], "SET", mark, "1", "PX", _millis(ttl), idempotent=True)
 
     def unclaim(self, key: str) -> None:
         """Remove a mark."""
@@ -254,7 +254,7 @@ class RedisStore(Store):
         """Return for whom a child is held."""
         if client is not self._client:
             return super().waits_for(client, queue_name, task_id, limit)
-        count, *flat = self._run("waits", keys_of(queue_name), encode_id(task_id), limit)
+        count, *flat = self._run("pending_parents", keys_of(queue_name), encode_id(task_id), limit)
         names = [decode_id(each) for each in flat]  # the name of a queue reads the same
         return Waits(count, list(zip(names[::2], names[1::2], strict=True)))
 
@@ -267,7 +267,7 @@ class RedisStore(Store):
         for keys in self._by_server([_workers_key(each) for each in queue_names]):
             args = [encode_id(worker), math.ceil(seconds * 1e6), queues]
             try:
-                self._run_or_fail("beat", keys, *args)
+                self._run_or_fail("heartbeat", keys, *args)
             except NodeLost as err:  # the others are told all the same
                 lost = err
         if lost is not None:
@@ -331,7 +331,7 @@ class _Watch:
         """Ask for starts and ends to be told on these queues, which nobody does unasked."""
         if self._marks and time.monotonic() - self._marked > _MARKED / 2:
             for key in self._marks:
-                self._link.command([key], "SET", key, "1", "PX", _millis(_MARKED), repeatable=True)
+                self._link.command([key], "SET", key, "1", "PX", _millis(_MARKED), idempotent=True)
             self._marked = time.monotonic()
 
     def wait(self, timeout: float) -> bool:

@@ -1,6 +1,7 @@
 #!lua flags=allow-oom
+-- include: leases queue dependencies
 -- ARGV: receipts of tasks that are done
--- Returns: indices of those refused
-local refused = acked(1, #ARGV)
+-- Returns: indices of the receipts refused
+local refused = ack(1, #ARGV)
 wake_if_more()
 return refused

@@ -1,4 +1,6 @@
 #!lua flags=no-writes
+-- idempotent
+-- include: queue
 -- ARGV: 1 id
 -- Returns: the state ('waiting', 'delayed', 'running', 'dead', or ''), how many go first or
 --          the due time
@@ -11,4 +13,4 @@ if redis.call('HEXISTS', DATA, ARGV[1]) == 1 then
   if is_leased(ARGV[1]) then return { 'running', 0 } end
   return { 'waiting', -1 } -- it has lost its place, and gets another one
 end
-return { standing_letter(DEAD, ARGV[1]) and 'dead' or '', 0 }
+return { dead_letter(DEAD, ARGV[1]) and 'dead' or '', 0 }

@@ -1,8 +1,9 @@
 #!lua
--- In one step, or for a child of many parents in several, since the server does nothing else
--- meanwhile. Before the last of these there is no child, but links to its parents, and one to a
--- guard that never ends: so whatever becomes of parents meanwhile releases nobody. If the last
--- step never comes, the links go as parents end, and the guard stays, which harms nobody.
+-- include: pushes dependencies
+-- Hold children in one step; a child of many parents in several, since the server does nothing else
+-- meanwhile. Before the last step there is no child, but there are links to its parents, and one to a
+-- guard that never ends: so no end of a parent releases the child. If the last step never comes, the
+-- links go as parents end, and the guard stays, which does no harm.
 -- ARGV: 1 'whole'  2... of each child its id, data, priority, due time (0: now), whether the id is
 --       the user's own (1), how many parents; of each of these its id, how many queues it may be on,
 --       and their names
@@ -15,8 +16,8 @@
 --          first: the time; more: 0; last: the new status; undo: how many links are left, or 0
 --          all of these: -3 where there is a task of that id, -4 where the guard is gone,
 --          -10 - n where parent n of those given has failed
-local family = children()
-local part, because, link = family.part, family.because, family.link
+local deps = dependencies()
+local part, because, link = deps.part, deps.because, deps.link
 local taken = 0
 local function take()
   taken = taken + 1
@@ -41,7 +42,7 @@ end
 
 local function failure(parent)
   for _, queue in ipairs(parent.queues) do
-    local letter = standing_letter(part(queue, 'dead'), parent.id)
+    local letter = dead_letter(part(queue, 'dead'), parent.id)
     if letter then return because(parent.id, 'failed', letter[2]) end
   end
   local keys = { old_record(parent.id) }
@@ -54,9 +55,9 @@ local function failure(parent)
   end
 end
 
--- Take a task of that id off the queue; false: it runs, and stays.
+-- Take a task off the queue; false: it runs, and stays.
 local function removed(id)
-  if redis.call('HEXISTS', DATA, id) == 0 or family.drop_held(id) then return true end
+  if redis.call('HEXISTS', DATA, id) == 0 or deps.drop_held(id) then return true end
   if redis.call('ZREM', READY, id) + redis.call('ZREM', DELAYED, id) == 0 then
     if is_leased(id) then return false end
     redis.call('HDEL', AFTER, id) -- its place was lost
@@ -66,14 +67,14 @@ local function removed(id)
   return true
 end
 
--- Whether one of these waits for a task of that id, be it by way of others.
+-- Whether one of these parents waits for the task, directly or by way of others.
 local function waits_for_itself(id, waits)
   local above = {}
   for _, parent in ipairs(waits) do above[link('', parent.queue, parent.id)] = true end
   local seen, pending = {}, { { queue = own_queue(), id = id } }
   while #pending > 0 do
     local task = table.remove(pending)
-    for _, child in ipairs(family.linked(part(task.queue, 'children'), task.id)) do
+    for _, child in ipairs(deps.linked(part(task.queue, 'children'), task.id)) do
       local name = link('', child.queue, child.id)
       if above[name] then return true end
       if not seen[name] then pending[#pending + 1] = child end
@@ -91,18 +92,18 @@ local function hold(id, data, priority, due, own, parents)
     if why then
       removed(id)
       if own then overrule(id, true) end
-      family.note_canceled(id, why)
-      family.cancel(id, because(id, 'was canceled', why))
+      deps.record_canceled(id, why)
+      deps.cancel(id, because(id, 'was canceled', why))
       return CANCELED
     end
     if queue then waits[#waits + 1] = { queue = queue, id = parent.id } end
   end
   if #waits == 0 then
     if own then overrule(id, true) end
-    put(id, data, priority, due)
+    enqueue(id, data, priority, due)
     return 0
   end
-  if family.any() and waits_for_itself(id, waits) then return -2 end
+  if deps.any() and waits_for_itself(id, waits) then return -2 end
   if not removed(id) then return -1 end
   if own then overrule(id, true) end
   redis.call('HSET', DATA, id, data)
@@ -121,7 +122,7 @@ if step == 'first' or step == 'more' then
   local guard = link(id, '', token)
   if redis.call('HEXISTS', DATA, id) == 1 then return -3 end
   if step == 'first' then
-    family.forget(id) -- what a holder left that did not come to the last step
+    deps.forget(id) -- links of an earlier hold that did not come to the last step
     redis.call('ZADD', WAITS, 0, guard)
   elseif not redis.call('ZSCORE', WAITS, guard) then
     return -4
@@ -146,14 +147,13 @@ if step == 'last' then
     redis.call('GET', record_of(own_queue(), id)) or '', '^(%S+) %d+\n%[(%d+),')
   if tonumber(state) == CANCELED and tonumber(at) * 1000000 >= began - 1 then
     redis.call('ZADD', WAITS, 0, link(id, '', token))
-    return CANCELED -- a parent ended badly meanwhile, and said so
+    return CANCELED -- a parent ended badly meanwhile, and left that record
   end
   local data, priority, due = take(), tonumber(take()), tonumber(take())
   if take() == '1' then overrule(id, true) end
-  if #family.linked(WAITS, id, 1) == 0 then
-    put(id, data, priority, due)
-    position() -- as in push_once.lua
-    wake()
+  if #deps.linked(WAITS, id, 1) == 0 then
+    enqueue(id, data, priority, due)
+    end_pushes()
   else
     redis.call('HSET', DATA, id, data)
     redis.call('HSET', HELD, id, cmsgpack.pack({ priority, whole(due) }))
@@ -164,9 +164,9 @@ end
 if step == 'undo' then
   local id, guard = take(), nil
   guard = link(id, '', take())
-  if redis.call('HEXISTS', HELD, id) == 0 then -- else another holder's are among them
+  if redis.call('HEXISTS', HELD, id) == 0 then -- else links of another hold are among them
     local limit = tonumber(take())
-    local some = family.linked(WAITS, id, limit)
+    local some = deps.linked(WAITS, id, limit)
     for _, parent in ipairs(some) do
       if parent.member ~= guard then
         redis.call('ZREM', WAITS, parent.member)
@@ -185,6 +185,5 @@ while taken < #ARGV do
   local id, data, priority, due = take(), take(), tonumber(take()), tonumber(take())
   states[#states + 1] = hold(id, data, priority, due, take() == '1', take_parents())
 end
-position()
-wake()
+end_pushes()
 return states

@@ -1,5 +1,7 @@
 #!lua flags=allow-oom
--- ARGV: receipts of leases whose holder is being stopped; those that were lost are passed over
+-- idempotent
+-- include: header
+-- ARGV: receipts of leases whose worker is being stopped; lost leases are skipped
 for _, receipt in ipairs(ARGV) do
   local score = redis.call('ZSCORE', LEASES, receipt)
   if score then redis.call('ZADD', LEASES, whole(math.floor(tonumber(score))) .. '.5', receipt) end

@@ -1,3 +1,5 @@
 #!lua
+-- idempotent
+-- include: queue
 -- Returns: how far the history of the queue has come
 return position()

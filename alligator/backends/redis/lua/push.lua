@@ -1,9 +1,5 @@
 #!lua
--- ARGV: as begin_pushes() says; of each message its id, data, priority, due time (0: now)
+-- include: pushes dependencies
+-- ARGV: see begin_pushes() and push_all()
 -- Returns: the position
-for index = begin_pushes(), #ARGV, 4 do
-  put(ARGV[index], ARGV[index + 1], tonumber(ARGV[index + 2]), tonumber(ARGV[index + 3]))
-end
-local last = position()
-wake()
-return last
+return push_all()

@@ -1,12 +1,11 @@
 #!lua
+-- include: pushes dependencies
 -- KEYS: those of the queue, and the mark
--- ARGV: as begin_pushes() says; milliseconds that the mark stands, id, data, priority, due time
---       (0: now)
+-- ARGV: see begin_pushes(); milliseconds that the mark stands, id, data, priority, due time (0: now)
 -- Returns: 1, or 0 if the mark stands
 local keep, id, data, priority, due = unpack(ARGV, #ARGV - 4)
 if not redis.call('SET', KEYS[#KEYS], '1', 'NX', 'PX', keep) then return 0 end
 begin_pushes()
-put(id, data, tonumber(priority), tonumber(due))
-position() -- it may begin now, and then somebody is to be woken
-wake()
+enqueue(id, data, tonumber(priority), tonumber(due))
+end_pushes()
 return 1

@@ -1,11 +1,12 @@
 #!lua flags=allow-oom
--- ARGV: 1 receipt  2 due time (0: now)  3 new data  4 given: it was not run, and keeps its deaths
+-- include: queue dependencies
+-- ARGV: 1 receipt  2 due time (0: now)  3 new data  4 given: the task was not run, and keeps its deaths
 -- Returns: 1, or 0 if the lease was overtaken
 if redis.call('ZREM', LEASES, ARGV[1]) == 0 then return 0 end
 local id, score, attempt, deaths = read_receipt(ARGV[1])
 local due = tonumber(ARGV[2])
 if redis.call('HEXISTS', AFTER, id) == 1 then
-  settle(id)
+  remove_task(id)
 elseif not ARGV[3] and due <= now then
   redis.call('ZADD', READY, whole(score), id)
   set_meta(id, 0, attempt, deaths)

@@ -1,16 +1,17 @@
 #!lua flags=allow-oom
+-- include: leases
 -- ARGV: 1 limit  2 lease  3 whether nothing was taken elsewhere yet (1)
---       4 milliseconds that the caller is willing to wait  5... receipts to ack
+--       4 milliseconds that the client is willing to wait  5... receipts to ack
 -- Returns: see reply(); where nothing was leased, microseconds until the next change (-1: none in
 --          sight; -2: a task that has to go alone comes next, so that later queues have to wait
 --          for it as well; -3 or less: there are tasks that have lost their place, and this is
 --          -4 minus the time)
 local limit, ends = tonumber(ARGV[1]), now + math.min(tonumber(ARGV[2]), MAX_LEASE)
 local alone, wait = ARGV[3] == '1', tonumber(ARGV[4])
-local refused, done = unleased(5, #ARGV)
+local refused, done = end_leases(5, #ARGV)
 
 -- The places and ids in a reply by turns.
-local function parted(found)
+local function split_pairs(found)
   local ids, places = {}, {}
   for index = 1, #found, 2 do
     local last = #ids + 1
@@ -21,30 +22,30 @@ end
 
 local FAR = whole(now + MAX_LEASE)
 
--- Whether a lease has run out, or was made immortal by a clock that was set back.
+-- Whether a lease has run out, or never would as the clock was set back.
 local function any_stray_lease()
   return redis.call('EXISTS', LEASES) == 1
     and (redis.call('ZRANGEBYSCORE', LEASES, '-inf', whole(now), 'LIMIT', 0, 1)[1]
       or redis.call('ZRANGEBYSCORE', LEASES, '(' .. FAR, '+inf', 'LIMIT', 0, 1)[1])
 end
 
--- Mostly there is nothing but tasks that wait, and it is done before all the rest is made.
-if not (something or any_stray_lease()) then
-  finish(done)
+-- Mostly there is nothing but waiting tasks. Then all is done before the other functions are made.
+if not (special or any_stray_lease()) then
+  remove_done(done)
   done = {}
-  local ids, places = parted(redis.call('ZPOPMIN', READY, limit))
+  local ids, places = split_pairs(redis.call('ZPOPMIN', READY, limit))
   if #ids > 0 then lease_out(ids, places, ends) end
   if #leased > 0 then return reply(refused, -1) end
   if wait == 0 and redis.call('EXISTS', DATA) == 0 then return reply(refused, -1) end
 end
--- (here follows common.lua)
-finish(done)
+-- include: queue dependencies
+remove_done(done)
 local held_up = false
 
 local function expired()
   for _, receipt in ipairs(redis.call('ZRANGEBYSCORE', LEASES, '(' .. FAR, '+inf')) do
     local score = tonumber(redis.call('ZSCORE', LEASES, receipt))
-    redis.call('ZADD', LEASES, with_note(FAR, score), receipt)
+    redis.call('ZADD', LEASES, with_stop_mark(FAR, score), receipt)
   end
   while true do
     local receipt, ended = unpack(
@@ -53,7 +54,7 @@ local function expired()
     if not receipt then return false end
     local id, score, attempt, deaths = read_receipt(receipt)
     if reclaim(receipt, id) then
-      local dead = died(deaths, tonumber(ended))
+      local dead = deaths_after(deaths, tonumber(ended))
       lease_out({ id }, { whole(score) }, ends, { attempt + 1 }, { dead })
       if #leased > 0 then return true end
     end
@@ -70,8 +71,8 @@ local function promote_due()
   end
 end
 
--- Attempts and deaths of tasks, and how many of these go together: one that died goes alone.
-local function records(ids)
+-- Attempts and deaths of tasks, and how many of these go together: a task with deaths goes alone.
+local function attempts_of(ids)
   local attempts, deaths = {}, {}
   for index, packed in ipairs(redis.call('HMGET', META, unpack(ids))) do
     local meta = packed and unpacked(packed) or {}
@@ -85,12 +86,12 @@ local function records(ids)
 end
 
 local function take_ready()
-  local ids, places = parted(redis.call('ZRANGE', READY, 0, limit - 1, 'WITHSCORES'))
+  local ids, places = split_pairs(redis.call('ZRANGE', READY, 0, limit - 1, 'WITHSCORES'))
   if #ids == 0 then return end
   local attempts, deaths
   if redis.call('EXISTS', META) == 1 then
     local count
-    attempts, deaths, count = records(ids)
+    attempts, deaths, count = attempts_of(ids)
     if count == 0 then return end
     for index = #ids, count + 1, -1 do ids[index] = nil end
     redis.call('HDEL', META, unpack(ids))
@@ -108,7 +109,7 @@ local soon = -1
 if #leased == 0 and wait > 0 then
   soon = next_change()
   if redis.call('PTTL', WAITING) < wait then
-    redis.call('SET', WAITING, 1, 'PX', whole(wait + 1000))
+    redis.call('SET', WAITING, 1, 'PX', whole(wait + WAIT_MARGIN))
   end
 end
 if #leased == 0 and not held_up and redis.call('EXISTS', DATA) == 1 and count_lost() > 0 then

@@ -1,4 +1,5 @@
 #!lua flags=allow-oom
+-- include: queue dependencies
 -- ARGV: of each dead letter to put back: id, time of death and the data to queue; or the last two
 --       empty: whenever it died, with its own data. Or two numbers: how many of the oldest, and how
 --       many of these to leave out
@@ -16,7 +17,7 @@ local revived = 0
 for index = 1, #chosen, 3 do
   local id, died_at = chosen[index], chosen[index + 1]
   local packed = redis.call('HGET', DEAD, id)
-  -- Not one that has taken the place of the one that is meant.
+  -- Not a later letter of the same id.
   local died = tonumber(redis.call('ZSCORE', GRAVES, id) or nil)
   local same = died_at == '' or died == tonumber(died_at)
   if packed and same and redis.call('HEXISTS', DATA, id) == 0 then
@@ -24,7 +25,7 @@ for index = 1, #chosen, 3 do
     redis.call('HDEL', DEAD, id)
     redis.call('ZREM', GRAVES, id)
     local data = died_at == '' and (letter[1] or packed) or chosen[index + 2]
-    put(id, data, tonumber(letter[5]) or 0, 0)
+    enqueue(id, data, tonumber(letter[5]) or 0, 0)
     revived = revived + 1
   end
 end

@@ -1,14 +1,15 @@
 #!lua flags=allow-oom
+-- include: leases queue dependencies
 -- ARGV: 1 the id of the task to lease  2 lease  3... receipts to ack
 -- Returns: as reserve.lua
 local wanted, ends = ARGV[1], now + math.min(tonumber(ARGV[2]), MAX_LEASE)
-local refused = acked(3, #ARGV)
+local refused = ack(3, #ARGV)
 
 for _, receipt in ipairs(redis.call('ZRANGEBYSCORE', LEASES, '-inf', whole(now))) do
   local id, score, attempt, deaths = read_receipt(receipt)
   local ended = id == wanted and tonumber(redis.call('ZSCORE', LEASES, receipt))
   if ended and reclaim(receipt, id) then
-    lease_out({ id }, { whole(score) }, ends, { attempt + 1 }, { died(deaths, ended) })
+    lease_out({ id }, { whole(score) }, ends, { attempt + 1 }, { deaths_after(deaths, ended) })
     break
   end
 end
@@ -23,7 +24,7 @@ if #leased == 0 then
   local priority, attempt, deaths = get_meta(wanted)
   local score = tonumber(redis.call('ZSCORE', READY, wanted) or nil)
   if not score and is_lost(wanted) then
-    put_back(wanted)
+    requeue(wanted)
     score = tonumber(redis.call('ZSCORE', READY, wanted) or nil)
   end
   if score then

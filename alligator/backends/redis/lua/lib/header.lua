@@ -1,25 +1,25 @@
--- What every script begins with. All fifteen keys of one queue share a hash tag.
+-- The keys of one queue, and the time. All fifteen keys share a hash tag.
 -- KEYS: 1 ready (ZSET id, score = place)  2 data (HASH id)  3 leases (ZSET member = receipt,
---       score = end, with a half if its holder is being stopped: see common.lua)  4 delayed (ZSET id, score = due)  5 meta (HASH id, only where not the
---       default)  6 after (HASH id, pushed while that id was running)  7 dead (HASH id)
+--       score = end; half a microsecond more if the worker is being stopped: see queue.lua)
+--       4 delayed (ZSET id, score = due)  5 meta (HASH id, only where not the default)
+--       6 after (HASH id, pushed while that id was running)  7 dead (HASH id)
 --       8 graves (ZSET id, score = time of death)  9 seq (counter)  10 wake (LIST of tokens)
---       11 waiting (exists while somebody waits)  12 watched (exists while somebody watches
+--       11 waiting (exists while a client waits)  12 watched (exists while a client watches
 --       tasks of this queue)  13 held (HASH id, of children that wait)  14 waits (ZSET, of each
 --       such child its parents)  15 children (ZSET, of each parent on this queue)
 -- Times are whole microseconds of the server's clock.
+-- constants: MAX_LEASE
 local READY, DATA, LEASES, DELAYED, META, AFTER, DEAD, GRAVES, SEQ, WAKE, WAITING, WATCHED =
   unpack(KEYS)
 local HELD, WAITS, CHILDREN = KEYS[13], KEYS[14], KEYS[15]
-local tell, settle, have_succeeded, children -- of common.lua and, where there is one, children.lua
-local STEP = 35184372088832 -- 2^45 places per priority: with 201 priorities below 2^53
-local TAIL = 17592186044416 -- 2^44: due tasks stand below it, ordinary ones above
-local MAX_LEASE = 43200000000
+local notify, remove_task, have_succeeded -- defined in queue.lua
+local dependencies -- defined in dependencies.lua
 
 local clock = redis.call('TIME')
 local now = clock[1] * 1000000 + clock[2]
 
--- Whether an id is of Alligator's own making: a UUID of version 7, after its mark. It is pushed once.
-local function made(id)
+-- Whether Alligator generated an id: a UUID of version 7, after its mark. It is pushed only once.
+local function is_generated(id)
   if #id ~= 17 or string.byte(id) ~= 255 then return false end
   local kind = string.byte(id, 8)
   return kind >= 112 and kind < 128

@@ -1,7 +1,5 @@
--- What the scripts that put outcomes on record share; follows common.lua.
-
--- Put it down unless the record of a later run stands; tell who watches.
-local function note(key, pushed, attempt, value, keep, channel)
+-- Save a record unless that of a later run stands; tell watching clients.
+local function save_record(key, pushed, attempt, value, keep, channel)
   local standing = redis.call('GET', key)
   if standing then
     local own_pushed, own_attempt = string.match(standing, '^(%S+) (%S+)\n')
@@ -16,7 +14,7 @@ local function note(key, pushed, attempt, value, keep, channel)
   else
     redis.call('UNLINK', key)
   end
-  redis.pcall('PUBLISH', channel, '') -- who may not tell leaves them to look for themselves
+  redis.pcall('PUBLISH', channel, '') -- a user that may not publish: they look by themselves
   return 1
 end
 

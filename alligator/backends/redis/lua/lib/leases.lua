@@ -1,28 +1,29 @@
--- What the scripts that lease share; follows base.lua.
+-- include: header
+-- Leasing tasks and ending leases. Includes little, as reserve.lua mostly needs no more than this.
 
-local AT_ONCE = 1000 -- values in one call, of which Lua takes some thousands
-local LONG = 262144 -- bytes that are put together into one string
+local AT_ONCE = 1000 -- values in one call; Lua takes some thousands
+local LONG = 262144 -- bytes that are joined into one string
 
-local something = true -- whether there is anything but ordinary tasks; unleased() looks
-local own = false -- whether ids of users' own are among the acks, likewise
+local special = true -- whether there is anything but ordinary tasks; end_leases() sets it
+local own = false -- whether ids of the user's own are among the acks, likewise
 local leased, sizes, length = {}, {}, 0 -- receipts and data by turns, their sizes, all of them
 
 -- How a receipt begins. No other ever has the same time, place and id: each push has a new place,
--- and each lease between two of them a higher attempt. With a place it is longer than 64 bytes, up
--- to which the server would keep the leases in a list that it walks through for each.
-local function head(attempt, deaths)
+-- and each lease between two pushes a higher attempt. With a place it is longer than 64 bytes: shorter
+-- members the server would keep in a list, and walk through it for each lease.
+local function receipt_head(attempt, deaths)
   return string.format('%-54s', whole(now) .. ':' .. attempt .. ':' .. deaths .. ':')
 end
 
--- Lease tasks that are off the queue; their places as text. Attempts (nil: all are 1) and deaths
--- (nil: none) are those to put down.
+-- Lease tasks that are off the queue; their places are text. Attempts (nil: all are 1) and deaths
+-- (nil: none) are those for the receipts.
 local function lease_out(ids, places, ends, attempts, deaths)
   local found = redis.call('HMGET', DATA, unpack(ids))
-  local usual, until_then, adding = head(1, 0), whole(ends), {}
+  local usual, until_then, adding = receipt_head(1, 0), whole(ends), {}
   for index, data in ipairs(found) do
     if data then
       local attempt, died = attempts and attempts[index] or 1, deaths and deaths[index] or 0
-      local begins = attempt == 1 and died == 0 and usual or head(attempt, died)
+      local begins = attempt == 1 and died == 0 and usual or receipt_head(attempt, died)
       local receipt = begins .. places[index] .. ':' .. ids[index]
       local last = #adding
       adding[last + 1], adding[last + 2] = until_then, receipt
@@ -30,7 +31,7 @@ local function lease_out(ids, places, ends, attempts, deaths)
       leased[last + 1], leased[last + 2] = receipt, data
       sizes[#sizes + 1] = struct.pack('>I4I4', #receipt, #data)
       length = length + #receipt + #data
-      if something then tell(ids[index]) end
+      if special then notify(ids[index]) end
     end
   end
   if #adding > 0 then redis.call('ZADD', LEASES, unpack(adding)) end
@@ -38,7 +39,7 @@ end
 
 -- The reply of a script that leased: how many acks were refused and their indices, how many tasks
 -- were leased, microseconds until the next change; then sizes, receipts and data. One string costs
--- a client much less than many do, unless it is so long that to copy it costs more.
+-- a client much less than many do, unless it is so long that copying costs more.
 local function reply(refused, soon)
   local begins = struct.pack('>i8I4I4', soon, #refused, #leased)
   for _, each in ipairs(refused) do begins = begins .. struct.pack('>I4', each) end
@@ -49,30 +50,30 @@ local function reply(refused, soon)
   return begins .. table.concat(sizes) .. table.concat(leased)
 end
 
--- End the leases of tasks that are done; returns the indices of those overtaken, and ids.
-local function unleased(first, last)
+-- End the leases of tasks that are done; return the indices of the overtaken ones, and the ids.
+local function end_leases(first, last)
   local refused, ids = {}, {}
   for index = first, last do
     local receipt = ARGV[index]
     local ends = redis.call('ZREM', LEASES, receipt) == 1 and string.find(receipt, ':', 55, true)
     if ends then
       local id = string.sub(receipt, ends + 1)
-      ids[#ids + 1], own = id, own or not made(id)
+      ids[#ids + 1], own = id, own or not is_generated(id)
     else
       refused[#refused + 1] = index - first
     end
   end
-  something = own or redis.call('EXISTS', DELAYED, META, AFTER, WATCHED, CHILDREN, WAITING) > 0
+  special = own or redis.call('EXISTS', DELAYED, META, AFTER, WATCHED, CHILDREN, WAITING) > 0
   return refused, ids
 end
 
--- Take tasks off the queue whose leases have been ended.
-local function finish(ids)
+-- Take tasks off the queue whose leases have ended.
+local function remove_done(ids)
   if own then have_succeeded(ids) end
-  if something and redis.call('EXISTS', AFTER, WATCHED, CHILDREN) > 0 then
+  if special and redis.call('EXISTS', AFTER, WATCHED, CHILDREN) > 0 then
     for _, id in ipairs(ids) do
-      settle(id)
-      children().release(id)
+      remove_task(id)
+      dependencies().release(id)
     end
     return
   end
@@ -81,8 +82,8 @@ local function finish(ids)
   end
 end
 
-local function acked(first, last)
-  local refused, ids = unleased(first, last)
-  finish(ids)
+local function ack(first, last)
+  local refused, ids = end_leases(first, last)
+  remove_done(ids)
   return refused
 end

@@ -1,5 +1,7 @@
 #!lua
--- ARGV: as begin_pushes() says; of each message its id and data; no id comes twice, and all go at once with priority 0
+-- include: pushes dependencies
+-- ARGV: see begin_pushes(); of each message its id and data. No id occurs twice, and all go at once
+--       with priority 0
 -- Returns: the position
 
 local function is_new(ids)
@@ -9,11 +11,11 @@ local function is_new(ids)
   return true
 end
 
-local function put_all(first, last)
+local function enqueue_some(first, last)
   local ids, placed = {}, {}
   for index = first, last, 2 do ids[#ids + 1] = ARGV[index] end
   if not is_new(ids) then
-    for index = first, last, 2 do put(ARGV[index], ARGV[index + 1], 0, 0) end
+    for index = first, last, 2 do enqueue(ARGV[index], ARGV[index + 1], 0, 0) end
     return
   end
   redis.call('HSET', DATA, unpack(ARGV, first, last))
@@ -24,7 +26,5 @@ local function put_all(first, last)
   redis.call('ZADD', READY, unpack(placed))
 end
 
-for first = begin_pushes(), #ARGV, 1000 do put_all(first, math.min(first + 999, #ARGV)) end
-local last = position()
-wake()
-return last
+for first = begin_pushes(), #ARGV, 1000 do enqueue_some(first, math.min(first + 999, #ARGV)) end
+return end_pushes()

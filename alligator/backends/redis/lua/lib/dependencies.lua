@@ -1,15 +1,15 @@
--- Children that wait for their parents; follows common.lua.
--- A held child has its data in DATA and the rest in HELD. Who waits for whom stands in two places:
--- in WAITS of the child's queue, and in CHILDREN of the parent's. Members there begin with an id
--- and its length, so that the links of one id are a range.
+-- include: queue
+-- constants: KEEP_FAILED
+-- Children that wait for their parents. A held child has its data in DATA and the rest in HELD. Each
+-- link between a child and a parent is in two places: in WAITS of the child's queue, and in CHILDREN
+-- of the parent's. Members there begin with an id and its length, so that the links of one id are a
+-- range.
 
 local built
 
--- These functions are made where they are called for: most runs of a script have no need of them.
-function children()
+-- Return the functions. They are made at the first call, as most runs of a script need none.
+function dependencies()
   if built then return built end
-
-  local KEEP_FAILED = 2592000000
 
   local function range(id)
     local prefix = #id .. ':' .. id .. ':'
@@ -30,8 +30,8 @@ function children()
 
   local function part(queue, name) return 'alligator:{' .. queue .. '}:' .. name end
 
-  -- Do something on another queue, as if the script had been called for that.
-  local function visit(queue, work)
+  -- Do some work as if the script had been called for another queue.
+  local function on_queue(queue, work)
     if queue == own_queue() then return work() end
     local ready, data, leases, delayed, meta, after = READY, DATA, LEASES, DELAYED, META, AFTER
     local dead, graves, seq, wakes, waiting = DEAD, GRAVES, SEQ, WAKE, WAITING
@@ -48,7 +48,7 @@ function children()
     return result
   end
 
-  -- A child of this queue waits for nobody any more.
+  -- Remove all links of a child of this queue to its parents.
   local function forget(id)
     for _, parent in ipairs(linked(WAITS, id)) do
       redis.call('ZREM', WAITS, parent.member)
@@ -58,13 +58,13 @@ function children()
 
   local function any() return redis.call('EXISTS', CHILDREN) == 1 end
 
-  -- A parent of this queue has succeeded: queue those that waited for nobody else.
+  -- A parent of this queue has succeeded: queue the children that wait for no other parent.
   local function release(id)
     if not any() then return end
     local parents_queue = own_queue()
     for _, child in ipairs(linked(CHILDREN, id)) do
       redis.call('ZREM', CHILDREN, child.member)
-      visit(child.queue, function()
+      on_queue(child.queue, function()
         redis.call('ZREM', WAITS, link(child.id, parents_queue, id))
         local _, low, high = range(child.id)
         if #redis.call('ZRANGEBYLEX', WAITS, low, high, 'LIMIT', 0, 1) > 0 then return end
@@ -76,7 +76,7 @@ function children()
     end
   end
 
-  -- Why a child cannot run.
+  -- The reason why a child cannot run.
   local function because(id, how, error)
     error = string.gsub(error or '', '^Canceled: ', '')
     local name = string.gsub(readable(id), '^.*\31', '')
@@ -84,8 +84,8 @@ function children()
     return 'its parent ' .. name .. ' ' .. how .. ': ' .. string.sub(error, 1, 500)
   end
 
-  -- Put on record that a child of this queue was canceled.
-  local function note_canceled(id, why)
+  -- Save the record of a child of this queue that was canceled.
+  local function record_canceled(id, why)
     local at = string.format('%.6f', now / 1000000)
     local error = cjson.encode('Canceled: ' .. why)
     local value = at .. ' 0\n[' .. CANCELED .. ',null,' .. error .. ',"",' .. at .. ',""]'
@@ -101,16 +101,16 @@ function children()
     return true
   end
 
-  -- A parent of this queue will not succeed: cancel who waited for it, and so on.
+  -- A parent of this queue will not succeed: cancel its children, their children, and so on.
   local function cancel(id, why)
     local pending = { { queue = own_queue(), id = id, why = why } }
     while #pending > 0 do
       local lost = table.remove(pending)
-      visit(lost.queue, function()
+      on_queue(lost.queue, function()
         for _, child in ipairs(linked(CHILDREN, lost.id)) do
-          visit(child.queue, function()
+          on_queue(child.queue, function()
             drop_held(child.id)
-            note_canceled(child.id, lost.why)
+            record_canceled(child.id, lost.why)
           end)
           local reason = because(child.id, 'was canceled', lost.why)
           pending[#pending + 1] = { queue = child.queue, id = child.id, why = reason }
@@ -121,7 +121,7 @@ function children()
 
   built = {
     any = any, forget = forget, release = release, cancel = cancel, because = because,
-    drop_held = drop_held, note_canceled = note_canceled, link = link, linked = linked,
+    drop_held = drop_held, record_canceled = record_canceled, link = link, linked = linked,
     part = part,
   }
   return built

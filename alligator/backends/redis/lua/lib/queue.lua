@@ -1,6 +1,8 @@
--- What most scripts share; follows base.lua.
+-- include: header places wake
+-- constants: FAILED CANCELED LONGEST_WAIT
+-- The states of a task on its queue, and the moves between them; most scripts include this.
 
--- An id as its text: see redis_codec.py.
+-- The text of an id: see encoding.py.
 local function readable(id)
   if #id ~= 17 or string.byte(id) ~= 255 then return id end
   local digits = string.gsub(string.sub(id, 2), '.', function(byte)
@@ -9,35 +11,34 @@ local function readable(id)
   return (string.gsub(digits, '^(%x%x%x%x%x%x%x%x)(%x%x%x%x)(%x%x%x%x)(%x%x%x%x)', '%1-%2-%3-%4-'))
 end
 
-local FAILED, CANCELED = 2, 5
-
 local function own_queue() return string.match(READY, '{(.*)}') end
 
--- What is on record of a task by its id alone: of Alligator 1.1, or of an id of its own making.
+-- The key of a record by id alone: of a generated id, or of Alligator 1.1.
 local function old_record(id) return 'alligator:record:' .. id end
 
--- The same by queue and id, which may be such a key itself: see store.own_record_key.
+-- The key of a record by queue and id; the id may be such a key itself: see store.own_record_key.
 local function own_record(queue, id)
-  local text = readable(id) -- whose 16 bytes may be anything
+  local text = readable(id) -- 16 raw bytes may be anything
   local named, own = string.match(text, '^([^\31]*)\31(.*)$')
   return 'alligator:records:{' .. (named or queue) .. '}:' .. (own or text)
 end
 
-local function record_of(queue, id) return made(id) and old_record(id) or own_record(queue, id) end
+local function record_of(queue, id) return is_generated(id) and old_record(id) or own_record(queue, id) end
 
 -- The state that a record says.
 local function state_in(key)
   return tonumber(string.match(redis.call('GET', key) or '', '\n%[(%d+)'))
 end
 
--- Forget a record. (Users who may only push need not have the right to delete.)
+-- Forget a record. (A user that may only push needs no right to delete.)
 local function forget_record(key) redis.call('PEXPIRE', key, 0) end
 
--- These tasks of this queue are acked: a failure on record of an own id was that of an earlier push.
+-- Tasks of this queue are acked: if the id is the user's own, a failure on record was that of an
+-- earlier push. Forget it.
 function have_succeeded(ids)
   for index = 1, #ids do
     local id = ids[index]
-    if not made(id) and state_in(record_of(own_queue(), id)) == FAILED then
+    if not is_generated(id) and state_in(record_of(own_queue(), id)) == FAILED then
       forget_record(record_of(own_queue(), id))
     end
   end
@@ -45,39 +46,39 @@ end
 
 local function priority_of(score) return 100 - math.floor(score / STEP) end
 
--- What this server says of itself; '' where the user may not ask.
-local function info(section)
+-- One section of INFO; '' where the user may not ask.
+local function server_info(section)
   local text = redis.pcall('INFO', section)
   return type(text) == 'string' and text or ''
 end
 
--- What is different after a restart, and on a replica that took over; '' where nobody may ask.
-local function life()
-  local run = string.match(info('server'), 'run_id:(%x+)')
-  local data = string.match(info('replication'), 'master_replid:(%x+)')
+-- Text that changes with a restart, and when a replica takes over; '' where the user may not ask.
+local function run_id()
+  local run = string.match(server_info('server'), 'run_id:(%x+)')
+  local data = string.match(server_info('replication'), 'master_replid:(%x+)')
   return run and data and run .. ':' .. data or ''
 end
 
 local function since_key() return (string.gsub(SEQ, 'seq$', 'since')) end
 
--- Milliseconds that a mark of somebody who waits has to stand if it is not known since when he does.
-local LONGEST_WAIT = 16000
+-- Milliseconds that the mark of a waiting client stands beyond its wait.
+local WAIT_MARGIN = 1000
 
--- Begin the history of a queue, of which nothing is there: it is new, was emptied, or lost. It is
--- told from others by its places: they begin anywhere between 2^40 (Alligator 1.1 begins at 1) and
--- 2^43, so that an old place is among a million new ones once in eight million times.
+-- Begin the history of a queue of which nothing is there: it is new, was emptied, or lost. Its places
+-- tell it from others: they begin anywhere between 2^40 (Alligator 1.1 begins at 1) and 2^43, so that
+-- an old place is among a million new ones once in eight million times.
 local function begin_history(count, first)
-  local born = life()
+  local born = run_id()
   if not first then
     local digest = redis.sha1hex(whole(now) .. SEQ .. born)
     first = 1099511627776 + 7 * tonumber(string.sub(digest, 1, 10), 16)
   end
   redis.call('SET', SEQ, whole(first + count))
   redis.call('SET', since_key(), whole(first) .. ' ' .. born)
-  -- Somebody may wait still whose mark went with all the rest. (The count is that of the server.)
-  local blocked = string.match(info('clients'), 'blocked_clients:(%d+)')
+  -- A client may still wait whose mark went with all the rest. (The count is that of the server.)
+  local blocked = string.match(server_info('clients'), 'blocked_clients:(%d+)')
   if blocked ~= '0' and redis.call('EXISTS', WAITING) == 0 then
-    redis.call('SET', WAITING, 1, 'PX', LONGEST_WAIT)
+    redis.call('SET', WAITING, 1, 'PX', LONGEST_WAIT + WAIT_MARGIN)
   end
   return first + count
 end
@@ -96,7 +97,7 @@ local function place(priority, front, count)
   return (100 - priority) * STEP + (front and 0 or TAIL) + last
 end
 
--- What cannot be unpacked was written by a stranger, and must not hold up all the others.
+-- Unpack a value; {} where another program wrote what cannot be read, as the other tasks must go on.
 local function unpacked(packed)
   local fine, value = pcall(cmsgpack.unpack, packed)
   return fine and type(value) == 'table' and value or {}
@@ -128,14 +129,14 @@ local function put_at_tail(id, priority, due, attempt, deaths)
   end
 end
 
--- A receipt says all about its lease: token:attempt:deaths:(spaces)place:id
+-- A receipt describes its lease: token:attempt:deaths:(spaces)place:id
 local function read_receipt(receipt)
   local attempt, deaths, score, id = string.match(receipt, '^[^:]*:(%d+):(%d+): *([^:]*):(.*)$')
   return id, tonumber(score), tonumber(attempt), tonumber(deaths)
 end
 
 -- How many tasks have data but no place: their keys were evicted, or deleted by hand. Below 0: there
--- are places without data. (Who may not ask takes it that there are none.)
+-- are places without data. (0 where the user may not ask.)
 local function count_lost()
   local function count(command, key)
     local found = redis.pcall(command, key)
@@ -148,14 +149,14 @@ local function count_lost()
 end
 
 -- Whether a task that has data, and neither waits nor is held, is on lease. It is, unless something
--- was lost; only then the leases are looked through.
+-- was lost; only then the leases are searched.
 local function is_leased(id)
   if count_lost() == 0 then return true end
   local pattern = '*:' .. string.gsub(id, '[%*%?%[%]\\]', '\\%0')
   local cursor = '0'
   repeat
     local found = redis.pcall('ZSCAN', LEASES, cursor, 'MATCH', pattern, 'COUNT', 1000)
-    if found.err then return true end -- who may not look takes it for running
+    if found.err then return true end -- the user may not look: take it for running
     cursor = found[1]
     for index = 1, #found[2], 2 do
       if read_receipt(found[2][index]) == id then return true end
@@ -164,7 +165,7 @@ local function is_leased(id)
   return false
 end
 
-local function put(id, data, priority, due)
+local function enqueue(id, data, priority, due)
   if redis.call('HSETNX', DATA, id, data) == 1 then
     if due > now or priority ~= 0 then
       put_at_tail(id, priority, due, 0, 0)
@@ -175,20 +176,18 @@ local function put(id, data, priority, due)
   end
   local score = tonumber(redis.call('ZSCORE', READY, id) or nil)
   local old_due = not score and tonumber(redis.call('ZSCORE', DELAYED, id) or nil)
-  if not score and not old_due and redis.call('HDEL', HELD, id) == 1 then -- it was held back
-    children().forget(id)
+  if not score and not old_due then
+    if redis.call('HDEL', HELD, id) == 1 then
+      dependencies().forget(id)
+    elseif is_leased(id) then
+      due = whole(due > now and due or 0)
+      redis.call('HSET', AFTER, id, cmsgpack.pack({ data, priority, due }))
+      return
+    else -- its place was lost
+      redis.call('HDEL', AFTER, id)
+    end
     redis.call('HSET', DATA, id, data)
     put_at_tail(id, priority, due, 0, 0)
-    return
-  end
-  if not score and not old_due and not is_leased(id) then -- its place was lost
-    redis.call('HDEL', AFTER, id)
-    redis.call('HSET', DATA, id, data)
-    put_at_tail(id, priority, due, 0, 0)
-    return
-  end
-  if not score and not old_due then -- it is running
-    redis.call('HSET', AFTER, id, cmsgpack.pack({ data, priority, whole(due > now and due or 0) }))
     return
   end
   redis.call('HSET', DATA, id, data)
@@ -199,8 +198,9 @@ local function put(id, data, priority, due)
   put_at_tail(id, priority, due, attempt, deaths)
 end
 
--- A task of that own id is pushed to this queue: what became of it before is void if it was bad. A
--- dead letter says so by a sixth value. (On a cluster the old record is on another node.)
+-- A task with an id of the user's own is pushed to this queue: forget its record if it ended badly,
+-- and mark its dead letter as overruled by a sixth value. (On a cluster the old record is on another
+-- node.)
 local function overrule(id, with_old)
   for _, key in ipairs({ own_record(own_queue(), id), with_old and old_record(id) or nil }) do
     local state = state_in(key)
@@ -215,47 +215,39 @@ local function overrule(id, with_old)
   end
 end
 
--- What pushes begin with in ARGV: how many own ids there are, whether old records can be reached
--- (1), and the ids, of which all that is known is overruled. Returns where the rest begins.
-local function begin_pushes()
-  local count = tonumber(ARGV[1])
-  for index = 3, count + 2 do overrule(ARGV[index], ARGV[2] == '1') end
-  return count + 3
-end
-
--- The dead letter of the last push of an id, unpacked; nil: there is none.
-local function standing_letter(key, id)
+-- The dead letter of an id, unpacked; nil: there is none, or a later push has overruled it.
+local function dead_letter(key, id)
   local packed = redis.call('HGET', key, id)
   local letter = packed and unpacked(packed)
   return letter and not letter[6] and letter or nil
 end
 
-local watched -- not asked yet
+local watched -- nil: not asked yet
 
--- Tell who watches that a task starts, or is no longer on lease.
-function tell(id)
+-- Tell watching clients that a task starts, or is no longer on lease.
+function notify(id)
   if watched == nil then watched = redis.call('EXISTS', WATCHED) == 1 end
   if watched then redis.pcall('PUBLISH', 'alligator:done:' .. id, '') end
 end
 
 -- Take a task that is no longer leased off the queue; what was pushed meanwhile takes over.
-function settle(id)
-  tell(id)
+function remove_task(id)
+  notify(id)
   redis.call('HDEL', DATA, id)
   local packed = redis.call('HGET', AFTER, id)
   if packed then
     redis.call('HDEL', AFTER, id)
     overrule(id)
     local after = unpacked(packed)
-    put(id, after[1] or packed, tonumber(after[2]) or 0, tonumber(after[3]) or 0)
+    enqueue(id, after[1] or packed, tonumber(after[2]) or 0, tonumber(after[3]) or 0)
   end
 end
 
--- Give a task that has lost its place a new one: at the tail, as nobody knows when it was due, nor
--- how often it was tried. What was pushed behind its lost lease takes over.
-local function put_back(id)
-  if redis.call('HEXISTS', AFTER, id) == 1 then return settle(id) end
-  for _, parent in ipairs(children().linked(WAITS, id, 2)) do
+-- Give a task that has lost its place a new one: at the tail, as neither its due time nor its number
+-- of attempts is known. What was pushed behind its lost lease takes over.
+local function requeue(id)
+  if redis.call('HEXISTS', AFTER, id) == 1 then return remove_task(id) end
+  for _, parent in ipairs(dependencies().linked(WAITS, id, 2)) do
     if parent.queue ~= '' then -- not just the guard of hold.lua
       redis.call('HSET', HELD, id, cmsgpack.pack({ (get_meta(id)), '0' }))
       return
@@ -265,14 +257,14 @@ local function put_back(id)
   put_at_tail(id, priority, 0, attempt, deaths)
 end
 
--- The end of a lease is a whole number of microseconds. One whose holder is being stopped has half
--- a microsecond more: when it runs out, that adds no death. Whoever knows nothing of it counts one.
-local function with_note(ends, score) return score % 1 > 0 and ends .. '.5' or ends end
+-- The end of a lease is a whole number of microseconds. If its worker is being stopped, it has half a
+-- microsecond more: when it runs out, that adds no death. Alligator 1.1 counts one all the same.
+local function with_stop_mark(ends, score) return score % 1 > 0 and ends .. '.5' or ends end
 
 -- The deaths of a task whose lease ran out, with the score of that.
-local function died(deaths, score) return deaths + (score % 1 > 0 and 0 or 1) end
+local function deaths_after(deaths, score) return deaths + (score % 1 > 0 and 0 or 1) end
 
--- Microseconds until something comes up by itself; -1: nothing will.
+-- Microseconds until the next delay or lease ends; -1: there is none.
 local function next_change()
   local soonest
   for _, key in ipairs({ DELAYED, LEASES }) do
@@ -284,14 +276,6 @@ local function next_change()
   return soonest and math.max(soonest - now, 0) or -1
 end
 
--- Wake one of those who wait; who takes something wakes the next.
-local function wake()
-  if redis.call('EXISTS', WAITING) == 1 and redis.call('LLEN', WAKE) == 0 then
-    redis.call('LPUSH', WAKE, 1)
-    redis.call('PEXPIRE', WAKE, 60000)
-  end
-end
-
 local function wake_if_more()
   local left = redis.call('PTTL', WAITING)
   if left <= 0 then return end
@@ -299,12 +283,12 @@ local function wake_if_more()
   if redis.call('EXISTS', READY) == 1 or (soon >= 0 and soon < left * 1000) then wake() end
 end
 
--- Take an expired lease away; true: its task is to be run again, false: it gave way.
+-- Take an expired lease away; true: its task is to be run again, false: a later push replaced it.
 local function reclaim(receipt, id)
   redis.call('ZREM', LEASES, receipt)
-  if not id then return false end -- a stranger's
+  if not id then return false end -- another program's
   if redis.call('HEXISTS', AFTER, id) == 1 then
-    settle(id)
+    remove_task(id)
     return false
   end
   return true

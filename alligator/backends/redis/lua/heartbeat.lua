@@ -1,6 +1,8 @@
 #!lua flags=allow-oom
+-- idempotent
+-- include: header
 -- KEYS: of each queue its workers: HASH of name to 'seen until queues'; under '' the last seen
--- ARGV: 1 name  2 microseconds that it counts as alive; 0: it says goodbye  3 its queues
+-- ARGV: 1 name  2 microseconds that the worker counts as alive; 0: it has ended  3 its queues
 -- Killed workers are dropped when a new one comes.
 local DAY = 86400000000
 local ends = now + tonumber(ARGV[2])
@@ -8,8 +10,8 @@ local ends = now + tonumber(ARGV[2])
 local function drop_killed(key)
   local all = redis.call('HGETALL', key)
   for index = 1, #all, 2 do
-    local theirs = tonumber(string.match(all[index + 1], '^%d+ (%d+)'))
-    if theirs and theirs < now then redis.call('HDEL', key, all[index]) end
+    local alive_until = tonumber(string.match(all[index + 1], '^%d+ (%d+)'))
+    if alive_until and alive_until < now then redis.call('HDEL', key, all[index]) end
   end
 end
 

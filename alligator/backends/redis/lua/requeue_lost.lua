@@ -1,10 +1,12 @@
 #!lua flags=allow-oom
--- Looks through a part of the tasks of a queue, and puts back those that have data but no place.
+-- include: queue dependencies
+-- Looks through a part of the tasks of a queue, and gives a new place to those that have data but
+-- none.
 -- ARGV: 1 where to go on (0: at the beginning)  2 how many to look at, about
--- Returns: where to go on, 0: nothing is lost any more, or all were looked at; how many were put back
+-- Returns: where to go on, 0: nothing is lost any more, or all were looked at; how many got a place
 if count_lost() <= 0 then return { '0', 0 } end
 local cursor, found = unpack(redis.call('HSCAN', DATA, ARGV[1], 'COUNT', ARGV[2]))
-local leased -- ids; made if need be
+local leased -- ids on lease; read when needed
 local count = 0
 
 local function runs(id)
@@ -21,7 +23,7 @@ for index = 1, #found, 2 do
   local id = found[index]
   local waits = redis.call('ZSCORE', READY, id) or redis.call('ZSCORE', DELAYED, id)
   if not waits and redis.call('HEXISTS', HELD, id) == 0 and not runs(id) then
-    put_back(id)
+    requeue(id)
     count = count + 1
   end
 end

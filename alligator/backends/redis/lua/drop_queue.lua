@@ -1,9 +1,11 @@
 #!lua flags=allow-oom
--- Removes all of a queue, but not the marks of those who wait for it, or watch. Links between
+-- idempotent
+-- include: queue dependencies
+-- Removes all of a queue, but not the marks of clients that wait for it, or watch. Links between
 -- children and parents go first, some in each call.
--- ARGV: 1 how many of them
+-- ARGV: 1 how many links
 -- Returns: 1: call it again; 0: all is gone
-local family = children()
+local deps = dependencies()
 local limit = tonumber(ARGV[1])
 
 -- A member of WAITS or CHILDREN: an id; the queue and the id that it is linked to.
@@ -18,17 +20,17 @@ local waits = redis.call('ZRANGE', WAITS, 0, limit - 1)
 for _, member in ipairs(waits) do
   local id, queue, parent = parse(member)
   redis.call('HDEL', HELD, id)
-  redis.call('HDEL', DATA, id) -- so that it does not run if the other parents succeed before the end
+  redis.call('HDEL', DATA, id) -- so that it does not run if its other parents succeed before the last call
   redis.call('ZREM', WAITS, member)
-  local link = family.link(parent, own_queue(), id)
-  redis.call('ZREM', family.part(queue, 'children'), link)
+  local link = deps.link(parent, own_queue(), id)
+  redis.call('ZREM', deps.part(queue, 'children'), link)
 end
 if #waits == limit then return 1 end
 
 local links = redis.call('ZRANGE', CHILDREN, 0, limit - 1)
 for _, member in ipairs(links) do
   local id = parse(member)
-  family.cancel(id, family.because(id, 'was canceled', 'its queue was emptied'))
+  deps.cancel(id, deps.because(id, 'was canceled', 'its queue was emptied'))
   redis.call('ZREM', CHILDREN, member)
 end
 if #links == limit then return 1 end
