@@ -19,6 +19,8 @@ extensions = ["sphinx.ext.autodoc"]
 exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = f"Alligator {version}"
+html_static_path = ["_static"]
+html_css_files = ["narrow.css"]
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"

@@ -74,6 +74,7 @@ def test_a_page_fetches_nothing_from_elsewhere_and_fits_a_phone(built):
         assert len(page.fetched) > 3
         assert [each for each in page.fetched if outside(each)] == [], path
         assert "width=device-width,initial-scale=1" in page.viewports, path
+        assert any("/narrow.css" in each for each in page.fetched), "the index would not fit"
     for sheet in built.rglob("*.css"):
         found = [
             re.sub(r"^(url\(|@import)\s*", "", each) for each in IN_CSS.findall(sheet.read_text())
