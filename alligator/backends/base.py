@@ -54,30 +54,73 @@ lease a task to nobody.
 """
 
 import re
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, ClassVar
 
 from alligator.backends.dsn import mask_password
+from alligator.backends.store import Store
+from alligator.backends.types import (
+    Ahead,
+    Data,
+    DeadTask,
+    Delivery,
+    LastingMessage,
+    Message,
+    Place,
+    Queued,
+    QueueStats,
+    Reason,
+    Renew,
+    Reserved,
+    all_queued,
+    lasting,
+    queued,
+)
 from alligator.common.clock import Clock, SystemClock
 from alligator.common.text import with_stop
 from alligator.exceptions import AlligatorException, InvalidTask, UnsupportedOption
 
-if TYPE_CHECKING:
-    from alligator.backends.store import Store
-
-#: What a task is to a backend.
-Data = str | bytes
+__all__ = [
+    "BATCH",
+    "BATCH_SIZE",
+    "DELAY",
+    "EVERYTHING",
+    "GET",
+    "LEASES",
+    "MAX_LEASE",
+    "MAX_PRIORITY",
+    "MIN_PRIORITY",
+    "OWN_ID",
+    "PRIORITY",
+    "Ahead",
+    "Client",
+    "Data",
+    "DeadTask",
+    "Delivery",
+    "LastingMessage",
+    "Message",
+    "Place",
+    "QueueStats",
+    "Queued",
+    "Reason",
+    "Renew",
+    "Reserved",
+    "all_queued",
+    "lasting",
+    "never",
+    "push_in_steps",
+    "queued",
+    "reaching",
+    "time_on",
+]
 
 #: The longest lease, in seconds: the service limit of SQS (12 hours) serves for all.
 MAX_LEASE = 43_200.0
 
 MIN_PRIORITY = -100
 MAX_PRIORITY = 100
-
-#: Takes the id and the data of a dead letter, and returns the data to queue it with.
-Renew = Callable[[str, Data], Data]
 
 #: The most messages, and bytes of their data, that ``push_many`` queues in one step.
 BATCH, BATCH_SIZE = 500, 4 << 20
@@ -89,57 +132,6 @@ PRIORITY = "priority"  # push(..., priority=...)
 OWN_ID = "task_id"  # the id of a push is the id on the queue
 GET = "get"  # get, find and peek by id
 EVERYTHING = frozenset({LEASES, DELAY, PRIORITY, OWN_ID, GET})
-
-
-class Message(NamedTuple):
-    """A task on its way to a queue."""
-
-    task_id: str
-    data: Data
-    delay_until: float | None = None  # Unix timestamp in seconds; None: now
-    priority: int = 0
-
-
-class LastingMessage(Message):
-    """One that asks for a lease, where the server gives its length at the push.
-
-    :ivar lease: seconds, at least.
-    """
-
-    lease: float = 0.0
-
-
-def lasting(message: Message, lease: float) -> LastingMessage:
-    """Return a message that asks for a lease of so many seconds."""
-    found = LastingMessage(*message)
-    found.lease = lease
-    return found
-
-
-class Queued(str):
-    """The id that a task goes by on its queue, as a push returns it, with its position there.
-
-    :ivar position: for :meth:`Client.lost_nothing_since`; opaque to others.
-    """
-
-    __slots__ = ("position",)
-
-    position: Any
-
-
-def all_queued(task_ids: Iterable[str], position: Any) -> list[str]:
-    """Return ids with the same position."""
-    found: list[Any] = list(map(Queued, task_ids))  # faster than one by one
-    for each in found:
-        each.position = position
-    return found
-
-
-def queued(task_id: str, position: Any) -> Queued:
-    """Return an id with a position."""
-    found = Queued(task_id)
-    found.position = position
-    return found
 
 
 def push_in_steps(messages: Sequence[Message], push: Callable[[int, int], list[str]]) -> list[str]:
@@ -172,87 +164,6 @@ def _steps(messages: Sequence[Message]) -> Iterator[tuple[int, int]]:
         size += length
     if messages:
         yield first, len(messages)
-
-
-class Delivery(NamedTuple):
-    """A task on lease to whoever reserved it."""
-
-    queue_name: str
-    task_id: str
-    data: Data
-    receipt: Any  # the client's own proof of this very lease; opaque to others
-    attempt: int = 1  # grows with every lease of this task
-    deaths: int = 0  # leases of this task that ran out with nobody handing it back; see above
-
-
-class Reserved(NamedTuple):
-    """What :meth:`Client.reserve` returns."""
-
-    deliveries: list[Delivery]
-    refused: list[Delivery]  # those of ``acks`` that had been overtaken
-
-
-class Reason(NamedTuple):
-    """Why a task was buried."""
-
-    error: str  # one line
-    traceback: str = ""
-
-
-class Place(NamedTuple):
-    """Where a task stands; see :meth:`Client.find`."""
-
-    state: int  # WAITING, DELAYED, RUNNING or FAILED (dead) of alligator.constants
-    ahead: int | None = None  # WAITING: how many tasks go first, where that can be told
-    due: float | None = None  # DELAYED: when it may run, a Unix timestamp in seconds
-    until: float | None = None  # RUNNING: when its lease ends, likewise, where that can be told
-
-
-@dataclass(frozen=True, slots=True)
-class DeadTask:
-    """A task that was given up, with all there is to find out why and to run it again."""
-
-    task_id: str
-    queue_name: str
-    data: Data
-    error: str
-    traceback: str
-    died_at: float  # Unix timestamp in seconds
-    #: How often it was tried. From a worker: its runs, the deaths of its worker since the last
-    #: of these that ended in order, and each time that its code was found missing since; not
-    #: what was handed back before its turn.
-    attempts: int
-
-
-@dataclass(frozen=True, slots=True)
-class QueueStats:
-    """How full a queue is."""
-
-    waiting: int
-    delayed: int
-    running: int
-    dead: int
-    oldest: float | None  # seconds since the first in line was pushed; None: empty or not known
-    held: int = 0  # children that wait for others, which the queue itself keeps
-
-
-class Ahead(ABC):
-    """A ``reserve`` that is on its way; see :meth:`Client.begin_reserve`."""
-
-    #: When it was sent, by ``time.monotonic()``: the leases began no earlier.
-    sent: float
-
-    @abstractmethod
-    def ready(self) -> bool:
-        """Return whether :meth:`read` would return, or raise, without waiting."""
-
-    @abstractmethod
-    def read(self) -> Reserved:
-        """Wait for the reply and return it; from any thread, the same each time.
-
-        :raises ConnectionLost: whether the acks counted is unknown; send them again. What was
-            leased, if anything, comes back when its lease runs out. Raised each time.
-        """
 
 
 def never() -> bool:
@@ -298,7 +209,7 @@ class Client(ABC):
         self.clock: Clock = clock or SystemClock()
 
     @property
-    def store(self) -> "Store | None":
+    def store(self) -> Store | None:
         """The store beside the queues, on the same connections and files; None: it has none."""
         return None
 
@@ -382,7 +293,6 @@ class Client(ABC):
         still: one place per id.
         """
 
-    @abstractmethod
     def reserve(
         self,
         queue_names: Sequence[str],
@@ -411,6 +321,61 @@ class Client(ABC):
         :raises ConnectionLost: whether the acks counted is unknown; send them again.
         :raises NodeLost: the same, for the acks that it names; nothing was leased.
         """
+        until = time.monotonic() + wait
+        found, refused = self._lease(queue_names, limit, lease, wait, acks, task_id)
+        while (
+            not found and task_id is None and (left := until - time.monotonic()) > 0 and not stop()
+        ):
+            came = self._wait(queue_names, limit, lease, left, stop)
+            if came is None:
+                left = max(0.0, until - time.monotonic())
+                came = self._lease(queue_names, limit, lease, left, (), None).deliveries
+            found = came
+        return Reserved(found, refused)
+
+    def _lease(
+        self,
+        queue_names: Sequence[str],
+        limit: int,
+        lease: float,
+        wait: float,
+        acks: Sequence[Delivery],
+        task_id: str | None,
+    ) -> Reserved:
+        """Ack, then look once and lease what is there, without blocking.
+
+        A client implements this and :meth:`_wait`, or :meth:`reserve` itself. :meth:`reserve`
+        calls it once with the acks, and again, without acks, whenever :meth:`_wait` says so.
+        Parameters, errors and promises are those of :meth:`reserve`, but for:
+
+        :param wait: for so many seconds :meth:`reserve` will wait if nothing is there; 0: it will
+            not. (So a server can note in the same step that somebody waits.)
+        """
+        raise NotImplementedError(
+            f"{type(self).__qualname__} has to implement reserve, or _lease and _wait."
+        )
+
+    def _wait(
+        self,
+        queue_names: Sequence[str],
+        limit: int,
+        lease: float,
+        seconds: float,
+        stop: Callable[[], bool],
+    ) -> list[Delivery] | None:
+        """Block until a task may have come, or for ``seconds`` at most (more than 0).
+
+        It may return early for no reason: :meth:`reserve` calls it again while time is left. What
+        was pushed since the last look must end the wait, or be seen within 0.2 s.
+
+        :param stop: asked at least every 0.2 s; True ends the wait (1 s where the protocol cannot
+            do better).
+        :returns: None: look again, by :meth:`_lease`. A list: do not look, since the wait itself
+            leased these, or (empty) found that nothing came.
+        """
+        raise NotImplementedError(
+            f"{type(self).__qualname__} has to implement reserve, or _lease and _wait."
+        )
 
     def begin_reserve(
         self,
@@ -422,13 +387,14 @@ class Client(ABC):
     ) -> Ahead | None:
         """Send a ``reserve`` that does not wait, and do not wait for its reply either.
 
-        So the server gets the next batch ready while the caller runs the last one. Leases run
-        from when the server gets to it, read or not, and nobody else knows of them: the caller has
-        to :meth:`~Ahead.read` the reply in good time, also from another thread, to extend or
-        release what it brought, and before it leaves. What nobody reads counts as a death of
-        each task when its lease runs out, as with a worker that was killed. So a task with a death
-        on its record is never sent ahead, nor one whose lease ran out: call :meth:`reserve` every
-        now and then.
+        So the server prepares the next batch while the caller runs the last one. Leases run from
+        when the server handles the request, whether the reply is read or not. Only the caller
+        knows of them: it has to read the reply, by
+        :meth:`~alligator.backends.types.Ahead.read`, in good time and before it leaves, also from
+        another thread, to extend or release what it brought. If the caller does not, each task
+        counts a death when its lease runs out, as with a worker that was killed. So the server
+        never sends a task ahead that has a death on its record, or whose lease ran out: call
+        :meth:`reserve` every now and then.
 
         :returns: None where it cannot be sent ahead, by this client (as by default) or for these
             arguments: nothing was done, so call :meth:`reserve`.

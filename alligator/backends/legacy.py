@@ -24,7 +24,6 @@ from alligator.backends.base import (
     Reason,
     Renew,
     Reserved,
-    never,
 )
 from alligator.common.after_fork import renew_in_children
 from alligator.common.ids import new_task_id
@@ -33,6 +32,8 @@ from alligator.exceptions import UnsupportedOption
 from alligator.security.signing import signed_id
 
 log = logging.getLogger(__name__)
+
+_SLICE = 0.2  # seconds between two looks at `stop`
 
 
 class LegacyClient(Client):
@@ -121,28 +122,35 @@ class LegacyClient(Client):
                 return None  # the documented example indexes the row that it did not find
             return found
 
-    def reserve(
+    def _lease(
         self,
         queue_names: Sequence[str],
-        limit: int = 1,
-        lease: float = 30.0,
-        wait: float = 0.0,
-        *,
-        acks: Sequence[Delivery] = (),
-        task_id: str | None = None,
-        stop: Callable[[], bool] = never,
+        limit: int,
+        lease: float,
+        wait: float,
+        acks: Sequence[Delivery],
+        task_id: str | None,
     ) -> Reserved:
-        """Pop one task, which is off the queue from then on; nap for ``wait`` if there is none."""
+        """Pop one task, which is off the queue from then on."""
         for name in queue_names:
             data = self.pop(name) if task_id is None else self.get(name, task_id)
             if data is not None:
                 found = task_id or _own_id(data)
                 attempt = self._attempts.pop(found, 0) + 1
                 return Reserved([Delivery(name, found, data, None, attempt)], [])
-        until = time.monotonic() + wait
-        while task_id is None and not stop() and (rest := until - time.monotonic()) > 0:
-            time.sleep(min(rest, 0.2))
         return Reserved([], [])
+
+    def _wait(
+        self,
+        queue_names: Sequence[str],
+        limit: int,
+        lease: float,
+        seconds: float,
+        stop: Callable[[], bool],
+    ) -> list[Delivery]:
+        """Nap, and do not look again: the worker does, after its ``nap_time``."""
+        time.sleep(min(seconds, _SLICE))
+        return []
 
     def ack(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
         """Do nothing: the task left the queue when it was popped."""

@@ -32,16 +32,47 @@ again.
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
-from typing import ClassVar, NamedTuple, Protocol
+from typing import ClassVar
 
-from alligator.backends.base import Client, Delivery, Message
+from alligator.backends.types import (
+    ENDED,
+    Child,
+    Delivery,
+    Message,
+    Parent,
+    Queues,
+    Record,
+    Waits,
+    Watch,
+    Worker,
+)
 from alligator.common.ids import is_own_id
 from alligator.common.text import shorten
-from alligator.constants import CANCELED, FAILED, SUCCESS
+from alligator.constants import CANCELED, FAILED
 from alligator.exceptions import AlligatorException, InvalidTask, UnsupportedOption
 
-#: States after which nothing more is to come.
-ENDED = frozenset({SUCCESS, FAILED, CANCELED})
+__all__ = [
+    "BAD",
+    "CANCELED_BY",
+    "ENDED",
+    "KEEP_FAILED",
+    "UNCONFIRMED",
+    "Child",
+    "Parent",
+    "Queues",
+    "Record",
+    "Store",
+    "Waits",
+    "Watch",
+    "Worker",
+    "gone_badly",
+    "id_in_key",
+    "own_record_key",
+    "queue_in_key",
+    "record_key",
+    "running_already",
+    "waits_for_itself",
+]
 
 #: Seconds that failures and cancellations are kept on record.
 KEEP_FAILED = 30 * 86_400.0
@@ -93,38 +124,6 @@ CANCELED_BY = "Canceled: {}"
 _NO_CHILDREN = "This store keeps no 'depends_on'; use that of locmem, sqlite or redis."
 
 
-class Record(NamedTuple):
-    """What is known of one run of a task."""
-
-    state: int  # one of alligator.constants; see also `ended`
-    result: str | None = None  # SUCCESS: JSON text, where the task saves its result
-    error: str = ""  # one line; of a success: why its result is not as it was returned
-    traceback: str = ""
-    at: float = 0.0  # when that was, a Unix timestamp in seconds
-    attempt: int = 0  # Delivery.attempt: the fence within one push
-    pushed: float = 0.0  # when the task was pushed, Unix seconds: the fence between two
-    place: str = ""  # its id on the queue, where that is not its own
-
-    @property
-    def fence(self) -> tuple[float, int]:
-        """What decides which of two records is the later one."""
-        return self.pushed, self.attempt
-
-    @property
-    def ended(self) -> bool:
-        """Whether nothing more is to come."""
-        return self.state in ENDED
-
-
-class Worker(NamedTuple):
-    """A worker that gave a sign of life."""
-
-    name: str  # unique, such as 'host:pid:1'
-    queue_names: tuple[str, ...]
-    seen: float  # its last sign, a Unix timestamp in seconds
-    until: float  # when it counts as gone without a further one
-
-
 def gone_badly(task_id: str, state: int, error: str) -> str | None:
     """Return why a child cannot run whose parent ended so; None: that parent succeeded."""
     how = {FAILED: "failed", CANCELED: "was canceled"}.get(state)
@@ -151,38 +150,6 @@ def waits_for_itself(task_id: str) -> InvalidTask:
     )
 
 
-class Parent(NamedTuple):
-    """A task to be waited for."""
-
-    task_id: str
-    queue_names: tuple[str, ...]  # where it may be; the first that has it counts
-
-
-class Child(NamedTuple):
-    """A task that is to wait for others."""
-
-    queue_name: str
-    message: Message
-    parents: tuple[Parent, ...]
-
-
-class Waits(NamedTuple):
-    """For whom a child is held."""
-
-    total: int  # how many have not ended
-    first: list[tuple[str, str]]  # queue and id of some of them
-
-
-class Watch(Protocol):
-    """What ``with store.watch(ids) as watch`` gives."""
-
-    def wait(self, timeout: float) -> bool:
-        """Block until something may have changed (True), or ``timeout`` seconds are over (False).
-
-        What changed since the block began, or since the last wait ended, ends it at once.
-        """
-
-
 class Store(ABC):
     """The contract. Constructing one connects to nothing; the first use does.
 
@@ -194,7 +161,7 @@ class Store(ABC):
     follows_queues: ClassVar[bool] = False
 
     @property
-    def home(self) -> Client | None:
+    def home(self) -> Queues | None:
         """The client that this store belongs to; None: it has no queues of its own."""
         return None
 
@@ -259,7 +226,7 @@ class Store(ABC):
         """Remove a mark; none there is fine."""
 
     def push_once(
-        self, client: Client, key: str, ttl: float, queue_name: str, message: Message
+        self, client: Queues, key: str, ttl: float, queue_name: str, message: Message
     ) -> bool:
         """Claim a key and push a task: of all that try with that key, one does it.
 
@@ -272,20 +239,11 @@ class Store(ABC):
         :returns: whether this call pushed it.
         :raises ConnectionLost, QueueFull, InvalidTask: see ``Client.push``. Try again.
         """
-        own_key = f"{queue_name}/{key}"
-        if not self.claim(own_key, min(ttl, UNCONFIRMED)):
-            return False
-        try:
-            client.push_many(queue_name, [message])
-        except AlligatorException:
-            self.unclaim(own_key)
-            raise
-        self.confirm(own_key, ttl)
-        return True
+        return self._steps(client)._push_once(self, client, key, ttl, queue_name, message)
 
     # -- Children that wait for their parents. --------------------------------------------
 
-    def hold(self, client: Client, children: Sequence[Child]) -> list[int]:
+    def hold(self, client: Queues, children: Sequence[Child]) -> list[int]:
         """Keep tasks back until all their parents have succeeded; in order, a parent first.
 
         A parent that waits, is delayed, runs or is held itself is waited for. One that is on no
@@ -303,10 +261,10 @@ class Store(ABC):
             one of its parents waits, be it by way of others.
         :raises ConnectionLost, QueueFull: as with a push.
         """
-        raise UnsupportedOption(_NO_CHILDREN)
+        return self._steps(client)._hold(self, client, children)
 
     def settle(
-        self, client: Client, delivery: Delivery, task_id: str, record: Record, keep_seconds: float
+        self, client: Queues, delivery: Delivery, task_id: str, record: Record, keep_seconds: float
     ) -> bool:
         """Note that a task succeeded or was canceled, and ack it; then its children follow.
 
@@ -317,21 +275,55 @@ class Store(ABC):
         :param task_id: the key of its record, see :func:`record_key`.
         :returns: False: the delivery had been overtaken.
         """
-        self.note(task_id, record, keep_seconds)
-        return not client.ack([delivery])
+        return self._steps(client)._settle(self, client, delivery, task_id, record, keep_seconds)
 
-    def cancel_held(self, client: Client, queue_name: str, task_id: str, record: Record) -> bool:
+    def cancel_held(self, client: Queues, queue_name: str, task_id: str, record: Record) -> bool:
         """Cancel a child that is held, with its own children; False: it is not held.
 
         :param task_id: its id on that queue; the record goes under ``record_key`` of both.
         """
-        return False
+        return self._steps(client)._cancel_held(self, client, queue_name, task_id, record)
 
-    def waits_for(self, client: Client, queue_name: str, task_id: str, limit: int) -> Waits:
+    def waits_for(self, client: Queues, queue_name: str, task_id: str, limit: int) -> Waits:
         """Return for whom a child is held; none: it is not held, or nobody knows.
 
         :param limit: how many of them to name.
         """
+        return self._steps(client)._waits_for(self, client, queue_name, task_id, limit)
+
+    # -- How these five are done. A store overrides the methods below for its own client, -------
+    #    with which each can be one atomic step; as they are here, they serve for all others.
+
+    def _steps(self, client: Queues) -> "type[Store]":
+        return type(self) if client is self.home else Store
+
+    def _push_once(
+        self, client: Queues, key: str, ttl: float, queue_name: str, message: Message
+    ) -> bool:
+        own_key = f"{queue_name}/{key}"
+        if not self.claim(own_key, min(ttl, UNCONFIRMED)):
+            return False
+        try:
+            client.push_many(queue_name, [message])
+        except AlligatorException:
+            self.unclaim(own_key)
+            raise
+        self.confirm(own_key, ttl)
+        return True
+
+    def _hold(self, client: Queues, children: Sequence[Child]) -> list[int]:
+        raise UnsupportedOption(_NO_CHILDREN)
+
+    def _settle(
+        self, client: Queues, delivery: Delivery, task_id: str, record: Record, keep_seconds: float
+    ) -> bool:
+        self.note(task_id, record, keep_seconds)
+        return not client.ack([delivery])
+
+    def _cancel_held(self, client: Queues, queue_name: str, task_id: str, record: Record) -> bool:
+        return False
+
+    def _waits_for(self, client: Queues, queue_name: str, task_id: str, limit: int) -> Waits:
         return Waits(0, [])
 
     # -- Who is alive. --------------------------------------------------------------------

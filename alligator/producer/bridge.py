@@ -16,7 +16,7 @@ import json
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from alligator.backends.base import (
     GET,
@@ -349,4 +349,4 @@ def between(client: Client, store: Store | None) -> Elsewhere | None:
     """Return what goes between a queue and a store on two backends; None: they are one."""
     if store is None or store is client.store or store.home is None:
         return None
-    return Elsewhere(client, store, store.home)
+    return Elsewhere(client, store, cast("Client", store.home))

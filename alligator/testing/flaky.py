@@ -12,7 +12,7 @@ from functools import cached_property, wraps
 from typing import Any
 
 from alligator.backends.base import Client, Data, Delivery, Reserved, never
-from alligator.backends.store import Store
+from alligator.backends.store import Queues, Store
 from alligator.exceptions import AlligatorException, ConnectionLost
 
 #: The methods that talk to a server, and so can fail.
@@ -20,6 +20,7 @@ OPERATIONS = Client.__abstractmethods__ | {
     "push",
     "pop",
     "get",
+    "reserve",
     "stretch",
     "note_stop",
     "server_time",
@@ -284,7 +285,7 @@ class _FlakyStore(Store):
         vars(self).update(follows_queues=inner.follows_queues)
 
     @property
-    def home(self) -> Client | None:
+    def home(self) -> Queues | None:
         home = self.inner.home
         return self.flaky if home is self.flaky.inner else home
 

@@ -283,7 +283,7 @@ def watched(tmp_path):
     task = gator.options(save_results=60).task(nothing)
     with gator.store.watch([task.task_id]) as watch:
         pass
-    gator.store._memory.store.watches[task.task_id] = [watch]  # as if a thread waited
+    gator.store._memory.records.watches[task.task_id] = [watch]  # as if a thread waited
     return watch.told._cond, gator.run_all
 
 
@@ -386,7 +386,7 @@ def test_a_child_is_no_reader_of_the_wake_up_calls_that_its_parent_waits_for(tmp
 
 WATCHDOG = """
 import os, sys, time
-from alligator import timeouts, watchdog
+from alligator.runtime import timeouts, watchdog
 
 watchdog.SLACK = 0.3
 timeouts._watch._watchdog.cover(time.monotonic() + 0.3)

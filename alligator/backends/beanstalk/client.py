@@ -136,7 +136,7 @@ class Client(Settling):
             return Reserved(self._reserve_one(queue_names, task_id), refused)
         deliveries = self._ack_and_poll(queue_names, limit, [each.receipt for each in acks])
         while not deliveries and (remaining := deadline - time.monotonic()) > 0 and not stop():
-            deliveries = self._wait(queue_names, remaining)
+            deliveries = self._wait_for_job(queue_names, remaining)
             if not deliveries:
                 deliveries = self._poll(queue_names, limit)
         return Reserved(deliveries, not_acked(acks))
@@ -158,7 +158,7 @@ class Client(Settling):
             self._ack(riding)
         return self._poll(queue_names, limit)
 
-    def _wait(self, queue_names: Sequence[str], remaining: float) -> list[Delivery]:
+    def _wait_for_job(self, queue_names: Sequence[str], remaining: float) -> list[Delivery]:
         if remaining < 1 - 2 * _NAP:  # a wait cannot be broken off without risk for a job
             time.sleep(min(_NAP, remaining))
             return []

@@ -5,16 +5,15 @@ Tasks do not survive the process; everything else of the contract holds.
 """
 
 import itertools
-import os
-import threading
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from alligator.backends.base import (
-    Client as BaseClient,
-)
-from alligator.backends.base import (
+from alligator.backends.base import Client as BaseClient
+from alligator.backends.locmem.memory import memory_of
+from alligator.backends.locmem.queue import Entry
+from alligator.backends.locmem.store import LocmemStore
+from alligator.backends.store import gone_badly
+from alligator.backends.types import (
     Data,
     DeadTask,
     Delivery,
@@ -25,48 +24,11 @@ from alligator.backends.base import (
     Renew,
     Reserved,
     all_queued,
-    never,
 )
-from alligator.backends.locmem.dependencies import Children
-from alligator.backends.locmem.queue import Entry, Queue
-from alligator.backends.locmem.store import LocmemStore, StoreState
-from alligator.backends.store import gone_badly
 from alligator.common.clock import Clock
 from alligator.constants import FAILED
 
 _SLICE = 0.2  # seconds between two looks at `stop`
-
-
-class _State:
-    """The queues of one name, with the lock that guards them all."""
-
-    def __init__(self) -> None:
-        self.changed = threading.Condition(threading.RLock())
-        self.queues: dict[str, Queue] = {}
-        self.store = StoreState()
-        self.children = Children(self.queues, self.store)
-
-    def tell(self, deliveries: Sequence[Delivery]) -> None:
-        """Wake who watches these tasks: they start, or leave their queue."""
-        if self.store.watches:
-            for each in deliveries:
-                self.store.tell(each.task_id)
-
-
-_states: dict[str, _State] = {}
-_states_lock = threading.Lock()
-
-
-def _renew_locks() -> None:
-    # A thread of the parent may have held one of them at the fork.
-    global _states_lock
-    _states_lock = threading.Lock()
-    for state in _states.values():
-        state.changed = threading.Condition(threading.RLock())
-        state.store.renew()
-
-
-os.register_at_fork(after_in_child=_renew_locks)
 
 
 class Client(BaseClient):
@@ -78,75 +40,72 @@ class Client(BaseClient):
 
     def __init__(self, conn_string: str, *, clock: Clock | None = None) -> None:
         super().__init__(conn_string, clock=clock)
-        name = conn_string.partition("://")[2].rstrip("/")
-        with _states_lock:
-            self._state = _states.setdefault(name, _State())
-        self._store = LocmemStore(self, self._state)
+        self._memory = memory_of(conn_string.partition("://")[2].rstrip("/"))
+        self._store = LocmemStore(self, self._memory, self.clock)
 
     @property
     def store(self) -> LocmemStore:
         """The store in the same memory."""
         return self._store
 
-    def _queue(self, name: str) -> Queue:
-        queue = self._state.queues.get(name)  # first: to make one takes 1 µs
-        return self._state.queues.setdefault(name, Queue()) if queue is None else queue
-
     def len(self, queue_name: str) -> int:
         """Return how many tasks wait or are delayed."""
-        with self._state.changed:
-            waiting, delayed, _ = self._queue(queue_name).counts()
+        with self._memory.changed:
+            waiting, delayed, _ = self._memory.queue(queue_name).counts()
             return waiting + delayed
 
     def drop_all(self, queue_name: str) -> None:
         """Remove every task of the queue, whatever its state."""
-        with self._state.changed:
-            self._state.children.drop_queue(queue_name, self.clock.time())
-            self._state.queues.pop(queue_name, None)
+        with self._memory.changed:
+            self._memory.dependencies.drop_queue(queue_name, self.clock.time())
+            self._memory.queues.pop(queue_name, None)
 
     def push_many(self, queue_name: str, messages: Sequence[Message]) -> list[str]:
         """Put tasks on a queue, in order."""
-        with self._state.changed:
-            queue, now = self._queue(queue_name), self.clock.time()
+        with self._memory.changed:
+            queue, now = self._memory.queue(queue_name), self.clock.time()
             for message in messages:
-                self._state.children.forget((queue_name, message.task_id))
-                self._state.store.overrule(queue_name, message.task_id, now)
+                self._memory.dependencies.forget((queue_name, message.task_id))
+                self._memory.records.overrule(queue_name, message.task_id, now)
                 queue.push(message, now)
-            self._state.changed.notify_all()
+            self._memory.changed.notify_all()
             return all_queued((each.task_id for each in messages), queue.history)
 
-    def reserve(
+    def _lease(
         self,
         queue_names: Sequence[str],
-        limit: int = 1,
-        lease: float = 30.0,
-        wait: float = 0.0,
-        *,
-        acks: Sequence[Delivery] = (),
-        task_id: str | None = None,
-        stop: Callable[[], bool] = never,
+        limit: int,
+        lease: float,
+        wait: float,
+        acks: Sequence[Delivery],
+        task_id: str | None,
     ) -> Reserved:
-        """Ack, then lease what is next; see the contract."""
-        deadline = time.monotonic() + wait
-        with self._state.changed:
+        with self._memory.changed:
             refused = self.ack(acks) if acks else []
-            while True:
-                if task_id is None:
-                    deliveries = self._lease_next(queue_names, limit, lease)
-                else:
-                    deliveries = self._lease_one(queue_names, task_id, lease)
-                remaining = deadline - time.monotonic()
-                if deliveries or task_id is not None or remaining <= 0 or stop():
-                    self._state.tell(deliveries)
-                    return Reserved(deliveries, refused)
-                pause = max(self.next_change(queue_names) - self.clock.time(), 0.001)
-                self._state.changed.wait(min(remaining, pause, _SLICE))
+            if task_id is None:
+                found = self._lease_next(queue_names, limit, lease)
+            else:
+                found = self._lease_one(queue_names, task_id, lease)
+            self._memory.tell(found)
+        return Reserved(found, refused)
+
+    def _wait(
+        self,
+        queue_names: Sequence[str],
+        limit: int,
+        lease: float,
+        seconds: float,
+        stop: Callable[[], bool],
+    ) -> None:
+        with self._memory.changed:
+            pause = max(self.next_change(queue_names) - self.clock.time(), 0.001)
+            self._memory.changed.wait(min(seconds, pause, _SLICE))
 
     def _lease_next(self, queue_names: Sequence[str], limit: int, lease: float) -> list[Delivery]:
         taken: list[Delivery] = []
         now = self.clock.time()
         for name in queue_names:
-            queue = self._queue(name)
+            queue = self._memory.queue(name)
             while len(taken) < limit and (entry := queue.lease_next(now, lease, alone=not taken)):
                 taken.append(_delivery(name, entry))
                 if entry.deaths:
@@ -158,27 +117,27 @@ class Client(BaseClient):
     def _lease_one(self, queue_names: Sequence[str], task_id: str, lease: float) -> list[Delivery]:
         now = self.clock.time()
         for name in queue_names:
-            if entry := self._queue(name).lease_one(task_id, now, lease):
+            if entry := self._memory.queue(name).lease_one(task_id, now, lease):
                 return [_delivery(name, entry)]
         return []
 
     def ack(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
         """Remove tasks that are done; return those overtaken."""
-        with self._state.changed:
-            now, state = self.clock.time(), self._state
-            recorded = bool(state.store.records)  # mostly there are none
+        with self._memory.changed:
+            now, memory = self.clock.time(), self._memory
+            recorded = bool(memory.records.outcomes)  # mostly there are none
             refused = []
             for delivery in deliveries:
-                queue = self._queue(delivery.queue_name)
-                if entry := queue.held_by(delivery):
+                queue = self._memory.queue(delivery.queue_name)
+                if entry := queue.leased_to(delivery):
                     if recorded:
-                        state.store.has_succeeded(delivery.queue_name, delivery.task_id, now)
-                    queue.settle(entry, now)
-                    state.children.release((delivery.queue_name, delivery.task_id), now)
+                        memory.records.has_succeeded(delivery.queue_name, delivery.task_id, now)
+                    queue.end(entry, now)
+                    memory.dependencies.release((delivery.queue_name, delivery.task_id), now)
                 else:
                     refused.append(delivery)
-            self._state.tell(deliveries)
-            self._state.changed.notify_all()  # something may have waited behind a running one
+            self._memory.tell(deliveries)
+            self._memory.changed.notify_all()  # something may have waited behind a running one
         return refused
 
     def release(
@@ -194,21 +153,21 @@ class Client(BaseClient):
     def _release(
         self, delivery: Delivery, data: Data | None, delay_until: float | None, *, ran: bool
     ) -> bool:
-        with self._state.changed:
-            queue = self._queue(delivery.queue_name)
-            if entry := queue.held_by(delivery):
+        with self._memory.changed:
+            queue = self._memory.queue(delivery.queue_name)
+            if entry := queue.leased_to(delivery):
                 queue.release(entry, data, delay_until, self.clock.time(), ran=ran)
-                self._state.tell([delivery])
-                self._state.changed.notify_all()
+                self._memory.tell([delivery])
+                self._memory.changed.notify_all()
         return entry is not None
 
     def extend(self, deliveries: Sequence[Delivery], lease: float) -> list[Delivery]:
         """Let leases run ``lease`` seconds from now; return the lost ones."""
         lost = []
-        with self._state.changed:
+        with self._memory.changed:
             for delivery in deliveries:
-                queue = self._queue(delivery.queue_name)
-                if entry := queue.held_by(delivery):
+                queue = self._memory.queue(delivery.queue_name)
+                if entry := queue.leased_to(delivery):
                     queue.extend(entry, self.clock.time(), lease)
                 else:
                     lost.append(delivery)
@@ -216,45 +175,45 @@ class Client(BaseClient):
 
     def note_stop(self, deliveries: Sequence[Delivery]) -> None:
         """Note that whoever holds these leases is being stopped."""
-        with self._state.changed:
+        with self._memory.changed:
             for delivery in deliveries:
-                if entry := self._queue(delivery.queue_name).held_by(delivery):
+                if entry := self._memory.queue(delivery.queue_name).leased_to(delivery):
                     entry.stopped = True
 
     def bury(self, delivery: Delivery, data: Data | None, reason: Reason) -> bool:
         """Make a reserved task a dead letter."""
-        with self._state.changed:
-            queue = self._queue(delivery.queue_name)
-            if entry := queue.held_by(delivery):
+        with self._memory.changed:
+            queue = self._memory.queue(delivery.queue_name)
+            if entry := queue.leased_to(delivery):
                 now, key = self.clock.time(), (delivery.queue_name, delivery.task_id)
                 queue.bury(delivery, entry, data, reason, now)
                 why = gone_badly(delivery.task_id, FAILED, reason.error)
-                self._state.children.cancel(key, why or "", now)
-                self._state.tell([delivery])
-                self._state.changed.notify_all()
+                self._memory.dependencies.cancel(key, why or "", now)
+                self._memory.tell([delivery])
+                self._memory.changed.notify_all()
         return entry is not None
 
     def dead(self, queue_name: str, limit: int = 100) -> list[DeadTask]:
         """Return the dead letters, newest first."""
-        with self._state.changed:
-            newest_first = reversed(self._queue(queue_name).dead.values())
+        with self._memory.changed:
+            newest_first = reversed(self._memory.queue(queue_name).dead.values())
             return [letter for letter, _ in itertools.islice(newest_first, limit)]
 
     def revive(
         self, queue_name: str, task_id: str | None = None, renew: Renew | None = None
     ) -> int:
         """Put dead letters back at the tail of their queue."""
-        with self._state.changed:
-            queue, now = self._queue(queue_name), self.clock.time()
+        with self._memory.changed:
+            queue, now = self._memory.queue(queue_name), self.clock.time()
             chosen = list(queue.dead) if task_id is None else [task_id]
             revived = sum(queue.revive(each, now, renew) for each in chosen)
-            self._state.changed.notify_all()
+            self._memory.changed.notify_all()
         return revived
 
     def purge_dead(self, queue_name: str, older_than: float = 0.0) -> int:
         """Delete dead letters older than so many seconds."""
-        with self._state.changed:
-            queue, limit = self._queue(queue_name), self.clock.time() - older_than
+        with self._memory.changed:
+            queue, limit = self._memory.queue(queue_name), self.clock.time() - older_than
             old = [each for each, (letter, _) in queue.dead.items() if letter.died_at <= limit]
             for each in old:
                 queue.forget_letter(each)
@@ -262,21 +221,21 @@ class Client(BaseClient):
 
     def find(self, queue_name: str, task_id: str) -> Place | None:
         """Return where a task stands."""
-        with self._state.changed:
-            return self._queue(queue_name).find(task_id)
+        with self._memory.changed:
+            return self._memory.queue(queue_name).find(task_id)
 
     def peek(self, queue_name: str, task_id: str) -> Data | None:
         """Return the data of a task and leave it where it is."""
-        with self._state.changed:
-            queue = self._queue(queue_name)
+        with self._memory.changed:
+            queue = self._memory.queue(queue_name)
             if entry := queue.entries.get(task_id):
                 return entry.data
             return queue.dead[task_id][0].data if task_id in queue.dead else None
 
     def stats(self, queue_name: str) -> QueueStats:
         """Return how many tasks are in which state."""
-        with self._state.changed:
-            queue = self._queue(queue_name)
+        with self._memory.changed:
+            queue = self._memory.queue(queue_name)
             waiting, delayed, running = queue.counts()
             pushed = queue.oldest()
             age = None if pushed is None else max(0.0, self.clock.time() - pushed)
@@ -284,8 +243,8 @@ class Client(BaseClient):
 
     def position(self, queue_name: str) -> object:
         """Return what is another one after the queue was emptied."""
-        with self._state.changed:
-            return self._queue(queue_name).history
+        with self._memory.changed:
+            return self._memory.queue(queue_name).history
 
     def lost_nothing_since(self, queue_name: str, position: Any) -> bool | None:
         """Whether the queue was not emptied since."""
@@ -293,14 +252,14 @@ class Client(BaseClient):
 
     def queue_names(self) -> list[str]:
         """Return the names of the queues that hold something."""
-        with self._state.changed:
-            queues = self._state.queues.items()
+        with self._memory.changed:
+            queues = self._memory.queues.items()
             return [name for name, queue in queues if queue.entries or queue.dead]
 
     def next_change(self, queue_names: Sequence[str]) -> float:
         """Return when a delay or a lease ends."""
-        with self._state.changed:
-            return min(self._queue(name).next_change() for name in queue_names)
+        with self._memory.changed:
+            return min(self._memory.queue(name).next_change() for name in queue_names)
 
 
 def _delivery(queue_name: str, entry: Entry) -> Delivery:

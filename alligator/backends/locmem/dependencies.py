@@ -1,49 +1,29 @@
 """Children that wait for their parents, in memory. Callers hold the lock of the queues."""
 
-from typing import Protocol
-
 from alligator.backends.locmem.queue import Queue
+from alligator.backends.locmem.records import Records
 from alligator.backends.store import (
     CANCELED_BY,
     KEEP_FAILED,
-    Child,
-    Parent,
-    Record,
-    Waits,
     gone_badly,
     own_record_key,
     record_key,
     waits_for_itself,
 )
+from alligator.backends.types import Child, Parent, Record, Waits
 from alligator.constants import CANCELED, FAILED, WAITING
 
 #: A task by its queue and its id.
 Key = tuple[str, str]
 
 
-class Kept(Protocol):
-    """Records, as the store keeps them."""
+class Dependencies:
+    """Which child waits for which parents; the children themselves are on their queues."""
 
-    def record_of(self, task_id: str, now: float) -> Record | None:
-        """Return what is known of a task."""
-
-    def put_record(self, task_id: str, record: Record, now: float, seconds: float) -> None:
-        """Put it down, and wake who watches."""
-
-    def overrule(self, queue_name: str, task_id: str, now: float) -> None:
-        """Forget what is bad of an id that is pushed."""
-
-
-class Children:
-    """Who waits for whom; the children themselves stand on their queues."""
-
-    def __init__(self, queues: dict[str, Queue], kept: Kept) -> None:
-        self._queues, self._kept = queues, kept
-        self._waits: dict[Key, set[Key]] = {}  # of each held child, for whom
-        self._children: dict[Key, dict[Key, None]] = {}  # of each of those, in order
-
-    def __bool__(self) -> bool:
-        return bool(self._waits)
+    def __init__(self, queues: dict[str, Queue], records: Records) -> None:
+        self._queues, self._records = queues, records
+        self._waits: dict[Key, set[Key]] = {}  # the parents of each held child
+        self._children: dict[Key, dict[Key, None]] = {}  # the children of each parent, in order
 
     def hold(self, child: Child, now: float) -> int:
         """Keep a child back, queue it, or cancel it; see ``Store.hold``."""
@@ -59,13 +39,13 @@ class Children:
         queue = self._queue(child.queue_name)
         if not waits:
             self.forget(key)
-            self._kept.overrule(*key, now)
+            self._records.overrule(*key, now)
             queue.push(child.message, now)
             return WAITING
         if waits & self._below(key):
             raise waits_for_itself(child.message.task_id)
         queue.hold(child.message, now)
-        self._kept.overrule(*key, now)
+        self._records.overrule(*key, now)
         self.forget(key)
         self._waits[key] = waits
         for each in waits:
@@ -73,7 +53,7 @@ class Children:
         return WAITING
 
     def _below(self, key: Key) -> set[Key]:
-        """Return who waits for a task, be it by way of others."""
+        """Return the tasks that wait for one, directly or through others."""
         found, pending = set[Key](), [key]
         while pending:
             new = self._children.get(pending.pop(), {}).keys() - found
@@ -97,7 +77,7 @@ class Children:
                 return gone_badly(parent.task_id, FAILED, letter.error)
         keys = [own_record_key(name, parent.task_id) for name in parent.queue_names]
         for key in (*keys, parent.task_id):
-            found = self._kept.record_of(key, now)
+            found = self._records.outcomes.get(key, now)
             if found and (why := gone_badly(parent.task_id, found.state, found.error)):
                 return why
         return None
@@ -111,7 +91,7 @@ class Children:
         return CANCELED
 
     def forget(self, child: Key) -> None:
-        """It waits for nobody any more."""
+        """Note that a child waits for no parent any more."""
         for each in self._waits.pop(child, ()):
             self._children[each].pop(child)
             if not self._children[each]:
@@ -126,12 +106,12 @@ class Children:
         return True
 
     def waits_for(self, child: Key, limit: int) -> Waits:
-        """Return for whom a child is held."""
+        """Return the parents that a child waits for."""
         waits = self._waits.get(child, set())
         return Waits(len(waits), sorted(waits)[:limit])
 
     def release(self, parent: Key, now: float) -> None:
-        """A parent has succeeded: queue those that waited for nobody else."""
+        """Queue the children that waited for this parent alone: it has succeeded."""
         for child in self._children.pop(parent, ()):
             waits = self._waits[child]
             waits.remove(parent)
@@ -140,7 +120,7 @@ class Children:
                 self._queue(child[0]).free(child[1], now)
 
     def cancel(self, parent: Key, why: str, now: float) -> None:
-        """A parent will not succeed, and says why: cancel who waited for it, and so on."""
+        """Cancel the children of a parent that will not succeed, and their children in turn."""
         pending = [(parent, why)]
         while pending:
             lost, why = pending.pop()
@@ -151,10 +131,10 @@ class Children:
 
     def _canceled(self, child: Key, why: str, now: float) -> None:
         record = Record(CANCELED, error=CANCELED_BY.format(why), at=now, pushed=now)
-        self._kept.put_record(record_key(*child), record, now, KEEP_FAILED)
+        self._records.put(record_key(*child), record, now, KEEP_FAILED)
 
     def drop_queue(self, name: str, now: float) -> None:
-        """A queue is emptied: forget its children, and cancel those who waited for it."""
+        """Forget the children on a queue that is emptied, and cancel those of its tasks."""
         for key in [key for key in self._waits if key[0] == name]:
             self.drop(key)
         for key in [key for key in self._children if key[0] == name]:

@@ -1,4 +1,4 @@
-"""One queue in memory: its tasks by id, and who is next. Callers hold a lock around it."""
+"""One queue in memory: its tasks by id, and their order. Callers hold a lock."""
 
 import heapq
 import itertools
@@ -6,17 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from alligator.backends.base import (
-    MAX_LEASE,
-    Data,
-    DeadTask,
-    Delivery,
-    Message,
-    Place,
-    Reason,
-    Renew,
-)
+from alligator.backends.base import MAX_LEASE
 from alligator.backends.store import running_already
+from alligator.backends.types import Data, DeadTask, Delivery, Message, Place, Reason, Renew
 from alligator.constants import DELAYED, FAILED, RUNNING, WAITING
 
 _tickets = itertools.count(1)
@@ -26,7 +18,7 @@ _tickets = itertools.count(1)
 class Entry:
     """A task on a queue.
 
-    ``place`` orders it among its like. ``ticket`` is new at every change of state, so
+    ``place`` orders it within its priority. ``ticket`` is new at every change of state, so
     that old heap entries and old receipts miss.
     """
 
@@ -41,7 +33,7 @@ class Entry:
     attempt: int = 0
     deaths: int = 0
     lease_ends: float = 0.0
-    stopped: bool = False  # whoever holds it is being stopped
+    stopped: bool = False  # the worker that has it is being stopped
     following: Message | None = None  # pushed while this one was running
 
 
@@ -53,7 +45,7 @@ class LazyHeap:
 
     def push(self, key: Any, entry: Entry, live: int) -> None:
         """Add an entry; ``live`` is how many the queue has, to tell when to tidy up."""
-        if len(self._heap) > 2 * live + 64:  # mostly leavings of cancelled or moved tasks
+        if len(self._heap) > 2 * live + 64:  # mostly of tasks that were canceled or moved
             self._heap = [item for item in self._heap if item[1] == item[2].ticket]
             heapq.heapify(self._heap)
         heapq.heappush(self._heap, (key, entry.ticket, entry))
@@ -78,16 +70,16 @@ class Queue:
     def __init__(self) -> None:
         self.entries: dict[str, Entry] = {}
         self.leased: dict[str, Entry] = {}
-        self.held: set[str] = set()  # ids of those that wait for others before they may run
+        self.held: set[str] = set()  # ids of tasks that wait for their parents
         self.dead: dict[str, tuple[DeadTask, int]] = {}  # with the priority; oldest first
         self.overruled: set[str] = set()  # ids of dead letters that were pushed again since
-        self.history = object()  # another one after the queue was emptied
+        self.history = object()  # another object after the queue was emptied
         self._ready = LazyHeap()  # by (-priority, place)
         self._delayed = LazyHeap()  # by due time
         self._soonest_end = float("inf")  # no lease ends before this
 
     def push(self, message: Message, now: float) -> None:
-        """Queue a task, replace a waiting one, or note it down behind a running one."""
+        """Queue a task, replace a waiting one, or keep it to follow a running one."""
         entry = self.entries.get(message.task_id)
         self.overrule(message.task_id)
         due = message.delay_until if message.delay_until and message.delay_until > now else 0.0
@@ -107,9 +99,9 @@ class Queue:
         self._enqueue_at_tail(entry)
 
     def hold(self, message: Message, now: float) -> None:
-        """Keep a task back, instead of one of its id that waits.
+        """Keep a task back, in place of a waiting one of its id.
 
-        :raises InvalidTask: that one runs.
+        :raises InvalidTask: one of its id runs.
         """
         if message.task_id in self.leased:
             raise running_already(message.task_id)
@@ -121,7 +113,7 @@ class Queue:
         self.held.add(message.task_id)
 
     def overrule(self, task_id: str) -> None:
-        """A dead letter of that id, if there is one, is that of an earlier push."""
+        """Note that a dead letter of that id, if there is one, is of an earlier push."""
         if task_id in self.dead:
             self.overruled.add(task_id)
 
@@ -146,7 +138,7 @@ class Queue:
     def drop_waiting(self, task_id: str) -> None:
         """Remove a task that waits or is delayed; none of that id is fine."""
         if (entry := self.entries.get(task_id)) and entry.state != RUNNING:
-            self.forget(entry)
+            self.remove(entry)
 
     def drop_held(self, task_id: str) -> None:
         """Remove a task that was held."""
@@ -154,7 +146,7 @@ class Queue:
         del self.entries[task_id]
 
     def lease_next(self, now: float, lease: float, *, alone: bool) -> Entry | None:
-        """Lease whoever is next; None: nobody, or (``alone`` False) one that must go alone."""
+        """Lease the next task; None: there is none, or (``alone`` False) it must go alone."""
         if alone and (expired := self._reclaim(now, lease)):
             return expired
         self._promote_due(now)
@@ -171,25 +163,25 @@ class Queue:
         if entry.state == RUNNING and entry.lease_ends > now:
             return None
         if entry.state == RUNNING and entry.following is not None:
-            self.settle(entry, now)
+            self.end(entry, now)
             entry = self.entries[task_id]
         elif entry.state == RUNNING:
             entry.deaths += not entry.stopped
         entry.due = 0.0
         return self._lease(entry, now, lease)
 
-    def held_by(self, delivery: Delivery) -> Entry | None:
-        """Return the entry that a delivery still holds; None: it was overtaken."""
+    def leased_to(self, delivery: Delivery) -> Entry | None:
+        """Return the entry that a delivery has on lease; None: it was overtaken."""
         entry = self.leased.get(delivery.task_id)
         return entry if entry is not None and entry.ticket == delivery.receipt else None
 
-    def settle(self, entry: Entry, now: float) -> None:
-        """Remove an entry that is done; what was pushed under its id meanwhile takes over."""
-        self.forget(entry)
+    def end(self, entry: Entry, now: float) -> None:
+        """Remove an entry that is done, and queue what was pushed under its id meanwhile."""
+        self.remove(entry)
         if entry.following is not None:
             self.push(entry.following, now)
 
-    def forget(self, entry: Entry) -> None:
+    def remove(self, entry: Entry) -> None:
         """Remove an entry and make every receipt for it stale."""
         entry.ticket = 0
         self.entries.pop(entry.task_id, None)
@@ -198,9 +190,9 @@ class Queue:
     def release(
         self, entry: Entry, data: Data | None, due: float | None, now: float, *, ran: bool
     ) -> None:
-        """Take back a leased entry: unrun into its place, with other data to the tail."""
+        """Queue a leased entry again: unrun in its place, with other data at the tail."""
         if entry.following is not None:
-            self.settle(entry, now)
+            self.end(entry, now)
             return
         del self.leased[entry.task_id]
         entry.deaths = 0 if ran else entry.deaths
@@ -233,7 +225,7 @@ class Queue:
         self.dead.pop(entry.task_id, None)  # so that the order of the dict is that of deaths
         self.dead[entry.task_id] = (letter, entry.priority)
         self.overruled.discard(entry.task_id)
-        self.settle(entry, now)
+        self.end(entry, now)
 
     def revive(self, task_id: str, now: float, renew: Renew | None) -> bool:
         """Queue a dead letter again unless its id is in use."""
@@ -268,16 +260,16 @@ class Queue:
         return waiting, delayed, running
 
     def has_ready(self) -> bool:
-        """Whether somebody waits."""
+        """Return whether a task waits."""
         return self._ready.first() is not None
 
     def oldest(self) -> float | None:
-        """Return when the first in line was pushed."""
+        """Return when the next task was pushed."""
         first = self._ready.first()
         return first[1].pushed_at if first else None
 
     def next_change(self) -> float:
-        """Return when something comes up by itself: a due time, or the end of a lease."""
+        """Return when a delay or a lease ends; 0: a task waits."""
         if self.has_ready():
             return 0.0
         due = self._delayed.first()
@@ -308,7 +300,7 @@ class Queue:
             if entry.following is None:
                 entry.deaths += not entry.stopped
                 return self._lease(entry, now, lease)
-            self.settle(entry, now)
+            self.end(entry, now)
         return None
 
     def _expired(self, now: float) -> Entry | None:

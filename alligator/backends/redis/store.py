@@ -30,6 +30,7 @@ from alligator.backends.store import (
     KEEP_FAILED,
     Child,
     Parent,
+    Queues,
     Record,
     Store,
     Waits,
@@ -98,17 +99,17 @@ class RedisStore(Store):
         args = _noted(task_id, record, keep_seconds)
         return bool(self._run_or_fail("save_record", [_record_key(task_id)], *args))
 
-    def settle(
+    def _settle(
         self,
-        client: BaseClient,
+        client: Queues,
         delivery: Delivery,
         task_id: str,
         record: Record,
         keep_seconds: float,
     ) -> bool:
         """Note and ack in one script; on a cluster, where they may be on two nodes, in two."""
-        if client is not self._client or not self._link.one_server:
-            return super().settle(client, delivery, task_id, record, keep_seconds)
+        if not self._link.one_server:
+            return super()._settle(client, delivery, task_id, record, keep_seconds)
         keys = [*keys_of(delivery.queue_name), _record_key(task_id)]
         why = encode_reason(gone_badly(task_id, record.state, record.error))
         args = _noted(task_id, record, keep_seconds)
@@ -161,12 +162,10 @@ class RedisStore(Store):
         mark = _mark_key(key)
         self._command([mark], "UNLINK", mark)
 
-    def push_once(
-        self, client: BaseClient, key: str, ttl: float, queue_name: str, message: Message
+    def _push_once(
+        self, client: Queues, key: str, ttl: float, queue_name: str, message: Message
     ) -> bool:
         """Claim and push in one script."""
-        if client is not self._client:
-            return super().push_once(client, key, ttl, queue_name, message)
         keys = [*keys_of(queue_name), _mark_key(f"{queue_name}/{key}")]
         task_id, data, due, priority = message
         begin = opening([task_id], one_server=self._link.one_server)
@@ -175,10 +174,8 @@ class RedisStore(Store):
 
     # -- Children. ----------------------------------------------------------------------------
 
-    def hold(self, client: BaseClient, children: Sequence[Child]) -> list[int]:
+    def _hold(self, client: Queues, children: Sequence[Child]) -> list[int]:
         """Keep tasks back, some hundreds in each script; one of many parents in several."""
-        if client is not self._client:
-            return super().hold(client, children)
         if not self._link.one_server:
             raise UnsupportedOption(
                 "A redis cluster keeps no 'depends_on', since parents and children may be on two "
@@ -190,20 +187,20 @@ class RedisStore(Store):
             many = len(child.parents) > _HELD_AT_ONCE
             links += len(child.parents) + 1
             if batch and (many or links > _HELD_AT_ONCE or child.queue_name != batch[0].queue_name):
-                states += self._hold(batch)
+                states += self._hold_at_once(batch)
                 batch, links = [], len(child.parents) + 1
             if many:
                 states.append(self._hold_in_steps(child))
                 links = 0
             else:
                 batch.append(child)
-        states += self._hold(batch) if batch else []
+        states += self._hold_at_once(batch) if batch else []
         for child, state in zip(children, states, strict=True):
             if state in _REFUSED:
                 raise _REFUSED[state](child.message.task_id)
         return states
 
-    def _hold(self, children: Sequence[Child]) -> list[int]:
+    def _hold_at_once(self, children: Sequence[Child]) -> list[int]:
         """Keep tasks of one queue back in one script."""
         args = [arg for each in children for arg in _held(each)]
         found: list[int] = self._run("hold", keys_of(children[0].queue_name), "whole", *args)
@@ -235,14 +232,10 @@ class RedisStore(Store):
         if state == CANCELED:
             return state
         # That parent alone decides; or the id was in use, or the queue emptied: in one step then.
-        return self._hold([child._replace(parents=tuple(failed) or child.parents)])[0]
+        return self._hold_at_once([child._replace(parents=tuple(failed) or child.parents)])[0]
 
-    def cancel_held(
-        self, client: BaseClient, queue_name: str, task_id: str, record: Record
-    ) -> bool:
+    def _cancel_held(self, client: Queues, queue_name: str, task_id: str, record: Record) -> bool:
         """Cancel a child that is held."""
-        if client is not self._client:
-            return super().cancel_held(client, queue_name, task_id, record)
         noted = record_key(queue_name, task_id)
         keys = [*keys_of(queue_name), _record_key(noted)]
         args = _noted(noted, record, KEEP_FAILED)
@@ -250,10 +243,8 @@ class RedisStore(Store):
             self._run("cancel_held", keys, encode_id(task_id), encode_reason(record.error), *args)
         )
 
-    def waits_for(self, client: BaseClient, queue_name: str, task_id: str, limit: int) -> Waits:
+    def _waits_for(self, client: Queues, queue_name: str, task_id: str, limit: int) -> Waits:
         """Return for whom a child is held."""
-        if client is not self._client:
-            return super().waits_for(client, queue_name, task_id, limit)
         count, *flat = self._run("pending_parents", keys_of(queue_name), encode_id(task_id), limit)
         names = [decode_id(each) for each in flat]  # the name of a queue reads the same
         return Waits(count, list(zip(names[::2], names[1::2], strict=True)))

@@ -26,7 +26,6 @@ from alligator.backends.base import (
     Renew,
     Reserved,
     all_queued,
-    never,
     push_in_steps,
 )
 from alligator.backends.sqlite import lease as taking
@@ -134,38 +133,14 @@ class Client(BaseClient):
 
         return push_in_steps(messages, push)
 
-    def reserve(
-        self,
-        queue_names: Sequence[str],
-        limit: int = 1,
-        lease: float = 30.0,
-        wait: float = 0.0,
-        *,
-        acks: Sequence[Delivery] = (),
-        task_id: str | None = None,
-        stop: Callable[[], bool] = never,
-    ) -> Reserved:
-        """Ack and lease in one transaction; see the contract."""
-        deadline = time.monotonic() + wait
-        found, refused = self._ack_and_lease(queue_names, limit, lease, acks, task_id)
-        hops = 0  # of the call that woke us
-        while not found and task_id is None and time.monotonic() < deadline and not stop():
-            if hops > 1:  # not for us
-                self._wake.call(hops=hops - 1)
-                time.sleep(_STEP_ASIDE)
-            hops = self._wait(queue_names, deadline, stop)
-            found, _ = self._ack_and_lease(queue_names, limit, lease)
-        if hops > 1 and (not found or self._upcoming(queue_names) <= 0):
-            self._wake.call(hops=hops - 1)  # there is more than we take, or may be for others
-        return Reserved(found, refused)
-
-    def _ack_and_lease(
+    def _lease(
         self,
         queue_names: Sequence[str],
         limit: int,
         lease: float,
-        acks: Sequence[Delivery] = (),
-        task_id: str | None = None,
+        wait: float,
+        acks: Sequence[Delivery],
+        task_id: str | None,
     ) -> Reserved:
         # Looked at without the writers' lock, so that idle workers are in nobody's way.
         if not acks and task_id is None and self._upcoming(queue_names) > 0:
@@ -180,8 +155,32 @@ class Client(BaseClient):
         except QueueFull:
             if limit == 1:
                 raise
-            return self._ack_and_lease(queue_names, 1, lease, acks, task_id)  # takes less room
+            return self._lease(queue_names, 1, lease, wait, acks, task_id)  # takes less room
         return Reserved(found, refused)
+
+    def _wait(
+        self,
+        queue_names: Sequence[str],
+        limit: int,
+        lease: float,
+        seconds: float,
+        stop: Callable[[], bool],
+    ) -> list[Delivery]:
+        deadline = time.monotonic() + seconds
+        seen = self.version()
+        due = self.next_change(queue_names)  # after the version: no push falls between
+
+        def left() -> float:
+            return min(deadline - time.monotonic(), due - self.clock.time())
+
+        hops = self._wake.wait(left, seen, self.version, stop) if left() > 0 else 0
+        found, _ = self._lease(queue_names, limit, lease, 0, (), None)
+        if hops > 1 and not (found and self._upcoming(queue_names) > 0):
+            # There is more than we take, or the call was for others: they are to hear it, too.
+            self._wake.call(hops=hops - 1)
+            if not found:
+                time.sleep(min(_STEP_ASIDE, max(0.0, deadline - time.monotonic())))
+        return found
 
     def _upcoming(self, queue_names: Sequence[str]) -> float:
         """Return in how many seconds there is something to take; 0 or less: now."""
@@ -192,16 +191,6 @@ class Client(BaseClient):
         now = self.clock.time()
         with self._file.reading() as connection:
             return min(taking.next_change(connection, name, now) for name in queue_names)
-
-    def _wait(self, queue_names: Sequence[str], deadline: float, stop: Callable[[], bool]) -> int:
-        """Block until something may be there; see :meth:`Wake.wait`."""
-        seen = self.version()
-        due = self.next_change(queue_names)  # after the version: no push falls between
-
-        def left() -> float:
-            return min(deadline - time.monotonic(), due - self.clock.time())
-
-        return self._wake.wait(left, seen, self.version, stop) if left() > 0 else 0
 
     def ack(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
         """Remove tasks that are done; return those overtaken."""

@@ -16,6 +16,7 @@ from alligator.backends.sqlite.schema import Step
 from alligator.backends.store import (
     KEEP_FAILED,
     Child,
+    Queues,
     Record,
     Store,
     Waits,
@@ -60,17 +61,15 @@ class SqliteStore(Store):
         with self._client.writing(for_record(*record[1:4])) as step:
             return records.note(step, task_id, record, keep_seconds)
 
-    def settle(
+    def _settle(
         self,
-        client: BaseClient,
+        client: Queues,
         delivery: Delivery,
         task_id: str,
         record: Record,
         keep_seconds: float,
     ) -> bool:
         """Note and ack in one transaction."""
-        if client is not self._client:
-            return super().settle(client, delivery, task_id, record, keep_seconds)
         with self._client.writing(for_record(*record[1:4])) as step:
             why = gone_badly(task_id, record.state, record.error)
             if why and queue.is_held(step, delivery):
@@ -132,12 +131,10 @@ class SqliteStore(Store):
         with self._client.writing() as step:
             step.execute("DELETE FROM alligator_marks WHERE key = ?", (writable(key),))
 
-    def push_once(
-        self, client: BaseClient, key: str, ttl: float, queue_name: str, message: Message
+    def _push_once(
+        self, client: Queues, key: str, ttl: float, queue_name: str, message: Message
     ) -> bool:
         """Claim and push in one transaction."""
-        if client is not self._client:
-            return super().push_once(client, key, ttl, queue_name, message)
         own_key = f"{queue_name}/{key}"
         if self._stands(own_key):
             return False
@@ -147,19 +144,13 @@ class SqliteStore(Store):
             queue.push(step, queue_name, [message])
         return True
 
-    def hold(self, client: BaseClient, children: Sequence[Child]) -> list[int]:
+    def _hold(self, client: Queues, children: Sequence[Child]) -> list[int]:
         """Keep tasks back, all in one transaction."""
-        if client is not self._client:
-            return super().hold(client, children)
         with self._client.writing(for_push(each.message for each in children)) as step:
             return [hold(step, each) for each in children]
 
-    def cancel_held(
-        self, client: BaseClient, queue_name: str, task_id: str, record: Record
-    ) -> bool:
+    def _cancel_held(self, client: Queues, queue_name: str, task_id: str, record: Record) -> bool:
         """Cancel a child that is held."""
-        if client is not self._client:
-            return super().cancel_held(client, queue_name, task_id, record)
         why = gone_badly(task_id, CANCELED, record.error) or ""
         with self._client.writing(for_record(*record[1:4])) as step:
             if not cancel_held(step, queue_name, task_id, why):
@@ -167,10 +158,8 @@ class SqliteStore(Store):
             records.note(step, record_key(queue_name, task_id), record, KEEP_FAILED)
         return True
 
-    def waits_for(self, client: BaseClient, queue_name: str, task_id: str, limit: int) -> Waits:
+    def _waits_for(self, client: Queues, queue_name: str, task_id: str, limit: int) -> Waits:
         """Return for whom a child is held."""
-        if client is not self._client:
-            return super().waits_for(client, queue_name, task_id, limit)
         with self._client.file.reading() as connection:
             return waiting.waits_for(connection, queue_name, task_id, limit)
 

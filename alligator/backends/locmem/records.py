@@ -1,0 +1,105 @@
+"""Outcomes, marks and heartbeats in memory. Callers hold the lock of the queues."""
+
+import heapq
+from threading import Event
+from typing import Generic, TypeVar
+
+from alligator.backends.store import BAD, record_key
+from alligator.backends.types import Record, Worker
+from alligator.common.ids import is_own_id
+from alligator.constants import FAILED
+
+V = TypeVar("V")
+
+
+class Expiring(Generic[V]):
+    """A dictionary whose entries end."""
+
+    def __init__(self) -> None:
+        self._items: dict[str, tuple[V, float]] = {}
+        self._ends: list[tuple[float, str]] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._items)
+
+    def get(self, key: str, now: float) -> V | None:
+        """Return a value that has not ended."""
+        found = self._items.get(key)
+        return found[0] if found and found[1] > now else None
+
+    def put(self, key: str, value: V, now: float, seconds: float) -> None:
+        """Set a value for so many seconds, and drop what has ended."""
+        if seconds <= 0:
+            self.pop(key)
+            return
+        self._items[key] = value, now + seconds
+        heapq.heappush(self._ends, (now + seconds, key))
+        while self._ends and self._ends[0][0] <= now:
+            _, ended = heapq.heappop(self._ends)
+            if ended in self._items and self._items[ended][1] <= now:
+                del self._items[ended]
+        if len(self._ends) > 2 * len(self._items) + 64:  # mostly of entries that were replaced
+            self._ends = [(end, each) for each, (_, end) in self._items.items()]
+            heapq.heapify(self._ends)
+
+    def pop(self, key: str) -> None:
+        """Remove a value; none there is fine."""
+        self._items.pop(key, None)
+
+    def live(self, now: float) -> list[V]:
+        """Return the values that have not ended."""
+        return [value for value, end in self._items.values() if end > now]
+
+
+class Watch:
+    """What ``LocmemStore.watch`` gives."""
+
+    def __init__(self) -> None:
+        self.told = Event()
+
+    def wait(self, timeout: float) -> bool:
+        """Block until told of a change."""
+        if not self.told.wait(timeout):
+            return False
+        self.told.clear()
+        return True
+
+
+class Records:
+    """What the stores of one memory share."""
+
+    def __init__(self) -> None:
+        self.outcomes = Expiring[Record]()
+        self.marks = Expiring[bool]()
+        self.workers = Expiring[Worker]()
+        self.seen: dict[str, float] = {}  # by queue: when a worker of it was last alive
+        self.watches: dict[str, list[Watch]] = {}
+
+    def renew(self) -> None:
+        """Wait for no thread of the parent process, after a fork."""
+        for watches in self.watches.values():
+            for each in watches:
+                each.told = Event()
+
+    def put(self, key: str, record: Record, now: float, seconds: float) -> None:
+        """Keep the record of a task, and wake who watches it."""
+        self.outcomes.put(key, record, now, seconds)
+        self.tell(key)
+
+    def overrule(self, queue_name: str, task_id: str, now: float) -> None:
+        """Forget failures and cancellations of an id of the user's own, which is pushed again."""
+        for key in (record_key(queue_name, task_id), task_id) if is_own_id(task_id) else ():
+            if (record := self.outcomes.get(key, now)) and record.state in BAD:
+                self.outcomes.pop(key)
+
+    def has_succeeded(self, queue_name: str, task_id: str, now: float) -> None:
+        """Forget the failure of an id of the user's own, which is acked: a push before had it."""
+        if is_own_id(task_id):
+            key = record_key(queue_name, task_id)
+            if (record := self.outcomes.get(key, now)) and record.state == FAILED:
+                self.outcomes.pop(key)
+
+    def tell(self, key: str) -> None:
+        """Wake who watches that task."""
+        for watch in self.watches.get(key, ()):
+            watch.told.set()

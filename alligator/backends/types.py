@@ -1,0 +1,229 @@
+"""The values that clients and stores take and return.
+
+``alligator.backends.base`` and ``alligator.backends.store`` export them as well.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+from alligator.constants import CANCELED, FAILED, SUCCESS
+
+#: What a task is to a backend.
+Data = str | bytes
+
+#: Takes the id and the data of a dead letter, and returns the data to queue it with.
+Renew = Callable[[str, Data], Data]
+
+#: States after which the state of a task does not change.
+ENDED = frozenset({SUCCESS, FAILED, CANCELED})
+
+
+class Message(NamedTuple):
+    """A task on its way to a queue."""
+
+    task_id: str
+    data: Data
+    delay_until: float | None = None  # Unix timestamp in seconds; None: now
+    priority: int = 0
+
+
+class LastingMessage(Message):
+    """A message that asks for a lease, where the server sets its length at the push.
+
+    :ivar lease: seconds, at least.
+    """
+
+    lease: float = 0.0
+
+
+def lasting(message: Message, lease: float) -> LastingMessage:
+    """Return a message that asks for a lease of so many seconds."""
+    found = LastingMessage(*message)
+    found.lease = lease
+    return found
+
+
+class Queued(str):
+    """The id that a task has on its queue, as a push returns it, with its position there.
+
+    :ivar position: opaque; for ``Client.lost_nothing_since``.
+    """
+
+    __slots__ = ("position",)
+
+    position: Any
+
+
+def all_queued(task_ids: Iterable[str], position: Any) -> list[str]:
+    """Return ids with the same position."""
+    found: list[Any] = list(map(Queued, task_ids))  # faster than one by one
+    for each in found:
+        each.position = position
+    return found
+
+
+def queued(task_id: str, position: Any) -> Queued:
+    """Return an id with a position."""
+    found = Queued(task_id)
+    found.position = position
+    return found
+
+
+class Delivery(NamedTuple):
+    """A task on lease to the worker that reserved it."""
+
+    queue_name: str
+    task_id: str
+    data: Data
+    receipt: Any  # the client's own proof of this very lease; opaque to others
+    attempt: int = 1  # grows with every lease of this task
+    deaths: int = 0  # how often its lease ran out; see alligator.backends.base
+
+
+class Reserved(NamedTuple):
+    """What :meth:`~alligator.backends.base.Client.reserve` returns."""
+
+    deliveries: list[Delivery]
+    refused: list[Delivery]  # those of ``acks`` that had been overtaken
+
+
+class Reason(NamedTuple):
+    """Why a task was buried."""
+
+    error: str  # one line
+    traceback: str = ""
+
+
+class Place(NamedTuple):
+    """Where a task stands; see :meth:`~alligator.backends.base.Client.find`."""
+
+    state: int  # WAITING, DELAYED, RUNNING or FAILED (dead) of alligator.constants
+    ahead: int | None = None  # WAITING: how many tasks go first, where that can be told
+    due: float | None = None  # DELAYED: when it may run, a Unix timestamp in seconds
+    until: float | None = None  # RUNNING: when its lease ends, likewise, where that can be told
+
+
+@dataclass(frozen=True, slots=True)
+class DeadTask:
+    """A dead letter: a task that was given up, with all that is needed to explain and rerun it."""
+
+    task_id: str
+    queue_name: str
+    data: Data
+    error: str
+    traceback: str
+    died_at: float  # Unix timestamp in seconds
+    #: How often it was tried. From a worker, this counts its runs; the deaths of its worker since
+    #: the last run that ended in order; and how often its code was found missing since then. It
+    #: does not count deliveries that were handed back before they ran.
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class QueueStats:
+    """How full a queue is."""
+
+    waiting: int
+    delayed: int
+    running: int
+    dead: int
+    oldest: float | None  # seconds since the next task was pushed; None: empty or not known
+    held: int = 0  # tasks that the queue itself keeps back until their parents have succeeded
+
+
+class Ahead(ABC):
+    """A ``reserve`` whose reply has not been read; see ``Client.begin_reserve``."""
+
+    #: When it was sent, by ``time.monotonic()``: the leases began no earlier.
+    sent: float
+
+    @abstractmethod
+    def ready(self) -> bool:
+        """Return whether :meth:`read` would return, or raise, without waiting."""
+
+    @abstractmethod
+    def read(self) -> Reserved:
+        """Wait for the reply and return it; from any thread, the same each time.
+
+        :raises ConnectionLost: it is unknown whether the acks counted; send them again. If the
+            server leased something, it comes back when its lease runs out. Raised each time.
+        """
+
+
+class Record(NamedTuple):
+    """What is known of one run of a task."""
+
+    state: int  # one of alligator.constants; see also `ended`
+    result: str | None = None  # SUCCESS: JSON text, where the task saves its result
+    error: str = ""  # one line; of a success: why its result is not as it was returned
+    traceback: str = ""
+    at: float = 0.0  # when that was, a Unix timestamp in seconds
+    attempt: int = 0  # Delivery.attempt: the fence within one push
+    pushed: float = 0.0  # when the task was pushed, Unix seconds: the fence between two
+    place: str = ""  # its id on the queue, where that is not its own
+
+    @property
+    def fence(self) -> tuple[float, int]:
+        """What decides which of two records is the later one."""
+        return self.pushed, self.attempt
+
+    @property
+    def ended(self) -> bool:
+        """Whether the task has ended."""
+        return self.state in ENDED
+
+
+class Worker(NamedTuple):
+    """A worker that sent a heartbeat."""
+
+    name: str  # unique, such as 'host:pid:1'
+    queue_names: tuple[str, ...]
+    seen: float  # when it sent the last one, a Unix timestamp in seconds
+    until: float  # when it counts as gone unless it sends another
+
+
+class Parent(NamedTuple):
+    """A task that another one waits for."""
+
+    task_id: str
+    queue_names: tuple[str, ...]  # where it may be; the first that has it counts
+
+
+class Child(NamedTuple):
+    """A task that waits for others."""
+
+    queue_name: str
+    message: Message
+    parents: tuple[Parent, ...]
+
+
+class Waits(NamedTuple):
+    """The parents that a child waits for."""
+
+    total: int  # how many have not ended
+    first: list[tuple[str, str]]  # queue and id of some of them
+
+
+class Watch(Protocol):
+    """What ``with store.watch(ids) as watch`` gives."""
+
+    def wait(self, timeout: float) -> bool:
+        """Block until something may have changed (True), or ``timeout`` seconds are over (False).
+
+        A change since the block began, or since the last wait ended, ends the wait at once.
+        """
+
+
+class Queues(Protocol):
+    """What a store asks of a client, be it its own or another."""
+
+    def push_many(self, queue_name: str, messages: Sequence[Message]) -> list[str]:
+        """Put tasks on one queue; see ``Client.push_many``."""
+
+    def ack(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
+        """Remove tasks that are done; see ``Client.ack``."""
+
+    def check_exists(self) -> None:
+        """Refuse a place that is not there; see ``Client.check_exists``."""
