@@ -36,7 +36,7 @@ class TestBeanstalk(BackendContract):
         # Version 1.12 may miss the end of a lease while its connection says nothing.
         while not over.wait(0.2):
             for connection in [each for client in self.clients for each in client._pool.all()]:
-                if connection.held:
+                if connection.leases:
                     with connection.lock, contextlib.suppress(ConnectionLost):
                         connection.stats_job(1)
 

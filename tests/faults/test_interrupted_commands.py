@@ -6,7 +6,7 @@ A timeout, or a signal handler, raises it at any step: between what was sent and
 import pytest
 
 from alligator.backends.base import Message
-from alligator.backends.beanstalk.socket import Line
+from alligator.backends.beanstalk.socket import Socket
 from alligator.backends.redis_backend import Client
 from tests.faults.test_sqlite_stopped import Interrupted, in_time, interrupted_at
 
@@ -63,15 +63,15 @@ def _node_of(client):
 
 def test_at_any_step_on_a_line_to_beanstalkd(beanstalk_dsn):
     host = beanstalk_dsn.partition("://")[2].partition("/")[0].split(":")
-    line = Line((host[0], int(host[1])))
+    line = Socket((host[0], int(host[1])))
     for step in range(1, 10_000):
-        if not line.alive():
+        if not line.is_alive():
             line.connect()
         done = interrupted_at(step, lambda: line.call(lambda server: server.stats())) is None
-        if not line.alive():
+        if not line.is_alive():
             line.connect()
         assert "default" in line.call(lambda server: server.tubes()), f"at step {step}"
         if done:
             break
     assert step > 10
-    line.drop()
+    line.close()

@@ -193,7 +193,7 @@ def test_the_kernel_probes_what_is_quiet(any_road, tmp_path):
     if any_road.name == "redis":
         sock = any_road.client._link._idle[0][0]._sock
     else:
-        sock = any_road.client._pool.all()[0]._socket
+        sock = any_road.client._pool.all()[0]._socket.raw
     assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
     assert keepalive.TCP_OPTIONS, "this platform has some"
     for option, value in keepalive.TCP_OPTIONS.items():

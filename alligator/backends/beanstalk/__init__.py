@@ -1,1 +1,5 @@
-"""Queues on beanstalkd."""
+"""Keep queues on beanstalkd.
+
+May import ``backends`` and what that may import; needs greenstalk. Exports nothing: use
+``alligator.backends.beanstalk_backend.Client``.
+"""

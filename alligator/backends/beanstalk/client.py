@@ -1,53 +1,72 @@
-"""Queues on beanstalkd: ``beanstalk://host[:11300]/[?ttr=30]``.
+"""Keep queues on beanstalkd: ``beanstalk://host[:11300]/[?ttr=30]``.
 
-What differs from the contract, since the server wants it so: the id of a task on the queue
-is the server's job id; delays are whole seconds, rounded up; ``drop_all`` cannot reach jobs
-that other processes are running; an expired lease comes back to its place by age within its
-priority, not ahead of a higher one.
+The server makes these differences from the contract. The id of a task on the queue is the server's
+job id. Delays are whole seconds, rounded up. ``drop_all`` cannot reach jobs that other processes
+are running. A job whose lease ran out returns to its place by age within its priority, not ahead of
+a higher one.
 
 *Leases.* The server gives a job its lease (``ttr``) when it is pushed. So ``reserve`` and
-``extend`` cannot choose one: ``?ttr=`` does, for what this client pushes. A worker has to
+``extend`` cannot choose one: ``?ttr=`` does, for the pushes of this client. A worker has to
 extend every ``min(lease, client.lease_seconds) / 3``. The jobs of a killed worker come back
-at once, with its connection. Those of one that is stopped, or whose host is gone, should come
-back when the lease runs out, but version 1.12 misses that time more often than not; then they
+at once, with its connection. Those of a worker that is stopped, or whose host is gone, should come
+back when the lease runs out, but version 1.12 misses that time more often than not. Then they
 come back once TCP's keepalive has closed the connection, or stay the worker's own if it wakes.
+
+*Sure leases.* A lease is *sure* while its connection is unbroken and its time not over. No other
+client can have the job, and no restart can have given its id to another one. Such leases are acked
+and extended many in one write. For any other lease the client first asks the server: see
+``Connection.not_overtaken``.
 """
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
+from operator import attrgetter
 
 from alligator.backends.base import (
+    DELAY,
+    GET,
+    LEASES,
     MAX_LEASE,
     MAX_PRIORITY,
     MIN_PRIORITY,
+    PRIORITY,
+    Data,
+    DeadTask,
     Delivery,
     LastingMessage,
     Message,
+    Place,
+    QueueStats,
+    Reason,
+    Renew,
     Reserved,
-    never,
 )
+from alligator.backends.base import Client as BaseClient
 from alligator.backends.beanstalk import dead_letters
-from alligator.backends.beanstalk.connection import Connection, Lease
+from alligator.backends.beanstalk.connection import Connection, Job, Lease
 from alligator.backends.beanstalk.encoding import (
     HEADROOM,
     Body,
+    Letter,
     decode,
     encode,
+    encode_letter,
+    pri_of,
     to_bytes,
-    urgency,
     whole_seconds,
 )
 from alligator.backends.beanstalk.pool import Pool
-from alligator.backends.beanstalk.settle import Settling, not_acked
-from alligator.backends.beanstalk.tubes import NewJob
-from alligator.backends.beanstalk.views import is_job_id
+from alligator.backends.beanstalk.protocol import NewJob
 from alligator.backends.dsn import mask_password, parse_dsn, seconds
 from alligator.common.clock import Clock
+from alligator.common.grouping import group_by
+from alligator.constants import DELAYED, FAILED, RUNNING, WAITING
 from alligator.exceptions import InvalidDSN, InvalidTask
 
-#: What other libraries take as a parameter → what to write here.
+#: Parameters of other libraries, and what to write here instead.
 _HINTS = {
     **dict.fromkeys(
         ("timeout", "connect_timeout", "socket_timeout"),
@@ -59,12 +78,21 @@ _HINTS = {
         "name the queue beside the DSN: Gator('beanstalk://host:11300/', queue_name='mail').",
     ),
 }
+_STATES = {"ready": WAITING, "delayed": DELAYED, "reserved": RUNNING, "buried": FAILED}
 
-_NAP = 0.05  # seconds between two looks where the server's whole seconds are too coarse
+_POLL_EVERY = 0.05  # seconds, for waits that are shorter than the server's whole seconds
+
+#: Seconds that a job which replaces another is delayed, so that no other client reserves it.
+_REPLACEMENT_DELAY = 60
 
 
-class Client(Settling):
+class Client(BaseClient):
     """The contract, on beanstalkd 1.12 or later."""
+
+    supports = frozenset({LEASES, DELAY, PRIORITY, GET})
+    queue_name_rule = (
+        "1 to 80 letters, digits, '_', '.' or '-', not beginning with '-' nor ending in '.dead'"
+    )
 
     def __init__(self, conn_string: str, *, clock: Clock | None = None) -> None:
         super().__init__(conn_string, clock=clock)
@@ -76,24 +104,27 @@ class Client(Settling):
         self._ttr = int(self.lease_seconds)
         self._pool = Pool((dsn.host, dsn.port))
 
-    def drop_all(self, queue_name: str) -> None:
-        """Remove the tasks one by one; those that other processes are running stay."""
-        self.check_queue_name(queue_name)
-        for each in self._pool.all():
-            if not each.held:  # it may be blocked in a wait
-                continue
-            with each.lock:
-                for lease in list(each.held.values()):
-                    if lease.record["tube"] == queue_name:
-                        each.ack(lease)
-        for tube in (queue_name, queue_name + dead_letters.SUFFIX):
-            self._pool.ask(partial(Connection.delete_all, tube=tube))
+    def check_queue_name(self, queue_name: str) -> None:
+        super().check_queue_name(queue_name)
+        if queue_name.startswith("-") or queue_name.endswith(dead_letters.SUFFIX):
+            raise InvalidTask(f"Queue name {queue_name!r} is not {self.queue_name_rule}.")
+
+    def max_size(self) -> int:
+        largest = self._pool.largest
+        if largest is None:
+            largest = self._pool.largest = self._pool.run(Connection.largest_job)
+        return largest - HEADROOM
+
+    def close(self) -> None:
+        """Close the connections; the server releases the jobs that they had reserved at once."""
+        self._pool.close()
+
+    # -- Pushing. -------------------------------------------------------------------------
 
     def push_many(self, queue_name: str, messages: Sequence[Message]) -> list[str]:
-        """Put tasks on a queue, in order, and return the ids that the server gave them.
+        """Put tasks in a few writes; the returned ids are the server's.
 
-        They go in a few writes. Where the server refuses one, those after it are taken back
-        unless somebody is running them already.
+        If the server refuses one, the tasks after it are deleted unless a worker runs them already.
         """
         self.check_queue_name(queue_name)
         now = self.clock.time()
@@ -112,76 +143,93 @@ class Client(Settling):
         ttr = self._ttr
         if isinstance(message, LastingMessage):
             ttr = max(ttr, math.ceil(min(message.lease, MAX_LEASE)))
-        return NewJob(encode(Body(message.data)), urgency(message.priority), delay, ttr)
+        return NewJob(encode(Body(message.data)), pri_of(message.priority), delay, ttr)
+
+    def drop_all(self, queue_name: str) -> None:
+        """Remove the tasks one by one; the tasks that other processes are running stay."""
+        self.check_queue_name(queue_name)
+        for each in self._pool.all():
+            if not each.leases:  # it may be blocked in a wait
+                continue
+            with each.lock:
+                for lease in list(each.leases.values()):
+                    if lease.record["tube"] == queue_name:
+                        each.ack(lease)
+        for tube in (queue_name, queue_name + dead_letters.SUFFIX):
+            self._pool.run(partial(Connection.delete_all, tube=tube))
 
     # -- Reserving. -----------------------------------------------------------------------
 
-    def reserve(
+    def _lease(
         self,
         queue_names: Sequence[str],
-        limit: int = 1,
-        lease: float = 30.0,
-        wait: float = 0.0,
-        *,
-        acks: Sequence[Delivery] = (),
-        task_id: str | None = None,
-        stop: Callable[[], bool] = never,
+        limit: int,
+        lease: float,
+        wait: float,
+        acks: Sequence[Delivery],
+        task_id: str | None,
     ) -> Reserved:
-        """Ack, then lease what is next, for its ttr; see the contract and the module."""
         for name in queue_names:
             self.check_queue_name(name)
-        deadline = time.monotonic() + wait
         if task_id is not None:
             refused = self.ack(acks)
             return Reserved(self._reserve_one(queue_names, task_id), refused)
-        deliveries = self._ack_and_poll(queue_names, limit, [each.receipt for each in acks])
-        while not deliveries and (remaining := deadline - time.monotonic()) > 0 and not stop():
-            deliveries = self._wait_for_job(queue_names, remaining)
-            if not deliveries:
-                deliveries = self._poll(queue_names, limit)
-        return Reserved(deliveries, not_acked(acks))
+        found = self._ack_and_reserve(queue_names, limit, [each.receipt for each in acks])
+        return Reserved(found, _not_acked(acks))
 
-    def _ack_and_poll(
-        self, queue_names: Sequence[str], limit: int, leases: Sequence[Lease]
-    ) -> list[Delivery]:
-        """Ack and look in one go what one connection holds; the rest before that."""
-        sure = [each for each in leases if each.is_sure()]
-        riding = [each for each in sure if each.connection is sure[0].connection]
-        if len(riding) < len(leases):
-            with_it = set(riding)
-            self._ack([each for each in leases if each not in with_it])
-        if riding:
-            connection = riding[0].connection
-            with connection.lock:
-                if connection.alive() and all(each.is_sure() for each in riding):
-                    return self._next(connection, queue_names, limit, riding)
-            self._ack(riding)
-        return self._poll(queue_names, limit)
-
-    def _wait_for_job(self, queue_names: Sequence[str], remaining: float) -> list[Delivery]:
-        if remaining < 1 - 2 * _NAP:  # a wait cannot be broken off without risk for a job
-            time.sleep(min(_NAP, remaining))
-            return []
-        with self._pool.connection(holding_none=True) as connection:
+    def _wait(
+        self,
+        queue_names: Sequence[str],
+        limit: int,
+        lease: float,
+        seconds: float,
+        stop: Callable[[], bool],
+    ) -> list[Delivery] | None:
+        if seconds < 1 - 2 * _POLL_EVERY:  # to break off a wait might lose a job
+            time.sleep(min(_POLL_EVERY, seconds))
+            return None
+        with self._pool.connection(may_block=True) as connection:
             connection.watch(queue_names)
-            lease = connection.reserve(1)
+            found = connection.reserve(1)
+            return [_delivery(found)] if found else None
+
+    def _reserve_one(self, queue_names: Sequence[str], task_id: str) -> list[Delivery]:
+        with self._pool.connection() as connection:
+            record = connection.find(task_id)
+            if not record or record["tube"] not in queue_names or record["state"] == "buried":
+                return []
+            lease = connection.reserve_job(record["id"])
             return [_delivery(lease)] if lease else []
 
-    def _poll(self, queue_names: Sequence[str], limit: int) -> list[Delivery]:
+    def _ack_and_reserve(
+        self, queue_names: Sequence[str], limit: int, leases: Sequence[Lease]
+    ) -> list[Delivery]:
+        """Ack the sure leases of one connection and reserve in one go; ack the others before."""
+        sure = [each for each in leases if each.is_sure()]
+        together = [each for each in sure if each.connection is sure[0].connection]
+        if len(together) < len(leases):
+            first = set(leases) - set(together)
+            self._ack([each for each in leases if each in first])
+        if together:
+            connection = together[0].connection
+            with connection.lock:
+                if connection.is_alive() and all(each.is_sure() for each in together):
+                    return self._reserve_on(connection, queue_names, limit, together)
+            self._ack(together)
         with self._pool.connection() as connection:
-            return self._next(connection, queue_names, limit)
+            return self._reserve_on(connection, queue_names, limit)
 
-    def _next(
+    def _reserve_on(
         self,
         connection: Connection,
         queue_names: Sequence[str],
         limit: int,
-        done: Sequence[Lease] = (),
+        acks: Sequence[Lease] = (),
     ) -> list[Delivery]:
         taken: list[Delivery] = []
         for name in queue_names:
-            taken += map(_delivery, connection.reserve_many(name, limit - len(taken), done))
-            done = ()
+            taken += map(_delivery, connection.reserve_many(name, limit - len(taken), acks))
+            acks = ()
             died = next((at for at, each in enumerate(taken) if each.deaths), None)
             if died is not None:  # it goes alone, now or the next time
                 keep = max(1, died)
@@ -191,17 +239,242 @@ class Client(Settling):
                 break
         return taken
 
-    def _reserve_one(self, queue_names: Sequence[str], task_id: str) -> list[Delivery]:
-        with self._pool.connection() as connection:
-            record = connection.stats_job(int(task_id)) if is_job_id(task_id) else None
-            if not record or record["tube"] not in queue_names or record["state"] == "buried":
-                return []
-            lease = connection.reserve_job(record["id"])
-            return [_delivery(lease)] if lease else []
+    # -- Settling and extending. ----------------------------------------------------------
 
-    def close(self) -> None:
-        """Close the connections; what they had reserved goes back at once."""
-        self._pool.close()
+    def ack(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
+        self._ack([each.receipt for each in deliveries])
+        return _not_acked(deliveries)
+
+    def _ack(self, leases: Sequence[Lease]) -> None:
+        # Leases that may have run out go first: any other command reminds the server of their end.
+        sure = [each for each in leases if each.is_sure()]
+        for lease in leases:
+            if not lease.is_sure():
+                self._ack_in_doubt(lease)
+        for connection, group in group_by(sure, attrgetter("connection")).items():
+            with connection.lock:
+                if connection.is_alive():
+                    connection.ack_many(group)
+        for lease in sure:
+            self._ack_in_doubt(lease)
+
+    def _ack_in_doubt(self, lease: Lease) -> None:
+        if lease.settled:
+            return
+        with self._pool.connection_of(lease) as connection:
+            if connection.holds(lease) or connection.not_overtaken(lease) is not None:
+                connection.ack(lease)
+
+    @contextmanager
+    def _regained(self, delivery: Delivery) -> Iterator[Connection | None]:
+        """Lend the connection that has the lease of a delivery; None: it was overtaken.
+
+        If the lease ran out and no other client has reserved the job since, reserve it again.
+        """
+        lease: Lease = delivery.receipt
+        with self._pool.connection_of(lease) as connection:
+            yield connection if connection.regain(lease) else None
+
+    def release(
+        self, delivery: Delivery, data: Data | None = None, delay_until: float | None = None
+    ) -> bool:
+        """Release the job; with new data, put a new job at the tail instead."""
+        body = None if data is None else Body(data, delivery.attempt)
+        return self._release(delivery, body, delay_until)
+
+    def postpone(self, delivery: Delivery, data: Data, delay_until: float) -> bool:
+        return self._release(delivery, Body(data, delivery.attempt, delivery.deaths), delay_until)
+
+    def _release(self, delivery: Delivery, changed: Body | None, until: float | None) -> bool:
+        lease: Lease = delivery.receipt
+        delay = whole_seconds(until, self.clock.time())
+        body = None if changed is None else encode(changed)
+        with self._regained(delivery) as connection:
+            if connection is None:
+                return False
+            if body is None:
+                return connection.release(lease, delay)
+            pri, ttr = lease.record["pri"], max(2, lease.record["ttr"])
+            # Put before delete: a crash in between repeats the task and never loses it.
+            if lease.successor is None:
+                job = NewJob(body, pri, delay, ttr)
+                lease.successor = connection.put(delivery.queue_name, job)
+            return connection.ack(lease) or not connection.delete(lease.successor)
+
+    def extend(self, deliveries: Sequence[Delivery], lease: float) -> list[Delivery]:
+        """Restart leases for their ttr, whatever the length asked for."""
+        leases = [each.receipt for each in deliveries]
+        sure = [each for each in leases if each.is_sure()]
+        kept = {each for each in leases if not each.is_sure() and self._regain(each)}
+        for connection, group in group_by(sure, attrgetter("connection")).items():
+            with connection.lock:
+                if connection.is_alive():
+                    kept.update(connection.touch_many(group))
+        kept.update(each for each in sure if each not in kept and self._regain(each))
+        return [each for each in deliveries if each.receipt not in kept]
+
+    def _regain(self, lease: Lease) -> bool:
+        with self._pool.connection_of(lease) as connection:
+            return connection.regain(lease)
+
+    def stretch(self, delivery: Delivery, lease: float) -> bool:
+        """Replace the job by one with that ttr, if its own is shorter."""
+        old: Lease = delivery.receipt
+        ttr = math.ceil(min(lease, MAX_LEASE))
+        if ttr <= old.record["ttr"]:
+            return super().stretch(delivery, lease)
+        # The next delivery adds its own reserve, so this one is left out of the count.
+        body = encode(Body(delivery.data, delivery.attempt - 1, delivery.deaths))
+        with self._regained(delivery) as connection:
+            job = NewJob(body, old.record["pri"], _REPLACEMENT_DELAY, ttr)
+            return connection is not None and connection.replace(old, job)
+
+    # -- Dead letters. --------------------------------------------------------------------
+
+    def bury(self, delivery: Delivery, data: Data | None, reason: Reason) -> bool:
+        """Put a dead letter on the tube ``<queue>.dead``, then delete the job."""
+        lease: Lease = delivery.receipt
+        task = DeadTask(
+            task_id=delivery.task_id,
+            queue_name=delivery.queue_name,
+            data=delivery.data if data is None else data,
+            error=reason.error,
+            traceback=reason.traceback,
+            died_at=self.clock.time(),
+            attempts=delivery.attempt,
+        )
+        with self._regained(delivery) as connection:
+            if connection is None:
+                return False
+            letter = Letter(task, lease.record["pri"], ttr=lease.record["ttr"])
+            body = encode_letter(letter, connection.largest_job())
+            if body is None:
+                return connection.bury(lease)
+            if lease.successor is None:
+                queue_name, died_at = delivery.queue_name, task.died_at
+                lease.successor = dead_letters.put(connection, queue_name, died_at, body)
+            connection.ack(lease)  # refused: a dead letter more is better than one less
+            return True
+
+    def dead(self, queue_name: str, limit: int = 100) -> list[DeadTask]:
+        self.check_queue_name(queue_name)
+
+        def look(connection: Connection) -> list[DeadTask]:
+            with dead_letters.reserved(connection, queue_name, limit) as letters:
+                tasks = dead_letters.newest(letters, limit)
+            if len(tasks) < limit and (job := connection.next_buried(queue_name)):
+                tasks.append(dead_letters.as_dead(queue_name, job))
+            return tasks
+
+        with self._pool.listing:
+            return self._pool.run(look, may_block=True)
+
+    def revive(
+        self, queue_name: str, task_id: str | None = None, renew: Renew | None = None
+    ) -> int:
+        """Revive dead letters under new ids.
+
+        Jobs that were buried on the server itself keep their data.
+        """
+        self.check_queue_name(queue_name)
+        with self._listing() as connection:
+            revived = dead_letters.revive(connection, queue_name, task_id, self._ttr, renew)
+            return revived + dead_letters.kick(connection, queue_name, task_id)
+
+    def purge_dead(self, queue_name: str, older_than: float = 0.0) -> int:
+        self.check_queue_name(queue_name)
+        until = self.clock.time() - older_than
+        with self._listing() as connection:
+            purged = dead_letters.purge(connection, queue_name, until)
+            return purged + dead_letters.purge_buried(connection, queue_name, older_than)
+
+    @contextmanager
+    def _listing(self) -> Iterator[Connection]:
+        with self._pool.listing, self._pool.connection(may_block=True) as connection:
+            yield connection
+
+    def _letter(self, queue_name: str, task_id: str) -> DeadTask | None:
+        with self._pool.listing:
+            return self._pool.run(
+                lambda connection: dead_letters.search(connection, queue_name, task_id),
+                may_block=True,
+            )
+
+    # -- Looking. -------------------------------------------------------------------------
+
+    def len(self, queue_name: str) -> int:
+        self.check_queue_name(queue_name)
+        counts = self._pool.run(lambda connection: dead_letters.counts(connection, queue_name))
+        return counts["current-jobs-ready"] + counts["current-jobs-delayed"]
+
+    def find(self, queue_name: str, task_id: str) -> Place | None:
+        self.check_queue_name(queue_name)
+        record = self._pool.run(lambda connection: connection.find(task_id))
+        if record and record["tube"] == queue_name:
+            state = _STATES[record["state"]]
+            then = self.clock.time() + record["time-left"]
+            return Place(
+                state,
+                due=then if state == DELAYED else None,
+                until=then if state == RUNNING else None,
+            )
+        return Place(FAILED) if self._letter(queue_name, task_id) else None
+
+    def age(self, delivery: Delivery) -> tuple[float, float] | None:
+        lease: Lease = delivery.receipt
+        if decode(lease.job.body).attempts:  # it is the job of a retry
+            return None
+        passed = time.monotonic() - lease.since
+        return lease.record["age"] + passed, lease.record["age"] + passed + 1  # in whole seconds
+
+    def peek(self, queue_name: str, task_id: str) -> Data | None:
+        self.check_queue_name(queue_name)
+
+        def look(connection: Connection) -> Job | None:
+            record = connection.find(task_id)
+            if record is None or record["tube"] != queue_name:
+                return None
+            return connection.peek(record["id"])
+
+        if job := self._pool.run(look):
+            return decode(job.body).data
+        found = self._letter(queue_name, task_id)
+        return found.data if found else None
+
+    def stats(self, queue_name: str) -> QueueStats:
+        self.check_queue_name(queue_name)
+
+        def look(connection: Connection) -> QueueStats:
+            own = dead_letters.counts(connection, queue_name)
+            letters = dead_letters.counts(connection, queue_name + dead_letters.SUFFIX)
+            first = connection.next_ready(queue_name)
+            record = connection.stats_job(first.id) if first else None
+            return QueueStats(
+                waiting=own["current-jobs-ready"],
+                delayed=own["current-jobs-delayed"],
+                running=own["current-jobs-reserved"],
+                dead=own["current-jobs-buried"]
+                + letters["current-jobs-ready"]
+                + letters["current-jobs-reserved"],
+                oldest=float(record["age"]) if record else None,
+            )
+
+        return self._pool.run(look)
+
+    def queue_names(self) -> list[str]:
+        """Return the names of the tubes that exist and have had a job."""
+        with self._pool.connection() as connection:
+            return [
+                tube
+                for tube in connection.tubes()
+                if not tube.endswith(dead_letters.SUFFIX)
+                and connection.stats_tube(tube).get("total-jobs")
+            ]
+
+    def durability_warning(self) -> str | None:
+        if self._pool.run(Connection.stats)["binlog-current-index"]:
+            return None
+        return "beanstalkd runs without a binlog (option -b): when it stops, its tasks are lost."
 
 
 def _check_size(message: Message, largest: int) -> None:
@@ -214,8 +487,8 @@ def _check_size(message: Message, largest: int) -> None:
 
 def _delivery(lease: Lease) -> Delivery:
     record, body = lease.record, decode(lease.job.body)
-    # Timeouts and lost connections leave a reservation without a release. Only the latter
-    # are not counted by the server, hence the difference.
+    # Leases that ran out and lost connections end a reservation without a release. The server
+    # counts no lost connections, so deaths are the difference.
     handed_back = record["releases"] + record["buries"]
     return Delivery(
         queue_name=record["tube"],
@@ -225,3 +498,7 @@ def _delivery(lease: Lease) -> Delivery:
         attempt=body.attempts + lease.reserves,
         deaths=body.deaths + max(0, lease.reserves - 1 - handed_back),
     )
+
+
+def _not_acked(deliveries: Sequence[Delivery]) -> list[Delivery]:
+    return [each for each in deliveries if each.receipt.settled != "acked"]

@@ -1,7 +1,7 @@
-"""What the body of a beanstalkd job looks like.
+"""Encode and decode the bodies of beanstalkd jobs.
 
-Text is its plain UTF-8, as Alligator 1.0 and other producers write it. Bytes, and whatever
-has a record to carry through a retry, begin with a byte that no UTF-8 text begins with::
+Text is plain UTF-8, as Alligator 1.0 and other producers write it. Bytes, and tasks that carry
+counts through a retry, begin with a byte that no UTF-8 text begins with::
 
     0xff  's' or 'b'  attempts ','  deaths  '\\n'  data
 
@@ -17,19 +17,19 @@ from typing import Any
 from alligator.backends.base import MAX_LEASE, Data, DeadTask
 from alligator.exceptions import InvalidTask
 
-#: Bytes kept free in every job, so that whatever was pushed can also be buried.
+#: Bytes kept free in every job, so that every task that was pushed can also be buried.
 HEADROOM = 256
 
 _LONGEST_ERROR = 2_000
 _MARKED = re.compile(rb"\xff([sb])(\d{1,9}),(\d{1,9})\n")
 _CENTER = 2**31  # priority 0, and the default of beanstalkc
 _LONGEST_DELAY = 2**32 - 1
-_LEAST_URGENT = 2**32 - 1
+_LARGEST_PRI = 2**32 - 1
 
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """The content of a job, with the record of the jobs that it is a retry of."""
+    """The content of a job, with the counts of the jobs that it is a retry of."""
 
     data: Data
     attempts: int = 0
@@ -39,7 +39,7 @@ class Body:
 def encode(body: Body) -> bytes:
     """Return the bytes that go to the server.
 
-    :raises InvalidTask: text that UTF-8 cannot carry.
+    :raises InvalidTask: UTF-8 cannot carry the text.
     """
     raw, kind = to_bytes(body.data)
     if kind == "s" and not body.attempts and not body.deaths:
@@ -48,7 +48,7 @@ def encode(body: Body) -> bytes:
 
 
 def decode(raw: bytes) -> Body:
-    """Return what a job holds; what is neither ours nor UTF-8 comes as bytes."""
+    """Return the content of a job; a foreign body that is not UTF-8 is returned as bytes."""
     if match := _MARKED.match(raw):
         data = from_bytes(raw[match.end() :], match[1].decode())
         return Body(data, int(match[2]), int(match[3]))
@@ -56,7 +56,7 @@ def decode(raw: bytes) -> Body:
 
 
 def to_bytes(data: Data) -> tuple[bytes, str]:
-    """Return data as bytes, and which kind it was: ``s`` or ``b``."""
+    """Return data as bytes, and its kind: ``s`` or ``b``."""
     if isinstance(data, bytes):
         return data, "b"
     try:
@@ -66,7 +66,7 @@ def to_bytes(data: Data) -> tuple[bytes, str]:
 
 
 def from_bytes(raw: bytes, kind: str) -> Data:
-    """Undo :func:`to_bytes`; bytes stay bytes where they are no text."""
+    """Undo :func:`to_bytes`; bytes that are no UTF-8 stay bytes."""
     if kind == "b":
         return raw
     try:
@@ -75,15 +75,15 @@ def from_bytes(raw: bytes, kind: str) -> Data:
         return raw
 
 
-def urgency(priority: int) -> int:
-    """Return the server's priority, where the smallest number goes first."""
+def pri_of(priority: int) -> int:
+    """Return the server's priority, of which the smallest number goes first."""
     return _CENTER - priority
 
 
 def whole_seconds(delay_until: float | None, now: float) -> int:
-    """Return the delay as the server takes it, rounded up so that nothing runs early.
+    """Return the delay in the server's whole seconds, rounded up so that no task runs early.
 
-    :raises InvalidTask: further away than the server can count.
+    :raises InvalidTask: it is longer than the server can count.
     """
     if delay_until is None or delay_until <= now:
         return 0
@@ -94,23 +94,26 @@ def whole_seconds(delay_until: float | None, now: float) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """A dead letter, with what it takes to put it back."""
+    """A dead letter, with the priority and the ttr to revive it with."""
 
     task: DeadTask
-    urgency: int
-    job_id: int = 0  # of the letter itself, on the dead letters' tube
-    ttr: int = 0  # that it had, in seconds
+    pri: int
+    job_id: int = 0  # of the letter itself, on the tube of dead letters
+    ttr: int = 0  # of the task's job, in seconds
 
 
 def encode_letter(letter: Letter, room: int) -> bytes | None:
-    """Return the bytes of a dead letter, its traceback cut to fit; None: no room even so."""
+    """Return the bytes of a dead letter, its traceback cut to fit; None: it cannot fit.
+
+    :param room: the most bytes.
+    """
     raw, kind = to_bytes(letter.task.data)
     error, traceback = letter.task.error[:_LONGEST_ERROR], letter.task.traceback
     room -= len(raw)
     traceback = traceback[-room:] if room > 0 else ""
     while len(header := _header(letter, kind, error, traceback)) > room:
         over = len(header) - room
-        if traceback:  # its end names the exception; a character takes 1 to 12 bytes
+        if traceback:  # keep its end, which names the exception; a character takes 1 to 12 bytes
             traceback = traceback[max(1, over // 12) :]
         elif error:
             error = error[: -max(1, over // 12)]
@@ -128,14 +131,14 @@ def _header(letter: Letter, kind: str, error: str, traceback: str) -> bytes:
         "traceback": traceback,
         "died_at": task.died_at,
         "attempts": task.attempts,
-        "urgency": letter.urgency,
+        "urgency": letter.pri,
         "ttr": letter.ttr,
     }
     return json.dumps(fields, separators=(",", ":")).encode() + b"\n"
 
 
 def decode_letter(raw: bytes, queue_name: str, job_id: int) -> Letter:
-    """Return a dead letter; a foreign job on that tube comes as one without a reason."""
+    """Return a dead letter; a foreign job on that tube becomes one without a reason."""
     line, _, data = raw.partition(b"\n")
     blank = DeadTask(str(job_id), queue_name, b"", "", "", 0.0, 0)
     try:
@@ -149,9 +152,9 @@ def decode_letter(raw: bytes, queue_name: str, job_id: int) -> Letter:
             died_at=_finite(fields["died_at"]),
             attempts=int(fields["attempts"]),
         )
-        urgency = min(max(0, int(fields["urgency"])), _LEAST_URGENT)
-        ttr = min(max(0, int(fields.get("ttr", 0))), int(MAX_LEASE))  # none, by Alligator 1.1
-        return Letter(task, urgency, job_id, ttr)
+        pri = min(max(0, int(fields["urgency"])), _LARGEST_PRI)
+        ttr = min(max(0, int(fields.get("ttr", 0))), int(MAX_LEASE))  # Alligator 1.1 wrote none
+        return Letter(task, pri, job_id, ttr)
     except (ValueError, TypeError, KeyError, RecursionError, OverflowError):
         return Letter(replace(blank, data=decode(raw).data), _CENTER, job_id)
 

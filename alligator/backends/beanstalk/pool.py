@@ -1,28 +1,27 @@
-"""The connections of one client to beanstalkd, shared by its threads.
+"""Share the connections of one client to beanstalkd between its threads.
 
-A reserved job belongs to the connection that reserved it. So there are several: one that
-holds jobs never blocks in a wait, that heartbeats and acks may get through.
+A reserved job belongs to the connection that reserved it. So there are several connections. One
+with leases never blocks in a wait, so that heartbeats and acks get through.
 
-One that was unused for long is not trusted: see ``keepalive``. It is closed, unless it holds jobs;
-then it is left to its leases, and others get another.
+A connection that was unused for long is not trusted: see ``keepalive``. The pool closes it. If it
+has leases, it serves only these, and other calls get another connection.
 """
 
 import contextlib
-import os
 import threading
 import time
-import weakref
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from alligator.backends import keepalive
 from alligator.backends.beanstalk.connection import Connection, Lease
-from alligator.backends.beanstalk.socket import is_cut
+from alligator.backends.beanstalk.socket import is_broken
+from alligator.common.after_fork import renew_in_children
 from alligator.exceptions import ConnectionLost
 
 T = TypeVar("T")
 
-_SPARE = 4  # connections kept open with nothing to do
+_MOST_IDLE = 4  # connections without leases that stay open
 
 
 class Pool:
@@ -30,72 +29,74 @@ class Pool:
 
     def __init__(self, address: tuple[str, int]) -> None:
         self.address = address
-        self.listing = threading.Lock()  # held by the thread that looks at dead letters
+        self.listing = threading.Lock()  # for the one thread that lists dead letters
         self._lock = threading.Lock()
         self._connections: list[Connection] = []
-        #: The largest job, as far as is known since the last new connection.
+        #: The size of the largest job; None: not asked since the last new connection.
         self.largest: int | None = None
-        _pools.add(self)
+        renew_in_children(self)
 
     @contextlib.contextmanager
-    def connection(self, *, holding_none: bool = False) -> Iterator[Connection]:
-        """Lend a connection that no other thread speaks on; the first one that fits.
+    def connection(self, *, may_block: bool = False) -> Iterator[Connection]:
+        """Lend a connection that no other thread uses now; the first one that fits.
 
-        :param holding_none: one without reserved jobs, so that it may block.
+        :param may_block: lend one without leases.
         """
-        chosen = self._checkout(holding_none)
+        chosen = self._checkout(may_block)
         try:
             yield chosen
         finally:
             chosen.lock.release()
 
-    def ask(self, question: Callable[[Connection], T], *, holding_none: bool = False) -> T:
-        """Ask over a connection, and once more over a new one where that breaks meanwhile.
+    def run(self, command: Callable[[Connection], T], *, may_block: bool = False) -> T:
+        """Run an idempotent command, and once more over a new connection if the first one breaks.
 
-        :param question: what does no harm, and replies the same, when it is done twice.
+        :param command: may be done twice, with the same reply.
+        :param may_block: as of :meth:`connection`.
         """
-        chosen = self._checkout(holding_none)
+        chosen = self._checkout(may_block)
         try:
-            return question(chosen)
+            return command(chosen)
         except ConnectionLost as err:
-            if not is_cut(err):
+            if not is_broken(err):
                 raise
         finally:
             chosen.lock.release()
         chosen = self._new()
         try:
-            return question(chosen)
+            return command(chosen)
         finally:
             chosen.lock.release()
 
     @contextlib.contextmanager
     def connection_of(self, lease: Lease) -> Iterator[Connection]:
-        """Lend the connection that a lease was made on, or another if it was lost."""
+        """Lend the connection of a lease, or another one if that is lost."""
         own = lease.connection
         with own.lock:
-            if own.alive():
+            if own.is_alive():
                 yield own
                 return
         with self.connection() as other:
             yield other
 
-    def _checkout(self, holding_none: bool) -> Connection:
+    def _checkout(self, may_block: bool) -> Connection:
+        """Return a locked connection; close stale ones, and more idle ones than enough."""
         chosen: Connection | None = None
         long_ago = time.monotonic() - keepalive.RENEW_AFTER
         with self._lock:
-            spare = 0
+            idle = 0
             for each in list(self._connections):
                 if not each.lock.acquire(blocking=False):
                     continue
-                stale = each.used < long_ago
-                if not each.alive():
+                stale = each.last_reply < long_ago
+                if not each.is_alive():
                     self._connections.remove(each)
-                elif not (holds := each.holds()) and (stale or spare >= _SPARE):
-                    each.drop()
+                elif not (leased := each.has_leases()) and (stale or idle >= _MOST_IDLE):
+                    each.close()
                     self._connections.remove(each)
                 else:
-                    spare += not holds
-                    if chosen is None and not (holds and (holding_none or stale)):
+                    idle += not leased
+                    if chosen is None and not (leased and (may_block or stale)):
                         chosen = each
                         continue  # still locked
                 each.lock.release()
@@ -107,11 +108,11 @@ class Pool:
         new.lock.acquire()
         with self._lock:
             self._connections.append(new)
-            self.largest = None  # the server may be another one now
+            self.largest = None  # this may be another server
         try:
             new.connect()
         except BaseException:
-            new.drop()
+            new.close()
             with self._lock, contextlib.suppress(ValueError):
                 self._connections.remove(new)
             new.lock.release()
@@ -119,32 +120,21 @@ class Pool:
         return new
 
     def all(self) -> list[Connection]:
-        """Return every connection there is, to be locked one at a time."""
+        """Return every connection; the caller locks one at a time."""
         with self._lock:
             return list(self._connections)
 
     def close(self) -> None:
-        """Close them all; what they held goes back."""
+        """Close them all; the server releases the jobs that they had reserved."""
         with self._lock:
             connections, self._connections = self._connections, []
         for each in connections:
             with each.lock:
-                each.drop()
+                each.close()
 
-    def forget(self) -> None:
-        """Begin anew in a forked child."""
+    def renew(self) -> None:
+        """Start without connections in a forked child."""
         self.listing, self._lock = threading.Lock(), threading.Lock()
         connections, self._connections = self._connections, []
         for each in connections:
-            each.abandon()
-
-
-_pools: "weakref.WeakSet[Pool]" = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    for pool in list(_pools):
-        pool.forget()
-
-
-os.register_at_fork(after_in_child=_after_fork)
+            each.close_inherited()

@@ -1,4 +1,4 @@
-"""beanstalkd's protocol in bytes, for commands that are sent many in one write."""
+"""Write and read beanstalkd's protocol in bytes, so that one write carries many commands."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -7,47 +7,57 @@ from typing import NamedTuple, TypedDict
 
 import greenstalk
 
-#: Commands sent and not answered. The server answers one before it reads the next, so with
-#: much unread on both sides each would wait for the other. Of this many, either the commands
-#: are short (reserve, stats-job) or the replies are (put), and those fit in any socket's buffer.
+#: The most commands sent and not yet answered. The server answers one before it reads the next,
+#: so with much unread on both sides each would wait for the other. Either these commands are
+#: short (reserve, stats-job) or their replies are (put): that many fit in any socket's buffer.
 MOST_COMMANDS = 256
 
-#: Bytes sent and not answered; a single command may have more.
+#: The most bytes sent and not yet answered; a single command may have more.
 MOST_BYTES = 65_536
 
 _WITH_BODY = frozenset({b"RESERVED", b"FOUND", b"OK"})
 
 
+class NewJob(NamedTuple):
+    """A job to be put."""
+
+    body: bytes
+    pri: int  # the server's priority: the smallest number goes first
+    delay: int  # seconds
+    ttr: int  # seconds
+
+
 class Reply(NamedTuple):
-    """What the server said to one command that it carried out."""
+    """The server's reply to one command that it carried out."""
 
     number: int  # the id of the job, where it is about one
     body: bytes
 
 
 class Record(TypedDict):
-    """What a lease has to know of its job: the part of ``stats-job`` that stays; and its age."""
+    """The part of ``stats-job`` that a lease needs: the constant fields, and the age."""
 
     tube: str
     pri: int
-    age: int  # seconds since it was put, as it was reserved
+    age: int  # seconds from the put to the reserve
     ttr: int
     reserves: int
     releases: int
     buries: int
 
 
-# As servers up to 1.13 order it; it is YAML, so another may do otherwise.
+# The order of servers up to 1.13. The reply is YAML, so another server may order it differently.
 _IN_ORDER = re.compile(
     rb'\ntube: "?([^"\n]+)"?\n(?:.+\n)*?pri: (\d+)\nage: (\d+)\n(?:.+\n)*?ttr: (\d+)\n(?:.+\n)*?'
     rb"reserves: (\d+)\n(?:.+\n)*?releases: (\d+)\n(?:.+\n)*?buries: (\d+)\n"
 )
+_FIELDS = (b"tube", b"pri", b"age", b"ttr", b"reserves", b"releases", b"buries")
 
 Answer = Reply | greenstalk.BeanstalkdError
 
 
 def windows(commands: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
-    """Cut a pipeline into pieces, each to be answered before the next is sent."""
+    """Cut a pipeline into pieces; the server answers each before the next is sent."""
     if len(commands) == 1:
         yield commands
         return
@@ -86,32 +96,26 @@ def read_answer(reader: BufferedReader) -> Answer:
     raise greenstalk.UnknownResponseError(status, values)
 
 
-def put(body: bytes, urgency: int, delay: int, ttr: int) -> bytes:
+def put(job: NewJob) -> bytes:
     """Return the command that puts a job on the tube in use."""
-    return b"put %d %d %d %d\r\n%b\r\n" % (urgency, delay, ttr, len(body), body)
+    body, pri, delay, ttr = job
+    return b"put %d %d %d %d\r\n%b\r\n" % (pri, delay, ttr, len(body), body)
 
 
 def record_of(raw: bytes) -> Record:
-    """Return what ``stats-job`` says of a job that was reserved."""
+    """Return the record of a reserved job from the reply to ``stats-job``."""
     if found := _IN_ORDER.search(raw):
         tube, *numbers = found.groups()
-        urgency, age, ttr, reserves, releases, buries = map(int, numbers)
-        return {
-            "tube": tube.decode(),
-            "pri": urgency,
-            "age": age,
-            "ttr": ttr,
-            "reserves": reserves,
-            "releases": releases,
-            "buries": buries,
-        }
-    fields = dict(line.split(": ", 1) for line in raw.decode().splitlines()[1:])
-    return {
-        "tube": fields["tube"].strip('"'),
-        "pri": int(fields["pri"]),
-        "age": int(fields["age"]),
-        "ttr": int(fields["ttr"]),
-        "reserves": int(fields["reserves"]),
-        "releases": int(fields["releases"]),
-        "buries": int(fields["buries"]),
-    }
+    else:
+        fields = dict(line.split(b": ", 1) for line in raw.splitlines()[1:])
+        tube, *numbers = (fields[name] for name in _FIELDS)
+    pri, age, ttr, reserves, releases, buries = map(int, numbers)
+    return Record(
+        tube=tube.strip(b'"').decode(),
+        pri=pri,
+        age=age,
+        ttr=ttr,
+        reserves=reserves,
+        releases=releases,
+        buries=buries,
+    )

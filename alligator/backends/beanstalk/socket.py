@@ -1,4 +1,4 @@
-"""One line to beanstalkd: greenstalk's client made safe for outages and interruptions."""
+"""Speak to beanstalkd over one socket: greenstalk's client, safe for outages and interruptions."""
 
 import contextlib
 import os
@@ -28,37 +28,42 @@ CONNECT_TIMEOUT = 5.0
 REPLY_TIMEOUT = 10.0
 
 
-class Line:
-    """A socket that is either in step with the server or closed."""
+class Socket:
+    """A socket that is either in step with the server or closed for good."""
 
     def __init__(self, address: tuple[str, int]) -> None:
         self.address = address
-        self.used = time.monotonic()  # when the server last answered
+        self.last_reply = time.monotonic()
+        self.raw: socket.socket | None = None
         self._server: Server | None = None
-        self._socket: socket.socket | None = None
-        self._reader: BufferedReader | None = None  # empty but within a pipeline
+        self._reader: BufferedReader | None = None  # empty except within a pipeline
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it is open, as far as this end knows."""
+        return self.raw is not None
 
     def connect(self) -> None:
         """Open the socket.
 
-        :raises ConnectionLost: nobody answers there.
+        :raises ConnectionLost: no server answers there.
         """
         try:
-            self._socket = socket.create_connection(self.address, CONNECT_TIMEOUT)
-            self._socket.settimeout(REPLY_TIMEOUT)
-            keep_alive(self._socket)
-            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._server = greenstalk.Client(self._socket, encoding=None)
-            self._reader = self._socket.makefile("rb")
+            self.raw = socket.create_connection(self.address, CONNECT_TIMEOUT)
+            self.raw.settimeout(REPLY_TIMEOUT)
+            keep_alive(self.raw)
+            self.raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._server = greenstalk.Client(self.raw, encoding=None)
+            self._reader = self.raw.makefile("rb")
         except (OSError, ValueError) as err:
-            self.drop()
+            self.close()
             host, port = self.address
-            raise ConnectionLost(f"beanstalkd at {host}:{port} is out of reach: {err}") from err
+            raise ConnectionLost(f"Cannot reach beanstalkd at {host}:{port}: {err}") from err
 
-    def drop(self) -> None:
-        """Close the socket; the server puts back what it held."""
+    def close(self) -> None:
+        """Close the socket; the server then releases the jobs reserved over it."""
         server, self._server = self._server, None
-        sock, self._socket = self._socket, None
+        sock, self.raw = self.raw, None
         reader, self._reader = self._reader, None
         for each in (reader, server):
             if each is not None:
@@ -67,50 +72,50 @@ class Line:
         if sock is not None:
             sock.close()
 
-    def abandon(self) -> None:
+    def close_inherited(self) -> None:
         """Close this process's copy of an inherited socket; the parent's stays open."""
         # Finalizing a reader could wait for a parent's thread.
-        _abandoned.append((self._server, self._reader))
-        sock, self._socket, self._server, self._reader = self._socket, None, None, None
+        _inherited.append((self._server, self._reader))
+        sock, self.raw, self._server, self._reader = self.raw, None, None, None
         if sock is not None:
             with contextlib.suppress(OSError):
                 os.close(sock.detach())
 
-    def alive(self) -> bool:
-        """Whether it is open; one that the server closed meanwhile is dropped here."""
-        if self._socket is None:
+    def is_alive(self) -> bool:
+        """Whether it is open; close it if the server has closed its end."""
+        if self.raw is None:
             return False
         poll = select.poll()
-        poll.register(self._socket, select.POLLIN)
-        if poll.poll(0):  # nothing is due on an idle line but its end
-            self.drop()
-        return self._socket is not None
+        poll.register(self.raw, select.POLLIN)
+        if poll.poll(0):  # an idle socket has nothing to read except its end
+            self.close()
+        return self.is_open
 
     def pipeline(self, commands: Sequence[bytes], *, until_refused: bool = False) -> list[Answer]:
         """Send many commands in one write (or a few) and return the answer to each.
 
         :param until_refused: send nothing after a write of which a command was refused; then
             there are fewer answers than commands.
-        :raises ConnectionLost: what became of any of them is unknown.
+        :raises ConnectionLost: it is unknown which of them took effect.
         """
         answers: list[Answer] = []
 
         def exchange(_: Server) -> None:
-            assert self._socket is not None
+            assert self.raw is not None
             assert self._reader is not None
-            came: list[Answer] = []
+            last: list[Answer] = []
             for window in windows(commands):
-                if until_refused and not all(type(each) is Reply for each in came):
+                if until_refused and not all(type(each) is Reply for each in last):
                     return
-                self._socket.sendall(b"".join(window))
-                came = [read_answer(self._reader) for _ in window]
-                answers.extend(came)
+                self.raw.sendall(b"".join(window))
+                last = [read_answer(self._reader) for _ in window]
+                answers.extend(last)
 
         self.call(exchange)
         return answers
 
     def call(self, command: Callable[[Server], T]) -> T:
-        """Send one command. Its refusals pass; anything else leaves the line unusable.
+        """Send one command. Raise its refusal; after any other error the socket is closed.
 
         :raises greenstalk.BeanstalkdError: the server's answer to this command.
         :raises ConnectionLost: no answer, or one that cannot be read.
@@ -120,24 +125,24 @@ class Line:
         try:
             reply = command(self._server)
         except greenstalk.BeanstalkdError:
-            self.used = time.monotonic()
+            self.last_reply = time.monotonic()
             raise
         except (OSError, greenstalk.Error, AssertionError, ValueError, IndexError) as err:
-            self.drop()
+            self.close()
             raise ConnectionLost(f"The connection to beanstalkd broke: {err!r}") from err
-        except BaseException:  # interrupted half-way: the reply would be taken for the next one's
-            self.drop()
+        except BaseException:  # interrupted half-way: the next command would read this reply
+            self.close()
             raise
-        self.used = time.monotonic()
+        self.last_reply = time.monotonic()
         return reply
 
 
-def is_cut(err: ConnectionLost) -> bool:
-    """Whether the line broke, rather than that the reply took too long or was a refusal."""
+def is_broken(err: ConnectionLost) -> bool:
+    """Whether the connection broke; False: the reply took too long, or was a refusal."""
     return isinstance(err.__cause__, OSError) and not isinstance(err.__cause__, TimeoutError)
 
 
-_abandoned: list[tuple[Server | None, BufferedReader | None]] = []
+_inherited: list[tuple[Server | None, BufferedReader | None]] = []
 
 
 def translated(err: greenstalk.BeanstalkdError) -> AlligatorException:

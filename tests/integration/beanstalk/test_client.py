@@ -95,6 +95,7 @@ def test_the_servers_id_is_the_tasks_id(client, queue):
     for unknown in ("own", "", "²", "9" * 30, "-1", "999999"):
         assert client.get(queue, unknown) is None
         assert client.find(queue, unknown) is None
+        assert client.revive(queue, unknown) == 0
 
 
 def test_dead_letters_are_found_by_the_id_they_had(client, queue):
@@ -237,7 +238,7 @@ def test_the_jobs_of_a_killed_process_come_back_at_once(server, client, queue):
 def test_a_lost_connection_does_not_lose_its_done_tasks(client, queue):
     client.push(queue, "x", "1")
     delivery = one(client, queue)
-    delivery.receipt.connection._socket.shutdown(2)
+    delivery.receipt.connection._socket.raw.shutdown(2)
     eventually(lambda: client.len(queue) == 1)
     assert client.ack([delivery]) == []
     assert client.len(queue) == 0
@@ -491,7 +492,7 @@ def test_a_settle_cut_half_way_and_repeated_leaves_one_task(client, queue, monke
 
     def cut(connection, lease):
         monkeypatch.setattr(Connection, "ack", real)
-        connection.drop()
+        connection.close()
         raise ConnectionLost("cut between the put and the delete")
 
     monkeypatch.setattr(Connection, "ack", cut)
@@ -511,7 +512,7 @@ def test_nobody_there():
     client = Client(f"beanstalk://127.0.0.1:{free_port()}/")
     started = time.monotonic()
     for call in (client.len, client.pop, client.dead, client.drop_all):
-        with pytest.raises(ConnectionLost, match="out of reach"):
+        with pytest.raises(ConnectionLost, match="Cannot reach"):
             call("all")
     with pytest.raises(ConnectionLost):
         client.reserve(["all"], wait=10.0)

@@ -177,7 +177,7 @@ def test_acks_of_two_connections_ride_with_one_reserve(client, queue):
 def test_acks_count_though_their_line_is_gone(client, queue):
     push(client, queue, 20)
     held = client.reserve([queue], 20).deliveries
-    held[0].receipt.connection._socket.shutdown(2)
+    held[0].receipt.connection._socket.raw.shutdown(2)
     eventually(lambda: client.len(queue) == 20)
     assert client.reserve([queue], 20, acks=held) == ([], [])
     assert client.len(queue) == 0
