@@ -154,7 +154,7 @@ def test_a_note_that_we_would_not_write_is_none(note):
     delivery = decode_delivery("q", message, 0.0, 30)
     assert (delivery.task_id, delivery.data) == ("m", "data")
     assert (delivery.attempt, delivery.deaths) == (12, 5)
-    assert delivery.receipt.note.own_id == ""
+    assert delivery.receipt.metadata.own_id == ""
 
 
 # -- SQLite. ---------------------------------------------------------------------------------------

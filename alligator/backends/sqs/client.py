@@ -1,111 +1,157 @@
-"""Queues of Amazon SQS, and of what speaks its protocol: ``sqs://us-west-2/``.
+"""Keep queues on Amazon SQS, or on a service that speaks its protocol: ``sqs://us-west-2/``.
 
-What SQS does differently, and what that means here:
+SQS does these things differently:
 
 *Queues are made by hand*, to save requests: ``aws sqs create-queue --queue-name all``. So is
-the queue for dead letters, ``<queue>-dead``; without it they are logged whole, and then left
-to the queue's own redrive policy, or deleted where it has none.
+the queue for dead letters, ``<queue>-dead``. Without it, dead letters are logged whole. They are
+then left to the queue's own redrive policy, or deleted if it has none.
 
 *Ids.* A push returns the MessageId, which stays the task's id through retries, hops and the
-dead letters. The id given at the push travels along. Nothing can be looked up by id.
+dead letters. The id given at the push travels along. SQS can look up nothing by id.
 
-*Deaths.* SQS counts receives, not deaths: the first seven are free, so a task whose workers die
+*Deaths.* SQS counts receives, not deaths. The first seven are free, so a task whose workers die
 is a dead letter at the tenth. A ``maxReceiveCount`` in a redrive policy should be no lower.
 
 *Leases* are visibility timeouts: whole seconds, rounded up, for at most 12 hours from the
-receive, with all extensions. SQS may honour a receipt whose lease ran out, so such a receipt is
-refused here, by our own clock; the task then runs again. A message that the service sent to
+receive, with all extensions. SQS may honour a receipt whose lease ran out. So the client refuses
+such a receipt, by its own clock, and the task runs again. A message that the service sent to
 a process that ended while it waited comes back after the lease.
 
-*Order* is not kept, but on a FIFO queue (``….fifo``). All of that is one message group, so it
-is handed to one worker at a time, and a retry that waits holds up those behind it.
+*Order* is not kept, except on a FIFO queue (``….fifo``). All of a FIFO queue is one message group:
+one worker at a time gets messages, and a retry that waits holds up all later ones.
 
-*Delays* above 15 minutes go in hops: when one is over, whichever worker receives the message
+*Delays* above 15 minutes go in hops. When one is over, the worker that receives the message
 sends it again with the rest, then deletes it. A crash between the two doubles the task.
 
 *Waiting* is a long poll of up to 20 seconds (at most half a lease) on each queue, so an idle
 worker sends three or four requests a minute and queue, and with several queues twice that.
 """
 
+import logging
 import math
 import os
+import re
 import time
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from operator import attrgetter
+from typing import Any, NamedTuple
 
-from alligator.backends.base import Delivery, Message, Reserved, never
+from alligator.backends.base import (
+    DELAY,
+    LEASES,
+    Data,
+    DeadTask,
+    Delivery,
+    Message,
+    Place,
+    QueueStats,
+    Reason,
+    Renew,
+    Reserved,
+)
+from alligator.backends.base import Client as BaseClient
 from alligator.backends.sqs import dead_letters
-from alligator.backends.sqs.admin import GROUP, NO_IDS
-from alligator.backends.sqs.connection import Connection
-from alligator.backends.sqs.encoding import BATCH, Note, Outgoing, decode_delivery, encode
-from alligator.backends.sqs.parallel import MOST, run_all
+from alligator.backends.sqs.admin import Admin
+from alligator.backends.sqs.connection import MOST, Connection, run_all
+from alligator.backends.sqs.encoding import (
+    BATCH,
+    FREE_RECEIVES,
+    LARGEST_TEXT,
+    Metadata,
+    Outgoing,
+    Receipt,
+    decode_delivery,
+    encode,
+    successor,
+)
+from alligator.backends.sqs.errors import parse_address
 from alligator.backends.sqs.polling import LONGEST, Key, Polls
-from alligator.backends.sqs.settle import LONGEST_LEASE, Settling, whole_seconds
 from alligator.common.clock import Clock
+from alligator.common.grouping import group_by
 from alligator.exceptions import AlligatorException, UnsupportedOption
 
-_SLICE = 0.2  # seconds between two looks at `stop`
+log = logging.getLogger("alligator.backends.sqs")
 
-# A shorter wait, in seconds, looks again at its end: a poll would be left behind before its
-# request has arrived, and a burst that ended then would leave tasks to it.
-_WORTH_A_POLL = 0.1
+_NO_IDS = "SQS cannot look a message up by id; keep a record of your own, or use another backend."
+_LONGEST_LEASE = 43_200  # seconds from the receive, with all extensions (SQS service limit)
+_MOST_NAMES = 100  # queues that durability_warning is about
+_STOP_EVERY = 0.2  # seconds between two calls of `stop`
 
-
-class _Session:
-    """What one process has."""
-
-    def __init__(self, client: "Client") -> None:
-        self.connection = Connection(client._address)
-        self.polls = Polls(
-            partial(client._receive, self.connection), partial(client._hand_back, self.connection)
-        )
-
-    def close(self) -> None:
-        """Let go of it all."""
-        self.polls.close()
-        self.connection.close()
+# After a shorter wait, in seconds, the client receives once more instead of polling. Its poll would
+# be left before the request has arrived. A burst that ended then would leave tasks to it.
+_SHORTEST_POLL = 0.1
 
 
-class Client(Settling):
+class _Session(NamedTuple):
+    """The objects of one process."""
+
+    connection: Connection
+    polls: Polls
+    admin: Admin
+
+
+class Client(BaseClient):
     """The contract, on SQS."""
 
+    supports = frozenset({LEASES, DELAY})
+    queue_name_pattern = re.compile(r"[A-Za-z0-9_-]{1,80}|[A-Za-z0-9_-]{1,75}\.fifo")
+    queue_name_rule = "1 to 80 letters, digits, '_' or '-', with or without '.fifo' at the end"
     idle_wait = 20.0
+
+    #: Seconds of one hop of a delay (SQS service limit: 900).
+    MAX_DELAY = 900
 
     def __init__(self, conn_string: str, *, clock: Clock | None = None) -> None:
         super().__init__(conn_string, clock=clock)
+        self._address = parse_address(conn_string)
         self._sessions: dict[int, _Session] = {}
+        self._names: dict[str, None] = {}  # the queues that durability_warning is about
 
-    def _here(self) -> _Session:
-        """What this process has: after a fork, nothing of its parent's."""
+    @property
+    def _session(self) -> _Session:
+        """The session of this process; a forked child uses nothing of its parent's."""
         session = self._sessions.get(os.getpid())
         if session is None:
-            session = self._sessions.setdefault(os.getpid(), _Session(self))
+            connection = Connection(self._address)
+            receive = partial(self._receive, connection)
+            polls = Polls(receive, partial(self._hand_back, connection))
+            new = _Session(connection, polls, Admin(connection))
+            session = self._sessions.setdefault(os.getpid(), new)
         return session
 
     @property
     def conn(self) -> Any:
         """The boto3 client of this process."""
-        return self._here().connection.conn
+        return self._connection.conn
 
     @property
     def _connection(self) -> Connection:
-        return self._here().connection
+        return self._session.connection
 
     def close(self) -> None:
-        """Let go of the connections; what a long poll still brings is handed back."""
+        """Close the connections; tasks that a long poll still receives are handed back."""
         session = self._sessions.pop(os.getpid(), None)
         if session is not None:
-            session.close()
+            session.polls.close()
+            session.connection.close()
+
+    def check_queue_name(self, queue_name: str) -> None:
+        super().check_queue_name(queue_name)
+        if len(self._names) < _MOST_NAMES:
+            self._names[queue_name] = None
+
+    def max_size(self) -> int:
+        """Return the largest task, in bytes of plain text; bytes have to be a quarter less."""
+        return LARGEST_TEXT
 
     # -- Pushing. -------------------------------------------------------------------------
 
     def push_many(self, queue_name: str, messages: Sequence[Message]) -> list[str]:
         """Put tasks on a queue in batches of ten and return their MessageIds.
 
-        Of a batch that SQS took in part, those after the first that failed may be queued.
+        If SQS takes only a part of a batch, messages after the first that failed may be queued.
         """
         self.check_queue_name(queue_name)
         now, outgoing, delays = self.clock.time(), list[Outgoing](), list[int]()
@@ -115,145 +161,151 @@ class Client(Settling):
                 raise UnsupportedOption("SQS has no priorities; use several queues, in order.")
             if due > now and queue_name.endswith(".fifo"):
                 raise UnsupportedOption("SQS cannot delay one message of a FIFO queue.")
-            note = Note(message.task_id, due=due if due > now else 0.0)
-            outgoing.append(encode(message.data, note))
-            delays.append(self._hop(note.due, now))
-        return _ids(self._connection.send(queue_name, outgoing, delays, GROUP))
+            metadata = Metadata(message.task_id, due=due if due > now else 0.0)
+            outgoing.append(encode(message.data, metadata))
+            delays.append(self._hop(metadata.due, now))
+        return _ids(self._connection.send(queue_name, outgoing, delays))
+
+    def _hop(self, due: float, now: float) -> int:
+        """Return the seconds to delay a message by: the whole delay, or one hop of it."""
+        return max(0, math.ceil(min(due - now, self.MAX_DELAY)))
 
     # -- Reserving. -----------------------------------------------------------------------
 
-    def reserve(
+    def _lease(
         self,
         queue_names: Sequence[str],
-        limit: int = 1,
-        lease: float = 30.0,
-        wait: float = 0.0,
-        *,
-        acks: Sequence[Delivery] = (),
-        task_id: str | None = None,
-        stop: Callable[[], bool] = never,
+        limit: int,
+        lease: float,
+        wait: float,
+        acks: Sequence[Delivery],
+        task_id: str | None,
     ) -> Reserved:
-        """Ack, then lease what SQS hands out; see the contract."""
         if task_id is not None:
-            raise NotImplementedError(NO_IDS)
+            raise NotImplementedError(_NO_IDS)
         refused = self.ack(acks) if acks else []
-        keys = [Key(name, whole_seconds(lease)) for name in queue_names]
-        until = time.monotonic() + wait
-        found = list[Delivery]()
-        if wait < 1 or len(keys) > 1:  # else a long poll finds what is there as well
-            found = self._look(keys, limit, waits=wait >= _WORTH_A_POLL)
-        while not found and (rest := until - time.monotonic()) > 0 and not stop():
-            if wait >= _WORTH_A_POLL:
-                found = self._watch(keys, limit, rest, stop)
-            else:
-                time.sleep(rest)
-                found = self._look(keys, limit)
-        return Reserved(self._alone(found), refused)
+        if wait >= 1 and len(queue_names) == 1:  # the long poll finds waiting tasks as well
+            return Reserved([], refused)
+        keys = _keys(queue_names, lease)
+        found = self._receive_all(keys, limit, polls_next=wait >= _SHORTEST_POLL)
+        return Reserved(self._isolated(found), refused)
 
-    def _look(self, keys: Sequence[Key], limit: int, *, waits: bool = False) -> list[Delivery]:
-        """Take what is there, the queues in their order."""
-        session, found = self._here(), list[Delivery]()
+    def _wait(
+        self,
+        queue_names: Sequence[str],
+        limit: int,
+        lease: float,
+        seconds: float,
+        stop: Callable[[], bool],
+    ) -> list[Delivery] | None:
+        if seconds < _SHORTEST_POLL:
+            time.sleep(seconds)
+            return None
+        return self._isolated(self._poll(_keys(queue_names, lease), limit, seconds, stop))
+
+    def _receive_all(
+        self, keys: Sequence[Key], limit: int, *, polls_next: bool = False
+    ) -> list[Delivery]:
+        """Receive without waiting, from the queues in their order."""
+        polls, found = self._session.polls, list[Delivery]()
         for key in keys:
-            found += session.polls.take_left(key, limit - len(found))
-            if waits and session.polls.left_behind(key):
-                continue  # a request is waiting for just that
+            found += polls.take_unclaimed(key, limit - len(found))
+            if polls_next and polls.has_unclaimed(key):
+                continue  # its request already waits for these messages
             try:
-                found += self._gather(key, limit - len(found))
+                found += self._receive_many(key, limit - len(found))
             except AlligatorException:
-                if found:  # they are on lease, so they must reach somebody
+                if found:  # they are on lease, so the caller must get them
                     return found
                 raise
         return found
 
-    def _gather(self, key: Key, limit: int) -> list[Delivery]:
-        """Receive until a request brings less than it could: one request, then 2, then up to 4
-        at a time. So an empty queue costs one, and the end of a long one three in vain at most.
+    def _receive_many(self, key: Key, limit: int) -> list[Delivery]:
+        """Receive until a request brings fewer than it could: one request, then 2, then up to 4
+        at a time. So an empty queue costs one, and the end of a long one at most three too many.
         """
         connection, found, at_once = self._connection, list[Delivery](), 1
         full = True
         while full and (room := limit - len(found)) > 0:
             asked = [min(BATCH, room - at) for at in range(0, room, BATCH)][:at_once]
             replies = run_all(lambda size: self._receive(connection, *key, size, 0), asked)
-            came = [each for each in replies if not isinstance(each, AlligatorException)]
-            for deliveries, _ in came:
+            received = [each for each in replies if not isinstance(each, AlligatorException)]
+            for deliveries, _ in received:
                 found += deliveries
             failed = [each for each in replies if isinstance(each, AlligatorException)]
             if failed and not found:
                 raise failed[0]
-            full = [count for _, count in came] == asked
+            full = [count for _, count in received] == asked
             if not key.queue_name.endswith(".fifo"):
                 at_once = min(2 * at_once, MOST)
         return found
 
-    def _watch(
-        self, keys: Sequence[Key], limit: int, rest: float, stop: Callable[[], bool]
+    def _poll(
+        self, keys: Sequence[Key], limit: int, wait: float, stop: Callable[[], bool]
     ) -> list[Delivery]:
-        """Wait on a long poll for each queue until one ends, or it is time to go."""
-        polls = self._here().polls
+        """Wait on a long poll of each queue until one ends, the time is up, or ``stop``."""
+        polls = self._session.polls
         began = time.monotonic()
-        until = began + rest
-        seconds = min(LONGEST, max(1, math.ceil(rest)))
-        own = [polls.own(key, min(BATCH, limit), seconds) for key in keys]
+        until = began + wait
+        seconds = min(LONGEST, max(1, math.ceil(wait)))
+        claimed = [polls.claim(key, min(BATCH, limit), seconds) for key in keys]
         try:
             ended = False
             while not ended and (rest := until - time.monotonic()) > 0 and not stop():
-                ended = polls.wait(own, min(rest, _SLICE))
-            found = polls.take(own, limit)
+                ended = polls.wait(claimed, min(rest, _STOP_EVERY))
+            found = polls.take(claimed, limit)
         finally:
-            polls.leave(own)
-        errors = [poll.error for poll in own if poll.error]
+            polls.unclaim(claimed)
+        errors = [poll.error for poll in claimed if poll.error]
         if not found and errors:
             raise errors[0]
-        if not found and time.monotonic() - began < _SLICE / 2:
-            time.sleep(_SLICE / 4)  # whatever ended the wait so soon, do not spin
+        if not found and time.monotonic() - began < _STOP_EVERY / 2:
+            time.sleep(_STOP_EVERY / 4)  # do not spin, whatever ended the wait so soon
         if found and len(found) % BATCH == 0 and len(found) < limit:
-            found += self._look_on(keys, limit - len(found))
+            try:
+                found += self._receive_all(keys, limit - len(found))
+            except AlligatorException:
+                return found  # the next reserve raises it
         return found
-
-    def _look_on(self, keys: Sequence[Key], limit: int) -> list[Delivery]:
-        try:
-            return self._look(keys, limit)
-        except AlligatorException:
-            return []  # the next reserve says so
 
     def _receive(
         self, connection: Connection, queue_name: str, visibility: int, limit: int, wait: int
     ) -> tuple[list[Delivery], int]:
-        """Receive once; return what may run now, and how many messages there were."""
+        """Receive once; return the tasks that may run now, and how many messages there were."""
         since = self.clock.monotonic()
         messages = connection.receive(queue_name, limit, visibility, wait)
-        if wait:  # the lease began when the message came, which may be just now
+        if wait:  # the lease began when the message arrived, which may be just now
             since = self.clock.monotonic()
         now = self.clock.time()
         taken = [decode_delivery(queue_name, each, since, visibility) for each in messages]
-        early = [each for each in taken if each.receipt.note.due > now]
+        early = [each for each in taken if each.receipt.metadata.due > now]
         if early:
             self._put_off(connection, queue_name, early, now)
-        return [each for each in taken if each.receipt.note.due <= now], len(messages)
+        return [each for each in taken if each.receipt.metadata.due <= now], len(messages)
 
     def _put_off(
         self, connection: Connection, queue_name: str, early: Sequence[Delivery], now: float
     ) -> None:
-        """Let messages that are not due hop on: send again, then delete."""
+        """Let messages that are not due take the next hop: send them again, then delete them."""
         try:
             if queue_name.endswith(".fifo"):
                 for each in early:
-                    rest = min(math.ceil(each.receipt.note.due - now), LONGEST_LEASE)
+                    rest = min(math.ceil(each.receipt.metadata.due - now), _LONGEST_LEASE)
                     connection.change(queue_name, [each.receipt.handle], rest)
                 return
-            # Nobody had it in hand, so the receive for the hop counts as none.
-            notes = [_hopping(each) for each in early]
-            outgoing = [encode(each.data, note) for each, note in zip(early, notes, strict=True)]
-            delays = [self._hop(note.due, now) for note in notes]
-            sent = connection.send(queue_name, outgoing, delays, GROUP)
+            # No worker ran it, so this receive is left out of the counts.
+            hops = [replace(each.receipt.metadata, first_id=each.task_id) for each in early]
+            outgoing = [encode(each.data, hop) for each, hop in zip(early, hops, strict=True)]
+            delays = [self._hop(each.due, now) for each in hops]
+            sent = connection.send(queue_name, outgoing, delays)
             gone = [each for each, one in zip(early, sent, strict=True) if isinstance(one, str)]
             connection.delete(queue_name, [each.receipt.handle for each in gone])
             _ids(sent)
         except AlligatorException as err:
-            dead_letters.log.warning("Delayed tasks of %r stay for a lease: %s", queue_name, err)
+            log.warning("Delayed tasks of %r stay for a lease: %s", queue_name, err)
 
-    def _alone(self, found: list[Delivery]) -> list[Delivery]:
-        """Keep one with deaths apart from the others, which go back."""
+    def _isolated(self, found: list[Delivery]) -> list[Delivery]:
+        """Return a task with deaths alone, and hand the others back."""
         died = next((each for each in found if each.deaths), None)
         if died is None:
             return found
@@ -261,24 +313,212 @@ class Client(Settling):
         return [died]
 
     def _hand_back(self, connection: Connection, deliveries: Sequence[Delivery]) -> None:
-        """Give up leases that nobody has heard of, many at once where that adds no death."""
-        groups = defaultdict[str, list[Delivery]](list)
+        """End leases that no caller knows of, many at once where that adds no death."""
         try:
             for each in deliveries:
                 if self._is_used_up(each):
                     self.release(each)
-                else:
-                    groups[each.queue_name].append(each)
-            for name, group in groups.items():
+            rest = [each for each in deliveries if not self._is_used_up(each)]
+            for name, group in group_by(rest, attrgetter("queue_name")).items():
                 connection.change(name, [each.receipt.handle for each in group], 0)
         except AlligatorException as err:
-            dead_letters.log.warning("Tasks come back only after their leases: %s", err)
+            log.warning("Tasks come back only after their leases: %s", err)
+
+    # -- Settling and extending: nothing here relies on SQS to refuse an expired receipt. -----
+
+    def _live(self, delivery: Delivery) -> Receipt | None:
+        """Return the receipt of a delivery whose lease, by our own clock, still runs."""
+        receipt: Receipt = delivery.receipt
+        return receipt if self.clock.monotonic() < receipt.ends else None
+
+    def ack(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
+        refused = [each for each in deliveries if not (each.receipt.acked or self._live(each))]
+        for name, group in group_by(deliveries, attrgetter("queue_name")).items():
+            live = {
+                each.receipt.handle: each
+                for each in group
+                if not each.receipt.acked and self._live(each)
+            }
+            stale = self._connection.delete(name, list(live))
+            for handle, each in live.items():
+                each.receipt.acked = handle not in stale
+                each.receipt.expire()
+            refused += [live[handle] for handle in stale]
+        return refused
+
+    def release(
+        self, delivery: Delivery, data: Data | None = None, delay_until: float | None = None
+    ) -> bool:
+        """Make the message of an unrun task visible; send a new message for a retry.
+
+        An unrun task also gets a new message in two cases: if the next receive would count as a
+        death, and if the delay is longer than the 12 hours for which SQS hides a message.
+        """
+        receipt = self._live(delivery)
+        if receipt is None:
+            return False
+        if data is not None:
+            return self.postpone(delivery._replace(deaths=0), data, delay_until or 0.0)
+        due = delay_until or 0.0
+        delay = max(0, math.ceil(due - self.clock.time()))
+        if self._is_used_up(delivery) or delay > self._rest(receipt):
+            return self._replace(delivery, None, due)
+        stale = self._connection.change(delivery.queue_name, [receipt.handle], delay)
+        receipt.expire()
+        return not stale
+
+    def postpone(self, delivery: Delivery, data: Data, delay_until: float) -> bool:
+        return self._live(delivery) is not None and self._replace(delivery, data, delay_until)
+
+    def _is_used_up(self, delivery: Delivery) -> bool:
+        """Whether the next receive of this very message would count as a death.
+
+        Not on a FIFO queue, where a new message would lose its place.
+        """
+        is_fifo = delivery.queue_name.endswith(".fifo")
+        return delivery.receipt.count >= FREE_RECEIVES and not is_fifo
+
+    def _rest(self, receipt: Receipt) -> int:
+        """Return for how many more seconds SQS would hide the message."""
+        return math.floor(receipt.received + _LONGEST_LEASE - self.clock.monotonic())
+
+    def _replace(self, delivery: Delivery, data: Data | None, due: float) -> bool:
+        receipt, now = delivery.receipt, self.clock.time()
+        metadata = successor(delivery, due if due > now else 0.0)
+        if data is None:  # it was not run: this receive does not count, the earlier ones still do
+            used = min(receipt.count, FREE_RECEIVES) - 1
+            data, metadata = delivery.data, replace(metadata, used=used)
+        if not receipt.succeeded:  # else the reply to the deletion was lost
+            message, delay = encode(data, metadata), self._hop(metadata.due, now)
+            (sent,) = self._connection.send(delivery.queue_name, [message], [delay])
+            if not isinstance(sent, str):
+                raise sent
+            receipt.succeeded = True
+        return self._remove(delivery)
+
+    def _remove(self, delivery: Delivery) -> bool:
+        # Its successor counts, even if the receipt expires at this very moment.
+        self._connection.delete(delivery.queue_name, [delivery.receipt.handle])
+        delivery.receipt.expire()
+        return True
+
+    def extend(self, deliveries: Sequence[Delivery], lease: float) -> list[Delivery]:
+        """Extend leases; one is also lost 12 hours after SQS delivered the message."""
+        lost = [each for each in deliveries if not self._live(each)]
+        for (name, seconds), group in self._by_seconds(deliveries, lease).items():
+            if seconds <= 0:  # it has reached the 12 hours, and just runs out
+                continue
+            now = self.clock.monotonic()
+            by_handle = {each.receipt.handle: each for each in group}
+            stale = self._connection.change(name, list(by_handle), seconds)
+            for handle, each in by_handle.items():
+                if handle in stale or each.receipt.ends == -math.inf:  # settled meanwhile
+                    each.receipt.expire()
+                    lost.append(each)
+                else:
+                    each.receipt.ends = now + seconds
+        return lost
+
+    def _by_seconds(
+        self, deliveries: Sequence[Delivery], lease: float
+    ) -> dict[tuple[str, int], list[Delivery]]:
+        def key(each: Delivery) -> tuple[str, int]:
+            return each.queue_name, min(_whole_seconds(lease), self._rest(each.receipt))
+
+        return group_by(filter(self._live, deliveries), key)
+
+    def lapses(self, delivery: Delivery) -> int:
+        """Count every second receive except the first: any may have been handed back."""
+        receipt: Receipt = delivery.receipt
+        return max(delivery.deaths, (receipt.count - 1) // 2)
+
+    # -- Dead letters. --------------------------------------------------------------------
+
+    def bury(self, delivery: Delivery, data: Data | None, reason: Reason) -> bool:
+        """Send a dead letter to ``<queue>-dead``, then delete the message.
+
+        If there is no such queue, log the dead letter whole. Then leave the message to the queue's
+        redrive policy, or delete it if there is none.
+        """
+        receipt = self._live(delivery)
+        if receipt is None:
+            return False
+        kept = delivery.data if data is None else data
+        if not receipt.succeeded:
+            receipt.succeeded = dead_letters.send(
+                self._connection, delivery, kept, reason, self.clock.time()
+            )
+        if receipt.succeeded:
+            return self._remove(delivery)
+        left = self._session.admin.has_redrive(delivery.queue_name)
+        dead_letters.put_in_log(delivery, kept, reason, left=left)
+        if not left:
+            return self._remove(delivery)
+        self._connection.change(delivery.queue_name, [receipt.handle], 0)
+        receipt.expire()
+        return True
+
+    def dead(self, queue_name: str, limit: int = 100) -> list[DeadTask]:
+        """Return dead letters, the newest first of the thousand or so that are read."""
+        return dead_letters.read(self._connection, queue_name, limit)
+
+    def revive(
+        self, queue_name: str, task_id: str | None = None, renew: Renew | None = None
+    ) -> int:
+        """Revive dead letters; ``task_id`` may also be the id given at the push.
+
+        One whose id is on the queue is revived nevertheless: SQS cannot look it up.
+        """
+        return dead_letters.revive(self._connection, queue_name, task_id, renew)
+
+    def purge_dead(self, queue_name: str, older_than: float = 0.0) -> int:
+        return dead_letters.purge(self._connection, queue_name, self.clock.time() - older_than)
+
+    # -- Looking. -------------------------------------------------------------------------
+
+    def len(self, queue_name: str) -> int:
+        """Return about how many tasks wait or are delayed."""
+        return self._session.admin.len(queue_name)
+
+    def stats(self, queue_name: str) -> QueueStats:
+        """Return about how many tasks are in which state.
+
+        A task that was released with a delay counts as running.
+        """
+        return self._session.admin.stats(queue_name)
+
+    def drop_all(self, queue_name: str) -> None:
+        """Purge the queue and its dead letters.
+
+        SQS purges a queue once in 60 seconds. Within them, visible messages are received and
+        deleted one batch at a time; delayed and running ones stay.
+        """
+        self._session.admin.purge(queue_name)
+
+    def get(self, queue_name: str, task_id: str) -> Data | None:
+        """Raise :exc:`NotImplementedError`, as documented since 0.x."""
+        raise NotImplementedError(_NO_IDS)
+
+    def find(self, queue_name: str, task_id: str) -> Place | None:
+        """Raise :exc:`NotImplementedError`."""
+        raise NotImplementedError(_NO_IDS)
+
+    def peek(self, queue_name: str, task_id: str) -> Data | None:
+        """Raise :exc:`NotImplementedError`."""
+        raise NotImplementedError(_NO_IDS)
+
+    def durability_warning(self) -> str | None:
+        """Return what may lose tasks on the queues whose names this client has checked."""
+        return self._session.admin.warning(list(self._names), FREE_RECEIVES + self.max_deaths)
 
 
-def _hopping(early: Delivery) -> Note:
-    """Return the note for the next hop; this receive was nobody's attempt."""
-    note: Note = early.receipt.note
-    return replace(note, first_id=early.task_id)
+def _whole_seconds(lease: float) -> int:
+    """Return a lease as SQS keeps it: rounded up, 1 second to 12 hours."""
+    return max(1, math.ceil(min(lease, _LONGEST_LEASE)))
+
+
+def _keys(queue_names: Sequence[str], lease: float) -> list[Key]:
+    return [Key(name, _whole_seconds(lease)) for name in queue_names]
 
 
 def _ids(sent: Sequence[str | AlligatorException]) -> list[str]:

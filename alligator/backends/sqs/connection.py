@@ -1,14 +1,15 @@
-"""boto3 at arm's length: one client per process, requests in batches, errors translated.
+"""Send requests to SQS by boto3: one client per process, in batches, with errors translated.
 
-boto3 retries nothing here. What does no harm when it is done twice is sent once more where the
-connection broke; a receive never is, as it may have leased tasks to nobody.
+boto3 retries nothing here. An idempotent request is sent once more if the connection broke. A
+receive never is, since the lost reply may have leased tasks.
 """
 
 import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import boto3.session
 from botocore.config import Config
@@ -17,14 +18,22 @@ from botocore.exceptions import ConnectionClosedError
 from alligator.backends.keepalive import TCP_OPTIONS
 from alligator.backends.sqs.encoding import ATTRIBUTE, BATCH, LIMIT, Outgoing
 from alligator.backends.sqs.errors import STALE, Address, failure, plain, translated
-from alligator.backends.sqs.parallel import run_all
 from alligator.exceptions import AlligatorException, ConnectionLost, QueueNotFound
+
+#: Requests under way at a time for one call.
+MOST = 4
+
+#: The one message group of a FIFO queue.
+GROUP = "alligator"
 
 _LONGEST_NAME = 80  # SQS service quota
 
+R = TypeVar("R")
+T = TypeVar("T")
+
 
 class Connection:
-    """One process's client of SQS; threads share it."""
+    """One process's connection to SQS; its threads share it."""
 
     def __init__(self, address: Address) -> None:
         self._address = address
@@ -42,7 +51,7 @@ class Connection:
             return self._conn
 
     def _connect(self) -> Any:
-        # No retries: a receive that is repeated leases tasks to nobody.
+        # No retries: a repeated receive would lease tasks that no worker gets.
         config = Config(
             retries={"total_max_attempts": 1, "mode": "standard"},
             connect_timeout=5,
@@ -57,7 +66,7 @@ class Connection:
         return client
 
     def close(self) -> None:
-        """Let go of the sockets; those in use follow when their replies are in."""
+        """Close the idle sockets; a socket in use is closed after its reply."""
         with self._lock:
             if self._conn is not None:
                 self._conn.close()
@@ -65,18 +74,18 @@ class Connection:
     # -- Single requests. -----------------------------------------------------------------
 
     def call(
-        self, queue_name: str, operation: str, *, repeatable: bool = False, **parameters: Any
+        self, queue_name: str, operation: str, *, idempotent: bool = False, **parameters: Any
     ) -> dict[str, Any]:
         """Send one request about a queue and return the reply.
 
-        :param repeatable: whether it does no harm when it is carried out twice.
+        :param idempotent: whether it may be sent twice.
         """
         try:
             with translated(queue_name, self._address):
                 url = self._url(queue_name)
                 send = getattr(self.conn, operation)
                 ask: Callable[[], dict[str, Any]] = partial(send, QueueUrl=url, **parameters)
-                return _twice(ask) if repeatable else ask()
+                return _twice(ask) if idempotent else ask()
         except QueueNotFound:
             self._urls.pop(queue_name, None)
             raise
@@ -84,16 +93,16 @@ class Connection:
     def _url(self, queue_name: str) -> str:
         url = self._urls.get(queue_name)
         if url is None:
-            if len(queue_name) > _LONGEST_NAME:  # as that of dead letters may be
+            if len(queue_name) > _LONGEST_NAME:  # as the queue of dead letters may have
                 raise QueueNotFound(f"SQS can have no queue {queue_name!r}: above 80 letters.")
             found = _twice(partial(self.conn.get_queue_url, QueueName=queue_name))
             url = self._urls[queue_name] = found["QueueUrl"]
         return url
 
     def attributes(self, queue_name: str, *names: str) -> dict[str, str]:
-        """Return attributes of a queue; those that are not set are missing."""
+        """Return attributes of a queue; an attribute that is not set is missing."""
         reply = self.call(
-            queue_name, "get_queue_attributes", repeatable=True, AttributeNames=list(names)
+            queue_name, "get_queue_attributes", idempotent=True, AttributeNames=list(names)
         )
         found: dict[str, str] = reply.get("Attributes", {})
         return found
@@ -117,14 +126,18 @@ class Connection:
     # -- Batches. -------------------------------------------------------------------------
 
     def send(
-        self, queue_name: str, outgoing: Sequence[Outgoing], delays: Sequence[int], group: str
+        self,
+        queue_name: str,
+        outgoing: Sequence[Outgoing],
+        delays: Sequence[int],
+        group: str = GROUP,
     ) -> list[str | AlligatorException]:
         """Send messages; return the id of each, or why it was not sent.
 
-        On a FIFO queue nothing is sent after a request that failed, lest what comes later be
-        queued first. On others a few requests are under way at a time.
+        On a FIFO queue nothing is sent after a request that failed, so that no later message is
+        queued first. On other queues a few requests are under way at a time.
 
-        :param group: the message group, where the queue is a FIFO queue.
+        :param group: the message group, if the queue is a FIFO queue.
         """
         is_fifo = queue_name.endswith(".fifo")
         entries = [
@@ -141,9 +154,9 @@ class Connection:
     def _send(
         self, queue_name: str, chunk: Sequence[dict[str, Any]]
     ) -> list[str | AlligatorException]:
-        # A FIFO queue knows a message that it has got by the id that it was given here.
+        # A FIFO queue recognizes a repeated message by its id, which is set here.
         is_fifo = queue_name.endswith(".fifo")
-        reply = self.call(queue_name, "send_message_batch", repeatable=is_fifo, Entries=chunk)
+        reply = self.call(queue_name, "send_message_batch", idempotent=is_fifo, Entries=chunk)
         found: dict[str, str | AlligatorException] = {
             each["Id"]: failure(each) for each in reply.get("Failed", [])
         }
@@ -173,9 +186,9 @@ class Connection:
 
     def _change(self, queue_name: str, operation: str, chunk: list[dict[str, Any]]) -> set[str]:
         named = [{"Id": str(index), **each} for index, each in enumerate(chunk)]
-        # One that was handed back may be another's by then.
-        repeatable = all(each.get("VisibilityTimeout") != 0 for each in chunk)
-        reply = self.call(queue_name, operation, repeatable=repeatable, Entries=named)
+        # Another worker may have the message once it was handed back.
+        idempotent = all(each.get("VisibilityTimeout") != 0 for each in chunk)
+        reply = self.call(queue_name, operation, idempotent=idempotent, Entries=named)
         stale, failures = set[str](), list[AlligatorException]()
         for failed in reply.get("Failed", []):
             if plain(failed["Code"]) in STALE:
@@ -188,7 +201,7 @@ class Connection:
 
 
 def _probe_when_quiet(client: Any) -> None:
-    # botocore can only be told to, not when, and the kernel's own time for it is two hours.
+    # botocore has an option for probes, but none for when; the kernel waits for two hours.
     session = getattr(getattr(client, "_endpoint", None), "http_session", None)
     options = getattr(session, "_socket_options", None)
     if isinstance(options, list):
@@ -196,7 +209,7 @@ def _probe_when_quiet(client: Any) -> None:
 
 
 def _twice(ask: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Ask, and once more if the connection broke before the reply came."""
+    """Ask, and once more if the connection broke before the reply arrived."""
     try:
         return ask()
     except ConnectionClosedError:
@@ -213,3 +226,33 @@ def _chunks(entries: list[dict[str, Any]], sizes: list[int]) -> Iterator[list[di
         total += size
     if chunk:
         yield chunk
+
+
+def run_all(
+    request: Callable[[T], R], items: Sequence[T], *, in_order: bool = False
+) -> list[R | AlligatorException]:
+    """Make a request for each item; return what each returned or raised, in their order.
+
+    A few run at a time. Once one has failed, no other starts: the rest get the same error.
+
+    :param in_order: one at a time, each after the one before it.
+    """
+    failed: list[AlligatorException] = []
+
+    def run(item: T) -> R | AlligatorException:
+        if failed:
+            return failed[0]
+        try:
+            return request(item)
+        except AlligatorException as err:
+            failed.append(err)
+            return err
+
+    if in_order or len(items) < 2:
+        return [run(each) for each in items]
+    # The threads serve this call alone: a request may make calls of its own, and a fork finds none.
+    threads = ThreadPoolExecutor(min(MOST, len(items)), "alligator-sqs")
+    try:
+        return list(threads.map(run, items))
+    finally:
+        threads.shutdown(wait=False, cancel_futures=True)  # an interrupted caller does not wait

@@ -1,4 +1,4 @@
-"""Where SQS is, and what its refusals and boto3's exceptions mean."""
+"""Read the address of SQS from a DSN, and translate the errors of SQS and boto3."""
 
 import re
 import shlex
@@ -48,7 +48,7 @@ _BAD_MESSAGE = {
     "MissingParameter",
 }
 
-#: What SQS answers that is asked too often, or has too many messages in flight.
+#: Error codes of too many requests, or too many messages in flight.
 _NOT_NOW = {
     "KmsThrottled",
     "OverLimit",
@@ -63,7 +63,7 @@ _NOT_NOW = {
 }
 _TOO_MANY_REQUESTS = 429
 
-#: Codes of receipts that count no more.
+#: Error codes of a receipt that is no longer valid.
 STALE = {"InvalidParameterValue", "MessageNotInflight", "ReceiptHandleIsInvalid"}
 _ADVICE = (
     "Credentials come from boto3's own chain: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
@@ -77,7 +77,7 @@ _CREDENTIALS = (
 )
 
 
-#: What other libraries take as a parameter → what to write here.
+#: Parameters of other libraries, and what to write here instead.
 _HINTS = {
     **dict.fromkeys(("region", "region_name"), "write it as the host: sqs://us-west-2/."),
     **dict.fromkeys(("endpoint", "url", "host"), "write endpoint_url=http://localhost:4566, say."),
@@ -99,7 +99,7 @@ _HINTS = {
 
 
 class Address(NamedTuple):
-    """Where the queues are; None: what boto3 is configured for."""
+    """Where the queues are; None: as boto3 is configured."""
 
     region: str | None
     endpoint_url: str | None
@@ -127,7 +127,7 @@ def parse_address(conn_string: str) -> Address:
 
 @contextmanager
 def translated(queue_name: str, address: Address) -> Iterator[None]:
-    """Raise errors of boto3 about a queue as those of Alligator."""
+    """Raise errors of boto3 about a queue as errors of Alligator."""
     try:
         yield
     except ClientError as err:
@@ -141,7 +141,7 @@ def translated(queue_name: str, address: Address) -> Iterator[None]:
     except ParamValidationError as err:
         raise InvalidTask(f"boto3 refused the request: {err}") from err
     except (BotoCoreError, ResponseParserError, ValueError) as err:
-        raise ConnectionLost(f"SQS is out of reach: {err}") from err
+        raise ConnectionLost(f"Cannot reach SQS: {err}") from err
 
 
 def _refusal(err: ClientError, queue_name: str, address: Address) -> AlligatorException:

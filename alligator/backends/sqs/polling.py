@@ -1,9 +1,9 @@
-"""Long polls on threads of their own, so that whoever waits can leave at any moment.
+"""Send long polls from threads of their own, so that a caller can stop waiting at any moment.
 
 A request that waits up to 20 seconds cannot be called off. So a thread sends it, and
-``reserve`` waits for the thread. If it leaves first (its time is up, the worker stops), the
-next ``reserve`` of the same queue and lease takes the poll over. What arrives with nobody to
-take it within :data:`GRACE` seconds is handed back.
+``reserve`` waits for the thread. If ``reserve`` leaves first (its time is up, the worker stops),
+the next ``reserve`` of the same queue and lease claims the poll. Messages that no call takes
+within :data:`GRACE` seconds are handed back.
 """
 
 import threading
@@ -20,7 +20,7 @@ LONGEST = 20
 
 
 class Key(NamedTuple):
-    """What has to agree for a poll to be taken over."""
+    """The properties that a poll must share with a ``reserve`` that claims it."""
 
     queue_name: str
     visibility: int
@@ -31,7 +31,7 @@ class Poll:
 
     def __init__(self, key: Key) -> None:
         self.key = key
-        self.owned = True
+        self.claimed = True
         self.arrived = False
         self.deliveries: list[Delivery] = []
         self.error: Exception | None = None
@@ -40,9 +40,9 @@ class Poll:
 class Polls:
     """All the long polls of one client in one process.
 
-    :param receive: called with queue, visibility, limit and seconds to wait; returns what
-        may run, and how many messages there were.
-    :param hand_back: called with what nobody took.
+    :param receive: called with queue, visibility, limit and seconds to wait; returns the tasks
+        that may run, and how many messages there were.
+    :param hand_back: called with the tasks that no call took.
     """
 
     def __init__(
@@ -55,12 +55,12 @@ class Polls:
         self._polls: list[Poll] = []
         self._closed = False
 
-    def own(self, key: Key, limit: int, seconds: int) -> Poll:
-        """Take over a poll that was left behind, or begin one."""
+    def claim(self, key: Key, limit: int, seconds: int) -> Poll:
+        """Claim a poll that is under way, or start one."""
         with self._changed:
             for poll in self._polls:
-                if poll.key == key and not poll.owned:
-                    poll.owned = True
+                if poll.key == key and not poll.claimed:
+                    poll.claimed = True
                     return poll
             poll = Poll(key)
             self._polls.append(poll)
@@ -70,13 +70,16 @@ class Polls:
         ).start()
         return poll
 
-    def left_behind(self, key: Key) -> bool:
-        """Whether a poll is under way that nobody waits for."""
+    def has_unclaimed(self, key: Key) -> bool:
+        """Whether a poll is under way that no call waits for."""
         with self._changed:
-            return any(poll.key == key and not poll.owned for poll in self._polls)
+            return bool(self._unclaimed(key))
+
+    def _unclaimed(self, key: Key) -> list[Poll]:
+        return [poll for poll in self._polls if poll.key == key and not poll.claimed]
 
     def take(self, polls: Sequence[Poll], limit: int) -> list[Delivery]:
-        """Take what has arrived, up to ``limit``, in the order of the polls."""
+        """Take up to ``limit`` tasks that have arrived, in the order of the polls."""
         taken = list[Delivery]()
         with self._changed:
             for poll in polls:
@@ -86,25 +89,25 @@ class Polls:
             self._changed.notify_all()
         return taken
 
-    def take_left(self, key: Key, limit: int) -> list[Delivery]:
-        """Take what polls that were left behind have brought."""
+    def take_unclaimed(self, key: Key, limit: int) -> list[Delivery]:
+        """Take up to ``limit`` tasks of the polls that no call waits for."""
         with self._changed:
-            return self.take([p for p in self._polls if p.key == key and not p.owned], limit)
+            return self.take(self._unclaimed(key), limit)
 
     def wait(self, polls: Sequence[Poll], seconds: float) -> bool:
         """Wait for one of the polls to end; return whether one did."""
         with self._changed:
             return self._changed.wait_for(lambda: any(poll.arrived for poll in polls), seconds)
 
-    def leave(self, polls: Sequence[Poll]) -> None:
-        """Let others have the polls."""
+    def unclaim(self, polls: Sequence[Poll]) -> None:
+        """Let later calls claim the polls."""
         with self._changed:
             for poll in polls:
-                poll.owned = False
+                poll.claimed = False
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Hand back at once whatever still arrives."""
+        """Hand back at once all tasks that still arrive."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()

@@ -11,7 +11,7 @@ import pytest
 
 from alligator.backends.base import Message, Reason
 from alligator.backends.sqs import encoding as sqs_encoding
-from alligator.backends.sqs.encoding import ATTRIBUTE, LARGEST_TEXT, LIMIT, Note, decode, encode
+from alligator.backends.sqs.encoding import ATTRIBUTE, LARGEST_TEXT, LIMIT, Metadata, decode, encode
 from alligator.backends.sqs_backend import Client
 from alligator.exceptions import (
     AlligatorException,
@@ -196,12 +196,12 @@ ODD = ["", "\x00", "\x1f\x7f", "\ud800 alone", "￾￿", "\r\n\t ", " ", "-", "�
 
 @pytest.mark.parametrize("data", ODD, ids=repr)
 def test_any_data_comes_back(data):
-    body, attribute = encode(data, Note("own"))
+    body, attribute = encode(data, Metadata("own"))
     assert body
     assert sqs_encoding._PLAIN.fullmatch(body)
     assert attribute.isascii()
     message = {"Body": body, "MessageAttributes": {ATTRIBUTE: {"StringValue": attribute}}}
-    assert decode(message) == (data, Note("own"))
+    assert decode(message) == (data, Metadata("own"))
 
 
 def test_odd_data_over_the_wire(client, queue):
@@ -212,7 +212,8 @@ def test_odd_data_over_the_wire(client, queue):
         found += taken
     assert sorted(repr(each.data) for each in found) == sorted(map(repr, ODD))
     assert {each.task_id for each in found} == set(ids)
-    assert {each.receipt.note.own_id for each in found} == {f"\x00{n}ä" for n in range(len(ODD))}
+    own_ids = {each.receipt.metadata.own_id for each in found}
+    assert own_ids == {f"\x00{n}ä" for n in range(len(ODD))}
 
 
 @pytest.mark.parametrize(
@@ -296,7 +297,7 @@ def test_a_long_delay_goes_in_hops(client, queue, monkeypatch):
     (delivery,) = take(client, queue, lease=2.0, wait=12.0)
     assert time.time() >= due
     assert (delivery.data, delivery.task_id) == (b"\x00 later", task_id)
-    assert (delivery.receipt.note.own_id, delivery.attempt, delivery.deaths) == ("own", 1, 0)
+    assert (delivery.receipt.metadata.own_id, delivery.attempt, delivery.deaths) == ("own", 1, 0)
     assert client.ack([delivery]) == []
     stats = client.stats(queue)
     assert (stats.waiting, stats.delayed, stats.running) == (0, 0, 0)

@@ -6,7 +6,7 @@ import uuid
 import pytest
 
 from alligator.backends.base import Message
-from alligator.backends.sqs.parallel import MOST, run_all
+from alligator.backends.sqs.connection import MOST, run_all
 from alligator.backends.sqs_backend import Client
 from alligator.exceptions import ConnectionLost
 from tests.support.servers.sqs import make_queue
