@@ -1,21 +1,34 @@
 """The Gator: the one object an application needs. It enqueues, looks up and cancels."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from inspect import signature
 from typing import Any, ParamSpec, overload
 
-from alligator.backends.base import DeadTask
-from alligator.common.clock import Seconds
-from alligator.constants import WAITING
-from alligator.exceptions import UnsupportedOption
-from alligator.execution.inline import Taking
+from alligator.backends import client_class
+from alligator.backends.base import OWN_ID, Client, DeadTask, Message
+from alligator.backends.dsn import mask_password
+from alligator.backends.legacy import LegacyClient
+from alligator.backends.store import Store
+from alligator.common.clock import Clock, Seconds, SystemClock
+from alligator.constants import ALL, WAITING
+from alligator.exceptions import InvalidDSN, UnsupportedOption
+from alligator.execution.inline import InlineRunner
+from alligator.producer.bridge import between
 from alligator.producer.options import Batch, Options
-from alligator.producer.prepare import Intake
-from alligator.producer.push import Pusher
-from alligator.results.explain import Explaining
-from alligator.scheduling.scheduler import Schedules, Scheduling
+from alligator.producer.push import Producer
+from alligator.results import explain
+from alligator.results.query import Results
+from alligator.results.records import Recorder
+from alligator.scheduling.rules import Rule
+from alligator.scheduling.scheduler import Schedule, Schedules
+from alligator.security.policy import Policy
+from alligator.security.signing import Signer
+from alligator.tasks.codec import Codec
+from alligator.tasks.molds import Mold
+from alligator.tasks.parent_ids import KeptParents, load
 from alligator.tasks.task import Task
+from alligator.tasks.usual import Usual
 from alligator.tasks.validation import CHECKS
 
 P = ParamSpec("P")
@@ -23,7 +36,7 @@ P = ParamSpec("P")
 _ALL_DEAD = 1_000_000
 
 
-class Gator(Taking, Scheduling, Explaining):
+class Gator:
     """A door to one queue, and to others of the same backend by ``queue_name=``.
 
     ::
@@ -32,7 +45,8 @@ class Gator(Taking, Scheduling, Explaining):
         gator.task(send_post_email, user.pk, post.pk)
 
     Constructing one connects to nothing; the first use does. It may be shared by threads
-    and used after a fork.
+    and used after a fork. Its configuration is fixed; only ``queue_name`` and ``task_class``
+    may be assigned later.
 
     :param conn_string: the DSN of the backend.
     :param queue_name: the queue that tasks go to.
@@ -50,12 +64,147 @@ class Gator(Taking, Scheduling, Explaining):
         ``secret_keys`` is not such a list.
     """
 
-    def _make_parts(self) -> None:
-        self.schedules = Schedules(self)
-        #: What a task goes through here before it is queued.
-        self.intake = Intake(self)
-        self._pusher = Pusher(self)
-        self._plain = self.mold({})
+    def __init__(
+        self,
+        conn_string: str,
+        queue_name: str = ALL,
+        task_class: type[Task] = Task,
+        backend_class: Callable[..., Any] | None = None,
+        *,
+        store: str | Store | None = None,
+        allowed: Sequence[str] | None = None,
+        secret_keys: Sequence[str | bytes] | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self.conn_string = conn_string
+        self.backend_class = backend_class
+        self._policy = Policy(allowed)
+        self._signer = None if secret_keys is None else Signer(secret_keys)
+        self._given_clock = clock
+        self._clock: Clock = clock or SystemClock()
+        self.backend: Any = self.build_backend(conn_string)
+        #: The backend with the full contract, whatever it has of its own.
+        self.client: Client = (
+            self.backend if isinstance(self.backend, Client) else LegacyClient(self.backend)
+        )
+        self.client.check_queue_name(queue_name)
+        self._store = self.client.store if store is None else self._store_at(store)
+        self.elsewhere = between(self.client, self._store)
+        self.schedules = Schedules(
+            self.client, self._store, self._clock, self._tick_message, self._check_tick
+        )
+        self._queue_name, self._task_class = queue_name, task_class
+        self._used: dict[str, None] = {}
+        self._plain = Mold({})
+        self._build()
+
+    def _build(self) -> None:
+        """Build the parts that depend on the queue, the task class, the policy or the signer."""
+        client, store, clock = self.client, self._store, self._clock
+        #: How tasks are written and read here.
+        self.codec = Codec(
+            self._task_class,
+            self._policy,
+            self._signer,
+            OWN_ID in client.supports,
+            Usual(self._policy),
+            self._load_parents,
+        )
+        #: How outcomes are put on record here.
+        self.recorder = Recorder(client, store, clock, self._signer, self.elsewhere)
+        #: What can be said of tasks after they were pushed.
+        self.results = Results(self.recorder, self._queue_name)
+        self._producer = Producer(
+            client,
+            store,
+            self.elsewhere,
+            self.codec,
+            self._policy,
+            clock,
+            self.recorder,
+            self._queue_name,
+            self._used,
+            self,
+        )
+        self._inline = InlineRunner(
+            client,
+            self.codec,
+            clock,
+            self.recorder,
+            self.results,
+            self._queue_name,
+            self._producer.enqueue,
+        )
+
+    def __repr__(self) -> str:
+        return f"<Gator {mask_password(self.conn_string)} {self.queue_name!r}>"
+
+    # -- Configuration. -----------------------------------------------------------------------
+
+    @property
+    def queue_name(self) -> str:
+        """The queue that tasks go to, unless an option names another; may be assigned."""
+        return self._queue_name
+
+    @queue_name.setter
+    def queue_name(self, value: str) -> None:
+        self._queue_name = value
+        self._build()
+
+    @property
+    def task_class(self) -> type[Task]:
+        """The class of the tasks that are made here; may be assigned."""
+        return self._task_class
+
+    @task_class.setter
+    def task_class(self, value: type[Task]) -> None:
+        self._task_class = value
+        self._build()
+
+    @property
+    def policy(self) -> Policy:
+        """Which functions may run; set by ``allowed``."""
+        return self._policy
+
+    @property
+    def signer(self) -> Signer | None:
+        """What signs tasks; set by ``secret_keys``. None: they are not signed."""
+        return self._signer
+
+    @property
+    def store(self) -> Store | None:
+        """Where outcomes are kept; None: nowhere."""
+        return self._store
+
+    @property
+    def clock(self) -> Clock:
+        """Where time comes from."""
+        return self._clock
+
+    def build_backend(self, conn_string: str) -> Any:
+        """Return a new client for a DSN.
+
+        ::
+
+            backend = gator.build_backend('locmem://')
+        """
+        factory = self.backend_class or client_class(conn_string)
+        ours = isinstance(factory, type) and issubclass(factory, Client)
+        if ours and self._given_clock is not None:
+            return factory(conn_string, clock=self._given_clock)
+        return factory(conn_string)
+
+    def _store_at(self, place: str | Store) -> Store:
+        if isinstance(place, Store):
+            return place
+        client = client_class(place)(place, clock=self._given_clock)
+        store: Store | None = getattr(client, "store", None)
+        if store is None:
+            raise InvalidDSN(f"{mask_password(place)} is no store; locmem, sqlite and redis are.")
+        return store
+
+    def _load_parents(self, task_id: str, kept: KeptParents) -> list[str]:
+        return load(self._store, task_id, kept)
 
     # -- Putting tasks on the queue. ----------------------------------------------------------
 
@@ -79,9 +228,7 @@ class Gator(Taking, Scheduling, Explaining):
         :raises NotAllowed: it may not run here; see ``allowed``.
         :raises ConnectionLost, QueueFull, QueueNotFound: the backend did not take it.
         """
-        if self._plain.task_class is not self.task_class:
-            self._plain = self.mold({})
-        return self.push(self._plain.cast(), func, *args, **kwargs)
+        return self.push(self._plain.cast(self._task_class), func, *args, **kwargs)
 
     def options(self, **options: Any) -> Options:
         """Return a context whose ``task`` method uses these options; it may be used again.
@@ -114,28 +261,95 @@ class Gator(Taking, Scheduling, Explaining):
             finished = gator.push(Task(is_async=False, retries=3), increment, incr_by=2)
         """
         self.prepare(task, func, args, kwargs)
-        return self._pusher.push(task) if task.is_async else self._run_here(task)
+        return self._producer.push(task) if task.is_async else self._run_here(task)
 
     def prepare(
         self, task: Task, func: Callable[..., Any] | str, args: Sequence[Any], kwargs: Any
     ) -> None:
         """Check a call and make the task ready for it, without pushing it."""
-        self.intake.prepare(task, func, args, kwargs)
-        if task.depends_on:
-            self._pusher.dependencies.check(task)
+        self._producer.prepare(task, func, args, kwargs)
 
     def push_batch(self, tasks: Sequence[Task]) -> None:
         """Push prepared tasks in bulk, queue by queue; then run those that are not async."""
-        self._pusher.push_batch([task for task in tasks if task.is_async])
+        self._producer.push_batch([task for task in tasks if task.is_async])
         for task in tasks:
             if not task.is_async:
                 self._run_here(task)
 
+    def new_task(self, mold: Mold) -> Task:
+        """Return a new task of this Gator's class; called by its contexts."""
+        return mold.cast(self._task_class)
+
+    def check_queue_name(self, queue_name: str) -> None:
+        """Refuse a queue name that the backend cannot have; called by its contexts."""
+        self.client.check_queue_name(queue_name)
+
     def _run_here(self, task: Task) -> Task:
-        if self._pusher.dependencies.may_run(task):
+        if self._producer.dependencies.may_run(task):
             return self.execute(task)
         task.to_canceled()
         return task
+
+    # -- Running tasks without a worker. ------------------------------------------------------
+
+    def len(self) -> int:
+        """Return how many tasks wait on the queue, delayed ones included."""
+        return self.client.len(self.queue_name)
+
+    def pop(self) -> Task | None:
+        """Run the task at the front of the queue and return it; None: the queue is empty.
+
+        :raises Exception: what the task raised, once it has no retry left; it is then among
+            the dead letters.
+        :raises QueueFull: it has run, but the backend has no room for its retry, its dead letter
+            or its record, nor had for 2 seconds; it was handed back, and runs again.
+        """
+        return self._inline.run_one()
+
+    def get(self, task_id: str) -> Task | None:
+        """Run one task now, delayed or not, and return it; None: no such task is waiting.
+
+        :raises QueueFull: see :meth:`pop`.
+        :raises NotImplementedError: on SQS, which cannot look a task up.
+        """
+        return self._inline.run_one(task_id)
+
+    def cancel(self, task_id: str | Task) -> Task | None:
+        """Take a task off the queue before it runs and return it; None: no such task waits.
+
+        ::
+
+            task = gator.task(add, 18, 9)
+            gator.cancel(task.task_id)
+
+        :param task_id: on this Gator's queue; or the task itself, which knows its queue.
+        """
+        return self._inline.cancel(task_id)
+
+    def execute(self, task: Task) -> Task:
+        """Run a task that you hold, with its retries, and return it.
+
+        A failure with a retry left puts an async task back on the queue, and runs another
+        at once. Each retry gets the arguments as they were given, if JSON can carry them.
+
+        A child that the function forks comes back to you, as from any function, if it does not
+        end itself: without hooks and retries, and nothing is recorded of it. One that a coroutine
+        forks ends there.
+
+        :raises Exception: what the task raised, once it has no retry left.
+        """
+        return self._inline.execute(task)
+
+    def run_all(self) -> int:
+        """Run what is due on the queue in this process until none is left.
+
+        For tests and scripts. A task that fails is retried and in the end buried, as a
+        worker would do; nothing is raised for it.
+
+        :returns: how many tasks were run, each try counted.
+        :raises QueueFull: the backend has no room for the outcome of one; see :meth:`pop`.
+        """
+        return self._inline.run_all()
 
     def run_until(self, when: Any, to_consume: str | Sequence[str] | None = None) -> int:
         """Let a FakeClock run up to a moment, and run what comes up on the way, as a worker would.
@@ -149,6 +363,86 @@ class Gator(Taking, Scheduling, Explaining):
         from alligator.testing.simulation import play  # brings the worker, which stands above
 
         return play(self, when, to_consume)
+
+    # -- Schedules. ---------------------------------------------------------------------------
+
+    @overload
+    def every(
+        self, seconds: Seconds, func: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Schedule: ...
+
+    @overload
+    def every(self, seconds: Seconds, func: str, /, *args: Any, **kwargs: Any) -> Schedule: ...
+
+    def every(
+        self, seconds: Seconds, func: Callable[..., Any] | str, /, *args: Any, **kwargs: Any
+    ) -> Schedule:
+        """Have the workers of this Gator queue a task every so many seconds.
+
+        ::
+
+            gator.every(25, check_mail)
+
+        It is due at the multiples of ``seconds`` since 1970, UTC. Workers have to come by the
+        Gator through this code: ``latergator.py --app myapp.queues:gator``.
+
+        :param seconds: a number, or a timedelta.
+        :raises InvalidTask, NotAllowed: no such interval, or see :meth:`alligator.Gator.task`.
+        :raises UnsupportedOption: there is no store, which schedules need.
+        """
+        return self.options().every(seconds, func, *args, **kwargs)
+
+    @overload
+    def cron(
+        self, expression: str, func: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Schedule: ...
+
+    @overload
+    def cron(self, expression: str, func: str, /, *args: Any, **kwargs: Any) -> Schedule: ...
+
+    def cron(
+        self, expression: str, func: Callable[..., Any] | str, /, *args: Any, **kwargs: Any
+    ) -> Schedule:
+        """Have the workers of this Gator queue a task when the clock shows this; UTC.
+
+        ::
+
+            gator.cron('0 5 * * tue', send_report)
+
+        For another time zone: ``gator.options(tz='Europe/Berlin').cron(…)``.
+
+        :param expression: minute, hour, day of month, month, day of week.
+        :raises InvalidTask, NotAllowed: it cannot be read, or never comes; or see
+            :meth:`alligator.Gator.task`.
+        :raises UnsupportedOption: there is no store, which schedules need.
+        :raises MissingDriver: cronsim is not installed.
+        """
+        return self.options().cron(expression, func, *args, **kwargs)
+
+    def add_schedule(
+        self,
+        rule: Rule,
+        func: Callable[..., Any] | str,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        task_options: Mapping[str, Any],
+        schedule_options: Mapping[str, Any],
+    ) -> Schedule:
+        """Declare a schedule of this Gator; called by its contexts."""
+        return self.schedules.add(
+            rule, func, args, kwargs, task_options, queue_name=self._queue_name, **schedule_options
+        )
+
+    def _tick_message(self, schedule: Schedule, task_id: str) -> Message:
+        return self._producer.message(self._tick_task(schedule, task_id), schedule.queue_name)
+
+    def _check_tick(self, schedule: Schedule, task_id: str) -> None:
+        self._producer.check_supported(self._tick_task(schedule, task_id))
+
+    def _tick_task(self, schedule: Schedule, task_id: str) -> Task:
+        task = self.new_task(Mold({**schedule.task_options, "task_id": task_id}))
+        self.prepare(task, schedule.func, schedule.args, schedule.kwargs)
+        return task
 
     # -- What became of tasks. ----------------------------------------------------------------
 
@@ -190,6 +484,32 @@ class Gator(Taking, Scheduling, Explaining):
         :raises ResultTimeout: it has not ended in that time, or nothing is known of it.
         """
         return self.results.result(task, timeout)
+
+    def explain(self, task: Task | str | Schedule) -> str:
+        """Return in one sentence why a task has not run, or what became of it.
+
+        ::
+
+            print(gator.explain(task))
+            # waiting behind 1,204 tasks on 'images', no live worker there since 14:02
+
+        For people to read: the words may change. Control characters are written out.
+
+        :param task: the task, or its id on this Gator's queue; or a schedule: when it is due
+            next, and who would run it.
+        :raises UnsupportedOption: the backend cannot look up a task, and there is no store.
+        """
+        if isinstance(task, Schedule):
+            return explain.of_schedule(self.results, task.queue_name, task.rule.next_after)
+        return explain.sentence(explain.gather(self.results, task))
+
+    def refresh(self, task: Task) -> None:
+        """Set the ``status``, ``result`` and ``error`` of a task to what is known now."""
+        self.results.refresh(task)
+
+    def place_of(self, task: Task) -> tuple[str, str]:
+        """Return the DSN and the queue that a task was pushed to."""
+        return self.client.conn_string, task.queue_name or self._queue_name
 
     # -- Looking after the queue. -------------------------------------------------------------
 
@@ -259,3 +579,17 @@ class Gator(Taking, Scheduling, Explaining):
         self.client.close()
         if self.store is not None:
             self.store.close()
+
+
+def reconfigure(
+    gator: Gator, *, allowed: Sequence[str] | None, secret_keys: Sequence[str] | None
+) -> None:
+    """Let a Gator that an application has built run only ``allowed``, and sign with these keys.
+
+    For the command line, before a worker is made of the Gator. None changes nothing.
+    """
+    if allowed is not None:
+        gator._policy = Policy(allowed)
+    if secret_keys is not None:
+        gator._signer = Signer(secret_keys)
+    gator._build()

@@ -21,37 +21,23 @@ ORDER = [
     ["scheduling", "results"],
     ["producer"],
     ["execution"],
-    ["gator", "wiring"],
+    ["gator"],
     ["workers"],
+    ["testing"],
     ["cli", "contrib"],
 ]
 #: Public paths, which only export what the packages have: these may import from anywhere, and no
 #: file here may import from them.
 EXPORTS = {"", "__main__", "utils", "options"}
-#: For tests of applications: beside the Gator.
-BESIDE = {"testing": "gator"}
 #: Imported by a function when it is called, since only tests call it.
 AT_THE_CALL = {("gator", "testing.simulation")}
 #: To be turned; nothing may be added.
 TO_TURN = {
-    ("contrib.pytest_plugin", ""),
-    ("execution.inline", "wiring"),
-    ("producer.options", "gator"),
-    ("producer.prepare", "gator"),
-    ("producer.push", "gator"),
-    ("results.explain", "scheduling.ticking"),
     ("results.records", "execution.attempt"),
     ("results.records", "execution.outage"),
     ("results.records", "producer.bridge"),
     ("results.unserved", "gator"),
     ("results.unserved", "producer.bridge"),
-    ("scheduling.scheduler", "gator"),
-    ("scheduling.scheduler", "producer.options"),
-    ("scheduling.ticking", "gator"),
-    ("tasks.task", "gator"),
-    ("testing.simulation", "gator"),
-    ("testing.simulation", "workers.fetcher"),
-    ("testing.simulation", "workers.worker"),
 }
 #: To be opened; nothing may be added.
 CIRCLE = {
@@ -64,19 +50,15 @@ CIRCLE = {
     "gator",
     "producer.dependencies",
     "producer.options",
-    "producer.prepare",
     "producer.push",
     "results.explain",
     "results.query",
     "results.records",
-    "scheduling.scheduler",
-    "scheduling.ticking",
     "tasks.codec",
     "tasks.message",
     "tasks.molds",
     "tasks.task",
     "tasks.usual",
-    "wiring",
     "workers.fetcher",
     "workers.pool",
     "workers.processor",
@@ -119,7 +101,6 @@ def graph(package=PACKAGE):
 
 def row(name):
     top = name.partition(".")[0]
-    top = BESIDE.get(top, top)
     for index, each in enumerate(ORDER):
         if top in each:
             return index

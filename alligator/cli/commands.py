@@ -11,18 +11,15 @@ from typing import Any, NoReturn
 
 from alligator.backends.base import QueueStats
 from alligator.backends.dsn import mask_password
-from alligator.cli import dead_letter
+from alligator.cli import dead_letter, schedule
 from alligator.common.importing import NO_DIRECTORY, current_directory, import_attr
 from alligator.common.log import worker_logger
 from alligator.common.text import escape, shorten
 from alligator.constants import ALL
 from alligator.exceptions import AlligatorException, InvalidTask, LeaveNow, NodeLost
-from alligator.gator import Gator
+from alligator.gator import Gator, reconfigure
 from alligator.results import explain
 from alligator.results.unserved import remarks
-from alligator.scheduling.scheduler import describe
-from alligator.security.policy import Policy
-from alligator.security.signing import Signer
 from alligator.tasks.functions import split_name
 from alligator.tasks.task import Task
 from alligator.workers.fetcher import queue_names
@@ -244,9 +241,16 @@ def _check_exists(gator: Gator) -> None:
 
 def _gator(arguments: argparse.Namespace) -> Gator:
     task_class = _load(arguments.task, Task, "--task") if arguments.task else Task
+    allowed = getattr(arguments, "allow", None)
     if arguments.app is None:
-        queue_name = arguments.queue[0] if arguments.queue else ALL
-        return _with_keys(Gator(arguments.dsn, queue_name, task_class, store=arguments.store))
+        return Gator(
+            arguments.dsn,
+            arguments.queue[0] if arguments.queue else ALL,
+            task_class,
+            store=arguments.store,
+            allowed=allowed,
+            secret_keys=_keys(),
+        )
     if arguments.store is not None:
         raise InvalidTask("--app names a Gator; its store goes there: Gator(…, store=…).")
     gator = import_attr(*_split(arguments.app, "--app"))
@@ -259,17 +263,18 @@ def _gator(arguments: argparse.Namespace) -> Gator:
         gator.task_class = task_class
     if arguments.queue:
         gator.queue_name = arguments.queue[0]
-    return _with_keys(gator)
-
-
-def _with_keys(gator: Gator) -> Gator:
-    """Give a Gator the keys of the environment, unless it has some of its own."""
-    if KEYS_VARIABLE in os.environ and gator.signer is None:
-        keys = os.environ[KEYS_VARIABLE].replace(",", " ").split()
-        if not keys:
-            raise InvalidTask(f"{KEYS_VARIABLE} is set, and empty; unset it, or give it a key.")
-        gator.signer = Signer(keys)
+    reconfigure(gator, allowed=allowed, secret_keys=None if gator.signer else _keys())
     return gator
+
+
+def _keys() -> list[str] | None:
+    """Return the secret keys of the environment; None: it names none."""
+    if KEYS_VARIABLE not in os.environ:
+        return None
+    keys = os.environ[KEYS_VARIABLE].replace(",", " ").split()
+    if not keys:
+        raise InvalidTask(f"{KEYS_VARIABLE} is set, and empty; unset it, or give it a key.")
+    return keys
 
 
 def _split(name: str, flag: str) -> tuple[str, str]:
@@ -312,8 +317,6 @@ def _work(arguments: argparse.Namespace, argv: list[str], *, is_program: bool) -
 
 def _worker(arguments: argparse.Namespace) -> Worker:
     gator = _gator(arguments)
-    if arguments.allow:
-        gator.policy = Policy(arguments.allow)
     worker_class = _load(arguments.worker, Worker, "--worker") if arguments.worker else Worker
     worker: Worker = worker_class(gator, **_worker_options(arguments))
     if arguments.leash is None:
@@ -477,12 +480,9 @@ def _schedule(gator: Gator, arguments: argparse.Namespace) -> int:
     """Show what the schedules of a Gator will queue next, and when."""
     if arguments.app is None:
         raise InvalidTask("Schedules are in your code; name their Gator: --app myapp.queues:gator.")
-    ticks = gator.schedules.coming(arguments.next, arguments.queue or ())
-    rows = [describe(tick, schedule) for tick, schedule in ticks]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    rows = schedule.table(gator.schedules.coming(arguments.next, arguments.queue or ()))
     for row in rows:
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        print("  ".join(cells).rstrip())
+        print(row)
     if not rows:
         print(f"{arguments.app} has no schedules{' there' if arguments.queue else ''}.")
     return 0

@@ -21,7 +21,7 @@ def gator() -> Iterator["Gator"]:
 
     ``gator.run_all()`` runs what is due, and ``gator.run_until('+1d')`` a whole day.
     """
-    from alligator import Gator
+    from alligator.gator import Gator
     from alligator.testing import FakeClock
 
     fresh = Gator(f"locmem://pytest-{os.urandom(8).hex()}", clock=FakeClock())

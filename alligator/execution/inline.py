@@ -1,20 +1,23 @@
-"""Taking tasks off a Gator's queue, and running them where one stands."""
+"""Run tasks of a queue in the calling thread, without a worker."""
 
 import logging
+from collections.abc import Callable
 from contextvars import copy_context
 
-from alligator.backends.base import Delivery, time_on
+from alligator.backends.base import Client, Delivery, time_on
 from alligator.common import after_fork, strict_json
+from alligator.common.clock import Clock
 from alligator.common.log import SafeTracebacks
 from alligator.exceptions import AlligatorException, LeaveNow, QueueFull
 from alligator.execution.acks import report_refused
 from alligator.execution.attempt import Outcome, Verdict, attempt
 from alligator.execution.leases import Leases
-from alligator.producer.push import Pusher
+from alligator.results.query import Results
+from alligator.results.records import Recorder
 from alligator.runtime.timeouts import Overrun, TimeIsUp
+from alligator.tasks.codec import Codec
 from alligator.tasks.message import id_of
 from alligator.tasks.task import Task
-from alligator.wiring import Wiring
 
 log = logging.getLogger(__name__)
 log.addFilter(SafeTracebacks())
@@ -26,43 +29,30 @@ LEASE = 30.0
 ROOM_WITHIN = 2.0
 
 
-class Taking(Wiring):
-    """What a :class:`alligator.Gator` has of all this."""
+class InlineRunner:
+    """Runs, and cancels, the tasks of one Gator; the Gator's methods of these names say how.
 
-    _pusher: Pusher
+    :param enqueue: pushes a prepared task.
+    """
 
-    def len(self) -> int:
-        """Return how many tasks wait on the queue, delayed ones included."""
-        return self.client.len(self.queue_name)
+    def __init__(
+        self,
+        client: Client,
+        codec: Codec,
+        clock: Clock,
+        recorder: Recorder,
+        results: Results,
+        queue_name: str,
+        enqueue: Callable[[Task], Task],
+    ) -> None:
+        self.client, self.codec, self.clock = client, codec, clock
+        self.recorder, self.results = recorder, results
+        self.queue_name, self.enqueue = queue_name, enqueue
 
-    def pop(self) -> Task | None:
-        """Run the task at the front of the queue and return it; None: the queue is empty.
-
-        :raises Exception: what the task raised, once it has no retry left; it is then among
-            the dead letters.
-        :raises QueueFull: it has run, but the backend has no room for its retry, its dead letter
-            or its record, nor had for 2 seconds; it was handed back, and runs again.
-        """
-        return self._run_one()
-
-    def get(self, task_id: str) -> Task | None:
-        """Run one task now, delayed or not, and return it; None: no such task is waiting.
-
-        :raises QueueFull: see :meth:`pop`.
-        :raises NotImplementedError: on SQS, which cannot look a task up.
-        """
-        return self._run_one(self.results.where(task_id)[1])
+    # -- Canceling. ---------------------------------------------------------------------------
 
     def cancel(self, task_id: str | Task) -> Task | None:
-        """Take a task off the queue before it runs and return it; None: no such task waits.
-
-        ::
-
-            task = gator.task(add, 18, 9)
-            gator.cancel(task.task_id)
-
-        :param task_id: on this Gator's queue; or the task itself, which knows its queue.
-        """
+        """Take a task off its queue before it runs and return it; None: no such task waits."""
         found = self._cancel(task_id)
         if found is not None and isinstance(task_id, Task):
             task_id.to_canceled()
@@ -70,7 +60,8 @@ class Taking(Wiring):
 
     def _cancel(self, task_id: str | Task) -> Task | None:
         queue_name, backend_id = self.results.where(task_id)
-        if self.elsewhere and (held := self._cancel_held(queue_name, id_of(task_id))):
+        elsewhere = self.recorder.elsewhere
+        if elsewhere and (held := self._cancel_held(queue_name, id_of(task_id))):
             return held
         reserved = self.client.reserve([queue_name], 1, LEASE, task_id=backend_id)
         for delivery in reserved.deliveries:
@@ -82,7 +73,7 @@ class Taking(Wiring):
             self.recorder.cancel(task, delivery)
             task.to_canceled()
             return task
-        return None if self.elsewhere else self._cancel_held(queue_name, backend_id)
+        return None if elsewhere else self._cancel_held(queue_name, backend_id)
 
     def _cancel_held(self, queue_name: str, task_id: str) -> Task | None:
         if (data := self.recorder.peek_held(queue_name, task_id)) is None:
@@ -94,24 +85,16 @@ class Taking(Wiring):
         task.to_canceled()
         return task
 
+    # -- Running. -----------------------------------------------------------------------------
+
     def execute(self, task: Task) -> Task:
-        """Run a task that you hold, with its retries, and return it.
-
-        A failure with a retry left puts an async task back on the queue, and runs another
-        at once. Each retry gets the arguments as they were given, if JSON can carry them.
-
-        A child that the function forks comes back to you, as from any function, if it does not
-        end itself: without hooks and retries, and nothing is recorded of it. One that a coroutine
-        forks ends there.
-
-        :raises Exception: what the task raised, once it has no retry left.
-        """
+        """Run a task, with its retries, and return it."""
         origin = after_fork.generation
         while True:
             given = _as_json(task)
             task.called_with = task.func_args, task.func_kwargs
             try:
-                copy_context().run(task.run)  # as its class may run it in a way of its own
+                copy_context().run(task.run)  # a class of the user may override it
             except (KeyboardInterrupt, LeaveNow, TimeIsUp):
                 raise  # the person at the keyboard, or what is around; not the task
             except BaseException as err:
@@ -129,7 +112,7 @@ class Taking(Wiring):
                     now = time_on(self.client, queue_name, self.clock)
                     task.delay_until = now + delay if delay else None
                     task.delay_by = None  # it has had that
-                    self._pusher.enqueue(task)
+                    self.enqueue(task)
                     task.to_retrying()
                     return task
             else:
@@ -138,14 +121,7 @@ class Taking(Wiring):
                 return task
 
     def run_all(self) -> int:
-        """Run what is due on the queue in this process until none is left.
-
-        For tests and scripts. A task that fails is retried and in the end buried, as a
-        worker would do; nothing is raised for it.
-
-        :returns: how many tasks were run, each try counted.
-        :raises QueueFull: the backend has no room for the outcome of one; see :meth:`pop`.
-        """
+        """Run what is due until nothing is left, and return how many tasks were run."""
         ran = 0
         with self._leases() as leases:
             while delivery := self._reserve(None):
@@ -153,8 +129,12 @@ class Taking(Wiring):
                 ran += 1
         return ran
 
-    def _run_one(self, task_id: str | None = None) -> Task | None:
-        delivery = self._reserve(task_id)
+    def run_one(self, task: Task | str | None = None) -> Task | None:
+        """Run a task and return it; without one named, that at the front of the queue.
+
+        :returns: None: no such task is waiting, or the queue is empty.
+        """
+        delivery = self._reserve(None if task is None else self.results.where(task)[1])
         if delivery is None:
             return None
         with self._leases() as leases:

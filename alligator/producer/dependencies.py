@@ -4,19 +4,19 @@ The store keeps a child back, and whatever takes its parents off their queues re
 cancels it there; see ``alligator.backends.store``. Here it is decided who those parents are.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
-from alligator.backends.base import Client
+from alligator.backends.base import Client, Message
 from alligator.backends.dsn import mask_password
 from alligator.backends.store import ENDED, Child, Parent, Store
+from alligator.common.clock import Clock
 from alligator.common.text import shorten
 from alligator.constants import CANCELED, FAILED
 from alligator.exceptions import InvalidTask, UnsupportedOption
 from alligator.producer.bridge import KEEP_CHILD, KEEP_END, Elsewhere, must_save
-from alligator.producer.prepare import Intake
 from alligator.tasks.message import id_of
 from alligator.tasks.parent_ids import are_many, keep
 from alligator.tasks.task import Task
@@ -96,9 +96,12 @@ class Dependencies:
                 )
         return not any(each.status in (FAILED, CANCELED) for each in parents)
 
-    def hold(self, intake: Intake, tasks: Sequence[Task]) -> list[int]:
+    def hold(
+        self, tasks: Sequence[Task], message: Callable[[Task, str], Message], clock: Clock
+    ) -> list[int]:
         """Push tasks that wait for others, in their order; return the new status of each.
 
+        :param message: returns a task as it goes on a queue of that name.
         :raises UnsupportedOption: there is nowhere to keep them.
         :raises InvalidTask: a parent was never pushed, or is on another backend.
         """
@@ -116,8 +119,8 @@ class Dependencies:
                 for each in task.depends_on or ()
                 if not _is_done(each)
             )
-            self._keep_parents(self.store, task, intake.gator.clock.time())
-            children.append(Child(queue_name, intake.message(task, queue_name), parents))
+            self._keep_parents(self.store, task, clock.time())
+            children.append(Child(queue_name, message(task, queue_name), parents))
         if self.elsewhere is not None:
             return self.elsewhere.hold(children)
         return self.store.hold(self.client, children)

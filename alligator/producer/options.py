@@ -1,23 +1,54 @@
 """Contexts that push tasks with the same options: ``Options``, and ``Batch`` in bulk."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ParamSpec, Self, overload
+from typing import Any, ParamSpec, Protocol, Self, overload
 
 from alligator.common.clock import Seconds
 from alligator.exceptions import InvalidTask
 from alligator.scheduling.rules import Cron, Every, Rule, check_schedule_options
+from alligator.scheduling.scheduler import Schedule
+from alligator.tasks.molds import Mold
+from alligator.tasks.task import Task
 from alligator.tasks.validation import check_options, only_for_schedules
 
-if TYPE_CHECKING:
-    from alligator.gator import Gator
-    from alligator.scheduling.ticking import Schedule
-    from alligator.tasks.molds import Mold
-    from alligator.tasks.task import Task
-
 P = ParamSpec("P")
+
+
+class Target(Protocol):
+    """What options push to: a Gator, as far as they know it."""
+
+    def check_queue_name(self, queue_name: str) -> None:
+        """Refuse a queue name that the backend cannot have."""
+
+    def new_task(self, mold: Mold) -> Task:
+        """Return a new task with the options of a mold."""
+
+    def push(
+        self, task: Task, func: Callable[..., Any] | str, /, *args: Any, **kwargs: Any
+    ) -> Task:
+        """Check a call and push it."""
+
+    def prepare(
+        self, task: Task, func: Callable[..., Any] | str, args: Sequence[Any], kwargs: Any
+    ) -> None:
+        """Check a call, without pushing it."""
+
+    def push_batch(self, tasks: Sequence[Task]) -> None:
+        """Push prepared tasks in bulk."""
+
+    def add_schedule(
+        self,
+        rule: Rule,
+        func: Callable[..., Any] | str,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        task_options: Mapping[str, Any],
+        schedule_options: Mapping[str, Any],
+    ) -> Schedule:
+        """Declare a schedule."""
 
 
 class Options:
@@ -30,13 +61,13 @@ class Options:
         options that are not right; see :func:`~alligator.tasks.validation.check_options`.
     """
 
-    def __init__(self, gator: "Gator", **options: Any) -> None:
+    def __init__(self, gator: Target, **options: Any) -> None:
         self.gator = gator
         self.schedule_kwargs = check_schedule_options(options)
         self.task_kwargs = check_options(options)
-        self._mold: Mold | None = None
+        self._mold = Mold(self.task_kwargs)
         if "queue_name" in self.task_kwargs:
-            gator.client.check_queue_name(self.task_kwargs["queue_name"])
+            gator.check_queue_name(self.task_kwargs["queue_name"])
 
     def __enter__(self) -> Self:
         return self
@@ -50,27 +81,27 @@ class Options:
         return None
 
     @overload
-    def task(self, func: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> "Task": ...
+    def task(self, func: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> Task: ...
 
     @overload
-    def task(self, func: str, /, *args: Any, **kwargs: Any) -> "Task": ...
+    def task(self, func: str, /, *args: Any, **kwargs: Any) -> Task: ...
 
-    def task(self, func: Callable[..., Any] | str, /, *args: Any, **kwargs: Any) -> "Task":
+    def task(self, func: Callable[..., Any] | str, /, *args: Any, **kwargs: Any) -> Task:
         """Push a task with these options; see :meth:`alligator.Gator.task`."""
         return self._push(self._make_task({}), func, args, kwargs)
 
     @overload
     def __call__(
         self, func: Callable[..., Any] | str, /, *args: Any, timeout: Seconds | None, **kwargs: Any
-    ) -> "Task": ...
+    ) -> Task: ...
 
     @overload
-    def __call__(self, func: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> "Task": ...
+    def __call__(self, func: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> Task: ...
 
     @overload
-    def __call__(self, func: str, /, *args: Any, **kwargs: Any) -> "Task": ...
+    def __call__(self, func: str, /, *args: Any, **kwargs: Any) -> Task: ...
 
-    def __call__(self, func: Callable[..., Any] | str, /, *args: Any, **kwargs: Any) -> "Task":
+    def __call__(self, func: Callable[..., Any] | str, /, *args: Any, **kwargs: Any) -> Task:
         """Push a task, as :meth:`task` does.
 
         ``timeout=`` is an option here, unless the function has a parameter of that name.
@@ -83,14 +114,14 @@ class Options:
     @overload
     def every(
         self, seconds: Seconds, func: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs
-    ) -> "Schedule": ...
+    ) -> Schedule: ...
 
     @overload
-    def every(self, seconds: Seconds, func: str, /, *args: Any, **kwargs: Any) -> "Schedule": ...
+    def every(self, seconds: Seconds, func: str, /, *args: Any, **kwargs: Any) -> Schedule: ...
 
     def every(
         self, seconds: Seconds, func: Callable[..., Any] | str, /, *args: Any, **kwargs: Any
-    ) -> "Schedule":
+    ) -> Schedule:
         """Schedule a task with these options; see :meth:`alligator.Gator.every`."""
         return self._declare(
             Every(seconds.total_seconds() if isinstance(seconds, timedelta) else seconds),
@@ -102,32 +133,29 @@ class Options:
     @overload
     def cron(
         self, expression: str, func: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs
-    ) -> "Schedule": ...
+    ) -> Schedule: ...
 
     @overload
-    def cron(self, expression: str, func: str, /, *args: Any, **kwargs: Any) -> "Schedule": ...
+    def cron(self, expression: str, func: str, /, *args: Any, **kwargs: Any) -> Schedule: ...
 
     def cron(
         self, expression: str, func: Callable[..., Any] | str, /, *args: Any, **kwargs: Any
-    ) -> "Schedule":
+    ) -> Schedule:
         """Schedule a task with these options; see :meth:`alligator.Gator.cron`."""
         rule = Cron(expression, self.schedule_kwargs.get("tz"))
         return self._declare(rule, func, args, kwargs)
 
-    def _declare(self, rule: Rule, func: Any, args: Any, kwargs: Any) -> "Schedule":
+    def _declare(self, rule: Rule, func: Any, args: Any, kwargs: Any) -> Schedule:
         own = {name: each for name, each in self.schedule_kwargs.items() if name != "tz"}
-        return self.gator.schedules.add(rule, func, args, kwargs, self.task_kwargs, **own)
+        return self.gator.add_schedule(rule, func, args, kwargs, self.task_kwargs, own)
 
-    def _make_task(self, extra: dict[str, Any]) -> "Task":
+    def _make_task(self, extra: dict[str, Any]) -> Task:
         if self.schedule_kwargs:
             raise only_for_schedules(self.schedule_kwargs)
-        if extra:
-            return self.gator.mold({**self.task_kwargs, **extra}).cast()
-        if self._mold is None or self._mold.task_class is not self.gator.task_class:
-            self._mold = self.gator.mold(self.task_kwargs)
-        return self._mold.cast()
+        mold = Mold({**self.task_kwargs, **extra}) if extra else self._mold
+        return self.gator.new_task(mold)
 
-    def _push(self, task: "Task", func: Callable[..., Any] | str, args: Any, kwargs: Any) -> "Task":
+    def _push(self, task: Task, func: Callable[..., Any] | str, args: Any, kwargs: Any) -> Task:
         return self.gator.push(task, func, *args, **kwargs)
 
 
@@ -138,7 +166,7 @@ class Batch(Options):
     backends that give ids of their own. With ``is_async=False`` they run at the end.
     """
 
-    def __init__(self, gator: "Gator", **options: Any) -> None:
+    def __init__(self, gator: Target, **options: Any) -> None:
         super().__init__(gator, **check_options(options))
         self._tasks: list[Task] | None = None
 
@@ -158,14 +186,14 @@ class Batch(Options):
         if kind is None:
             self.gator.push_batch(tasks)
 
-    def _push(self, task: "Task", func: Callable[..., Any] | str, args: Any, kwargs: Any) -> "Task":
+    def _push(self, task: Task, func: Callable[..., Any] | str, args: Any, kwargs: Any) -> Task:
         if self._tasks is None:
             raise RuntimeError("Use a batch as 'with gator.batch() as batch: batch.task(...)'.")
         self.gator.prepare(task, func, args, kwargs)
         self._tasks.append(task)
         return task
 
-    def _declare(self, rule: Rule, func: Any, args: Any, kwargs: Any) -> "Schedule":
+    def _declare(self, rule: Rule, func: Any, args: Any, kwargs: Any) -> Schedule:
         raise InvalidTask("A batch pushes tasks; declare schedules with gator.options(…).")
 
 

@@ -1,38 +1,194 @@
-"""How prepared tasks get from a Gator to its queues, or into the hands of a store."""
+"""Check a call, make it a message, and push it to its queue."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
-from alligator.backends.base import LastingMessage, Message
-from alligator.constants import CANCELED
+from alligator.backends.base import DELAY, PRIORITY, Client, LastingMessage, Message, reaching
+from alligator.backends.dsn import mask_password
+from alligator.backends.legacy import LegacyClient
+from alligator.backends.store import Store
+from alligator.common import strict_json
+from alligator.common.clock import Clock
+from alligator.common.ids import OwnId, is_own_id
+from alligator.constants import CANCELED, WAITING
+from alligator.exceptions import AlligatorException, InvalidTask, UnsupportedOption
+from alligator.producer.bridge import Elsewhere
 from alligator.producer.dependencies import Dependencies
-from alligator.tasks.task import Task
+from alligator.results.records import Recorder
+from alligator.security.policy import Policy
+from alligator.tasks.codec import Codec
+from alligator.tasks.functions import (
+    check_arguments,
+    check_callable,
+    check_hook,
+    check_runs,
+    explain_json,
+    import_callable,
+    split_name,
+)
+from alligator.tasks.message import id_of
+from alligator.tasks.task import Task, TaskHandle
 
-if TYPE_CHECKING:
-    from alligator.gator import Gator
 
+class Producer:
+    """Pushes tasks for one Gator.
 
-class Pusher:
-    """Pushes for one Gator."""
+    :param queue_name: where tasks go that name no queue.
+    :param used: the names of the queues that were pushed to; added to here.
+    :param handle: what pushed tasks are given, to ask about themselves.
+    """
 
-    def __init__(self, gator: "Gator") -> None:
-        self.gator = gator
-        #: The names of the queues that were pushed to.
-        self.used: dict[str, None] = {}
+    def __init__(
+        self,
+        client: Client,
+        store: Store | None,
+        elsewhere: Elsewhere | None,
+        codec: Codec,
+        policy: Policy,
+        clock: Clock,
+        recorder: Recorder,
+        queue_name: str,
+        used: dict[str, None],
+        handle: TaskHandle,
+    ) -> None:
+        self.client, self.store, self.elsewhere = client, store, elsewhere
+        self.codec, self.policy, self.clock = codec, policy, clock
+        self.recorder, self.queue_name = recorder, queue_name
+        self.used, self.handle = used, handle
+        self.dependencies = Dependencies(client, store, elsewhere, queue_name, used)
 
-    @property
-    def dependencies(self) -> Dependencies:
-        """Who waits for whom."""
-        gator = self.gator
-        return Dependencies(gator.client, gator.store, gator.elsewhere, gator.queue_name, self.used)
+    # -- Checking a call. ---------------------------------------------------------------------
+
+    def prepare(
+        self, task: Task, func: Callable[..., Any] | str, args: Sequence[Any], kwargs: Any
+    ) -> None:
+        """Check a call and make the task ready for it, without pushing it."""
+        if not task.is_async:
+            if isinstance(func, str):
+                func = import_callable(*split_name(func))
+            try:
+                args, kwargs = strict_json.loads(strict_json.dumps([list(args), kwargs]))
+            except (TypeError, ValueError, AlligatorException) as err:
+                raise InvalidTask(f"{_name(func)}: {explain_json(err)}.") from err
+            check_runs(func)
+        elif isinstance(func, str):
+            self.policy.check_name(*split_name(func))
+        else:
+            self._check_callable(func)
+        if not isinstance(func, str):
+            check_arguments(func, args, kwargs)
+        if not (task.on_start is None and task.on_success is None and task.on_error is None):
+            for name in ("on_start", "on_success", "on_error"):
+                if (hook := getattr(task, name)) is not None:
+                    check_hook(hook, name)
+                    if task.is_async:
+                        self._check_callable(hook)
+        task.to_call(func, *args, **kwargs)
+        if task.status != WAITING or task.queue_position is not None:  # it was pushed before
+            task.to_waiting()
+            task.result = task.error = task.queue_position = None
+        if task.id_was_given and not is_own_id(task.task_id):
+            task.own_id = True
+        now = task.pushed_at = self.clock.time()
+        if task.delay_by is not None:
+            task.delay_until = now + task.delay_by
+        if task.expires is not None:
+            task.expires_at = now + task.expires
+            if task.is_async and (task.delay_until or 0) >= task.expires_at:
+                raise InvalidTask(
+                    f"expires={task.expires:g} is before the task is due; give seconds from now."
+                )
+        if task.depends_on:
+            self.dependencies.check(task)
+
+    def _check_callable(self, func: Callable[..., Any]) -> None:
+        module, name = check_callable(func, self.client.in_process)
+        self.policy.check_name(module, name)
+        self.policy.check_found(func, f"{module}.{name}")
+
+    # -- Making it a message. -----------------------------------------------------------------
+
+    def message(self, task: Task, queue_name: str) -> Message:
+        """Return a prepared task as it goes on that queue.
+
+        :raises UnsupportedOption: the backend cannot keep one of its options.
+        :raises InvalidTask: it does not survive JSON, or is too large for the backend.
+        """
+        self.check_supported(task)
+        due: float | None = getattr(task, "delay_until", None)
+        if due is not None or getattr(task, "expires", None) is not None:
+            due = self._due(task, queue_name)
+        try:
+            data = self.codec.encode(task, queue_name)
+        except AlligatorException:
+            raise
+        except (TypeError, ValueError, RecursionError, OverflowError) as err:
+            raise InvalidTask(f"{_name(task.func)}: {explain_json(err)}.") from err
+        largest = self.client.max_size()
+        # A character has up to 4 bytes: most messages need no exact count.
+        if largest is not None and len(data) > largest // 4 and (size := _size(data)) > largest:
+            raise InvalidTask(
+                f"The task has {size} bytes, and this backend takes at most {largest}; "
+                + _most(task)
+            )
+        task.to_delayed() if due else task.to_waiting()
+        task_id = OwnId(task.task_id) if task.own_id else task.task_id
+        message = Message(task_id, data, due, getattr(task, "priority", 0))
+        if self.client.lease_seconds:
+            limits = getattr(task, "timeout", None), getattr(task, "hook_timeout", None)
+            return reaching(message, self.client, *limits)
+        return message
+
+    def _due(self, task: Task, queue_name: str) -> float | None:
+        """Return when a task is due, by the clock of its queue; None: at once."""
+        due: float | None = getattr(task, "delay_until", None)
+        expires: float | None = getattr(task, "expires", None)
+        here = self.clock.time()
+        now = self.client.server_time(queue_name)
+        if now is None:
+            now = here
+            if expires is not None:  # so that it is known how much was left when it was pushed
+                task.pushed_at = here
+        else:
+            called = now - max(0.0, here - task.pushed_at)  # of a batch, a while ago
+            if (delay := getattr(task, "delay_by", None)) is not None:
+                due = task.delay_until = called + delay
+            if expires is not None:
+                task.expires_at = called + expires
+        return due if due is not None and due > now else None
+
+    def check_supported(self, task: Task) -> None:
+        """Refuse options that the backend cannot keep; connects to nothing.
+
+        :raises UnsupportedOption: naming what would work.
+        """
+        saves = getattr(task, "save_results", None)
+        if not (saves or getattr(task, "priority", 0) or getattr(task, "delay_until", None)):
+            return
+        client = self.client
+        if self.store is None and saves:
+            raise UnsupportedOption(
+                f"{mask_password(client.conn_string)} keeps no results; name a place that "
+                "does, Gator(…, store='redis://localhost:6379/0'), for the workers, too."
+            )
+        if isinstance(client, LegacyClient):
+            return  # its push says so itself
+        for option, needs in (("priority", PRIORITY), ("delay_until", DELAY)):
+            if getattr(task, option, None) and needs not in client.supports:
+                raise UnsupportedOption(
+                    f"{mask_password(client.conn_string)} keeps no {option!r}; leave it "
+                    "out, or use several queues or another backend."
+                )
+
+    # -- Pushing. -----------------------------------------------------------------------------
 
     def push(self, task: Task) -> Task:
-        """Push a prepared task that is async, or have it held back."""
+        """Push a prepared task that is async, or have the store hold it until its parents end."""
         if task.depends_on:
             self.dependencies.see_to_outcomes([task], ())
             self._hold([task])
             return task
-        if self.gator.elsewhere is not None:
+        if self.elsewhere is not None:
             self.dependencies.see_to_outcomes([], [task])
         return self.enqueue(task)
 
@@ -41,64 +197,82 @@ class Pusher:
         queues: dict[str, list[tuple[Task, Message]]] = {}
         children = self.dependencies.in_order(tasks)
         self.dependencies.see_to_outcomes(children, tasks)
-        usual_name, message = self.gator.queue_name, self.gator.intake.message
         for task in tasks:
             if not (children and task.depends_on):
-                name = task.queue_name or usual_name
-                queues.setdefault(name, []).append((task, message(task, name)))
-        self.gator.recorder.overrule(
-            (name, task) for name, pairs in queues.items() for task, _ in pairs
-        )
+                name = task.queue_name or self.queue_name
+                queues.setdefault(name, []).append((task, self.message(task, name)))
+        self.recorder.overrule((name, task) for name, pairs in queues.items() for task, _ in pairs)
         for name, pairs in queues.items():
-            ids = self.gator.client.push_many(name, [message for _, message in pairs])
+            ids = self.client.push_many(name, [message for _, message in pairs])
             for (task, _), task_id in zip(pairs, ids, strict=True):
-                self._was_pushed(task, task_id)
+                self._was_pushed(task, name, task_id)
         if children:
             self._hold(children)
 
     def enqueue(self, task: Task) -> Task:
         """Push a prepared task, whatever it depends on."""
-        queue_name = task.queue_name or self.gator.queue_name
-        message = self.gator.intake.message(task, queue_name)
+        queue_name = task.queue_name or self.queue_name
+        message = self.message(task, queue_name)
         task_id, data, delay_until, priority = message
-        if self.gator.elsewhere is not None:
-            self.gator.recorder.overrule([(queue_name, task)])
+        if self.elsewhere is not None:
+            self.recorder.overrule([(queue_name, task)])
         if isinstance(message, LastingMessage):
-            self._was_pushed(task, self.gator.client.push_many(queue_name, [message])[0])
+            self._was_pushed(task, queue_name, self.client.push_many(queue_name, [message])[0])
             return task
         extra: dict[str, Any] = {}
         if delay_until is not None:
             extra["delay_until"] = delay_until
         if priority:
             extra["priority"] = priority
-        self._was_pushed(task, self.gator.client.push(queue_name, task_id, data, **extra))
+        self._was_pushed(task, queue_name, self.client.push(queue_name, task_id, data, **extra))
         return task
 
-    def _was_pushed(self, task: Task, backend_id: str) -> None:
+    def _was_pushed(self, task: Task, queue_name: str, backend_id: str) -> None:
         task.queue_position = getattr(backend_id, "position", None)
         task.backend_id = None
-        name = task.queue_name or self.gator.queue_name
         if backend_id != task.task_id:
             task.backend_id = str(backend_id)
-            if not self.gator.recorder.note_pushed(task, name):
+            if not self.recorder.note_pushed(task, queue_name):
                 task.task_id, task.backend_id = task.backend_id, None
-        self.used[name] = None
-        task.to_pushed(self.gator)
-
-    def _note(self, task: Task) -> None:
-        self.used[task.queue_name or self.gator.queue_name] = None
-        task.to_pushed(self.gator)
+        self.used[queue_name] = None
+        task.to_pushed(self.handle)
 
     def _hold(self, tasks: Sequence[Task]) -> None:
         positions = self._positions(tasks)
-        states = self.dependencies.hold(self.gator.intake, tasks)
+        states = self.dependencies.hold(tasks, self.message, self.clock)
         for task, state in zip(tasks, states, strict=True):
-            task.queue_position = positions.get(task.queue_name or self.gator.queue_name)
-            self._note(task)
+            queue_name = task.queue_name or self.queue_name
+            task.queue_position = positions.get(queue_name)
+            self.used[queue_name] = None
+            task.to_pushed(self.handle)
             if state == CANCELED:
                 task.to_canceled()
 
-    def _positions(self, tasks: Sequence[Task]) -> dict[str, Any]:
-        """Return how far the queues have come that children are held for, who tell no store."""
-        names = {each.queue_name or self.gator.queue_name for each in tasks if not each.known_for}
-        return {each: self.gator.client.position(each) for each in names}
+    def _positions(self, tasks: Iterable[Task]) -> dict[str, Any]:
+        """Return the positions of the queues of held tasks whose end no store is told."""
+        names = {each.queue_name or self.queue_name for each in tasks if not each.known_for}
+        return {each: self.client.position(each) for each in names}
+
+
+def _name(func: Any) -> str:
+    return func if isinstance(func, str) else getattr(func, "__qualname__", repr(func))
+
+
+def _most(task: Task) -> str:
+    """Return what a task has most of, and what to do about it."""
+    arguments = len(strict_json.dumps(list(task.func_args))) + len(
+        strict_json.dumps(task.func_kwargs)
+    )
+    ids = 0 if task.kept_parents else sum(len(id_of(each)) for each in task.depends_on or ())
+    if ids > arguments:
+        return (
+            f"the ids of the {len(task.depends_on or ())} tasks that it depends on have {ids} of "
+            "them. Let it depend on one task that depends on these."
+        )
+    return f"its arguments have {arguments} of them. Store the data elsewhere and pass an id."
+
+
+def _size(data: str | bytes) -> int:
+    if isinstance(data, bytes) or data.isascii():
+        return len(data)
+    return len(data.encode())

@@ -5,6 +5,7 @@ with the queue; :func:`sentence` puts them into words. What a backend cannot tel
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -14,7 +15,6 @@ from alligator.backends.store import CANCELED_BY, id_in_key
 from alligator.common.text import shorten
 from alligator.constants import CANCELED, DELAYED, FAILED, RETRYING, RUNNING, SUCCESS, WAITING
 from alligator.results.query import Results
-from alligator.scheduling.ticking import Schedule
 from alligator.tasks.fields import fields_in, fields_of
 from alligator.tasks.message import id_of
 from alligator.tasks.parent_ids import read as read_kept
@@ -63,39 +63,15 @@ class Facts:
     last_seen: float | None = None  # when the last of them gave a sign of life
 
 
-class Explaining:
-    """What a Gator has of all this."""
+def of_schedule(results: Results, queue_name: str, next_after: Callable[[float], float]) -> str:
+    """Return when a schedule is due next, and who would run it.
 
-    @property
-    def results(self) -> Results:
-        """See :attr:`alligator.Gator.results`."""
-        raise NotImplementedError
-
-    def explain(self, task: Task | str | Schedule) -> str:
-        """Return in one sentence why a task has not run, or what became of it.
-
-        ::
-
-            print(gator.explain(task))
-            # waiting behind 1,204 tasks on 'images', no live worker there since 14:02
-
-        For people to read: the words may change. Control characters are written out.
-
-        :param task: the task, or its id on this Gator's queue; or a schedule: when it is due
-            next, and who would run it.
-        :raises UnsupportedOption: the backend cannot look up a task, and there is no store.
-        """
-        if isinstance(task, Schedule):
-            return of_schedule(self.results, task)
-        return sentence(gather(self.results, task))
-
-
-def of_schedule(results: Results, schedule: Schedule) -> str:
-    """Return when a schedule is due next, and who would run it."""
+    :param next_after: returns the first tick later than a moment.
+    """
     now = results.recorder.clock.time()
-    facts = _with_workers(results, Facts(now, schedule.queue_name, None))
-    left = span(schedule.rule.next_after(now) - now)
-    return f"due in {left} on {schedule.queue_name!r}{_who_lives(facts)}"
+    facts = _with_workers(results, Facts(now, queue_name, None))
+    left = span(next_after(now) - now)
+    return f"due in {left} on {queue_name!r}{_who_lives(facts)}"
 
 
 # -- Into words. ------------------------------------------------------------------------------

@@ -10,28 +10,26 @@ _OF_EACH = ("task_id", "func_args", "func_kwargs")
 
 
 class Mold:
-    """Makes tasks of one class with one set of options.
+    """Makes tasks with one set of options.
 
     :raises TypeError, InvalidTask, MultipleDelayError: see :class:`alligator.Task`.
     """
 
-    def __init__(self, task_class: type[Task], options: dict[str, Any]) -> None:
-        self.task_class, self.options = task_class, options
-        self._differs: dict[str, Any] | None = None
-        if task_class is Task:
-            first = vars(Task(**options))
-            self._differs = {
-                name: value
-                for name, value in first.items()
-                if value != getattr(Task, name, _MISSING) and name not in _OF_EACH
-            }
-            if "delay_by" in self._differs:
-                del self._differs["delay_until"]  # a delay counts from the push of each
+    def __init__(self, options: dict[str, Any]) -> None:
+        self.options = options
+        first = vars(Task(**options))
+        self._differs = {
+            name: value
+            for name, value in first.items()
+            if value != getattr(Task, name, _MISSING) and name not in _OF_EACH
+        }
+        if "delay_by" in self._differs:
+            del self._differs["delay_until"]  # a delay counts from the push of each
 
-    def cast(self) -> Task:
-        """Return a new task."""
-        if self._differs is None:  # a class of the user's own: as its constructor has it
-            return self.task_class(**self.options)
+    def cast(self, task_class: type[Task]) -> Task:
+        """Return a new task of that class."""
+        if task_class is not Task:  # a class of the user: its constructor decides
+            return task_class(**self.options)
         task = Task.with_id(self.options.get("task_id") or new_task_id())
         task.func_args, task.func_kwargs = [], {}
         for name, value in self._differs.items():

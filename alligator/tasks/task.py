@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextvars import ContextVar, copy_context
 from datetime import UTC, date, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, NoReturn, Self
+from typing import Any, NoReturn, Protocol, Self
 
 from alligator.common import after_fork, strict_json
 from alligator.common.clock import Seconds
@@ -26,9 +26,6 @@ from alligator.tasks.parent_ids import KeptParents
 from alligator.tasks.states import States
 from alligator.tasks.validation import CHECKS, check_options, seconds_of
 
-if TYPE_CHECKING:
-    from alligator.gator import Gator
-
 log = logging.getLogger(__name__)
 log.addFilter(SafeTracebacks())
 
@@ -44,6 +41,22 @@ _current: ContextVar["Task | None"] = ContextVar("alligator_current_task", defau
 def current_task() -> "Task | None":
     """Return the task that is running in this thread or coroutine, or None outside of one."""
     return _current.get()
+
+
+class TaskHandle(Protocol):
+    """What pushed a task, and can tell of it and cancel it: a Gator, as far as a task knows it."""
+
+    def place_of(self, task: "Task") -> tuple[str, str]:
+        """Return the DSN and the queue that a task was pushed to."""
+
+    def wait(self, tasks: "Task", timeout: Seconds | None, *, started: bool) -> bool:
+        """Block until a task has ended, or started."""
+
+    def refresh(self, task: "Task") -> None:
+        """Set the ``status``, ``result`` and ``error`` of a task to what is known now."""
+
+    def cancel(self, task: "Task") -> "Task | None":
+        """Take a task off its queue before it runs; None: it does not wait."""
 
 
 class Task(States):
@@ -97,7 +110,7 @@ class Task(States):
     # What its message says of what it depends on, where that is kept in the store.
     kept_parents: KeptParents | None = None
     _depends_on: list[Any] | None = None
-    _gator: "Gator | None" = None
+    _handle: TaskHandle | None = None
 
     def __init__(
         self,
@@ -158,7 +171,7 @@ class Task(States):
     @property
     def is_pushed(self) -> bool:
         """Whether this very object was put on a queue."""
-        return self._gator is not None
+        return self._handle is not None
 
     @property
     def known_for(self) -> float:
@@ -173,10 +186,7 @@ class Task(States):
     @property
     def place(self) -> tuple[str, str] | None:
         """The DSN and the queue that this very object was pushed to; None: it was not."""
-        gator = self._gator
-        if gator is None:
-            return None
-        return gator.client.conn_string, self.queue_name or gator.queue_name
+        return None if self._handle is None else self._handle.place_of(self)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {shorten(self.task_id)}>"
@@ -196,9 +206,9 @@ class Task(States):
 
     # -- Afterwards. ------------------------------------------------------------------------
 
-    def to_pushed(self, gator: "Gator") -> None:
-        """Take note of who pushed it, and can tell how it stands. Called by that Gator."""
-        self._gator = gator
+    def to_pushed(self, handle: TaskHandle) -> None:
+        """Remember the Gator that pushed the task. Called by that Gator."""
+        self._handle = handle
 
     def wait(self, timeout: Seconds | None = None, *, started: bool = False) -> bool:
         """Block until the task has ended, well or badly; ``status`` and ``result`` say which.
@@ -220,13 +230,12 @@ class Task(States):
         :returns: False: not in that time, or it was canceled, dropped or lost.
         :raises InvalidTask: it was not pushed.
         """
-        if self._gator is None:
+        if self._handle is None:
             if self.status in (SUCCESS, FAILED, CANCELED):
                 return self.status != CANCELED
             raise InvalidTask(f"Task {shorten(self.task_id)} was not pushed: nothing to wait for.")
-        results = self._gator.results
-        ended = results.wait([self], timeout, started=started)
-        results.refresh(self)
+        ended = self._handle.wait(self, timeout, started=started)
+        self._handle.refresh(self)
         return ended
 
     def cancel(self) -> bool:
@@ -234,9 +243,9 @@ class Task(States):
 
         :raises InvalidTask: it was not pushed.
         """
-        if self._gator is None:
+        if self._handle is None:
             raise InvalidTask(f"Task {shorten(self.task_id)} was not pushed: nothing to cancel.")
-        if self._gator.cancel(self) is None:
+        if self._handle.cancel(self) is None:
             return False
         self.to_canceled()
         return True

@@ -113,7 +113,7 @@ class Site:
         """Queue calls at once and cheaply: one is prepared, the others are its copies."""
         task = Task()
         self.gator.prepare(task, func, args or (1, "abc"), {} if args else {"x": 2})
-        model = self.gator.intake.message(task, QUEUE).data
+        model = self.gator.codec.encode(task, QUEUE)
         old: Any = task.task_id if isinstance(model, str) else task.task_id.encode()
         for start in range(0, count, CHUNK):
             ids = [new_task_id() for _ in range(min(CHUNK, count - start))]

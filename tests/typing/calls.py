@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Any, assert_type
 
 from alligator import Batch, DeadTask, Gator, Options, Task, Worker, current_task, version
-from alligator.scheduling.ticking import Schedule
+from alligator.scheduling.scheduler import Schedule
 
 
 def add(one: int, two: int, *, three: int = 0) -> int:

@@ -10,7 +10,6 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from alligator import Gator, Task, Worker, current_task
-from alligator.backends.locmem_backend import Client
 from alligator.exceptions import (
     AlligatorException,
     ConnectionLost,
@@ -19,8 +18,8 @@ from alligator.exceptions import (
     NotAllowed,
     UnsupportedOption,
 )
-from alligator.scheduling.scheduler import Schedules
-from alligator.scheduling.ticking import Ticker
+from alligator.gator import reconfigure
+from alligator.scheduling.scheduler import Ticker
 from alligator.testing import FakeClock
 from tests.support import jobs
 
@@ -286,8 +285,11 @@ def stamp(moment):
 
 
 def test_only_the_latest_on_every_backend(gator_with_store):
-    gator = gator_with_store
-    gator.clock = clock = FakeClock(START)
+    clock = FakeClock(START)
+    store = gator_with_store.store if gator_with_store.elsewhere else None
+    gator = Gator(
+        gator_with_store.conn_string, gator_with_store.queue_name, store=store, clock=clock
+    )
     gator.every(1, tick)
     gator.schedules.fire()
     for busy in (1, 3.5, 9.5, 60):
@@ -411,9 +413,7 @@ def test_no_overlap_though_whoever_queued_it_died_before_it_was_noted(make, cloc
 @pytest.fixture
 def apart(clock, tmp_path):
     def make():
-        gator = Gator(f"locmem://{tmp_path}", clock=clock)
-        gator.store = Client(f"locmem://{tmp_path}-store", clock=clock).store
-        return gator
+        return Gator(f"locmem://{tmp_path}", store=f"locmem://{tmp_path}-store", clock=clock)
 
     return make
 
@@ -479,7 +479,7 @@ def test_a_store_out_of_reach_is_tried_again(gator, caplog, monkeypatch):
 def test_one_that_cannot_be_queued_holds_nothing_up(gator, clock, caplog):
     gator.every(MINUTE, jobs.note)
     gator.every(MINUTE, tick)
-    gator.policy = type(gator.policy)([f"{__name__}.*"])  # as latergator.py --allow does
+    reconfigure(gator, allowed=[f"{__name__}.*"], secret_keys=None)  # as --allow does
     gator.task(tick)
     assert gator.run_until("+3m") == 4
     assert "jobs.note-" in caplog.text
@@ -638,8 +638,8 @@ def test_batches_and_options_go_on_as_before(gator):
 
 
 def test_no_schedules_cost_nothing(gator, monkeypatch):
-    monkeypatch.setattr(gator, "client", None)
-    monkeypatch.setattr(gator, "clock", None)
+    monkeypatch.setattr(gator.schedules, "_client", None)
+    monkeypatch.setattr(gator.schedules, "_clock", None)
     gator.schedules.fire()
     assert gator.schedules.seconds_left() == float("inf")
     monkeypatch.undo()
@@ -736,13 +736,14 @@ def test_what_is_coming(gator):
         assert {each.name for _, each in found} == {hourly.name, daily.name, never_soon.name}
         assert [when for when, _ in found] == sorted(when for when, _ in found)
         assert len(found) == max(limit, 3)
-    assert Schedules(gator).next_tick() == float("inf")
+    assert Gator("locmem://").schedules.next_tick() == float("inf")
     assert repr(daily) == f"<Schedule {daily.name} on 'low'>"
 
 
 def test_the_store_is_asked_for_at_the_call_only():
-    with pytest.raises(AlligatorException):
-        Ticker(Gator("sqs://us-west-2/")).store  # noqa: B018
+    gator = Gator("sqs://us-west-2/")
+    with pytest.raises(AlligatorException, match="has no place to note"):
+        gator.every(60, tick)
 
 
 # -- On every backend, and whatever dies. ---------------------------------------------------------

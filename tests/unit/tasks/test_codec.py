@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from alligator import Gator, Task
 from alligator.backends.base import Delivery
 from alligator.exceptions import AlligatorException, BadPayload, NotAllowed
-from alligator.security import Policy
+from alligator.gator import reconfigure
 
 KNOWN = '{{"task_id":"{id}","retries":2,"is_async":true,"module":"{module}","callable":"run",'
 KNOWN += '"args":{args},"kwargs":{kwargs},"options":{options}}}'
@@ -67,7 +67,7 @@ def same(gator_, data):
 def test_the_second_is_read_from_where_it_differs(module):
     made = gator()
     other = str(uuid.uuid4())
-    task = made._usual.read(message(other, '[1,"a"]', '{"x":[2]}'))
+    task = made.codec.usual.read(message(other, '[1,"a"]', '{"x":[2]}'))
     assert (task.task_id, task.retries, task.func) == (other, 2, module.run)
     assert (task.func_args, task.func_kwargs) == ((1, "a"), {"x": [2]})
     assert task.run() == ((1, "a"), {"x": [2]})
@@ -164,7 +164,7 @@ def test_a_function_that_was_replaced_is_imported_anew(module):
 
 def test_a_policy_that_was_replaced_is_asked(module):
     made = gator()
-    made.policy = Policy(["other.*"])
+    reconfigure(made, allowed=["other.*"], secret_keys=None)
     with pytest.raises(NotAllowed):
         decode(made, message())
 
@@ -172,7 +172,7 @@ def test_a_policy_that_was_replaced_is_asked(module):
 def test_a_class_of_ones_own_reads_for_itself(module):
     made = gator(task_class=Other)
     assert type(decode(made, message())) is Other
-    assert made._usual.read(message()) is None
+    assert made.codec.usual.read(message()) is None
 
 
 def test_what_is_remembered_has_an_end(module, monkeypatch):
@@ -180,6 +180,6 @@ def test_what_is_remembered_has_an_end(module, monkeypatch):
     made = gator()
     for retries in range(10):
         decode(made, message().replace('"retries":2', f'"retries":{retries}'))
-        assert len(made._usual._known) <= 3
+        assert len(made.codec.usual._known) <= 3
     with pytest.raises(BadPayload):
         decode(made, message().replace('"retries":2', '"retries":"2"'))

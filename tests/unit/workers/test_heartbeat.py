@@ -8,7 +8,6 @@ import uuid
 import pytest
 
 from alligator import Gator, Worker
-from alligator.backends.locmem_backend import Client
 from alligator.exceptions import ConnectionLost
 from alligator.execution.outage import Outage
 from alligator.testing import FakeClock
@@ -155,12 +154,12 @@ def test_an_outage_of_the_queue_is_said_elsewhere(monkeypatch, caplog):
         eventually(lambda: caplog.text.count("cannot be told") == 1, "now it is the store")
 
 
-def test_a_store_that_hangs_holds_nothing_up():
+def test_a_store_that_hangs_holds_nothing_up(monkeypatch):
     """Not the tasks, nor their leases, nor the end."""
     store = Store()
     store.go.clear()
-    gator = Gator("x", backend_class=lambda dsn: Client(f"locmem://{uuid.uuid4().hex}"))
-    gator.store = store
+    gator = Gator(f"locmem://{uuid.uuid4().hex}")
+    monkeypatch.setattr(gator.store, "beat", store.beat)
     jobs.seen.clear()
     task = gator.task(jobs.note, 1)
     with Working(gator):
