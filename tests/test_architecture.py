@@ -43,8 +43,6 @@ TO_TURN = {
 CIRCLE = {
     "backends.redis.client",
     "backends.redis.store",
-    "backends.sqlite.client",
-    "backends.sqlite.store",
     "execution.attempt",
     "execution.inline",
     "gator",

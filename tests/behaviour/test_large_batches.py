@@ -11,7 +11,7 @@ from alligator.backends.base import BATCH, BATCH_SIZE, Message, Reason
 from alligator.backends.locmem_backend import Client as LocmemClient
 from alligator.backends.redis.connection import Link
 from alligator.backends.redis_backend import Client as RedisClient
-from alligator.backends.sqlite.database import SqliteFile
+from alligator.backends.sqlite.database import Database
 from alligator.backends.sqlite_backend import Client as SqliteClient
 from alligator.backends.store import Child, Parent, record_key
 from alligator.constants import CANCELED, FAILED
@@ -51,7 +51,7 @@ def steps(monkeypatch, backend):
 
         monkeypatch.setattr(Link, "run", timed)
     else:
-        transaction = SqliteFile.transaction
+        transaction = Database.transaction
 
         @contextmanager
         def timed(*args):
@@ -60,7 +60,7 @@ def steps(monkeypatch, backend):
                 yield step
             took.append(time.monotonic() - began)
 
-        monkeypatch.setattr(SqliteFile, "transaction", timed)
+        monkeypatch.setattr(Database, "transaction", timed)
     return took
 
 
@@ -111,7 +111,7 @@ def test_so_do_tasks_with_options(client, steps, options):
 @pytest.mark.parametrize("failing", [0, 2])
 def test_an_error_says_how_many_are_queued(client, failing, monkeypatch, backend):
     client.push("other", "1", "x")
-    where, name = (Link, "run") if backend == "redis" else (SqliteFile, "transaction")
+    where, name = (Link, "run") if backend == "redis" else (Database, "transaction")
     work, calls = getattr(where, name), []
 
     def fail(*args):

@@ -14,8 +14,8 @@ import pytest
 
 from alligator.backends.base import Message, Reason
 from alligator.backends.sqlite import database as sqlite_database
-from alligator.backends.sqlite import lease as sqlite_lease
 from alligator.backends.sqlite import lock as sqlite_lock
+from alligator.backends.sqlite import queue as sqlite_queue
 from alligator.backends.sqlite.schema import Step
 from alligator.backends.sqlite_backend import Client
 from alligator.exceptions import ConnectionLost, InvalidTask, QueueFull
@@ -310,7 +310,7 @@ def test_a_wait_sees_the_clock_set_forward(sqlite_dsn):
 
 def test_every_look_uses_an_index(client):
     client.setup_tables()
-    for sql in sqlite_lease._OUTLOOK, "SELECT sum(n) FROM alligator_counters WHERE queue = ?1":
+    for sql in sqlite_queue._OUTLOOK, "SELECT sum(n) FROM alligator_counters WHERE queue = ?1":
         plan = str(
             client.conn.execute(f"EXPLAIN QUERY PLAN {sql}", ["q"] * sql.count("?")).fetchall()
         )

@@ -126,7 +126,7 @@ def test_a_thread_that_hangs_is_waited_for_but_not_for_ever(client, soon):
     inside, leave = threading.Event(), threading.Event()
 
     def hang():
-        with client.writing():
+        with client.database.transaction():
             inside.set()
             leave.wait(30)
 

@@ -49,19 +49,16 @@ class Client(BaseClient):
         return self._store
 
     def len(self, queue_name: str) -> int:
-        """Return how many tasks wait or are delayed."""
         with self._memory.changed:
             waiting, delayed, _ = self._memory.queue(queue_name).counts()
             return waiting + delayed
 
     def drop_all(self, queue_name: str) -> None:
-        """Remove every task of the queue, whatever its state."""
         with self._memory.changed:
             self._memory.dependencies.drop_queue(queue_name, self.clock.time())
             self._memory.queues.pop(queue_name, None)
 
     def push_many(self, queue_name: str, messages: Sequence[Message]) -> list[str]:
-        """Put tasks on a queue, in order."""
         with self._memory.changed:
             queue, now = self._memory.queue(queue_name), self.clock.time()
             for message in messages:
@@ -122,7 +119,6 @@ class Client(BaseClient):
         return []
 
     def ack(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
-        """Remove tasks that are done; return those overtaken."""
         with self._memory.changed:
             now, memory = self.clock.time(), self._memory
             recorded = bool(memory.records.outcomes)  # mostly there are none
@@ -143,11 +139,9 @@ class Client(BaseClient):
     def release(
         self, delivery: Delivery, data: Data | None = None, delay_until: float | None = None
     ) -> bool:
-        """Hand a task back, to its place or (with new data) to the tail."""
         return self._release(delivery, data, delay_until, ran=data is not None)
 
     def postpone(self, delivery: Delivery, data: Data, delay_until: float) -> bool:
-        """Hand a task back that was not run, with other data."""
         return self._release(delivery, data, delay_until, ran=False)
 
     def _release(
@@ -162,7 +156,6 @@ class Client(BaseClient):
         return entry is not None
 
     def extend(self, deliveries: Sequence[Delivery], lease: float) -> list[Delivery]:
-        """Let leases run ``lease`` seconds from now; return the lost ones."""
         lost = []
         with self._memory.changed:
             for delivery in deliveries:
@@ -174,14 +167,12 @@ class Client(BaseClient):
         return lost
 
     def note_stop(self, deliveries: Sequence[Delivery]) -> None:
-        """Note that whoever holds these leases is being stopped."""
         with self._memory.changed:
             for delivery in deliveries:
                 if entry := self._memory.queue(delivery.queue_name).leased_to(delivery):
                     entry.stopped = True
 
     def bury(self, delivery: Delivery, data: Data | None, reason: Reason) -> bool:
-        """Make a reserved task a dead letter."""
         with self._memory.changed:
             queue = self._memory.queue(delivery.queue_name)
             if entry := queue.leased_to(delivery):
@@ -194,7 +185,6 @@ class Client(BaseClient):
         return entry is not None
 
     def dead(self, queue_name: str, limit: int = 100) -> list[DeadTask]:
-        """Return the dead letters, newest first."""
         with self._memory.changed:
             newest_first = reversed(self._memory.queue(queue_name).dead.values())
             return [letter for letter, _ in itertools.islice(newest_first, limit)]
@@ -202,7 +192,6 @@ class Client(BaseClient):
     def revive(
         self, queue_name: str, task_id: str | None = None, renew: Renew | None = None
     ) -> int:
-        """Put dead letters back at the tail of their queue."""
         with self._memory.changed:
             queue, now = self._memory.queue(queue_name), self.clock.time()
             chosen = list(queue.dead) if task_id is None else [task_id]
@@ -211,7 +200,6 @@ class Client(BaseClient):
         return revived
 
     def purge_dead(self, queue_name: str, older_than: float = 0.0) -> int:
-        """Delete dead letters older than so many seconds."""
         with self._memory.changed:
             queue, limit = self._memory.queue(queue_name), self.clock.time() - older_than
             old = [each for each, (letter, _) in queue.dead.items() if letter.died_at <= limit]
@@ -220,12 +208,10 @@ class Client(BaseClient):
         return len(old)
 
     def find(self, queue_name: str, task_id: str) -> Place | None:
-        """Return where a task stands."""
         with self._memory.changed:
             return self._memory.queue(queue_name).find(task_id)
 
     def peek(self, queue_name: str, task_id: str) -> Data | None:
-        """Return the data of a task and leave it where it is."""
         with self._memory.changed:
             queue = self._memory.queue(queue_name)
             if entry := queue.entries.get(task_id):
@@ -233,7 +219,6 @@ class Client(BaseClient):
             return queue.dead[task_id][0].data if task_id in queue.dead else None
 
     def stats(self, queue_name: str) -> QueueStats:
-        """Return how many tasks are in which state."""
         with self._memory.changed:
             queue = self._memory.queue(queue_name)
             waiting, delayed, running = queue.counts()
@@ -247,7 +232,6 @@ class Client(BaseClient):
             return self._memory.queue(queue_name).history
 
     def lost_nothing_since(self, queue_name: str, position: Any) -> bool | None:
-        """Whether the queue was not emptied since."""
         return None if position is None else self.position(queue_name) is position
 
     def queue_names(self) -> list[str]:
@@ -257,7 +241,6 @@ class Client(BaseClient):
             return [name for name, queue in queues if queue.entries or queue.dead]
 
     def next_change(self, queue_names: Sequence[str]) -> float:
-        """Return when a delay or a lease ends."""
         with self._memory.changed:
             return min(self._memory.queue(name).next_change() for name in queue_names)
 

@@ -5,12 +5,12 @@ import sqlite3
 from contextlib import closing, suppress
 from pathlib import Path
 
-from alligator.backends.sqlite.database import SqliteFile
+from alligator.backends.sqlite.database import Database
 from alligator.common.text import with_stop
 from alligator.exceptions import ConnectionLost, InvalidTask, QueueNotFound
 
 
-def backup(file: SqliteFile, target: Path) -> None:
+def backup(database: Database, target: Path) -> None:
     """Copy a file; see the contract."""
     if not target.parent.is_dir():
         raise QueueNotFound(f"Folder {target.parent} does not exist; create it first.")
@@ -21,7 +21,7 @@ def backup(file: SqliteFile, target: Path) -> None:
     try:
         os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         try:
-            with closing(file.connect_beside()) as connection:
+            with closing(database.connect_beside()) as connection:
                 connection.execute("VACUUM INTO ?", (str(partial),))
             _sync(partial)
             _link(partial, target)

@@ -8,14 +8,19 @@ directory). Tasks survive ``kill -9`` and a reboot; a power cut too with
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from alligator.backends.base import (
-    Client as BaseClient,
-)
-from alligator.backends.base import (
+from alligator.backends.base import Client as BaseClient
+from alligator.backends.base import push_in_steps
+from alligator.backends.sqlite import queue
+from alligator.backends.sqlite.backup import backup
+from alligator.backends.sqlite.config import parse_file_dsn
+from alligator.backends.sqlite.database import Database
+from alligator.backends.sqlite.disk_space import for_dead_letter
+from alligator.backends.sqlite.schema import HELD, Position
+from alligator.backends.sqlite.store import SqliteStore
+from alligator.backends.types import (
     Data,
     DeadTask,
     Delivery,
@@ -26,16 +31,7 @@ from alligator.backends.base import (
     Renew,
     Reserved,
     all_queued,
-    push_in_steps,
 )
-from alligator.backends.sqlite import lease as taking
-from alligator.backends.sqlite import queue, views
-from alligator.backends.sqlite.backup import backup
-from alligator.backends.sqlite.database import SqliteFile, parse_file_dsn
-from alligator.backends.sqlite.disk_space import TAKES, Need, for_dead_letter
-from alligator.backends.sqlite.schema import HELD, Position, Step
-from alligator.backends.sqlite.store import SqliteStore
-from alligator.backends.sqlite.wakeup import Wake
 from alligator.common.clock import Clock
 from alligator.constants import DELAYED, FAILED, RUNNING, WAITING
 from alligator.exceptions import QueueFull, QueueNotFound
@@ -43,10 +39,7 @@ from alligator.exceptions import QueueFull, QueueNotFound
 #: A cell of SQLite holds at most so many bytes (SQLITE_MAX_LENGTH, as Python builds it).
 MAX_SIZE = 1_000_000_000
 
-#: Each caller wakes at most so many workers, which wake further ones if they leave work.
-_CALLS = 8
-
-#: Seconds for which a worker that was woken for nothing lets others hear the call.
+#: Seconds that a worker which was woken for nothing leaves to others, to hear the call.
 _STEP_ASIDE = 0.005
 
 
@@ -59,76 +52,51 @@ class Client(BaseClient):
 
     def __init__(self, conn_string: str, *, clock: Clock | None = None) -> None:
         super().__init__(conn_string, clock=clock)
-        path, synchronous = parse_file_dsn(conn_string)
-        self._file = SqliteFile(path, synchronous)
-        self._wake = Wake(path)
-        self._store = SqliteStore(self)
+        self.database = Database(*parse_file_dsn(conn_string), self.clock)
+        self._store = SqliteStore(self, self.database)
 
     @property
     def conn(self) -> sqlite3.Connection:
         """The connection of this process."""
-        return self._file.connection
+        return self.database.connection
 
     @property
     def store(self) -> SqliteStore:
         """The store in the same file."""
         return self._store
 
-    @property
-    def file(self) -> SqliteFile:
-        """The file, with the connection of this process."""
-        return self._file
-
     def setup_tables(self) -> None:
         """Create the tables. Not needed: they appear by themselves; it does no harm."""
-        _ = self._file.connection
+        _ = self.database.connection
 
     def max_size(self) -> int | None:
-        """Return SQLite's own limit, in bytes."""
         return MAX_SIZE
 
     def backup(self, target: str) -> None:
-        """Copy the file as it stands at one moment, with nobody waiting."""
-        backup(self._file, Path(target))
+        backup(self.database, Path(target))
 
     def close(self) -> None:
-        """Close the file; the next use opens it again."""
-        self._file.close()
+        self.database.close()
 
-    def writing(self, need: Need = TAKES) -> AbstractContextManager[Step]:
-        """Write in here, all or nothing; workers are woken for what is new."""
-        return self._file.transaction(self.clock, need, self._call)
-
-    def _call(self, news: int) -> None:
-        self._wake.call(min(news, _CALLS))
-
-    def version(self) -> tuple[int, int, int]:
-        """Return what is different after each commit, of whichever process."""
-        with self._file.reading() as connection:
-            (version,) = connection.execute("PRAGMA data_version").fetchone()
-            return version, self._file.commits, self._file.opened
-
-    # -- Pushing and taking. ------------------------------------------------------------------
+    # -- Pushing and reserving. ---------------------------------------------------------------
 
     def len(self, queue_name: str) -> int:
-        """Return how many tasks wait or are delayed, from a counter."""
-        with self._file.reading() as connection:
-            counts = views.counts(connection, queue_name)
+        with self.database.reading() as connection:
+            counts = queue.counts(connection, queue_name)
         return counts[WAITING] + counts[DELAYED]
 
     def drop_all(self, queue_name: str) -> None:
         """Remove every task of the queue, whatever its state."""
         more = True
         while more:  # others may write in between
-            with self.writing() as step:
+            with self.database.transaction() as step:
                 more = queue.drop_some(step, queue_name)
 
     def push_many(self, queue_name: str, messages: Sequence[Message]) -> list[str]:
-        """Put tasks on a queue, in order; see the contract."""
 
         def push(first: int, last: int) -> list[str]:
-            some, line = messages[first:last], self._file.line
-            position = line.push(self._file.lock, self.writing, queue_name, some)
+            some, database = messages[first:last], self.database
+            position = database.pushes.push(database.lock, database.transaction, queue_name, some)
             return all_queued((each.task_id for each in some), position)
 
         return push_in_steps(messages, push)
@@ -146,12 +114,12 @@ class Client(BaseClient):
         if not acks and task_id is None and self._upcoming(queue_names) > 0:
             return Reserved([], [])
         try:
-            with self.writing() as step:
+            with self.database.transaction() as step:
                 refused = queue.ack(step, acks)
                 if task_id is None:
-                    found = taking.lease_next(step, queue_names, limit, lease)
+                    found = queue.lease_next(step, queue_names, limit, lease)
                 else:
-                    found = taking.lease_one(step, queue_names, task_id, lease)
+                    found = queue.lease_one(step, queue_names, task_id, lease)
         except QueueFull:
             if limit == 1:
                 raise
@@ -167,17 +135,19 @@ class Client(BaseClient):
         stop: Callable[[], bool],
     ) -> list[Delivery]:
         deadline = time.monotonic() + seconds
-        seen = self.version()
+        seen = self.database.version()
         due = self.next_change(queue_names)  # after the version: no push falls between
 
         def left() -> float:
             return min(deadline - time.monotonic(), due - self.clock.time())
 
-        hops = self._wake.wait(left, seen, self.version, stop) if left() > 0 else 0
+        hops = (
+            self.database.wakeup.wait(left, seen, self.database.version, stop) if left() > 0 else 0
+        )
         found, _ = self._lease(queue_names, limit, lease, 0, (), None)
         if hops > 1 and not (found and self._upcoming(queue_names) > 0):
             # There is more than we take, or the call was for others: they are to hear it, too.
-            self._wake.call(hops=hops - 1)
+            self.database.wakeup.call(hops=hops - 1)
             if not found:
                 time.sleep(min(_STEP_ASIDE, max(0.0, deadline - time.monotonic())))
         return found
@@ -187,36 +157,30 @@ class Client(BaseClient):
         return self.next_change(queue_names) - self.clock.time()
 
     def next_change(self, queue_names: Sequence[str]) -> float:
-        """Return when a delay or a lease ends; now, if something waits."""
         now = self.clock.time()
-        with self._file.reading() as connection:
-            return min(taking.next_change(connection, name, now) for name in queue_names)
+        with self.database.reading() as connection:
+            return min(queue.next_change(connection, name, now) for name in queue_names)
 
     def ack(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
-        """Remove tasks that are done; return those overtaken."""
-        with self.writing() as step:
+        with self.database.transaction() as step:
             return queue.ack(step, deliveries)
 
     def release(
         self, delivery: Delivery, data: Data | None = None, delay_until: float | None = None
     ) -> bool:
-        """Hand a task back, to its place or (with new data) to the tail."""
-        with self.writing() as step:
+        with self.database.transaction() as step:
             return queue.release(step, delivery, data, delay_until, ran=data is not None)
 
     def postpone(self, delivery: Delivery, data: Data, delay_until: float) -> bool:
-        """Hand a task back that was not run, with other data."""
-        with self.writing() as step:
+        with self.database.transaction() as step:
             return queue.release(step, delivery, data, delay_until, ran=False)
 
     def extend(self, deliveries: Sequence[Delivery], lease: float) -> list[Delivery]:
-        """Let leases run ``lease`` seconds from now; return the lost ones."""
-        with self.writing() as step:
+        with self.database.transaction() as step:
             return queue.extend(step, deliveries, lease)
 
     def note_stop(self, deliveries: Sequence[Delivery]) -> None:
-        """Note that whoever holds these leases is being stopped."""
-        with self.writing() as step:
+        with self.database.transaction() as step:
             queue.note_stop(step, deliveries)
 
     def share(self, deliveries: Sequence[Delivery]) -> list[bytes]:
@@ -224,87 +188,78 @@ class Client(BaseClient):
         return [b"%d %d %d" % (*each.receipt, each.deaths) for each in deliveries]
 
     def shared(self, queue_name: str, raw: bytes) -> Delivery:
-        """Return a delivery that was shared."""
         row_id, ticket, deaths = map(int, raw.split())
         return Delivery(queue_name, "", "", (row_id, ticket), deaths=deaths)
 
     # -- Dead letters, and looking. -----------------------------------------------------------
 
     def bury(self, delivery: Delivery, data: Data | None, reason: Reason) -> bool:
-        """Make a reserved task a dead letter."""
-        with self.writing(for_dead_letter(data or delivery.data, reason)) as step:
+        with self.database.transaction(for_dead_letter(data or delivery.data, reason)) as step:
             return queue.bury(step, delivery, data, reason)
 
     def dead(self, queue_name: str, limit: int = 100) -> list[DeadTask]:
-        """Return the dead letters, newest first."""
-        with self._file.reading() as connection:
-            return views.dead(connection, queue_name, limit)
+        with self.database.reading() as connection:
+            return queue.dead(connection, queue_name, limit)
 
     def revive(
         self, queue_name: str, task_id: str | None = None, renew: Renew | None = None
     ) -> int:
-        """Put dead letters back at the tail of their queue."""
-        with self.writing() as step:
+        with self.database.transaction() as step:
             upto = queue.last_dead(step, queue_name)  # those who die meanwhile are not meant
             revived, after = queue.revive(step, queue_name, task_id, renew, 0, upto)
         while after:
-            with self.writing() as step:
+            with self.database.transaction() as step:
                 count, after = queue.revive(step, queue_name, task_id, renew, after, upto)
             revived += count
         return revived
 
     def purge_dead(self, queue_name: str, older_than: float = 0.0) -> int:
-        """Delete dead letters older than so many seconds."""
         purged = 0
         while True:
-            with self.writing() as step:
+            with self.database.transaction() as step:
                 count = queue.purge_dead(step, queue_name, older_than)
             purged += count
             if count < queue.AT_ONCE:
                 return purged
 
     def find(self, queue_name: str, task_id: str) -> Place | None:
-        """Return where a task stands."""
-        with self._file.reading() as connection:
-            return views.find(connection, queue_name, task_id)
+        with self.database.reading() as connection:
+            return queue.find(connection, queue_name, task_id)
 
     def peek(self, queue_name: str, task_id: str) -> Data | None:
-        """Return the data of a task and leave it where it is."""
-        with self._file.reading() as connection:
-            return views.peek(connection, queue_name, task_id)
+        with self.database.reading() as connection:
+            return queue.peek(connection, queue_name, task_id)
 
     def check_exists(self) -> None:
-        """Refuse a file that is not there."""
-        if not self._file.path.exists():
+        if not self.database.path.exists():
             raise QueueNotFound(
-                f"There is no file {self._file.path}: nothing was ever queued there, or its path "
-                "is another."
+                f"There is no file {self.database.path}: nothing was ever queued there, or its "
+                "path is another."
             )
 
     def position(self, queue_name: str) -> Position:
         """Return the last ticket that was given out in this very file."""
-        with self._file.reading() as connection:
-            return views.position(connection, self._file.identity)
+        with self.database.reading() as connection:
+            return queue.position(connection, self.database.identity)
 
     def lost_nothing_since(self, queue_name: str, position: Any) -> bool | None:
         """Whether it is the same file, and the queue was not emptied since."""
         if not isinstance(position, Position):
             return None
-        with self._file.reading() as connection:
-            now = views.position(connection, self._file.identity)
-            emptied = views.emptied(connection, queue_name)
+        with self.database.reading() as connection:
+            now = queue.position(connection, self.database.identity)
+            emptied = queue.emptied(connection, queue_name)
         return now.file == position.file and emptied <= position.ticket <= now.ticket
 
     def queue_names(self) -> list[str]:
         """Return the names of the queues that were ever counted, but for those dropped."""
-        with self._file.reading() as connection:
-            return views.queue_names(connection)
+        with self.database.reading() as connection:
+            return queue.queue_names(connection)
 
     def stats(self, queue_name: str) -> QueueStats:
-        """Return how many tasks are in which state."""
-        with self._file.reading() as connection:
-            counts = views.counts(connection, queue_name)
-            pushed = views.oldest(connection, queue_name)
+        with self.database.reading() as connection:
+            counts = queue.counts(connection, queue_name)
+            pushed = queue.oldest(connection, queue_name)
         return QueueStats(
             waiting=counts[WAITING],
             delayed=counts[DELAYED],

@@ -1,9 +1,14 @@
-"""One SQLite file shared by processes: opened, locked fairly, reopened after a fork.
+"""One SQLite file shared by processes: opened, locked fairly, closed around a fork.
 
-SQLite's own waiting for a lock is a lottery in which a process can lose for good, so
-writers queue up first: threads at a lock, processes at an ``flock`` on a file of its own.
-(Never on the database: closing any descriptor of that drops SQLite's own locks.) Nobody waits for
-ever; see :mod:`alligator.backends.sqlite.lock`.
+SQLite's own waiting for a lock is a lottery that a process can lose for good. So writers queue up
+first: threads at a lock, processes at an ``flock`` on a file beside the database. (Never on the
+database: closing any descriptor of it drops SQLite's own locks.) No writer waits for ever; see
+:mod:`alligator.backends.sqlite.lock`.
+
+SQLite keeps its locks per process *and* in memory. A child of a fork inherits the memory without
+the locks. A connection of its own to the same file would rely on locks that no process holds; once
+another process closes the file, the log goes, with what the child wrote to it. So the files are
+closed before a fork.
 """
 
 import atexit
@@ -12,16 +17,15 @@ import os
 import random
 import sqlite3
 import sys
-from collections.abc import Callable, Iterator
+import threading
+import weakref
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from urllib.parse import parse_qsl, unquote
 
-from alligator.backends.dsn import mask_password, unknown_parameter
-from alligator.backends.sqlite import fork
 from alligator.backends.sqlite.descriptors import Descriptors
-from alligator.backends.sqlite.disk_space import TAKES, Need, Room
-from alligator.backends.sqlite.group_commit import Line
+from alligator.backends.sqlite.disk_space import TAKES, DiskSpace, Need
+from alligator.backends.sqlite.group_commit import GroupCommit
 from alligator.backends.sqlite.lock import (
     Holder,
     ThreadLock,
@@ -31,17 +35,11 @@ from alligator.backends.sqlite.lock import (
     runs,
 )
 from alligator.backends.sqlite.schema import SCHEMA, Identity, Step
+from alligator.backends.sqlite.wakeup import Wakeup
 from alligator.common.clock import Clock
 from alligator.common.descriptors import FileId, close_if, identity, open_numbers
-from alligator.common.importing import NO_DIRECTORY, current_directory
-from alligator.common.text import describe_error, shorten, with_stop
-from alligator.exceptions import (
-    AlligatorException,
-    ConnectionLost,
-    InvalidDSN,
-    InvalidTask,
-    QueueFull,
-)
+from alligator.common.text import with_stop
+from alligator.exceptions import AlligatorException, ConnectionLost, InvalidTask, QueueFull
 
 try:
     import fcntl
@@ -50,11 +48,15 @@ except ImportError:  # not a Unix
 
 _AT_ONCE = 0 if fcntl is None else fcntl.LOCK_EX | fcntl.LOCK_NB
 
-#: How long SQLite itself waits for a lock, in seconds; only checkpoints and strangers hold it.
+#: Seconds that SQLite itself waits for a lock; only checkpoints and other programs hold it.
 _BUSY_TIMEOUT = 10.0
 
-#: How long for another thread that uses a connection which is to be closed.
-_PATIENCE = 1.0
+#: Seconds to wait for another thread that uses a connection which is to be closed; and before a
+#: fork, which goes on after that all the same.
+_PATIENCE, _PATIENCE_TO_FORK = 1.0, 5.0
+
+#: A commit wakes at most so many workers, which wake more if they leave work.
+_CALLS = 8
 
 #: Pages in the log before it is copied into the database, which takes a flush: 16 MB.
 _CHECKPOINT = 4000
@@ -71,76 +73,40 @@ _BROKEN = (
     sqlite3.SQLITE_PROTOCOL,  # its descriptors were closed while it used them, for one
 )
 
-#: What other libraries take as a parameter → what to write here.
-_HINTS = {
-    **dict.fromkeys(
-        ("timeout", "busy_timeout", "_busy_timeout"),
-        "leave it out: whoever finds the file locked waits for up to 30 seconds.",
-    ),
-    **dict.fromkeys(
-        ("mode", "cache", "check_same_thread", "isolation_level", "journal_mode", "_journal_mode"),
-        "leave it out: the file is opened for reading and writing, by all threads, in WAL mode.",
-    ),
-    **dict.fromkeys(("_synchronous", "_sync", "fsync"), "write synchronous=FULL."),
-}
 
+class Database:
+    """The connection of this process to the file. Its methods may be called by any thread.
 
-def parse_file_dsn(conn_string: str) -> tuple[Path, str]:
-    """Return the absolute path and the ``synchronous`` level of ``sqlite://path?synchronous=``.
-
-    The path is what follows ``//``: ``sqlite:///tmp/q.db`` is absolute, ``sqlite://q.db``
-    relative to the current directory. A ``?`` or ``%`` of its own is written %3F or %25.
-
-    :raises InvalidDSN: no path, ``:memory:``, or an unknown parameter.
+    :param synchronous: the level: NORMAL or FULL.
+    :param clock: for the time of a transaction.
     """
-    path, _, query = conn_string.partition("://")[2].partition("?")
-    options = dict(parse_qsl(query, keep_blank_values=True))
-    level = options.pop("synchronous", "NORMAL").upper()
-    if options:
-        name = next(iter(options))
-        raise unknown_parameter(mask_password(conn_string), name, ("synchronous",), _HINTS)
-    if level not in ("NORMAL", "FULL"):
-        raise InvalidDSN(
-            f"DSN {mask_password(conn_string)!r}: the one parameter is synchronous=NORMAL or "
-            "synchronous=FULL."
-        )
-    path = unquote(path)
-    if path.strip("/") in ("", ":memory:") or "\0" in path:
-        raise InvalidDSN(
-            f"DSN {mask_password(conn_string)!r} names no file; for queues in memory there is locmem://."
-        )
-    # Links are followed once, here: all names of one file must lead to one lock beside it.
-    try:
-        return Path(path).resolve(), level
-    except OSError as err:
-        where = f"DSN {mask_password(conn_string)!r}: {shorten(path)!r} cannot be followed"
-        why = NO_DIRECTORY if not current_directory() else describe_error(err)
-        raise InvalidDSN(f"{where}: {why}") from err
 
-
-class SqliteFile:
-    """The connection of this process to the file. Its methods may be called by any thread."""
-
-    def __init__(self, path: Path, synchronous: str) -> None:
+    def __init__(self, path: Path, synchronous: str, clock: Clock) -> None:
         self.path = path
+        self.clock = clock
+        self.wakeup = Wakeup(path)
         self._name = str(path)
         self.lock_path = name_of_lock(path)
         self.commits = 0  # ours, which the version of the database does not show to ourselves
         self.opened = 0  # how often: the file may have become another
         self.lock = ThreadLock(path)
-        self.line = Line()  # of pushes
+        self.pushes = GroupCommit()
         self._synchronous = synchronous
-        self._room = Room(path)
+        self._disk = DiskSpace(path)
         self._pid = 0
         self._inode = 0
         self.identity: Identity = (0, 0)  # of the file that is open
         self._connection: sqlite3.Connection | None = None
         self._lock_file = -1
         self._lock_identity: FileId | None = None
-        self._mark = random.randrange(1 << 40, 1 << 42)  # noqa: S311 - by which we know it again
+        self._mark = random.randrange(1 << 40, 1 << 42)  # noqa: S311 - to know the lock file again
         self._descriptors = Descriptors()
         self._writing: Holder | None = None
-        fork.register(self)
+        with _registry_lock:
+            _databases[:] = [
+                *(each for each in _databases if each() is not None),
+                weakref.ref(self),
+            ]
 
     @property
     def connection(self) -> sqlite3.Connection:
@@ -257,13 +223,10 @@ class SqliteFile:
                 close_generator(writer)
 
     @contextmanager
-    def transaction(
-        self, clock: Clock, need: Need = TAKES, on_news: Callable[[int], None] | None = None
-    ) -> Iterator[Step]:
-        """Write in here: all of it, or on any exception nothing.
+    def transaction(self, need: Need = TAKES) -> Iterator[Step]:
+        """Write in here: all of it, or on any exception nothing. Then wake workers for what is new.
 
         :param need: the room that this takes on the disk.
-        :param on_news: told afterwards how many tasks there are to take, if there are.
         :raises ConnectionLost, QueueFull, InvalidTask: instead of any error of SQLite's.
         """
         taken: list[bool] = []
@@ -283,9 +246,9 @@ class SqliteFile:
                             fcntl.flock(self._lock_file, _AT_ONCE)
                     except OSError:  # somebody else has it
                         self._take_turn()
-                    self._room.make(connection, need)
+                    self._disk.make(connection, need)
                     connection.execute("BEGIN IMMEDIATE")
-                    step = Step(connection, clock.time(), self.identity)
+                    step = Step(connection, self.clock.time(), self.identity)
                     yield step
                     step.finish()
                     self.commits += 1  # before, as an interrupt may come right after
@@ -303,8 +266,8 @@ class SqliteFile:
             if taken and taken[0]:  # likewise
                 self.lock.owner, self.lock.holder = 0, None
                 self.lock.free()
-        if step.news and on_news:
-            on_news(step.news)
+        if step.news:
+            self.wakeup.call(min(step.news, _CALLS))
 
     def _end_abandoned(self, writer: Holder, *, nested: bool) -> None:
         """Undo what an exception from elsewhere left open, on the way into or out of the ``with``.
@@ -316,6 +279,12 @@ class SqliteFile:
         if nested and runs(writer[0]):
             raise ConnectionLost(f"This thread is in the middle of writing to {self.path}.")
         close_generator(writer)
+
+    def version(self) -> tuple[int, int, int]:
+        """Return another value after each commit, of whichever process."""
+        with self.reading() as connection:
+            (version,) = connection.execute("PRAGMA data_version").fetchone()
+            return version, self.commits, self.opened
 
     def connect_beside(self) -> sqlite3.Connection:
         """Return another connection, for a long look that is in nobody's way; to be closed."""
@@ -358,7 +327,7 @@ class SqliteFile:
         """Return Alligator's error for one of SQLite's; drop a connection that is broken."""
         code = (getattr(err, "sqlite_errorcode", None) or 0) & 0xFF
         full = code == sqlite3.SQLITE_FULL
-        if code == sqlite3.SQLITE_IOERR and self._room.is_used_up():
+        if code == sqlite3.SQLITE_IOERR and self._disk.is_used_up():
             self.close()  # for want of room for what SQLite keeps beside the file
             full = True
         if full or (isinstance(err, OSError) and err.errno in _NO_ROOM):
@@ -385,7 +354,7 @@ class SqliteFile:
         :raises ConnectionLost: descriptors of it are somebody else's now.
         """
         if self._connection is not None and self._pid != os.getpid():
-            fork.abandon(self._connection)
+            _keep_open(self._connection)
             self._connection, self._descriptors = None, Descriptors()
         elif self._descriptors.hold():
             self._close_connection()
@@ -404,12 +373,12 @@ class SqliteFile:
             other._descriptors.take_over(descriptors)
             break
 
-    def _others(self) -> "Iterator[SqliteFile]":
+    def _others(self) -> "Iterator[Database]":
         """Yield those that have a connection of this process to the same file."""
-        for other in fork.registered():
-            if other is self or not isinstance(other, SqliteFile) or other.path != self.path:
+        for other in _alive():
+            if other is self or other.path != self.path or other._pid != os.getpid():
                 continue
-            if other._pid == os.getpid() and other._connection is not None:
+            if other._connection is not None:
                 yield other
 
     def _close_what_is_lost(self) -> None:
@@ -424,7 +393,7 @@ class SqliteFile:
     def _disarm(self) -> None:
         number = self._descriptors.disarm()
         if number is not None:
-            fork.keep_for_ever(self._connection)
+            _keep_open(self._connection)
             raise ConnectionLost(
                 f"SQLite file {self.path} cannot be used: other code of this process closed its "
                 f"descriptor {number}, which now leads to {_target(number)}. Nothing is written "
@@ -450,7 +419,7 @@ class SqliteFile:
     def renew(self) -> None:
         """In the child of a fork: give up what is the parent's, whichever thread held it."""
         self.lock = ThreadLock(self.path)
-        self.line = Line()
+        self.pushes = GroupCommit()
         self._writing = None
         self._close()  # no connection of the parent, but the descriptor of the lock
 
@@ -466,9 +435,62 @@ def _target(number: int) -> str:
         return "another file"
 
 
+_registry_lock = threading.RLock()
+# No WeakSet: its callbacks would swallow the exception of a timeout that comes up in them.
+_databases: list[weakref.ref[Database]] = []
+_locked: list[Database] = []  # for a fork
+_kept_open: list[object] = []  # never to be closed here, nor by a collector
+
+
+def _alive() -> list[Database]:
+    return [found for each in list(_databases) if (found := each()) is not None]
+
+
+def _keep_open(connection: object) -> None:
+    """Keep a connection from being closed, unless by a call; also as the interpreter ends."""
+    if not any(each is connection for each in _kept_open):
+        _kept_open.append(connection)
+        with suppress(ImportError):
+            import ctypes  # not before it is needed: it takes a while
+
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
+
+
+def _before_fork() -> None:
+    _registry_lock.acquire()
+    for each in sorted(
+        _alive(), key=id
+    ):  # one order for all threads, so that none wait in a circle
+        if each.lock.acquire(timeout=_PATIENCE_TO_FORK):
+            _locked.append(each)
+            each.close_for_fork()
+
+
+def _after_fork_in_parent() -> None:
+    while _locked:
+        _locked.pop().lock.release()
+    _registry_lock.release()
+
+
+def _after_fork_in_child() -> None:
+    global _registry_lock
+    _registry_lock = threading.RLock()
+    _locked.clear()
+    for each in _alive():
+        each.renew()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_before_fork,
+        after_in_parent=_after_fork_in_parent,
+        after_in_child=_after_fork_in_child,
+    )
+
+
 @atexit.register
 def _close_all() -> None:
-    for each in fork.registered():
+    for each in _alive():
         if each.lock.acquire(timeout=_PATIENCE):
             try:
                 each.close_for_fork()

@@ -68,7 +68,7 @@ def _length(data: object) -> int:
     return len(data) if isinstance(data, str | bytes) else 0
 
 
-class Room:
+class DiskSpace:
     """What is free where a database lies. Only to be asked by whoever has the turn to write."""
 
     def __init__(self, database: Path) -> None:

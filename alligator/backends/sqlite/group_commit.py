@@ -22,7 +22,7 @@ from alligator.exceptions import InvalidTask, QueueFull
 _PATIENCE = 0.1
 
 
-class _Writing(Protocol):
+class _Transaction(Protocol):
     def __call__(self, need: Need) -> AbstractContextManager[Step]: ...
 
 
@@ -45,7 +45,7 @@ class Push:
                 self.news.release()
 
 
-class Line:
+class GroupCommit:
     """Who waits, in one process, for pushes to one file to be written."""
 
     def __init__(self) -> None:
@@ -58,14 +58,14 @@ class Line:
     def push(
         self,
         lock: ThreadLock,
-        writing: _Writing,
+        transaction: _Transaction,
         queue_name: str,
         messages: Sequence[Message],
     ) -> Position | None:
         """Put tasks on a queue, all or none, together with those of other threads.
 
         :param lock: what a thread holds while it writes; it may be taken twice.
-        :param writing: what opens a transaction.
+        :param transaction: what opens a transaction.
         """
         mine, me = Push(queue_name, messages), threading.get_ident()
         within = self._leader == me  # a signal handler, say: what it interrupted goes on
@@ -80,7 +80,7 @@ class Line:
             self._leader = me
             taken += lock.take()
             if not mine.done:
-                self._lead(writing, mine)
+                self._lead(transaction, mine)
             return mine.position
         finally:
             if taken and taken[0]:  # in no function of ours: see sqlite_lock
@@ -92,14 +92,14 @@ class Line:
             if self._waiting and not self._leader:
                 self._tell_first()
 
-    def _lead(self, writing: _Writing, mine: Push) -> None:
+    def _lead(self, transaction: _Transaction, mine: Push) -> None:
         together = self._all_with(mine)
         try:
-            if len(together) > 1 and _push_all(writing, together):
+            if len(together) > 1 and _push_all(transaction, together):
                 return
             # Alone, since one that cannot be stored would keep out its neighbours. So will
             # they: each of them finds that nobody has done it.
-            with writing(mine.need) as step:
+            with transaction(mine.need) as step:
                 mine.position = queue.push(step, mine.queue_name, mine.messages)
             mine.done = True
         finally:
@@ -122,7 +122,7 @@ class Line:
             self._waiting[0].tell()
 
 
-def _push_all(writing: _Writing, together: Sequence[Push]) -> bool:
+def _push_all(transaction: _Transaction, together: Sequence[Push]) -> bool:
     """Push for all of them; False: there is one for which that cannot be done."""
     by_queue: dict[str, list[Message]] = {}
     positions: dict[str, Position] = {}
@@ -130,7 +130,7 @@ def _push_all(writing: _Writing, together: Sequence[Push]) -> bool:
         by_queue.setdefault(each.queue_name, []).extend(each.messages)
     need = Need(sum(each.need.size for each in together), together[0].need.left)
     try:
-        with writing(need) as step:
+        with transaction(need) as step:
             for queue_name, messages in by_queue.items():
                 positions[queue_name] = queue.push(step, queue_name, messages)
     except (InvalidTask, QueueFull):

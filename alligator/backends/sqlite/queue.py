@@ -1,20 +1,39 @@
-"""Pushing and settling as SQL, each inside a transaction that the caller opened.
+"""Queues as SQL: pushes, leases, what ends a lease, dead letters, and looking.
 
-All values are parameters: nothing from a message, and no queue name, becomes SQL.
+Each function works inside a transaction that the caller opened; those that only look take a
+connection. All values are parameters: nothing from a message, and no queue name, becomes SQL.
 """
 
-from collections.abc import Sequence
+import sqlite3
+from collections.abc import Iterable, Sequence
 
-from alligator.backends.base import MAX_LEASE, Data, Delivery, Message, Reason, Renew
+from alligator.backends.base import MAX_LEASE
 from alligator.backends.sqlite import dependencies as children
 from alligator.backends.sqlite import records
-from alligator.backends.sqlite.records import writable
-from alligator.backends.sqlite.schema import HELD, Position, Step
+from alligator.backends.sqlite.records import STANDING, writable
+from alligator.backends.sqlite.schema import HELD, Identity, Position, Step
 from alligator.backends.store import gone_badly
+from alligator.backends.types import Data, DeadTask, Delivery, Message, Place, Reason, Renew
 from alligator.constants import DELAYED, FAILED, RUNNING, WAITING
 
 #: Rows that one transaction deletes or moves, since all others who write wait for it.
 AT_ONCE = 500
+
+#: Taken off the place of a task whose delay has ended: ahead of all others of its priority.
+_FRONT = 1 << 60
+
+#: Four steps into indices: when something comes up by itself, and whether something waits.
+_OUTLOOK = (
+    "SELECT (SELECT min(due) FROM alligator_tasks WHERE queue = ? AND state = 3), "
+    "(SELECT min(lease_ends) FROM alligator_tasks WHERE queue = ? AND state = 6), "
+    "(SELECT max(lease_ends) FROM alligator_tasks WHERE queue = ? AND state = 6), "
+    "EXISTS (SELECT 1 FROM alligator_tasks WHERE queue = ? AND state = 0)"
+)
+
+_NEVER = float("inf")
+
+#: id, state, task_id, attempt, deaths, data
+_Row = tuple[int, int, str, int, int, Data]
 
 
 def push(step: Step, queue: str, messages: Sequence[Message]) -> Position:
@@ -73,7 +92,125 @@ def _push_again(step: Step, row: tuple[str, str, int, int, int, float, float, Da
     )
 
 
-def settle(step: Step, queue: str, row_id: int) -> bool:
+def next_change(connection: sqlite3.Connection, queue: str, now: float) -> float:
+    """Return when a reserve has something to do: ``now``, or when a delay or lease ends."""
+    due, ends, last_end, waiting = connection.execute(_OUTLOOK, (queue,) * 4).fetchone()
+    if waiting or (last_end is not None and last_end > now + MAX_LEASE):
+        return now
+    return min(_NEVER if due is None else due, _NEVER if ends is None else ends)
+
+
+def lease_next(step: Step, queues: Iterable[str], limit: int, lease: float) -> list[Delivery]:
+    """Lease what is next; a task with a death on its record goes alone."""
+    taken: list[Delivery] = []
+    for queue in queues:
+        due, ends, last_end, waiting = step.execute(_OUTLOOK, (queue,) * 4).fetchone()
+        if ends is not None and not taken:
+            _mend_leases(step, queue, last_end)
+            if expired := _reclaim(step, queue, ends, lease):
+                return [expired]
+        if due is not None and due <= step.now:
+            _promote_due(step, queue)
+        elif not waiting and not step.news:
+            continue
+        rows = _first_in_line(step, queue, limit - len(taken))
+        deadly = next((index for index, row in enumerate(rows) if row[4]), None)
+        if deadly is not None:
+            rows = rows[:1] if deadly == 0 and not taken else rows[:deadly]
+        taken += _lease(step, queue, rows, lease)
+        if deadly is not None or len(taken) >= limit:
+            break
+    return taken
+
+
+def lease_one(step: Step, queues: Iterable[str], task_id: str, lease: float) -> list[Delivery]:
+    """Lease this very task unless a live lease is on it."""
+    for queue in queues:
+        if row := _expired_or_idle(step, queue, task_id):
+            if row[1] == RUNNING and queue_following(step, queue, row[0]):
+                row = _expired_or_idle(step, queue, task_id)
+                assert row is not None
+            return _lease(step, queue, [row], lease)
+    return []
+
+
+def _expired_or_idle(step: Step, queue: str, task_id: str) -> _Row | None:
+    row: _Row | None = step.execute(
+        "SELECT id, state, task_id, attempt, deaths, data FROM alligator_tasks "
+        "WHERE queue = ? AND task_id = ? AND state <> 7 AND (state <> 6 OR lease_ends <= ?)",
+        (queue, task_id, step.now),
+    ).fetchone()
+    return row
+
+
+def _first_in_line(step: Step, queue: str, limit: int) -> list[_Row]:
+    return step.execute(
+        "SELECT id, state, task_id, attempt, deaths, data FROM alligator_tasks "
+        "WHERE queue = ? AND state = 0 ORDER BY priority DESC, place LIMIT ?",
+        (queue, limit),
+    ).fetchall()
+
+
+def _lease(step: Step, queue: str, rows: Sequence[_Row], lease: float) -> list[Delivery]:
+    if not rows:
+        return []
+    ticket = step.tickets()  # one for all: together with the id of the row it is unique
+    ends = step.now + min(lease, MAX_LEASE)
+    deliveries, changes = [], []
+    for row_id, state, task_id, attempt, deaths, data in rows:
+        died = deaths + (state == RUNNING)
+        changes.append((ticket, attempt + 1, died, ends, row_id))
+        deliveries.append(Delivery(queue, task_id, data, (row_id, ticket), attempt + 1, died))
+        step.count(queue, state, -1)
+    step.executemany(
+        "UPDATE alligator_tasks SET state = 6, due = 0, ticket = ?, attempt = ?, deaths = ?, "
+        "lease_ends = ? WHERE id = ?",
+        changes,
+    )
+    step.count(queue, RUNNING, len(rows))
+    return deliveries
+
+
+def _mend_leases(step: Step, queue: str, last_end: float) -> None:
+    latest = step.now + MAX_LEASE
+    if last_end > latest:  # a clock set back must not make a lease immortal
+        step.execute(
+            "UPDATE alligator_tasks SET lease_ends = ? "
+            "WHERE queue = ? AND state = 6 AND lease_ends > ?",
+            (latest, queue, latest),
+        )
+
+
+def _reclaim(step: Step, queue: str, ends: float, lease: float) -> Delivery | None:
+    while ends <= step.now:
+        row = step.execute(
+            "SELECT id, state, task_id, attempt, deaths, data FROM alligator_tasks "
+            "WHERE queue = ? AND state = 6 AND lease_ends <= ? ORDER BY lease_ends LIMIT 1",
+            (queue, step.now),
+        ).fetchone()
+        if row is None:
+            break
+        if not queue_following(step, queue, row[0]):
+            return _lease(step, queue, [row], lease)[0]
+    return None
+
+
+def _promote_due(step: Step, queue: str) -> None:
+    rows = step.execute(
+        "SELECT id FROM alligator_tasks WHERE queue = ? AND state = 3 AND due <= ? "
+        "ORDER BY due, place",
+        (queue, step.now),
+    ).fetchall()
+    place = step.tickets(len(rows)) - _FRONT
+    step.executemany(
+        "UPDATE alligator_tasks SET state = 0, due = 0, place = ? WHERE id = ?",
+        [(place + offset, row_id) for offset, (row_id,) in enumerate(rows)],
+    )
+    step.count(queue, DELAYED, -len(rows))
+    step.count(queue, WAITING, len(rows))
+
+
+def queue_following(step: Step, queue: str, row_id: int) -> bool:
     """Let what was pushed behind a running task take over its row; False: nothing was."""
     row = step.execute(
         "SELECT next_due, task_id FROM alligator_tasks WHERE id = ? AND next_data IS NOT NULL",
@@ -96,7 +233,7 @@ def settle(step: Step, queue: str, row_id: int) -> bool:
     return True
 
 
-def is_held(step: Step, delivery: Delivery) -> bool:
+def is_leased(step: Step, delivery: Delivery) -> bool:
     """Whether a delivery still has its lease."""
     row = step.execute(
         "SELECT 1 FROM alligator_tasks WHERE id = ? AND ticket = ?", delivery.receipt
@@ -112,7 +249,9 @@ def _end(step: Step, delivery: Delivery) -> bool:
     if step.execute(_DELETE, delivery.receipt).rowcount:
         step.count(delivery.queue_name, RUNNING, -1)
         return True
-    return is_held(step, delivery) and settle(step, delivery.queue_name, delivery.receipt[0])
+    return is_leased(step, delivery) and queue_following(
+        step, delivery.queue_name, delivery.receipt[0]
+    )
 
 
 def ack(step: Step, deliveries: Sequence[Delivery]) -> list[Delivery]:
@@ -123,7 +262,9 @@ def ack(step: Step, deliveries: Sequence[Delivery]) -> list[Delivery]:
     for index, each in enumerate(deliveries):
         if index not in left:
             step.count(each.queue_name, RUNNING, -1)
-        elif not (is_held(step, each) and settle(step, each.queue_name, each.receipt[0])):
+        elif not (
+            is_leased(step, each) and queue_following(step, each.queue_name, each.receipt[0])
+        ):
             refused.append(each)
             continue
         done.append((each.queue_name, each.task_id))
@@ -136,10 +277,10 @@ def release(
     step: Step, delivery: Delivery, data: Data | None, delay_until: float | None, *, ran: bool
 ) -> bool:
     """Hand a task back: unrun to its place, with other data to the tail."""
-    if not is_held(step, delivery):
+    if not is_leased(step, delivery):
         return False
     queue, row_id = delivery.queue_name, delivery.receipt[0]
-    if settle(step, queue, row_id):
+    if queue_following(step, queue, row_id):
         return True
     due = delay_until if delay_until and delay_until > step.now else 0.0
     state = DELAYED if due else WAITING
@@ -175,7 +316,7 @@ def note_stop(step: Step, deliveries: Sequence[Delivery]) -> None:
 
 def bury(step: Step, delivery: Delivery, data: Data | None, reason: Reason) -> bool:
     """Turn a leased task into a dead letter; an older one of its id is replaced."""
-    if not is_held(step, delivery):
+    if not is_leased(step, delivery):
         return False
     replaced = step.execute(
         "DELETE FROM alligator_dead WHERE queue = ? AND task_id = ?",
@@ -296,3 +437,95 @@ def drop_some(step: Step, queue: str) -> bool:
 
 def _note_emptied(step: Step, queue: str) -> None:
     step.execute("INSERT OR REPLACE INTO alligator_emptied VALUES (?, ?)", (queue, step.tickets()))
+
+
+def counts(connection: sqlite3.Connection, queue: str) -> dict[int, int]:
+    """Return how many tasks are in which state; what waits behind a running one waits."""
+    found = dict.fromkeys((WAITING, DELAYED, RUNNING, FAILED, HELD), 0)
+    rows = connection.execute(
+        "SELECT state, n FROM alligator_counters WHERE queue = ? AND state >= 0 UNION ALL "
+        "SELECT 0, count(*) FROM alligator_tasks WHERE queue = ? AND next_data IS NOT NULL",
+        (queue, queue),
+    )
+    for state, how_many in rows:
+        found[state] += how_many
+    return found
+
+
+def queue_names(connection: sqlite3.Connection) -> list[str]:
+    """Return the names of the queues that tasks were pushed to."""
+    rows = connection.execute("SELECT DISTINCT queue FROM alligator_counters WHERE queue <> ''")
+    return [name for (name,) in rows]
+
+
+def oldest(connection: sqlite3.Connection, queue: str) -> float | None:
+    """Return when the first in line was pushed."""
+    row = connection.execute(
+        "SELECT pushed_at FROM alligator_tasks WHERE queue = ? AND state = 0 "
+        "ORDER BY priority DESC, place LIMIT 1",
+        (queue,),
+    ).fetchone()
+    return float(row[0]) if row else None
+
+
+def find(connection: sqlite3.Connection, queue: str, task_id: str) -> Place | None:
+    """Return where a task stands."""
+    row = connection.execute(
+        "SELECT state, due, priority, place, lease_ends FROM alligator_tasks "
+        "WHERE queue = ? AND task_id = ?",
+        (queue, task_id),
+    ).fetchone()
+    if row is None:
+        dead = connection.execute(STANDING, (queue, task_id)).fetchone()
+        return Place(FAILED) if dead else None
+    state, due, priority, place, lease_ends = row
+    if state == HELD:
+        return Place(WAITING)
+    if state == RUNNING:
+        return Place(RUNNING, until=lease_ends)
+    if state != WAITING:
+        return Place(state, due=due or None)
+    (ahead,) = connection.execute(  # two ranges of the index; with OR it would read all of it
+        "SELECT (SELECT count(*) FROM alligator_tasks "
+        "WHERE queue = ? AND state = 0 AND priority > ?) "
+        "+ (SELECT count(*) FROM alligator_tasks "
+        "WHERE queue = ? AND state = 0 AND priority = ? AND place < ?)",
+        (queue, priority, queue, priority, place),
+    ).fetchone()
+    return Place(WAITING, ahead=ahead)
+
+
+def position(connection: sqlite3.Connection, file: Identity) -> Position:
+    """Return how far the history of the queues has come."""
+    (ticket,) = connection.execute(
+        "SELECT n FROM alligator_counters WHERE queue = '' AND state = -1"
+    ).fetchone()
+    return Position(file, ticket)
+
+
+def emptied(connection: sqlite3.Connection, queue: str) -> int:
+    """Return the ticket with which a queue was last emptied; 0: it never was."""
+    row = connection.execute(
+        "SELECT ticket FROM alligator_emptied WHERE queue = ?", (queue,)
+    ).fetchone()
+    return int(row[0]) if row else 0
+
+
+def peek(connection: sqlite3.Connection, queue: str, task_id: str) -> Data | None:
+    """Return the data of a task, dead ones included."""
+    row = connection.execute(
+        "SELECT data FROM alligator_tasks WHERE queue = ? AND task_id = ? UNION ALL "
+        "SELECT data FROM alligator_dead WHERE queue = ? AND task_id = ?",
+        (queue, task_id, queue, task_id),
+    ).fetchone()
+    return row[0] if row else None
+
+
+def dead(connection: sqlite3.Connection, queue: str, limit: int) -> list[DeadTask]:
+    """Return the dead letters, newest first."""
+    rows = connection.execute(
+        "SELECT task_id, queue, data, error, traceback, died_at, attempts FROM alligator_dead "
+        "WHERE queue = ? ORDER BY id DESC LIMIT ?",
+        (queue, limit),
+    ).fetchall()
+    return [DeadTask(*row) for row in rows]

@@ -38,7 +38,7 @@ def _close_all() -> None:
 os.register_at_fork(after_in_child=_close_all)
 
 
-class Wake:
+class Wakeup:
     """The FIFO ``<file>.wake``. Each waiting call opens it anew, so nothing outlives a fork."""
 
     def __init__(self, database: Path) -> None:

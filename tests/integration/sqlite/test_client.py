@@ -197,14 +197,14 @@ def test_a_wait_goes_on_to_a_file_that_took_the_place_of_the_first(client, sqlit
     waiting = threading.Thread(
         target=lambda: found.extend(client.reserve(["q"], 1, 30.0, 30.0).deliveries)
     )
-    folder = client.file.path.parent
+    folder = client.database.path.parent
     client.setup_tables()
     waiting.start()
     until = time.monotonic() + 10
     while not list(folder.glob("*.wake")):
         assert time.monotonic() < until
         time.sleep(0.01)
-    for each in folder.glob(client.file.path.name + "*"):
+    for each in folder.glob(client.database.path.name + "*"):
         each.unlink()
     other = Client(sqlite_dsn)
     started = time.monotonic()

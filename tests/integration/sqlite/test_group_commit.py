@@ -41,10 +41,10 @@ def client(sqlite_dsn):
 @contextmanager
 def in_line(client, callers):
     """Have them all wait behind a writer; in here, it has not ended yet."""
-    with client.file.lock:
+    with client.database.lock:
         threads = [Caller(client, *each) for each in callers]
         until = time.monotonic() + 10
-        while len(client.file.line) < len(callers):
+        while len(client.database.pushes) < len(callers):
             assert time.monotonic() < until
             time.sleep(0.001)
         yield threads
@@ -54,11 +54,11 @@ def in_line(client, callers):
 
 
 def test_those_in_line_are_written_in_one_transaction(client):
-    before = client.file.commits
+    before = client.database.commits
     with in_line(client, [(f"{n}",) for n in range(20)]) as threads:
         assert client.len("q") == 0
     assert client.len("q") == 20
-    assert client.file.commits == before + 1
+    assert client.database.commits == before + 1
     assert [each.error for each in threads] == [None] * 20
 
 
@@ -68,12 +68,12 @@ def test_one_that_cannot_be_stored_fails_alone(client):
         pass
     assert [type(each.error) for each in threads] == [type(None), InvalidTask, type(None)]
     assert {client.pop("q"), client.pop("q"), client.pop("q")} == {"x", None}
-    assert len(client.file.line) == 0
+    assert len(client.database.pushes) == 0
 
 
 def test_no_room_for_all_may_be_room_for_each(client, monkeypatch):
     needs = []
-    make = client.file._room.make
+    make = client.database._disk.make
 
     def make_a_little(connection, need):
         needs.append(need.size)
@@ -81,7 +81,7 @@ def test_no_room_for_all_may_be_room_for_each(client, monkeypatch):
             raise QueueFull("There is no room.")
         make(connection, need)
 
-    monkeypatch.setattr(client.file._room, "make", make_a_little)
+    monkeypatch.setattr(client.database._disk, "make", make_a_little)
     with in_line(client, [("a",), ("b",), ("c", "x" * 4000)]) as threads:
         pass
     assert sorted(type(each.error).__name__ for each in threads) == [
@@ -104,7 +104,7 @@ def test_a_push_that_was_interrupted_in_line_is_not_made(client):
     inside, leave = threading.Event(), threading.Event()
 
     def write():
-        with client.file.lock:
+        with client.database.lock:
             inside.set()
             leave.wait(10)
 
@@ -144,7 +144,7 @@ def test_a_child_of_a_fork_leaves_the_line_to_its_parent(client, sqlite_dsn):
 
 def test_a_signal_handler_may_push_while_its_thread_does(client):
     """It says no rather than wait for the thread that it interrupted."""
-    with client.writing() as step:
+    with client.database.transaction() as step:
         step.execute("SELECT 1")
         with pytest.raises(Exception, match="in the middle of writing"):
             client.push("q", "from a handler", "x")

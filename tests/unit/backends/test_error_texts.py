@@ -6,8 +6,9 @@ import redis.exceptions
 
 from alligator import Gator, utils
 from alligator.backends.redis import errors as redis_errors
-from alligator.backends.sqlite.database import SqliteFile
+from alligator.backends.sqlite.database import Database
 from alligator.backends.sqs import errors as sqs_errors
+from alligator.common.clock import SystemClock
 from alligator.common.text import with_stop
 from alligator.exceptions import AlligatorException, ConnectionLost, ImportFailed
 
@@ -42,7 +43,7 @@ def test_a_redis_that_is_out_of_reach():
 
 
 def test_sqlite(tmp_path):
-    file = SqliteFile(tmp_path / "q.db", "NORMAL")
+    file = Database(tmp_path / "q.db", "NORMAL", SystemClock())
     for err in (OSError("no."), OverflowError("no."), OSError(28, "no.")):
         assert str(file._translated(err)).endswith("no.")
         assert not str(file._translated(err)).endswith("..")
