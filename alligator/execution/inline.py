@@ -43,7 +43,7 @@ class InlineRunner:
         recorder: Recorder,
         results: Results,
         queue_name: str,
-        enqueue: Callable[[Task], Task],
+        enqueue: Callable[[Task], None],
     ) -> None:
         self.client, self.codec, self.clock = client, codec, clock
         self.recorder, self.results = recorder, results

@@ -1,6 +1,7 @@
 """Check a call, make it a message, and push it to its queue."""
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from typing import Any
 
 from alligator.backends.base import DELAY, PRIORITY, Client, LastingMessage, Message, reaching
@@ -18,10 +19,10 @@ from alligator.results.records import Recorder
 from alligator.security.policy import Policy
 from alligator.tasks.codec import Codec
 from alligator.tasks.functions import (
-    check_arguments,
     check_callable,
     check_hook,
     check_runs,
+    check_shape,
     explain_json,
     import_callable,
     split_name,
@@ -56,6 +57,8 @@ class Producer:
         self.recorder, self.queue_name = recorder, queue_name
         self.used, self.handle = used, handle
         self.dependencies = Dependencies(client, store, elsewhere, queue_name, used)
+        # Whether a call is allowed and fits depends on these alone; a refusal is not remembered.
+        self._check_call = lru_cache(4096)(self._check_call_once)
 
     # -- Checking a call. ---------------------------------------------------------------------
 
@@ -71,18 +74,20 @@ class Producer:
             except (TypeError, ValueError, AlligatorException) as err:
                 raise InvalidTask(f"{_name(func)}: {explain_json(err)}.") from err
             check_runs(func)
+            check_shape(func, len(args), tuple(kwargs))
         elif isinstance(func, str):
             self.policy.check_name(*split_name(func))
         else:
-            self._check_callable(func)
-        if not isinstance(func, str):
-            check_arguments(func, args, kwargs)
+            try:
+                self._check_call(func, len(args), tuple(kwargs))
+            except TypeError:  # it cannot be hashed, so it is no function
+                self._check_function(func)
         if not (task.on_start is None and task.on_success is None and task.on_error is None):
             for name in ("on_start", "on_success", "on_error"):
                 if (hook := getattr(task, name)) is not None:
                     check_hook(hook, name)
                     if task.is_async:
-                        self._check_callable(hook)
+                        self._check_function(hook)
         task.to_call(func, *args, **kwargs)
         if task.status != WAITING or task.queue_position is not None:  # it was pushed before
             task.to_waiting()
@@ -101,7 +106,13 @@ class Producer:
         if task.depends_on:
             self.dependencies.check(task)
 
-    def _check_callable(self, func: Callable[..., Any]) -> None:
+    def _check_call_once(
+        self, func: Callable[..., Any], count: int, names: tuple[str, ...]
+    ) -> None:
+        self._check_function(func)
+        check_shape(func, count, names)
+
+    def _check_function(self, func: Callable[..., Any]) -> None:
         module, name = check_callable(func, self.client.in_process)
         self.policy.check_name(module, name)
         self.policy.check_found(func, f"{module}.{name}")
@@ -114,8 +125,9 @@ class Producer:
         :raises UnsupportedOption: the backend cannot keep one of its options.
         :raises InvalidTask: it does not survive JSON, or is too large for the backend.
         """
-        self.check_supported(task)
         due: float | None = getattr(task, "delay_until", None)
+        if due or getattr(task, "save_results", None) or getattr(task, "priority", 0):
+            self.check_supported(task)
         if due is not None or getattr(task, "expires", None) is not None:
             due = self._due(task, queue_name)
         try:
@@ -162,11 +174,8 @@ class Producer:
 
         :raises UnsupportedOption: naming what would work.
         """
-        saves = getattr(task, "save_results", None)
-        if not (saves or getattr(task, "priority", 0) or getattr(task, "delay_until", None)):
-            return
         client = self.client
-        if self.store is None and saves:
+        if self.store is None and getattr(task, "save_results", None):
             raise UnsupportedOption(
                 f"{mask_password(client.conn_string)} keeps no results; name a place that "
                 "does, Gator(…, store='redis://localhost:6379/0'), for the workers, too."
@@ -187,10 +196,11 @@ class Producer:
         if task.depends_on:
             self.dependencies.see_to_outcomes([task], ())
             self._hold([task])
-            return task
-        if self.elsewhere is not None:
-            self.dependencies.see_to_outcomes([], [task])
-        return self.enqueue(task)
+        else:
+            if self.elsewhere is not None:
+                self.dependencies.see_to_outcomes([], [task])
+            self.enqueue(task)
+        return task
 
     def push_batch(self, tasks: Sequence[Task]) -> None:
         """Push prepared tasks in bulk, queue by queue, and then those that wait for others."""
@@ -209,7 +219,7 @@ class Producer:
         if children:
             self._hold(children)
 
-    def enqueue(self, task: Task) -> Task:
+    def enqueue(self, task: Task) -> None:
         """Push a prepared task, whatever it depends on."""
         queue_name = task.queue_name or self.queue_name
         message = self.message(task, queue_name)
@@ -218,14 +228,13 @@ class Producer:
             self.recorder.overrule([(queue_name, task)])
         if isinstance(message, LastingMessage):
             self._was_pushed(task, queue_name, self.client.push_many(queue_name, [message])[0])
-            return task
+            return
         extra: dict[str, Any] = {}
         if delay_until is not None:
             extra["delay_until"] = delay_until
         if priority:
             extra["priority"] = priority
         self._was_pushed(task, queue_name, self.client.push(queue_name, task_id, data, **extra))
-        return task
 
     def _was_pushed(self, task: Task, queue_name: str, backend_id: str) -> None:
         task.queue_position = getattr(backend_id, "position", None)

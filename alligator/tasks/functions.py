@@ -140,12 +140,15 @@ def check_arguments(
 
     :raises InvalidTask: the text says which, as Python would at the call.
     """
-    _check_shape(func, len(args), tuple(kwargs))
+    check_shape(func, len(args), tuple(kwargs))
 
 
 @functools.lru_cache(maxsize=4096)
-def _check_shape(func: Callable[..., Any], count: int, names: tuple[str, ...]) -> None:
-    # Whether arguments fit depends on how many there are and on their names, on nothing else.
+def check_shape(func: Callable[..., Any], count: int, names: tuple[str, ...]) -> None:
+    """Refuse so many arguments, and others of these names: whether they fit depends on no more.
+
+    :raises InvalidTask: see :func:`check_arguments`.
+    """
     signature = _signature(func)
     if signature is not None:
         try:
