@@ -63,7 +63,7 @@ def _node_of(client):
 
 def test_at_any_step_on_a_line_to_beanstalkd(beanstalk_dsn):
     host = beanstalk_dsn.partition("://")[2].partition("/")[0].split(":")
-    line = Socket((host[0], int(host[1])))
+    line = Socket((host[0], int(host[1])), on_close=lambda: None)
     for step in range(1, 10_000):
         if not line.is_alive():
             line.connect()

@@ -98,7 +98,10 @@ class Client(BaseClient):
         super().__init__(conn_string, clock=clock)
         dsn = parse_dsn(conn_string, default_port=11300, allowed=("ttr",), hints=_HINTS)
         if len(dsn.hosts) != 1 or dsn.path or dsn.username or dsn.password:
-            raise InvalidDSN(f"{mask_password(conn_string)!r} is not beanstalk://host:port/.")
+            raise InvalidDSN(
+                f"DSN {mask_password(conn_string)!r} is not 'beanstalk://host:11300/', with or "
+                "without ?ttr=…"
+            )
         #: The length of every lease that this client's pushes get, in seconds.
         self.lease_seconds = float(min(max(2, math.ceil(seconds(dsn, "ttr", 30.0))), MAX_LEASE))
         self._ttr = int(self.lease_seconds)
@@ -377,21 +380,16 @@ class Client(BaseClient):
         Jobs that were buried on the server itself keep their data.
         """
         self.check_queue_name(queue_name)
-        with self._listing() as connection:
+        with self._pool.listing, self._pool.connection(may_block=True) as connection:
             revived = dead_letters.revive(connection, queue_name, task_id, self._ttr, renew)
             return revived + dead_letters.kick(connection, queue_name, task_id)
 
     def purge_dead(self, queue_name: str, older_than: float = 0.0) -> int:
         self.check_queue_name(queue_name)
         until = self.clock.time() - older_than
-        with self._listing() as connection:
+        with self._pool.listing, self._pool.connection(may_block=True) as connection:
             purged = dead_letters.purge(connection, queue_name, until)
             return purged + dead_letters.purge_buried(connection, queue_name, older_than)
-
-    @contextmanager
-    def _listing(self) -> Iterator[Connection]:
-        with self._pool.listing, self._pool.connection(may_block=True) as connection:
-            yield connection
 
     def _letter(self, queue_name: str, task_id: str) -> DeadTask | None:
         with self._pool.listing:

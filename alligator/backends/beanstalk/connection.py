@@ -55,8 +55,9 @@ class Connection:
 
     def __init__(self, address: tuple[str, int]) -> None:
         self.lock = threading.Lock()
-        self._socket = Socket(address)
-        self._leases: dict[int, Lease] = {}
+        #: The leases of this connection by job; none once it is closed.
+        self.leases: dict[int, Lease] = {}
+        self._socket = Socket(address, on_close=self.leases.clear)
         self._asked = _LEAST_ASKED
         self._used = greenstalk.DEFAULT_TUBE
         self._watched = {greenstalk.DEFAULT_TUBE}
@@ -89,16 +90,13 @@ class Connection:
         """When the server last answered, in monotonic seconds."""
         return self._socket.last_reply
 
-    @property
-    def leases(self) -> Mapping[int, Lease]:
-        """The leases of this connection by job; none once it is closed."""
-        return self._leases if self._socket.is_open else {}
-
     def has_leases(self) -> bool:
         """Whether jobs are reserved through it, as far as this side can know."""
         limit = time.monotonic() - _MARGIN
-        self._leases = {key: each for key, each in self.leases.items() if each.sure_until > limit}
-        return bool(self._leases)
+        for key, each in list(self.leases.items()):
+            if each.sure_until <= limit:
+                self.leases.pop(key, None)
+        return bool(self.leases)
 
     # -- Putting jobs. --------------------------------------------------------------------
 
@@ -193,7 +191,7 @@ class Connection:
 
     def _new_lease(self, job: Job, record: Record, sent: float) -> Lease:
         lease = Lease(self, job, record, record["reserves"], time.monotonic(), sent + record["ttr"])
-        self._leases[job.id] = lease
+        self.leases[job.id] = lease
         return lease
 
     def reserve_many(self, tube: str, limit: int, acks: Sequence[Lease] = ()) -> list[Lease]:
@@ -219,7 +217,7 @@ class Connection:
         sent = time.monotonic()
         answers = self._pipeline_watching([tube], [*map(_delete, sure), *[_RESERVE] * asked])
         for lease, answer in zip(sure, answers, strict=False):
-            self._note_end(lease, "acked", done=self._done(answer) is not None)
+            self._end(lease, "acked", done=self._done(answer) is not None)
         replies = [self._done(each) for each in answers[len(sure) :]]
         jobs = [greenstalk.Job(each.number, each.body) for each in replies if each]
         records = self._socket.pipeline([b"stats-job %d\r\n" % each.id for each in jobs])
@@ -247,13 +245,13 @@ class Connection:
         """Delete the jobs whose leases are sure; the others stay as they are."""
         sure = [each for each in leases if each.connection is self and each.is_sure()]
         for lease, answer in zip(sure, self._socket.pipeline([*map(_delete, sure)]), strict=True):
-            self._note_end(lease, "acked", done=self._done(answer) is not None)
+            self._end(lease, "acked", done=self._done(answer) is not None)
 
     def release_many(self, leases: Sequence[Lease]) -> None:
         """Release jobs that were reserved here just now."""
         commands = [b"release %d %d 0\r\n" % (each.job.id, each.record["pri"]) for each in leases]
         for lease, answer in zip(leases, self._socket.pipeline(commands), strict=True):
-            self._note_end(lease, "released", done=self._done(answer) is not None)
+            self._end(lease, "released", done=self._done(answer) is not None)
 
     def touch_many(self, leases: Sequence[Lease]) -> list[Lease]:
         """Restart the leases that are sure; return the leases for which that succeeded."""
@@ -279,7 +277,7 @@ class Connection:
         if record is None:
             return False
         if record["state"] == "reserved":
-            self._leases[lease.job.id] = lease
+            self.leases[lease.job.id] = lease
             return self.touch(lease)
         again = self.reserve_job(lease.job.id)
         if again is None:
@@ -288,7 +286,7 @@ class Connection:
             self.release(again)
             return False
         lease.connection, lease.reserves, lease.sure_until = self, again.reserves, again.sure_until
-        self._leases[lease.job.id] = lease
+        self.leases[lease.job.id] = lease
         return True
 
     def holds(self, lease: Lease) -> bool:
@@ -327,14 +325,14 @@ class Connection:
         again = self.reserve_job(self.put(lease.record["tube"], job))
         if again is None:  # another client has it, which guessed an id that no call returned
             return False
-        del self._leases[again.job.id]
+        del self.leases[again.job.id]
         if not self._found(lambda server: server.delete(lease.job)):
             self.delete(again.job.id)
             return False
-        self._leases.pop(lease.job.id, None)
+        self.leases.pop(lease.job.id, None)
         lease.job, lease.record, lease.reserves = again.job, again.record, again.reserves
         lease.since, lease.sure_until = again.since, again.sure_until
-        self._leases[lease.job.id] = lease
+        self.leases[lease.job.id] = lease
         return True
 
     def touch(self, lease: Lease) -> bool:
@@ -360,11 +358,11 @@ class Connection:
         return self._settle(lease, "buried", lambda server: server.bury(lease.job, pri))
 
     def _settle(self, lease: Lease, how: str, command: Callable[[Server], None]) -> bool:
-        return self._note_end(lease, how, done=self._found(command))
+        return self._end(lease, how, done=self._found(command))
 
-    def _note_end(self, lease: Lease, how: str, *, done: bool) -> bool:
-        if self._leases.get(lease.job.id) is lease:
-            del self._leases[lease.job.id]
+    def _end(self, lease: Lease, how: str, *, done: bool) -> bool:
+        if self.leases.get(lease.job.id) is lease:
+            del self.leases[lease.job.id]
         if done:
             lease.settled = how
         return done

@@ -88,7 +88,10 @@ def whole_seconds(delay_until: float | None, now: float) -> int:
     if delay_until is None or delay_until <= now:
         return 0
     if not delay_until - now <= _LONGEST_DELAY:
-        raise InvalidTask(f"beanstalkd delays by at most {_LONGEST_DELAY} seconds (136 years).")
+        raise InvalidTask(
+            f"A delay of {delay_until - now:.0f} seconds is too long: beanstalkd delays by at most "
+            f"{_LONGEST_DELAY} (136 years)."
+        )
     return math.ceil(delay_until - now)
 
 

@@ -110,12 +110,12 @@ def record_of(raw: bytes) -> Record:
         fields = dict(line.split(b": ", 1) for line in raw.splitlines()[1:])
         tube, *numbers = (fields[name] for name in _FIELDS)
     pri, age, ttr, reserves, releases, buries = map(int, numbers)
-    return Record(
-        tube=tube.strip(b'"').decode(),
-        pri=pri,
-        age=age,
-        ttr=ttr,
-        reserves=reserves,
-        releases=releases,
-        buries=buries,
-    )
+    return {
+        "tube": tube.strip(b'"').decode(),
+        "pri": pri,
+        "age": age,
+        "ttr": ttr,
+        "reserves": reserves,
+        "releases": releases,
+        "buries": buries,
+    }

@@ -29,19 +29,17 @@ REPLY_TIMEOUT = 10.0
 
 
 class Socket:
-    """A socket that is either in step with the server or closed for good."""
+    """A socket that is either in step with the server or closed.
 
-    def __init__(self, address: tuple[str, int]) -> None:
-        self.address = address
+    :param on_close: called whenever it was closed, for whatever reason.
+    """
+
+    def __init__(self, address: tuple[str, int], on_close: Callable[[], None]) -> None:
+        self.address, self._on_close = address, on_close
         self.last_reply = time.monotonic()
         self.raw: socket.socket | None = None
         self._server: Server | None = None
         self._reader: BufferedReader | None = None  # empty except within a pipeline
-
-    @property
-    def is_open(self) -> bool:
-        """Whether it is open, as far as this end knows."""
-        return self.raw is not None
 
     def connect(self) -> None:
         """Open the socket.
@@ -71,6 +69,7 @@ class Socket:
                     each.close()
         if sock is not None:
             sock.close()
+        self._on_close()
 
     def close_inherited(self) -> None:
         """Close this process's copy of an inherited socket; the parent's stays open."""
@@ -80,6 +79,7 @@ class Socket:
         if sock is not None:
             with contextlib.suppress(OSError):
                 os.close(sock.detach())
+        self._on_close()
 
     def is_alive(self) -> bool:
         """Whether it is open; close it if the server has closed its end."""
@@ -89,7 +89,7 @@ class Socket:
         poll.register(self.raw, select.POLLIN)
         if poll.poll(0):  # an idle socket has nothing to read except its end
             self.close()
-        return self.is_open
+        return self.raw is not None
 
     def pipeline(self, commands: Sequence[bytes], *, until_refused: bool = False) -> list[Answer]:
         """Send many commands in one write (or a few) and return the answer to each.

@@ -302,7 +302,7 @@ class Client(BaseClient):
             connection.delete(queue_name, [each.receipt.handle for each in gone])
             _ids(sent)
         except AlligatorException as err:
-            log.warning("Delayed tasks of %r stay for a lease: %s", queue_name, err)
+            log.warning("Cannot put off delayed tasks of %r for now: %s", queue_name, err)
 
     def _isolated(self, found: list[Delivery]) -> list[Delivery]:
         """Return a task with deaths alone, and hand the others back."""
@@ -322,7 +322,7 @@ class Client(BaseClient):
             for name, group in group_by(rest, attrgetter("queue_name")).items():
                 connection.change(name, [each.receipt.handle for each in group], 0)
         except AlligatorException as err:
-            log.warning("Tasks come back only after their leases: %s", err)
+            log.warning("Cannot hand back tasks, which return after their leases: %s", err)
 
     # -- Settling and extending: nothing here relies on SQS to refuse an expired receipt. -----
 

@@ -161,7 +161,7 @@ class Connection:
             each["Id"]: failure(each) for each in reply.get("Failed", [])
         }
         found |= {each["Id"]: each["MessageId"] for each in reply.get("Successful", [])}
-        unknown = ConnectionLost("SQS did not say what became of a message.")
+        unknown = ConnectionLost("SQS did not say whether it took a message.")
         return [found.get(each["Id"], unknown) for each in chunk]
 
     def delete(self, queue_name: str, handles: Sequence[str]) -> set[str]:
