@@ -5,6 +5,21 @@ import uuid
 import pytest
 
 from alligator import Gator
+from tests.support import markers
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        markers.mark(item)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item):
+    markers.current = frozenset(each.name for each in item.iter_markers())
+    try:
+        return (yield)
+    finally:
+        markers.current = None
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from alligator import CANCELED, FAILED, SUCCESS, Worker
-from tests.support.servers.redis import skip_without_children
+from tests.support.helpers import skip_without_children
 
 ASYNC_TASKS = True
 

@@ -9,6 +9,8 @@ from alligator.exceptions import ConnectionLost
 from alligator.testing import BackendContract, StoreContract
 from tests.support.servers import redis as servers
 
+pytestmark = pytest.mark.redis
+
 
 def reachable(dsn):
     """Wait until a task can be pushed, and return the DSN."""

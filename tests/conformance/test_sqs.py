@@ -54,6 +54,7 @@ class TestEmulator(SQSContract):
         self.dsn = moto.dsn
 
 
+@pytest.mark.sqs
 @pytest.mark.skipif(not AWS, reason="ALLIGATOR_TEST_SQS_DSN names no SQS to test with")
 class TestAWS(SQSContract):
     @pytest.fixture

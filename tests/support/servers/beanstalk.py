@@ -13,7 +13,7 @@ class Beanstalkd(Server):
         argv = [need("beanstalkd"), "-l", "127.0.0.1", "-p", str(self.port), "-z", str(size)]
         if binlog:
             argv += ["-b", str(folder), "-f", "0"]
-        super().__init__(argv, lambda: accepts(self.port), folder)
+        super().__init__("beanstalk", argv, lambda: accepts(self.port), folder)
 
     @property
     def dsn(self) -> str:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import markers
+
 
 def free_port() -> int:
     """Return a TCP port that nobody listens on just now."""
@@ -35,14 +37,21 @@ def need(program: str) -> str:
 
 
 class Server:
-    """A server under test. ``ready`` is polled until true, at most ``within`` seconds."""
+    """A server under test. ``ready`` is polled until true, at most ``within`` seconds.
 
-    def __init__(self, argv: Sequence[str], ready: Callable[[], bool], folder: Path) -> None:
+    :param kind: the marker of the tests that need it.
+    """
+
+    def __init__(
+        self, kind: str, argv: Sequence[str], ready: Callable[[], bool], folder: Path
+    ) -> None:
+        self.kind = kind
         self.argv, self.ready, self.folder = list(argv), ready, folder
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self, within: float = 20.0) -> "Server":
         """Start it and wait until it answers."""
+        markers.check(self.kind)
         with (self.folder / "server.log").open("ab") as log:
             self.process = subprocess.Popen(self.argv, stdout=log, stderr=log, cwd=self.folder)
         deadline = time.monotonic() + within

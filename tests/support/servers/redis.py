@@ -58,7 +58,7 @@ def start(folder: Path, *options: str, program: str | None = None) -> RedisServe
     folder.mkdir(parents=True, exist_ok=True)
     argv = [program, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder)]
     argv += ["--save", "", *options]
-    return RedisServer(Server(argv, lambda: answers(port=port), folder).start(), port)
+    return RedisServer(Server("redis", argv, lambda: answers(port=port), folder).start(), port)
 
 
 def make_certificate(folder: Path, names: str = "DNS:localhost") -> tuple[Path, Path]:
@@ -136,7 +136,7 @@ def start_sentinels(folder: Path, count: int = 3) -> SentinelSet:
             "sentinel down-after-milliseconds mymaster 500\n"
             "sentinel failover-timeout mymaster 3000\n"
         )
-        server = Server([program, str(config)], lambda port=port: answers(port=port), home)
+        server = Server("redis", [program, str(config)], lambda port=port: answers(port=port), home)
         found.sentinels.append(RedisServer(server.start(), port))
     return found
 
@@ -176,9 +176,3 @@ def cluster_info(port: int) -> str:
 def cluster_dsn(nodes: list[RedisServer]) -> str:
     """How to reach a cluster."""
     return "redis+cluster://" + ",".join(f"127.0.0.1:{each.port}" for each in nodes)
-
-
-def skip_without_children(gator) -> None:
-    """Skip a test of ``depends_on`` where that is refused: on a cluster with no other store."""
-    if gator.conn_string.startswith("redis+cluster") and gator.store is gator.client.store:
-        pytest.skip("a redis cluster keeps no children")

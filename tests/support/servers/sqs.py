@@ -35,7 +35,7 @@ class MotoServer(Server):
         pytest.importorskip("moto.server")
         self.port = free_port()
         argv = [sys.executable, "-c", _RUN, "-H", "127.0.0.1", "-p", str(self.port)]
-        super().__init__(argv, lambda: accepts(self.port), folder)
+        super().__init__("sqs", argv, lambda: accepts(self.port), folder)
 
     @property
     def url(self) -> str:

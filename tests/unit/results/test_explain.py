@@ -25,7 +25,7 @@ from alligator.results.explain import Facts, clock, sentence, span
 from alligator.results.query import Results
 from alligator.testing import FakeClock
 from tests.support import jobs
-from tests.support.servers.redis import skip_without_children
+from tests.support.helpers import skip_without_children
 
 NOW = datetime(2026, 1, 15, 14, 30).timestamp()
 AT_TWO = datetime(2026, 1, 15, 14, 2).timestamp()
