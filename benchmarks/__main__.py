@@ -9,9 +9,9 @@ from pathlib import Path
 
 from benchmarks.render import render
 from benchmarks.results import Results
-from benchmarks.rows import QUICK, Row, Scale
-from benchmarks.rows.every import EVERY, SELF
 from benchmarks.runner import run
+from benchmarks.scenarios import QUICK, Scale, Scenario
+from benchmarks.scenarios.every import EVERY, SELF
 from benchmarks.table import as_text
 
 
@@ -21,8 +21,12 @@ def parser() -> argparse.ArgumentParser:
     add = made.add_argument
     add("--self", action="store_true", dest="ours", help="Alligator against bare loops only")
     add("--quick", action="store_true", help="little work each: rough figures, soon")
-    add("--only", metavar="PEER,PEER", help="these libraries (folder names; ours always)")
-    add("--rows", metavar="ROW,ROW", help=f"of {', '.join(row.name for row in EVERY)}")
+    add("--only", metavar="LIBRARY,LIBRARY", help="these libraries (folder names; ours always)")
+    add(
+        "--scenarios",
+        metavar="SCENARIO,SCENARIO",
+        help=f"of {', '.join(scenario.name for scenario in EVERY)}",
+    )
     add("--passes", type=int, default=3, metavar="N", help="default: 3")
     add("--crash", type=float, metavar="SECONDS", help="wait so long for an interrupted task")
     add("--out", type=Path, default=Path("build/bench.json"), help="where the JSON goes")
@@ -33,9 +37,9 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run what is asked for, save it, and print the targets."""
     arguments = parser().parse_args(argv)
-    rows = chosen(SELF if arguments.ours else EVERY, arguments.rows, arguments.only)
-    if not rows:
-        sys.exit("Nobody named is in these rows.")
+    scenarios = chosen(SELF if arguments.ours else EVERY, arguments.scenarios, arguments.only)
+    if not scenarios:
+        sys.exit("Nobody named is in these scenarios.")
     scale = QUICK if arguments.quick else Scale()
     if arguments.crash:
         scale = dataclasses.replace(scale, crash=arguments.crash)
@@ -45,25 +49,30 @@ def main(argv: Sequence[str] | None = None) -> int:
     def say(text: str) -> None:
         print(f"{time.monotonic() - started:6.0f} s  {text}", file=sys.stderr, flush=True)
 
-    run(rows, arguments.passes, scale, results, arguments.out, say)
+    run(scenarios, arguments.passes, scale, results, arguments.out, say)
     print(as_text(results))
     if arguments.docs:
         render(results, arguments.docs)
     return 0
 
 
-def chosen(rows: Sequence[Row], names: str | None, only: str | None) -> list[Row]:
-    """Return the rows named, with the libraries named, Alligator and the bare loops."""
-    _check(names, {row.name for row in rows})
-    _check(only, {peer.folder for row in rows for peer in row.peers})
-    found = [row for row in rows if names is None or row.name in names.split(",")]
+def chosen(scenarios: Sequence[Scenario], names: str | None, only: str | None) -> list[Scenario]:
+    """Return the scenarios named, with the libraries named, Alligator and the bare loops."""
+    _check(names, {scenario.name for scenario in scenarios})
+    _check(only, {library.folder for scenario in scenarios for library in scenario.libraries})
+    found = [
+        scenario for scenario in scenarios if names is None or scenario.name in names.split(",")
+    ]
     if only is not None:
         folders = {"alligator", "bare", *only.split(",")}
         found = [
-            dataclasses.replace(row, peers=[peer for peer in row.peers if peer.folder in folders])
-            for row in found
+            dataclasses.replace(
+                scenario,
+                libraries=[library for library in scenario.libraries if library.folder in folders],
+            )
+            for scenario in found
         ]
-    return [row for row in found if row.peers]
+    return [scenario for scenario in found if scenario.libraries]
 
 
 def _check(names: str | None, known: set[str]) -> None:

@@ -4,46 +4,46 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Peer:
+class Library:
     """One library in one way of running it.
 
-    :param folder: of its adapter and requirements, below ``benchmarks/peers``.
+    :param folder: of its adapter and requirements, below ``benchmarks/libraries``.
     :param variant: what the adapter is told in ``BENCH_VARIANT``.
     :param about: tasks/s that may be expected of a worker; enough for a first probe.
-    :param place: where its queue is: ``redis`` or ``sqlite``.
+    :param backend: where its queue is: ``redis`` or ``sqlite``.
     """
 
     name: str
     folder: str
     about: int
     variant: str = ""
-    place: str = "redis"
+    backend: str = "redis"
 
 
-OURS = Peer("Alligator", "alligator", 10_000)
-OURS_SQLITE = Peer("Alligator on SQLite", "alligator", 10_000, place="sqlite")
-HUEY_SQLITE = Peer("Huey on SQLite", "huey", 2_500, place="sqlite")
-BARE = Peer("bare commands", "bare", 100_000, "100")
+OURS = Library("Alligator", "alligator", 10_000)
+OURS_SQLITE = Library("Alligator on SQLite", "alligator", 10_000, backend="sqlite")
+HUEY_SQLITE = Library("Huey on SQLite", "huey", 2_500, backend="sqlite")
+BARE = Library("bare commands", "bare", 100_000, "100")
 
-PEERS = (
-    Peer("RQ", "rq", 220),
-    Peer("RQ (SimpleWorker)", "rq", 500, "rq.worker.SimpleWorker"),
-    Peer("Celery", "celery", 950),
-    Peer("Dramatiq", "dramatiq", 2_000),
-    Peer("Huey", "huey", 2_500),
-    Peer("arq", "arq", 1_900),
-    Peer("SAQ", "saq", 1_900),
-    Peer("Taskiq (list)", "taskiq", 3_700, "list"),
-    Peer("Taskiq (stream)", "taskiq", 3_700, "stream"),
-    Peer("streaQ", "streaq", 1_200),
-    Peer("rpqueue", "rpqueue", 1_400),
+LIBRARIES = (
+    Library("RQ", "rq", 220),
+    Library("RQ (SimpleWorker)", "rq", 500, "rq.worker.SimpleWorker"),
+    Library("Celery", "celery", 950),
+    Library("Dramatiq", "dramatiq", 2_000),
+    Library("Huey", "huey", 2_500),
+    Library("arq", "arq", 1_900),
+    Library("SAQ", "saq", 1_900),
+    Library("Taskiq (list)", "taskiq", 3_700, "list"),
+    Library("Taskiq (stream)", "taskiq", 3_700, "stream"),
+    Library("streaQ", "streaq", 1_200),
+    Library("rpqueue", "rpqueue", 1_400),
 )
 
 #: Ours and the bare loop, with the same number of tasks per round trip.
 BATCHES = (
-    *(Peer(f"prefetch {n}", "alligator", 5_000, str(n)) for n in (1, 32, 100)),
-    *(Peer(f"bare loop {n}", "bare", 20_000, str(n)) for n in (1, 32, 100)),
-    Peer("bare BLPOP", "bare", 6_000, "0"),
+    *(Library(f"prefetch {n}", "alligator", 5_000, str(n)) for n in (1, 32, 100)),
+    *(Library(f"bare loop {n}", "bare", 20_000, str(n)) for n in (1, 32, 100)),
+    Library("bare BLPOP", "bare", 6_000, "0"),
 )
 
-EVERYBODY = (OURS, *PEERS, BARE, *BATCHES, OURS_SQLITE, HUEY_SQLITE)
+EVERYBODY = (OURS, *LIBRARIES, BARE, *BATCHES, OURS_SQLITE, HUEY_SQLITE)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from benchmarks.catalog import OURS, PEERS
+from benchmarks.catalog import LIBRARIES, OURS
 from benchmarks.results import Missing, Results
 
 _PANELS = (("drain", "drained by one worker process"), ("enqueue", "enqueued one by one"))
@@ -20,8 +20,8 @@ def draw(results: Results, file: Path) -> None:
     mpl.rcParams["svg.hashsalt"] = "alligator"
     mpl.rcParams["svg.fonttype"] = "none"  # text stays text: a tenth of the size
     figure = Figure(figsize=(9, 3.6), layout="constrained")
-    for axes, (row, title) in zip(figure.subplots(1, len(_PANELS)), _PANELS, strict=True):
-        rates = ranked(results, row)
+    for axes, (scenario, title) in zip(figure.subplots(1, len(_PANELS)), _PANELS, strict=True):
+        rates = ranked(results, scenario)
         names = [name for name, _ in rates]
         colors = [_OURS if name == OURS.name else _OTHERS for name in names]
         bars = axes.barh(names, [rate for _, rate in rates], color=colors)
@@ -34,12 +34,12 @@ def draw(results: Results, file: Path) -> None:
     figure.savefig(file, format="svg", metadata={"Date": None})
 
 
-def ranked(results: Results, row: str) -> list[tuple[str, float]]:
+def ranked(results: Results, scenario: str) -> list[tuple[str, float]]:
     """Return libraries with their medians, the fastest last."""
     found = []
-    for peer in (OURS, *PEERS):
+    for library in (OURS, *LIBRARIES):
         try:
-            found.append((peer.name, results.median(row, peer.name, "rate")))
+            found.append((library.name, results.median(scenario, library.name, "rate")))
         except Missing:
             continue
     return sorted(found, key=lambda each: each[1])

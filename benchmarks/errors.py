@@ -2,7 +2,7 @@
 
 
 class NotMeasured(Exception):
-    """Says why; it ends up in the table in place of the figure."""
+    """Says why; it ends up in the table in environment of the figure."""
 
 
 #: How the reason begins where the answer is that it takes longer than we waited.

@@ -14,10 +14,10 @@ class Missing(Exception):
 
 @dataclass
 class Results:
-    """Figures by row, library and pass; of what was not measured, the reasons.
+    """Figures by scenario, library and pass; of what was not measured, the reasons.
 
-    :param figures: ``{row: {library: [{'pass': 0, 'rate': 1.0, ...}, ...]}}``.
-    :param failures: ``{row: {library: why}}``; the last reason of each.
+    :param figures: ``{scenario: {library: [{'pass': 0, 'rate': 1.0, ...}, ...]}}``.
+    :param failures: ``{scenario: {library: why}}``; the last reason of each.
     :param about: date, machine, passes, scale.
     :param libraries: ``{library: {'versions': ..., 'settings': ...}}``.
     """
@@ -27,20 +27,22 @@ class Results:
     about: dict[str, str] = field(default_factory=dict)
     libraries: dict[str, dict[str, str]] = field(default_factory=dict)
 
-    def add(self, row: str, name: str, number: int, figures: dict[str, float]) -> None:
+    def add(self, scenario: str, name: str, number: int, figures: dict[str, float]) -> None:
         """Note what one measurement in pass ``number`` has found."""
-        self.figures.setdefault(row, {}).setdefault(name, []).append({"pass": number, **figures})
+        self.figures.setdefault(scenario, {}).setdefault(name, []).append(
+            {"pass": number, **figures}
+        )
 
-    def fail(self, row: str, name: str, why: str) -> None:
+    def fail(self, scenario: str, name: str, why: str) -> None:
         """Note why a measurement failed."""
-        self.failures.setdefault(row, {})[name] = why
+        self.failures.setdefault(scenario, {})[name] = why
 
-    def median(self, row: str, name: str, figure: str) -> float:
+    def median(self, scenario: str, name: str, figure: str) -> float:
         """Return the median over the passes.
 
         :raises Missing: it was not measured.
         """
-        return statistics.median(self._by_pass(row, name, figure).values())
+        return statistics.median(self._by_pass(scenario, name, figure).values())
 
     def ratio(self, over: tuple[str, str, str], under: tuple[str, str, str]) -> float:
         """Return the median over the passes of one figure by another of the same pass.
@@ -56,7 +58,7 @@ class Results:
             raise Missing
         return statistics.median(both)
 
-    def best(self, row: str, names: Iterable[str], figure: str, *, least: bool = False) -> str:
+    def best(self, scenario: str, names: Iterable[str], figure: str, *, least: bool = False) -> str:
         """Return which of the libraries has the highest (``least``: the lowest) median.
 
         :raises Missing: none was measured.
@@ -64,15 +66,15 @@ class Results:
         found = {}
         for name in names:
             try:
-                found[name] = self.median(row, name, figure)
+                found[name] = self.median(scenario, name, figure)
             except Missing:
                 continue
         if not found:
             raise Missing
         return (min if least else max)(found, key=lambda name: found[name])
 
-    def _by_pass(self, row: str, name: str, figure: str) -> dict[float, float]:
-        samples = self.figures.get(row, {}).get(name, [])
+    def _by_pass(self, scenario: str, name: str, figure: str) -> dict[float, float]:
+        samples = self.figures.get(scenario, {}).get(name, [])
         found = {each["pass"]: each[figure] for each in samples if figure in each}
         if not found:
             raise Missing

@@ -1,4 +1,4 @@
-"""Runs rows: pass by pass, the libraries in turn, so that a machine's drift hits all alike."""
+"""Runs scenarios: pass by pass, the libraries in turn, so that a machine's drift hits all alike."""
 
 import datetime
 import os
@@ -14,61 +14,65 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from benchmarks import venvs
-from benchmarks.catalog import Peer
+from benchmarks.catalog import Library
+from benchmarks.environment import LibraryEnvironment
 from benchmarks.errors import TOO_LONG, NotMeasured
-from benchmarks.place import Place
 from benchmarks.results import Results
-from benchmarks.rows import QUICK, Row, Scale
+from benchmarks.scenarios import QUICK, Scale, Scenario
 from tests.support.servers.process import need
 
 Say = Callable[[str], None]
 
 
 def run(
-    rows: Sequence[Row], passes: int, scale: Scale, results: Results, file: Path, say: Say
+    scenarios: Sequence[Scenario], passes: int, scale: Scale, results: Results, file: Path, say: Say
 ) -> None:
     """Measure everything, and save what is there after each pass."""
     started = time.monotonic()
     results.about = _about(passes, scale)
-    prepare({peer for row in rows for peer in row.peers}, results, say)
+    prepare({library for scenario in scenarios for library in scenario.libraries}, results, say)
     for number in range(passes):
-        for row in rows:
-            _measure_row(row, number, scale, results, say)
+        for scenario in scenarios:
+            _measure_scenario(scenario, number, scale, results, say)
         results.about["minutes"] = f"{(time.monotonic() - started) / 60:.0f}"
         results.save(file)
 
 
-def prepare(peers: Iterable[Peer], results: Results, say: Say) -> None:
+def prepare(libraries: Iterable[Library], results: Results, say: Say) -> None:
     """Make the environments that are missing, and note versions and settings."""
-    for peer in sorted(peers, key=lambda peer: peer.name):
-        found = {"versions": venvs.versions(peer.folder)}
+    for library in sorted(libraries, key=lambda library: library.name):
+        found = {"versions": venvs.versions(library.folder)}
         try:
-            with Place(peer) as place:
-                found["settings"] = place.producer.about["settings"]
+            with LibraryEnvironment(library) as environment:
+                found["settings"] = environment.producer.about["settings"]
         except NotMeasured as err:
             found["settings"] = f"not measured: {_clean(str(err))}"
-            say(f"{peer.name}: {found['settings']}")
-        results.libraries[peer.name] = found
+            say(f"{library.name}: {found['settings']}")
+        results.libraries[library.name] = found
 
 
-def _measure_row(row: Row, number: int, scale: Scale, results: Results, say: Say) -> None:
-    def measure(peer: Peer) -> None:
+def _measure_scenario(
+    scenario: Scenario, number: int, scale: Scale, results: Results, say: Say
+) -> None:
+    def measure(library: Library) -> None:
         try:
-            figures = row.measure(peer, scale)
+            figures = scenario.measure(library, scale)
         except Exception as err:  # one library that fails must not end the others
-            results.fail(row.name, peer.name, _why(err))
-            say(f"{row.name:<15}{peer.name:<22}not measured: {_why(err)}")
+            results.fail(scenario.name, library.name, _why(err))
+            say(f"{scenario.name:<15}{library.name:<22}not measured: {_why(err)}")
         else:
-            results.add(row.name, peer.name, number, figures)
+            results.add(scenario.name, library.name, number, figures)
             shown = "  ".join(f"{name} {value:,.4g}" for name, value in figures.items())
-            say(f"{row.name:<15}{peer.name:<22}{shown}")
+            say(f"{scenario.name:<15}{library.name:<22}{shown}")
 
     # Who took too long once is not waited for again.
-    late = {name for name, why in results.failures.get(row.name, {}).items() if TOO_LONG in why}
-    peers = [peer for peer in row.peers if peer.name not in late]
-    random.shuffle(peers)  # so that nobody always follows the same one
-    with ThreadPoolExecutor(max(1, len(peers)) if row.together else 1) as pool:
-        list(pool.map(measure, peers))
+    late = {
+        name for name, why in results.failures.get(scenario.name, {}).items() if TOO_LONG in why
+    }
+    libraries = [library for library in scenario.libraries if library.name not in late]
+    random.shuffle(libraries)  # so that nobody always follows the same one
+    with ThreadPoolExecutor(max(1, len(libraries)) if scenario.together else 1) as pool:
+        list(pool.map(measure, libraries))
 
 
 def _why(err: Exception) -> str:

@@ -3,12 +3,12 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import astuple
 
-from benchmarks.catalog import BARE, BATCHES, OURS, PEERS
+from benchmarks.catalog import BARE, BATCHES, LIBRARIES, OURS
 from benchmarks.errors import TOO_LONG
 from benchmarks.results import Missing, Results
 from benchmarks.targets import judge
 
-#: Heading, row, figure, and how it is written.
+#: Heading, scenario, figure, and how it is written.
 Column = tuple[str, str, str, str]
 
 SPEED: tuple[Column, ...] = (
@@ -35,7 +35,7 @@ BATCH: tuple[Column, ...] = (
 )
 _ROUGH = " **A quick run: the figures are rough, and nothing is to be concluded from them.**"
 _TARGET_HEADS = ("What", "Measured", "Target", "Stretch", "")
-_LIBRARIES = (OURS.name, *(peer.name for peer in PEERS))
+_LIBRARIES = (OURS.name, *(library.name for library in LIBRARIES))
 
 
 def as_text(results: Results) -> str:
@@ -64,7 +64,7 @@ def as_rst(results: Results) -> str:
         "Alligator with a fixed prefetch, and the bare loop that takes as many at once:",
         *list_table(
             ("", *(each[0] for each in BATCH)),
-            _lines(results, [peer.name for peer in BATCHES], BATCH),
+            _lines(results, [library.name for library in BATCHES], BATCH),
         ),
         *_failures(results),
         "How each was run:",
@@ -97,21 +97,21 @@ def _lines(
 
 
 def _cell(results: Results, name: str, column: Column) -> str:
-    _, row, figure, shown = column
+    _, scenario, figure, shown = column
     try:
-        return shown.format(results.median(row, name, figure))
+        return shown.format(results.median(scenario, name, figure))
     except Missing:
-        why = results.failures.get(row, {}).get(name, "")
+        why = results.failures.get(scenario, {}).get(name, "")
         return why.replace(TOO_LONG, ">").removesuffix(" s") if why.startswith(TOO_LONG) else "–"
 
 
 def _failures(results: Results) -> Iterator[str]:
     """What has no figure, and why; nothing is left out without a word."""
     missing = [
-        f"* {name}, {row}: {why}"
-        for row, found in results.failures.items()
+        f"* {name}, {scenario}: {why}"
+        for scenario, found in results.failures.items()
         for name, why in sorted(found.items())
-        if not results.figures.get(row, {}).get(name) and not why.startswith(TOO_LONG)
+        if not results.figures.get(scenario, {}).get(name) and not why.startswith(TOO_LONG)
     ]
     if missing:
         yield "Not measured:"

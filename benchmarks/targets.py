@@ -3,10 +3,10 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from benchmarks.catalog import BARE, HUEY_SQLITE, OURS, OURS_SQLITE, PEERS
+from benchmarks.catalog import BARE, HUEY_SQLITE, LIBRARIES, OURS, OURS_SQLITE
 from benchmarks.results import Missing, Results
 
-_PEERS = tuple(peer.name for peer in PEERS)
+_OTHERS = tuple(library.name for library in LIBRARIES)
 _US, _LOOP = OURS.name, BARE.name
 
 
@@ -65,20 +65,20 @@ def _judge(target: Target, found: float) -> str:
     return "met" if reached(target.goal) else "missed"
 
 
-def _median(row: str, name: str, figure: str) -> Callable[[Results], float]:
-    return lambda results: results.median(row, name, figure)
+def _median(scenario: str, name: str, figure: str) -> Callable[[Results], float]:
+    return lambda results: results.median(scenario, name, figure)
 
 
 def _ratio(over: tuple[str, str, str], under: tuple[str, str, str]) -> Callable[[Results], float]:
     return lambda results: results.ratio(over, under)
 
 
-def _to_best(row: str, figure: str, *, least: bool = False) -> Callable[[Results], float]:
+def _to_best(scenario: str, figure: str, *, least: bool = False) -> Callable[[Results], float]:
     """Ours by the best of the others."""
 
     def found(results: Results) -> float:
-        best = results.best(row, _PEERS, figure, least=least)
-        return results.ratio((row, _US, figure), (row, best, figure))
+        best = results.best(scenario, _OTHERS, figure, least=least)
+        return results.ratio((scenario, _US, figure), (scenario, best, figure))
 
     return found
 
@@ -96,8 +96,8 @@ def _batch(size: int) -> Callable[[Results], float]:
     return _ratio(("batches", f"prefetch {size}", "rate"), ("batches", f"bare loop {size}", "rate"))
 
 
-def _on_sqlite(row: str) -> Callable[[Results], float]:
-    return _ratio((row, OURS_SQLITE.name, "rate"), (row, HUEY_SQLITE.name, "rate"))
+def _on_sqlite(scenario: str) -> Callable[[Results], float]:
+    return _ratio((scenario, OURS_SQLITE.name, "rate"), (scenario, HUEY_SQLITE.name, "rate"))
 
 
 TARGETS = (

@@ -22,7 +22,7 @@ def binaries(folder: str) -> Path:
     :raises NotMeasured: the installation failed, and why.
     """
     home = HERE / ".venvs" / folder
-    wanted = HERE / "peers" / folder / "requirements.txt"
+    wanted = HERE / "libraries" / folder / "requirements.txt"
     mark, digest = home / "made-from", hashlib.sha256(wanted.read_bytes()).hexdigest()
     if not mark.exists() or mark.read_text() != digest:
         _run([sys.executable, "-m", "venv", "--clear", str(home)])
@@ -33,7 +33,7 @@ def binaries(folder: str) -> Path:
 
 def versions(folder: str) -> str:
     """Return the pinned requirements of a library, on one line."""
-    pinned = (HERE / "peers" / folder / "requirements.txt").read_text().split()
+    pinned = (HERE / "libraries" / folder / "requirements.txt").read_text().split()
     return " ".join([f"alligator {version()}"] * (folder == "alligator") + pinned)
 
 

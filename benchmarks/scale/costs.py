@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from alligator.backends.base import Delivery
 from benchmarks import venvs
-from benchmarks.scale.site import QUEUE, Site
+from benchmarks.scale.environment import QUEUE, ScaleEnvironment
 from benchmarks.scale.tasks import compute, wait
 
 Figures = dict[str, float]
@@ -29,36 +29,40 @@ MANY = 8
 
 def push(batch: int, seconds: float) -> Figures:
     """Cost of a push by the public call, one by one or by so many, into a queue of some depth."""
-    with Site() as site:
+    with ScaleEnvironment() as environment:
         step = batch if batch > 1 else 100
 
         def more() -> int:
             if batch == 1:
-                site.push(step)
+                environment.push(step)
             else:
-                site.push_batches(step, batch)
+                environment.push_batches(step, batch)
             return step
 
         more()  # scripts are loaded, caches are warm
-        found = _timed(site, more, seconds)
+        found = _timed(environment, more, seconds)
         return found | {"producer_us": found.pop("client_us")}
 
 
 def push_by_many(seconds: float) -> Figures:
     """Cost of a push on the server while several producers push one by one."""
     argv = [sys.executable, "-m", "benchmarks.scale.producer"]
-    with Site() as site:
+    with ScaleEnvironment() as environment:
         started = [
-            subprocess.Popen([*argv, site.dsn], env=venvs.environment()) for _ in range(MANY)
+            subprocess.Popen([*argv, environment.dsn], env=venvs.environment()) for _ in range(MANY)
         ]
         try:
-            site.await_connections(MANY)
-            count, server, script = site.gator.len(), site.server_us(), site.script_us()
+            environment.await_connections(MANY)
+            count, server, script = (
+                environment.gator.len(),
+                environment.server_us(),
+                environment.script_us(),
+            )
             began = time.perf_counter()
             time.sleep(seconds)
             took = time.perf_counter() - began
-            server, script = site.server_us() - server, site.script_us() - script
-            count = site.gator.len() - count
+            server, script = environment.server_us() - server, environment.script_us() - script
+            count = environment.gator.len() - count
         finally:
             for each in started:
                 each.kill()
@@ -69,24 +73,24 @@ def push_by_many(seconds: float) -> Figures:
 
 def serve(batch: int, seconds: float) -> Figures:
     """Cost of reserve and ack on the server, so many in one round trip."""
-    with Site() as site:
-        client, held = site.gator.client, list[Delivery]()
+    with ScaleEnvironment() as environment:
+        client, held = environment.gator.client, list[Delivery]()
 
         def more() -> int:
             nonlocal held
             held = client.reserve([QUEUE], batch, acks=held).deliveries
             return len(held)
 
-        site.fill(round(seconds * 50_000) + 1000)
+        environment.fill(round(seconds * 50_000) + 1000)
         more()
-        found = _timed(site, more, seconds)
+        found = _timed(environment, more, seconds)
         client.ack(held)
         return found
 
 
-def _timed(site: Site, more: Callable[[], int], seconds: float) -> Figures:
+def _timed(environment: ScaleEnvironment, more: Callable[[], int], seconds: float) -> Figures:
     """Repeat something until the time is over or nothing is left; return its costs per task."""
-    count, server, script = 0, site.server_us(), site.script_us()
+    count, server, script = 0, environment.server_us(), environment.script_us()
     used, started = time.process_time(), time.perf_counter()
     while time.perf_counter() < started + seconds:
         done = more()
@@ -96,8 +100,8 @@ def _timed(site: Site, more: Callable[[], int], seconds: float) -> Figures:
     took, cpu = time.perf_counter() - started, time.process_time() - used
     return {
         "rate": count / took,
-        "server_us": (site.server_us() - server) / count,
-        "script_us": (site.script_us() - script) / count,
+        "server_us": (environment.server_us() - server) / count,
+        "script_us": (environment.script_us() - script) / count,
         "client_us": cpu / count * 1e6,
     }
 
@@ -120,14 +124,17 @@ def work(name: str, workers: int, prefetch: int | None, seconds: float) -> Figur
     """The pace of workers that are all let go at once, for about so long."""
     function, microseconds = next((each[1], each[2]) for each in WORK if each[0] == name)
     args = (function, microseconds) if function else ()
-    with Site() as site, site.workers(workers, prefetch, held=True) as crew:
+    with (
+        ScaleEnvironment() as environment,
+        environment.workers(workers, prefetch, held=True) as crew,
+    ):
         if (name, prefetch) not in _probed:
             first = round(max(20, 0.3e6 / microseconds)) if microseconds else 2000
-            site.fill(first * workers, *args)
-            _probed[name, prefetch] = site.drain(crew, first * workers).rate / workers
+            environment.fill(first * workers, *args)
+            _probed[name, prefetch] = environment.drain(crew, first * workers).rate / workers
             for each in crew:
                 each.hold()
         total = max(50, round(_probed[name, prefetch] * seconds * min(workers, 2)))
-        site.fill(total, *args)
-        found = site.drain(crew, total)
+        environment.fill(total, *args)
+        found = environment.drain(crew, total)
     return {"rate": found.rate, "server_us": found.server_us, "worker_us": found.worker_us}

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from benchmarks.scale.site import Site
+from benchmarks.scale.environment import ScaleEnvironment
 
 Figures = dict[str, float]
 Say = Callable[[str], None]
@@ -37,10 +37,10 @@ def room(tasks: int, task_bytes: float, limit: float, available: float) -> str:
     return f"{tasks:,} tasks need about {need / 2**30:.1f} GiB, and {allowed / 2**30:.1f} are free"
 
 
-def available(site: Site) -> float:
+def available(environment: ScaleEnvironment) -> float:
     """Bytes that are free where the queue is kept."""
-    if site.server is None:
-        return shutil.disk_usage(site.folder).free
+    if environment.server is None:
+        return shutil.disk_usage(environment.folder).free
     lines = Path("/proc/meminfo").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
 
@@ -54,11 +54,11 @@ def measure(
     :param limit: bytes that it may take.
     """
     found, notes, end = list[Figures](), list[str](), time.monotonic() + seconds
-    with Site(kind) as site:
-        site.fill(1)
-        base, queued, task_bytes, rate = site.size(), 1, 600.0, 20_000.0
+    with ScaleEnvironment(kind) as environment:
+        environment.fill(1)
+        base, queued, task_bytes, rate = environment.size(), 1, 600.0, 20_000.0
         for depth in depths(most):
-            why = room(depth, task_bytes, limit, available(site))
+            why = room(depth, task_bytes, limit, available(environment))
             left = end - time.monotonic()
             if not why and (depth - queued) / rate + (EACH if found else 0) > left:
                 why = f"{depth:,} tasks would take longer than the {left:.0f} s that were left"
@@ -67,22 +67,22 @@ def measure(
                 say(notes[-1])
                 break
             started, more = time.monotonic(), depth - queued
-            site.fill(more)
+            environment.fill(more)
             rate, queued = more / (time.monotonic() - started), depth
-            task_bytes = (site.size() - base) / depth
-            found.append({"depth": depth, "bytes": task_bytes, "fill": rate, **_rates(site)})
+            task_bytes = (environment.size() - base) / depth
+            found.append({"depth": depth, "bytes": task_bytes, "fill": rate, **_rates(environment)})
             say(
                 f"{kind}: " + "  ".join(f"{name} {value:,.0f}" for name, value in found[-1].items())
             )
-            queued = site.gator.len()
+            queued = environment.gator.len()
     return found, notes
 
 
-def _rates(site: Site) -> Figures:
-    one = ONE / _took(lambda: site.push(ONE))
-    batch = SOME / _took(lambda: site.push_batches(SOME, BATCH))
-    with site.workers(1) as crew:
-        drained = site.drain(crew, SOME + ONE)
+def _rates(environment: ScaleEnvironment) -> Figures:
+    one = ONE / _took(lambda: environment.push(ONE))
+    batch = SOME / _took(lambda: environment.push_batches(SOME, BATCH))
+    with environment.workers(1) as crew:
+        drained = environment.drain(crew, SOME + ONE)
     return {"one": one, "batch": batch, "drain": drained.rate, "server_us": drained.server_us}
 
 

@@ -18,7 +18,7 @@ import redis
 
 from alligator import version
 from benchmarks.errors import NotMeasured
-from benchmarks.scale import costs, depth, requests, waits
+from benchmarks.scale import arrivals, costs, depth, requests
 from benchmarks.scale.render import render
 from tests.support.servers.process import need
 
@@ -112,14 +112,14 @@ def _costs(found: dict[str, Any], plan: Plan, number: int, say: Any) -> None:
 
 
 def _waits(found: dict[str, Any], plan: Plan, say: Any) -> None:
-    found["idle"] = waits.idle(plan.tasks)
-    found["service"] = waits.service(plan.tasks)
+    found["idle"] = arrivals.idle(plan.tasks)
+    found["service"] = arrivals.service(plan.tasks)
     say(f"idle: {found['idle'] * 1e3:.2f} ms, service: {found['service'] * 1e3:.2f} ms")
     for crowd in costs.CROWDS:
-        for load in waits.LOADS:
+        for load in arrivals.LOADS:
             rate = load * crowd / found["service"]
             try:
-                figures = waits.measure(crowd, rate, plan.arrivals)
+                figures = arrivals.measure(crowd, rate, plan.arrivals)
             except NotMeasured as err:
                 found["notes"].append(f"waits, {crowd} workers at {load:.0%}: {err}.")
                 continue

@@ -3,7 +3,7 @@
 import sys
 
 from alligator import Gator
-from benchmarks.scale.site import QUEUE
+from benchmarks.scale.environment import QUEUE
 from benchmarks.tasks import tick
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.scale import model, waits
+from benchmarks.scale import arrivals, model
 from benchmarks.scale.costs import BATCHES, MANY, WORK
 from benchmarks.scale.model import Cost
 
@@ -44,7 +44,7 @@ class Inputs:
     :param busy_push: µs of a push, one by one, with many producers.
     :param producer: CPU of who pushes.
     :param start: seconds until a task starts in an idle worker.
-    :param service: seconds that a worker needs for a task that waits ``waits.DURATION``.
+    :param service: seconds that a worker needs for a task that waits ``arrivals.DURATION``.
     """
 
     hot: Way
@@ -178,8 +178,8 @@ def waited(found: Found) -> Iterator[Waited]:
     service = costs.service
     for row in found["waits"]:
         workers, rate = row["workers"], row["rate"]
-        drawn = waits.draws(rate, row["seconds"], row["seed"])
-        over = service - waits.DURATION
+        drawn = arrivals.draws(rate, row["seconds"], row["seed"])
+        over = service - arrivals.DURATION
         simulated = model.simulate([(at, takes + over) for at, takes in drawn], workers)
         formula = {
             "mean": model.mean_wait(rate, service, workers),
@@ -191,7 +191,7 @@ def waited(found: Found) -> Iterator[Waited]:
             rate * service / workers,
             row,
             {name: each + costs.start for name, each in formula.items()},
-            {name: each + costs.start for name, each in waits.summary(simulated).items()},
+            {name: each + costs.start for name, each in arrivals.summary(simulated).items()},
         )
 
 

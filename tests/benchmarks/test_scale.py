@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.errors import NotMeasured
-from benchmarks.scale import depth, model, plan, render, report, waits
+from benchmarks.scale import arrivals, depth, model, plan, render, report
+from benchmarks.scale.environment import Spent, pace
 from benchmarks.scale.model import Cost
-from benchmarks.scale.site import Spent, pace
 from tests.docs.snippets import ROOT
 
 us = st.floats(0.1, 1e6)
@@ -166,8 +166,8 @@ def test_a_simulation_by_hand():
 
 
 def test_arrivals_are_the_same_for_the_same_seed():
-    assert waits.draws(50, 2, 1) == waits.draws(50, 2, 1) != waits.draws(50, 2, 2)
-    assert len(waits.draws(100, 100, 3)) == pytest.approx(10_000, rel=0.05)
+    assert arrivals.draws(50, 2, 1) == arrivals.draws(50, 2, 1) != arrivals.draws(50, 2, 2)
+    assert len(arrivals.draws(100, 100, 3)) == pytest.approx(10_000, rel=0.05)
 
 
 # -- Memory, money, shards. -------------------------------------------------------------------

@@ -32,6 +32,6 @@ async def enqueue(count: int) -> None:
 
 
 def worker(processes: int, concurrency: int) -> list[list[str]]:
-    argv = ["taskiq", "worker", "benchmarks.peers.taskiq.adapter:broker"]
+    argv = ["taskiq", "worker", "benchmarks.libraries.taskiq.adapter:broker"]
     argv += ["--workers", str(processes), "--log-level", "WARNING"]
     return [[*argv, *(["--max-async-tasks", limit] if limit else [])]]

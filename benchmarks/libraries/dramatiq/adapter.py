@@ -25,5 +25,12 @@ def enqueue(count: int) -> None:
 
 def worker(processes: int, concurrency: int) -> list[list[str]]:
     threads = os.environ["BENCH_VARIANT"] or "8"
-    argv = ["dramatiq", "benchmarks.peers.dramatiq.adapter", "-p", str(processes), "-t", threads]
+    argv = [
+        "dramatiq",
+        "benchmarks.libraries.dramatiq.adapter",
+        "-p",
+        str(processes),
+        "-t",
+        threads,
+    ]
     return [argv]

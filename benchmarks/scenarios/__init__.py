@@ -1,17 +1,17 @@
-"""What is measured: one function per row. Each measures one library once.
+"""What is measured: one function per scenario. Each measures one library once.
 
-A row's function takes a library and the scale of the run, and returns its figures by name.
+A scenario's function takes a library and the scale of the run, and returns its figures by name.
 """
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from benchmarks.catalog import Peer
+from benchmarks.catalog import Library
 
 
 @dataclass(frozen=True)
 class Scale:
-    """How much a row does.
+    """How much a scenario does.
 
     :param seconds: of work to give a worker; the less, the noisier.
     :param depth: the most tasks queued.
@@ -32,14 +32,14 @@ Figures = dict[str, float]
 
 
 @dataclass(frozen=True)
-class Row:
-    """One row.
+class Scenario:
+    """One scenario.
 
     :param measure: measures one library.
     :param together: all of them at the same time, since they mostly wait.
     """
 
     name: str
-    peers: Iterable[Peer]
-    measure: Callable[[Peer, Scale], Figures]
+    libraries: Iterable[Library]
+    measure: Callable[[Library, Scale], Figures]
     together: bool = False

@@ -1,4 +1,4 @@
-"""The harness's end of an agent (``benchmarks.agent``)."""
+"""Starts ``benchmarks.subprocess_server`` for a library, and asks it."""
 
 import json
 import subprocess
@@ -9,22 +9,22 @@ from typing import Any
 
 from benchmarks.errors import NotMeasured
 
-#: Seconds that an agent may take for one thing.
+#: Seconds that it may take for one thing.
 PATIENCE = 600.0
 
 
-class Link:
-    """An agent that has been started; ask it by ``link("enqueue", 100)``.
+class SubprocessClient:
+    """A server that has been started; ask it by ``client("enqueue", 100)``.
 
     :param python: the interpreter of the library's environment.
-    :param folder: the adapter's, below ``benchmarks/peers``.
-    :param log: where the agent's standard error goes.
+    :param folder: the adapter's, below ``benchmarks/libraries``.
+    :param log: where the server's standard error goes.
     :raises NotMeasured: it did not start.
     """
 
     def __init__(self, python: Path, folder: str, env: Mapping[str, str], log: Path) -> None:
         self._log = log
-        argv = [str(python), "-m", "benchmarks.agent", folder]
+        argv = [str(python), "-m", "benchmarks.subprocess_server", folder]
         with log.open("ab") as errors:
             self._process = subprocess.Popen(
                 argv,
@@ -38,11 +38,11 @@ class Link:
         self.about: dict[str, Any] = self._answer()
 
     def __call__(self, call: str, *args: Any) -> Any:
-        """Have the agent do something, and return what it answers."""
+        """Have the server do something, and return what it answers."""
         return self.begin(call, *args)()
 
     def begin(self, call: str, *args: Any) -> Callable[[], Any]:
-        """Have the agent begin something; the function returned waits for the answer."""
+        """Have the server begin something; the function returned waits for the answer."""
         assert self._process.stdin is not None
         print(json.dumps({"call": call, "args": args}), file=self._process.stdin, flush=True)
         return self._answer

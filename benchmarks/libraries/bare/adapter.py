@@ -33,4 +33,4 @@ def enqueue_bulk(count: int) -> None:
 
 
 def worker(processes: int, concurrency: int) -> list[list[str]]:
-    return [["-m", "benchmarks.peers.bare.loop"]] * processes
+    return [["-m", "benchmarks.libraries.bare.loop"]] * processes

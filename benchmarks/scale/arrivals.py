@@ -5,7 +5,7 @@ import statistics
 import time
 from collections.abc import Sequence
 
-from benchmarks.scale.site import Site
+from benchmarks.scale.environment import ScaleEnvironment
 from benchmarks.scale.tasks import late
 from benchmarks.tasks import STAMP
 
@@ -29,15 +29,20 @@ def measure(workers: int, rate: float, seconds: float, seed: int = 1) -> dict[st
     :param rate: tasks/s that arrive.
     """
     tasks = draws(rate, seconds, seed)
-    with Site(mark=STAMP.size) as site, site.workers(workers, 1, held=True) as crew:
+    with (
+        ScaleEnvironment(mark=STAMP.size) as environment,
+        environment.workers(workers, 1, held=True) as crew,
+    ):
         for each in crew:
             each.go()
         started = time.monotonic()
         for at, takes in tasks:
             time.sleep(max(0.0, started + at - time.monotonic()))
-            site.gator.task(late, time.monotonic_ns(), takes)
-        site.meter.watch(len(tasks), alive=lambda: all(each.alive() for each in crew), every=0.01)
-        waited = site.marks.read_bytes()
+            environment.gator.task(late, time.monotonic_ns(), takes)
+        environment.meter.watch(
+            len(tasks), alive=lambda: all(each.alive() for each in crew), every=0.01
+        )
+        waited = environment.marks.read_bytes()
     return {
         "workers": workers,
         "rate": rate,
@@ -50,21 +55,27 @@ def measure(workers: int, rate: float, seconds: float, seed: int = 1) -> dict[st
 
 def idle(count: int) -> float:
     """Return the seconds from the push to the start if a worker is free: the median."""
-    with Site(mark=STAMP.size) as site, site.workers(1, 1, held=True) as crew:
+    with (
+        ScaleEnvironment(mark=STAMP.size) as environment,
+        environment.workers(1, 1, held=True) as crew,
+    ):
         crew[0].go()
         for number in range(count):
-            site.gator.task(late, time.monotonic_ns(), 0.0)
-            site.meter.watch(number + 1, alive=crew[0].alive, every=0.01)
-        return summary([each[0] / 1e9 for each in STAMP.iter_unpack(site.marks.read_bytes())])[
-            "p50"
-        ]
+            environment.gator.task(late, time.monotonic_ns(), 0.0)
+            environment.meter.watch(number + 1, alive=crew[0].alive, every=0.01)
+        return summary(
+            [each[0] / 1e9 for each in STAMP.iter_unpack(environment.marks.read_bytes())]
+        )["p50"]
 
 
 def service(count: int) -> float:
     """Return the seconds that a worker needs for a task of average length, all in all."""
-    with Site(mark=STAMP.size) as site, site.workers(1, 1, held=True) as crew:
-        site.fill(count, late, 0, DURATION)
-        return 1 / site.drain(crew, count).rate
+    with (
+        ScaleEnvironment(mark=STAMP.size) as environment,
+        environment.workers(1, 1, held=True) as crew,
+    ):
+        environment.fill(count, late, 0, DURATION)
+        return 1 / environment.drain(crew, count).rate
 
 
 def summary(waited: Sequence[float]) -> dict[str, float]:

@@ -4,37 +4,37 @@ import contextlib
 import socket
 import time
 
-from benchmarks.catalog import Peer
-from benchmarks.place import Place
-from benchmarks.rows import Figures, Scale
+from benchmarks.catalog import Library
+from benchmarks.environment import LibraryEnvironment
+from benchmarks.scenarios import Figures, Scale
 
 #: Seconds that a worker gets to come to rest after its first tasks.
 REST = 2.0
 
 
-def idle(peer: Peer, scale: Scale) -> Figures:
+def idle(library: Library, scale: Scale) -> Figures:
     """An idle worker's redis commands/s (those sent, and with those that scripts call), its CPU
     and memory.
     """
-    with Place(peer) as place:
-        worker = place.worker()
-        place.warm(worker, 100)
+    with LibraryEnvironment(library) as environment:
+        worker = environment.worker()
+        environment.warm(worker, 100)
         time.sleep(REST)
-        calls, cpu, started = _calls(place), worker.cpu_seconds(), time.monotonic()
-        sent = _sent(place, scale.idle)
+        calls, cpu, started = _calls(environment), worker.cpu_seconds(), time.monotonic()
+        sent = _sent(environment, scale.idle)
         took = time.monotonic() - started
         return {
             "sent": sent / took,
-            "commands": (_calls(place) - calls) / took,
+            "commands": (_calls(environment) - calls) / took,
             "cpu_percent": (worker.cpu_seconds() - cpu) / took * 100,
             "rss_mb": worker.rss_mb(),
         }
 
 
-def _sent(place: Place, seconds: float) -> int:
+def _sent(environment: LibraryEnvironment, seconds: float) -> int:
     """Commands that reach the server in that time, as its MONITOR shows them."""
-    assert place.server is not None
-    with socket.create_connection(("127.0.0.1", place.server.port)) as monitor:
+    assert environment.server is not None
+    with socket.create_connection(("127.0.0.1", environment.server.port)) as monitor:
         monitor.sendall(b"MONITOR\r\n")
         time.sleep(seconds)
         monitor.setblocking(False)
@@ -46,15 +46,15 @@ def _sent(place: Place, seconds: float) -> int:
     return sum(1 for line in lines if line and b" lua] " not in line)
 
 
-def _calls(place: Place) -> int:
+def _calls(environment: LibraryEnvironment) -> int:
     """Commands that the server has run, but for those of this question."""
     ours = ("cmdstat_info", "cmdstat_monitor", "cmdstat_client|setinfo", "cmdstat_hello")
-    found = place.info("commandstats").items()
+    found = environment.info("commandstats").items()
     return sum(stat["calls"] for name, stat in found if name not in ours)
 
 
-def imports(peer: Peer, scale: Scale) -> Figures:
+def imports(library: Library, scale: Scale) -> Figures:
     """Milliseconds that the import takes in a fresh interpreter: the median of five."""
-    with Place(peer) as place:
-        took = sorted(place.producer("import_ms") for _ in range(5))
+    with LibraryEnvironment(library) as environment:
+        took = sorted(environment.producer("import_ms") for _ in range(5))
     return {"ms": took[2]}

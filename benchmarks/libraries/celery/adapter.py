@@ -27,7 +27,7 @@ def enqueue(count: int) -> None:
 
 
 def worker(processes: int, concurrency: int) -> list[list[str]]:
-    argv = ["celery", "-A", "benchmarks.peers.celery.adapter", "worker", "--loglevel=ERROR"]
+    argv = ["celery", "-A", "benchmarks.libraries.celery.adapter", "worker", "--loglevel=ERROR"]
     argv += ["--without-gossip", "--without-mingle", "--without-heartbeat"]
     pool = os.environ["BENCH_VARIANT"] or "solo"
     return [[*argv, "-P", pool, "-c", "1", "-n", f"w{each}@bench"] for each in range(processes)]

@@ -29,4 +29,4 @@ def enqueue(count: int) -> None:
 
 
 def worker(processes: int, concurrency: int) -> list[list[str]]:
-    return [["-m", "benchmarks.peers.rpqueue.run", str(processes)]]
+    return [["-m", "benchmarks.libraries.rpqueue.run", str(processes)]]

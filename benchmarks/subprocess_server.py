@@ -1,7 +1,7 @@
 """Runs in the environment of one library and does what the harness asks, one line at a time.
 
-``python -m benchmarks.agent FOLDER``: reads ``{"call": name, "args": [...]}`` and answers
-``{"value": ...}`` or ``{"error": ...}``. Needs the standard library and the adapter only.
+``python -m benchmarks.subprocess_server FOLDER``: reads ``{"call": name, "args": [...]}`` and
+answers ``{"value": ...}`` or ``{"error": ...}``. Needs the standard library and the adapter only.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ PATIENCE = 30.0
 MARKS = Path(os.environ["BENCH_MARKS"])
 
 
-class Agent:
+class SubprocessServer:
     """One adapter, and the event loop that its coroutines need."""
 
     def __init__(self, adapter: ModuleType) -> None:
@@ -123,12 +123,12 @@ def main(folder: str) -> None:
     """Answer until the harness closes the pipe."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a library prints must not be taken for an answer
-    agent = Agent(importlib.import_module(f"benchmarks.peers.{folder}.adapter"))
-    print(json.dumps({"value": agent.about()}), file=answers, flush=True)
+    server = SubprocessServer(importlib.import_module(f"benchmarks.libraries.{folder}.adapter"))
+    print(json.dumps({"value": server.about()}), file=answers, flush=True)
     for line in sys.stdin:
         asked = json.loads(line)
         try:
-            answer = {"value": getattr(agent, asked["call"])(*asked["args"])}
+            answer = {"value": getattr(server, asked["call"])(*asked["args"])}
         except Exception as err:
             answer = {"error": f"{type(err).__name__}: {err}"}
         print(json.dumps(answer), file=answers, flush=True)

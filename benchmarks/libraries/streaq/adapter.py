@@ -33,4 +33,4 @@ async def enqueue_bulk(count: int) -> None:
 
 
 def worker(processes: int, concurrency: int) -> list[list[str]]:
-    return [["streaq", "run", "benchmarks.peers.streaq.adapter:app", "-w", str(processes)]]
+    return [["streaq", "run", "benchmarks.libraries.streaq.adapter:app", "-w", str(processes)]]

@@ -28,5 +28,5 @@ def enqueue(count: int) -> None:
 
 def worker(processes: int, concurrency: int) -> list[list[str]]:
     kind = os.environ["BENCH_VARIANT"] or "process"
-    argv = ["huey_consumer", "benchmarks.peers.huey.adapter.huey", "-q"]
+    argv = ["huey_consumer", "benchmarks.libraries.huey.adapter.huey", "-q"]
     return [[*argv, "-w", str(processes), "-k", kind]]

@@ -33,4 +33,4 @@ async def enqueue(count: int) -> None:
 
 
 def worker(processes: int, concurrency: int) -> list[list[str]]:
-    return [["saq", "benchmarks.peers.saq.adapter.settings", "--workers", str(processes)]]
+    return [["saq", "benchmarks.libraries.saq.adapter.settings", "--workers", str(processes)]]

@@ -45,5 +45,5 @@ async def enqueue(count: int) -> None:
 
 
 def worker(processes: int, concurrency: int) -> list[list[str]]:
-    here = "benchmarks.peers.arq.adapter"
+    here = "benchmarks.libraries.arq.adapter"
     return [["arq", f"{here}.WorkerSettings", "--custom-log-dict", f"{here}.LOG"]] * processes

@@ -4,7 +4,7 @@ import sys
 
 import rpqueue
 
-from benchmarks.peers.rpqueue import adapter
+from benchmarks.libraries.rpqueue import adapter
 
 if __name__ == "__main__":
     rpqueue.LOG_LEVEL = "ERROR"

@@ -1,29 +1,23 @@
 """One queue under measurement: its server or file, what is pushed, and the workers."""
 
-import os
-import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
-
-import redis
+from typing import Any
 
 from alligator import Gator
 from alligator.backends.base import Message
 from alligator.common.ids import new_task_id
 from alligator.tasks import Task
 from benchmarks import venvs
+from benchmarks.environment import Environment
 from benchmarks.errors import NotMeasured
-from benchmarks.meter import FROM, Meter
+from benchmarks.meter import FROM
 from benchmarks.tasks import tick
 from benchmarks.worker import Worker
-from tests.support.servers import redis as redis_servers
 
 #: Tasks that one call pushes while a queue is filled.
 CHUNK = 1000
@@ -51,31 +45,13 @@ class Spent:
     server: float
 
 
-class Site:
-    """A queue of its own on a redis-server or an SQLite file of its own.
+class ScaleEnvironment(Environment):
+    """A queue of its own, with a Gator on it."""
 
-    :param kind: ``redis`` or ``sqlite``.
-    :param mark: bytes that a task leaves when it is done.
-    """
-
-    def __init__(self, kind: str = "redis", mark: int = 1) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="alligator-scale-"))
-        self.server = redis_servers.start(self.folder) if kind == "redis" else None
-        self.file = self.folder / "queue.db"
-        self.dsn = self.server.dsn if self.server else f"sqlite://{self.file}"
-        memory = Path("/dev/shm")
-        handle, name = tempfile.mkstemp(dir=memory if memory.is_dir() else self.folder)
-        os.close(handle)
-        self.marks = Path(name)
-        self.meter = Meter(self.marks, mark)
+    def __init__(self, backend: str = "redis", mark: int = 1) -> None:
+        super().__init__(backend, mark)
         self.gator = Gator(self.dsn, QUEUE)
         self.gator.stats()
-        self._asking = redis.Redis(port=self.server.port) if self.server else None
-
-    def info(self, section: str) -> dict[str, Any]:
-        """Return a part of what the server says of itself."""
-        assert self._asking is not None
-        return self._asking.info(section)
 
     def server_us(self) -> float:
         """CPU of redis' one thread so far; 0 for SQLite, which has no server."""
@@ -146,12 +122,9 @@ class Site:
         """
         argv = ["-m", "alligator", self.dsn, "--log-level=WARNING"]
         argv += [f"--prefetch={prefetch}"] if prefetch else []
-        env = venvs.environment() | {"BENCH_MARKS": str(self.marks)}
+        variables = venvs.environment() | {"BENCH_MARKS": str(self.marks)}
         binaries = Path(sys.executable).parent
-        started = [
-            Worker(binaries, [argv], env, self.folder / f"worker{number}.log")
-            for number in range(count)
-        ]
+        started = [self.start(binaries, [argv], variables) for _ in range(count)]
         try:
             if held:
                 self._hold(started)
@@ -189,21 +162,10 @@ class Site:
         self.meter.watch(before + total, alive=alive, every=0.002)
         return pace(first, spent())
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Close the Gator, too."""
         self.gator.close()
-        if self.server is not None and self._asking is not None:
-            self._asking.close()
-            self.server.stop()
-        self.marks.unlink(missing_ok=True)
-        shutil.rmtree(self.folder, ignore_errors=True)
+        super().close()
 
 
 def pace(first: Spent, last: Spent) -> Drained:
