@@ -4,12 +4,12 @@ import time
 
 from alligator.backends.base import GET, OWN_ID, Data, Reason
 from alligator.constants import FAILED
-from alligator.testing.conformance.base import ContractHelpers
+from alligator.testing.conformance.base import ClientContract
 
 _WHY = Reason("ValueError: too much", "Traceback …\nValueError: too much")
 
 
-class DeadLetterContract(ContractHelpers):
+class DeadLetterContract(ClientContract):
     """A task given up is kept whole, with the reason, and can be run again."""
 
     def bury(self, data: Data, kept: Data | None = None) -> str:

@@ -3,7 +3,6 @@
 import threading
 import time
 import uuid
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,19 +12,16 @@ from alligator.backends.store import Child, Parent, Record, Store, own_record_ke
 from alligator.common.ids import OwnId, new_task_id
 from alligator.constants import CANCELED, FAILED, SUCCESS, WAITING
 from alligator.exceptions import InvalidTask, UnsupportedOption
+from alligator.testing.conformance.base import Contract
 
 
-class ChildrenContract:
+class DependencyContract(Contract):
     """``hold``, ``cancel_held``, and what acks and the like do to children. See StoreContract.
 
     Skipped where the store keeps none, which it has to say itself.
     """
 
-    client: Client
     store: Store
-    queue: str
-    another_client: Callable[[], Client]
-    eventually: Callable[..., None]
 
     def hold(self, task_id: str, *parents: str, queue: str = "") -> int:
         """Hold a child of parents on the test's queue; return its status."""

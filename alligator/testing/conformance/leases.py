@@ -7,10 +7,10 @@ from collections import Counter
 import pytest
 
 from alligator.backends.base import DELAY, GET, LEASES, OWN_ID, PRIORITY, Delivery, Reason
-from alligator.testing.conformance.base import ContractHelpers
+from alligator.testing.conformance.base import ClientContract
 
 
-class LeaseContract(ContractHelpers):
+class LeaseContract(ClientContract):
     """What a worker can rely on."""
 
     def test_a_reserved_task_is_with_one_worker_only(self) -> None:

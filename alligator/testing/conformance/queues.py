@@ -8,10 +8,10 @@ import pytest
 from alligator.backends.base import DELAY, GET, OWN_ID, PRIORITY, Data, Message, Reason, time_on
 from alligator.common.ids import new_task_id
 from alligator.constants import DELAYED, RUNNING, WAITING
-from alligator.testing.conformance.base import ContractHelpers
+from alligator.testing.conformance.base import ClientContract
 
 
-class QueueContract(ContractHelpers):
+class QueueContract(ClientContract):
     """What a producer, and whoever looks at a queue, can rely on."""
 
     def test_empty_queue(self) -> None:

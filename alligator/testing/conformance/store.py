@@ -14,7 +14,6 @@ override the fixture ``server``, as with ``BackendContract``.
 
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar
@@ -26,10 +25,10 @@ from alligator.backends.store import Record, Store
 from alligator.common.ids import new_task_id
 from alligator.constants import FAILED, RETRYING, RUNNING, SUCCESS
 from alligator.exceptions import ConnectionLost
-from alligator.testing.conformance.dependencies import ChildrenContract
+from alligator.testing.conformance.dependencies import DependencyContract
 
 
-class StoreContract(ChildrenContract):
+class StoreContract(DependencyContract):
     """Inherit, define :meth:`make_client`, and name the class ``Test…``."""
 
     #: The shortest time that the store keeps something properly, in seconds.
@@ -38,40 +37,14 @@ class StoreContract(ChildrenContract):
     #: Seconds within which a watch has to be woken.
     prompt: ClassVar[float] = 1.5
 
-    def make_client(self) -> Client:
-        """Return a new client that has a store; all that one test makes share one server."""
-        raise NotImplementedError
-
-    @pytest.fixture
-    def server(self) -> Any:
-        """Override it to have a server up from before the first client until after the last."""
-
-    @pytest.fixture(autouse=True)
-    def _prepared(self, server: Any) -> Iterator[None]:
-        with self.prepared():
-            yield
-
     @contextmanager
     def prepared(self) -> Iterator[None]:
-        """Make the client and a queue of one test; then empty it and close what was opened."""
-        self.clients: list[Client] = []
-        self.client = self.another_client()
-        self.store = self.store_of(self.client)
-        self.queue = f"store-{uuid.uuid4().hex[:12]}"
-        try:
+        """Make the client, the store and the queue of one test, and close them after it."""
+        with super().prepared():
+            self.store = self.store_of(self.client)
             yield
-            self.client.drop_all(self.queue)
-        finally:
-            for client in self.clients:
-                client.close()
 
     # -- Helpers for the tests. -----------------------------------------------------------
-
-    def another_client(self) -> Client:
-        """Return a further client on the same server, closed after the test."""
-        client = self.make_client()
-        self.clients.append(client)
-        return client
 
     @staticmethod
     def store_of(client: Client) -> Store:
@@ -83,13 +56,6 @@ class StoreContract(ChildrenContract):
     def new_key() -> str:
         """Return an id that no other test uses, as pushed tasks have it; also for a key."""
         return new_task_id()
-
-    def eventually(self, check: Callable[[], bool], what: str, within: float = 10.0) -> None:
-        """Poll until ``check`` is true."""
-        deadline = time.monotonic() + within
-        while not check():
-            assert time.monotonic() < deadline, f"not within {within} s: {what}"
-            time.sleep(0.02)
 
     def in_thread(self, work: Callable[[], Any]) -> threading.Thread:
         """Run it in a thread, which the test joins."""
