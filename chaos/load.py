@@ -23,7 +23,7 @@ from chaos.rows import Row, row_of
 FAST = 2.0
 
 #: What a worker says when its server is lost, and when it is back.
-_CHANGE = re.compile(r" (?:WARNING|INFO) The queue is (out of|in) reach")
+_CHANGE = re.compile(r" (?:WARNING|INFO) The queue can(not)? be reached")
 
 
 class Load:
@@ -214,6 +214,6 @@ def changes_in(log: str) -> str:
     """Return each 'lost' and 'back' in the log of one worker, as '-' and '+'.
 
     Other lines may have the words, too: that something about one task could not be told, for
-    the server was out of reach.
+    the server could not be reached.
     """
-    return "".join("-" if found == "out of" else "+" for found in _CHANGE.findall(log))
+    return "".join("-" if found == "not" else "+" for found in _CHANGE.findall(log))

@@ -57,11 +57,6 @@ CIRCLE = {
     "tasks.molds",
     "tasks.task",
     "tasks.usual",
-    "workers.fetcher",
-    "workers.pool",
-    "workers.processor",
-    "workers.suspects",
-    "workers.worker",
 }
 
 

@@ -22,12 +22,11 @@ from alligator.results import explain
 from alligator.results.unserved import remarks
 from alligator.tasks.functions import split_name
 from alligator.tasks.task import Task
-from alligator.workers.fetcher import queue_names
 from alligator.workers.isolation import Given
 from alligator.workers.reaper import stay_behind
 from alligator.workers.signals import StopSignals, unblock
 from alligator.workers.supervisor import Supervisor, stop_when_abandoned
-from alligator.workers.worker import Worker
+from alligator.workers.worker import Worker, queue_names
 
 #: Keys to sign with, parted by spaces or commas, the one that signs first; an environment
 #: variable, since everybody may read a command line.

@@ -1,4 +1,4 @@
-"""The acks of a worker: for what is done, until its server has heard of it."""
+"""Buffer the acks of a worker, until they are sent in bulk or with the next reserve."""
 
 import logging
 import threading
@@ -10,15 +10,15 @@ from alligator.common.text import shorten
 from alligator.exceptions import NodeLost
 from alligator.execution.outage import Outage
 
-#: Seconds that the ack of a finished task may wait for company.
+#: Seconds that the ack of a task waits at most for others.
 ACK_WITHIN = 0.005
 
 
 class Acks:
-    """Acks to be sent, in bulk or with the next reserve.
+    """The acks that have yet to reach the backend.
 
-    :param outage: told whenever the server answers.
-    :param turn: notified when a sending ends; guards all that is kept here.
+    :param outage: told whenever the backend answers.
+    :param turn: notified when a sending ends; its lock guards all that is kept here.
     """
 
     def __init__(
@@ -35,9 +35,9 @@ class Acks:
         return bool(self._unsent)
 
     def add(self, delivery: Delivery, now: float) -> bool:
-        """Keep the ack of what is done; return whether some have waited long enough.
+        """Buffer an ack; return whether the oldest has waited long enough. The caller has the lock.
 
-        The caller holds the lock.
+        :param now: monotonic.
         """
         if not self._unsent:
             self._oldest = now
@@ -45,23 +45,23 @@ class Acks:
         return now - self._oldest >= ACK_WITHIN
 
     def unsent(self) -> list[Delivery]:
-        """Return what is to be sent. The caller holds the lock."""
+        """Return the acks to be sent. The caller has the lock."""
         return self._parked + self._unsent
 
     def are_on_their_way(self) -> bool:
-        """Whether some are to be sent, or are being sent. The caller holds the lock."""
+        """Return whether any are to be sent, or are being sent. The caller has the lock."""
         return bool(self._unsent or self._parked or self._sending)
 
     def are_due(self) -> bool:
-        """Whether one has waited long enough."""
+        """Return whether the oldest has waited long enough."""
         return bool(self._unsent) and time.monotonic() - self._oldest >= ACK_WITHIN
 
     def hurry(self) -> None:
-        """Take them for due: no others are to be expected."""
+        """Make them due, since no others are to be expected."""
         self._oldest = 0.0
 
     def take(self) -> list[Delivery]:
-        """Return those not yet sent; the caller sends them, or gives them back."""
+        """Return the unsent acks; the caller sends them, or gives them back."""
         if not self._unsent:
             return []
         with self._turn:
@@ -69,12 +69,12 @@ class Acks:
             return acks
 
     def put_back(self, acks: list[Delivery]) -> None:
-        """Keep for later what was not sent."""
+        """Buffer acks again that were taken and not sent."""
         with self._turn:
             self._unsent = acks + self._unsent
 
     def give_back(self, acks: list[Delivery], err: BaseException | None = None) -> None:
-        """Keep for later what could not be sent, or whose reply was lost, because of ``err``."""
+        """Buffer acks again that could not be sent, or whose reply was lost, because of ``err``."""
         if isinstance(err, NodeLost):
             untold = set(map(id, err.untold))
             self.were_sent([each for each in acks if id(each) not in untold], err.refused)
@@ -87,7 +87,7 @@ class Acks:
             self._repeated.update(map(id, acks))
 
     def unpark(self) -> None:
-        """Have those sent again whose node is not known to be lost any more."""
+        """Have parked acks sent again, unless their node is still known to be lost."""
         if not self._parked:
             return
         with self._turn:
@@ -98,7 +98,7 @@ class Acks:
             self._unsent = back + self._unsent
 
     def were_sent(self, acks: Sequence[Delivery], refused: Sequence[Delivery]) -> None:
-        """Take note of the reply."""
+        """Report the acks that the backend refused."""
         if not (refused or self._repeated):
             return
         with self._turn:
@@ -114,9 +114,9 @@ class Acks:
                 )
 
     def send(self) -> None:
-        """Ack what is done.
+        """Send all acks now.
 
-        :raises AlligatorException: it is kept, and sent again.
+        :raises AlligatorException: they are kept, and sent again.
         """
         self.unpark()
         with self._turn:
@@ -137,7 +137,7 @@ class Acks:
 
 
 def report_refused(log: logging.Logger, refused: Sequence[Delivery]) -> None:
-    """Log the tasks that somebody else has run as well, or will."""
+    """Log the tasks whose lease was lost, so that another worker has run them as well, or will."""
     for delivery in refused:
         log.warning(
             "Task %s lost its lease before it ended, so it may run twice.",

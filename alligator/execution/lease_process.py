@@ -1,17 +1,17 @@
-"""A process beside a worker that keeps its leases while no Python can run in the worker.
+"""The helper process, which extends a worker's leases while no Python can run in the worker.
 
-C code that holds the interpreter's lock stops every thread, the one that extends leases among
-them. So the worker notes in shared memory what it holds, and at each turn of that thread the
-time. A small process looks at it. If that time stands still though the worker lives:
+C code that holds the interpreter's lock stops every thread, also the one that extends leases. So
+the worker writes to shared memory which deliveries it has, and at each turn of that thread the
+time. The helper process reads it. When that time stands still though the worker lives, it
 
-* after :data:`TAKE_BACK` seconds it hands back what has not started, for others to run;
-* after a third of a lease it extends what runs, and every third again.
+* hands back what has not started, after :data:`TAKE_BACK` seconds, for other workers to run;
+* extends what runs, after a third of a lease and every third again.
 
-A worker that was stopped (SIGSTOP) is left to its leases. The worker starts nothing of what was
-handed back: it looks after it stood still, and before it starts anything.
+It does nothing for a worker that was stopped (SIGSTOP). The worker starts no task that was handed
+back: after a standstill it looks at the memory before it starts anything.
 
-The process is started by its path and imports nothing but the standard library until it has to
-act, so that it takes little memory: 8 MB and not 30. It ends with its parent.
+The worker starts the helper by its path. It imports only the standard library until it has to act,
+so that it takes little memory: 8 MB, not 30. It ends with its parent.
 """
 
 import contextlib
@@ -35,11 +35,11 @@ if TYPE_CHECKING:
 
     from alligator.backends.base import Client, Delivery
 
-#: Seconds of standstill after which what has not started is handed back.
+#: Seconds of standstill after which tasks that have not started are handed back.
 TAKE_BACK = 1.0
 
-#: A lease so short, in seconds, leaves little time to import a driver once it is needed: it is
-#: imported after so many seconds of the worker's life.
+#: Seconds: a shorter lease leaves too little time to import a driver once it is needed. The helper
+#: then imports it when the worker has lived for the second number.
 _SHORT = 10.0
 _SETTLED = 5.0
 
@@ -48,15 +48,14 @@ _PAUSE = 0.25
 
 _SIZE = 1 << 20
 _ENTRIES = 1 << 14  # where they begin
-_HEAD = struct.Struct("=dIII")  # time, number of those started, number of all, end of the last
+_HEAD = struct.Struct("=dIII")  # time, deliveries started, all deliveries, end
 _STARTED = struct.Struct("=I")
-_TAKEN_BACK = struct.Struct("<d")  # the time at which the worker stood still; written by the other
+_TAKEN_BACK = struct.Struct("<d")  # the time at which the worker stood still; by the helper
 _AT_STARTED, _AT_TAKEN_BACK, _AT_SETUP = 8, 24, 32
 _GROUP = struct.Struct("<HI")  # the size of a queue's name, and how many receipts follow
 
-#: What is beneath this many seconds is fresh: nobody takes anything back before twice of that.
+#: Seconds after a beat in which the worker need not look: the helper waits twice as long.
 _FRESH = TAKE_BACK / 2
-
 
 #: The name of a queue, and receipts of tasks on it.
 Group = tuple[bytes, Sequence[bytes]]
@@ -68,7 +67,7 @@ def _packed(name: bytes, receipts: Sequence[bytes]) -> bytes:
 
 
 class Board:
-    """The shared memory: what a worker holds, in the order in which it starts it.
+    """The shared memory: the deliveries of a worker, in the order in which it starts them.
 
     :param descriptor: of a file that :meth:`make` made.
     """
@@ -76,12 +75,12 @@ class Board:
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
         self._memory = mmap.mmap(descriptor, _SIZE)
-        # Set for every task: as a number in place, in a third of the time that packing it takes.
-        self._count = memoryview(self._memory)[_AT_STARTED : _AT_STARTED + 4].cast("I")
+        #: How many deliveries have started. To set this item takes a third of the time of packing.
+        self.started = memoryview(self._memory)[_AT_STARTED : _AT_STARTED + 4].cast("I")
 
     @classmethod
     def make(cls, setup: Any) -> "Board":
-        """Return a new one; ``setup`` is JSON for whoever looks at it."""
+        """Return new memory; ``setup`` is JSON for the helper."""
         import tempfile  # as subprocess below
 
         descriptor, path = tempfile.mkstemp(prefix="alligator-")
@@ -90,7 +89,7 @@ class Board:
         board = cls(descriptor)
         raw = json.dumps(setup).encode()
         if len(raw) + _AT_SETUP + 4 > _ENTRIES:
-            raise ValueError("The DSN is too long for it.")
+            raise ValueError("The DSN is too long for the shared memory.")
         board._memory[_AT_SETUP + 4 : _AT_SETUP + 4 + len(raw)] = raw
         _STARTED.pack_into(board._memory, _AT_SETUP, len(raw))
         _HEAD.pack_into(board._memory, 0, time.monotonic(), 0, 0, _ENTRIES)
@@ -101,10 +100,10 @@ class Board:
         (size,) = _STARTED.unpack_from(self._memory, _AT_SETUP)
         return json.loads(self._memory[_AT_SETUP + 4 : _AT_SETUP + 4 + size])
 
-    # -- For the worker, who is the only one to write but for the time of a take-back. --------
+    # -- For the worker, which writes all but the time of a take-back. ------------------------
 
     def write(self, started: int, groups: Iterable["Group"]) -> bool:
-        """Begin anew; False: not all found room."""
+        """Write all deliveries again; return False if there was not room for all."""
         raw, count = b"", 0
         fits = True
         for name, receipts in groups:
@@ -115,8 +114,8 @@ class Board:
             raw, count = raw + more, count + len(receipts)
             if not fits:
                 break
-        # None for as long as it is written: the other one may look at any moment. The time stays,
-        # as the worker may have stood still since then.
+        # No deliveries while they are written: the helper may look at any moment. The time stays,
+        # since the worker may have stood still since then.
         noted_at = self.noted_at
         _HEAD.pack_into(self._memory, 0, noted_at, 0, 0, _ENTRIES)
         self._memory[_ENTRIES : _ENTRIES + len(raw)] = raw
@@ -125,7 +124,7 @@ class Board:
         return fits
 
     def append(self, groups: Iterable["Group"]) -> bool:
-        """Add some that have not started; False: there is no room."""
+        """Add deliveries that have not started; return False if there is no room."""
         noted_at, started, count, end = _HEAD.unpack_from(self._memory)
         for name, receipts in groups:
             raw = _packed(name, receipts)
@@ -136,18 +135,14 @@ class Board:
         _HEAD.pack_into(self._memory, 0, noted_at, started, count, end)
         return True
 
-    def start(self, count: int) -> None:
-        """Note that so many have started."""
-        self._count[0] = count
-
     def beat(self, now: float) -> None:
-        """Note the time (monotonic)."""
+        """Write the time (monotonic)."""
         _TAKEN_BACK.pack_into(self._memory, 0, now)
 
-    # -- For the one who looks. ---------------------------------------------------------------
+    # -- For the helper. ----------------------------------------------------------------------
 
     def read(self) -> tuple[float, list[tuple[str, bytes]], list[tuple[str, bytes]]]:
-        """Return the time noted last, what has started (it may have ended), and what has not."""
+        """Return the last time, what has started (it may have ended), and what has not."""
         now, started, _, end = _HEAD.unpack_from(self._memory)
         found, at = list[tuple[str, bytes]](), _ENTRIES
         while at < end:
@@ -164,7 +159,7 @@ class Board:
 
     @property
     def noted_at(self) -> float:
-        """When the time was noted last, which is that time."""
+        """The time that the worker wrote last (monotonic)."""
         return float(_TAKEN_BACK.unpack_from(self._memory, 0)[0])
 
     @property
@@ -178,7 +173,7 @@ class Board:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep the other process from doing what it does under the same lock."""
+        """Exclude the other process, in the block, from its own ``locked`` blocks."""
         fcntl.lockf(self.descriptor, fcntl.LOCK_EX)
         try:
             yield
@@ -187,13 +182,13 @@ class Board:
 
     def close(self) -> None:
         """Let go of the memory and the file."""
-        self._count.release()
+        self.started.release()
         self._memory.close()
         os.close(self.descriptor)
 
 
 class LeaseProcess:
-    """The process, seen from its worker; the lease thread calls what has no other lock to wait for.
+    """The helper process, as its worker sees it.
 
     :param lease: seconds of the worker's leases.
     """
@@ -202,12 +197,13 @@ class LeaseProcess:
         self._client, self._lease = client, lease
         self._started = 0
         self._is_full = False
-        self._beat_at = 0.0
+        #: When to look whether the helper has handed tasks back (monotonic); not before.
+        self.stale_at = 0.0
         self._board: Board | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> bool:
-        """Start the process; False: it is of no use here, or there is no room for one."""
+        """Start the process; return False if it is of no use here, or cannot be started."""
         if not self._client.shares_leases:
             return False
         setup = {"dsn": self._client.conn_string, "lease": self._lease, "pid": os.getpid()}
@@ -231,7 +227,7 @@ class LeaseProcess:
             [sys.executable, "-P", __file__, str(self._board.descriptor)],
             env={**os.environ, "PYTHONPATH": os.pathsep.join([*paths, home])},
             pass_fds=[self._board.descriptor],
-            start_new_session=True,  # what stops the worker is not for this one
+            start_new_session=True,  # signals that stop the worker are not for this one
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -248,27 +244,21 @@ class LeaseProcess:
             board.close()
 
     def beat(self) -> None:
-        """Note that Python runs here."""
-        self._beat_at = time.monotonic()
+        """Show the helper that Python runs here."""
+        now = time.monotonic()
+        self.stale_at = now + _FRESH
         if self._board is not None:
-            self._board.beat(self._beat_at)
+            self._board.beat(now)
 
-    def look_after(self) -> None:
-        """Start another process where it has ended."""
+    def restart_if_ended(self) -> None:
+        """Start another process if it has ended."""
         if self._process is not None and self._process.poll() is not None:
             self._spawn()
 
-    def is_fresh(self, now: float) -> bool:
-        """Whether nobody can have handed anything back since the last beat.
-
-        :param now: monotonic; that of right before, and asked by the caller, who may need it, too.
-        """
-        return now - self._beat_at < _FRESH
-
     def was_taken_back(self) -> bool:
-        """After a standstill: whether what had not started was handed back; from now on nothing is.
+        """After a standstill, return whether the helper handed back what had not started.
 
-        If so, :meth:`rewrite` without that.
+        If so, :meth:`rewrite` without these. From now on it hands nothing back.
         """
         board = self._board
         if board is None:
@@ -280,19 +270,19 @@ class LeaseProcess:
         return taken
 
     def hold(self, deliveries: Sequence["Delivery"]) -> bool:
-        """Note what was reserved, behind what waits; False: :meth:`rewrite` all."""
+        """Add reserved deliveries behind those that wait; False: :meth:`rewrite` all."""
         if self._board is None:
             return True
         return not self._is_full and self._board.append(self._groups(deliveries))
 
     def started(self) -> None:
-        """Note that the next of what waits has started."""
+        """Count the next of the waiting deliveries as started."""
         if self._board is not None:
             self._started += 1
-            self._board.start(self._started)
+            self._board.started[0] = self._started
 
     def rewrite(self, started: Sequence["Delivery"], waiting: Sequence["Delivery"]) -> None:
-        """Note all that is held."""
+        """Write all deliveries again: those that have started, and those that wait."""
         if self._board is not None:
             self._started = len(started)
             groups = self._groups([*started, *waiting])
@@ -303,13 +293,13 @@ class LeaseProcess:
             yield name.encode(), self._client.share(list(group))
 
 
-# -- In the process of its own. ---------------------------------------------------------------
+# -- In the helper process. -------------------------------------------------------------------
 
 
 class Watcher:
-    """Looks at the board of a worker, and does for it what it cannot do.
+    """Extends and hands back what the board of a worker names, when the worker cannot.
 
-    :param lives: whether the worker runs, or could: it has not ended, and is not stopped.
+    :param lives: returns whether the worker has neither ended nor been stopped.
     :param connect: returns a client for the worker's queues.
     """
 
@@ -325,7 +315,10 @@ class Watcher:
         self._extend_at = 0.0
 
     def look(self, now: float) -> None:
-        """Do what is to be done now (monotonic)."""
+        """Look once.
+
+        :param now: monotonic.
+        """
         stands = now - self.board.noted_at
         if stands < min(TAKE_BACK, self.lease / 3) or not self.lives():
             self._extend_at = 0.0
@@ -333,9 +326,9 @@ class Watcher:
         self.client = client = self.client or self.connect()
         if stands >= self.lease / 3 and now >= self._extend_at:
             _, started, waiting = self.board.read()
-            for_whom = started if self.board.taken_back_at else started + waiting
-            if for_whom:
-                client.extend([client.shared(*each) for each in for_whom], self.lease)
+            chosen = started if self.board.taken_back_at else started + waiting
+            if chosen:
+                client.extend([client.shared(*each) for each in chosen], self.lease)
             self._extend_at = now + self.lease / 3
         if stands >= TAKE_BACK:
             self._take_back(client)
@@ -352,7 +345,7 @@ class Watcher:
 
 
 def _runs(pid: int) -> bool:
-    """Whether a process is neither stopped nor a zombie."""
+    """Return whether a process is neither stopped nor a zombie."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
         return stat.rpartition(")")[2].split()[0] not in "TtZX"
@@ -369,15 +362,15 @@ def _runs(pid: int) -> bool:
 
 
 def main(descriptor: int) -> None:
-    """Look until the parent is gone."""
+    """Look again and again, until the parent is gone."""
     for each in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP):
-        signal.signal(each, signal.SIG_IGN)  # the worker may take its time to stop
+        signal.signal(each, signal.SIG_IGN)  # the worker may take long to stop
     board = Board(descriptor)
     setup = board.setup()
     pid, lease = setup["pid"], setup["lease"]
 
     def connect() -> "Client":
-        if "alligator" not in sys.modules:  # a bare one: it would import the whole package first
+        if "alligator" not in sys.modules:  # a bare package: the real one imports all
             package = ModuleType("alligator")
             package.__path__ = [str(Path(__file__).resolve().parent)]
             sys.modules["alligator"] = package
@@ -389,7 +382,7 @@ def main(descriptor: int) -> None:
     watcher, began = Watcher(board, lease, lambda: _runs(pid), connect), time.monotonic()
     while os.getppid() == pid:
         now = time.monotonic()
-        with contextlib.suppress(Exception):  # an outage, say: it tries again
+        with contextlib.suppress(Exception):  # such as an outage: the next turn tries again
             watcher.look(now)
             if lease < _SHORT and now - began > _SETTLED:
                 watcher.client = watcher.client or connect()

@@ -1,10 +1,11 @@
-"""What a worker holds, and the thread that keeps it while the worker is busy.
+"""Track the deliveries of one worker, and extend their leases from a thread.
 
-The thread has three duties: it extends the leases of everything held, sends acks that
-have waited for :data:`ACK_WITHIN`, and hands tasks back that do not get their turn. It
-also watches over the grace time of a worker that was told to stop, notes on what is held that
-it was, and tells again what could not be told: after an outage, and until a backend that is full
-takes it.
+The thread also
+
+* sends acks that have waited for :data:`~alligator.execution.acks.ACK_WITHIN`;
+* hands back tasks that do not get their turn;
+* settles outcomes that could not be settled: after an outage, and once a full backend has room;
+* watches for a stop signal, and notes it on the deliveries, so that a kill counts as no death.
 """
 
 import contextlib
@@ -13,49 +14,47 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from types import TracebackType
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Self
 
-from alligator.backends.base import MAX_LEASE, Client, Delivery, never
+from alligator.backends.base import MAX_LEASE, Ahead, Client, Delivery, never
 from alligator.common import after_fork
 from alligator.common.text import shorten
 from alligator.exceptions import NodeLost, QueueFull
 from alligator.execution.acks import ACK_WITHIN, Acks, report_refused
 from alligator.execution.lease_process import LeaseProcess
 from alligator.execution.outage import Outage, tasks
-from alligator.execution.reach import Reach
-from alligator.execution.sent_ahead import SentAhead
-from alligator.execution.unsettled import Unsettled
+from alligator.execution.pending import PendingOutcomes
 
 #: Seconds beyond the expected after which tasks that have not started are handed back.
 PATIENCE = 0.1
 
-#: Seconds after which they are handed back even if it was to be expected.
+#: Seconds after which they are handed back even if the wait was to be expected.
 LONGEST_WAIT = 0.5
 
 _LONGEST_PAUSE = 0.2
 
-#: Seconds in which it is said once that the process stood still.
+#: Seconds in which the worker logs only once that its process stood still.
 _SAID_FOR = 60.0
 
 #: How many times as long a lease is, for each time that it ran out; and for how many of these.
 LONGER = 4.0
 _MOST_LAPSES = 2
 
-#: Seconds before acks, or hand-backs, are tried again that the backend had no room for.
+#: Seconds before acks, or hand-backs, are sent again that the backend had no room for.
 _REFUSED_PAUSE = 1.0
 
 
 class Leases:
-    """The deliveries of one worker: waiting for their turn, running, or done and not yet acked.
+    """The deliveries of one worker: waiting, running, or done and not yet acked.
 
     Use it as a context manager: on leaving, acks are sent and what has not run is handed back.
 
     :param lease: seconds that a lease runs; it is extended every third of that.
     :param watch: called at every turn of the thread, at least every 0.2 s.
     :param outage: that of the worker, where it has one.
-    :param process: what keeps leases while this thread cannot run; it is told what is held.
+    :param process: the helper process, which extends leases while this thread cannot run.
+    :param expected: returns the seconds that a task is expected to take.
     """
 
     def __init__(
@@ -67,135 +66,178 @@ class Leases:
         watch: Callable[[], None] | None = None,
         outage: Outage | None = None,
         process: LeaseProcess | None = None,
+        expected: Callable[[], float] = lambda: 0.0,
     ) -> None:
-        self._process = process
-        self._stood_still_at = -math.inf  # monotonic: when that was said last
         self.client, self.lease, self.log, self.watch = client, lease, log, watch
-        self.expected = 0.0  # seconds that a task is expected to take
-        self._beat = min(lease, client.lease_seconds or lease) / 3
+        self._expected, self._process = expected, process
+        self._stood_still_at = -math.inf  # monotonic: when that was logged last
+        self._every = min(lease, client.lease_seconds or lease) / 3
         self._lock = threading.Lock()
         self._turn = threading.Condition(self._lock)
         self._arrived = threading.Condition(self._lock)
-        self._reach = Reach()
+        self._lengths = _Lengths()
         self._waiting: deque[Delivery] = deque()
         self._lookers = 0  # threads in wait_for_turn
         self._idle = 0  # threads in start_next
-        self._leavers = 0  # have ended, and keep their place until it has been told of them
+        self._leavers = 0  # have ended, and keep their place until they are reported
         self._running: dict[int, Delivery] = {}  # by id(): one task id may be on two queues
-        self._settling: set[int] = set()  # of those, by id(): the settling says what was lost
+        self._settling: set[int] = set()  # of those, by id(): the settlement reports a lost lease
         self._last_start = 0.0
-        self._next_beat = 0.0
-        self._ahead = SentAhead()
-        self._noted: dict[int, Delivery] = {}  # as held by one who is being stopped; by id()
+        self._extend_at = 0.0
+        self._ahead: tuple[Ahead, list[Delivery]] | None = None  # with the acks that it carries
+        self._ahead_lock = threading.Lock()
+        self._noted: dict[int, Delivery] = {}  # with a note of the stop; by id()
         self._outage = outage or Outage(log)
-        self._unsettled = Unsettled(self._outage, self._was_overtaken)
+        self._pending = PendingOutcomes(self._outage, self._was_overtaken)
         self._refused = dict[str, float]()  # duties that there was no room for, and until when
-        #: For what has run.
-        self.acks = Acks(client, self._outage, self._turn, log)
+        self._acks = Acks(client, self._outage, self._turn, log)
         self._extending = True
         self._leaving = threading.Lock()
         self._closed = False
         self._handing_back = threading.RLock()
         self._wake = threading.Event()
         self._rests = True  # longer than an ack may wait
-        self._thread = threading.Thread(target=self._keep, name="alligator-leases", daemon=True)
+        self._thread = threading.Thread(target=self._serve, name="alligator-leases", daemon=True)
 
     def __enter__(self) -> Self:
-        self._next_beat = time.monotonic() + self._beat
+        self._extend_at = time.monotonic() + self._every
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         self._closed = True
         self._wake.set()
         self._thread.join(_LONGEST_PAUSE + 10)
-        self._try(self.hand_back)
-        self._try(self.acks.send)
-        self._try(self._tell_the_last)
+        self._outage.call(self.hand_back)
+        self._outage.call(self._acks.send)
+        self._outage.call(self._settle_the_last)
 
-    # -- Called by the worker. ----------------------------------------------------------------
+    # -- Reserving. ---------------------------------------------------------------------------
+
+    def reserve(
+        self,
+        queue_names: Sequence[str],
+        limit: int,
+        wait: float,
+        stop: Callable[[], bool],
+        *,
+        at_once: bool,
+    ) -> tuple[Sequence[Delivery], bool]:
+        """Reserve deliveries, and send acks with that; the caller decides whether to :meth:`take`.
+
+        :param at_once: whether a node that was lost answers again; see :meth:`catch_up`.
+        :returns: those to run, and whether nothing waited, ran or was being acked before. (An
+            ack may queue further tasks: the children of the task.)
+        :raises AlligatorException: nothing was reserved; the acks are sent again.
+        """
+        acks = self._acks.take()
+        try:
+            quiet = self._is_quiet()
+            self.catch_up(at_once=at_once)
+            found, refused = self.client.reserve(
+                queue_names, limit, self.lease, wait, acks=acks, stop=stop
+            )
+        except BaseException as err:
+            self._acks.give_back(acks, err)
+            raise
+        self._outage.ends()
+        self._acks.were_sent(acks, refused)
+        return self.without_known(found), quiet
+
+    def _is_quiet(self) -> bool:
+        with self._lock:
+            held = self._waiting or self._running or self._ahead
+            return not (held or self._acks.are_on_their_way())
+
+    def without_known(self, found: Sequence[Delivery]) -> Sequence[Delivery]:
+        """Return the reserved deliveries to run: all but the tasks whose outcome waits here."""
+        return self._pending.without_known(found) if found and self._pending else found
 
     def send_ahead(self, queue_names: Sequence[str], limit: int) -> None:
-        """Send for a further batch, and acks with that, while what is held is run.
+        """Send the request for a further batch, with acks, and do not wait for the reply.
 
-        :raises AlligatorException: it is not known whether that got through.
+        :raises AlligatorException: it is not known whether it got through.
         """
-        acks = self.acks.take()
+        acks = self._acks.take()
         try:
             ahead = self.client.begin_reserve(queue_names, limit, self.lease, acks=acks)
         except BaseException:
-            self.acks.give_back(acks)
+            self._acks.give_back(acks)
             raise
         if ahead is None:
-            self.acks.put_back(acks)
+            self._acks.put_back(acks)
         else:
-            self._ahead.put(ahead, acks)
+            with self._ahead_lock:
+                self._ahead = ahead, acks
 
     def collect(self) -> int | None:
-        """Hold what was sent for; return how many came. None: nothing was sent for.
+        """Take the batch that was sent for; return its size. None: there was none.
 
         :raises AlligatorException: the reply did not come; its acks are sent again.
         """
-        sent = self._ahead.take()
+        if self._ahead is None:
+            return None
+        with self._ahead_lock:  # one thread reads the reply
+            sent, self._ahead = self._ahead, None
         if sent is None:
             return None
         ahead, acks = sent
         try:
             found, refused = ahead.read()
         except BaseException:
-            self.acks.give_back(acks)
+            self._acks.give_back(acks)
             raise
-        self.acks.were_sent(acks, refused)
+        self._acks.were_sent(acks, refused)
         self.take(found)
         return len(found)
 
     def take(self, deliveries: Sequence[Delivery]) -> None:
-        """Hold what was just reserved."""
+        """Let reserved deliveries wait for their turn here."""
         with self._turn:
             self._waiting.extend(deliveries)
             if self._process is not None and not self._process.hold(deliveries):
-                self._note_held()
+                self._share()
             self._last_start = time.monotonic()
             self._turn.notify_all()
             self._arrived.notify(len(deliveries))
         if len(deliveries) > 1:
             self._wake.set()
 
+    # -- Running. -----------------------------------------------------------------------------
+
     def start_next(self, wait: float = 0.0, most: float = math.inf) -> Delivery | None:
         """Return the next delivery, now running; None: none came within ``wait`` seconds.
 
         :param most: how many may run at the same time.
         """
-        now = time.monotonic()
-        if self._process is not None and not self._process.is_fresh(now):
+        process, now = self._process, time.monotonic()
+        if process is not None and now >= process.stale_at:
             self._come_back()
             now = time.monotonic()
         with self._lock:
-            if not self._waiting or self._taken() >= most:
-                if wait:
-                    self._idle += 1
-                    try:
-                        self._arrived.wait(wait)
-                    finally:
-                        self._idle -= 1
-                if not self._waiting or self._taken() >= most:
+            if not self._waiting or len(self._running) + self._leavers >= most:
+                if not (wait and self._may_start_within(wait, most)):
                     return None
                 now = time.monotonic()
-                if self._process is not None and not self._process.is_fresh(now):
-                    return None  # it stood still in the meantime: look first
             delivery = self._waiting.popleft()
             self._running[id(delivery)] = delivery
-            if self._process is not None:
-                self._process.started()
+            if process is not None:
+                process.started()
             self._last_start = now
             if self._lookers and not self._waiting:
                 self._turn.notify_all()
             return delivery
+
+    def _may_start_within(self, seconds: float, most: float) -> bool:
+        self._idle += 1
+        try:
+            self._arrived.wait(seconds)
+        finally:
+            self._idle -= 1
+        if not self._waiting or self._taken() >= most:
+            return False
+        # Else the process stood still in the meantime: the caller looks first.
+        return self._process is None or time.monotonic() < self._process.stale_at
 
     def unattended(self, most: float) -> float:
         """Return the seconds since something started, where more could and no thread is idle."""
@@ -205,17 +247,17 @@ class Leases:
             return time.monotonic() - self._last_start
 
     def settles(self, delivery: Delivery) -> None:
-        """A running delivery is about to be settled by something else than an ack.
+        """Note that a running delivery is about to be settled by another call than an ack.
 
-        Its lease is kept until :meth:`end`, but a heartbeat that finds it gone says nothing from
-        here on: mostly it has just been settled. If it was lost, the settling is refused.
+        Its lease is extended until :meth:`end`. From here on, the thread reports no loss of the
+        lease: mostly the delivery has just been settled. If it was lost, the settlement is refused.
         """
         with self._lock:
             if id(delivery) in self._running:
                 self._settling.add(id(delivery))
 
     def end(self, delivery: Delivery, *, ack: bool, leaves: bool = True) -> bool:
-        """A delivery has run; with ``ack`` it is acked soon, else it has been settled.
+        """Note that a delivery has run; with ``ack`` it is acked soon, else it has been settled.
 
         :param leaves: False: it keeps its place among those that run until :meth:`leave`.
         :returns: whether acks have waited long enough.
@@ -226,21 +268,21 @@ class Leases:
             if self._settling:
                 self._settling.discard(id(delivery))
             if ack:
-                due = self.acks.add(delivery, time.monotonic())
+                due = self._acks.add(delivery, time.monotonic())
             self._leavers += not leaves
             if (self._idle or self._lookers) and (leaves or not self._waiting):
-                self._tell_of_end()
-        if self._reach.differs:
-            self._reach.forget(delivery)
+                self._notify_of_end()
+        if self._lengths.differ:
+            self._lengths.forget(delivery)
         return due
 
     def leave(self) -> None:
         """Free the place of a delivery that has ended, and was left there."""
         with self._lock:
             self._leavers -= 1
-            self._tell_of_end()
+            self._notify_of_end()
 
-    def _tell_of_end(self) -> None:
+    def _notify_of_end(self) -> None:
         if self._waiting:
             if self._idle:  # for want of a place among those that run
                 self._arrived.notify()
@@ -250,13 +292,17 @@ class Leases:
     def _taken(self) -> int:
         return len(self._running) + self._leavers
 
-    def ack_soon(self) -> None:
-        """Have the thread send acks as soon as they have waited for long enough.
+    def send_acks(self) -> None:
+        """Send all acks now. If that fails, they are sent again."""
+        self._outage.call(self._acks.send)
 
-        At once, where no company is to be expected: whatever depends on them may be all there is.
+    def ack_soon(self) -> None:
+        """Have the thread send acks as soon as they are due.
+
+        They are due at once where nothing else is at hand: a child may wait for this very ack.
         """
         if not (self._running or self._waiting or self._lookers):
-            self.acks.hurry()
+            self._acks.hurry()
             self._wake.set()
         elif self._rests:
             self._wake.set()
@@ -266,22 +312,23 @@ class Leases:
         """Whether the thread has ended, or is about to."""
         return self._closed
 
-    def cover(self, delivery: Delivery, seconds: float) -> None:
-        """Let the lease of a running delivery reach for so long, though no heartbeat came.
+    # -- The length of leases. ----------------------------------------------------------------
 
-        :raises AlligatorException: it could not be told; the next heartbeat says it again.
+    def cover(self, delivery: Delivery, seconds: float) -> None:
+        """Let the lease of a running delivery last so long, even if the thread cannot extend it.
+
+        :raises AlligatorException: the backend could not be told; the thread tells it again.
         """
-        self._reach.cover(delivery, seconds)
-        if seconds > 2 * self._beat:  # as much as any lease has left, while heartbeats go on
-            lease = min(max(seconds, self.lease, self._reach.least(delivery)), MAX_LEASE)
-            self._tell_of_lost(self.client.extend([delivery], lease))
+        self._lengths.cover(delivery, seconds)
+        if seconds > 2 * self._every:  # as much as any lease has left, while the thread runs
+            lease = min(max(seconds, self.lease, self._lengths.least(delivery)), MAX_LEASE)
+            self._report_lost(self.client.extend([delivery], lease))
 
     def lengthen(self, delivery: Delivery) -> None:
-        """Before a task runs whose lease ran out before: let it have a longer one this time.
+        """Before a task runs whose lease ran out before, give it a longer one this time.
 
-        Its worker may have lived, and C code kept this thread there from extending it. With a
-        process beside the worker that cannot be. It raises nothing: what fails is said again
-        by the next heartbeat.
+        Its worker may have lived, while C code kept this thread from extending the lease. With a
+        helper process that cannot be. If the call fails, the thread repeats it.
         """
         client = self.client
         if self._process is not None or delivery.deaths >= client.max_deaths:
@@ -289,76 +336,73 @@ class Leases:
         if lapses := min(client.lapses(delivery), _MOST_LAPSES):
             usual = max(self.lease, client.lease_seconds or 0.0)
             lease = min(usual * LONGER**lapses, MAX_LEASE)
-            self._reach.lengthen(delivery, lease)
-            self._try(lambda: self._stretch(delivery, lease))
+            self._lengths.lengthen(delivery, lease)
+            self._outage.call(lambda: self._stretch(delivery, lease))
 
     def _stretch(self, delivery: Delivery, lease: float) -> None:
         if not self.client.stretch(delivery, lease):
-            self._tell_of_lost([delivery])
+            self._report_lost([delivery])
 
     def give_up(self, delivery: Delivery) -> None:
         """Let the lease of a running delivery run out."""
-        self._reach.give_up(delivery)
+        self._lengths.give_up(delivery)
 
-    def wake_all(self) -> None:
-        """Let everybody who waits look again."""
-        with self._turn:
-            self._turn.notify_all()
-            self._arrived.notify_all()
+    def stop_extending(self) -> None:
+        """Let all leases run out by themselves."""
+        self._extending = False
 
-    def tell_later(
+    # -- Outcomes that could not be settled. --------------------------------------------------
+
+    def settle_later(
         self,
         delivery: Delivery,
-        tell: Callable[[], object],
+        settle: Callable[[], object],
         err: Exception,
         due: float | None = None,
         leased: Callable[[Delivery], object] | None = None,
     ) -> None:
-        """Keep the lease of a delivery that could not be settled, and settle it by ``tell``.
+        """Extend the lease of a delivery that could not be settled, and call ``settle`` again.
 
-        :param err: why it could not; with :exc:`QueueFull` it is told until the backend takes it.
-        :param due: the Unix timestamp before which it must not run again, if it is to.
-        :param leased: called if the same task is reserved here anew: ``tell`` is then about that.
+        :param err: why it could not; with :exc:`QueueFull`, until the backend takes it.
+        :param due: the Unix timestamp before which the task must not run again, if it is to.
+        :param leased: called if the same task is reserved here again: ``settle`` is then about
+            that lease.
         """
-        self._unsettled.add(delivery, tell, err, due, leased)
-        if self._closed:  # it ended after its worker, and nobody will tell it
-            self._try(self._tell_the_last)
-
-    def take_back(self, found: Sequence[Delivery]) -> Sequence[Delivery]:
-        """Return what is to be run of that which was just reserved: not what is held already."""
-        return self._unsettled.take_back(found) if found and self._unsettled else found
+        self._pending.add(delivery, settle, err, due, leased)
+        if self._closed:  # the task ended after its worker, whose thread has ended
+            self._outage.call(self._settle_the_last)
 
     def outcomes_held(self) -> int:
         """Return how many have run whose outcome the backend has no room for just now."""
-        return self._unsettled.count_refused()
+        return self._pending.count_blocked()
 
     def wait_for_room(self, seconds: float, over: Callable[[], bool] = never) -> None:
-        """Wait so long at most, and not any longer than until ``over()``, for it to take them."""
+        """Block until the backend has taken these, ``over()``, or the time is up."""
         until = time.monotonic() + seconds
         while self.outcomes_held() and time.monotonic() < until and not over():
             time.sleep(min(0.05, seconds))
 
     def catch_up(self, *, at_once: bool = False) -> None:
-        """After an outage: keep the leases of what is held, then tell what could not be told.
+        """After an outage, extend all leases, then settle the outcomes that are pending.
 
-        Call it before anything is reserved, which might be just that.
+        Call it before you reserve: the backend might deliver these very tasks.
 
-        :param at_once: a node that was lost answers again.
+        :param at_once: whether a node that was lost answers again.
         """
-        if at_once or self._outage.lasts or self._unsettled.is_due():
-            self.acks.unpark()
+        if at_once or self._outage.lasts or self._pending.is_due():
+            self._acks.unpark()
             self._extend()
-            self._unsettled.tell_all(at_once=at_once)
+            self._pending.settle_all(at_once=at_once)
 
-    def _tell_the_last(self) -> None:
-        """Tell what is left for the last time; what there is no room for is handed back."""
+    def _settle_the_last(self) -> None:
+        """Settle what is pending for the last time; hand back what there is no room for."""
         try:
-            self._unsettled.tell_all(at_once=True)
+            self._pending.settle_all(at_once=True)
         finally:
-            self._hand_back_untold()
+            self._hand_back_pending()
 
-    def _hand_back_untold(self) -> None:
-        untold = self._unsettled.take_refused()
+    def _hand_back_pending(self) -> None:
+        untold = self._pending.take_refused()
         for index, (delivery, due) in enumerate(untold):
             try:
                 self.client.release(delivery, None, due)
@@ -377,8 +421,20 @@ class Leases:
                 shorten(how, 500),
             )
 
+    def _was_overtaken(self, delivery: Delivery, lost: bool) -> None:
+        if lost:
+            report_refused(self.log, [delivery])
+            return
+        self.log.info(
+            "The outcome of task %s was sent again and refused: it counted the first time, though "
+            "the reply was lost, or the lease had run out.",
+            shorten(delivery.task_id),
+        )
+
+    # -- Waiting. -----------------------------------------------------------------------------
+
     def wait_for_turn(self, timeout: float, most: int = 0) -> None:
-        """Block until the last of those that wait starts, or something ends or is handed back.
+        """Block until the last waiting delivery starts, or one ends or is handed back.
 
         :param most: return at once if nothing waits and fewer run: that just came about.
         """
@@ -391,18 +447,31 @@ class Leases:
             finally:
                 self._lookers -= 1
 
+    def wake_all(self) -> None:
+        """Let all threads that wait here look again."""
+        with self._turn:
+            self._turn.notify_all()
+            self._arrived.notify_all()
+
     def counts(self) -> tuple[int, int]:
         """Return how many wait for their turn, and how many run, or keep their place."""
         with self._lock:
             return len(self._waiting), self._taken()
 
+    def wait_for_hand_back(self) -> None:
+        """Block while tasks are neither held nor back on their queue."""
+        with self._handing_back:
+            pass
+
+    # -- Stopping. ----------------------------------------------------------------------------
+
     def hand_back(self) -> None:
         """Release what has not started."""
         with self._handing_back:
-            self._try(self.collect)
+            self._outage.call(self.collect)
             with self._turn:
                 unstarted, self._waiting = list(self._waiting), deque()
-                self._note_held()
+                self._share()
                 self._turn.notify_all()
             stay: list[Delivery] = []
             try:
@@ -419,20 +488,20 @@ class Leases:
                     with self._turn:
                         self._waiting.extendleft(stay)
                         self._waiting.extendleft(reversed(unstarted))
-                        self._note_held()
+                        self._share()
                         self._arrived.notify_all()
 
     def note_stop(self) -> None:
-        """Note on all that is held that its worker is being stopped, where the backend can.
+        """Note on all deliveries that the worker is being stopped, where the backend can.
 
-        So a kill that follows counts as no death. Call it again and again, since more may come;
-        what was noted is not noted again. It raises nothing: what fails is tried again then.
+        So a kill that follows counts as no death. Call it again and again, since more deliveries
+        may come; each is noted once. A note that fails is written again by the next call.
         """
         if self.client.notes_stops and self._outage.try_is_due():
-            self._try(self._note_stop)
+            self._outage.call(self._note_stop)
 
     def _note_stop(self) -> None:
-        self._try(self.collect)
+        self._outage.call(self.collect)
         fresh = [each for each in self._held() if id(each) not in self._noted]
         if fresh:
             untold = set[int]()
@@ -442,46 +511,34 @@ class Leases:
             except NodeLost as err:
                 untold = set(map(id, err.untold))
                 self._outage.begins(err)
-            # Them, and not only their ids, of which another may get one that is free again.
+            # The deliveries, not only their id(): another object may get one that is free again.
             self._noted.update((id(each), each) for each in fresh if id(each) not in untold)
 
-    def wait_for_hand_back(self) -> None:
-        """Block while tasks are neither held nor back on their queue."""
-        with self._handing_back:
-            pass
-
-    def is_quiet(self) -> bool:
-        """Whether nothing waits or runs, and no ack is to be sent, or on its way.
-
-        An ack may queue further tasks: those that waited for the one that is done.
-        """
-        with self._lock:
-            held = self._waiting or self._running or self._ahead
-            return not (held or self.acks.are_on_their_way())
-
     def release_all(self, but: Delivery | None = None) -> None:
-        """Release also what is running: this process is about to leave it.
+        """Release what runs as well: this process is about to leave it.
 
-        :param but: the one that makes it leave; its lease runs out, which counts as a death.
+        :param but: the delivery that makes it leave; its lease runs out, which counts as a death.
         """
         self._extending = False
-        # Whoever calls second may end the process: not before the first is through.
+        # The caller may end the process after this: a second one waits for the first.
         with self._leaving:
-            self._try(self.acks.send)
-            self._try(self.hand_back)
-            self._try(self._tell_the_last)
+            self._outage.call(self._acks.send)
+            self._outage.call(self.hand_back)
+            self._outage.call(self._settle_the_last)
             with self._lock:
                 running, self._running = list(self._running.values()), {}
                 self._settling.clear()
             for delivery in running:
-                if delivery is but:
-                    continue
-                self._try(lambda each=delivery: self.client.release(each))  # type: ignore[misc]
+                if delivery is not but:
+                    self._release(delivery)
+
+    def _release(self, delivery: Delivery) -> None:
+        self._outage.call(lambda: self.client.release(delivery))
 
     def snapshot(self) -> tuple[list[Delivery], list[Delivery]]:
         """Return what is to be acked, and what waits or runs; for :meth:`release_by`."""
         with self._lock:
-            return self.acks.unsent(), [*self._waiting, *self._running.values()]
+            return self._acks.unsent(), [*self._waiting, *self._running.values()]
 
     def release_by(
         self,
@@ -489,12 +546,12 @@ class Leases:
         held: tuple[Sequence[Delivery], Sequence[Delivery]],
         but: Delivery | None = None,
     ) -> None:
-        """Do what :meth:`release_all` does, over another client, where that does not end.
+        """Do what :meth:`release_all` does, over another client, where that does not return.
 
-        To say it twice changes nothing: a lease that has ended is not ended again. It takes no
-        lock, since whoever holds one may never let it go.
+        It is idempotent: a lease that has ended is not ended again. It takes no lock, since the
+        thread that has it may never give it back.
 
-        :param client: one for the same backend; leases are known by what is in the deliveries.
+        :param client: one for the same backend; a delivery itself identifies its lease.
         :param held: the :meth:`snapshot`.
         """
         acks, deliveries = held
@@ -506,16 +563,12 @@ class Leases:
                 with contextlib.suppress(Exception):  # it comes back by its lease
                     client.release(delivery)
 
-    def stop_extending(self) -> None:
-        """Let the leases of what runs end by themselves."""
-        self._extending = False
-
     # -- The thread. --------------------------------------------------------------------------
 
-    def _keep(self) -> None:
+    def _serve(self) -> None:
         origin = after_fork.generation
         while not self._closed:
-            self._rests = True  # first, so that an ack that comes from here on is heard of
+            self._rests = True  # first, so that an ack from here on wakes this thread
             pause = self._pause()
             self._rests = pause > ACK_WITHIN
             began = time.monotonic()
@@ -525,36 +578,36 @@ class Leases:
             if self._process is not None:
                 self._come_back()
                 self._process.beat()
-            self._say_it_stood_still(stood_still)
+            self._warn_of_standstill(stood_still)
             if self.watch:
                 self.watch()
-                after_fork.leave_unless(origin)  # a child that what is called there has forked
+                after_fork.leave_unless(origin)  # it calls the user's code, which may have forked
             if self._extending and self._outage.try_is_due():
-                self._try(self._duties)
+                self._outage.call(self._turn_once)
 
     def _pause(self) -> float:
         if self._outage.lasts:
             return _LONGEST_PAUSE
-        if self.acks or self._waiting or self._ahead:
+        if self._acks or self._waiting or self._ahead:
             return _LONGEST_PAUSE / 4 if self._refused else ACK_WITHIN
-        return max(0.0, min(_LONGEST_PAUSE, self._next_beat - time.monotonic()))
+        return max(0.0, min(_LONGEST_PAUSE, self._extend_at - time.monotonic()))
 
-    def _duties(self) -> None:
-        self.acks.unpark()
-        if self.acks.are_due():
-            self._if_taken("acks", self.acks.send)
-        patience = min(self.expected + PATIENCE, LONGEST_WAIT)
+    def _turn_once(self) -> None:
+        self._acks.unpark()
+        if self._acks.are_due():
+            self._unless_refused("acks", self._acks.send)
+        patience = min(self._expected() + PATIENCE, LONGEST_WAIT)
         overdue = time.monotonic() - self._last_start > patience
         if (self._waiting or self._ahead) and self._taken() and overdue:
-            self._if_taken("hand-backs", self.hand_back)
+            self._unless_refused("hand-backs", self.hand_back)
         self.catch_up()
-        if time.monotonic() >= self._next_beat:
-            self._next_beat = time.monotonic() + self._beat / 4  # in case that it is refused
+        if time.monotonic() >= self._extend_at:
+            self._extend_at = time.monotonic() + self._every / 4  # in case that it fails
             self._extend()
-            self._next_beat = time.monotonic() + self._beat
+            self._extend_at = time.monotonic() + self._every
 
-    def _if_taken(self, name: str, duty: Callable[[], object]) -> None:
-        """Do a duty; where there is no room for it, do it later, and the others in any case."""
+    def _unless_refused(self, name: str, duty: Callable[[], object]) -> None:
+        """Do a duty. If the backend has no room for it, do it later, and the others now."""
         if time.monotonic() < self._refused.get(name, 0.0):
             return
         try:
@@ -567,14 +620,14 @@ class Leases:
 
     def _extend(self) -> None:
         if self._process is not None:
-            self._process.look_after()
-        self._try(self.collect)  # leases run from when it was sent
+            self._process.restart_if_ended()
+        self._outage.call(self.collect)  # leases run from when it was sent
         held = self._held()
         if not held:
             return
         lost: list[Delivery] = []
         node_lost: NodeLost | None = None
-        for lease, deliveries in self._reach.leases(held, self.lease):
+        for lease, deliveries in self._lengths.of(held, self.lease):
             try:
                 lost += self.client.extend(deliveries, lease)
             except NodeLost as err:
@@ -585,34 +638,35 @@ class Leases:
         else:
             self._outage.begins(node_lost)
         gone = {id(delivery) for delivery in lost}
-        self._unsettled.drop(gone)
+        self._pending.drop(gone)
         with self._lock:
             self._waiting = deque(each for each in self._waiting if id(each) not in gone)
-            self._note_held()
-        self._tell_of_lost(lost)
+            self._share()
+        self._report_lost(lost)
 
-    def _note_held(self) -> None:
-        """With the lock: note anew what is held, for whoever keeps it if this process cannot."""
+    def _share(self) -> None:
+        """With the lock: write anew for the helper process which deliveries there are."""
         if self._process is not None:
-            started = [*self._running.values(), *self.acks.unsent()]
-            self._process.rewrite(started + self._unsettled.deliveries(), self._waiting)
+            started = [*self._running.values(), *self._acks.unsent()]
+            self._process.rewrite(started + self._pending.deliveries(), self._waiting)
 
     def _come_back(self) -> None:
-        """After a standstill, before anything starts: let go of what was handed back meanwhile."""
-        if self._process is None or self._process.is_fresh(time.monotonic()):
+        """After a standstill, before any start: drop what the helper process has handed back."""
+        process = self._process
+        if process is None or time.monotonic() < process.stale_at:
             return
         taken: list[Delivery] = []
         with self._turn:
-            if not self._process.is_fresh(time.monotonic()) and self._process.was_taken_back():
+            if time.monotonic() >= process.stale_at and process.was_taken_back():
                 taken, self._waiting = list(self._waiting), deque()
-                self._note_held()
+                self._share()
                 self._turn.notify_all()
-        for each in reversed(taken):  # again: it may have been broken off
-            self._try(lambda each=each: self.client.release(each))  # type: ignore[misc]
+        for each in reversed(taken):  # again: the helper process may have been interrupted
+            self._release(each)
 
-    def _say_it_stood_still(self, seconds: float) -> None:
+    def _warn_of_standstill(self, seconds: float) -> None:
         now = time.monotonic()
-        if seconds < max(self._beat, 1.0) or now - self._stood_still_at < _SAID_FOR:
+        if seconds < max(self._every, 1.0) or now - self._stood_still_at < _SAID_FOR:
             return
         self._stood_still_at = now
         self.log.warning(
@@ -623,35 +677,81 @@ class Leases:
             "were not extended: what runs may run again elsewhere. Give tasks that do so a timeout "
             "that is long enough (their lease reaches beyond it), or the worker a longer lease"
             if self._process is None
-            else "were kept by the process beside it, unless it was stopped",
+            else "were extended by the helper process, unless that was stopped as well",
         )
 
     def _held(self) -> list[Delivery]:
         with self._lock:
-            held = [*self._waiting, *self._running.values(), *self.acks.unsent()]
-        return held + self._unsettled.deliveries()
+            held = [*self._waiting, *self._running.values(), *self._acks.unsent()]
+        return held + self._pending.deliveries()
 
-    def _tell_of_lost(self, deliveries: Sequence[Delivery]) -> None:
+    def _report_lost(self, deliveries: Sequence[Delivery]) -> None:
         with self._lock:
             running = [each for each in deliveries if id(each) in self._running]
             lost = [each for each in running if id(each) not in self._settling]
-            for each in lost:  # in here, since it has to be before it ends
-                self._reach.give_up(each)  # it is said once
+            for each in lost:  # with the lock, since it has to be before the task ends
+                self._lengths.give_up(each)  # so that it is reported once
         report_refused(self.log, lost)
 
-    def _was_overtaken(self, delivery: Delivery, lost: bool) -> None:
-        if lost:
-            report_refused(self.log, [delivery])
-            return
-        self.log.info(
-            "What became of task %s was told again and refused: it counted the first time, though "
-            "the reply was lost, or the lease had run out.",
-            shorten(delivery.task_id),
-        )
 
-    def _try(self, duty: Callable[[], object]) -> None:
-        try:
-            duty()
-        except Exception as err:
-            # Nothing is lost: what could not be said is said again, or the lease runs out.
-            self._outage.begins(err)
+class _Lengths:
+    """The deliveries that need a longer lease than usual, or none any more.
+
+    C code that holds the interpreter's lock stops the lease thread. So the lease of a task with a
+    timeout covers all the time that the task may take, from its start.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._until: dict[int, float] = {}  # monotonic, by id()
+        self._least: dict[int, float] = {}  # seconds
+        self._given_up: set[int] = set()
+        #: Whether any delivery needs another lease than the usual one.
+        self.differ = False
+
+    def cover(self, delivery: Delivery, seconds: float) -> None:
+        """Let the lease not end before so many seconds from now."""
+        with self._lock:
+            self._until[id(delivery)] = time.monotonic() + seconds
+            self.differ = True
+
+    def lengthen(self, delivery: Delivery, lease: float) -> None:
+        """Let the lease have at least so many seconds each time."""
+        with self._lock:
+            self._least[id(delivery)] = lease
+            self.differ = True
+
+    def least(self, delivery: Delivery) -> float:
+        """Return the seconds that :meth:`lengthen` was given; 0: none."""
+        return self._least.get(id(delivery), 0.0)
+
+    def give_up(self, delivery: Delivery) -> None:
+        """Let the lease run out."""
+        with self._lock:
+            self._given_up.add(id(delivery))
+            self.differ = True
+
+    def forget(self, delivery: Delivery) -> None:
+        """Drop a delivery that has ended."""
+        with self._lock:
+            self._until.pop(id(delivery), None)
+            self._least.pop(id(delivery), None)
+            self._given_up.discard(id(delivery))
+            self.differ = bool(self._until or self._least or self._given_up)
+
+    def of(self, held: Iterable[Delivery], lease: float) -> Iterator[tuple[float, list[Delivery]]]:
+        """Yield leases in seconds, each with the deliveries that need it."""
+        with self._lock:
+            until, least, given_up = dict(self._until), dict(self._least), set(self._given_up)
+        now, usual = time.monotonic(), []
+        for delivery in held:
+            left = max(until.get(id(delivery), 0.0) - now, least.get(id(delivery), 0.0))
+            left = min(left, MAX_LEASE)
+            if id(delivery) in given_up:
+                continue
+            if left > lease:
+                yield left, [delivery]
+            else:
+                usual.append(delivery)
+        if usual:
+            yield lease, usual

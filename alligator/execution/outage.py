@@ -1,9 +1,12 @@
-"""What a worker knows of its backend's troubles; each is said once when it begins, once at its end.
+"""Track a worker's trouble with its backend; log each kind once when it begins, once at its end.
 
-Three kinds: the backend is out of reach, so nothing goes on; or one node of several is
-(:exc:`~alligator.exceptions.NodeLost`), and the queues on the others are served; or it answers that
-it takes no more for now, being full, draining, or asked too often
-(:exc:`~alligator.exceptions.QueueFull`), and then all goes on that it does take.
+There are three kinds:
+
+* The backend cannot be reached. The worker waits.
+* One node of several cannot be reached (:exc:`~alligator.exceptions.NodeLost`). The worker serves
+  the queues on the other nodes.
+* The backend takes no more for now: it is full, draining, or asked too often
+  (:exc:`~alligator.exceptions.QueueFull`). The worker goes on with all that the backend does take.
 """
 
 import logging
@@ -12,6 +15,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TypeVar
 
 from alligator.common.text import shorten
 from alligator.exceptions import AlligatorException, NodeLost, QueueFull
@@ -20,8 +24,8 @@ from alligator.exceptions import AlligatorException, NodeLost, QueueFull
 FIRST_PAUSE = 0.1
 LONGEST_PAUSE = 5.0
 
-#: Seconds after the end of an outage in which a call that fails is taken for one that began before
-#: that end, in another thread or over a connection of that time. It is said only if it goes on.
+#: Seconds after the end of an outage in which a failed call counts as one that began before that
+#: end, in another thread or over an old connection. It is logged only if calls go on failing.
 ECHO = 1.0
 
 _RECORDS = "a node with records of results"
@@ -29,9 +33,11 @@ _RECORDS = "a node with records of results"
 #: Seconds without a refusal after which a backend that was full takes everything again.
 QUIET = 1.0
 
+T = TypeVar("T")
+
 
 class _Backoff:
-    """When to try again: later each time, and not all workers after the same time."""
+    """When to try again: later each time, and with jitter, so that workers do not try at once."""
 
     def __init__(self) -> None:
         self._tries = 0
@@ -51,25 +57,36 @@ class _Backoff:
 
 
 class Outage:
-    """Whether the backend can be reached, and has room; for one worker and all of its threads.
+    """Whether the backend can be reached and has room; for one worker and all of its threads.
 
     :param queue_names: the queues of the worker.
     """
 
     def __init__(self, log: logging.Logger, queue_names: Sequence[str] = ()) -> None:
         self.log, self._queue_names = log, frozenset(queue_names)
-        #: Whether it is out of reach.
+        #: Whether the backend cannot be reached.
         self.lasts = False
-        #: Whether it takes no more for now.
+        #: Whether the backend takes no more for now.
         self.is_full = False
-        self._is_said = False
+        self._is_logged = False
         self._ended_at = -math.inf  # monotonic
-        self._lock = threading.Lock()  # also around what is said, so that it is said in order
+        self._lock = threading.Lock()  # also around log lines, which keeps them in order
         self._away, self._refusing = _Backoff(), _Backoff()
-        self._refused_at = -math.inf  # monotonic: what was no outcome of a task
-        self._outcomes = 0  # that wait until it takes them
-        self._waited = 0  # of those, how many there were since it is full
-        self._lost: set[str] = set()  # what one lost node has, as it was said
+        self._refused_at = -math.inf  # monotonic: the last call that was no outcome
+        self._outcomes = 0  # that wait until the backend takes them
+        self._waited = 0  # how many have waited since it is full
+        self._lost: set[str] = set()  # queues, and records, on lost nodes that were logged
+
+    def call(self, what: Callable[[], T]) -> T | None:
+        """Return what a call to the backend returns; None: it failed, which :meth:`begins` notes.
+
+        The caller loses nothing by that: the call is repeated later, or a lease runs out.
+        """
+        try:
+            return what()
+        except Exception as err:
+            self.begins(err)
+            return None
 
     def begins(self, err: Exception) -> None:
         """Note that a call failed; the first of a row is logged."""
@@ -84,11 +101,11 @@ class Outage:
                 return
             self.lasts = True
             self._away.failed(first=first)
-            if not self._is_said and time.monotonic() - self._ended_at >= ECHO:
-                self._is_said = True
+            if not self._is_logged and time.monotonic() - self._ended_at >= ECHO:
+                self._is_logged = True
                 unknown = None if isinstance(err, AlligatorException) else err
                 self.log.warning(
-                    "The queue is out of reach (%s); trying on.",
+                    "The queue cannot be reached (%s); retrying.",
                     shorten(str(err), 500),
                     exc_info=unknown,
                 )
@@ -98,36 +115,36 @@ class Outage:
         return bool(names) and names <= self._lost.union(err.queue_names)
 
     def looks(self, lost: Mapping[str, str]) -> None:
-        """Note which queues are out of reach though others are not, and why."""
+        """Note which queues cannot be reached though others can, and why."""
         if lost or self._lost:
             with self._lock:
                 self._say_lost(lost)
                 back = self._lost.difference(lost, [_RECORDS])
                 if back:
                     self._lost -= back
-                    self.log.info("In reach again: %s.", _listed(back))
+                    self.log.info("Can be reached again: %s.", _listed(back))
 
     def records_again(self) -> None:
-        """Note that what could not be put on record now is."""
+        """Note that records can be written again."""
         with self._lock:
             if _RECORDS in self._lost:
                 self._lost.discard(_RECORDS)
-                self.log.info("In reach again: %s.", _RECORDS)
+                self.log.info("Can be reached again: %s.", _RECORDS)
 
     def _say_lost(self, lost: Mapping[str, str]) -> None:
         new = [name for name in lost if name not in self._lost]
         if new:
             self._lost.update(new)
             self.log.warning(
-                "Out of reach: %s (%s); trying on, and serving the others.",
+                "Cannot be reached: %s (%s); retrying, and serving the others.",
                 _listed(new),
                 shorten(lost[new[0]], 500),
             )
 
     def holds_back(self, err: QueueFull, *, again: bool = False) -> None:
-        """Note that the outcome of a task was refused, and waits.
+        """Note that the outcome of a task was refused and waits.
 
-        :param again: it waits already.
+        :param again: whether it waited before.
         """
         with self._lock:
             self._outcomes += not again
@@ -144,29 +161,29 @@ class Outage:
                 shorten(str(err).removesuffix("."), 500),
                 f"the outcome of {tasks(self._outcomes)} waits until it does"
                 if self._outcomes
-                else "trying on",
+                else "retrying",
             )
 
     def lets_go(self, count: int = 1) -> None:
-        """Note that outcomes wait no more: they were told, or given up."""
+        """Note that outcomes wait no more: they were settled, or given up."""
         with self._lock:
             self._outcomes -= count
             self._look_for_end()
 
     def ends(self) -> None:
-        """Note that a call went through."""
+        """Note that a call got through."""
         if self.lasts or self.is_full:
             with self._lock:
                 if self.lasts:
                     self.lasts = False
-                if self._is_said:
-                    self._is_said = False
+                if self._is_logged:
+                    self._is_logged = False
                     self._ended_at = time.monotonic()
-                    self.log.info("The queue is in reach again.")
+                    self.log.info("The queue can be reached again.")
                 self._look_for_end()
 
     def _look_for_end(self) -> None:
-        # One call that is taken does not say that others are: a full disk has room for some.
+        # One call that succeeds does not mean that others will: a full disk has room for some.
         calm = time.monotonic() - self._refused_at >= QUIET
         if self.is_full and calm and not self._outcomes:
             self.is_full = False
@@ -175,11 +192,11 @@ class Outage:
             self.log.info("The queue takes everything again%s.", also)
 
     def try_is_due(self) -> bool:
-        """Whether a call makes sense now: there is no outage, or it was left alone long enough."""
+        """Return whether to call now: there is no outage, or the next try is due."""
         return not self.lasts or self._away.seconds_left() <= 0
 
     def room_is_due(self) -> bool:
-        """The same for a call that needs room."""
+        """Return the same for a call that needs room."""
         return not self.is_full or self._refusing.seconds_left() <= 0
 
     def pause(self, stop: Callable[[], bool]) -> None:
@@ -195,5 +212,5 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def tasks(count: int) -> str:
-    """Return so many tasks in words."""
+    """Return "1 task", "2 tasks" and so on."""
     return "1 task" if count == 1 else f"{count} tasks"

@@ -1,23 +1,23 @@
-"""How many tasks a worker reserves at once."""
+"""Choose how many tasks a worker reserves at once."""
 
 from alligator.exceptions import InvalidTask
 
-#: Seconds of work to have at hand.
+#: Seconds of work to reserve in advance.
 AHEAD = 0.05
 
-#: A task that took longer is acked at once.
+#: Seconds: a task that took longer is acked at once.
 SLOW = 0.005
 
 #: The most tasks reserved at once, per running one.
 MOST = 100
 
-#: The most slow ones, where several run at a time and no more hands are free: while a large
-#: batch is read, what could be started has to wait.
+#: The most slow tasks, where several run at a time and no thread is free: while the worker reads
+#: a large batch, tasks that could start have to wait.
 FEW = 30
 
 
 class Prefetch:
-    """Learns how long tasks take: many short ones are fetched together, slow ones singly.
+    """Learn how long tasks take: reserve many short ones together, and slow ones singly.
 
     :param prefetch: a fixed number of tasks to reserve at once, or ``'auto'``.
     :raises InvalidTask: neither.
@@ -30,24 +30,28 @@ class Prefetch:
         self._average: float | None = None  # seconds
         self._concurrency = concurrency
 
-    def add(self, seconds: float) -> float:
-        """Take the duration of a task into account and return the one to expect."""
+    def add(self, seconds: float) -> None:
+        """Take the duration of a task into account."""
         before = seconds if self._average is None else self._average
         # A slow task counts at once, short ones must prove themselves.
         weight = 0.5 if seconds > before else 0.1
         self._average = before + weight * (seconds - before)
-        return self._average
+
+    @property
+    def average(self) -> float:
+        """The seconds that a task is expected to take; 0 until one has ended."""
+        return self._average or 0.0
 
     def expected(self, count: int) -> float:
-        """Return the seconds that so many tasks are expected to take; at first, for ever."""
+        """Return the seconds that so many tasks are expected to take; infinity at first."""
         if self._average is None:
             return float("inf")
         return self._average * count / self._concurrency
 
     def limit(self, free: int = 1) -> int:
-        """Return how many to reserve for so many free hands, or the fixed number."""
+        """Return how many tasks to reserve while so many more could start."""
         if self._fixed is not None:
-            return max(self._fixed, 1)
+            return self._fixed
         if self._average is None:
             return free
         each = AHEAD / max(self._average, 1e-6)

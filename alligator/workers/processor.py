@@ -1,14 +1,14 @@
-"""What a worker does with one delivery, in whichever of its threads.
+"""Run one delivery, in any thread of the worker.
 
-1. :func:`~alligator.execution.attempt.attempt` it: read it, run it, judge.
-2. Count it, before the hand that ran it is free.
-3. Settle it: an ack goes soon, with others, or at once where the task took a while; a retry is
-   released and what is given up buried right away. What cannot be told is told later.
-4. Report: the result of a success, the reason of anything else.
+1. Attempt it (:func:`~alligator.execution.attempt.attempt`): read it, run it, judge.
+2. Count it, before its thread is free.
+3. Settle it: an ack goes soon, with others, or at once if the task took a while. A retry is
+   released, and a dead letter buried, right away. If that fails, it is repeated later.
+4. Report it: the result of a success, the reason of anything else.
 
-Where several tasks run at a time, no thread waits for a coroutine: it is carried on by the event
-loop, and steps 2 to 4 follow there if nothing in them can block, else in a thread of the
-:class:`~alligator.workers.pool.Helpers`.
+If several tasks run at a time, no thread waits for a coroutine: the event loop runs it. Steps 2
+to 4 follow there if nothing in them can block, else in an
+:class:`~alligator.workers.pool.Executor`.
 """
 
 import logging
@@ -29,7 +29,7 @@ from alligator.gator import Gator
 from alligator.results.records import is_recorded
 from alligator.runtime.event_loop import EventLoop
 from alligator.tasks.task import Task
-from alligator.workers.pool import Helpers
+from alligator.workers.pool import Executor
 from alligator.workers.prefetch import SLOW, Prefetch
 from alligator.workers.signals import StopSignals
 
@@ -40,9 +40,9 @@ class Processor:
     :param count: told of each outcome, before it is settled.
     :param show: told of each result.
     :param limit: asked about each task that has a timeout.
-    :param signals: those that may interrupt a task, run in the main thread; None: none do.
-    :param loop: what carries coroutines on; None: :meth:`run` waits for them.
-    :param shows_none: whether ``show`` is to be told of results that are None.
+    :param signals: may interrupt a task in the main thread; None: no signal does.
+    :param loop: runs coroutines; None: :meth:`run` waits for them.
+    :param shows_none: whether ``show`` is told of results that are None.
     """
 
     def __init__(
@@ -60,17 +60,17 @@ class Processor:
         loop: EventLoop | None = None,
         shows_none: bool = True,
     ) -> None:
-        self.gator, self.leases, self.log = gator, leases, log
-        self.recorder = gator.recorder
+        self.leases, self.log = leases, log
+        self.recorder, self.codec, self._client = gator.recorder, gator.codec, gator.client
         self.prefetch, self.outage = prefetch, outage
         self.count, self.show = count, show
         self.loop, self.shows_none = loop, shows_none
-        self.helpers = Helpers()
-        self.codec = gator.codec
-        self._limit, self._signals = limit, signals
-        self._client, self._clock = gator.client, gator.clock
-        self._max_deaths = gator.client.max_deaths
-        self._begin = self.recorder.note_started if self.recorder.notes_starts else None
+        self.executor = Executor()
+        begin = self.recorder.note_started if self.recorder.notes_starts else None
+        # Passed by position: by name, and be it in a partial, takes 0.5 µs more for each task.
+        self._how = self.codec, gator.client.max_deaths, gator.clock, limit, begin
+        call: Callable[..., Outcome] = attempt
+        self._attempt = call if signals is None else partial(signals.interruptible, call)
 
     def run(self, delivery: Delivery) -> bool:
         """Run a delivery that has just started, and settle it.
@@ -81,11 +81,9 @@ class Processor:
         if delivery.attempt > 1:
             self.leases.lengthen(delivery)
         started = time.monotonic()
+        carry = partial(self._carry, delivery, started) if self.loop is not None else None
         try:
-            if (signals := self._signals) is None:
-                outcome = self._attempt(delivery, started)
-            else:
-                outcome = signals.interruptible(self._attempt, delivery, started)
+            outcome = self._attempt(delivery, *self._how, carry, self._client)
             if outcome.verdict is Verdict.CARRIED:
                 return False
             self._finish(outcome, time.monotonic() - started)
@@ -95,36 +93,23 @@ class Processor:
             self._give_up(delivery, err)
         return True
 
-    def _attempt(self, delivery: Delivery, started: float) -> Outcome:
-        carry = partial(self._carry, delivery, started) if self.loop is not None else None
-        codec, deaths, clock, client = self.codec, self._max_deaths, self._clock, self._client
-        # By position: by name, and be it in a partial, takes 0.5 µs more.
-        return attempt(delivery, codec, deaths, clock, self._limit, self._begin, carry, client)
-
     def run_now(self, delivery: Delivery, patience: float, holder: Leases | None) -> bool:
-        """Run a delivery and settle it before this returns; whether it succeeded.
+        """Run a delivery and settle it before this returns; return whether it succeeded.
 
         :param patience: seconds to wait for a backend that has no room for the outcome.
-        :param holder: what holds such an outcome, in the place of waiting.
+        :param holder: keeps such an outcome, so that this does not wait.
         :raises AlligatorException: it could not be settled, and comes back by its lease.
         """
         if delivery.attempt > 1:
             self.leases.lengthen(delivery)
-        started = time.monotonic()
-        if self._signals is None:
-            outcome = self._attempt(delivery, started)
-        else:
-            outcome = self._signals.interruptible(self._attempt, delivery, started)
+        outcome = self._attempt(delivery, *self._how, None, self._client)
         self.count(outcome)
         self.leases.settles(delivery)
-        settle = partial(self.recorder.settle, outcome)
         settled: bool | None = None
         try:
-            settled = settle()
+            settled = self.recorder.settle(outcome)
         except QueueFull as err:
-            due = self.recorder.due(outcome)
-            held_by = holder or self.leases
-            held_by.tell_later(delivery, settle, err, due, outcome.leased_anew)
+            self._settle_later(outcome, err, holder or self.leases)
         self.leases.end(delivery, ack=False)
         self._report(outcome, settled=settled)
         if holder is None:
@@ -145,14 +130,14 @@ class Processor:
     def _ended(
         self, delivery: Delivery, started: float, task: Task, result: Any, error: Any
     ) -> None:
-        """On the event loop, in the context of a coroutine: see to its end, without blocking."""
+        """On the event loop, in the context of a coroutine that has ended: do not block."""
         if isinstance(error, LeaveNow):
-            return  # it was canceled as the worker leaves, and is handed back
+            return  # canceled because the worker leaves, which hands the task back
         blocks = error is not None or task.on_success is not None or task.known_for
         shows = result is not None or self.shows_none
         if blocks or shows or delivery.deaths or self.leases.is_closed:
             conclude = partial(self._conclude, delivery, started, task, result, error)
-            self.helpers.call(partial(copy_context().run, conclude))
+            self.executor.call(partial(copy_context().run, conclude))
         else:
             self._conclude(delivery, started, task, result, error)
 
@@ -163,69 +148,61 @@ class Processor:
             outcome = conclude(delivery, self.codec, task, result, error)
             self._finish(outcome, time.monotonic() - started, carried=True)
             if self.leases.is_closed:  # it ended after its worker
-                self.tell(self.leases.acks.send)
+                self.leases.send_acks()
         except LeaveNow:
             return
         except BaseException as err:
             self._give_up(delivery, err)
 
     def _give_up(self, delivery: Delivery, err: BaseException) -> None:
-        # Nothing should get here. The worker stays, and the task comes back by its lease.
+        # No task should get here. The worker stays, and the task comes back by its lease.
         self.leases.end(delivery, ack=False)
-        # No error with its traceback: it may be that which cannot be shown.
+        # Without the traceback: the error itself may fail to be formatted.
         self.log.error("Task %s: %s", shorten(delivery.task_id), describe_error(err))
 
     def _finish(self, outcome: Outcome, took: float, *, carried: bool = False) -> None:
-        # What was carried keeps its place until it is reported: else there would be ever more
-        # helpers where that takes longer than the tasks.
+        # A coroutine keeps its place until it is reported: else there would be ever more threads
+        # in the executor, if reports take longer than tasks.
         leases, delivery = self.leases, outcome.delivery
-        leases.expected = self.prefetch.add(took)
-        self.count(outcome)  # before it ends: a hand is free only when max_tasks knows
+        succeeded = outcome.verdict is Verdict.ACK
+        self.prefetch.add(took)
+        self.count(outcome)  # before it ends: its thread is free only when max_tasks is known
         settled: bool | None = None
-        if outcome.verdict is Verdict.ACK and not is_recorded(outcome):
+        if succeeded and not is_recorded(outcome):
             due = leases.end(delivery, ack=True, leaves=not carried)
             # A suspect at once, too: if the worker dies in between, that would count against it.
             if delivery.deaths or (not carried and (due or took > SLOW)):
-                self.tell(leases.acks.send)
+                leases.send_acks()
             elif self.loop is not None:  # else this very thread is about to
                 leases.ack_soon()
         else:
             settled = self._settle(outcome)
             leases.end(delivery, ack=False, leaves=not carried)
         try:
-            if settled is not None or self._has_news(outcome):
+            if (
+                settled is not None
+                or self.shows_none
+                or not succeeded
+                or getattr(outcome.task, "result", None) is not None
+            ):
                 self._report(outcome, settled=settled)
         finally:
             if carried:
                 leases.leave()
 
-    def _has_news(self, outcome: Outcome) -> bool:
-        if self.shows_none or outcome.verdict is not Verdict.ACK:
-            return True
-        return getattr(outcome.task, "result", None) is not None
-
     def _settle(self, outcome: Outcome) -> bool | None:
-        def tell() -> bool:
-            return self.recorder.settle(outcome)
-
         self.leases.settles(outcome.delivery)
         try:
-            return tell()
-        except Exception as err:
-            if isinstance(err, ConnectionLost | QueueFull):  # these pass: it is told again then
-                due = self.recorder.due(outcome)
-                self.leases.tell_later(outcome.delivery, tell, err, due, outcome.leased_anew)
-            else:
-                self.outage.begins(err)
-            return None
-
-    def tell(self, say: Callable[[], Any]) -> Any:
-        """Say it to the backend; if that fails it is said later, or the task comes back."""
-        try:
-            return say()
+            return self.recorder.settle(outcome)
+        except (ConnectionLost, QueueFull) as err:  # these pass
+            self._settle_later(outcome, err, self.leases)
         except Exception as err:
             self.outage.begins(err)
-            return None
+        return None
+
+    def _settle_later(self, outcome: Outcome, err: Exception, leases: Leases) -> None:
+        due, settle = self.recorder.due(outcome), partial(self.recorder.settle, outcome)
+        leases.settle_later(outcome.delivery, settle, err, due, outcome.leased_anew)
 
     def _report(self, outcome: Outcome, *, settled: bool | None) -> None:
         if settled is False:
@@ -250,5 +227,5 @@ class Processor:
         except LeaveNow:
             raise
         except BaseException as err:
-            # The task is done and stays so; its result only has no text, or no place to go.
+            # The task has succeeded all the same: only its result could not be formatted or logged.
             self.log.warning("A result could not be shown: %s", describe_error(err))

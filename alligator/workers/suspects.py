@@ -1,83 +1,91 @@
-"""Tasks with a death on their record, in a worker that runs several at a time.
+"""Run tasks that may have killed a worker while nothing else runs, in a worker that runs several.
 
-Such a task may be what kills its worker, so it runs while nothing else does. Yet the others are
-not to wait for that. While others run here:
+Such a suspect has a death on its record. While other tasks run here, it must not make them wait:
 
 1. It goes to a process of its own (:class:`~alligator.workers.isolation.Isolation`), where the
    worker can have some, and the backend finds a task by its id.
-2. Else it is put aside for a moment, again and again, so that another worker may take it, or this
-   one once nothing else runs here. Meanwhile others are fetched.
-3. If that did not help within :data:`PATIENCE`, nothing else is fetched here until what runs has
-   ended. Then it runs. It is kept from other workers meanwhile, or all of them would wait.
+2. Else the worker puts it aside for a moment, again and again. Another worker may take it then, or
+   this one once nothing else runs here. Meanwhile it fetches others.
+3. If that did not help within :data:`PATIENCE`, the worker fetches nothing else until all tasks
+   have ended. Then it runs the suspect. It keeps it from other workers meanwhile, or all of them
+   would wait.
 
-It is never held on a lease while others run: they may kill the worker, and that would count
-against it.
+The worker never holds a suspect on a lease while others run: these may kill the worker, and that
+would count against the suspect.
 """
 
 import time
-from typing import TYPE_CHECKING
 
-from alligator.backends.base import GET, Delivery, time_on
+from alligator.backends.base import GET, Client, Delivery, time_on
+from alligator.common.clock import Clock
+from alligator.execution.leases import Leases
+from alligator.execution.outage import Outage
 from alligator.workers.isolation import Isolation, Key
-from alligator.workers.processor import Processor
 
-if TYPE_CHECKING:
-    from alligator.workers.worker import Worker
-
-#: Seconds that others are fetched in spite of a task which waits to be alone.
+#: Seconds that others are fetched although a suspect waits.
 PATIENCE = 5.0
 
-#: Seconds for which a task is put aside: until the next try; while its worker gets free for it,
-#: which says so again after half of that; and until a process of its own has taken it.
+#: Seconds for which a suspect is put aside: until the next try; until its worker is free, which
+#: puts it aside again after half of that; and until a process of its own has taken it.
 _ASIDE = 1.0
 _KEPT = 10.0
 _GIVEN = 5.0
 
-#: Seconds after which one that did not come again is forgotten: others have run it.
+#: Seconds after which a suspect that did not come again is forgotten: others have run it.
 _FORGOTTEN = 4 * _KEPT
 
 
 class _Met:
-    """When a task was met."""
+    """When a suspect was reserved first, and last (monotonic)."""
 
     def __init__(self, now: float) -> None:
-        self.first = self.last = now  # monotonic
+        self.first = self.last = now
 
 
 class Suspects:
-    """Sees to those of one run of a worker.
+    """Handles the suspects of one run of a worker.
 
+    :param lease: seconds, as the worker's.
     :param isolation: None: the worker has no processes for them.
     """
 
-    def __init__(self, worker: "Worker", processor: Processor, isolation: Isolation | None) -> None:
-        self.worker, self.processor, self.leases = worker, processor, processor.leases
-        client = worker.gator.client
+    def __init__(
+        self,
+        client: Client,
+        clock: Clock,
+        leases: Leases,
+        outage: Outage,
+        *,
+        lease: float,
+        isolation: Isolation | None,
+    ) -> None:
+        self.client, self.clock, self.leases, self.outage = client, clock, leases, outage
+        self.lease = lease
         self._by_id = GET in client.supports
         self._isolation = isolation if self._by_id else None
         self._met: dict[Key, _Met] = {}
         self._makes_room_for: Key | None = None
-        self._kept_until = 0.0  # monotonic: when to say again that it is to be kept
-        #: Whether one was just taken that is to run while nothing else does.
+        self._kept_until = 0.0  # monotonic: when to put it aside again
+        #: Whether a suspect was just taken, to run while nothing else does.
         self.alone = False
 
     @property
     def are_near(self) -> bool:
-        """Whether one was put aside here, and may come back."""
+        """Whether a suspect was put aside here, and may come back."""
         if self._isolation is not None and self._isolation.is_busy:
             return True
         lately = time.monotonic() - 3 * _ASIDE
         return any(met.last > lately for met in self._met.values())
 
     def see_to(self, found: Delivery) -> None:
-        """Have one run that was just reserved, here or elsewhere, now or later."""
-        if found.deaths >= self.worker.gator.client.max_deaths:
+        """Have a suspect that was just reserved run, here or elsewhere, now or later."""
+        if found.deaths >= self.client.max_deaths:
             self.leases.take([found])  # it is only buried
             return
         key, now = (found.queue_name, found.task_id), time.monotonic()
         again = self._met.get(key)
         isolation = self._isolation
-        if self.worker.concurrency > 1 and isolation is not None and isolation.can_take():
+        if isolation is not None and isolation.can_take():
             self._met.pop(key, None)
             if self._put_aside(found, _GIVEN):
                 isolation.give(key)
@@ -97,9 +105,9 @@ class Suspects:
             met.last = now
 
     def hold_up(self) -> bool:
-        """Whether nothing is to be fetched now; called before each fetch.
+        """Return whether nothing is to be fetched now; call it before each fetch.
 
-        A task for which there is room now is taken.
+        A suspect that can run now is taken.
         """
         self.alone = False
         now = time.monotonic()
@@ -127,11 +135,11 @@ class Suspects:
 
     def _keep(self, found: Delivery, now: float) -> None:
         self._kept_until = now + _KEPT / 2
-        # Where it cannot be asked for again, it is left for whoever is free first.
+        # If it cannot be reserved by its id again, any worker that is free may take it.
         self._put_aside(found, _KEPT if self._by_id else 0.0)
 
     def _take_one(self) -> bool:
-        """Take the first of those put aside that is still there, to run it alone."""
+        """Take the first suspect put aside that is still there, to run it alone."""
         while self._met:
             key = next(iter(self._met))
             found = self._reserve(key)
@@ -142,20 +150,18 @@ class Suspects:
         return False
 
     def _reserve(self, key: Key) -> Delivery | None:
-        client, (queue_name, task_id) = self.worker.gator.client, key
-        reserved = self.processor.tell(
-            lambda: client.reserve([queue_name], 1, self.worker.lease, task_id=task_id)
+        queue_name, task_id = key
+        reserved = self.outage.call(
+            lambda: self.client.reserve([queue_name], 1, self.lease, task_id=task_id)
         )
-        found = self.leases.take_back(reserved.deliveries) if reserved else ()
+        found = self.leases.without_known(reserved.deliveries) if reserved else ()
         return found[0] if found else None
 
     def _put_aside(self, found: Delivery, seconds: float) -> bool:
-        gator = self.worker.gator
-
         def release() -> bool:
             due = None
             if seconds:
-                due = time_on(gator.client, found.queue_name, gator.clock) + seconds
-            return gator.client.release(found, None, due)
+                due = time_on(self.client, found.queue_name, self.clock) + seconds
+            return self.client.release(found, None, due)
 
-        return bool(self.processor.tell(release))
+        return bool(self.outage.call(release))

@@ -1,11 +1,11 @@
-"""The worker: reserve → run → settle, until it is told to stop.
+"""The worker: reserve, run and settle tasks, until it is told to stop.
 
 1. ``starting()``.
-2. Reserve: a batch of short tasks, or one slow one; acks of what is done ride along. With
-   nothing to do, block until something arrives.
-3. Run and settle each (``alligator.workers.processor``): inline, or with ``concurrency`` above 1 in
-   threads that pull from the batch. A crash before it is settled repeats the task, and loses
-   nothing. ``result()`` of a success.
+2. Reserve: a batch of short tasks, or one slow one; the acks of ended tasks ride along. With
+   nothing to do, block until something arrives (``alligator.workers.fetcher``).
+3. Run and settle each (``alligator.workers.processor``): in this thread, or with ``concurrency``
+   above 1 in threads that take from the batch. A crash before a task is settled repeats the task,
+   and loses nothing. ``result()`` of a success.
 4. Again, until ``max_tasks``, a signal, or an empty queue in a burst; ``stopping()``.
 """
 
@@ -30,13 +30,13 @@ from alligator.execution.attempt import Outcome, Verdict
 from alligator.execution.lease_process import LeaseProcess
 from alligator.execution.leases import Leases
 from alligator.execution.outage import Outage
-from alligator.execution.unsettled import MOST_HELD
+from alligator.execution.pending import MOST_HELD
 from alligator.gator import Gator
 from alligator.results.unserved import Unserved
 from alligator.runtime import interrupts
 from alligator.runtime.event_loop import EventLoop, worker_loop
 from alligator.runtime.timeouts import Overrun, beside
-from alligator.workers.fetcher import Fetcher, queue_names
+from alligator.workers.fetcher import FetchConfig, Fetcher
 from alligator.workers.heartbeat import Heartbeat
 from alligator.workers.isolation import MOST, Given, Isolation
 from alligator.workers.pool import ThreadPool
@@ -48,11 +48,11 @@ from alligator.workers.suspects import Suspects
 #: Seconds that a task has at least to end after its timeout, whatever the grace.
 LEAST_GRACE = 0.2
 
-#: Seconds that a worker which has to end takes at most to hand back what it holds, before it
-#: tries over another connection as well; to do so; and to say why it ends.
+#: Seconds that a worker which has to end takes at most to hand back its tasks; then to do so over
+#: another connection; and to log why it ends.
 _TO_RELEASE = 3.0
-_TO_RELEASE_ANEW = 15.0
-_TO_SAY = 3.0
+_TO_RELEASE_AGAIN = 15.0
+_TO_LOG = 3.0
 
 
 class Worker:
@@ -87,10 +87,10 @@ class Worker:
     #: Set by the command line: its arguments, by which a process for a single task is started.
     command_line: Sequence[str] | None = None
 
-    #: Set in such a process: the tasks that it is given, one by one; it looks for no others.
+    #: Set in such a process: the tasks that it is given, one by one; it fetches no others.
     given: Given | None = None
 
-    # Set by the command line: the signals of the process; None: they are those of each run.
+    # Set by the command line: the signals of the process; None: each run counts its own.
     process_signals: StopSignals | None = None
 
     def __init__(
@@ -122,11 +122,11 @@ class Worker:
         self._ended = 0
         self._fetcher: Fetcher | None = None
         self._goes_on = False  # until it ends by itself, or is told to
-        self._holder: Leases | None = None  # of a run: for outcomes that there is no room for
+        self._of_run: Leases | None = None  # also for outcomes that there is no room for
+        self._of_one: Leases | None = None  # of check_and_run_task, while it runs
         self._outage = Outage(self.log, queue_names(self))
         self._signals = StopSignals()
         self._origin = after_fork.generation
-        self._one: Leases | None = None  # of check_and_run_task, while it runs
         self._isolated: Isolation | None = None  # of a run
         self._count_lock = threading.Lock()
         for name in queue_names(self):
@@ -135,15 +135,15 @@ class Worker:
     # -- To be overridden at will. --------------------------------------------------------------
 
     def get_log(self, log_level: int | str = logging.INFO) -> logging.Logger:
-        """Return a logger of this worker's own that writes to standard output."""
+        """Return a logger of this worker that writes to standard output."""
         return worker_logger(log_level)
 
     def ident(self) -> str:
-        """Return who this is: ``Alligator Worker (#<pid>)``."""
+        """Return the name of this worker: ``Alligator Worker (#<pid>)``."""
         return f"Alligator Worker (#{os.getpid()})"
 
     def starting(self) -> None:
-        """Say that the worker begins, and when it will end."""
+        """Log that the worker starts, and when it will end."""
         self.log.info('%s starting & consuming "%s".', self.ident(), self.to_consume)
         if self.max_tasks:
             self.log.info("%s will die after %s tasks.", self.ident(), self.max_tasks)
@@ -151,11 +151,11 @@ class Worker:
             self.log.info("%s will never die.", self.ident())
 
     def interrupt(self) -> None:
-        """Say that a stop signal arrived."""
+        """Log that a stop signal arrived."""
         self.log.info("%s was told to stop; finishing what runs.", self.ident())
 
     def stopping(self) -> None:
-        """Say that the worker ends, and what it did."""
+        """Log that the worker ends, and how many tasks it consumed."""
         self.log.info(
             '%s for "%s" shutting down. Consumed %s tasks.',
             self.ident(),
@@ -164,7 +164,7 @@ class Worker:
         )
 
     def result(self, result: Any) -> None:
-        """Say what a task returned, unless that is nothing."""
+        """Log what a task returned, unless that is None."""
         if result is not None:
             self.log.info("%s", shorten(repr(result), 1000))
 
@@ -173,8 +173,8 @@ class Worker:
     def check_and_run_task(self) -> bool:
         """Run one task, settled before this returns; never raises.
 
-        Where the backend has no room for its outcome, this waits for up to ``grace`` seconds,
-        and then hands the task back. (Called by :meth:`run_forever`, it leaves that to it.)
+        If the backend has no room for the outcome, this waits for up to ``grace`` seconds, and
+        then hands the task back. (Called by :meth:`run_forever`, it leaves that to it.)
 
         :returns: True if one was there and succeeded.
         """
@@ -186,12 +186,12 @@ class Worker:
             self._outage.begins(err)
             return False
         except Exception as err:
-            # Whatever was not settled comes back when its lease runs out.
+            # The task comes back when its lease runs out.
             self.log.warning("The task could not be settled: %s", describe_error(err))
             return False
 
     def _check_and_run_task(self) -> bool:
-        holder = self._holder
+        holder = self._of_run
         self.gator.schedules.fire(self.log)
         if holder is not None and holder.outcomes_held() >= MOST_HELD:
             return False
@@ -199,11 +199,11 @@ class Worker:
         self._outage.ends()
         found = reserved.deliveries
         if holder is not None:
-            found = list(holder.take_back(found))
+            found = list(holder.without_known(found))
         if not found:
             return False
         with self._leases() as leases:
-            self._one = leases
+            self._of_one = leases
             try:
                 leases.take(found)
                 leases.start_next()
@@ -212,16 +212,16 @@ class Worker:
                 leases.release_all()
                 raise
             finally:
-                self._one = None
+                self._of_one = None
 
     def run_forever(self) -> int:
         """Run until ``max_tasks``, a stop signal, or an empty queue in a burst; return 0.
 
         In the main thread SIGINT, SIGTERM and SIGQUIT are handled: the first finishes what runs,
         for up to ``grace`` seconds. A SIGQUIT, or a SIGINT at least a second after the first,
-        leaves at once. Both release what has not run. The handlers that stood before are put
-        back; one for SIGQUIT that is not Python's default stays. In another thread, set
-        ``keep_running`` to False to stop it.
+        makes the worker leave at once. Both release what has not run. At the end the handlers
+        from before are put back; a SIGQUIT handler that is not Python's default stays in place.
+        In another thread, set ``keep_running`` to False to stop it.
         """
         self._signals = self.process_signals or StopSignals()
         self._origin = after_fork.generation
@@ -233,10 +233,10 @@ class Worker:
             try:
                 self._run()
             except LeaveNow:
-                pass  # told again while it was leaving; what it still held comes back by its lease
+                pass  # told again while it was leaving; what it still had comes back by its lease
             finally:
                 self._goes_on = self.keep_running = False
-                self._holder = self._isolated = None
+                self._of_run = self._isolated = None
                 self.stopping()
             if self._signals.count > 1 and self.owns_process:
                 self._leave()  # threads may still be running tasks that were handed back
@@ -249,7 +249,7 @@ class Worker:
             self._leases(process) as leases,
             _event_loop() as loop,
         ):
-            self._holder = leases
+            self._of_run = leases
             try:
                 self._work(self._processor(leases, loop if self.concurrency > 1 else None))
                 self._wait_for_room(leases)
@@ -257,7 +257,7 @@ class Worker:
             except LeaveNow:
                 leaves = True
             if leaves:
-                interrupts.release_logging()  # it may have come anywhere
+                interrupts.release_logging()  # the exception may have come anywhere
                 self.log.warning("%s leaves now, handing back all it held.", self.ident())
                 loop.cancel()
                 leases.release_all()
@@ -267,20 +267,31 @@ class Worker:
             self._work_given(processor, self.given)
             return
         isolation = self._isolated = self._isolation()
-        fetcher = self._fetcher = Fetcher(
-            self,
-            processor,
-            Suspects(self, processor, isolation),
-            outage=self._outage,
-            stop=self._stops,
-            ended=lambda: self._ended,
-        )
+        fetcher = self._fetcher = self._new_fetcher(processor.leases, isolation)
         if type(self).check_and_run_task is not Worker.check_and_run_task:
             self._run_one_by_one()
         elif self.concurrency == 1:
             self._work_inline(processor, fetcher)
         else:
             self._work_in_threads(processor, fetcher, isolation)
+
+    def _new_fetcher(self, leases: Leases, isolation: Isolation | None) -> Fetcher:
+        gator, outage, lease = self.gator, self._outage, self.lease
+        return Fetcher(
+            FetchConfig(
+                queue_names(self), lease, self.nap_time, self.grace, self.burst, self.max_tasks
+            ),
+            gator.client,
+            leases,
+            self._prefetch,
+            Suspects(gator.client, gator.clock, leases, outage, lease=lease, isolation=isolation),
+            schedules=gator.schedules,
+            bridge=gator.elsewhere,
+            outage=outage,
+            log=self.log,
+            stop=self._stops,
+            ended=lambda: self._ended,
+        )
 
     def _isolation(self) -> Isolation | None:
         if self.command_line is None or self.concurrency == 1:
@@ -291,15 +302,15 @@ class Worker:
         leases = processor.leases
         for queue_name, task_id in given.keys(self._is_done):
             take = partial(self.gator.client.reserve, [queue_name], 1, self.lease, task_id=task_id)
-            reserved = processor.tell(take)
-            # Somebody else may have taken it meanwhile.
-            leases.take(leases.take_back(reserved.deliveries) if reserved else ())
+            reserved = self._outage.call(take)
+            # Another worker may have taken it meanwhile.
+            leases.take(leases.without_known(reserved.deliveries) if reserved else ())
             if (delivery := leases.start_next()) is not None:
                 processor.run(delivery)
-                processor.tell(leases.acks.send)
+                leases.send_acks()
 
     def _run_one_by_one(self) -> None:
-        # A subclass has its own idea of running a task; it gets to run every one.
+        # A subclass overrides check_and_run_task: call it for every task.
         while not self._is_done():
             before = self._ended
             self.gator.schedules.fire(self.log)
@@ -314,8 +325,9 @@ class Worker:
         return sum(self.gator.client.stats(name).waiting for name in queue_names(self))
 
     def _work_inline(self, processor: Processor, fetcher: Fetcher) -> None:
+        leases = processor.leases
         while not self._is_done():
-            delivery = processor.leases.start_next()
+            delivery = leases.start_next()
             if delivery is not None:
                 processor.run(delivery)
             elif not fetcher.fetch(self._prefetch.limit()) and self.burst:
@@ -325,7 +337,14 @@ class Worker:
         self, processor: Processor, fetcher: Fetcher, isolation: Isolation | None
     ) -> None:
         leases = processor.leases
-        pool = ThreadPool(processor, self.concurrency, self._pulls_on)
+        pool = ThreadPool(
+            processor.run,
+            leases,
+            processor.executor,
+            processor.loop,
+            self.concurrency,
+            self._pulls_on,
+        )
         try:
             while not self._is_done():
                 pause = pool.look()
@@ -351,8 +370,8 @@ class Worker:
                     isolation.stop(signal.SIGQUIT)
 
     def _wait_for_room(self, leases: Leases) -> None:
-        """Let a backend that is full take what it has no room for, as long as the grace lasts."""
-        grace = self.grace - min(1.0, self.grace / 4)  # after it, nothing is told any more
+        """Wait for a full backend to take all outcomes, as long as the grace lasts."""
+        grace = self.grace - min(1.0, self.grace / 4)  # after it, no call is made any more
         leases.wait_for_room(grace, lambda: self._signals.grace_is_over(grace))
 
     def _count(self, outcome: Outcome) -> None:
@@ -361,7 +380,7 @@ class Worker:
             self._ended += complete or outcome.verdict is Verdict.BURY
             self.tasks_complete += complete
 
-    # -- Stopping, and staying in touch. --------------------------------------------------------
+    # -- Stopping. ------------------------------------------------------------------------------
 
     def _stops(self) -> bool:
         return not self.keep_running or self._signals.count > 0
@@ -389,6 +408,7 @@ class Worker:
             watch=lambda: self._watch(leases),
             outage=self._outage,
             process=process,
+            expected=lambda: self._prefetch.average,
         )
         return leases
 
@@ -401,7 +421,7 @@ class Worker:
             process.stop()
 
     def _heartbeat(self) -> Heartbeat:
-        store = self.gator.store if self.given is None else None  # it is no further worker
+        store = self.gator.store if self.given is None else None  # it counts as no worker
         at_home = store is self.gator.client.store
         return Heartbeat(
             store,
@@ -435,10 +455,10 @@ class Worker:
         return Overrun(grace, lambda: self._overran(leases, delivery), self.owns_process)
 
     def _overran(self, leases: Leases, delivery: Delivery) -> None:
-        """In the thread that watches timeouts: a task goes on beyond its timeout and grace.
+        """In the thread that watches timeouts, act on a task that runs beyond timeout and grace.
 
-        It may hold any lock that its own code may take, those of logging and of the client
-        among them. So what is held is handed back first, and nothing here waits without end.
+        The task may hold any lock that its code can take, also those of logging and of the client.
+        So all tasks are handed back first, and no step here waits without end.
         """
         if self.owns_process:
             self._goes_on = self.keep_running = False
@@ -456,38 +476,38 @@ class Worker:
     def _release_all(self, leases: Leases, but: Delivery | None) -> None:
         if self._isolated is not None and self._signals.count > 1:
             self._isolated.stop(signal.SIGQUIT)
-        all_leases = [each for each in dict.fromkeys((leases, self._one, self._holder)) if each]
+        all_leases = [each for each in dict.fromkeys((leases, self._of_one, self._of_run)) if each]
         held = [each.snapshot() for each in all_leases]
 
         def release() -> None:
             if self._fetcher is not None:
-                self._fetcher.halt(2.0)  # else what is released would be fetched again
+                self._fetcher.halt(2.0)  # else it would fetch again what is released
             for each in all_leases:
                 each.release_all(but=but)
 
-        def release_anew() -> None:
+        def release_again() -> None:
             client = self.gator.build_backend(self.gator.conn_string)
             for each, deliveries in zip(all_leases, held, strict=True):
                 each.release_by(client, deliveries, but=but)
 
-        # Where that takes long, a task may hold what the client needs; a new one needs it not.
+        # If that takes long, a task may have locked what the client needs; a new client needs none.
         if not beside(release, _TO_RELEASE):
-            beside(release_anew, _TO_RELEASE_ANEW)
+            beside(release_again, _TO_RELEASE_AGAIN)
 
     def _leave(self, why: str | None = None) -> NoReturn:
-        """End the process, whatever its threads do; what it held has been handed back."""
+        """End the process, whatever its threads do; its tasks have been handed back."""
 
-        def say() -> None:
+        def log_why() -> None:
             if why is not None:
                 self.log.error("%s", why)
             sys.stdout.flush()
 
-        if not beside(say, _TO_SAY) and why is not None:
-            beside(lambda: os.write(2, f"{why}\n".encode()), _TO_SAY)
+        if not beside(log_why, _TO_LOG) and why is not None:
+            beside(lambda: os.write(2, f"{why}\n".encode()), _TO_LOG)
         os._exit(1)
 
     def _watch(self, leases: Leases) -> None:
-        """In the lease thread: act on a stop signal while the main thread is busy."""
+        """In the lease thread, act on a stop signal while the main thread is busy."""
         if self._is_told_to_stop():
             leases.note_stop()  # first: a kill may follow at once
         if self._signals.count and not self._signals.announced:
@@ -496,7 +516,7 @@ class Worker:
             try:
                 leases.hand_back()
             except Exception as err:
-                self._outage.begins(err)  # they are handed back when it ends
+                self._outage.begins(err)  # they are handed back at the end
         if self._signals.count and self._signals.grace_is_over(self.grace):
             if self.owns_process:
                 self._release_all(leases, but=None)
@@ -509,14 +529,20 @@ class Worker:
         try:
             warning = self.gator.client.durability_warning()
         except AlligatorException:
-            return  # the first reserve says so
+            return  # the first reserve logs it
         if warning:
             self.log.warning("%s", warning)
 
 
+def queue_names(worker: Worker) -> list[str]:
+    """Return the queues that a worker consumes, in their order."""
+    names = worker.to_consume
+    return [names] if isinstance(names, str) else list(names)
+
+
 @contextmanager
 def _event_loop() -> Iterator[EventLoop]:
-    """Have ``async def`` tasks run on one loop, in this thread and those it starts."""
+    """Run ``async def`` tasks on one loop, in this thread and in those that it starts."""
     loop = EventLoop()
     token = worker_loop.set(loop)
     try:

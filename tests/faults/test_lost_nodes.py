@@ -157,7 +157,7 @@ def test_a_worker_serves_the_queues_on_other_nodes(cluster, work, caplog):
     until(lambda: ran == ["before"], "the first queue is served")
     cluster.signal(signal.SIGSTOP)
     gator.task(slow, "b0", 1.5)
-    until(lambda: said(caplog, "Out of reach"), "it is told")
+    until(lambda: said(caplog, "Cannot be reached"), "it is told")
     for number in range(3):
         last.task(note, f"c{number}")
         gator.task(note, f"b{number + 1}")
@@ -167,15 +167,15 @@ def test_a_worker_serves_the_queues_on_other_nodes(cluster, work, caplog):
     until(lambda: len(ran) == 28, "and go on being served", within=5)
     cluster.signal(signal.SIGCONT)
     # Not sooner: a reserve that it got before may be carried out now, for nobody.
-    until(lambda: said(caplog, "In reach again"), "it is told", within=5)
+    until(lambda: said(caplog, "Can be reached again"), "it is told", within=5)
     first.task(note, "after")
     until(lambda: ran[-1] == "after", "the first queue is served again", within=5)
     assert len(ran) == len(set(ran)), "each once"
     assert said(caplog, "reach") == [
-        *said(caplog, f"Out of reach: queue {names[0]!r}"),
-        f"In reach again: queue {names[0]!r}.",
+        *said(caplog, f"Cannot be reached: queue {names[0]!r}"),
+        f"Can be reached again: queue {names[0]!r}.",
     ]
-    assert len(said(caplog, f"Out of reach: queue {names[0]!r}")) == 1
+    assert len(said(caplog, f"Cannot be reached: queue {names[0]!r}")) == 1
     gator.close()
 
 
@@ -339,5 +339,5 @@ def test_a_replica_that_takes_over_is_served(cluster, work, caplog):
 
     until(push, "the replica takes over", within=40)
     until(lambda: "after" in ran, "it is served", within=10)
-    assert len(said(caplog, "Out of reach")) == len(said(caplog, "In reach again")) == 1
+    assert len(said(caplog, "Cannot be reached")) == len(said(caplog, "Can be reached again")) == 1
     gator.close()

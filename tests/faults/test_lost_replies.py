@@ -83,7 +83,7 @@ def test_late_acks_are_sent_again(gator, flaky, plan, capsys):
     assert counts(gator) == (0, 0, 0)
     assert flaky.failed["ack"] == 2
     out = capsys.readouterr().out
-    assert out.count("out of reach") == out.count("in reach again") == 1
+    assert out.count("cannot be reached") == out.count("can be reached again") == 1
     assert "may run twice" not in out, "a lost reply is no lost lease"
     assert out.count("the first one counted") == (3 if plan == "lose_reply" else 0)
 
@@ -212,7 +212,7 @@ def test_an_outage_is_logged_once_by_an_idle_worker(gator, flaky, capsys):
     worker.keep_running = False
     thread.join(10)
     out = capsys.readouterr().out
-    assert out.count("out of reach") == out.count("in reach again") == 1
+    assert out.count("cannot be reached") == out.count("can be reached again") == 1
 
 
 @pytest.mark.parametrize("concurrency", [1, 3])
@@ -231,7 +231,7 @@ def test_an_outage_is_one_line_and_few_tries(gator, flaky, capsys, concurrency):
     worker.keep_running = False
     thread.join(10)
     out = capsys.readouterr().out
-    assert out.count("out of reach") == out.count("in reach again") == 1
+    assert out.count("cannot be reached") == out.count("can be reached again") == 1
     assert took > (0.1 + 0.2 + 0.4) / 2, "the pauses grow"
     assert flaky.failed.total() <= 15, flaky.failed
 

@@ -131,7 +131,7 @@ def test_a_disk_full_of_tasks_can_be_drained_and_filled_again(disk):
         with working(gator) as said:
             eventually(lambda: not gator.len() and not gator.stats()["running"], said, 60)
         assert names_run() == Counter(taken)
-        assert not said.found("out of reach")
+        assert not said.found("cannot be reached")
         failed = {name for name in taken if name.endswith("0")}
         assert gator.stats()["dead"] == len(failed)
         gator.client.purge_dead(gator.queue_name)
@@ -256,7 +256,7 @@ def test_what_is_read_only_is_said_and_then_used_again(own_folder, what, capsys)
         assert str(path) in error
         assert f"this user may not write to {'it' if what == 'file' else 'its folder'}" in error
         with working(gator) as said:
-            eventually(lambda: said.found(f"out of reach (SQLite file {path}"), said)
+            eventually(lambda: said.found(f"cannot be reached (SQLite file {path}"), said)
             locked.chmod(before)
             eventually(lambda: len(jobs.seen) == 3, said)
     finally:
@@ -306,7 +306,7 @@ def test_a_file_without_its_header_is_an_error_and_left_alone(tmp_path, junk, ca
     assert main([f"sqlite://{path}"]) == 2
     assert str(path) in capsys.readouterr().err
     with working(Gator(f"sqlite://{path}")) as said:
-        eventually(lambda: said.found(f"out of reach (SQLite file {path}"), said)
+        eventually(lambda: said.found(f"cannot be reached (SQLite file {path}"), said)
     assert (path.read_bytes(), path.stat().st_ino) == (spoilt, inode)
 
 

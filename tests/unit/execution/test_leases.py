@@ -40,8 +40,8 @@ def test_nothing_waits_long_behind_a_task_that_was_expected_to_be_slow():
     gator = Gator(f"locmem://{__name__}", "waiting")
     for _ in range(3):
         gator.task("operator.add", 1, 2)
-    with Leases(gator.client, 60.0, log=logging.getLogger(__name__)) as leases:
-        leases.expected = 30.0
+    log = logging.getLogger(__name__)
+    with Leases(gator.client, 60.0, log=log, expected=lambda: 30.0) as leases:
         leases.take(gator.client.reserve(["waiting"], 3).deliveries)
         running = leases.start_next()
         deadline = time.monotonic() + 5

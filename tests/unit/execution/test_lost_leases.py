@@ -15,7 +15,7 @@ from alligator.backends.locmem_backend import Client
 from alligator.exceptions import AlligatorException, ConnectionLost
 from alligator.execution.leases import Leases
 from alligator.execution.outage import Outage
-from alligator.execution.unsettled import Unsettled
+from alligator.execution.pending import PendingOutcomes
 
 LOST = "lost its lease"
 LEASE = 0.12  # a heartbeat every 0.04 s
@@ -235,14 +235,14 @@ def test_a_heartbeat_in_flight_at_the_end_says_nothing(caplog):
 def test_what_is_told_again_and_refused_is_no_secret():
     refused = []
     outage = Outage(logging.getLogger(__name__))
-    unsettled = Unsettled(outage, lambda delivery, lost: refused.append((delivery, lost)))
+    pending = PendingOutcomes(outage, lambda delivery, lost: refused.append((delivery, lost)))
     one, two, three = (Delivery("q", name, "{}", name) for name in ("one", "two", "three"))
     why = ConnectionLost("no reply")
-    unsettled.add(one, lambda: True, why)
-    unsettled.add(two, lambda: False, why)
-    unsettled.add(three, lambda: True, why)
-    unsettled.drop({id(three)})
-    unsettled.tell_all()
+    pending.add(one, lambda: True, why)
+    pending.add(two, lambda: False, why)
+    pending.add(three, lambda: True, why)
+    pending.drop({id(three)})
+    pending.settle_all()
     assert refused == [(three, False), (two, False)]
 
 
@@ -264,4 +264,4 @@ def test_a_retry_whose_reply_was_lost_is_no_loss(lines):
     in_a_burst(gator)
     assert gator.stats()["dead"] == 1
     assert lines() == []
-    assert len(lines("told again and refused")) == 1
+    assert len(lines("sent again and refused")) == 1

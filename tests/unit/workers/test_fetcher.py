@@ -13,7 +13,8 @@ from alligator.backends.base import Ahead
 from alligator.backends.locmem_backend import Client
 from alligator.exceptions import ConnectionLost
 from alligator.execution.outage import Outage
-from alligator.workers.fetcher import Fetcher
+from alligator.workers.fetcher import FetchConfig, Fetcher
+from alligator.workers.prefetch import Prefetch
 
 ran = []
 may_end = threading.Event()
@@ -168,12 +169,16 @@ def test_a_reply_of_before_an_outage_is_no_sign_of_its_end():
     """It lay in the socket while a task took long."""
     outage = Outage(logging.getLogger(__name__))
     leases = SimpleNamespace(collect=lambda: 3)
-    worker = SimpleNamespace(max_tasks=0)
     fetcher = Fetcher(
-        worker,
-        SimpleNamespace(leases=leases),
+        FetchConfig(["q"], 30.0, 0.1, 30.0, burst=True, max_tasks=0),
+        None,
+        leases,
+        Prefetch("auto", 1),
         suspects=None,
+        schedules=None,
+        bridge=None,
         outage=outage,
+        log=outage.log,
         stop=lambda: False,
         ended=lambda: 0,
     )

@@ -18,7 +18,7 @@ from alligator.backends.base import Delivery
 from alligator.exceptions import LeaveNow
 from alligator.execution.leases import Leases
 from alligator.runtime.event_loop import EventLoop
-from alligator.workers.pool import Helpers
+from alligator.workers.pool import Executor
 from alligator.workers.prefetch import FEW, Prefetch
 
 seen: list = []
@@ -176,7 +176,7 @@ def test_coroutines_that_wait_take_no_threads(gator):
     assert work(gator, concurrency=200).tasks_complete == 200
     assert max(each for each in seen if each != "in") < 50, "a few, if the machine is busy"
     assert not threads("task-")
-    assert not threads("helper-")
+    assert not threads("executor-")
 
 
 def test_functions_that_wait_hold_up_no_coroutine(gator):
@@ -226,7 +226,7 @@ def test_hooks_results_and_settling_keep_off_the_event_loop(gator, monkeypatch):
     assert sorted((each[1] for each in seen), key=repr) == sorted(
         [None, 7, 8, "NoneType", "release", "bury", "ValueError", "ValueError"], key=repr
     )
-    assert all(each[0].startswith("helper-") for each in seen)
+    assert all(each[0].startswith("executor-") for each in seen)
 
 
 def test_a_result_method_of_one_worker_alone_keeps_off_the_event_loop(gator):
@@ -235,7 +235,7 @@ def test_a_result_method_of_one_worker_alone_keeps_off_the_event_loop(gator):
     worker.result = lambda result: seen.append((name(), result))
     worker.run_forever()
     ((thread, result),) = seen
-    assert thread.startswith("helper-")
+    assert thread.startswith("executor-")
     assert result is None
 
 
@@ -397,30 +397,30 @@ def test_so_many_run_and_no_more(gator):
     assert leases.start_next(most=1) is two
 
 
-def test_helpers_are_as_many_as_are_busy():
-    helpers, ended = Helpers(), []
+def test_there_are_as_many_threads_as_are_busy():
+    executor, ended = Executor(), []
 
     def wait():
         ended.append(free.wait(20))
 
-    before = threads("helper-")
+    before = threads("executor-")
     for _ in range(5):
-        helpers.call(wait)
-    until(lambda: threads("helper-") - before >= 5)
+        executor.call(wait)
+    until(lambda: threads("executor-") - before >= 5)
     free.set()
-    helpers.join(lambda: False)
+    executor.join(lambda: False)
     assert ended == [True] * 5
-    assert threads("helper-") == before
+    assert threads("executor-") == before
 
 
 def test_a_call_waits_until_there_is_room_for_a_thread():
-    helpers, called = Helpers(), threading.Event()
-    start, helpers._start = helpers._start, lambda *_: None
-    helpers.call(called.set)
-    helpers._start = start
-    helpers.look()
+    executor, called = Executor(), threading.Event()
+    start, executor._start = executor._start, lambda *_: None
+    executor.call(called.set)
+    executor._start = start
+    executor.look()
     assert called.wait(20)
-    helpers.join(lambda: False)
+    executor.join(lambda: False)
 
 
 def test_a_few_are_reserved_ahead_of_slow_tasks_where_several_run():

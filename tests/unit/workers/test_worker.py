@@ -510,8 +510,8 @@ def test_an_outage_is_ridden_out(gator, monkeypatch, capsys):
     Worker(gator, max_tasks=1).run_forever()
     assert ran == [1]
     out = capsys.readouterr().out
-    assert out.count("out of reach") == 1
-    assert out.count("in reach again") == 1
+    assert out.count("cannot be reached") == 1
+    assert out.count("can be reached again") == 1
 
 
 class CarefulWorker(Worker):
@@ -633,6 +633,6 @@ def test_the_text_of_an_outage_cannot_pass_for_a_line(gator, monkeypatch, capsys
     gator.task(note, 1)
     Worker(gator, max_tasks=1).run_forever()
     out = capsys.readouterr().out
-    assert "out of reach" in out
+    assert "cannot be reached" in out
     assert "\x1b" not in out
     assert not any(line.startswith("2026 forged") for line in out.splitlines())

@@ -1,11 +1,11 @@
-"""Outcomes of tasks that the backend could not be told of, kept to be told again.
+"""Keep outcomes that the backend could not be told, and settle them later.
 
-To repeat one is sound, since a client takes it for the lease that it is about and no other:
-where the first telling got through and only its reply was lost, or where somebody else has
-the task by now, the repeat changes nothing.
+To repeat a settlement is idempotent: the client refers to one lease and no other. If the first
+attempt got through and only its reply was lost, or another worker has the task by now, the repeat
+changes nothing.
 
-What the backend *refused* for want of room is known not to have taken effect. It is told again for
-as long as it takes, and its lease is kept meanwhile.
+A settlement that the backend *refused* for want of room has had no effect. It is repeated until the
+backend takes it, and the worker extends its lease meanwhile.
 """
 
 import threading
@@ -17,7 +17,7 @@ from alligator.backends.base import Data, Delivery
 from alligator.exceptions import NodeLost, QueueFull
 from alligator.execution.outage import Outage
 
-#: How often one is told again, with the backend in reach, before its lease is left to run out.
+#: How often a settlement is repeated, with the backend reachable, before its lease may run out.
 MOST_TRIES = 3
 
 #: With so many outcomes that the backend has no room for, a worker takes no further task.
@@ -26,38 +26,39 @@ MOST_HELD = 100
 #: Seconds that an outcome is kept whose lease is gone: the task may just come back to this worker.
 _LOST_FOR = 5.0
 
-#: Seconds after which one is told again whose node was out of reach.
+#: Seconds between two attempts to reach a node that was lost.
 _AWAY_PAUSE = 0.5
 
-#: So many refusals in a row, and the rest is left for later.
+#: After so many refusals in a row, the rest waits for the next turn.
 _MOST_REFUSALS = 3
 
 
 @dataclass(slots=True, eq=False)
 class _Entry:
     delivery: Delivery
-    tell: Callable[[], object]
-    due: float | None  # when the task may run next, if that is what became of it
+    settle: Callable[[], object]
+    due: float | None  # when the task may run next, if the outcome is a retry
     leased: Callable[[Delivery], object] | None  # told of another lease of the same task
-    refused: bool  # for want of room, so it has not taken effect
+    refused: bool  # for want of room, so it has had no effect
     away: bool = False  # its node was lost, and others were not
     failures: int = 0
-    busy: bool = False  # being told
+    busy: bool = False  # being settled
     lost_at: float | None = None  # monotonic: when its lease was found gone
 
 
-class Unsettled:
-    """What one worker has yet to tell; empty as a rule. It is safe to use from threads.
+class PendingOutcomes:
+    """The outcomes that one worker has yet to settle; mostly none. Safe to use from threads.
 
-    :param outage: told of what there is no room for, and of its end.
-    :param overtaken: told of what was overtaken, or (False) may have counted the first time.
+    :param outage: told of outcomes that the backend has no room for, and of their end.
+    :param overtaken: told of a delivery whose settlement was refused, and whether its lease is
+        known to be lost; else the first attempt may have got through.
     """
 
     def __init__(self, outage: Outage, overtaken: Callable[[Delivery, bool], None]) -> None:
         self.outage, self._overtaken = outage, overtaken
         self._lock = threading.Lock()
         self._entries: list[_Entry] = []
-        self._away_until = 0.0  # monotonic: when those are told again whose node was lost
+        self._away_until = 0.0  # monotonic: when lost nodes are tried again
 
     def __bool__(self) -> bool:
         return bool(self._entries)
@@ -65,42 +66,41 @@ class Unsettled:
     def add(
         self,
         delivery: Delivery,
-        tell: Callable[[], object],
+        settle: Callable[[], object],
         err: Exception,
         due: float | None = None,
         leased: Callable[[Delivery], object] | None = None,
     ) -> None:
-        """Keep what could not be told, because of ``err``; see ``Leases.tell_later``."""
-        full = isinstance(err, QueueFull)
+        """Keep an outcome whose settlement failed with ``err``; see ``Leases.settle_later``."""
         if isinstance(err, QueueFull):
             self.outage.holds_back(err)
         else:
             self.outage.begins(err)
+        full, away = isinstance(err, QueueFull), isinstance(err, NodeLost)
         with self._lock:
-            away = isinstance(err, NodeLost)
-            self._entries.append(_Entry(delivery, tell, due, leased, full, away))
+            self._entries.append(_Entry(delivery, settle, due, leased, full, away))
 
     def deliveries(self) -> list[Delivery]:
-        """Return what it is about; their leases should be kept."""
+        """Return the deliveries whose leases the worker should extend."""
         with self._lock:
             return [each.delivery for each in self._entries if each.lost_at is None]
 
-    def count_refused(self) -> int:
+    def count_blocked(self) -> int:
         """Return how many wait for room, or for a node that was lost."""
         return sum(each.refused or each.away for each in self._entries) if self._entries else 0
 
     def is_due(self) -> bool:
-        """Whether anything should be told again now."""
+        """Return whether any outcome should be settled again now."""
         if not self._entries:
             return False
         room, back = self.outage.room_is_due(), time.monotonic() >= self._away_until
         return any((room or not each.refused) and (back or not each.away) for each in self._entries)
 
-    def take_back(self, found: Sequence[Delivery]) -> list[Delivery]:
-        """Return what is to be run of that which was just reserved.
+    def without_known(self, found: Sequence[Delivery]) -> list[Delivery]:
+        """Return the reserved deliveries to run: all but the tasks whose outcome waits here.
 
-        The rest are tasks that came back, unchanged, while their outcome waits for room here: a
-        server that is started again forgets leases. It is told by the new lease.
+        A server that is restarted forgets leases, so a task can come back, unchanged, while its
+        outcome waits for room. The outcome is then settled by the new lease.
         """
         rest = list(found)
         with self._lock:
@@ -109,12 +109,12 @@ class Unsettled:
                 entry = waiting.get(_identity(delivery))
                 if entry is not None and entry.leased is not None:
                     entry.delivery, entry.lost_at = delivery, None
-                    entry.leased(delivery)  # also while it is told, by the lease that is gone
+                    entry.leased(delivery)  # also while it is settled by the lease that is gone
                     rest.remove(delivery)
         return rest
 
     def drop(self, gone: set[int]) -> None:
-        """Forget deliveries, by their ``id()``: they were overtaken, or told after all."""
+        """Forget deliveries, by their ``id()``, whose lease is gone: overtaken, or settled."""
         with self._lock:
             dropped = [
                 each for each in self._entries if id(each.delivery) in gone and not each.busy
@@ -139,14 +139,14 @@ class Unsettled:
         if entry.refused:
             self.outage.lets_go()
 
-    def tell_all(self, *, at_once: bool = False) -> None:
-        """Tell it all; call it when another call has just gone through.
+    def settle_all(self, *, at_once: bool = False) -> None:
+        """Settle all that are due. Call it when another call has just got through.
 
-        What is refused for want of room stays, and waits for its time; so does what is about a
-        node that is out of reach, while others are not.
+        Outcomes that the backend refuses for want of room stay until the next try is due, and so
+        do those on a lost node while other nodes answer.
 
-        :param at_once: tell also what has failed just now.
-        :raises Exception: what the first that failed again raised; it and the rest are kept.
+        :param at_once: settle also the outcomes whose last attempt failed just now.
+        :raises Exception: the first failure of another kind; that outcome and the rest are kept.
         """
         refusals = 0
         with self._lock:
@@ -166,7 +166,7 @@ class Unsettled:
                 self._let_go_of_lost(entry, lost_at)
                 continue
             try:
-                told = entry.tell()
+                settled = entry.settle()
             except QueueFull as err:
                 refusals += 1
                 self._was_refused(entry, err)
@@ -180,8 +180,8 @@ class Unsettled:
                 if entry.failures >= MOST_TRIES:
                     self._remove(entry)
                 raise
-            else:  # while it is busy: a heartbeat may just find its lease gone
-                if told is False:
+            else:  # while it is busy: the lease thread may just find its lease gone
+                if settled is False:
                     self._has_lost(entry, delivery)
                 else:
                     self._remove(entry)
@@ -202,12 +202,16 @@ class Unsettled:
             if entry in self._entries:
                 is_new = not entry.refused
                 entry.refused, entry.failures = True, 0
-                self._entries.remove(entry)  # others come first the next time: they may need
-                self._entries.append(entry)  # less room
+                # To the end: the others may need less room.
+                self._entries.remove(entry)
+                self._entries.append(entry)
         self.outage.holds_back(err, again=not is_new)
 
     def take_refused(self) -> list[tuple[Delivery, float | None]]:
-        """Give up what waits for room; return it, and when each may run next."""
+        """Give up the outcomes that wait for room.
+
+        :returns: each delivery whose lease is not lost, and when its task may run next.
+        """
         with self._lock:
             given_up = [each for each in self._entries if each.refused]
             self._entries = [each for each in self._entries if not each.refused]
