@@ -30,7 +30,10 @@ class Admin:
         return found[_WAITING] + found[_DELAYED]
 
     def stats(self, queue_name: str) -> QueueStats:
-        """Return about how many tasks are in which state."""
+        """Return about how many tasks are in which state.
+
+        A task that was released with a delay counts as running.
+        """
         found = self._counts(queue_name, _WAITING, _DELAYED, _RUNNING)
         dead = 0
         if self._has_dead_queue(queue_name):
@@ -50,7 +53,11 @@ class Admin:
         return True
 
     def purge(self, queue_name: str) -> None:
-        """Purge a queue and its dead letters."""
+        """Purge a queue and its dead letters.
+
+        SQS purges a queue once in 60 seconds. Within them, visible messages are received and
+        deleted one batch at a time; delayed and running ones stay.
+        """
         self._purge(queue_name)
         if self._has_dead_queue(queue_name):
             self._purge(dead_letters.dead_name(queue_name))

@@ -54,6 +54,7 @@ from alligator.backends.base import (
 from alligator.backends.base import Client as BaseClient
 from alligator.backends.sqs import dead_letters
 from alligator.backends.sqs.admin import Admin
+from alligator.backends.sqs.config import parse_address
 from alligator.backends.sqs.connection import MOST, Connection, run_all
 from alligator.backends.sqs.encoding import (
     BATCH,
@@ -66,7 +67,6 @@ from alligator.backends.sqs.encoding import (
     encode,
     successor,
 )
-from alligator.backends.sqs.errors import parse_address
 from alligator.backends.sqs.polling import LONGEST, Key, Polls
 from alligator.common.clock import Clock
 from alligator.common.grouping import group_by
@@ -477,22 +477,12 @@ class Client(BaseClient):
     # -- Looking. -------------------------------------------------------------------------
 
     def len(self, queue_name: str) -> int:
-        """Return about how many tasks wait or are delayed."""
         return self._session.admin.len(queue_name)
 
     def stats(self, queue_name: str) -> QueueStats:
-        """Return about how many tasks are in which state.
-
-        A task that was released with a delay counts as running.
-        """
         return self._session.admin.stats(queue_name)
 
     def drop_all(self, queue_name: str) -> None:
-        """Purge the queue and its dead letters.
-
-        SQS purges a queue once in 60 seconds. Within them, visible messages are received and
-        deleted one batch at a time; delayed and running ones stay.
-        """
         self._session.admin.purge(queue_name)
 
     def get(self, queue_name: str, task_id: str) -> Data | None:

@@ -16,8 +16,9 @@ from botocore.config import Config
 from botocore.exceptions import ConnectionClosedError
 
 from alligator.backends.keepalive import TCP_OPTIONS
+from alligator.backends.sqs.config import Address
 from alligator.backends.sqs.encoding import ATTRIBUTE, BATCH, LIMIT, Outgoing
-from alligator.backends.sqs.errors import STALE, Address, failure, plain, translated
+from alligator.backends.sqs.errors import STALE, failure, plain, translated
 from alligator.exceptions import AlligatorException, ConnectionLost, QueueNotFound
 
 #: Requests under way at a time for one call.

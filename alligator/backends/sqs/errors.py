@@ -1,11 +1,9 @@
-"""Read the address of SQS from a DSN, and translate the errors of SQS and boto3."""
+"""Translate the errors of SQS and boto3."""
 
-import re
 import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, NamedTuple
-from urllib.parse import urlsplit
+from typing import Any
 
 from botocore.exceptions import (
     BotoCoreError,
@@ -19,7 +17,7 @@ from botocore.exceptions import (
 )
 from botocore.parsers import ResponseParserError
 
-from alligator.backends.dsn import parse_dsn
+from alligator.backends.sqs.config import CREDENTIALS_ADVICE, Address
 from alligator.common.text import with_stop
 from alligator.exceptions import (
     AlligatorException,
@@ -65,64 +63,13 @@ _TOO_MANY_REQUESTS = 429
 
 #: Error codes of a receipt that is no longer valid.
 STALE = {"InvalidParameterValue", "MessageNotInflight", "ReceiptHandleIsInvalid"}
-_ADVICE = (
-    "Credentials come from boto3's own chain: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
-    "~/.aws, or the role of the machine."
-)
+
 _CREDENTIALS = (
     CredentialRetrievalError,
     NoAuthTokenError,
     NoCredentialsError,
     PartialCredentialsError,
 )
-
-
-#: Parameters of other libraries, and what to write here instead.
-_HINTS = {
-    **dict.fromkeys(("region", "region_name"), "write it as the host: sqs://us-west-2/."),
-    **dict.fromkeys(("endpoint", "url", "host"), "write endpoint_url=http://localhost:4566, say."),
-    **dict.fromkeys(
-        ("access_key", "secret_key", "aws_access_key_id", "aws_secret_access_key", "profile"),
-        _ADVICE,
-    ),
-    **dict.fromkeys(
-        ("visibility_timeout", "lease"), "leave it out: it is the lease of a worker, --lease."
-    ),
-    **dict.fromkeys(
-        ("wait_time_seconds", "polling_interval"),
-        "leave it out: a worker polls for up to 20 seconds, and a task ends that at once.",
-    ),
-    **dict.fromkeys(
-        ("queue", "queue_name"), "name the queue beside the DSN: Gator(dsn, queue_name='mail')."
-    ),
-}
-
-
-class Address(NamedTuple):
-    """Where the queues are; None: as boto3 is configured."""
-
-    region: str | None
-    endpoint_url: str | None
-
-
-def parse_address(conn_string: str) -> Address:
-    """Read ``sqs://region/?endpoint_url=…``.
-
-    :raises InvalidDSN: it is malformed, or holds credentials.
-    """
-    if "@" in conn_string:  # not shown, since a secret key may hold what no pattern masks
-        raise InvalidDSN(f"A DSN of sqs:// holds no credentials. {_ADVICE}")
-    dsn = parse_dsn(conn_string, default_host="", allowed=("endpoint_url",), hints=_HINTS)
-    if len(dsn.hosts) > 1 or dsn.port or dsn.path or not re.fullmatch(r"[a-z0-9-]*", dsn.host):
-        raise InvalidDSN(
-            f"DSN {conn_string!r} is not 'sqs://us-west-2/', with or without ?endpoint_url=…"
-        )
-    endpoint = dsn.query.get("endpoint_url")
-    if endpoint is not None:
-        parts = urlsplit(endpoint)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise InvalidDSN(f"endpoint_url={endpoint!r} is not a URL of http:// or https://.")
-    return Address(dsn.host or None, endpoint)
 
 
 @contextmanager
@@ -133,7 +80,9 @@ def translated(queue_name: str, address: Address) -> Iterator[None]:
     except ClientError as err:
         raise _refusal(err, queue_name, address) from err
     except _CREDENTIALS as err:
-        raise ConnectionLost(f"SQS cannot be used: {with_stop(str(err))} {_ADVICE}") from err
+        raise ConnectionLost(
+            f"SQS cannot be used: {with_stop(str(err))} {CREDENTIALS_ADVICE}"
+        ) from err
     except NoRegionError as err:
         raise InvalidDSN(
             "The DSN names no region and boto3 has no default: sqs://us-west-2/"
@@ -152,7 +101,7 @@ def _refusal(err: ClientError, queue_name: str, address: Address) -> AlligatorEx
     if code in _NO_QUEUE:
         return QueueNotFound(_how_to_make(queue_name, address))
     if code in _NO_ACCESS:
-        return ConnectionLost(f"SQS refused access ({code}: {said}). {_ADVICE}")
+        return ConnectionLost(f"SQS refused access ({code}: {said}). {CREDENTIALS_ADVICE}")
     if code in _BAD_MESSAGE and err.operation_name.startswith("SendMessage"):
         return InvalidTask(f"SQS refused the message ({code}: {said}).")
     return ConnectionLost(f"SQS refused {err.operation_name} ({code}: {said}).")

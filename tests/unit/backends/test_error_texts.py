@@ -7,6 +7,7 @@ import redis.exceptions
 from alligator import Gator, utils
 from alligator.backends.redis import errors as redis_errors
 from alligator.backends.sqlite.database import Database
+from alligator.backends.sqs import config as sqs_config
 from alligator.backends.sqs import errors as sqs_errors
 from alligator.common.clock import SystemClock
 from alligator.common.text import with_stop
@@ -54,7 +55,7 @@ def test_sqlite(tmp_path):
 def test_sqs(code, operation):
     answer = {"Error": {"Code": code, "Message": "You may not."}}
     err = botocore.exceptions.ClientError(answer, operation)
-    address = sqs_errors.parse_address("sqs://us-west-2/")
+    address = sqs_config.parse_address("sqs://us-west-2/")
     stop = pytest.raises(AlligatorException, match=r"You may not\)\.")
     with stop as raised, sqs_errors.translated("all", address):
         raise err
