@@ -41,8 +41,6 @@ TO_TURN = {
 }
 #: To be opened; nothing may be added.
 CIRCLE = {
-    "backends.redis.client",
-    "backends.redis.store",
     "execution.attempt",
     "execution.inline",
     "gator",

@@ -9,7 +9,7 @@ import pytest
 from alligator import Gator
 from alligator.backends.base import BATCH, BATCH_SIZE, Message, Reason
 from alligator.backends.locmem_backend import Client as LocmemClient
-from alligator.backends.redis.connection import Link
+from alligator.backends.redis.connection import Connections
 from alligator.backends.redis_backend import Client as RedisClient
 from alligator.backends.sqlite.database import Database
 from alligator.backends.sqlite_backend import Client as SqliteClient
@@ -40,7 +40,7 @@ def steps(monkeypatch, backend):
     """The times that others had to wait for: of scripts, and of transactions."""
     took = []
     if backend == "redis":
-        run = Link.run
+        run = Connections.run
 
         def timed(*args):
             began = time.monotonic()
@@ -49,7 +49,7 @@ def steps(monkeypatch, backend):
             finally:
                 took.append(time.monotonic() - began)
 
-        monkeypatch.setattr(Link, "run", timed)
+        monkeypatch.setattr(Connections, "run", timed)
     else:
         transaction = Database.transaction
 
@@ -111,7 +111,7 @@ def test_so_do_tasks_with_options(client, steps, options):
 @pytest.mark.parametrize("failing", [0, 2])
 def test_an_error_says_how_many_are_queued(client, failing, monkeypatch, backend):
     client.push("other", "1", "x")
-    where, name = (Link, "run") if backend == "redis" else (Database, "transaction")
+    where, name = (Connections, "run") if backend == "redis" else (Database, "transaction")
     work, calls = getattr(where, name), []
 
     def fail(*args):

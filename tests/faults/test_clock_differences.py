@@ -193,53 +193,53 @@ def test_a_child_held_in_a_store_is_delayed_as_long_as_was_said(
 
 
 class Counted:
-    """The link of a client, with its plain commands counted, and failing where told to."""
+    """The connections of a client, with its plain commands counted, and failing where told to."""
 
-    def __init__(self, link):
-        self.link, self.names, self.fails = link, [], False
+    def __init__(self, connections):
+        self.connections, self.names, self.fails = connections, [], False
 
     def __getattr__(self, name):
-        return getattr(self.link, name)
+        return getattr(self.connections, name)
 
     def command(self, keys, name, *args, **options):
         self.names.append(name)
         if self.fails:
             raise RedisConnectionError("down")
-        return self.link.command(keys, name, *args, **options)
+        return self.connections.command(keys, name, *args, **options)
 
 
 @pytest.fixture
 def counted(redis_dsn):
     client = redis_client.Client(redis_dsn)
-    client._server_clock._link = link = Counted(client._link)
-    yield client, link
+    client._server_clock._connections = connections = Counted(client._connections)
+    yield client, connections
     client.close()
 
 
 def test_the_server_is_asked_once_and_not_for_each_push(counted, redis_dsn):
-    client, link = counted
+    client, connections = counted
     gator = Gator(redis_dsn, "clocks", backend_class=lambda dsn: client)
     for _ in range(50):
         gator.options(delay_by=60, expires=90).task(jobs.note)
-    assert 1 <= len(link.names) <= 3  # a first one that had to connect says little
+    assert 1 <= len(connections.names) <= 3  # a first one that had to connect says little
     gator.client.drop_all("clocks")
-    link.names.clear()
+    connections.names.clear()
     gator.task(jobs.note)
     gator.run_all()
-    assert link.names == []
+    assert connections.names == []
 
 
 def test_it_is_asked_again_after_a_minute_a_sleep_and_over_a_new_connection(counted, monkeypatch):
-    client, link = counted
+    client, connections = counted
     began, wall, passed, slept = time.monotonic(), time.time, [0.0], [0.0]
     real = time.monotonic
     monkeypatch.setattr(time, "monotonic", lambda: real() + passed[0])
     monkeypatch.setattr(time, "time", lambda: wall() + passed[0] + slept[0])
 
     def asks():
-        link.names.clear()
+        connections.names.clear()
         client.server_time("clocks")
-        return bool(link.names)
+        return bool(connections.names)
 
     assert real() - began < 5
     assert asks()
@@ -250,28 +250,28 @@ def test_it_is_asked_again_after_a_minute_a_sleep_and_over_a_new_connection(coun
     slept[0] = 2.0  # monotonic time stands still meanwhile
     assert asks()
     assert not asks()
-    client._link._new().disconnect()
+    client._connections._new().disconnect()
     assert asks()
     assert not asks()
 
 
 def test_out_of_reach_it_goes_by_what_was_known(counted, monkeypatch):
-    client, link = counted
+    client, connections = counted
     assert client.server_time("clocks") == pytest.approx(time.time(), abs=1)
     real, wall = time.monotonic, time.time
     monkeypatch.setattr(time, "monotonic", lambda: real() + 100)
     monkeypatch.setattr(time, "time", lambda: wall() + 100)
-    link.fails = True
+    connections.fails = True
     assert client.server_time("clocks") == pytest.approx(time.time(), abs=1)
-    assert len(link.names) <= 4
-    asked = len(link.names)
+    assert len(connections.names) <= 4
+    asked = len(connections.names)
     client.server_time("clocks")
-    assert len(link.names) == asked  # not again at once
+    assert len(connections.names) == asked  # not again at once
 
 
 def test_what_was_never_known_is_not_guessed(counted):
-    client, link = counted
-    link.fails = True
+    client, connections = counted
+    connections.fails = True
     with pytest.raises(ConnectionLost):
         client.server_time("clocks")
 
@@ -280,14 +280,14 @@ def test_a_task_is_not_judged_while_the_time_is_not_known(redis_dsn):
     queue_name = f"clocks-{uuid.uuid4().hex[:8]}"
     producer, worker = Gator(redis_dsn, queue_name), Gator(redis_dsn, queue_name)
     task = producer.options(expires=60).task(jobs.note)
-    worker.client._server_clock._link = link = Counted(worker.client._link)
-    link.fails = True
+    worker.client._server_clock._connections = connections = Counted(worker.client._connections)
+    connections.fails = True
     client, runs = worker.client, []
     release = client.release
 
     def once(delivery, *args):
         runs.append(delivery)
-        link.fails = False
+        connections.fails = False
         return release(delivery, *args)
 
     client.release = once

@@ -191,7 +191,7 @@ def test_a_connection_that_holds_jobs_is_kept(beanstalk_road, monkeypatch):
 def test_the_kernel_probes_what_is_quiet(any_road, tmp_path):
     any_road.client.len(any_road.queue)
     if any_road.name == "redis":
-        sock = any_road.client._link._idle[0][0]._sock
+        sock = any_road.client._connections._idle[0][0]._sock
     else:
         sock = any_road.client._pool.all()[0]._socket.raw
     assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
@@ -206,12 +206,12 @@ def test_a_connection_in_use_is_kept(tmp_path):
     for dsn in (f"rediss://localhost:{port}/0?ssl_ca_certs={cert}", server.dsn):
         client = redis_client.Client(dsn)
         client.push("q", "1", "data")
-        ((connection, _),) = client._link._idle
+        ((connection, _),) = client._connections._idle
         sock = connection._sock
         for _ in range(3):
             time.sleep(0.05)  # long enough to look at it
             client.len("q")
-        ((connection, _),) = client._link._idle
+        ((connection, _),) = client._connections._idle
         assert connection._sock is sock
         client.close()
     server.stop()
@@ -246,8 +246,8 @@ def crowd_of_connections(client):
     """Let the client have several unused connections, all used within this moment."""
     with contextlib.ExitStack() as stack:
         for _ in range(4):
-            stack.enter_context(client._link.held(()))
-    assert len(client._link._idle) == 4
+            stack.enter_context(client._connections.borrow(()))
+    assert len(client._connections._idle) == 4
 
 
 @pytest.mark.parametrize("what", ["push", "len", "reserve"])
@@ -592,7 +592,7 @@ def breaking_off(monkeypatch):
 
 def own_ports(client):
     """Return our ends of the connections to the node of the queue."""
-    conn = client._link.conn
+    conn = client._connections.conn
     pool = conn.get_redis_connection(conn.get_node_from_key("alligator:{q}:data")).connection_pool
     found = pool._available_connections
     for each in found:

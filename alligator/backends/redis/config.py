@@ -1,4 +1,4 @@
-"""From a DSN to what redis-py is to be constructed with."""
+"""Turn a DSN into the options that redis-py is constructed with."""
 
 import re
 from dataclasses import dataclass, field
@@ -32,7 +32,7 @@ _SCHEMES = {
 _NOT_NEEDED = "leave it out: connections are opened as needed, kept alive, and closed again."
 _TLS_SCHEME = "write rediss:// for TLS; a certificate is verified unless ssl_verify=false."
 
-#: What other libraries take as a parameter → what to write here.
+#: Parameters of other libraries → what to write instead.
 _HINTS = {
     **dict.fromkeys(("ssl", "tls", "use_ssl", "use_tls"), _TLS_SCHEME),
     **dict.fromkeys(
@@ -74,8 +74,8 @@ def _hints(kind: str, tls: bool, query: str) -> dict[str, str]:
     else:
         found = re.search(r"(?:^|&)(?:db|database|virtual_host)=/?(\d{1,6})(?:&|$)", query)
         number = found[1] if found else "0"
-        roads = {"sentinel": "redis+sentinel://host:26379/mymaster/", "unix": "?db="}
-        where = f"write the database as {roads.get(kind, 'the path: redis://host:6379/')}{number}."
+        places = {"sentinel": "redis+sentinel://host:26379/mymaster/", "unix": "?db="}
+        where = f"write the database as {places.get(kind, 'the path: redis://host:6379/')}{number}."
     hints |= dict.fromkeys(("db", "database", "virtual_host"), where)
     verify = "write ssl_verify=false for 'none', and nothing for 'required'."
     hints |= dict.fromkeys(("ssl_cert_reqs", "cert_reqs"), verify if tls else _TLS_SCHEME)
@@ -138,8 +138,8 @@ def parse_target(conn_string: str) -> Target:
 
 
 def _network_options(dsn: DSN, kind: str, tls: bool) -> dict[str, Any]:
-    # The driver's own retries are off: a reserve sent twice leases a task to nobody. RESP2
-    # has no push messages, which would be mistaken for replies.
+    # The driver's own retries are off: the leases of a reserve whose reply got lost would have no
+    # holder. RESP2 has no push messages, which would be mistaken for replies.
     options: dict[str, Any] = {
         "socket_connect_timeout": seconds(dsn, "connect_timeout", 5.0),
         "socket_timeout": seconds(dsn, "timeout", 10.0),

@@ -1,22 +1,24 @@
-"""Names of keys, and data on its way to the server and back."""
+"""Encode keys, ids, data and due times for the server, and decode its replies."""
 
 import math
+import struct
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import lru_cache
-from typing import Any
+from itertools import accumulate, pairwise
+from typing import Any, NamedTuple
 
-from alligator.backends.base import Data
+from alligator.backends.types import Data, Delivery
 from alligator.common.ids import own_ids
 from alligator.exceptions import InvalidTask
 
 #: The largest task, in bytes of its data.
 MAX_SIZE = 1024 * 1024
 
-# No UTF-8 text begins so, and text needs no mark.
+# Marks before data and ids. No UTF-8 text begins with such a byte, so text needs none.
 _BYTES = b"\xff"  # before data pushed as ``bytes``
-_NO_ID = b"\xfe"  # in place of how most text begins, up to the id, which the key says
-_USUAL = b"\xfd"  # in place of the id and what mostly follows it
+_NO_ID = b"\xfe"  # in place of the beginning of most text, with the id, which the key has
+_NO_ID_NOR_MORE = b"\xfd"  # in place of the same, and of _AFTER_ID
 _AFTER_ID = '"retries":0,"is_async":'
 _UUID = b"\xff"  # before the 16 bytes of an id
 
@@ -40,37 +42,49 @@ _PARTS = (
 _FOREVER = 2**53 - 1  # what a score holds exactly, in microseconds: some 285 years
 
 
+def _key(queue_name: str, part: str) -> bytes:
+    return f"alligator:{{{queue_name}}}:{part}".encode()
+
+
 @lru_cache(maxsize=1024)
 def keys_of(queue_name: str) -> tuple[bytes, ...]:
-    """Return the keys of a queue in the order that the scripts want."""
-    return tuple(f"alligator:{{{queue_name}}}:{part}".encode() for part in _PARTS)
+    """Return the keys of a queue in the order that the scripts take."""
+    return tuple(_key(queue_name, part) for part in _PARTS)
 
 
 @lru_cache(maxsize=1024)
 def keys_of_push(queue_name: str) -> tuple[bytes, ...]:
-    """Return those keys that the push of one plain task wants."""
-    keys = dict(zip(_PARTS, keys_of(queue_name), strict=True))
-    return tuple(keys[part] for part in ("ready", "data", "seq", "wake", "waiting"))
+    """Return the keys of a queue that ``push_single.lua`` takes."""
+    return tuple(_key(queue_name, part) for part in ("ready", "data", "seq", "wake", "waiting"))
+
+
+def queue_of(key: bytes) -> str:
+    """Return the queue of a key, by its hash tag; '': it has none."""
+    tag, found, _ = key.removeprefix(b"alligator:{").partition(b"}:")
+    return tag.decode(errors="replace") if found and tag != key else ""
 
 
 def wake_key(queue_name: str) -> bytes:
-    """Return the list that wakes those who wait for a queue."""
-    return keys_of(queue_name)[9]
+    """Return the key of the list that wakes clients waiting for a queue."""
+    return _key(queue_name, "wake")
 
 
 def opening(ids: Sequence[str], *, one_server: bool) -> list[Any]:
-    """Return what the arguments of scripts that push begin with: see common.lua."""
+    """Return the first arguments of the scripts that push: see ``begin_pushes()`` in pushes.lua."""
     own = [encode_new_id(each) for each in own_ids(ids)]
     return [len(own), int(one_server), *own]
 
 
 def watched_key(queue_name: str) -> bytes:
-    """Return the key that stands while somebody watches tasks of a queue."""
-    return keys_of(queue_name)[11]
+    """Return the key that exists while a client watches tasks of a queue."""
+    return _key(queue_name, "watched")
 
 
 def encode_text(text: str) -> bytes:
-    """Return text as UTF-8, which a lone surrogate has no place in."""
+    """Return text as UTF-8.
+
+    :raises InvalidTask: there is a lone surrogate in it.
+    """
     try:
         return text.encode()
     except UnicodeEncodeError as err:
@@ -78,7 +92,7 @@ def encode_text(text: str) -> bytes:
 
 
 def decode_text(raw: bytes) -> str:
-    """Return text as it was written, and bytes that are no UTF-8 as lone surrogates."""
+    """Return UTF-8 as text; other bytes become lone surrogates."""
     return raw.decode("utf-8", "surrogateescape")
 
 
@@ -86,7 +100,7 @@ def decode_text(raw: bytes) -> str:
 
 
 def _short(task_id: str) -> bytes | None:
-    """Return the short form of a UUID written as usual, in lower case; None: it is not that."""
+    """Return the 17 bytes for a UUID in lower case with its dashes; None: the id is no such."""
     digits = task_id.replace("-", "")
     if len(digits) != 32 or task_id[8:24:5] != "----":
         return None
@@ -98,12 +112,15 @@ def _short(task_id: str) -> bytes | None:
 
 
 def encode_new_id(task_id: str) -> bytes:
-    """Return the id of a task to be pushed as it is kept on the server."""
+    """Return the id of a task to be pushed as the server keeps it."""
     return (_short(task_id) if len(task_id) == 36 else None) or encode_text(task_id)
 
 
 def encode_id(task_id: str) -> bytes:
-    """Return an id to look for; one that :func:`decode_id` made of a stranger's bytes, too."""
+    """Return an id to look for as the server keeps it.
+
+    This also takes an id that :func:`decode_id` made of the bytes of another program.
+    """
     try:
         return encode_new_id(task_id)
     except InvalidTask:
@@ -115,15 +132,15 @@ def encode_id(task_id: str) -> bytes:
 
 
 def decode_id(raw: bytes) -> str:
-    """Return an id as it was pushed."""
+    """Return an id that the server keeps as it was pushed."""
     if len(raw) == 17 and raw.startswith(_UUID):
-        digits = raw.hex()  # those of the mark first
+        digits = raw.hex()  # the first two are the mark's
         return f"{digits[2:10]}-{digits[10:14]}-{digits[14:18]}-{digits[18:22]}-{digits[22:]}"
     return decode_text(raw)
 
 
 def pushed_at(raw: bytes) -> float | None:
-    """Return when an id of Alligator's own making was made; None: it is some other id."""
+    """Return the time in a generated id, a Unix timestamp in seconds; None: another kind of id."""
     if len(raw) == 17 and raw.startswith(_UUID) and raw[7] >> 4 == 7:
         return int.from_bytes(raw[1:7]) / 1000
     return None
@@ -133,12 +150,12 @@ def pushed_at(raw: bytes) -> float | None:
 
 
 def _beginning(task_id: str) -> str:
-    """Return how most data begins, which is not kept a second time."""
+    """Return the beginning of most data, which the server need not keep beside the id."""
     return f'{{"task_id":"{task_id}",'
 
 
 def encode(data: Data, task_id: str) -> bytes:
-    """Return data as it is kept on the server."""
+    """Return data as the server keeps it."""
     if isinstance(data, bytes):
         return _BYTES + data
     beginning = _beginning(task_id)
@@ -146,12 +163,15 @@ def encode(data: Data, task_id: str) -> bytes:
         return encode_text(data)
     start = len(beginning)
     if data.startswith(_AFTER_ID, start):
-        return _USUAL + encode_text(data[start + len(_AFTER_ID) :])
+        return _NO_ID_NOR_MORE + encode_text(data[start + len(_AFTER_ID) :])
     return _NO_ID + encode_text(data[start:])
 
 
 def encode_new(data: Data, task_id: str) -> bytes:
-    """Return data to be pushed, unless it is too large."""
+    """Return data to be pushed as the server keeps it.
+
+    :raises InvalidTask: it is too large, or no text that UTF-8 can carry.
+    """
     encoded = encode(data, task_id)
     if len(data) > MAX_SIZE // 4:
         size = len(data if isinstance(data, bytes) else data.encode())
@@ -163,9 +183,9 @@ def encode_new(data: Data, task_id: str) -> bytes:
 
 
 def decode(raw: bytes, task_id: str) -> Data:
-    """Return data as it was pushed."""
+    """Return data that the server keeps as it was pushed."""
     mark = raw[:1]
-    if mark == _USUAL:
+    if mark == _NO_ID_NOR_MORE:
         return f'{{"task_id":"{task_id}",{_AFTER_ID}{raw[1:].decode("utf-8", "surrogateescape")}'
     if mark == _NO_ID:
         return _beginning(task_id) + decode_text(raw[1:])
@@ -177,3 +197,40 @@ def micros(timestamp: float | None) -> int:
     if timestamp is None or not timestamp > 0:
         return 0
     return _FOREVER if timestamp * 1e6 >= _FOREVER else math.ceil(timestamp * 1e6)
+
+
+# -- Replies of the scripts that lease: one string of sizes, receipts and data. --------------------
+
+
+_HEAD = struct.Struct(">qII")  # soon, number of refused acks, number of receipts and data
+
+
+class Reply(NamedTuple):
+    """The reply of a script that leases."""
+
+    leased: list[Delivery]
+    refused: tuple[int, ...]  # indices of the acks that were overtaken
+    soon: int  # microseconds until the next change, or a negative number: see reserve.lua
+
+
+def read_reply(queue_name: str, raw: bytes | list[bytes]) -> Reply:
+    """Read what ``reply()`` of ``leases.lua`` wrote."""
+    head, *values = raw if isinstance(raw, list) else (raw,)
+    soon, acks, count = _HEAD.unpack_from(head)
+    refused = struct.unpack_from(f">{acks}I", head, _HEAD.size) if acks else ()
+    if count and not values:
+        values = _split(head, _HEAD.size + 4 * acks, count)
+    leased = []
+    for receipt, data in zip(values[::2], values[1::2], strict=True):
+        _, attempt, deaths, _, raw_id = receipt.split(b":", 4)
+        task_id = decode_id(raw_id)
+        text = decode(data, task_id)
+        leased.append(Delivery(queue_name, task_id, text, receipt, int(attempt), int(deaths)))
+    return Reply(leased, refused, soon)
+
+
+def _split(raw: bytes, start: int, count: int) -> list[bytes]:
+    """Return receipts and data by turns; they follow their sizes."""
+    sizes = struct.unpack_from(f">{count}I", raw, start)
+    ends = list(accumulate(sizes, initial=start + 4 * count))
+    return [raw[begin:end] for begin, end in pairwise(ends)]

@@ -1,4 +1,4 @@
-"""From the errors of redis-py and of the server to those of Alligator."""
+"""Translate the errors of redis-py and of the server to those of Alligator."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,15 +15,15 @@ from redis.exceptions import (
 )
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from alligator.backends.base import Delivery
+from alligator.backends.types import Delivery
 from alligator.common.text import describe_error, with_stop
 from alligator.exceptions import AlligatorException, ConnectionLost, NodeLost, QueueFull
 
-#: All that redis-py raises.
+#: All kinds of errors that redis-py raises.
 DRIVER_ERRORS = (RedisError, RedisClusterException, OSError)
 
-#: What a server answers that cannot serve just now, or is no longer the master.
-_GONE = (
+#: Codes of a server that cannot serve just now, or is no longer the master.
+_UNABLE = (
     "LOADING",
     "READONLY",
     "CLUSTERDOWN",
@@ -42,16 +42,16 @@ _REFUSED = ("NOAUTH", "WRONGPASS", "NOPERM")
 def code_of(err: BaseException) -> str:
     """Return the first word of a server's answer, which names the kind of error."""
     code = getattr(err, "status_code", None) or str(err).partition(" ")[0]
-    if code == "ERR":  # older servers wrap what a script ran into
-        for known in (*_GONE, "OOM"):
+    if code == "ERR":  # older servers wrap the error of a command in a script
+        for known in (*_UNABLE, "OOM"):
             if f"-{known} " in str(err):
                 return known
     return str(code)
 
 
 def translate(err: BaseException) -> AlligatorException:
-    """Return the error to raise in place of a driver's."""
-    if isinstance(err, NodeOut) and err.__cause__ is not None:
+    """Return the error to raise for one of the driver's."""
+    if isinstance(err, NodeFailed) and err.__cause__ is not None:
         return node_lost(err)
     if isinstance(err, NotSent):
         err = err.__cause__ or err
@@ -59,11 +59,11 @@ def translate(err: BaseException) -> AlligatorException:
     if code == "OOM":
         return QueueFull("The redis server is at its maxmemory and takes no further task.")
     why = with_stop(describe_error(err))
-    # A server that wants a password reads no long command before it got one.
+    # A server that wants a password rejects a long command before that.
     unknown = "unauthenticated" in str(err)
     if isinstance(err, AuthenticationError) or code in _REFUSED or unknown:
         return ConnectionLost(f"The redis server refused the user or password of the DSN: {why}")
-    if code in _GONE:
+    if code in _UNABLE:
         return ConnectionLost(f"The redis server cannot serve now: {code} {why}")
     if isinstance(err, ResponseError):
         return ConnectionLost(f"The redis server refused a command: {why}")
@@ -71,22 +71,22 @@ def translate(err: BaseException) -> AlligatorException:
 
 
 def is_answer(err: BaseException) -> bool:
-    """Whether a server answered with this error, over a connection that stays usable."""
+    """Whether a server replied with this error, and its connection stays usable."""
     return (
         isinstance(err, ResponseError)
         and not isinstance(err, AuthenticationError)
-        and code_of(err) not in _GONE
+        and code_of(err) not in _UNABLE
     )
 
 
 class NotSent(RedisConnectionError):
-    """The connection broke before a command was sent whole, so the server did not carry it out."""
+    """The connection broke before a command was sent whole, so the server did not run it."""
 
 
-class NodeOut(RedisError):
-    """One node of a cluster is out of reach; why is the cause.
+class NodeFailed(RedisError):
+    """One node of a cluster is out of reach; its cause is the error of the driver.
 
-    :param queue_name: of the queue that the call was about; '': none.
+    :param queue_name: the queue that the call was about; '': none.
     """
 
     def __init__(self, queue_name: str) -> None:
@@ -101,9 +101,13 @@ class NodeOut(RedisError):
 
 
 def node_lost(
-    err: NodeOut, untold: Sequence[Delivery] = (), refused: Sequence[Delivery] = ()
+    err: NodeFailed, untold: Sequence[Delivery] = (), refused: Sequence[Delivery] = ()
 ) -> NodeLost:
-    """Return the error to raise in place of this one; see :class:`NodeLost`."""
+    """Return the public error for this one.
+
+    :param untold: deliveries that the node was not told of.
+    :param refused: deliveries that other nodes refused.
+    """
     names = dict.fromkeys(each.queue_name for each in untold)
     found = NodeLost(
         str(translate(err.cause)),
@@ -116,24 +120,24 @@ def node_lost(
 
 
 def is_of_one_node(err: BaseException) -> bool:
-    """Whether one node of a cluster failed, rather than that it answered, or that all did."""
+    """Whether one node of a cluster failed: not all did, and it did not reply with an error."""
     if isinstance(err, RedisClusterException) and not isinstance(err, SlotNotCoveredError):
         return False
     return not is_answer(err)
 
 
-_OTHERWISE = (AuthenticationError, AuthorizationError, BusyLoadingError, MaxConnectionsError)
+_NOT_CUT = (AuthenticationError, AuthorizationError, BusyLoadingError, MaxConnectionsError)
 
 
 def is_cut(err: BaseException) -> bool:
-    """Whether this is a connection that broke, and not a reply that took too long, or none."""
-    if isinstance(err, NodeOut):
+    """Whether a connection broke; a reply that took too long does not count."""
+    if isinstance(err, NodeFailed):
         err = err.cause
-    return isinstance(err, RedisConnectionError) and not isinstance(err, _OTHERWISE)
+    return isinstance(err, RedisConnectionError) and not isinstance(err, _NOT_CUT)
 
 
 class _Translated:
-    """A block of which no error of the driver gets out. (No generator: it is entered often.)"""
+    """Raise errors of the driver as Alligator's. (No generator: each call enters it.)"""
 
     __slots__ = ()
 
@@ -149,5 +153,5 @@ _TRANSLATED = _Translated()
 
 
 def translated() -> _Translated:
-    """Let no error of the driver out: ``with translated(): …``."""
+    """Raise errors of the driver as Alligator's: ``with translated(): …``."""
     return _TRANSLATED

@@ -1,51 +1,71 @@
-"""Reserving: ack, lease from several queues in order, and wait where there is nothing."""
+"""Reserve tasks: ack, lease from several queues in order, and wait where there is nothing."""
 
 import contextlib
 import logging
 import math
+import os
+import select
+import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter
 from typing import Any
 
-from alligator.backends.base import MAX_LEASE, Delivery, Reserved, never
-from alligator.backends.redis.connection import Link
-from alligator.backends.redis.encoding import keys_of, wake_key
-from alligator.backends.redis.errors import DRIVER_ERRORS, NodeOut, node_lost
-from alligator.backends.redis.reply import read_reply
+from redis.exceptions import MovedError, NoScriptError
+
+from alligator.backends.base import MAX_LEASE, Ahead, Delivery, Reserved, never
+from alligator.backends.redis.connection import Connections
+from alligator.backends.redis.encoding import keys_of, read_reply, wake_key
+from alligator.backends.redis.errors import (
+    DRIVER_ERRORS,
+    NodeFailed,
+    node_lost,
+    translate,
+    translated,
+)
 from alligator.backends.redis.scripts import LONGEST_WAIT, script
-from alligator.backends.redis.wait import WaitBroken, wait_for_token
 from alligator.common.grouping import group_by
+from alligator.exceptions import AlligatorException, ConnectionLost
 
 log = logging.getLogger(__name__)
 
-MOST_AT_ONCE = 1000  # tasks leased by one script, which holds up the server meanwhile
-_HELD_UP = -2  # what the script says instead of a time
+MOST_AT_ONCE = 1000  # tasks that one script leases; it blocks the server meanwhile
+_HELD_UP = -2  # in place of a time: see reserve.lua
 _LOST = -3  # the same, or less
-_LOOKED_AT = (
-    100  # tasks, with their data, in one step of the search for those that lost their place
-)
+_SEARCH_STEP = 100  # tasks, with their data, in one step of the search for lost ones
 _MARGIN = 0.002  # seconds after a due time, so that one look suffices
+_SLICE = 0.2  # seconds between two looks at `stop`
+_GRACE = 2.0  # seconds that the server may be late to say that nothing came
+
+
+def _micros_of(lease: float) -> int:
+    return int(min(lease, MAX_LEASE) * 1e6)
 
 
 class Reservation:
-    """One call of ``Client.reserve``."""
+    """One call of ``Client.reserve``.
 
-    def __init__(self, link: Link, queue_names: list[str], limit: int, lease: float) -> None:
-        self.link, self.queue_names, self.limit = link, queue_names, min(limit, MOST_AT_ONCE)
-        self.lease = int(min(lease, MAX_LEASE) * 1e6)
+    It has a loop of its own, as a lease tells the wait when to look again, and as a token that the
+    wait took must be used by a lease or passed on.
+    """
+
+    def __init__(
+        self, connections: Connections, queue_names: list[str], limit: int, lease: float
+    ) -> None:
+        self.connections, self.queue_names = connections, queue_names
+        self.limit, self.lease = min(limit, MOST_AT_ONCE), _micros_of(lease)
         self.taken: list[Delivery] = []
         self.refused: list[Delivery] = []
-        self.soon = float("inf")  # seconds until something comes up by itself
+        self.soon = float("inf")  # seconds until a delay or a lease ends
         self.held_up = False  # by a task that has to go alone
-        self.woken: set[str] = set()  # queues whose token we took and did not use yet
-        self.searched: set[str] = set()  # queues where tasks had lost their place
+        self.woken: set[str] = set()  # queues with a token that the wait took, still unused
+        self.searched: set[str] = set()  # queues that were searched for lost tasks
         self.stop: Callable[[], bool] = never
-        self.just_back: set[str] = set()  # in reach again, to be served from the next call on
+        self.regained: set[str] = set()  # queues in reach again, to be served from the next call on
 
-    def take(self, task_id: bytes, acks: Sequence[Delivery]) -> Reserved:
+    def reserve_by_id(self, task_id: bytes, acks: Sequence[Delivery]) -> Reserved:
         """Ack, then lease one task by its id."""
-        pending = self._ack_elsewhere(acks)
+        pending = self._ack_others(acks)
         for name in self.queue_names:
             self._lease("reserve_by_id", name, [task_id, self.lease], pending.pop(name, []))
             if self.taken:
@@ -53,66 +73,66 @@ class Reservation:
         return Reserved(self.taken, self.refused)
 
     def reserve(self, wait: float, acks: Sequence[Delivery], stop: Callable[[], bool]) -> Reserved:
-        """Ack, then lease up to the limit, and wait for something if there is nothing."""
+        """Ack, then lease up to the limit, and wait where there is nothing."""
         deadline, self.stop = time.monotonic() + wait, stop
-        back = self.link.take_back()
-        if wait or len(self.queue_names) > 1:  # else "nothing there" would be taken for its word
-            self.just_back = back
-        pending = self._ack_elsewhere(acks)
+        regained = self.connections.forget_regained()
+        if wait or len(self.queue_names) > 1:  # else the caller would take "nothing" for empty
+            self.regained = regained
+        pending = self._ack_others(acks)
         while True:
             left = deadline - time.monotonic()
             self._lease_in_order(min(max(0.0, left), LONGEST_WAIT), pending)
             left = deadline - time.monotonic()
-            if self.taken or left <= 0 or self.just_back or stop():
+            if self.taken or left <= 0 or self.regained or stop():
                 break
             pause = min(left, self.soon + _MARGIN, LONGEST_WAIT)
             came = self._wait(pause, stop)
             if came is None or (not came and pause >= left):
                 break
         if self.woken:
-            self._pass_on(self.woken)
+            self._wake_others(self.woken)
         return Reserved(self.taken, self.refused)
 
-    def _ack_elsewhere(self, acks: Sequence[Delivery]) -> dict[str, list[Delivery]]:
-        # All acks go before anything is leased; those of the first queue ride along.
+    def _ack_others(self, acks: Sequence[Delivery]) -> dict[str, list[Delivery]]:
+        """Ack the deliveries of all queues but the first; return the others, for its lease."""
         if not acks:
             return {}
         pending, first = group_by(acks, attrgetter("queue_name")), self.queue_names[0]
         untold: list[Delivery] = []
-        lost: NodeOut | None = None
+        lost: NodeFailed | None = None
         # The first queue comes last: if there is no lease, its acks go alone.
         for name in sorted(pending, key=lambda name: name == first):
-            if name == first and lost is None and first not in self.just_back:
+            if name == first and lost is None and first not in self.regained:
                 break
-            those = pending.pop(name)
+            deliveries = pending.pop(name)
             try:
-                indices = self._run("ack", name, [each.receipt for each in those])
-            except NodeOut as err:
-                untold, lost = untold + those, err
+                indices = self._run("ack", name, [each.receipt for each in deliveries])
+            except NodeFailed as err:
+                untold, lost = untold + deliveries, err
             else:
-                self.refused += [those[index] for index in indices]
+                self.refused += [deliveries[index] for index in indices]
         if lost is not None:
             raise self._lost(lost, untold)
         return pending
 
-    def _lost(self, err: NodeOut, untold: Sequence[Delivery]) -> Exception:
-        if len(self.link.out_of_reach(self.queue_names)) == len(self.queue_names):
-            return err.cause  # all of them, which is something else
+    def _lost(self, err: NodeFailed, untold: Sequence[Delivery]) -> Exception:
+        if len(self.connections.out_of_reach(self.queue_names)) == len(self.queue_names):
+            return err.cause  # all of them, so it is no matter of one node
         return node_lost(err, untold, self.refused)
 
     def _lease_in_order(self, wait: float, pending: dict[str, list[Delivery]]) -> None:
         self.soon = float("inf")
-        lost: NodeOut | None = None
+        lost: NodeFailed | None = None
         reached = False
         for name in self.queue_names:
-            if name in self.just_back:
+            if name in self.regained:
                 continue
             args = [self.limit - len(self.taken), self.lease, int(not self.taken)]
             args.append(math.ceil(wait * 1000))
             acks = pending.pop(name, [])
             try:
                 self._lease("reserve", name, args, acks)
-            except NodeOut as err:  # the other queues are on other nodes
+            except NodeFailed as err:  # the other queues are on other nodes
                 if acks:
                     raise self._lost(err, acks) from err
                 lost = err
@@ -120,12 +140,12 @@ class Reservation:
             except DRIVER_ERRORS:
                 if not self.taken:
                     raise
-                return  # what earlier queues gave must not be lost with the later ones
+                return  # do not lose what the earlier queues gave
             reached = True
             full = len(self.taken) >= self.limit
             if full or self.held_up or any(each.deaths for each in self.taken):
                 return
-        if lost is not None and not (reached or self.just_back):
+        if lost is not None and not (reached or self.regained):
             raise lost.cause  # all of them
 
     def _lease(self, name: str, queue_name: str, args: list[Any], acks: list[Delivery]) -> None:
@@ -140,19 +160,19 @@ class Reservation:
         if soon <= _LOST:
             if queue_name not in self.searched:
                 self.searched.add(queue_name)
-                self._put_back(queue_name)
+                self._requeue_lost(queue_name)
                 self._lease(name, queue_name, args, [])
                 return
-            soon = -4 - soon  # those that are left are not ours to find
+            soon = -4 - soon  # the search found what it may find
         if soon >= 0:
             self.soon = min(self.soon, soon / 1e6)
 
-    def _put_back(self, queue_name: str) -> None:
-        """Give those a place again that have lost theirs: keys were evicted, or deleted."""
+    def _requeue_lost(self, queue_name: str) -> None:
+        """Give tasks a new place that have lost theirs: keys were evicted, or deleted."""
         cursor, total = b"0", 0
-        with contextlib.suppress(*DRIVER_ERRORS):  # may not; or what comes next says so
+        with contextlib.suppress(*DRIVER_ERRORS):  # no right to; or the lease that follows says so
             while True:
-                cursor, count = self._run("requeue_lost", queue_name, [cursor, _LOOKED_AT])
+                cursor, count = self._run("requeue_lost", queue_name, [cursor, _SEARCH_STEP])
                 total += count
                 if cursor == b"0" or self.stop():
                     break
@@ -165,31 +185,171 @@ class Reservation:
             )
 
     def _wait(self, pause: float, stop: Callable[[], bool]) -> bool | None:
-        # None: given up. A token may go down with the connection, so others are told.
-        lost = self.link.out_of_reach(self.queue_names)
+        """Wait for a token; True: it came, None: given up.
+
+        If a token may have been lost with a connection, other clients are woken.
+        """
+        lost = self.connections.out_of_reach(self.queue_names)
         keys = [wake_key(name) for name in self.queue_names if name not in lost]
         try:
-            came = wait_for_token(self.link, keys, pause, lambda: stop() or self.link.has_news())
-        except WaitBroken:
-            self._pass_on(self.queue_names)
+            came = _wait_for_token(
+                self.connections, keys, pause, lambda: stop() or self.connections.any_regained()
+            )
+        except _WaitBroken:
+            self._wake_others(self.queue_names)
             return None
         except DRIVER_ERRORS:
             raise
         except BaseException:
-            self._pass_on(self.queue_names)
+            self._wake_others(self.queue_names)
             raise
         if came:
             self.woken.update(self.queue_names)
         return came
 
-    def _pass_on(self, queue_names: Iterable[str]) -> None:
+    def _wake_others(self, queue_names: Iterable[str]) -> None:
         for name in queue_names:
             try:
-                self._run("ack", name, [])  # acks nothing, and wakes the next if need be
-            except NodeOut:
+                self._run("ack", name, [])  # acks nothing, and wakes the next client if need be
+            except NodeFailed:
                 continue
             except DRIVER_ERRORS:
                 return
 
     def _run(self, name: str, queue_name: str, args: list[Any]) -> Any:
-        return self.link.run_or_fail(script(name), keys_of(queue_name), args)
+        return self.connections.run_or_fail(script(name), keys_of(queue_name), args)
+
+
+class RedisAhead(Ahead):
+    """A reserve that was sent, on a connection that no other call gets before the reply was read.
+
+    Thrown away unread, it closes the connection.
+    """
+
+    def __init__(
+        self,
+        connections: Connections,
+        queue_name: str,
+        limit: int,
+        lease: float,
+        acks: Sequence[Delivery],
+    ) -> None:
+        self._connections, self._queue_name, self._acks = connections, queue_name, acks
+        self._lock = threading.Lock()
+        self._pid = os.getpid()
+        self._result: Reserved | AlligatorException | None = None
+        # As if an earlier queue had given something: so no task comes that has to go alone.
+        args = [min(limit, MOST_AT_ONCE), _micros_of(lease), 0, 0]
+        self._call = script("reserve"), keys_of(queue_name), [*args, *(a.receipt for a in acks)]
+        self.sent = time.monotonic()
+        with translated():
+            self._stack, self._connection = connections.begin(*self._call)
+
+    def ready(self) -> bool:
+        if self._pid != os.getpid() or not self._lock.acquire(blocking=False):
+            return False
+        try:
+            if self._result is None and not self._connection.can_read(0):
+                return False
+        except DRIVER_ERRORS as err:
+            self._result = translate(err)
+            with contextlib.suppress(*DRIVER_ERRORS), self._stack:
+                raise  # so the stack closes the connection
+        finally:
+            self._lock.release()
+        return True
+
+    def read(self) -> Reserved:
+        if self._pid != os.getpid():
+            raise ConnectionLost("The reply to this reserve belongs to the process that sent it.")
+        with self._lock:
+            if self._result is None:
+                try:
+                    self._result = self._receive()
+                except AlligatorException as err:
+                    self._result = err
+                except BaseException:
+                    self._result = ConnectionLost("The reply was not read to its end.")
+                    raise
+        if isinstance(self._result, AlligatorException):
+            raise self._result
+        return self._result
+
+    def _receive(self) -> Reserved:
+        with translated():
+            try:
+                with self._stack:
+                    raw = self._connection.read_response()
+            except NoScriptError:  # so nothing was done
+                raw = self._connections.run(*self._call)
+        reply = read_reply(self._queue_name, raw)
+        return Reserved(reply.leased, [self._acks[index] for index in reply.refused])
+
+
+# -- Waiting for a token on the wake lists, on connections that lease nothing. --------------------
+
+
+class _WaitBroken(Exception):
+    """The wait was given up; a token may have been lost with it."""
+
+
+def _wait_for_token(
+    connections: Connections, keys: Sequence[bytes], timeout: float, stop: Callable[[], bool]
+) -> bool:
+    """Block until a token is there (True), or nothing came (False).
+
+    If a node of a cluster is lost meanwhile, that counts as a token.
+
+    :raises _WaitBroken: ``stop`` said so; the connections are closed.
+    """
+    groups = [list(keys)] if connections.one_server else [[key] for key in keys]
+    with contextlib.ExitStack() as stack:
+        pending: dict[Any, bytes] = {}  # connections, and a key of each
+        for group in groups:
+            try:
+                connection = stack.enter_context(connections.borrow(group))
+                connection.send_command("BLPOP", *group, _seconds(timeout))
+            except DRIVER_ERRORS as err:
+                connections.add_lost(group[0], err)
+                _disconnect(pending)
+                return True
+            pending[connection] = group[0]
+        deadline = time.monotonic() + timeout + _GRACE
+        while pending:
+            if stop() or time.monotonic() > deadline:
+                raise _WaitBroken
+            _poll(pending)
+            for connection, key in list(pending.items()):
+                try:
+                    if not connection.can_read(0):
+                        continue
+                    answer = connection.read_response()
+                except MovedError:
+                    answer = b"elsewhere"  # the next script finds out where
+                except DRIVER_ERRORS as err:
+                    connection.disconnect()
+                    connections.add_lost(key, err)
+                    answer = b"lost"
+                del pending[connection]
+                if answer is not None:
+                    _disconnect(pending)
+                    return True
+    return False
+
+
+def _seconds(timeout: float) -> str:
+    """Return a time to wait as the server takes it; never 0, which means for ever."""
+    return f"{max(1, math.ceil(timeout * 1000)) / 1000:.3f}"
+
+
+def _disconnect(connections: Iterable[Any]) -> None:
+    for each in connections:  # the next script finds what may have come there
+        each.disconnect()
+
+
+def _poll(connections: Iterable[Any]) -> None:
+    """Wait for any of these for a slice of time."""
+    poll = select.poll()  # unlike select, it takes any descriptor
+    for each in connections:
+        poll.register(each._sock, select.POLLIN)
+    poll.poll(_SLICE * 1000)

@@ -1,4 +1,7 @@
-"""The store on a redis server: a key per record and mark, and a channel per watched task."""
+"""Keep records, marks, dependencies and heartbeats on a redis server.
+
+There is a key per record and mark, and a channel per watched task.
+"""
 
 import contextlib
 import json
@@ -7,13 +10,12 @@ import secrets
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from redis.exceptions import ResponseError
 
 from alligator.backends.base import Client as BaseClient
-from alligator.backends.base import Delivery, Message
-from alligator.backends.redis.connection import Link
+from alligator.backends.redis.connection import Connections
 from alligator.backends.redis.encoding import (
     decode_id,
     encode_id,
@@ -43,60 +45,56 @@ from alligator.backends.store import (
     running_already,
     waits_for_itself,
 )
+from alligator.backends.types import Delivery, Message
 from alligator.common.ids import is_own_id
 from alligator.constants import CANCELED, WAITING
 from alligator.exceptions import NodeLost, UnsupportedOption
 
-if TYPE_CHECKING:
-    from alligator.backends.redis.client import Client
-
-_AT_ONCE = 500  # keys of one command, which holds up the server meanwhile
+_AT_ONCE = 500  # keys of one command; it blocks the server meanwhile
 _LONGEST = 2**52  # milliseconds; the server adds them to its time
-_HELD_AT_ONCE = 500  # links of children to their parents, likewise
+_LINKS_AT_ONCE = 500  # links of children to their parents, likewise
 _REFUSED = {-1: running_already, -2: waits_for_itself}
-_MARKED = 10.0  # seconds that a mark of a watched queue stands
+_MARKED = 10.0  # seconds that the mark of a watched queue stands
 _PAUSE = 0.1  # seconds before a broken watch is tried anew
 
 
 class RedisStore(Store):
     """The contract, on a server.
 
-    :param client: the client it belongs to.
+    :param client: the client that it belongs to.
     """
 
     follows_queues = True
 
-    def __init__(self, client: "Client", link: Link) -> None:
-        self._client, self._link = client, link
+    def __init__(self, client: BaseClient, connections: Connections) -> None:
+        self._client, self._connections = client, connections
 
     def _run(self, name: str, keys: Sequence[bytes], *args: Any) -> Any:
         with translated():
-            return self._link.run(script(name), keys, args)
+            return self._connections.run(script(name), keys, args)
 
     def _run_or_fail(self, name: str, keys: Sequence[bytes], *args: Any) -> Any:
         with translated():
-            return self._link.run_or_fail(script(name), keys, args)
+            return self._connections.run_or_fail(script(name), keys, args)
 
     def _command(
         self, keys: Sequence[bytes], name: str, *args: Any, idempotent: bool = False
     ) -> Any:
         with translated():
-            return self._link.command(keys, name, *args, idempotent=idempotent)
+            return self._connections.command(keys, name, *args, idempotent=idempotent)
 
     def _by_server(self, keys: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
-        most = _AT_ONCE if self._link.one_server else 1
+        most = _AT_ONCE if self._connections.one_server else 1
         return (keys[start : start + most] for start in range(0, len(keys), most))
 
     @property
     def home(self) -> BaseClient:
-        """The client that it belongs to."""
         return self._client
 
     # -- Outcomes. ----------------------------------------------------------------------------
 
     def note(self, task_id: str, record: Record, keep_seconds: float) -> bool:
-        """Put down an outcome unless a later run's stands."""
-        args = _noted(task_id, record, keep_seconds)
+        args = _record_args(task_id, record, keep_seconds)
         return bool(self._run_or_fail("save_record", [_record_key(task_id)], *args))
 
     def _settle(
@@ -107,38 +105,34 @@ class RedisStore(Store):
         record: Record,
         keep_seconds: float,
     ) -> bool:
-        """Note and ack in one script; on a cluster, where they may be on two nodes, in two."""
-        if not self._link.one_server:
+        # One script; two on a cluster, where record and task may be on two nodes.
+        if not self._connections.one_server:
             return super()._settle(client, delivery, task_id, record, keep_seconds)
         keys = [*keys_of(delivery.queue_name), _record_key(task_id)]
-        why = encode_reason(gone_badly(task_id, record.state, record.error))
-        args = _noted(task_id, record, keep_seconds)
+        why = _encode_reason(gone_badly(task_id, record.state, record.error))
+        args = _record_args(task_id, record, keep_seconds)
         return bool(self._run("ack_and_record", keys, delivery.receipt, why, *args))
 
     def record(self, task_id: str) -> Record | None:
-        """Return what is known of a task."""
         return self.records([task_id])[0]
 
     def records(self, task_ids: Sequence[str]) -> list[Record | None]:
-        """Return what is known of each."""
         found: list[Any] = []
         for keys in self._by_server([_record_key(each) for each in task_ids]):
             found += self._command(keys, "MGET", *keys, idempotent=True)
         return [_read(raw) for raw in found]
 
     def forget(self, task_ids: Iterable[str]) -> None:
-        """Delete records."""
         for keys in self._by_server([_record_key(each) for each in task_ids]):
             self._command(keys, "UNLINK", *keys, idempotent=True)
 
     @contextmanager
     def watch(self, task_ids: Sequence[str], queue_names: Sequence[str] = ()) -> Iterator[Watch]:
-        """Listen on a channel per task, over a connection of its own."""
         marks = [watched_key(each) for each in queue_names]
         channels = list(dict.fromkeys(_channel(each) for each in task_ids))
-        # Any node of a cluster tells of any task; that of a record is needed in any case.
+        # Any node of a cluster publishes for all; the one with the record is needed in any case.
         near = _record_key(task_ids[0]) if task_ids else b"alligator:done"
-        watch = _Watch(self._link, channels, marks, near)
+        watch = _Watch(self._connections, channels, marks, near)
         try:
             watch.subscribe()
             yield watch
@@ -148,35 +142,31 @@ class RedisStore(Store):
     # -- Marks. -------------------------------------------------------------------------------
 
     def claim(self, key: str, ttl: float) -> bool:
-        """Set a mark if it is not set."""
         mark = _mark_key(key)
         return self._command([mark], "SET", mark, "1", "NX", "PX", _millis(ttl)) is not None
 
     def confirm(self, key: str, ttl: float) -> None:
-        """Set a mark anyhow."""
         mark = _mark_key(key)
         self._command([mark], "SET", mark, "1", "PX", _millis(ttl), idempotent=True)
 
     def unclaim(self, key: str) -> None:
-        """Remove a mark."""
         mark = _mark_key(key)
         self._command([mark], "UNLINK", mark)
 
     def _push_once(
         self, client: Queues, key: str, ttl: float, queue_name: str, message: Message
     ) -> bool:
-        """Claim and push in one script."""
         keys = [*keys_of(queue_name), _mark_key(f"{queue_name}/{key}")]
         task_id, data, due, priority = message
-        begin = opening([task_id], one_server=self._link.one_server)
+        begin = opening([task_id], one_server=self._connections.one_server)
         args = (encode_new_id(task_id), encode_new(data, task_id), priority, micros(due))
         return bool(self._run_or_fail("push_once", keys, *begin, _millis(ttl), *args))
 
-    # -- Children. ----------------------------------------------------------------------------
+    # -- Dependencies. ------------------------------------------------------------------------
 
     def _hold(self, client: Queues, children: Sequence[Child]) -> list[int]:
-        """Keep tasks back, some hundreds in each script; one of many parents in several."""
-        if not self._link.one_server:
+        # Some hundreds of links in each script; a child of many parents takes several.
+        if not self._connections.one_server:
             raise UnsupportedOption(
                 "A redis cluster keeps no 'depends_on', since parents and children may be on two "
                 "nodes; name a store on one server, Gator(…, store='redis://…')."
@@ -184,9 +174,11 @@ class RedisStore(Store):
         states: list[int] = []
         batch, links = list[Child](), 0
         for child in children:
-            many = len(child.parents) > _HELD_AT_ONCE
+            many = len(child.parents) > _LINKS_AT_ONCE
             links += len(child.parents) + 1
-            if batch and (many or links > _HELD_AT_ONCE or child.queue_name != batch[0].queue_name):
+            if batch and (
+                many or links > _LINKS_AT_ONCE or child.queue_name != batch[0].queue_name
+            ):
                 states += self._hold_at_once(batch)
                 batch, links = [], len(child.parents) + 1
             if many:
@@ -201,13 +193,13 @@ class RedisStore(Store):
         return states
 
     def _hold_at_once(self, children: Sequence[Child]) -> list[int]:
-        """Keep tasks of one queue back in one script."""
-        args = [arg for each in children for arg in _held(each)]
+        """Hold children of one queue in one script."""
+        args = [arg for each in children for arg in _child_args(each)]
         found: list[int] = self._run("hold", keys_of(children[0].queue_name), "whole", *args)
         return found
 
     def _hold_in_steps(self, child: Child) -> int:
-        """Keep a task back in several scripts, the last of which makes it: all of it or nothing."""
+        """Hold a child in several scripts. The last one makes it: all of it or nothing."""
         task_id, data, due, priority = child.message
         token, own = secrets.token_hex(8), int(is_own_id(task_id))
 
@@ -216,9 +208,9 @@ class RedisStore(Store):
             return int(self._run("hold", keys_of(child.queue_name), name, *ends))
 
         began, state, failed = 0, 0, list[Parent]()
-        for start in range(0, len(child.parents), _HELD_AT_ONCE):
-            some = child.parents[start : start + _HELD_AT_ONCE]
-            state = step("more" if start else "first", *_waited_for(some))
+        for start in range(0, len(child.parents), _LINKS_AT_ONCE):
+            some = child.parents[start : start + _LINKS_AT_ONCE]
+            state = step("more" if start else "first", *_parent_args(some))
             if state < 0:
                 failed = [some[-11 - state]] if state <= -11 else []
                 break
@@ -227,45 +219,41 @@ class RedisStore(Store):
             state = step("last", began, encode_new(data, task_id), priority, micros(due), own)
             if state == WAITING:
                 return state
-        while step("undo", _HELD_AT_ONCE):
+        while step("undo", _LINKS_AT_ONCE):
             pass
         if state == CANCELED:
             return state
-        # That parent alone decides; or the id was in use, or the queue emptied: in one step then.
+        # One failed parent decides alone; or the id was in use, or the queue emptied: one step.
         return self._hold_at_once([child._replace(parents=tuple(failed) or child.parents)])[0]
 
     def _cancel_held(self, client: Queues, queue_name: str, task_id: str, record: Record) -> bool:
-        """Cancel a child that is held."""
         noted = record_key(queue_name, task_id)
         keys = [*keys_of(queue_name), _record_key(noted)]
-        args = _noted(noted, record, KEEP_FAILED)
+        args = _record_args(noted, record, KEEP_FAILED)
         return bool(
-            self._run("cancel_held", keys, encode_id(task_id), encode_reason(record.error), *args)
+            self._run("cancel_held", keys, encode_id(task_id), _encode_reason(record.error), *args)
         )
 
     def _waits_for(self, client: Queues, queue_name: str, task_id: str, limit: int) -> Waits:
-        """Return for whom a child is held."""
         count, *flat = self._run("pending_parents", keys_of(queue_name), encode_id(task_id), limit)
         names = [decode_id(each) for each in flat]  # the name of a queue reads the same
         return Waits(count, list(zip(names[::2], names[1::2], strict=True)))
 
-    # -- Who is alive. ------------------------------------------------------------------------
+    # -- Workers. ----------------------------------------------------------------------------
 
     def beat(self, worker: str, queue_names: Sequence[str], seconds: float) -> None:
-        """Give a sign of life."""
         queues = json.dumps(list(queue_names))
         lost: NodeLost | None = None
         for keys in self._by_server([_workers_key(each) for each in queue_names]):
             args = [encode_id(worker), math.ceil(seconds * 1e6), queues]
             try:
                 self._run_or_fail("heartbeat", keys, *args)
-            except NodeLost as err:  # the others are told all the same
+            except NodeLost as err:  # tell the other nodes all the same
                 lost = err
         if lost is not None:
             raise lost
 
     def workers(self, queue_name: str) -> list[Worker]:
-        """Return the live workers of a queue, those last seen first."""
         now, found = self._signs(queue_name)
         alive = []
         for name, sign in found.items():
@@ -277,7 +265,6 @@ class RedisStore(Store):
         return sorted(alive, key=lambda each: each.seen, reverse=True)
 
     def last_seen(self, queue_name: str) -> float | None:
-        """Return when a worker of that queue was last alive."""
         _, found = self._signs(queue_name)
         return int(found[""]) / 1e6 if "" in found else None
 
@@ -291,15 +278,24 @@ class _Watch:
     """A connection that has subscribed to channels."""
 
     def __init__(
-        self, link: Link, channels: Sequence[bytes], marks: Sequence[bytes], near: bytes
+        self,
+        connections: Connections,
+        channels: Sequence[bytes],
+        marks: Sequence[bytes],
+        near: bytes,
     ) -> None:
-        self._link, self._channels, self._marks, self._near = link, channels, marks, near
+        self._connections, self._channels, self._marks, self._near = (
+            connections,
+            channels,
+            marks,
+            near,
+        )
         self._marked = 0.0
         self._stack = contextlib.ExitStack()
         self._connection: Any = None
 
     def subscribe(self) -> None:
-        """Subscribe, and see it confirmed."""
+        """Subscribe, and wait until the server confirms it."""
         with translated():
             try:
                 self._subscribe()
@@ -310,7 +306,7 @@ class _Watch:
                 self._subscribe(fresh=True)
 
     def _subscribe(self, *, fresh: bool = False) -> None:
-        connection = self._stack.enter_context(self._link.held([self._near], fresh=fresh))
+        connection = self._stack.enter_context(self._connections.borrow([self._near], fresh=fresh))
         self._connection = connection
         if self._channels:
             connection.send_command("SUBSCRIBE", *self._channels)
@@ -319,14 +315,16 @@ class _Watch:
         self._mark()
 
     def _mark(self) -> None:
-        """Ask for starts and ends to be told on these queues, which nobody does unasked."""
+        """Mark these queues, so that scripts publish the starts and ends of their tasks."""
         if self._marks and time.monotonic() - self._marked > _MARKED / 2:
             for key in self._marks:
-                self._link.command([key], "SET", key, "1", "PX", _millis(_MARKED), idempotent=True)
+                self._connections.command(
+                    [key], "SET", key, "1", "PX", _millis(_MARKED), idempotent=True
+                )
             self._marked = time.monotonic()
 
     def wait(self, timeout: float) -> bool:
-        """Block until a message comes; where the connection breaks, subscribe anew."""
+        """Block until a message comes; if the connection breaks, subscribe anew."""
         try:
             self._mark()
             if not self._connection.can_read(max(0.0, timeout)):
@@ -343,34 +341,34 @@ class _Watch:
         return True
 
     def close(self) -> None:
-        """End it; the connection still listens, so it is of no use to others."""
+        """Close the connection, which still listens, so no other call can use it."""
         if self._connection is not None:
             self._connection.disconnect()
             self._connection = None
         self._stack.close()
 
 
-def _held(child: Child) -> Iterator[Any]:
-    """Return what the script wants to know of a child."""
+def _child_args(child: Child) -> Iterator[Any]:
+    """Return the arguments of ``hold.lua`` for a child."""
     task_id, data, due, priority = child.message
     yield from (encode_new_id(task_id), encode_new(data, task_id), priority, micros(due))
     yield int(is_own_id(task_id))
-    yield from _waited_for(child.parents)
+    yield from _parent_args(child.parents)
 
 
-def _waited_for(parents: Sequence[Parent]) -> Iterator[Any]:
+def _parent_args(parents: Sequence[Parent]) -> Iterator[Any]:
     yield len(parents)
     for parent in parents:
         yield from (encode_id(parent.task_id), len(parent.queue_names), *parent.queue_names)
 
 
-def encode_reason(why: str | None) -> bytes:
+def _encode_reason(why: str | None) -> bytes:
     """Return a text for people as UTF-8, whatever is in it."""
     return (why or "").encode("utf-8", "backslashreplace")
 
 
 def _record_key(key: str) -> bytes:
-    """Return where a record is: by its id alone, or on the node of its queue."""
+    """Return the key of a record: by its id alone, or on the node of its queue."""
     if not (queue_name := queue_in_key(key)):
         return b"alligator:record:" + encode_id(key)
     own = decode_id(encode_id(id_in_key(key))).encode("utf-8", "surrogateescape")
@@ -397,8 +395,8 @@ def _millis(seconds: float) -> int:
     return max(1, math.ceil(min(seconds * 1000, _LONGEST)))
 
 
-def _noted(task_id: str, record: Record, keep_seconds: float) -> list[Any]:
-    """Return what the scripts want to know: the fence stands before the rest, for them to read."""
+def _record_args(task_id: str, record: Record, keep_seconds: float) -> list[Any]:
+    """Return the arguments of ``save_record.lua``, which reads the fence before the rest."""
     pushed, attempt = repr(float(record.pushed)), record.attempt
     state, result, error, traceback, at, *_, place = record
     rest = json.dumps([state, result, error, traceback, at, place])
@@ -416,4 +414,4 @@ def _read(raw: bytes | None) -> Record | None:
         state, result, error, traceback, at, place = json.loads(rest.decode(errors="replace"))
         return Record(state, result, error, traceback, at, int(attempt), float(pushed), place)
     except (ValueError, TypeError):
-        return None  # a stranger's
+        return None  # another program's

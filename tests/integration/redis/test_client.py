@@ -208,8 +208,10 @@ def test_a_waiting_reserve_tells_of_a_lost_server(tmp_path):
 def test_idle_connections_cut_by_the_server_are_no_error(client):
     client.push("q", "1", "data")
     client.conn.client_kill_filter(_type="normal", skipme=True)
-    link = client._link
-    link._idle = [(connection, 0.0) for connection, _ in link._idle]  # as if long unused
+    connections = client._connections
+    connections._idle = [
+        (connection, 0.0) for connection, _ in connections._idle
+    ]  # as if long unused
     assert client.len("q") == 1
 
 
@@ -356,15 +358,17 @@ def test_nothing_is_left_behind_where_nobody_waits(client):
 
 
 def test_connections_that_were_needed_once_are_closed(client):
-    link = client._link
+    connections = client._connections
     with ExitStack() as stack:
-        crowd = [stack.enter_context(link.held(())) for _ in range(5)]
+        crowd = [stack.enter_context(connections.borrow(())) for _ in range(5)]
     client.len("q")
-    assert len(link._idle) == 5, "not at once"
-    link._idle[:4] = [(connection, time.monotonic() - 61) for connection, _ in link._idle[:4]]
+    assert len(connections._idle) == 5, "not at once"
+    connections._idle[:4] = [
+        (connection, time.monotonic() - 61) for connection, _ in connections._idle[:4]
+    ]
     for left in (4, 3, 2, 1, 1):
         client.len("q")
-        assert len(link._idle) == left
+        assert len(connections._idle) == left
     assert sum(connection._sock is not None for connection in crowd) == 1
 
 

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from alligator.backends.redis.connection import packed, packed_script
 from alligator.backends.redis.encoding import (
     decode,
     decode_id,
@@ -14,7 +15,6 @@ from alligator.backends.redis.encoding import (
     encode_new_id,
     pushed_at,
 )
-from alligator.backends.redis.packing import packed, packed_script
 from alligator.common.ids import new_task_id
 from alligator.exceptions import InvalidTask
 
