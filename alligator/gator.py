@@ -37,26 +37,27 @@ _ALL_DEAD = 1_000_000
 
 
 class Gator:
-    """A door to one queue, and to others of the same backend by ``queue_name=``.
+    """Enqueue tasks, look them up and cancel them: on one queue of a backend, and on its others
+    by ``queue_name=``.
 
     ::
 
         gator = Gator('redis://localhost:6379/0')
         gator.task(send_post_email, user.pk, post.pk)
 
-    Constructing one connects to nothing; the first use does. It may be shared by threads
-    and used after a fork. Its configuration is fixed; only ``queue_name`` and ``task_class``
-    may be assigned later.
+    The constructor connects to nothing; the first use does. Threads may share a Gator, and it may
+    be used after a fork. Its configuration is fixed; only ``queue_name`` and ``task_class`` may be
+    assigned later.
 
     :param conn_string: the DSN of the backend.
     :param queue_name: the queue that tasks go to.
     :param task_class: a class to use in place of :class:`alligator.Task`.
     :param backend_class: a client class to use in place of the one that the DSN names.
-    :param store: the DSN of a place for results (or the store itself), where the backend has
-        none (beanstalk, sqs), or another one is to be used.
+    :param store: the DSN of a store for results (or the store itself), if the backend has none
+        (beanstalk, sqs), or to use another one.
     :param allowed: the functions that may run, hooks included: ``['myapp.tasks.*', …]``; None:
         any but the known ways to run code. See :class:`alligator.security.Policy`.
-    :param secret_keys: keys to sign tasks with; unsigned ones are then not run. The first
+    :param secret_keys: keys that sign tasks; unsigned tasks are then not run. The first key
         signs, all are accepted: ``[new, old]``. At least 16 bytes each.
     :param clock: where time comes from; for tests.
     :raises InvalidDSN: the DSN is malformed, its scheme unknown, or its driver missing.
@@ -101,39 +102,21 @@ class Gator:
     def _build(self) -> None:
         """Build the parts that depend on the queue, the task class, the policy or the signer."""
         client, store, clock = self.client, self._store, self._clock
-        #: How tasks are written and read here.
-        self.codec = Codec(
-            self._task_class,
-            self._policy,
-            self._signer,
-            OWN_ID in client.supports,
-            Usual(self._policy),
-            self._load_parents,
+        queue_name, policy, own_ids = self._queue_name, self._policy, OWN_ID in client.supports
+        #: Writes and reads tasks.
+        self.codec = codec = Codec(
+            self._task_class, policy, self._signer, own_ids, Usual(policy), self._load_parents
         )
-        #: How outcomes are put on record here.
-        self.recorder = Recorder(client, store, clock, self._signer, self.elsewhere)
-        #: What can be said of tasks after they were pushed.
-        self.results = Results(self.recorder, self._queue_name)
-        self._producer = Producer(
-            client,
-            store,
-            self.elsewhere,
-            self.codec,
-            self._policy,
-            clock,
-            self.recorder,
-            self._queue_name,
-            self._used,
-            self,
+        #: Records outcomes in the store.
+        self.recorder = recorder = Recorder(client, store, clock, self._signer, self.elsewhere)
+        #: Tells how tasks stand, and waits for them.
+        self.results = results = Results(recorder, queue_name)
+        elsewhere, used = self.elsewhere, self._used
+        self._producer = producer = Producer(
+            client, store, elsewhere, codec, policy, clock, recorder, queue_name, used, handle=self
         )
         self._inline = InlineRunner(
-            client,
-            self.codec,
-            clock,
-            self.recorder,
-            self.results,
-            self._queue_name,
-            self._producer.enqueue,
+            client, codec, clock, recorder, results, queue_name, producer.enqueue
         )
 
     def __repr__(self) -> str:
@@ -221,17 +204,17 @@ class Gator:
 
             on_queue = gator.task(increment, incr_by=2)
 
-        :param func: an importable function; or its name, ``'myapp.tasks.resize'``, where
-            its code is not at hand.
-        :raises InvalidTask: not importable, arguments that do not fit or do not survive
-            JSON, or more than the backend takes. Nothing was queued then.
-        :raises NotAllowed: it may not run here; see ``allowed``.
+        :param func: an importable function; or its name, ``'myapp.tasks.resize'``, if its code
+            is not installed here.
+        :raises InvalidTask: the function cannot be imported, the arguments do not fit or do not
+            survive JSON, or the task is larger than the backend takes. Nothing was queued.
+        :raises NotAllowed: the function may not run here; see ``allowed``.
         :raises ConnectionLost, QueueFull, QueueNotFound: the backend did not take it.
         """
         return self.push(self._plain.cast(self._task_class), func, *args, **kwargs)
 
     def options(self, **options: Any) -> Options:
-        """Return a context whose ``task`` method uses these options; it may be used again.
+        """Return a reusable context whose ``task`` method uses these options.
 
         ::
 
@@ -241,7 +224,7 @@ class Gator:
         return Options(self, **options)
 
     def batch(self, **options: Any) -> Batch:
-        """Like :meth:`options`, but all tasks go to the backend in bulk at the end.
+        """Return a context like that of :meth:`options`, which pushes all tasks in bulk at its end.
 
         ::
 
@@ -254,7 +237,7 @@ class Gator:
     def push(
         self, task: Task, func: Callable[..., Any] | str, /, *args: Any, **kwargs: Any
     ) -> Task:
-        """Push a task of your own making and return it; run it at once if it is not async.
+        """Push a task that you made and return it; run it at once if it is not async.
 
         ::
 
@@ -299,10 +282,10 @@ class Gator:
     def pop(self) -> Task | None:
         """Run the task at the front of the queue and return it; None: the queue is empty.
 
-        :raises Exception: what the task raised, once it has no retry left; it is then among
-            the dead letters.
-        :raises QueueFull: it has run, but the backend has no room for its retry, its dead letter
-            or its record, nor had for 2 seconds; it was handed back, and runs again.
+        :raises Exception: what the task raised, once it has no retry left; it is then a dead
+            letter.
+        :raises QueueFull: the task has run, but for 2 seconds the backend had no room for its
+            retry, its dead letter or its record. The task was released, and runs again.
         """
         return self._inline.run_one()
 
@@ -327,40 +310,40 @@ class Gator:
         return self._inline.cancel(task_id)
 
     def execute(self, task: Task) -> Task:
-        """Run a task that you hold, with its retries, and return it.
+        """Run a task object, with its retries, and return it.
 
-        A failure with a retry left puts an async task back on the queue, and runs another
-        at once. Each retry gets the arguments as they were given, if JSON can carry them.
+        After a failure with a retry left, an async task goes back on the queue; any other runs
+        again at once. Each retry gets the arguments as they were given, if JSON can carry them.
 
-        A child that the function forks comes back to you, as from any function, if it does not
-        end itself: without hooks and retries, and nothing is recorded of it. One that a coroutine
-        forks ends there.
+        If the function forks and the child does not end itself, this call returns in the child,
+        too. No hook or retry runs there, and nothing is recorded. A child that a coroutine forks
+        ends there.
 
         :raises Exception: what the task raised, once it has no retry left.
         """
         return self._inline.execute(task)
 
     def run_all(self) -> int:
-        """Run what is due on the queue in this process until none is left.
+        """Run what is due on the queue, in this process, until nothing is left.
 
         For tests and scripts. A task that fails is retried and in the end buried, as a
-        worker would do; nothing is raised for it.
+        worker would do; its exception is not raised.
 
         :returns: how many tasks were run, each try counted.
-        :raises QueueFull: the backend has no room for the outcome of one; see :meth:`pop`.
+        :raises QueueFull: the backend has no room for an outcome; see :meth:`pop`.
         """
         return self._inline.run_all()
 
     def run_until(self, when: Any, to_consume: str | Sequence[str] | None = None) -> int:
-        """Let a FakeClock run up to a moment, and run what comes up on the way, as a worker would.
+        """Advance a FakeClock to a moment, and run what is due on the way, as a worker would.
 
         :param when: ``'+1d'``, ``'+1h30m'``, a timedelta, seconds; or a datetime, a timestamp.
         :param to_consume: a queue name, or several in strict order; None: the Gator's queue.
         :returns: how many tasks were run, each try counted.
         :raises UnsupportedOption: the Gator's clock, or its backend's, cannot be moved.
-        :raises InvalidTask: that is no moment to come.
+        :raises InvalidTask: ``when`` is no moment, or lies in the past.
         """
-        from alligator.testing.simulation import play  # brings the worker, which stands above
+        from alligator.testing.simulation import play  # which imports the worker
 
         return play(self, when, to_consume)
 
@@ -377,17 +360,17 @@ class Gator:
     def every(
         self, seconds: Seconds, func: Callable[..., Any] | str, /, *args: Any, **kwargs: Any
     ) -> Schedule:
-        """Have the workers of this Gator queue a task every so many seconds.
+        """Schedule a task: the workers of this Gator queue it every so many seconds.
 
         ::
 
             gator.every(25, check_mail)
 
-        It is due at the multiples of ``seconds`` since 1970, UTC. Workers have to come by the
-        Gator through this code: ``latergator.py --app myapp.queues:gator``.
+        It is due at the multiples of ``seconds`` since 1970, UTC. Workers must get the Gator from
+        this code: ``latergator.py --app myapp.queues:gator``.
 
         :param seconds: a number, or a timedelta.
-        :raises InvalidTask, NotAllowed: no such interval, or see :meth:`alligator.Gator.task`.
+        :raises InvalidTask, NotAllowed: it is no interval, or see :meth:`alligator.Gator.task`.
         :raises UnsupportedOption: there is no store, which schedules need.
         """
         return self.options().every(seconds, func, *args, **kwargs)
@@ -403,7 +386,7 @@ class Gator:
     def cron(
         self, expression: str, func: Callable[..., Any] | str, /, *args: Any, **kwargs: Any
     ) -> Schedule:
-        """Have the workers of this Gator queue a task when the clock shows this; UTC.
+        """Schedule a task: the workers of this Gator queue it when the clock shows this; UTC.
 
         ::
 
@@ -412,7 +395,7 @@ class Gator:
         For another time zone: ``gator.options(tz='Europe/Berlin').cron(…)``.
 
         :param expression: minute, hour, day of month, month, day of week.
-        :raises InvalidTask, NotAllowed: it cannot be read, or never comes; or see
+        :raises InvalidTask, NotAllowed: the expression cannot be read, or never matches; or see
             :meth:`alligator.Gator.task`.
         :raises UnsupportedOption: there is no store, which schedules need.
         :raises MissingDriver: cronsim is not installed.
@@ -447,12 +430,13 @@ class Gator:
     # -- What became of tasks. ----------------------------------------------------------------
 
     def status(self, task: Task | str) -> int | None:
-        """Return how a task stands: ``WAITING``, ``DELAYED``, ``RUNNING``, ``RETRYING``,
+        """Return the status of a task: ``WAITING``, ``DELAYED``, ``RUNNING``, ``RETRYING``,
         ``SUCCESS``, ``FAILED`` or ``CANCELED``.
 
         :param task: the task, or its id on this Gator's queue.
-        :returns: None: never heard of, or it succeeded and nothing was saved (any more), or it
-            was dropped or lost. A task object adds what it knows: see :meth:`alligator.Task.wait`.
+        :returns: None: the task is unknown, or it succeeded and nothing was saved (any more), or
+            it was dropped or lost. A task object adds what it knows: see
+            :meth:`alligator.Task.wait`.
         """
         return self.results.status(task)
 
@@ -463,25 +447,24 @@ class Gator:
         *,
         started: bool = False,
     ) -> bool:
-        """Block until all of these tasks have ended, well or badly.
+        """Block until all of these tasks have ended, with success or failure.
 
-        An id of which nothing is known has not ended: of a task without ``save_results``,
-        only the object that :meth:`task` returned can be waited for. See
-        :meth:`alligator.Task.wait` on what is known of that.
+        An unknown id counts as not ended. So a task without ``save_results`` can only be waited
+        for by the object that :meth:`task` returned; see :meth:`alligator.Task.wait`.
 
         :param timeout: seconds, or a timedelta; None: as long as it takes.
         :param started: wait only until all have started.
-        :returns: False: not in that time, or one was canceled, dropped or lost.
+        :returns: False: they did not end in that time, or one was canceled, dropped or lost.
         """
         return self.results.wait(tasks, timeout, started=started)
 
     def result(self, task: Task | str, timeout: Seconds | None = 0.0) -> Any:
-        """Return what a task returned that was pushed with ``save_results``.
+        """Return the result of a task that was pushed with ``save_results``.
 
         :param timeout: seconds to wait for it, or a timedelta; None: as long as it takes.
-        :raises TaskFailed: it failed; with its ``error`` and ``traceback``.
-        :raises TaskCanceled: it was canceled.
-        :raises ResultTimeout: it has not ended in that time, or nothing is known of it.
+        :raises TaskFailed: the task failed; with its ``error`` and ``traceback``.
+        :raises TaskCanceled: the task was canceled.
+        :raises ResultTimeout: the task has not ended in that time, or is unknown.
         """
         return self.results.result(task, timeout)
 
@@ -514,29 +497,29 @@ class Gator:
     # -- Looking after the queue. -------------------------------------------------------------
 
     def dead(self, limit: int = 100) -> list[DeadTask]:
-        """Return the tasks of this queue that were given up, newest first."""
+        """Return the dead letters of this queue, newest first."""
         return self.client.dead(self.queue_name, limit)
 
     def revive(self, task_id: Task | str | None = None, *, retries: int | None = None) -> int:
         """Put a dead task back on the queue, or all of them; return how many.
 
-        It runs as often as when it was pushed: none of its ``retries`` is spent.
+        It gets all its ``retries`` back.
 
         ::
 
             gator.revive(letter.task_id, retries=5)
 
         :param task_id: of the dead letter; or the task itself. None: all of this queue.
-        :param retries: other than those that it was pushed with.
-        :raises InvalidTask: no such number of retries.
-        :raises UnsupportedOption: a client of another make, which cannot change them.
+        :param retries: a number of retries other than the one it was pushed with.
+        :raises InvalidTask: ``retries`` is no such number.
+        :raises UnsupportedOption: the client is one of your own that cannot change them.
         """
         queue_name, client, codec, given = self.queue_name, self.client, self.codec, task_id
         if task_id is not None:
             queue_name, task_id = self.results.where(task_id)
         if retries is not None:
             retries = CHECKS["retries"](retries)
-        if self.store is not None:  # their failure is no longer how they stand
+        if self.store is not None:  # their failure is no longer their status
             letters = client.dead(queue_name, _ALL_DEAD)
             if given is not None and (letter := self.results.letter_among(letters, given)):
                 task_id = letter.task_id
@@ -563,19 +546,19 @@ class Gator:
         else:
             revived = client.revive(queue_name, task_id)
         if revived and isinstance(given, Task):
-            given.status, given.error = WAITING, None  # it failed, and is there again
+            given.status, given.error = WAITING, None
         return revived
 
     def stats(self) -> dict[str, Any]:
         """Return ``waiting``, ``delayed``, ``running``, ``dead`` (counts) and ``oldest`` (the
-        seconds that the first in line has waited, or None).
+        seconds that the first task has waited, or None).
         """
         found = asdict(self.client.stats(self.queue_name))
-        del found["held"]  # these are counted nowhere else, and were not here
+        del found["held"]  # never was among these
         return found
 
     def close(self) -> None:
-        """Let go of connections and files; the next use opens them again."""
+        """Close connections and files; the next use opens them again."""
         self.client.close()
         if self.store is not None:
             self.store.close()

@@ -28,8 +28,8 @@ from alligator.workers.signals import StopSignals, unblock
 from alligator.workers.supervisor import Supervisor, stop_when_abandoned
 from alligator.workers.worker import Worker, queue_names
 
-#: Keys to sign with, parted by spaces or commas, the one that signs first; an environment
-#: variable, since everybody may read a command line.
+#: Names the secret keys, separated by spaces or commas; the first signs. It is an environment
+#: variable, since every user of a machine can read command lines.
 KEYS_VARIABLE = "ALLIGATOR_SECRET_KEYS"
 
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
@@ -39,22 +39,20 @@ _EPILOG = """\
 
 Looking after a queue:
   %(prog)s status DSN [--queue NAME]        how many tasks are in which state
-  %(prog)s dead DSN [--queue NAME]          the tasks that were given up
+  %(prog)s dead DSN [--queue NAME]          the tasks that were given up (dead letters)
   %(prog)s dead DSN --show ID               one of them, with its traceback
   %(prog)s dead DSN --pytest ID             a test that fails as it did
   %(prog)s revive DSN [ID ...]              run dead tasks again (no ID: all)
   %(prog)s explain DSN ID                   why a task has not run
-  %(prog)s drop DSN [--queue NAME]          throw everything on a queue away
+  %(prog)s drop DSN [--queue NAME]          delete everything on a queue
   %(prog)s backup DSN TARGET                copy a SQLite file that is in use
   %(prog)s schedule --app MODULE:GATOR      what its schedules will queue next
 """
 
 
 class _Parser(argparse.ArgumentParser):
-    """One line on standard error, and exit 2."""
-
     def error(self, message: str) -> NoReturn:
-        """Say what is wrong without repeating the whole usage."""
+        """Print one line, without the whole usage, and exit with 2."""
         self.exit(2, f"{self.prog}: {message} (--help tells more)\n")
 
 
@@ -170,10 +168,10 @@ def _prefetch(text: str) -> int | str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code.
 
-    0: done; 1: a worker did not stop in order, a question was answered with no, or there was
-    nothing under the ids given; 2: it cannot be done as asked, for the reason on standard error.
+    0: done. 1: a worker did not stop gracefully, a question was answered with no, or there was no
+    task with the ids given. 2: it cannot be done, for the reason on standard error.
 
-    :param argv: the arguments; None: those of the process, which is then taken to end with this.
+    :param argv: the arguments; None: those of the process, which should end afterwards.
     """
     is_program = argv is None
     argv = list(sys.argv[1:] if argv is None else argv)
@@ -189,7 +187,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 unblock()
             _print_anything()
             parser = queue_parser(argv[0])
-            arguments = _sorted_out(parser.parse_intermixed_args(argv[1:]))
+            arguments = _without_dsn(parser.parse_intermixed_args(argv[1:]))
             gator = _gator(_with_source(parser, arguments))
             if argv[0] != "schedule":  # which looks at no queue
                 _check_exists(gator)
@@ -200,19 +198,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (AlligatorException, NotImplementedError) as err:
         print(f"latergator.py: {shorten(str(err), 1000)}", file=sys.stderr)
         return 2
-    except BrokenPipeError:  # the reader of our output has left
+    except BrokenPipeError:  # nothing reads our output any more
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 - for the flush at exit
         return 0
 
 
 def _print_anything() -> None:
-    """Have what standard output has no letters for written out with backslashes."""
+    """Write characters that standard output cannot encode with backslashes."""
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
-def _sorted_out(arguments: argparse.Namespace) -> argparse.Namespace:
-    """With --app, what stands in the place of the DSN is the first of the ids, or the target."""
+def _without_dsn(arguments: argparse.Namespace) -> argparse.Namespace:
+    """With --app, read the first positional argument as an id, or a target, and not as a DSN."""
     if arguments.app and "ids" in arguments and "://" not in (arguments.dsn or "://"):
         arguments.ids.insert(0, arguments.dsn)
         arguments.dsn = None
@@ -224,7 +222,7 @@ def _sorted_out(arguments: argparse.Namespace) -> argparse.Namespace:
 def _with_source(
     parser: argparse.ArgumentParser, arguments: argparse.Namespace
 ) -> argparse.Namespace:
-    """Show the usage where nothing says which queue is meant."""
+    """Refuse a command line that names no queue, and show the usage."""
     if arguments.dsn is None and arguments.app is None:
         parser.print_usage(sys.stderr)
         raise InvalidTask("Give a DSN such as redis://localhost:6379/0, or --app.")
@@ -232,7 +230,7 @@ def _with_source(
 
 
 def _check_exists(gator: Gator) -> None:
-    """Refuse a file that is not there: to look at a queue does not make one."""
+    """Refuse a file that does not exist: to look at a queue must not create one."""
     for client in (gator.client, gator.store.home if gator.store else None):
         if client is not None:
             client.check_exists()
@@ -306,12 +304,12 @@ def _work(arguments: argparse.Namespace, argv: list[str], *, is_program: bool) -
             if type(worker).run_forever is Worker.run_forever:
                 worker.process_signals = signals
             else:
-                signals.put_back()  # it may have its own idea of them
+                signals.put_back()  # it may handle them itself
             return int(worker.run_forever() or 0)
     except (KeyboardInterrupt, LeaveNow):
         if not signals.count:
             raise
-        return 1 if signals.count > 1 else 0  # it was told to stop before it held anything
+        return 1 if signals.count > 1 else 0  # told to stop before it reserved anything
 
 
 def _worker(arguments: argparse.Namespace) -> Worker:
@@ -319,14 +317,14 @@ def _worker(arguments: argparse.Namespace) -> Worker:
     worker_class = _load(arguments.worker, Worker, "--worker") if arguments.worker else Worker
     worker: Worker = worker_class(gator, **_worker_options(arguments))
     if arguments.leash is None:
-        _check_reach(gator, queue_names(worker))  # what is out of reach is said now, in one line
+        _check_reach(gator, queue_names(worker))  # report a lost server now, in one line
         if gator.store is not None and gator.store is not gator.client.store:
-            gator.store.last_seen(gator.queue_name)  # likewise: what ran could not be recorded
+            gator.store.last_seen(gator.queue_name)  # the same for the store
     return worker
 
 
 def _check_reach(gator: Gator, names: Sequence[str]) -> None:
-    """Ask for the first of these queues; where only its node is lost, for the next."""
+    """Ask for the first of these queues; if only its node is lost, for the next."""
     for name in names[:-1]:
         try:
             gator.client.len(name)
@@ -348,7 +346,7 @@ def _worker_options(arguments: argparse.Namespace) -> dict[str, Any]:
         "grace": arguments.grace,
         "burst": arguments.burst or None,
     }
-    # Only what was asked for, so that a Worker of 1.0's making still fits.
+    # Only what was given, so that a Worker class written for 1.0 still fits.
     options.update({name: value for name, value in given.items() if value is not None})
     return options
 
@@ -420,7 +418,7 @@ def _revive(gator: Gator, arguments: argparse.Namespace) -> int:
 
 
 def _explain(gator: Gator, arguments: argparse.Namespace) -> int:
-    """Say why a task has not run, or what became of it."""
+    """Explain why a task has not run, or how it ended."""
     for name in _queues(gator, arguments):
         gator.queue_name = name
         facts = explain.gather(gator.results, arguments.id)
@@ -431,7 +429,7 @@ def _explain(gator: Gator, arguments: argparse.Namespace) -> int:
 
 
 def _drop(gator: Gator, arguments: argparse.Namespace) -> int:
-    """Throw away everything on a queue: waiting, delayed, running and dead."""
+    """Delete everything on a queue: waiting, delayed, running and dead."""
     if not arguments.yes and (sys.stdin is None or not sys.stdin.isatty()):
         raise InvalidTask(
             "Nothing was dropped: drop asks first, and standard input is no terminal to answer "
@@ -467,7 +465,7 @@ def _agrees(what: str) -> bool:
 
 
 def _backup(gator: Gator, arguments: argparse.Namespace) -> int:
-    """Copy a SQLite file that is in use, as it stands at one moment."""
+    """Copy a SQLite file that is in use, as it is at one moment."""
     if arguments.target is None:
         raise InvalidTask("Say where to: latergator.py backup DSN TARGET.")
     gator.client.backup(arguments.target)

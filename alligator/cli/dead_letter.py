@@ -1,8 +1,7 @@
-"""What a dead letter has to say: to a person, and as a test that fails as the task did.
+"""Show a dead letter, as text or as a test that fails as the task did.
 
-What is in a letter may have been written by anybody who can write to the queue. It is shown with
-its control characters escaped, and made into code only by way of checked names and of literals;
-nothing of it is imported or run here.
+Anyone who can write to the queue may have written the letter. So its control characters are
+escaped. Only checked names and literals of it become code, and none of it is imported or run here.
 """
 
 import keyword
@@ -19,7 +18,7 @@ from alligator.exceptions import BadPayload, InvalidTask
 from alligator.gator import Gator
 from alligator.tasks.functions import split_name
 
-#: So many letters of a queue are looked through for one id.
+#: How many letters of a queue are searched for an id.
 _LOOKED_THROUGH = 10_000
 
 _TEST = """\
@@ -39,7 +38,7 @@ def test_{title}_as_it_died():
 
 
 def print_one(gator: Gator, queues: Iterable[str], task_id: str, *, as_code: bool = False) -> int:
-    """Print the dead letter of that id, or the test that it makes; return 1 if there is none."""
+    """Print the dead letter of that id, or a test made of it; return 1 if there is none."""
     letter = find(gator, queues, task_id)
     if letter is None:
         print(f"latergator.py: no dead task {shorten(repr(task_id))} there", file=sys.stderr)
@@ -66,7 +65,7 @@ def when(moment: float) -> str:
 
 
 def show(letter: DeadTask) -> str:
-    """Return all there is of a letter: its error, traceback and data."""
+    """Return a letter as text, with its error, traceback and data."""
     data = letter.data
     text = data if isinstance(data, str) else data.decode(errors="backslashreplace")
     return (
@@ -81,15 +80,15 @@ def show(letter: DeadTask) -> str:
 
 
 def _indented(text: str) -> str:
-    # So that no line of it looks like one of ours.
+    # No line of it may look like one of ours.
     return "".join(f"  {escape(line)}\n" for line in text.rstrip("\n").split("\n") if text)
 
 
 def as_test(gator: Gator, letter: DeadTask) -> str:
     """Return the source of a pytest test that calls the function as the dead task did.
 
-    :raises BadPayload: the letter cannot be read as a task, or its names are none.
-    :raises NotAllowed: it names what may not run; see ``allowed``.
+    :raises BadPayload: the letter is no task, or has a name that is not valid.
+    :raises NotAllowed: it names a function that may not run; see ``allowed``.
     :raises BadSignature: the Gator has keys, and none of them has signed it.
     """
     delivery = Delivery(letter.queue_name, letter.task_id, letter.data, None)
@@ -132,7 +131,7 @@ def _check_names(module: str, name: str) -> None:
     except InvalidTask as err:
         raise BadPayload(str(err)) from err
     for part in f"{module}.{name}".split("."):
-        # Python reads an identifier in its normal form, a worker looks for it as written.
+        # Python normalizes an identifier, but a worker looks for it as written.
         if keyword.iskeyword(part) or unicodedata.normalize("NFKC", part) != part:
             raise BadPayload(f"{shorten(part)!r} is no name that Python code can use.")
 

@@ -1,8 +1,8 @@
-"""The plugin that pytest finds by itself where Alligator is installed: a fixture ``gator``.
+"""The pytest plugin, which pytest finds by itself if Alligator is installed: a fixture ``gator``.
 
-It adds nothing else, and imports nothing more of Alligator before a test asks for it, so that a
-measurement of coverage begun by then misses nothing. A fixture ``gator`` of your own takes its
-place, as fixtures of a test module or a ``conftest.py`` do; ``-p no:alligator`` switches it off.
+It adds nothing else. It imports the rest of Alligator only when a test asks for the fixture, so
+that coverage measurement misses nothing. A fixture ``gator`` of your own, in a test module or a
+``conftest.py``, replaces it; ``-p no:alligator`` switches it off.
 """
 
 import os

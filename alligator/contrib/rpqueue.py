@@ -10,9 +10,8 @@
 
     echo_to_stdout.execute('See you later', delay=60)
 
-It translates, and does nothing by itself: what is decorated stays a plain function, which is
-queued, run, retried and waited for as any other task. The page "Coming from rpqueue" says what
-each name is in Alligator's own words.
+It only translates: a decorated function stays a plain function, which is queued, run, retried and
+waited for as any other task. The page "Coming from rpqueue" gives Alligator's word for each name.
 """
 
 import math
@@ -72,12 +71,12 @@ _priorities: dict[str, float] = {}
 
 
 def use(gator: Gator) -> Gator:
-    """Have all tasks of this module go by that Gator, and return it.
+    """Push all tasks of this module by that Gator, and return it.
 
     Tasks may be declared before and after. Those that name no queue go to the Gator's own.
 
-    :raises InvalidTask: a task was declared that this Gator cannot take.
-    :raises UnsupportedOption: the same; also, schedules without a store.
+    :raises InvalidTask: a task was declared that this Gator cannot push.
+    :raises UnsupportedOption: the same; or schedules were declared, and it has no store.
     """
     if not isinstance(gator, Gator):
         raise InvalidTask(f"{shorten(repr(gator))} is no Gator; give rpqueue.use(Gator(dsn)).")
@@ -100,7 +99,7 @@ def set_redis_connection_settings(
     Connects to nothing; the first use does.
 
     :param socket_timeout: seconds to wait for an answer; None: ten.
-    :raises InvalidDSN: one of these cannot be; no message shows the password.
+    :raises InvalidDSN: one of these is not valid; no message shows the password.
     """
     if password is not None and not isinstance(password, str):
         raise InvalidDSN(f"The password is not text but a {type(password).__name__}.")
@@ -136,14 +135,14 @@ def task(
 def task(
     func: Any = None, /, *, queue: str | None = None, attempts: int = 1, **options: Any
 ) -> Any:
-    """Declare that a function may be executed later: ``@task``, or ``@task(attempts=3)``.
+    """Declare a function as a task: ``@task``, or ``@task(attempts=3)``.
 
-    :param queue: where it waits; None: on the Gator's own queue.
-    :param attempts: how often it runs at most, where it asks for it by ``.retry()``. An
-        exception is never retried by itself.
+    :param queue: its queue; None: the Gator's own.
+    :param attempts: how often it runs at most, if it calls ``.retry()``. An exception alone is
+        never retried.
     :param options: those of :meth:`alligator.Gator.options`: ``save_results``, ``retry_delay``,
         ``timeout``, ``priority`` …
-    :raises InvalidTask, TypeError: a value that one of them cannot have; not a function.
+    :raises InvalidTask, TypeError: an option has a value that is not valid; or this is no function.
     """
     checked = _options(queue, attempts, options)
     if func is None:
@@ -158,14 +157,14 @@ def periodic_task(
     attempts: int = 1,
     **options: Any,
 ) -> Callable[[Callable[P, R]], TaskFunction[P, R]]:
-    """Declare that a function without arguments is executed every so many seconds.
+    """Execute a function without arguments every so many seconds.
 
-    :param never_skip: make up for times at which no worker ran; ``catch_up`` in Alligator.
+    :param never_skip: also run for the times at which no worker ran; ``catch_up`` in Alligator.
     :param options: as in :func:`task`, and ``overlap``.
-    :raises InvalidTask, TypeError: no such interval, or see :func:`task`.
+    :raises InvalidTask, TypeError: it is no interval, or see :func:`task`.
     """
     seconds = run_every.total_seconds() if isinstance(run_every, timedelta) else run_every
-    Every(seconds)  # a bad one is refused here, rather than once there is a Gator
+    Every(seconds)  # refuses a bad one now, before there is a Gator
     return _scheduled(
         lambda opts, name: opts.every(seconds, name), queue, never_skip, attempts, options
     )
@@ -178,12 +177,12 @@ def cron_task(
     attempts: int = 1,
     **options: Any,
 ) -> Callable[[Callable[P, R]], TaskFunction[P, R]]:
-    """Declare that a function without arguments is executed when the clock shows this; UTC.
+    """Execute a function without arguments when the clock shows this; UTC.
 
     :param crontab: ``'0 5 * * tue'``; also with the weekday in third place, as rpqueue's
         documentation has it.
     :param options: as in :func:`periodic_task`, and ``tz``.
-    :raises InvalidTask, TypeError: it cannot be read, or never comes, or see :func:`task`.
+    :raises InvalidTask, TypeError: it cannot be read, or never matches, or see :func:`task`.
     :raises MissingDriver: cronsim is not installed.
     """
     expression = weekday_in_its_place(crontab) if isinstance(crontab, str) else crontab
@@ -245,14 +244,14 @@ def execute_tasks(
 ) -> None:
     """Execute tasks in the calling thread until told to stop, as :class:`alligator.Worker` does.
 
-    :param queues: in strict order; None: all that are known by now (:func:`known_queues`).
+    :param queues: in strict order; None: all that are known (:func:`known_queues`).
     :param threads_per_process: how many tasks run at the same time.
     :param processes: 1; for more there is ``latergator.py --app … --processes 4``.
     :param wait_per_thread: seconds per thread that running tasks get to finish after SIGTERM;
         None: 30 in all.
-    :param module: one to import first, for the tasks that it declares.
-    :param options: others of the worker: ``burst``, ``max_tasks``, ``lease``, ``log_level`` …
-    :raises InvalidTask, UnsupportedOption, UnknownModuleError: a value that cannot be.
+    :param module: a module to import first, for the tasks that it declares.
+    :param options: of the worker: ``burst``, ``max_tasks``, ``lease``, ``log_level`` …
+    :raises InvalidTask, UnsupportedOption, UnknownModuleError: a value is not valid.
     """
     if processes != 1:
         raise UnsupportedOption(
@@ -272,7 +271,7 @@ def execute_tasks(
 
 
 def set_priority(queue: str, qpri: float) -> None:
-    """Have workers of this process look at a queue before others: lower numbers come first.
+    """Set the priority of a queue for workers of this process: lower numbers come first.
 
     Queues without a number come last.
     """
@@ -289,13 +288,12 @@ def known_queues() -> list[str]:
 
 
 def call_task(name: str, queue: str | None = None, *args: Any, **kwargs: Any) -> EnqueuedTask:
-    """Execute a task by its name, ``'usertasks1.echo_to_stdout'``; its code need not be at hand.
+    """Execute a task by its name, ``'usertasks1.echo_to_stdout'``; its code may be missing here.
 
     ``delay`` and ``taskid`` are as with ``execute``.
 
-    :param queue: where it goes, if the task was not declared in this process, which then knows
-        of one attempt only.
-    :raises InvalidTask: that is no name, or see :meth:`alligator.Gator.task`.
+    :param queue: its queue, if the task was not declared in this process; it then gets one attempt.
+    :raises InvalidTask: the name is not valid, or see :meth:`alligator.Gator.task`.
     """
     known = declared.get(name)
     if known is not None:
@@ -305,11 +303,11 @@ def call_task(name: str, queue: str | None = None, *args: Any, **kwargs: Any) ->
 
 
 def flush_tasks(complete: bool = False, timeout: float | None = None) -> bool:
-    """Block until no task waits on the known queues: all have started. Delayed ones do not count.
+    """Block until all tasks on the known queues have started. Delayed ones do not count.
 
-    :param complete: until none is running either.
+    :param complete: block until none is running either.
     :param timeout: seconds; None: as long as it takes.
-    :returns: False: not in that time.
+    :returns: False: they did not in that time.
     """
     deadline = math.inf if timeout is None else time.monotonic() + timeout
     pause, client = _FIRST_PAUSE, connected().client

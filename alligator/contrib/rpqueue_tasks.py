@@ -1,4 +1,4 @@
-"""What ``alligator.contrib.rpqueue`` is made of: its functions, and what they return."""
+"""The decorated functions of ``alligator.contrib.rpqueue``, and what ``execute`` returns."""
 
 import functools
 import inspect
@@ -32,7 +32,7 @@ _STATES = {
 
 
 class EnqueuedTask:
-    """What ``execute`` returns; or a task that is known by its id.
+    """A task that ``execute`` pushed, or one that is known by its id.
 
     :param name: of its function.
     :param taskid: its id.
@@ -68,18 +68,18 @@ class EnqueuedTask:
         return "unknown" if found is None else _STATES[found]
 
     def wait(self, timeout: float | None = 30) -> bool:
-        """Block until the task has started, or is done; False: not in so many seconds."""
+        """Block until the task has started, or is done; False: it did not in so many seconds."""
         return self._gator.wait([self._task], timeout, started=True)
 
     @property
     def result(self) -> Any:
         """What the task returned, if it was declared with ``save_results``.
 
-        Of a task that has begun, the end is waited for, its retries included. None: it has not.
+        If the task has started, this waits for its end, retries included. None: it has not.
 
-        :raises TaskFailed, TaskCanceled: it did not return.
-        :raises ResultTimeout: nothing is known of it (any more).
-        :raises UnsupportedOption: its result is not saved.
+        :raises TaskFailed, TaskCanceled: the task did not return.
+        :raises ResultTimeout: the task is unknown, or not known any more.
+        :raises UnsupportedOption: the result is not saved.
         """
         status = self._gator.status(self._task)
         if status in (WAITING, DELAYED):
@@ -87,12 +87,12 @@ class EnqueuedTask:
         return self._gator.result(self._task, None if status in (RUNNING, RETRYING) else 0.0)
 
     def cancel(self) -> bool:
-        """Take the task off its queue before it starts; False: it is too late for that."""
+        """Take the task off its queue before it starts; False: it is too late."""
         return self._gator.cancel(self._task) is not None
 
 
 class TaskFunction(Protocol[P, R]):
-    """What the decorators return: the function, to be called as ever, and two more ways."""
+    """What the decorators return: the function itself, with ``execute`` and ``retry``."""
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call it here and now."""
@@ -100,29 +100,29 @@ class TaskFunction(Protocol[P, R]):
     def execute(
         self, *args: Any, delay: float | None = None, taskid: str | None = None, **kwargs: Any
     ) -> EnqueuedTask:
-        """Put it on its queue, to be run by a worker.
+        """Put it on its queue, for a worker to run.
 
-        :param delay: seconds before that.
+        :param delay: seconds before it may run.
         :param taskid: an id of your own.
         :raises InvalidTask, NotAllowed, UnsupportedOption: see :meth:`alligator.Gator.task`.
         """
 
     def retry(self, *args: Any, delay: float | None = None, **kwargs: Any) -> bool:
-        """From inside it: run it once more, with these arguments, when this run has ended.
+        """From inside the function: run it again, with these arguments, after this run.
 
         :param delay: seconds before that; None: its ``retry_delay``, which is 0.
-        :returns: False: it will not be run again, since its attempts are used up, or since
-            it was just called, and is no task of a worker's.
+        :returns: False: it will not run again: its attempts are used up, or it was called as a
+            plain function.
         :raises InvalidTask: the arguments do not fit, or do not survive JSON.
         """
 
 
 class Declared:
-    """A function, and how it is to be executed.
+    """A function, and how to execute it.
 
-    :param options: those of its tasks, checked.
-    :param when: those of its schedule.
-    :param declare: what declares that schedule, from the options and the function's name.
+    :param options: the options of its tasks, checked.
+    :param when: the options of its schedule.
+    :param declare: declares that schedule, given the options and the function's name.
     """
 
     def __init__(
@@ -153,7 +153,7 @@ class Declared:
         if self._declare is not None:
             if self.function.__module__ == "__main__" and not gator.client.in_process:
                 raise InvalidTask(f"{self.name} is in the script that runs; move it to a module.")
-            # By its name, since its module may be only half imported by now.
+            # By its name: its module may not be fully imported yet.
             self._declare(options, self._path)
 
     def execute(
@@ -183,7 +183,7 @@ _gator: Gator | None = None
 
 
 def connect(gator: Gator) -> None:
-    """Have all that was and will be declared go by that Gator."""
+    """Push all tasks, declared before and after, by that Gator."""
     global _gator
     for each in list(declared.values()):
         each.register(gator)
@@ -191,7 +191,7 @@ def connect(gator: Gator) -> None:
 
 
 def connected() -> Gator:
-    """Return the Gator that tasks go by.
+    """Return the Gator that tasks are pushed by.
 
     :raises InvalidDSN: none was named yet.
     """
@@ -222,7 +222,7 @@ def push(
 
 
 class _Run:
-    """One run of a task in a worker, and what it asked for."""
+    """One run of a task in a worker, and the retry it asked for."""
 
     def __init__(self, task: Task) -> None:
         self.task = task
@@ -233,7 +233,7 @@ _run: ContextVar[_Run | None] = ContextVar("alligator_rpqueue_run", default=None
 
 
 def _with_attempts(func: Callable[..., Any]) -> Any:
-    """Return the function so that, as a task, it is run again when it asks, and only then."""
+    """Wrap a function so that, as a task, it runs again only if it asks for it."""
 
     @functools.wraps(func)
     def call(*args: Any, **kwargs: Any) -> Any:

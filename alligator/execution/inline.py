@@ -30,7 +30,7 @@ ROOM_WITHIN = 2.0
 
 
 class InlineRunner:
-    """Runs, and cancels, the tasks of one Gator; the Gator's methods of these names say how.
+    """Run and cancel the tasks of one Gator; its methods of the same names say more.
 
     :param enqueue: pushes a prepared task.
     """
@@ -68,7 +68,7 @@ class InlineRunner:
             try:
                 task = self.codec.decode(delivery)
             except BaseException:
-                self.client.release(delivery)  # it cannot be shown, so it is not taken either
+                self.client.release(delivery)  # the caller cannot be given it, so it stays
                 raise
             self.recorder.cancel(task, delivery)
             task.to_canceled()
@@ -96,7 +96,7 @@ class InlineRunner:
             try:
                 copy_context().run(task.run)  # a class of the user may override it
             except (KeyboardInterrupt, LeaveNow, TimeIsUp):
-                raise  # the person at the keyboard, or what is around; not the task
+                raise  # raised at the keyboard, or for what runs around the task
             except BaseException as err:
                 if after_fork.generation != origin:
                     raise
@@ -111,7 +111,7 @@ class InlineRunner:
                     queue_name = task.queue_name or self.queue_name
                     now = time_on(self.client, queue_name, self.clock)
                     task.delay_until = now + delay if delay else None
-                    task.delay_by = None  # it has had that
+                    task.delay_by = None  # it counted from the first push
                     self.enqueue(task)
                     task.to_retrying()
                     return task
@@ -171,20 +171,20 @@ class InlineRunner:
         try:
             settled = recorder.settle_within(outcome, ROOM_WITHIN)
         except QueueFull as err:
-            leases.end(delivery, ack=False)  # first, lest its lease be missed
+            leases.end(delivery, ack=False)  # first: it is not held any more
             raise recorder.hand_back(outcome, err) from err
         leases.end(delivery, ack=False)
         if not settled:
             report_refused(log, [delivery])
         if isinstance(outcome.error, KeyboardInterrupt):
-            raise outcome.error  # by the person at the keyboard, as it seems
+            raise outcome.error  # probably raised at the keyboard
         return outcome
 
 
 def _as_json(task: Task) -> str | None:
     try:
         return strict_json.dumps([list(task.func_args), task.func_kwargs])
-    except (TypeError, ValueError):  # of a task that was never meant for a queue
+    except (TypeError, ValueError):  # a task that was never meant for a queue
         return None
 
 

@@ -1,7 +1,7 @@
-"""Tasks that wait for others: ``depends_on`` made into what a store can hold.
+"""Tasks that wait for others: turn ``depends_on`` into children and parents for the store.
 
-The store keeps a child back, and whatever takes its parents off their queues releases or
-cancels it there; see ``alligator.backends.store``. Here it is decided who those parents are.
+The store holds a child. The step that takes its last parent off the queue releases the child, or
+cancels it; see ``alligator.backends.store``. This module decides which tasks the parents are.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,12 +24,12 @@ from alligator.tasks.task import Task
 
 @dataclass(slots=True)
 class Dependencies:
-    """Who waits for whom, for one Gator.
+    """Find the parents of tasks, and have the store hold their children, for one Gator.
 
     A bare id is looked for on the child's queue, on the Gator's, and on every other that this
-    Gator has pushed to; ``(queue_name, id)`` names any other.
+    Gator has pushed to. ``(queue_name, id)`` names any other queue.
 
-    :param queue_name: where tasks go that name no queue.
+    :param queue_name: the queue of tasks that name none.
     :param used: the names of the queues that this Gator has pushed to.
     """
 
@@ -50,7 +50,7 @@ class Dependencies:
             )
 
     def in_order(self, tasks: Sequence[Task]) -> list[Task]:
-        """Return those of some tasks that wait for others, parents before their children.
+        """Return the tasks that wait for others, parents before their children.
 
         :raises InvalidTask: some of them wait for each other.
         """
@@ -68,11 +68,11 @@ class Dependencies:
             raise InvalidTask(f"These tasks wait for each other: {circle}.") from None
         return [task for task in ordered if task.depends_on]
 
-    def see_to_outcomes(self, children: Sequence[Task], together: Sequence[Task]) -> None:
-        """Let tasks tell of their end where it takes that to know when they do: all of them, unless
-        they were pushed with ``save_results=0``.
+    def record_outcomes(self, children: Sequence[Task], together: Sequence[Task]) -> None:
+        """If queue and store are two backends, have tasks record their end, since children wait
+        for that: all of them, unless they were pushed with ``save_results=0``.
 
-        Children save their outcome, and their parents among ``together``.
+        Children save their outcome, and so do their parents among ``together``.
         """
         if self.elsewhere is None:
             return
@@ -83,9 +83,9 @@ class Dependencies:
             task.note_end = KEEP_END if task.note_end is None else task.note_end
 
     def may_run(self, task: Task) -> bool:
-        """Whether a task that is to run here and now may, or one of its parents went wrong.
+        """Whether a task may run here and now; False: one of its parents failed or was canceled.
 
-        :raises InvalidTask: a parent is on a queue, so that nobody here can wait for it.
+        :raises InvalidTask: a parent is on a queue, so its end is not known here.
         """
         parents = [each for each in task.depends_on or () if isinstance(each, Task)]
         for each in parents:
@@ -102,7 +102,7 @@ class Dependencies:
         """Push tasks that wait for others, in their order; return the new status of each.
 
         :param message: returns a task as it goes on a queue of that name.
-        :raises UnsupportedOption: there is nowhere to keep them.
+        :raises UnsupportedOption: there is no store to hold them.
         :raises InvalidTask: a parent was never pushed, or is on another backend.
         """
         if self.store is None:
@@ -126,14 +126,14 @@ class Dependencies:
         return self.store.hold(self.client, children)
 
     def _keep_parents(self, store: Store, task: Task, now: float) -> None:
-        """Keep what a task depends on in the store, if it is too much for its message."""
+        """Keep the parent ids of a task in the store, if they are too many for its message."""
         ids = [id_of(each) for each in task.depends_on or ()]
         if not are_many(ids, self.client.max_size()):
             task.kept_parents = None
             return
         delay = max(0.0, (task.delay_until or 0.0) - now)
         task.kept_parents = keep(store, task.task_id, ids, now, delay)
-        if self.elsewhere is None:  # else its end is noted anyhow; with that, they are forgotten
+        if self.elsewhere is None:  # else its end is recorded anyhow, and that forgets them
             task.note_end = task.note_end or KEEP_END
 
     def _parent(self, given: Any, child_queue: str, together: set[str]) -> Parent:
@@ -161,7 +161,7 @@ class Dependencies:
 
 
 def _is_done(given: Any) -> bool:
-    """Whether a parent succeeded right where it was called."""
+    """Whether a parent has succeeded in this process, without a queue."""
     return (
         isinstance(given, Task)
         and not given.is_pushed

@@ -1,4 +1,4 @@
-"""Contexts that push tasks with the same options: ``Options``, and ``Batch`` in bulk."""
+"""Contexts that push tasks with the same options: ``Options``, and ``Batch`` for many at once."""
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +18,7 @@ P = ParamSpec("P")
 
 
 class Target(Protocol):
-    """What options push to: a Gator, as far as they know it."""
+    """The methods of a Gator that its contexts call."""
 
     def check_queue_name(self, queue_name: str) -> None:
         """Refuse a queue name that the backend cannot have."""
@@ -52,13 +52,13 @@ class Target(Protocol):
 
 
 class Options:
-    """Options for many tasks: ``with gator.options(retries=3) as opts: opts.task(f, 1)``.
+    """Push tasks with the same options: ``with gator.options(retries=3) as opts: opts.task(f, 1)``.
 
-    It may be used again and again, inside ``with`` or without, and called directly:
+    It may be used many times, inside ``with`` or without, and called directly:
     ``opts(f, 1)`` is ``opts.task(f, 1)``.
 
-    :raises TypeError, InvalidTask, MultipleDelayError, UnsupportedOption: at once, for
-        options that are not right; see :func:`~alligator.tasks.validation.check_options`.
+    :raises TypeError, InvalidTask, MultipleDelayError, UnsupportedOption: at once, for an option
+        that is not valid; see :func:`~alligator.tasks.validation.check_options`.
     """
 
     def __init__(self, gator: Target, **options: Any) -> None:
@@ -160,10 +160,10 @@ class Options:
 
 
 class Batch(Options):
-    """Options whose tasks go to the backend together, when the ``with`` block ends well.
+    """Push tasks with the same options in bulk, at the end of the ``with`` block.
 
-    An exception inside the block pushes nothing. Tasks get their final id at the end on
-    backends that give ids of their own. With ``is_async=False`` they run at the end.
+    After an exception inside the block nothing is pushed. On backends that give ids of their own,
+    tasks get their final id at the end. With ``is_async=False`` they run at the end.
     """
 
     def __init__(self, gator: Target, **options: Any) -> None:

@@ -34,9 +34,9 @@ from alligator.tasks.task import Task, TaskHandle
 class Producer:
     """Pushes tasks for one Gator.
 
-    :param queue_name: where tasks go that name no queue.
-    :param used: the names of the queues that were pushed to; added to here.
-    :param handle: what pushed tasks are given, to ask about themselves.
+    :param queue_name: the queue of tasks that name none.
+    :param used: collects the names of the queues that were pushed to.
+    :param handle: given to each pushed task, for its ``wait`` and ``cancel``.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Producer:
     def prepare(
         self, task: Task, func: Callable[..., Any] | str, args: Sequence[Any], kwargs: Any
     ) -> None:
-        """Check a call and make the task ready for it, without pushing it."""
+        """Check a call, and set it in the task."""
         if not task.is_async:
             if isinstance(func, str):
                 func = import_callable(*split_name(func))
@@ -159,10 +159,10 @@ class Producer:
         now = self.client.server_time(queue_name)
         if now is None:
             now = here
-            if expires is not None:  # so that it is known how much was left when it was pushed
+            if expires is not None:  # a worker compares expires_at with this
                 task.pushed_at = here
         else:
-            called = now - max(0.0, here - task.pushed_at)  # of a batch, a while ago
+            called = now - max(0.0, here - task.pushed_at)  # in a batch, a while ago
             if (delay := getattr(task, "delay_by", None)) is not None:
                 due = task.delay_until = called + delay
             if expires is not None:
@@ -181,7 +181,7 @@ class Producer:
                 "does, Gator(…, store='redis://localhost:6379/0'), for the workers, too."
             )
         if isinstance(client, LegacyClient):
-            return  # its push says so itself
+            return  # its own push raises
         for option, needs in (("priority", PRIORITY), ("delay_until", DELAY)):
             if getattr(task, option, None) and needs not in client.supports:
                 raise UnsupportedOption(
@@ -194,11 +194,11 @@ class Producer:
     def push(self, task: Task) -> Task:
         """Push a prepared task that is async, or have the store hold it until its parents end."""
         if task.depends_on:
-            self.dependencies.see_to_outcomes([task], ())
+            self.dependencies.record_outcomes([task], ())
             self._hold([task])
         else:
             if self.elsewhere is not None:
-                self.dependencies.see_to_outcomes([], [task])
+                self.dependencies.record_outcomes([], [task])
             self.enqueue(task)
         return task
 
@@ -206,7 +206,7 @@ class Producer:
         """Push prepared tasks in bulk, queue by queue, and then those that wait for others."""
         queues: dict[str, list[tuple[Task, Message]]] = {}
         children = self.dependencies.in_order(tasks)
-        self.dependencies.see_to_outcomes(children, tasks)
+        self.dependencies.record_outcomes(children, tasks)
         for task in tasks:
             if not (children and task.depends_on):
                 name = task.queue_name or self.queue_name

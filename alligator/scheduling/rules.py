@@ -1,18 +1,18 @@
-"""When a schedule ticks: arithmetic on time, with no queue and no clock in it.
+"""Compute when a schedule ticks: arithmetic on time, without a queue or a clock.
 
-A rule (:class:`Every` or :class:`Cron`) is a set of moments, the same in every process, so
-that each of many workers can tell by itself which tick is next and what it is called.
-Moments are Unix timestamps in seconds.
+A rule (:class:`Every` or :class:`Cron`) is a set of moments, the same in every process. So each
+worker knows by itself which tick is next and what its id is. Moments are Unix timestamps in
+seconds.
 
-Cron expressions are read by ``cronsim``, the extra ``cron``. It is asked only what a calendar
-shows, with no time zone: where clocks change by half an hour, its own answers leave ticks out.
-What the clocks show when is reckoned here, as Debian's cron does it:
+``cronsim`` (the extra ``cron``) reads cron expressions. It is asked without a time zone: its own
+answers leave ticks out if clocks change by half an hour. This module computes what the clocks show,
+as Debian's cron does:
 
-* An expression that names its minutes and hours (``30 2 * * *``) ticks once a day. A time that
-  the clocks skip is made up for at the moment they skip to; one that they show twice counts the
-  first time.
-* One whose minute or hour begins with a star (``0 * * * *``, ``*/5 2 * * *``) goes by what the
-  clocks show: every hour that passes, skipped ones not at all, doubled ones twice.
+* An expression that names its minutes and hours (``30 2 * * *``) ticks once a day. If the clocks
+  skip that time, it ticks at the moment they skip to. If they show it twice, the first counts.
+* An expression whose minute or hour begins with a star (``0 * * * *``, ``*/5 2 * * *``) follows
+  the clocks: it ticks in every hour that they show, in none that they skip, and twice in an hour
+  that they show twice.
 """
 
 import hashlib
@@ -29,21 +29,21 @@ from alligator.exceptions import InvalidTask, MissingDriver
 SHORTEST = 0.001
 LONGEST = 36_525 * 86_400.0
 
-#: A tick that was noticed no later than this many seconds after its time was not missed.
+#: A tick that a worker sees this many seconds after its time, or sooner, is not missed.
 LATE = 10.0
 
-#: So many ticks are made up for at a time.
+#: How many missed ticks are queued at a time.
 LIMIT = 1000
 
 _LONGEST_NAME = 150  # of a schedule, in the id of its ticks
 _SECOND = timedelta(seconds=1)
 _EPOCH = datetime(1970, 1, 1)  # as a calendar shows it
-#: Clocks that change twice within so many seconds, there and back, are not seen to.
+#: Two changes of the clocks within so many seconds, there and back, are not seen.
 _DAY = 86_400
 
 
 class Rule(Protocol):
-    """What a schedule goes by."""
+    """The times of a schedule."""
 
     def next_after(self, moment: float) -> float:
         """Return the first tick later than ``moment``."""
@@ -54,7 +54,7 @@ class Rule(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Every:
-    """Ticks at the multiples of so many seconds since 1970: ``Every(86400)`` at midnight, UTC.
+    """Tick at the multiples of so many seconds since 1970: ``Every(86400)`` at midnight, UTC.
 
     :raises InvalidTask: not a number of seconds from 0.001 to a hundred years.
     """
@@ -71,11 +71,9 @@ class Every:
             )
 
     def next_after(self, moment: float) -> float:
-        """Return the first tick later than ``moment``."""
         return (self._count(moment) + 1) * self.seconds
 
     def previous_or_at(self, moment: float) -> float:
-        """Return the last tick not later than ``moment``."""
         return self._count(moment) * self.seconds
 
     def _count(self, moment: float) -> int:
@@ -88,15 +86,16 @@ class Every:
 
 @dataclass(frozen=True, slots=True)
 class Cron:
-    """Ticks at the full minutes that a cron expression of five fields names.
+    """Tick at the full minutes that a cron expression of five fields names.
 
     :param expression: minute, hour, day of month, month, day of week; names such as ``tue`` and
         ``jan``, lists, ranges and steps; ``L`` for the last day of a month, ``5L`` for its last
-        Friday, ``mon#2`` for its second Monday. Where neither of the two fields of a day begins
-        with a star, either will do.
+        Friday, ``mon#2`` for its second Monday. If neither of the two fields of a day begins
+        with a star, one match is enough.
     :param tz: the time zone of the expression, such as ``'Europe/Berlin'``; None: UTC, which
         is the same on every machine.
-    :raises InvalidTask: it cannot be read, or never comes; there is no such time zone.
+    :raises InvalidTask: the expression cannot be read, or never matches; or there is no such time
+        zone.
     :raises MissingDriver: the package that reads it is not installed.
     """
 
@@ -119,7 +118,6 @@ class Cron:
             raise _unreadable(expression, "it never comes") from None
 
     def next_after(self, moment: float) -> float:
-        """Return the first tick later than ``moment``."""
         start = math.floor(moment)  # ticks are whole seconds
         return self._next_named(start) if self._names_times else self._next_shown(start)
 
@@ -138,7 +136,7 @@ class Cron:
             if self._clock(found) != shown:  # the clocks skip it, from `early` on
                 early = math.floor(first.replace(fold=1).timestamp())
                 found = self._change(early, found) or found
-            # Out of a doubled hour, the first of its two is found again; that one is over.
+            # From inside an hour shown twice, the first of the two is found again; it is over.
             if found > start:
                 return float(found)
 
@@ -148,8 +146,8 @@ class Cron:
         while True:
             shown = next(_matches(self.expression, after))
             found = round((shown - _EPOCH - offset) / _SECOND)
-            # Were the clocks not to change. Where they do within a day, look on from there; what
-            # they show twice later on was no match the first time, unless `shown` is near.
+            # This holds if the clocks do not change. If they do within a day, go on from there:
+            # what they show twice later was no match the first time, unless `shown` is near.
             change = self._change(start, min(found, start + _DAY))
             if change is not None:
                 start, offset = change, self._offset(change)
@@ -178,8 +176,7 @@ class Cron:
         return late
 
     def previous_or_at(self, moment: float) -> float:
-        """Return the last tick not later than ``moment``."""
-        # By way of next_after alone, so that both always speak of the same ticks.
+        # By next_after alone, so that both always agree on the ticks.
         window = 3600.0
         while (found := self.next_after(moment - window)) > moment:
             window *= 4
@@ -194,7 +191,7 @@ class Cron:
 def time_zone(tz: Any) -> tzinfo:
     """Return the time zone of that name; None: UTC.
 
-    :raises InvalidTask: there is none, here at least.
+    :raises InvalidTask: this machine knows none of that name.
     """
     if tz is None:
         return UTC
@@ -213,15 +210,15 @@ def time_zone(tz: Any) -> tzinfo:
 
 
 def tick_id(name: str, moment: float) -> str:
-    """Return what a tick of a schedule is called, in every process alike.
+    """Return the id of a tick of a schedule, the same in every process.
 
     ::
 
         >>> tick_id('myapp.reports.weekly', 1795496400)
         'myapp.reports.weekly@2026-11-24T05:00:00Z'
 
-    It is fit to be a task's id; a name too long for that, or one that cannot be printed, is
-    cut and made unique by a hash.
+    It is valid as a task's id: a name that is too long for that, or cannot be printed, is cut and
+    made unique by a hash.
     """
     if len(name) > _LONGEST_NAME or not name.isprintable():
         digest = hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()[:16]
@@ -247,14 +244,14 @@ def due_ticks(
     late: float = LATE,
     limit: int = LIMIT,
 ) -> list[float]:
-    """Return which ticks are to be queued now, oldest first.
+    """Return the ticks to queue now, oldest first.
 
-    With ``catch_up``, all since the last one, ``limit`` at a time. Without, the newest, if it is
-    no older than ``late`` seconds, or came while somebody was watching who had no time to look.
-    What is older was missed, and is skipped.
+    With ``catch_up``: all since the last one, ``limit`` at a time. Without: the newest, if it is at
+    most ``late`` seconds old, or came while this worker was running but busy. Older ticks were
+    missed, and are skipped.
 
-    :param last: the last tick that was queued; or when the schedule was first heard of.
-    :param since: when whoever asks began to watch; by default, just now.
+    :param last: the last tick that was queued; or when the schedule was first seen.
+    :param since: when this worker began to look; by default, just now.
     """
     newest = rule.previous_or_at(now)
     if newest <= last:
@@ -307,7 +304,7 @@ def check_schedule_options(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _matches(expression: str, after: datetime) -> Iterator[datetime]:
-    """Yield what a calendar shows after a time, both of no time zone, when it matches."""
+    """Yield the times after another that match; neither has a time zone."""
     ticks: Iterator[datetime] = _cronsim().CronSim(expression, after)
     return ticks
 

@@ -1,8 +1,8 @@
-"""``gator.run_until``: everything that would happen up to a moment, in no time.
+"""``gator.run_until``: simulate everything that would happen up to a moment, at once.
 
-A worker runs what is due; then the clock is moved to whatever comes next, the end of a delay,
-of a lease, or the tick of a schedule; and so on. The clock stops at each of them, so that a task
-sees the time at which it would have run.
+A worker runs what is due. Then the clock moves to the next event: the end of a delay, the end of a
+lease, or the tick of a schedule. This repeats. The clock stops at each event, so a task sees the
+time at which it would have run.
 """
 
 import logging
@@ -34,15 +34,16 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _SPAN = re.compile(r"\+?(?:[0-9]{1,12}(?:\.[0-9]{1,6})?[smhdw])+")
 _PART = re.compile(r"([0-9.]+)([smhdw])")
 
-#: How often a client may fail to hand out what it has.
+#: How often in a row a client may hand out nothing though a task is due.
 _TRIES = 100
 
 
 def play(gator: "Gator", when: Any, to_consume: str | Sequence[str] | None = None) -> int:
-    """Let time pass up to a moment, and run what comes up; see :meth:`alligator.Gator.run_until`.
+    """Move the clock to a moment, and run what is due on the way; see
+    :meth:`alligator.Gator.run_until`.
 
     :raises UnsupportedOption: the clock of the Gator, or of its backend, cannot be moved.
-    :raises InvalidTask: that is no moment to come.
+    :raises InvalidTask: ``when`` is no moment, or lies in the past.
     """
     clock = gator.clock
     if not isinstance(clock, FakeClock):
@@ -74,17 +75,14 @@ def _play(player: "_Player", clock: FakeClock, until: float) -> None:
 
 
 def next_tick(gator: "Gator") -> float:
-    """Return when the next schedule of a Gator ticks, as a timestamp; infinity: it has none.
-
-    What is due then is queued by the worker, as everywhere.
-    """
+    """Return the timestamp of the next tick of a Gator's schedules; infinity: it has none."""
     return gator.schedules.next_tick()
 
 
 def moment(when: Any, now: float) -> float:
-    """Return the timestamp that ``when`` stands for, seen from ``now``.
+    """Return the timestamp that ``when`` means at the time ``now``.
 
-    :raises InvalidTask: it is none, or it is over.
+    :raises InvalidTask: it means none, or lies in the past.
     """
     if isinstance(when, str):
         found = now + _span(when)
@@ -118,7 +116,7 @@ def _no_moment(when: Any) -> InvalidTask:
 
 
 class _Player(Worker):
-    """A worker that runs what is due, one task at a time, and remembers how much that was."""
+    """A worker that runs what is due, one task at a time, and counts the tasks."""
 
     def __init__(self, gator: "Gator", **options: Any) -> None:
         super().__init__(gator, **options)
@@ -134,10 +132,12 @@ class _Player(Worker):
         self._held.__exit__(*exc)
 
     def _leases(self, process: object = None) -> Any:
-        return nullcontext(self._held)  # one for all: a thread per task takes longer than the task
+        return nullcontext(
+            self._held
+        )  # one for all tasks: a thread for each takes longer than the task
 
     def get_log(self, log_level: int | str = logging.INFO) -> logging.Logger:
-        return log  # not to standard output: a test shows logs when it fails
+        return log  # not standard output: pytest shows logs when a test fails
 
     def _count(self, outcome: "Outcome") -> None:
         super()._count(outcome)
@@ -145,14 +145,14 @@ class _Player(Worker):
         self._last = outcome
 
     def run_due(self) -> None:
-        """Run what is due now, and what that brings about, until nothing is."""
+        """Run what is due, until nothing is."""
         before = -1
         while before < self.ran:
             before, self._last = self.ran, None
             self.check_and_run_task()
             if self._last is not None and isinstance(self._last.error, KeyboardInterrupt):
-                raise self._last.error  # by the person at the keyboard, as it seems
+                raise self._last.error  # probably raised at the keyboard
 
     def next_change(self) -> float:
-        """Return when something of its queues comes up by itself."""
+        """Return when a task of its queues becomes due by itself."""
         return self.gator.client.next_change(queue_names(self))
