@@ -5,13 +5,13 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from alligator import Gator
 from tests.support import ROOT
+from tests.support.helpers import eventually
 
 NAMESPACE = ["unshare", "--pid", "--fork", "--kill-child"]
 
@@ -79,14 +79,6 @@ def start(place):
     for process in started:
         process.kill()
         process.wait()
-
-
-def eventually(check, what, within=20.0):
-    deadline = time.monotonic() + within
-    while not (found := check()):
-        assert time.monotonic() < deadline, f"not within {within} s: {what}"
-        time.sleep(0.02)
-    return found
 
 
 def processes():

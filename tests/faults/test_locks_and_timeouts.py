@@ -18,13 +18,7 @@ from alligator.exceptions import TaskTimeout
 from alligator.runtime import interrupts
 from alligator.runtime.timeouts import call_within
 from tests.support import ROOT
-
-
-def wait_until(condition, seconds=20.0):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "not in time"
-        time.sleep(0.005)
+from tests.support.helpers import eventually
 
 
 def is_free(lock):
@@ -137,7 +131,7 @@ def test_it_is_put_off_before_a_lock_and_not_behind_its_try():
     assert stream.entered.wait(20)
     waiter = in_a_thread(lambda: handler.handle(record))
     waits = lambda: sys._current_frames()[waiter.ident].f_code.co_name == "acquire"  # noqa: E731
-    wait_until(waits)
+    eventually(waits)
     assert longest_put_off(waiter) == interrupts.LONGEST
     assert longest_put_off(holder) == 0.0, "the handler releases its lock in any case"
     stream.go_on.set()
@@ -149,7 +143,7 @@ def test_it_is_put_off_in_calls_of_alligator_and_imports(tmp_path, monkeypatch):
     go_on, gator = threading.Event(), Gator("locmem://spared")
     monkeypatch.setattr(gator.client, "len", lambda name: go_on.wait(20) and 0)
     calling = in_a_thread(gator.len)
-    wait_until(lambda: longest_put_off(calling) == interrupts.LONGEST_CALL)
+    eventually(lambda: longest_put_off(calling) == interrupts.LONGEST_CALL)
     go_on.set()
     calling.join(20)
     (tmp_path / "slow_module.py").write_text(
@@ -158,7 +152,7 @@ def test_it_is_put_off_in_calls_of_alligator_and_imports(tmp_path, monkeypatch):
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     importing = in_a_thread(lambda: importlib.import_module("slow_module"))
-    wait_until(lambda: longest_put_off(importing) == interrupts.LONGEST_CALL)
+    eventually(lambda: longest_put_off(importing) == interrupts.LONGEST_CALL)
     monkeypatch.setattr(threading, "go_on", 1, raising=False)
     importing.join(20)
 

@@ -16,6 +16,7 @@ from alligator import Gator, Worker
 from alligator.backends.redis_backend import Client
 from alligator.cli import commands as cli
 from alligator.exceptions import ConnectionLost, NodeLost
+from tests.support.helpers import eventually
 from tests.support.servers import redis as servers
 from tests.support.servers.process import free_port
 
@@ -29,13 +30,6 @@ def note(name):
 def slow(name, seconds):
     time.sleep(seconds)
     ran.append(name)
-
-
-def until(check, what, within=20.0):
-    deadline = time.monotonic() + within
-    while not check():
-        assert time.monotonic() < deadline, f"not within {within} s: {what}"
-        time.sleep(0.02)
 
 
 class Cluster:
@@ -56,8 +50,8 @@ class Cluster:
         bus = int(first.config_get("cluster-port")["cluster-port"])
         replica.execute_command("CLUSTER MEET", "127.0.0.1", self.nodes[0].port, bus)
         name = first.execute_command("CLUSTER MYID")
-        until(lambda: self.follows(replica, name), "the replica knows its master")
-        until(
+        eventually(lambda: self.follows(replica, name), "the replica knows its master")
+        eventually(
             lambda: replica.info("replication").get("master_link_status") == "up", "it has copied"
         )
         first.close()
@@ -106,7 +100,7 @@ def cluster(made):
     yield made
     if made.nodes[0].server.process is not None:
         made.signal(signal.SIGCONT)
-        until(lambda: servers.answers(port=made.nodes[0].port), "it is back")
+        eventually(lambda: servers.answers(port=made.nodes[0].port), "it is back")
 
 
 @pytest.fixture
@@ -133,7 +127,7 @@ def work(cluster, caplog):
         thread = threading.Thread(target=worker.run_forever, daemon=True)
         thread.start()
         started.append((worker, thread, gator))
-        until(lambda: worker.keep_running, "it runs")
+        eventually(lambda: worker.keep_running, "it runs")
         return worker
 
     yield start
@@ -154,22 +148,22 @@ def test_a_worker_serves_the_queues_on_other_nodes(cluster, work, caplog):
     first, last = (gator.options(queue_name=name) for name in (names[0], names[2]))
     first.task(note, "before")
     work(names, lease=10)
-    until(lambda: ran == ["before"], "the first queue is served")
+    eventually(lambda: ran == ["before"], "the first queue is served")
     cluster.signal(signal.SIGSTOP)
     gator.task(slow, "b0", 1.5)
-    until(lambda: said(caplog, "Cannot be reached"), "it is told")
+    eventually(lambda: said(caplog, "Cannot be reached"), "it is told")
     for number in range(3):
         last.task(note, f"c{number}")
         gator.task(note, f"b{number + 1}")
-    until(lambda: len(ran) == 8, "the others are served")
+    eventually(lambda: len(ran) == 8, "the others are served")
     for number in range(20):
         last.task(note, number)
-    until(lambda: len(ran) == 28, "and go on being served", within=5)
+    eventually(lambda: len(ran) == 28, "and go on being served", within=5)
     cluster.signal(signal.SIGCONT)
     # Not sooner: a reserve that it got before may be carried out now, for nobody.
-    until(lambda: said(caplog, "Can be reached again"), "it is told", within=5)
+    eventually(lambda: said(caplog, "Can be reached again"), "it is told", within=5)
     first.task(note, "after")
-    until(lambda: ran[-1] == "after", "the first queue is served again", within=5)
+    eventually(lambda: ran[-1] == "after", "the first queue is served again", within=5)
     assert len(ran) == len(set(ran)), "each once"
     assert said(caplog, "reach") == [
         *said(caplog, f"Cannot be reached: queue {names[0]!r}"),
@@ -186,15 +180,15 @@ def test_what_is_held_of_a_lost_node_is_settled_when_it_is_back(cluster, work, c
     first.task(slow, "long", 2)
     first.task(note, "short")
     work(names, lease=6, concurrency=2)
-    until(lambda: ran == ["short"], "the other one runs")
+    eventually(lambda: ran == ["short"], "the other one runs")
     cluster.signal(signal.SIGSTOP)
     for number in range(4):
         gator.options(save_results=60).task(note, number)
-    until(lambda: len(ran) == 6, "all have run, of whichever node")
-    until(lambda: not client.stats(names[1]).waiting, "none waits")
+    eventually(lambda: len(ran) == 6, "all have run, of whichever node")
+    eventually(lambda: not client.stats(names[1]).waiting, "none waits")
     cluster.signal(signal.SIGCONT)
     for name in names[:2]:
-        until(lambda name=name: not client.stats(name).running, "all have been settled")
+        eventually(lambda name=name: not client.stats(name).running, "all have been settled")
         assert not client.stats(name).waiting
     assert sorted(map(str, ran)) == ["0", "1", "2", "3", "long", "short"], "each ran once"
     gator.close()
@@ -232,7 +226,7 @@ def test_a_batch_over_several_nodes_counts_where_it_can(cluster, client):
         client.reserve(names[:1])
     assert not isinstance(lost.value, NodeLost), "of these queues none can be reached"
     cluster.signal(signal.SIGCONT)
-    until(lambda: not (client.reserve(names), client.out_of_reach(names))[1], "it is back")
+    eventually(lambda: not (client.reserve(names), client.out_of_reach(names))[1], "it is back")
     assert client.ack(held[:1]) == []
     assert client.stats(names[0]).running == 0
 
@@ -250,7 +244,7 @@ def test_a_wait_ends_when_a_node_is_lost_and_when_it_is_back(cluster, client):
     assert time.monotonic() - began < 5
     timer.join()
     client.push(names[0], "1", "data")
-    until(lambda: client.reserve(names, wait=0.1).deliveries, "it is served again")
+    eventually(lambda: client.reserve(names, wait=0.1).deliveries, "it is served again")
 
 
 def test_a_burst_does_not_take_a_lost_node_for_empty(cluster, work):
@@ -259,12 +253,12 @@ def test_a_burst_does_not_take_a_lost_node_for_empty(cluster, work):
     cluster.signal(signal.SIGSTOP)
     gator.task(note, 1)
     worker = work(names, burst=True)
-    until(lambda: ran == [1], "the others are served")
+    eventually(lambda: ran == [1], "the others are served")
     gator.task(note, 2)
-    until(lambda: ran == [1, 2], "also later")
+    eventually(lambda: ran == [1, 2], "also later")
     assert worker.keep_running
     cluster.signal(signal.SIGCONT)
-    until(lambda: not worker.keep_running, "it ends")
+    eventually(lambda: not worker.keep_running, "it ends")
     gator.close()
 
 
@@ -323,12 +317,12 @@ def test_a_replica_that_takes_over_is_served(cluster, work, caplog):
     gator = Gator(cluster.dsn, names[1])
     gator.options(queue_name=names[0]).task(note, "before")
     work(names)
-    until(lambda: ran == ["before"], "it is served")
+    eventually(lambda: ran == ["before"], "it is served")
     with redis.Redis(port=cluster.replica.port) as replica:
         replica.config_set("cluster-replica-no-failover", "no")
     cluster.nodes[0].server.kill()
     gator.task(note, "meanwhile")
-    until(lambda: "meanwhile" in ran, "the others are served")
+    eventually(lambda: "meanwhile" in ran, "the others are served")
 
     def push():
         try:
@@ -337,7 +331,7 @@ def test_a_replica_that_takes_over_is_served(cluster, work, caplog):
             return False
         return True
 
-    until(push, "the replica takes over", within=40)
-    until(lambda: "after" in ran, "it is served", within=10)
+    eventually(push, "the replica takes over", within=40)
+    eventually(lambda: "after" in ran, "it is served", within=10)
     assert len(said(caplog, "Cannot be reached")) == len(said(caplog, "Can be reached again")) == 1
     gator.close()

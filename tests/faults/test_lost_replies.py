@@ -14,6 +14,7 @@ from alligator import Gator, Worker
 from alligator.backends.locmem_backend import Client
 from alligator.exceptions import ConnectionLost
 from alligator.testing import FlakyClient
+from tests.support.helpers import eventually
 
 ran = []
 
@@ -30,13 +31,6 @@ def nap(seconds):
 def fail():
     ran.append("failed")
     raise ValueError("too much")
-
-
-def eventually(check, within=10.0):
-    deadline = time.monotonic() + within
-    while not check():
-        assert time.monotonic() < deadline, "not in time"
-        time.sleep(0.005)
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from alligator.common.ids import new_task_id
 from alligator.constants import DELAYED, RUNNING, WAITING
 from alligator.exceptions import QueueFull
 from tests.support import jobs
+from tests.support.helpers import eventually
 from tests.support.servers import redis as servers
 
 
@@ -36,14 +37,6 @@ def client(server):
     found.close()
 
 
-def until(check, within=10.0):
-    """Poll until true."""
-    deadline = time.monotonic() + within
-    while not check():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 # -- All of them, under workers that wait. ----------------------------------------------------
 
 
@@ -56,7 +49,7 @@ class Idle:
         self.threads = [threading.Thread(target=self.wait, args=[c, queues]) for c in clients]
         for thread in self.threads:
             thread.start()
-        until(lambda: client.conn.info("clients")["blocked_clients"] == count)
+        eventually(lambda: client.conn.info("clients")["blocked_clients"] == count)
 
     def wait(self, client, queues):
         for delivery in client.reserve(queues, 1, 30, 12).deliveries:
@@ -102,7 +95,7 @@ def test_a_second_task_after_a_flush_wakes_a_second_worker(client):
     client.conn.flushall()
     for name in "abc":
         client.push("q", name, "data")
-        until(lambda n=name: n in [each for each, _ in idle.got], within=1.0)
+        eventually(lambda n=name: n in [each for each, _ in idle.got], within=1.0)
     idle.within(1.0)
 
 
@@ -121,7 +114,7 @@ def test_a_long_wait_marks_its_queue_now_and_then(client, monkeypatch):
     monkeypatch.setattr("alligator.backends.redis.reserve.LONGEST_WAIT", 0.3)
     idle = Idle(client, 1)
     client.conn.delete("alligator:{q}:waiting")
-    until(lambda: client.conn.exists("alligator:{q}:waiting"), within=1.0)
+    eventually(lambda: client.conn.exists("alligator:{q}:waiting"), within=1.0)
     client.push("q", "a", "data")
     assert idle.within(1.0) == ["a"]
 

@@ -19,6 +19,7 @@ from alligator.backends.locmem_backend import Client
 from alligator.exceptions import LeaveNow
 from alligator.workers.signals import PAUSE, StopSignals
 from tests.support import ROOT
+from tests.support.helpers import eventually
 
 JOBS = """
 import os, time
@@ -93,14 +94,6 @@ def lines(folder, name):
 def said(folder):
     path = folder / "out"
     return path.read_text() if path.exists() else ""
-
-
-def eventually(check, what, within=30.0):
-    deadline = time.monotonic() + within
-    while not (found := check()):
-        assert time.monotonic() < deadline, f"not within {within} s: {what}"
-        time.sleep(0.01)
-    return found
 
 
 def push(gator, folder, count, seconds):

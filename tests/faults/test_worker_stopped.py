@@ -6,7 +6,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
 import uuid
 from contextlib import closing
 
@@ -14,6 +13,7 @@ import pytest
 
 from alligator import Gator
 from tests.support import ROOT
+from tests.support.helpers import eventually
 
 JOBS = """
 import asyncio, hashlib, os, time
@@ -81,14 +81,6 @@ def lines(folder, name):
     path = folder / "lines"
     found = [line.split() for line in path.read_text().splitlines()] if path.exists() else []
     return [int(pid) for said, pid in found if said == name]
-
-
-def eventually(check, what, within=30.0):
-    deadline = time.monotonic() + within
-    while not (found := check()):
-        assert time.monotonic() < deadline, f"not within {within} s: {what}"
-        time.sleep(0.01)
-    return found
 
 
 def end(worker, pid, how):

@@ -1,6 +1,25 @@
 """Small helpers of tests."""
 
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
 import pytest
+
+Found = TypeVar("Found")
+
+
+def eventually(check: Callable[[], Found], what: str = "", within: float = 30.0) -> Found:
+    """Ask until the answer is true, and return it.
+
+    :param what: what is waited for, for the message of the failure.
+    :param within: seconds.
+    """
+    deadline = time.monotonic() + within
+    while not (found := check()):
+        assert time.monotonic() < deadline, f"not within {within} s: {what}"
+        time.sleep(0.01)
+    return found
 
 
 def skip_without_children(gator) -> None:

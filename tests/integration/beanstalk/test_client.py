@@ -22,6 +22,7 @@ from alligator.constants import DELAYED, FAILED, RUNNING, WAITING
 from alligator.exceptions import ConnectionLost, InvalidDSN, InvalidTask, QueueFull
 from alligator.testing import FakeClock
 from tests.support import ROOT, jobs
+from tests.support.helpers import eventually
 from tests.support.servers.beanstalk import Beanstalkd
 from tests.support.servers.process import free_port
 
@@ -64,13 +65,6 @@ def foreign(server, queue):
 def one(client, queue, **options):
     (delivery,) = client.reserve([queue], **{"wait": 5.0, **options}).deliveries
     return delivery
-
-
-def eventually(check, within=10.0):
-    deadline = time.monotonic() + within
-    while not check():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 # -- Ids, bodies, sizes. --------------------------------------------------------------------

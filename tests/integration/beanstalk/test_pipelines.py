@@ -2,7 +2,6 @@
 
 import io
 import threading
-import time
 import uuid
 
 import greenstalk
@@ -13,6 +12,7 @@ from alligator.backends.beanstalk import dead_letters
 from alligator.backends.beanstalk import protocol as wire
 from alligator.backends.beanstalk_backend import Client
 from alligator.exceptions import ConnectionLost, InvalidTask
+from tests.support.helpers import eventually
 from tests.support.servers.beanstalk import Beanstalkd
 from tests.support.servers.proxy import Fault, Proxy
 
@@ -34,13 +34,6 @@ def client(server):
 @pytest.fixture
 def queue():
     return f"q-{uuid.uuid4().hex[:12]}"
-
-
-def eventually(check, within=10.0):
-    deadline = time.monotonic() + within
-    while not check():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def push(client, queue, count, size=0):

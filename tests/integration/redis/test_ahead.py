@@ -10,6 +10,7 @@ import pytest
 from alligator.backends.locmem_backend import Client as LocmemClient
 from alligator.backends.redis_backend import Client
 from alligator.exceptions import ConnectionLost
+from tests.support.helpers import eventually
 from tests.support.servers import redis as servers
 
 
@@ -28,13 +29,6 @@ def client(server):
         found.push("q", str(number), f"data {number}")
     yield found
     found.close()
-
-
-def until(check, within=10.0):
-    deadline = time.monotonic() + within
-    while not check():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def ids(reserved):
@@ -65,7 +59,7 @@ def test_the_same_for_whoever_reads(client):
 
 def test_others_go_on_meanwhile(client):
     ahead = client.begin_reserve(["q"], 2)
-    until(ahead.ready)
+    eventually(ahead.ready)
     client.push("q", "5", "data")
     assert client.stats("q").running == 2
     assert ids(client.reserve(["q"], 1)) == ["2"]
@@ -77,7 +71,7 @@ def test_others_go_on_meanwhile(client):
 def test_what_was_read_can_be_extended_and_handed_back(client):
     before = time.monotonic()
     ahead = client.begin_reserve(["q"], 2, 5)
-    until(ahead.ready)
+    eventually(ahead.ready)
     assert before <= ahead.sent <= time.monotonic()
     first, second = ahead.read().deliveries
     assert client.extend([first], 30) == []
@@ -87,7 +81,7 @@ def test_what_was_read_can_be_extended_and_handed_back(client):
 
 def test_thrown_away_it_leaves_no_reply_to_others(client):
     ahead = client.begin_reserve(["q"], 2)
-    until(ahead.ready)
+    eventually(ahead.ready)
     del ahead
     gc.collect()
     assert ids(client.reserve(["q"], 9)) == ["2", "3", "4"]
@@ -96,7 +90,7 @@ def test_thrown_away_it_leaves_no_reply_to_others(client):
 def test_what_nobody_reads_comes_back_with_its_lease(client):
     client.ack(client.reserve(["q"], 3).deliveries)
     ahead = client.begin_reserve(["q"], 2, 0.3)
-    until(ahead.ready)
+    eventually(ahead.ready)
     found = [client.reserve(["q"], 9, wait=5).deliveries for _ in range(2)]
     assert [[(each.task_id, each.deaths) for each in some] for some in found] == [
         [("3", 1)],
@@ -134,7 +128,7 @@ def test_an_empty_queue_and_large_data(client):
 def test_a_lost_connection_is_told_each_time(client, looks):
     client.reserve(["other"])  # from now on the server knows the script
     ahead = client.begin_reserve(["q"], 2)
-    until(ahead.ready)
+    eventually(ahead.ready)
     ahead._connection.read_response()  # it went elsewhere, and nothing follows it
     ahead._connection._sock.shutdown(2)
     if looks:

@@ -20,6 +20,7 @@ from alligator.constants import SUCCESS
 from alligator.exceptions import ConnectionLost, InvalidDSN, InvalidTask, QueueFull
 from alligator.scheduling.scheduler import Schedules
 from tests.support import jobs
+from tests.support.helpers import eventually
 from tests.support.servers import redis as servers
 from tests.support.servers.process import free_port
 
@@ -39,14 +40,6 @@ def client(server):
     found.conn.config_set("maxmemory", 0)
     found.conn.config_set("maxmemory-policy", "noeviction")
     found.close()
-
-
-def until(check, within=10.0):
-    """Poll until true."""
-    deadline = time.monotonic() + within
-    while not check():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 # -- DSNs. --------------------------------------------------------------------------------
@@ -268,7 +261,7 @@ def test_a_burst_wakes_everybody_in_turn(client, server):
     threads = [threading.Thread(target=work, args=[one]) for one in others]
     for thread in threads:
         thread.start()
-    until(lambda: blocked(client) == 4)
+    eventually(lambda: blocked(client) == 4)
     started = time.monotonic()
     client.push_many("r", [Message(f"{number}", "data") for number in range(4)])
     for thread in threads:
@@ -288,7 +281,7 @@ def test_a_delayed_push_is_noticed_by_who_waits(client, server):
         target=lambda: found.extend(other.reserve(["q"], 1, 30, 10).deliveries)
     )
     thread.start()
-    until(lambda: blocked(client) == 1)
+    eventually(lambda: blocked(client) == 1)
     due = time.time() + 0.4
     client.push("q", "1", "data", due)
     thread.join(5)
@@ -317,11 +310,11 @@ def test_ordinary_tasks_start_at_once_beside_a_schedule_of_short_steps(client, m
         thread.start()
     producer = Gator(client.conn_string, "q")
     try:
-        until(lambda: len(workers[0].gator.client.store.workers("q")) == 2)
+        eventually(lambda: len(workers[0].gator.client.store.workers("q")) == 2)
         for _ in range(10):
             time.sleep(0.05)
             producer.task(note_delay, time.time())
-        until(lambda: len(DELAYS) == 10)
+        eventually(lambda: len(DELAYS) == 10)
     finally:
         for each in workers:
             each.keep_running = False
@@ -343,8 +336,10 @@ def test_times_are_never_rounded_to_nothing(client):
         assert store.note(f"{seconds}", Record(SUCCESS), seconds)
         store.beat("worker", ["q"], seconds)
     store.confirm("long", 1e300)
-    until(lambda: [k for k in client.conn.keys("*") if b"mark" in k] == [b"alligator:mark:long"])
-    until(lambda: client.conn.keys("alligator:record:*") == [])
+    eventually(
+        lambda: [k for k in client.conn.keys("*") if b"mark" in k] == [b"alligator:mark:long"]
+    )
+    eventually(lambda: client.conn.keys("alligator:record:*") == [])
 
 
 def test_nothing_is_left_behind_where_nobody_waits(client):
@@ -464,7 +459,7 @@ def test_durability(client):
 @pytest.mark.parametrize("stale", ["ready", "delayed"])
 def test_a_lease_is_capped(client, stale):
     client.push("q", "1", "data", None if stale == "ready" else time.time() + 0.01)
-    until(lambda: client.reserve(["q"], 1, 1e9).deliveries)
+    eventually(lambda: client.reserve(["q"], 1, 1e9).deliveries)
     (_, ends), *_ = client.conn.zrange("alligator:{q}:leases", 0, -1, withscores=True)
     assert ends / 1e6 - time.time() < 43_201
     name = client.conn.zrange("alligator:{q}:leases", 0, 0)[0]

@@ -14,6 +14,7 @@ from alligator import FAILED, WAITING, Gator
 from alligator.cli import commands as cli
 from alligator.workers import signals
 from tests.support import ROOT
+from tests.support.helpers import eventually
 
 SCRIPT = ROOT / "bin" / "latergator.py"
 
@@ -113,13 +114,6 @@ def start(place):
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-
-
-def eventually(check, what, within=20.0):
-    deadline = time.monotonic() + within
-    while not check():
-        assert time.monotonic() < deadline, f"not within {within} s: {what}"
-        time.sleep(0.02)
 
 
 def lines(path):

@@ -15,6 +15,7 @@ from alligator.exceptions import ConnectionLost
 from alligator.execution.outage import Outage
 from alligator.workers.fetcher import FetchConfig, Fetcher
 from alligator.workers.prefetch import Prefetch
+from tests.support.helpers import eventually
 
 ran = []
 may_end = threading.Event()
@@ -74,13 +75,6 @@ def start(gator, **options):
     thread = threading.Thread(target=worker.run_forever, daemon=True)
     thread.start()
     return worker, thread
-
-
-def eventually(check, within=10.0):
-    deadline = time.monotonic() + within
-    while not check():
-        assert time.monotonic() < deadline, "not in time"
-        time.sleep(0.005)
 
 
 @pytest.mark.parametrize("concurrency", [1, 3])

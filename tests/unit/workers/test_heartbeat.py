@@ -14,6 +14,7 @@ from alligator.testing import FakeClock
 from alligator.workers import heartbeat
 from alligator.workers.heartbeat import Heartbeat
 from tests.support import jobs
+from tests.support.helpers import eventually
 
 
 @pytest.fixture
@@ -59,13 +60,6 @@ class Store:
         if self.down:
             raise ConnectionLost("nobody there")
         self.signs.append((worker, tuple(queue_names), seconds))
-
-
-def eventually(check, what, within=20.0):
-    deadline = time.monotonic() + within
-    while not check():
-        assert time.monotonic() < deadline, f"not within {within} s: {what}"
-        time.sleep(0.01)
 
 
 def test_a_worker_lives_from_its_start_to_its_end(gator):

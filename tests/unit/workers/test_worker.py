@@ -13,6 +13,7 @@ from alligator import Gator, Worker
 from alligator.backends.locmem_backend import Client
 from alligator.exceptions import ConnectionLost, InvalidTask
 from alligator.execution.attempt import attempt
+from tests.support.helpers import eventually
 
 ran = []
 
@@ -68,13 +69,6 @@ def begin_and_end(seconds):
 def gator():
     ran.clear()
     return Gator(f"locmem://{uuid.uuid4().hex}")
-
-
-def eventually(check, within=10.0):
-    deadline = time.monotonic() + within
-    while not check():
-        assert time.monotonic() < deadline, "not in time"
-        time.sleep(0.005)
 
 
 def test_two_hundred_no_ops_take_well_under_a_second(gator):
