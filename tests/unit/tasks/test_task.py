@@ -1,6 +1,5 @@
 """Task: calling, hooks, states, and the wire."""
 
-import bz2
 import json
 from datetime import timedelta
 
@@ -24,8 +23,8 @@ from alligator.exceptions import (
     UnknownModuleError,
 )
 from alligator.testing import FakeClock
-from alligator.utils import determine_module, determine_name, import_attr
 from tests.support import jobs
+from tests.support.skinny_task import SkinnyTask
 
 
 @pytest.fixture(autouse=True)
@@ -222,29 +221,6 @@ def test_missing_code_has_errors_of_its_own():
         Task.deserialize(json.dumps({**GOOD, "module": "tests.no_such"}))
     with pytest.raises(UnknownCallableError):
         Task.deserialize(json.dumps({**GOOD, "callable": "no_such"}))
-
-
-class SkinnyTask(Task):
-    """The compressed task of the 'extending' document, with its slips mended."""
-
-    def serialize(self):
-        data = {
-            "task_id": self.task_id,
-            "retries": self.retries,
-            "module": determine_module(self.func),
-            "callable": determine_name(self.func),
-            "args": self.func_args,
-            "kwargs": self.func_kwargs,
-        }
-        return bz2.compress(json.dumps(data).encode())
-
-    @classmethod
-    def deserialize(cls, data):
-        data = json.loads(bz2.decompress(data))
-        task = cls(task_id=data["task_id"], retries=data["retries"])
-        func = import_attr(data["module"], data["callable"])
-        task.to_call(func, *data.get("args", []), **data.get("kwargs", {}))
-        return task
 
 
 @pytest.mark.parametrize("fixture", ["sqlite_dsn", "redis_dsn", "beanstalk_dsn"])
