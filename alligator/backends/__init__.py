@@ -1,7 +1,11 @@
-"""From the scheme of a DSN to the client that speaks to it.
+"""Queues and stores on servers, files and in memory, behind one contract.
 
-Drivers are imported only when a DSN asks for them. A third party's backend can register
-under the entry-point group ``alligator.backends``, named by its scheme.
+:func:`client_class` finds the client for a DSN. Drivers are imported only when a DSN asks for them.
+A third party's backend can register under the entry-point group ``alligator.backends``, named by
+its scheme. The contract of clients is in ``base``, that of stores in ``store``, and the values that
+both take and return are in ``types``; each backend has a package, and ``<scheme>_backend.Client``.
+
+Imports: ``alligator.security``, ``alligator.common`` and below; no backend imports another.
 """
 
 from collections.abc import Iterable
@@ -50,7 +54,7 @@ def _registered() -> Iterable[Any]:
 def client_class(conn_string: str) -> Any:
     """Return the class of client for a DSN.
 
-    :raises InvalidDSN: no scheme, or one that nobody registered.
+    :raises InvalidDSN: no scheme, or one that no package registered.
     :raises MissingDriver: the scheme is known, its driver is not installed.
     """
     if not isinstance(conn_string, str):

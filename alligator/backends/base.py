@@ -1,8 +1,7 @@
-"""What every backend promises: the one place where it is written down.
+"""The contract of every backend. It is written here and nowhere else.
 
-A *client* keeps queues of tasks. To it a task is an id and some data (``str`` or
-``bytes``, given back as they came); it never looks inside. A task is in one state at a
-time::
+A *client* keeps queues of tasks. To it a task is an id and some data (``str`` or ``bytes``). It
+returns the data as it got it, and never looks inside. A task is in one state at a time::
 
     push ──► DELAYED ──due──► WAITING ──reserve──► RUNNING ──ack──► gone
                                  ▲                    │
@@ -11,16 +10,16 @@ time::
 
 The promises, which ``alligator.testing.BackendContract`` checks:
 
-*At least once.* A task that :meth:`Client.push` returned for stays until somebody acks,
-buries or removes it. A reserved task is on a *lease*; when the lease runs out, because
-its worker died or hangs, the task is delivered again.
+*At least once.* Once :meth:`Client.push` has returned, the task stays until a caller acks,
+buries or removes it. A reserved task is on a *lease*. If its worker dies or hangs, the lease runs
+out, and the task is delivered again.
 
-*Fenced.* A delivery whose lease ran out and that somebody else has reserved since is
-stale: ``ack``, ``release``, ``extend`` and ``bury`` of it change nothing and say so.
-They are idempotent per receipt: to repeat one after a lost reply does no harm.
+*Fenced.* A delivery is stale when its lease ran out and another worker has reserved the task
+since. ``ack``, ``release``, ``extend`` and ``bury`` of it change nothing and say so. They are
+idempotent per receipt: to repeat one after a lost reply does no harm.
 
-*Order.* Expired leases first, then by priority (high to low); within a priority, delayed
-tasks that are due, then first in, first out. Several queues: strictly in the order given.
+*Order.* Expired leases come first. Then the priority decides (high to low); within a priority,
+delayed tasks that are due, then first in, first out. Several queues: strictly in the order given.
 (A server with an order of its own, as beanstalkd and SQS have, keeps that; its client says so.)
 
 *One place per id.* Pushing the id of a waiting or delayed task replaces its data, delay
@@ -29,28 +28,26 @@ running task queues it to run once more afterwards, never at the same time; ack,
 bury and recovery of the running one leave the new data alone (a retry of the old data is
 dropped in its favour, as a push would have replaced it).
 
-*Deaths are counted.* ``Delivery.deaths`` is how often a lease of this task ran out
-without anybody handing it back, save for leases whose holder noted by
-:meth:`Client.note_stop` that it was being stopped. A run that ended in order, and is to be
-repeated (``release`` with data), forgets them. A delivery with deaths on its record is
-returned alone: such a task may be what kills its worker, and must take no neighbour with it.
+*Deaths are counted.* ``Delivery.deaths`` is how often a lease of this task ran out and the worker
+had not handed the task back. A lease does not count if its worker noted, by
+:meth:`Client.note_stop`, that it was being stopped. A run that ended in order and is to be repeated
+(``release`` with data) sets the deaths to 0. A delivery with deaths on its record is returned
+alone: such a task may be what kills its worker, and must take no neighbour with it.
 
-*Time.* The server's clock decides where the server has one, else the injected clock. What is
-"in so many seconds" counts by that clock: :meth:`Client.server_time` and :func:`time_on`, so that
-nothing depends on how producers and workers have set theirs.
-"Now" is stored as 0, so that a clock stepping back hides nothing, and a lease is never
-taken to end later than :data:`MAX_LEASE` from now.
+*Time.* The server's clock decides where the server has one, else the injected clock. Delays and
+leases count by that clock (:meth:`Client.server_time` and :func:`time_on`), so that nothing depends
+on how producers and workers have set theirs. "Now" is stored as 0, so that a clock that steps back
+hides nothing. A lease never ends later than :data:`MAX_LEASE` from now.
 
-*Threads and forks.* A client may be used from many threads, and after a fork: it
-connects on first use, and again in each process.
+*Threads and forks.* Many threads may use one client, and it works after a fork: it connects on
+first use, and again in each process.
 
-*Errors.* A driver's exceptions never leave a client: they become
-``ConnectionLost``, ``QueueFull``, ``QueueNotFound`` or ``InvalidTask``, with the cause
-chained. ``QueueFull``, from whichever method, says that the server answered and takes no more for
-now (full, draining, throttling): what was asked did not take effect, leases stand as they did, and
-to ask again in a while is sound. Where a connection broke before the reply came, a client may try
-once more, over a new one, what does no harm when it is done twice. Nothing is retried that could
-lease a task to nobody.
+*Errors.* A driver's exceptions never leave a client: they become ``ConnectionLost``,
+``QueueFull``, ``QueueNotFound`` or ``InvalidTask``, with the cause chained. ``QueueFull``, from
+any method, says that the server answered and takes no more for now (full, draining, throttling).
+The call did not take effect, leases stand as they did, and it is safe to ask again in a while.
+Where a connection broke before the reply came, a client may repeat an idempotent call once, over a
+new connection. It repeats no call that could lease a task to a worker that does not know of it.
 """
 
 import re
@@ -135,7 +132,7 @@ EVERYTHING = frozenset({LEASES, DELAY, PRIORITY, OWN_ID, GET})
 
 
 def push_in_steps(messages: Sequence[Message], push: Callable[[int, int], list[str]]) -> list[str]:
-    """Push a batch in steps that hold up nobody for long; see :meth:`Client.push_many`.
+    """Push a batch in steps, so that other callers wait only for one; see ``Client.push_many``.
 
     :param push: queues the messages from one index up to another, all or none; returns their ids.
     """
@@ -151,13 +148,13 @@ def push_in_steps(messages: Sequence[Message], push: Callable[[int, int], list[s
     return ids
 
 
-_DATA = (str, bytes)  # made once: str | bytes is made anew by each message
+_DATA = (str, bytes)  # made once: str | bytes would be made again for each message
 
 
 def _steps(messages: Sequence[Message]) -> Iterator[tuple[int, int]]:
     first = size = 0
     for index, message in enumerate(messages):
-        length = len(message.data) if isinstance(message.data, _DATA) else 0  # is refused
+        length = len(message.data) if isinstance(message.data, _DATA) else 0  # refused later
         if index > first and (index - first == BATCH or size + length > BATCH_SIZE):
             yield first, index
             first, size = index, 0
@@ -167,7 +164,7 @@ def _steps(messages: Sequence[Message]) -> Iterator[tuple[int, int]]:
 
 
 def never() -> bool:
-    """The default for ``stop``: wait as long as was asked."""
+    """Do not stop: the default for ``stop``."""
     return False
 
 
@@ -185,7 +182,7 @@ class Client(ABC):
     max_deaths: ClassVar[int] = 3
 
     #: Seconds that an idle worker may block in one ``reserve``; a task ends the wait at once.
-    #: None: this backend cannot wake anybody, so the worker's ``nap_time`` counts.
+    #: None: this backend cannot wake a worker, so the worker's ``nap_time`` counts.
     idle_wait: ClassVar[float | None] = 5.0
 
     #: Whether tasks stay in this very process, so that functions of ``__main__`` will do.
@@ -197,7 +194,7 @@ class Client(ABC):
     #: Whether another process can use a lease, by :meth:`share` and :meth:`shared`.
     shares_leases: ClassVar[bool] = False
 
-    #: The lease that the server gives whatever was asked, in seconds; None: the one asked.
+    #: The lease that the server gives, in seconds, whatever was asked; None: the one asked for.
     lease_seconds: float | None = None
 
     #: The letters of a queue name, and how many.
@@ -244,7 +241,7 @@ class Client(ABC):
         *,
         priority: int = 0,
     ) -> str:
-        """Put a task on a queue and return the id it goes by there.
+        """Put a task on a queue and return the id that it has there.
 
         Where the backend has :meth:`lost_nothing_since`, that is a
         :class:`~alligator.backends.base.Queued`.
@@ -253,15 +250,15 @@ class Client(ABC):
         :param priority: -100 to 100, higher first.
         :raises InvalidTask: too large for this backend, or not text that it can carry.
         :raises QueueFull: the server has no room.
-        :raises ConnectionLost: the server is out of reach, or its reply got lost and a second try
-            could make two tasks of it; fails fast.
+        :raises ConnectionLost: the server cannot be reached, or its reply got lost and a second
+            try could make two tasks of it; fails fast.
         """
         return self.push_many(queue_name, [Message(task_id, data, delay_until, priority)])[0]
 
     def pop(self, queue_name: str) -> Data | None:
         """Take the next task off the queue for good and return its data; None: empty.
 
-        At most once: whoever pops a task and dies has lost it. Workers reserve instead.
+        At most once: a caller that pops a task and dies has lost it. Workers reserve instead.
         """
         return self._take(self.reserve([queue_name]))
 
@@ -285,12 +282,12 @@ class Client(ABC):
         """Put many tasks on one queue, in order, and return their ids.
 
         Where the backend has transactions, ``BATCH`` messages with ``BATCH_SIZE`` bytes of
-        data are queued all or none (locmem: any number). What is larger goes in steps of that size
-        (sqlite, redis), as others would have to wait while it goes in: whoever looks meanwhile sees
-        the first so many. Where a step fails, or without transactions a message, that raises, and
-        those before it stay queued; after steps the attribute ``queued`` of the error says how many
-        these are, the first ones. To push the whole batch again does no harm to those that wait
-        still: one place per id.
+        data are queued all or none (locmem: any number). A larger batch goes in steps of that size
+        (sqlite, redis), since other callers wait while a step goes in. They can see the first
+        steps before the last one is done. Where a step fails, or without transactions a message,
+        that raises, and the messages before it stay queued. After steps, the attribute ``queued``
+        of the error says how many they are. It is safe to push the whole batch again: there is one
+        place per id.
         """
 
     def reserve(
@@ -318,7 +315,7 @@ class Client(ABC):
             with its lease expired, and no other; ``wait`` does not apply.
         :param stop: asked at least every 0.2 s during the wait, which it ends (1 s where
             the protocol cannot do better).
-        :raises ConnectionLost: whether the acks counted is unknown; send them again.
+        :raises ConnectionLost: it is unknown whether the acks counted; send them again.
         :raises NodeLost: the same, for the acks that it names; nothing was leased.
         """
         until = time.monotonic() + wait
@@ -348,8 +345,8 @@ class Client(ABC):
         calls it once with the acks, and again, without acks, whenever :meth:`_wait` says so.
         Parameters, errors and promises are those of :meth:`reserve`, but for:
 
-        :param wait: for so many seconds :meth:`reserve` will wait if nothing is there; 0: it will
-            not. (So a server can note in the same step that somebody waits.)
+        :param wait: how many seconds :meth:`reserve` will wait if nothing is there; 0: it will
+            not. (So a server can note in the same step that a worker waits.)
         """
         raise NotImplementedError(
             f"{type(self).__qualname__} has to implement reserve, or _lease and _wait."
@@ -365,13 +362,13 @@ class Client(ABC):
     ) -> list[Delivery] | None:
         """Block until a task may have come, or for ``seconds`` at most (more than 0).
 
-        It may return early for no reason: :meth:`reserve` calls it again while time is left. What
-        was pushed since the last look must end the wait, or be seen within 0.2 s.
+        It may return early for no reason: :meth:`reserve` calls it again while time is left. A
+        task that was pushed since the last look must end the wait at once, or within 0.2 s.
 
         :param stop: asked at least every 0.2 s; True ends the wait (1 s where the protocol cannot
             do better).
-        :returns: None: look again, by :meth:`_lease`. A list: do not look, since the wait itself
-            leased these, or (empty) found that nothing came.
+        :returns: None: :meth:`reserve` looks again, by :meth:`_lease`. A list: it does not, since
+            the wait itself leased these tasks, or (empty) found none.
         """
         raise NotImplementedError(
             f"{type(self).__qualname__} has to implement reserve, or _lease and _wait."
@@ -398,28 +395,29 @@ class Client(ABC):
 
         :returns: None where it cannot be sent ahead, by this client (as by default) or for these
             arguments: nothing was done, so call :meth:`reserve`.
-        :raises ConnectionLost: whether the acks counted, and anything was leased, is unknown.
+        :raises ConnectionLost: it is unknown whether the acks counted and whether tasks were
+            leased.
         """
         return None
 
     def out_of_reach(self, queue_names: Sequence[str]) -> dict[str, str]:
-        """Return which of these queues are out of reach though others are not, and why.
+        """Return which of these queues cannot be reached though others can, and why.
 
-        Such is a server of several nodes that has lost one. :meth:`reserve` leaves these queues
-        out then, and serves the others in their order. A node that answers again is noticed within
-        seconds; one more :meth:`reserve` leaves its queues out, and takes them off this list. What
-        is held of them can be seen to before anything more is taken. Connects to nothing: it is
-        known from calls that failed.
+        That happens where a server of several nodes has lost one. :meth:`reserve` then leaves these
+        queues out, and serves the others in their order. The client notices within seconds that
+        a node answers again. One more :meth:`reserve` leaves its queues out, and takes them off
+        this list, so that the caller can first deal with the deliveries that it has of them.
+        Connects to nothing: it is known from calls that failed.
         """
         return {}
 
     @abstractmethod
     def ack(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
-        """Remove tasks that are done; return those that were refused as overtaken.
+        """Remove tasks that are done; return the deliveries that were refused as overtaken.
 
-        A repeated ack of a task that is gone may be among the refused: nobody remembers it.
+        A repeated ack of a task that is gone may be among the refused: the server forgot it.
 
-        :raises NodeLost: of those that it names it is unknown; all others were told.
+        :raises NodeLost: it is unknown of the deliveries that it names; all others were told.
         """
 
     @abstractmethod
@@ -451,14 +449,14 @@ class Client(ABC):
 
         A lease that has run out but was not reserved by anyone since may be extended.
 
-        :raises NodeLost: of those that it names it is unknown; all others were told.
+        :raises NodeLost: it is unknown of the deliveries that it names; all others were told.
         """
 
     def stretch(self, delivery: Delivery, lease: float) -> bool:
-        """Let a lease run so long from now, also where the server gave another at the push.
+        """Let a lease run so long from now, even where the server set its length at the push.
 
-        Where that takes a new task in the place of this one, it may go by another id on the queue,
-        as after a retry; the delivery stands for it then. By default this extends.
+        Where that needs a new task instead of this one, the new one may have another id on the
+        queue, as after a retry. The delivery then stands for the new one. By default this extends.
 
         :returns: False: the delivery was lost.
         """
@@ -472,14 +470,14 @@ class Client(ABC):
         return delivery.deaths
 
     def note_stop(self, deliveries: Sequence[Delivery]) -> None:  # noqa: B027 - a default
-        """Note that whoever holds these leases is being stopped, and may be killed any moment.
+        """Note that the worker with these leases is being stopped, and may be killed any moment.
 
-        If such a lease runs out, that adds no death: the kill was not the task's fault. The note
-        is of this very lease, extended or not, and ends with it; the next holder begins without.
-        Deliveries that were overtaken are passed over, and to repeat it does no harm. By default
-        it does nothing, where the server cannot keep such a note (``notes_stops``).
+        If such a lease runs out, that adds no death: the task did not cause the kill. The note
+        belongs to this very lease, extended or not, and ends with it. Deliveries that were
+        overtaken are skipped. It is idempotent. By default it does nothing, since the server
+        cannot keep such a note (``notes_stops``).
 
-        :raises ConnectionLost: not known whether it was noted; may be repeated.
+        :raises ConnectionLost: it is unknown whether it was noted; it may be repeated.
         """
 
     def share(self, deliveries: Sequence[Delivery]) -> list[bytes]:
@@ -503,8 +501,8 @@ class Client(ABC):
     def bury(self, delivery: Delivery, data: Data | None, reason: Reason) -> bool:
         """Make a reserved task a dead letter. Returns False if the delivery was overtaken.
 
-        :param delivery: its ``attempt`` becomes ``DeadTask.attempts``; whoever knows better how
-            often the task was tried may give it so.
+        :param delivery: its ``attempt`` becomes ``DeadTask.attempts``; a caller that knows better
+            how often the task was tried may set it.
         :param data: what to keep; None: the data as delivered. A dead letter of the same
             id is replaced.
         """
@@ -521,8 +519,8 @@ class Client(ABC):
 
         Its deaths are forgotten. One whose id is waiting, delayed or running stays dead.
 
-        :param renew: says with which data each is queued; None: its own. It must not raise, nor
-            use this client, and may be asked in vain.
+        :param renew: returns the data to queue each with; None: its own. It must not raise, nor use
+            this client. It may be asked about a dead letter that is not revived then.
         """
 
     @abstractmethod
@@ -546,17 +544,17 @@ class Client(ABC):
     def server_time(self, queue_name: str) -> float | None:
         """Return what the server's clock shows, by which tasks of a queue are due.
 
-        It is right within milliseconds, and is not asked for each time; early it is never by more
-        than clocks go wrong in a minute.
+        It is right within milliseconds, though the server is not asked each time. It is early by
+        no more than clocks drift in a minute.
 
         :returns: a Unix timestamp in seconds; None, as by default: the server has no such clock,
             and the injected one counts.
-        :raises ConnectionLost: it is not known, and the server is out of reach.
+        :raises ConnectionLost: it is not known, and the server cannot be reached.
         """
         return None
 
     def age(self, delivery: Delivery) -> tuple[float, float] | None:
-        """Return how long ago a task was pushed by the server's own count, whatever clocks show.
+        """Return how long ago a task was pushed, as the server counts, whatever clocks show.
 
         Connects to nothing.
 
@@ -573,9 +571,9 @@ class Client(ABC):
         return None
 
     def lost_nothing_since(self, queue_name: str, position: Any) -> bool | None:
-        """Whether each task that left a queue since then was taken off it one by one: acked,
-        buried, popped or moved. It proves that a task did not get lost, so nobody asks for it
-        before a task has left its queue.
+        """Return whether each task that left a queue since then was acked, buried, popped or moved.
+
+        It proves that a task did not get lost. Ask for it once a task has left its queue.
 
         :param position: what :meth:`position` returned, or a push, as
             :class:`~alligator.backends.base.Queued`.
@@ -585,16 +583,16 @@ class Client(ABC):
         return None
 
     def queue_names(self) -> list[str] | None:
-        """Return the names of the queues that tasks were pushed to, those forgotten left out.
+        """Return the names of the queues that tasks were pushed to and that are not forgotten.
 
-        Those that hold tasks are among them. For people, and not often: it may take some time.
+        All queues with tasks are among them. For people, and not often: it may take some time.
 
         :returns: None: the backend cannot say, or not without looking at all that it holds.
         """
         return None
 
     def next_change(self, queue_names: Sequence[str]) -> float:
-        """Return when a ``reserve`` will have something to do if nobody does anything.
+        """Return when a ``reserve`` will have something to do if no caller does anything.
 
         That is when a delay or a lease ends: a Unix timestamp in seconds, not later than now
         where there is something already, and infinity where there is nothing at all. It is
@@ -610,15 +608,16 @@ class Client(ABC):
     def check_exists(self) -> None:  # noqa: B027 - most have nothing that a push would make
         """Refuse a place that is not there, where a push would make it: a file.
 
-        For those who only look: they make nothing, and a slip in a name shows.
+        For callers that only look: they make nothing, and a wrong name is noticed.
 
         :raises QueueNotFound: it is not there.
         """
 
     def backup(self, target: str) -> None:
-        """Copy all queues, and what is on record, to a new file, as they stand at one moment.
+        """Copy all queues and records to a new file, as they stand at one moment.
 
-        Others push and work meanwhile. What runs at that moment is on lease in the copy, too.
+        Producers and workers go on meanwhile. A task that runs at that moment is on lease in the
+        copy, too.
 
         :param target: where; only its owner may read it (mode 0600).
         :raises UnsupportedOption: by default; a server has means of its own.
@@ -637,7 +636,7 @@ class Client(ABC):
         return None
 
     def close(self) -> None:  # noqa: B027 - not every client has something to close
-        """Let go of connections and files. The client may be used again and reconnects."""
+        """Close connections and files. The client may be used again and reconnects."""
 
     def __repr__(self) -> str:
         return (
@@ -648,9 +647,9 @@ class Client(ABC):
 def reaching(
     message: Message, client: Client, timeout: float | None, hook_timeout: float | None
 ) -> Message:
-    """Return a message whose lease reaches beyond the limits of its task, for the server.
+    """Return a message that asks the server for a lease beyond the limits of its task.
 
-    Where the worker says how long a lease is, it is left as it is.
+    Where the worker sets the length of a lease, the message is returned as it is.
     """
     if timeout and client.lease_seconds:
         hooks = 2 * min(hook_timeout or 0.0, MAX_LEASE)
@@ -659,9 +658,9 @@ def reaching(
 
 
 def time_on(client: Client, queue_name: str, clock: Clock) -> float:
-    """Return what the clock shows by which tasks of a queue are due: the server's, or this one.
+    """Return the time by which tasks of a queue are due: the server's, or that of this clock.
 
-    :raises ConnectionLost: it is the server's, not known, and out of reach.
+    :raises ConnectionLost: the server's time is not known, and it cannot be reached.
     """
     found = client.server_time(queue_name)
     return clock.time() if found is None else found

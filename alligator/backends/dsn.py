@@ -1,4 +1,4 @@
-"""Connection strings: taken apart, checked, and shown without their passwords."""
+"""Parse and check connection strings (DSNs), and mask their passwords."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ _SHOWN = re.compile(
 
 
 def mask_password(conn_string: str) -> str:
-    """Return the DSN fit to be shown: whatever is, or may be, a password is ``***``.
+    """Return the DSN with ``***`` for all that is, or may be, a password.
 
     A malformed one is shown with less rather than more: a lone user name may be a password
     in the wrong place, an unknown parameter a misspelt one.
@@ -51,7 +51,7 @@ def _mask_parameter(found: re.Match[str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class DSN:
-    """A connection string, taken apart."""
+    """A connection string by its parts."""
 
     scheme: str
     hosts: list[tuple[str, int]]
@@ -78,7 +78,7 @@ def parse_dsn(
     allowed: tuple[str, ...] = (),
     hints: Mapping[str, str] | None = None,
 ) -> DSN:
-    """Take ``scheme://user:password@host:port,host:port/path?query`` apart.
+    """Parse ``scheme://user:password@host:port,host:port/path?query``.
 
     User and password may be percent-encoded. A missing host or port (``redis://localhost:``)
     takes the default.

@@ -1,9 +1,9 @@
-"""Connections that nobody used for a while: how a lost one is noticed.
+"""Keep idle connections alive, and replace any that may be lost.
 
-A firewall or a NAT forgets a connection that was quiet for long, mostly without a word to either
-end; what is sent then vanishes. So the kernel keeps ours from being quiet, and one that was
-unused for :data:`RENEW_AFTER` seconds is replaced before it is used. (To ask whether it still
-works costs less where it does, but a wait where it does not.)
+A firewall or a NAT forgets a connection that was idle for long, mostly without telling either end;
+what is sent then vanishes. So the kernel probes our connections while they are idle, and a client
+replaces one that was unused for :data:`RENEW_AFTER` seconds before it uses it. (A probe of the
+client's own would cost less where the connection works, but a wait where it does not.)
 """
 
 import socket
@@ -12,8 +12,8 @@ import socket
 RENEW_AFTER = 20.0
 
 _QUIET = 15  # seconds without traffic before the first probe
-_EVERY = 5  # seconds between two probes that nobody answered
-_PROBES = 3  # so many in vain, and the connection is taken for lost
+_EVERY = 5  # seconds between two probes without an answer
+_PROBES = 3  # after so many without an answer the connection counts as lost
 
 #: The options of TCP for this, by number, as far as this platform has them.
 TCP_OPTIONS: dict[int, int] = {
@@ -29,7 +29,7 @@ TCP_OPTIONS: dict[int, int] = {
 
 
 def keep_alive(sock: socket.socket) -> None:
-    """Let the kernel probe a TCP connection while it is quiet."""
+    """Let the kernel probe a TCP connection while it is idle."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for option, value in TCP_OPTIONS.items():
         sock.setsockopt(socket.IPPROTO_TCP, option, value)

@@ -1,8 +1,8 @@
-"""A third party's five-method client, made to serve where the full contract is asked for.
+"""Adapt a third party's client with five methods to the full contract.
 
-``len``, ``drop_all``, ``push``, ``pop`` and ``get`` were documented in 2015, and are all it
-needs. It cannot lease, so tasks run at most once, and what would be a dead letter is
-logged with its bytes.
+``len``, ``drop_all``, ``push``, ``pop`` and ``get`` were documented in 2015, and are all that it
+needs. It cannot lease, so tasks run at most once. A task that would be a dead letter is logged with
+its bytes.
 """
 
 import inspect
@@ -37,9 +37,9 @@ _SLICE = 0.2  # seconds between two looks at `stop`
 
 
 class LegacyClient(Client):
-    """Wraps such a client; its own exceptions pass through as they are."""
+    """Wrap such a client; its own exceptions pass through as they are."""
 
-    supports = frozenset()  # what push takes is found out at the call
+    supports = frozenset()  # push says at the call what it takes
     idle_wait = None
 
     def __init__(self, wrapped: Any) -> None:
@@ -50,19 +50,17 @@ class LegacyClient(Client):
         renew_in_children(self)
 
     def renew(self) -> None:
-        """In the child of a fork: have a lock that no thread of the parent holds."""
+        """Make a new lock in the child of a fork: a thread of the parent may hold the old one."""
         self._lock = threading.RLock()
 
     def check_queue_name(self, queue_name: str) -> None:
-        """Leave names to the wrapped client, which has rules of its own."""
+        """Accept any name: the wrapped client has rules of its own."""
 
     def len(self, queue_name: str) -> int:
-        """Return what the wrapped client says."""
         with self._lock:
             return int(self.wrapped.len(queue_name))
 
     def drop_all(self, queue_name: str) -> None:
-        """Pass on."""
         with self._lock:
             self.wrapped.drop_all(queue_name)
 
@@ -75,7 +73,7 @@ class LegacyClient(Client):
         *,
         priority: int = 0,
     ) -> str:
-        """Pass on, with the optional arguments only where they were set.
+        """Push by the wrapped client, with the optional arguments only where they were set.
 
         :raises UnsupportedOption: the wrapped ``push`` does not take one that was set.
         """
@@ -102,7 +100,6 @@ class LegacyClient(Client):
                 )
 
     def push_many(self, queue_name: str, messages: Sequence[Message]) -> list[str]:
-        """Push one after the other."""
         return [
             self.push(queue_name, each.task_id, each.data, each.delay_until, priority=each.priority)
             for each in messages
@@ -114,7 +111,6 @@ class LegacyClient(Client):
             return self.wrapped.pop(queue_name) if self.len(queue_name) else None
 
     def get(self, queue_name: str, task_id: str) -> Data | None:
-        """Take a task by its id."""
         with self._lock:
             try:
                 found: Data | None = self.wrapped.get(queue_name, task_id)
@@ -148,18 +144,18 @@ class LegacyClient(Client):
         seconds: float,
         stop: Callable[[], bool],
     ) -> list[Delivery]:
-        """Nap, and do not look again: the worker does, after its ``nap_time``."""
+        """Sleep, and do not look again: the worker does, after its ``nap_time``."""
         time.sleep(min(seconds, _SLICE))
         return []
 
     def ack(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
-        """Do nothing: the task left the queue when it was popped."""
+        """Return none: the task left the queue when it was popped."""
         return []
 
     def release(
         self, delivery: Delivery, data: Data | None = None, delay_until: float | None = None
     ) -> bool:
-        """Push it anew, at once where the wrapped client knows no delay."""
+        """Push it again, at once where the wrapped client knows no delay."""
         if data is None:
             self._attempts[delivery.task_id] = delivery.attempt
         message = delivery.data if data is None else data
@@ -170,7 +166,7 @@ class LegacyClient(Client):
         return True
 
     def extend(self, deliveries: Sequence[Delivery], lease: float) -> list[Delivery]:
-        """Do nothing: there is no lease."""
+        """Return none: there is no lease."""
         return []
 
     def bury(self, delivery: Delivery, data: Data | None, reason: Reason) -> bool:
@@ -184,44 +180,38 @@ class LegacyClient(Client):
         return True
 
     def dead(self, queue_name: str, limit: int = 100) -> list[DeadTask]:
-        """Return nothing: dead letters were logged."""
+        """Return none: dead letters were logged."""
         return []
 
     def revive(
         self, queue_name: str, task_id: str | None = None, renew: Renew | None = None
     ) -> int:
-        """Return 0: there is nothing to revive."""
         return 0
 
     def purge_dead(self, queue_name: str, older_than: float = 0.0) -> int:
-        """Return 0: there is nothing to purge."""
         return 0
 
     def find(self, queue_name: str, task_id: str) -> Place | None:
-        """Refuse: it cannot look without taking."""
         raise NotImplementedError("This client cannot look at a task without taking it.")
 
     def peek(self, queue_name: str, task_id: str) -> Data | None:
-        """Refuse: it cannot look without taking."""
         raise NotImplementedError("This client cannot look at a task without taking it.")
 
     def stats(self, queue_name: str) -> QueueStats:
-        """Return ``len`` as what waits; nothing else is known."""
+        """Count the tasks of ``len`` as waiting; no more is known."""
         return QueueStats(self.len(queue_name), 0, 0, 0, None)
 
     def durability_warning(self) -> str | None:
-        """Say that it cannot lease."""
         name = f"{type(self.wrapped).__module__}.{type(self.wrapped).__qualname__}"
         return f"{name} cannot lease tasks: one that is running when its worker dies is lost."
 
     def close(self) -> None:
-        """Pass on where there is something to close."""
         if callable(close := getattr(self.wrapped, "close", None)):
             close()
 
 
 def _own_id(data: Data) -> str:
-    # So that a retry is pushed under the id it had; a message of another make gets a new one.
+    # So that a retry is pushed under the id it had; a message of another program gets a new one.
     if (signed := signed_id(data)) is not None:
         return signed
     try:

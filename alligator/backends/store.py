@@ -1,7 +1,7 @@
-"""What a Store promises: outcomes, marks and signs of life, beside the queues.
+"""The contract of every store: outcomes, marks and heartbeats, beside the queues.
 
-A *store* keeps what is known about tasks that are no longer on a queue, what was claimed,
-and who is alive. locmem, sqlite and redis serve as store and as queue, each as
+A *store* keeps the outcomes of tasks that have left their queue, the keys that were claimed, and
+which workers are alive. locmem, sqlite and redis serve as store and as queue, each as
 ``Client.store``; for a queue that cannot (beanstalkd, SQS) a Gator names one:
 ``Gator('sqs://…', store='redis://…')``. The promises, which
 ``alligator.testing.StoreContract`` checks:
@@ -10,21 +10,20 @@ and who is alive. locmem, sqlite and redis serve as store and as queue, each as
 that was stopped, overtaken and continued changes nothing with :meth:`Store.note`.
 
 *Of one queue.* Records are kept under what :func:`record_key` makes of a queue and an id. To a
-store it is text like any other; only those that keep children make such keys themselves.
+store it is text like any other; only stores that keep children make such keys themselves.
 
 *Of the last push.* Where store and queue are one, a push of an id of the user's own
-(:func:`alligator.common.ids.is_own_id`) overrules what is known of earlier ones, in the same step:
-their failure or cancellation is forgotten, and their dead letter says no more how that id stands
-(to ``Client.find``, to children). So does an ack with a failure that was noted meanwhile.
+(:func:`alligator.common.ids.is_own_id`) overrules the outcomes of earlier pushes, in the same step.
+The store forgets their failure or cancellation, and their dead letter no longer says how that id
+stands (to ``Client.find``, to children). An ack overrules a failure that was noted meanwhile.
 
-*Gone when it is over.* Records and marks end by themselves, at the latest a few seconds
-after their time; before it they stay.
+*Kept for their time.* Records and marks stay until their time is over, and end by themselves a few
+seconds after it at the latest.
 
-*Nothing is missed.* :meth:`Store.watch` listens before its block begins, so that what
-changes after the caller looked ends the next wait. Ended waits may be false alarms: look
-again.
+*No change is missed.* :meth:`Store.watch` listens before its block begins. So a change after the
+caller looked ends the next wait. A wait may end without a change: look again.
 
-*Once.* Of all that claim one key, one is told True until the claim ends.
+*Once.* Of all callers that claim one key, one gets True until the claim ends.
 
 *Time, threads, forks, errors.* As with the queues: see ``alligator.backends.base``.
 """
@@ -95,8 +94,8 @@ def record_key(queue_name: str, task_id: str) -> str:
 
         gator.store.record(record_key('images', 'order-17'))
 
-    An id of Alligator's own making is unique, and is the key itself, as are all ids on record of
-    Alligator 1.1. What is such a key already is returned as it is.
+    An id that Alligator made is unique, and is the key itself. So are all ids on record of
+    Alligator 1.1. A key is returned as it is.
     """
     return own_record_key(queue_name, task_id) if is_own_id(task_id) else task_id
 
@@ -125,7 +124,7 @@ _NO_CHILDREN = "This store keeps no 'depends_on'; use that of locmem, sqlite or 
 
 
 def gone_badly(task_id: str, state: int, error: str) -> str | None:
-    """Return why a child cannot run whose parent ended so; None: that parent succeeded."""
+    """Return why a child cannot run after its parent ended so; None: that parent succeeded."""
     how = {FAILED: "failed", CANCELED: "was canceled"}.get(state)
     if how is None:
         return None
@@ -138,7 +137,7 @@ def running_already(task_id: str) -> InvalidTask:
     """Return the error for a child whose id is in use."""
     task_id = shorten(id_in_key(task_id))
     return InvalidTask(
-        f"Task {task_id} is running; what is to wait for others needs an id of its own."
+        f"Task {task_id} is running; a task that waits for others needs an id of its own."
     )
 
 
@@ -146,18 +145,18 @@ def waits_for_itself(task_id: str) -> InvalidTask:
     """Return the error for a child one of whose parents waits for a task of its id."""
     task_id = shorten(id_in_key(task_id))
     return InvalidTask(
-        f"Task {task_id} is to wait for a task that waits for it; neither could ever run."
+        f"Task {task_id} would wait for a task that waits for it; neither could ever run."
     )
 
 
 class Store(ABC):
     """The contract. Constructing one connects to nothing; the first use does.
 
-    :raises ConnectionLost: from any method: the server is out of reach, and it is unknown
+    :raises ConnectionLost: from any method: the server cannot be reached, and it is unknown
         whether the call took effect. All of them may be repeated.
     """
 
-    #: Whether :meth:`watch` also tells of tasks that start or end with nothing noted.
+    #: Whether :meth:`watch` also tells of tasks that start or end without a record.
     follows_queues: ClassVar[bool] = False
 
     @property
@@ -169,12 +168,12 @@ class Store(ABC):
 
     @abstractmethod
     def note(self, task_id: str, record: Record, keep_seconds: float) -> bool:
-        """Put down what became of a task, and wake who watches it.
+        """Save the record of a task, and wake the callers that watch it.
 
         A record with the same fence is replaced: that run has come further.
 
         :param task_id: what :func:`record_key` makes of its queue and its id.
-        :param keep_seconds: for how long; 0 or less: not at all, but watchers are woken.
+        :param keep_seconds: for how long; 0 or less: not at all, but callers are woken.
         :returns: False: the record of a later run stands, and nothing was changed.
         """
 
@@ -191,7 +190,7 @@ class Store(ABC):
 
     @abstractmethod
     def forget(self, task_ids: Iterable[str]) -> None:
-        """Delete records: their tasks are to run anew."""
+        """Delete records: their tasks are to run again."""
 
     @abstractmethod
     def watch(
@@ -203,12 +202,12 @@ class Store(ABC):
                 while not (found := store.record(task_id)) and time.monotonic() < deadline:
                     watch.wait(min(1.0, deadline - time.monotonic()))
 
-        Nothing is asked of the server meanwhile, but where it cannot call (sqlite: a look at
-        the version of the file).
+        The wait asks nothing of the server, unless the server cannot call (sqlite: the wait looks
+        at the version of the file).
 
         :param queue_names: with :attr:`follows_queues`, a task on one of these queues of the
-            same backend that starts, or leaves its queue with nothing noted, ends the wait,
-            too. Who counts on that looks again from time to time: what is dropped is not told.
+            same backend that starts, or leaves its queue without a record, ends the wait, too. A
+            caller that relies on that looks again from time to time: dropped tasks are not told.
         """
 
     # -- Marks: set if absent, and gone after a while. ------------------------------------
@@ -228,15 +227,15 @@ class Store(ABC):
     def push_once(
         self, client: Queues, key: str, ttl: float, queue_name: str, message: Message
     ) -> bool:
-        """Claim a key and push a task: of all that try with that key, one does it.
+        """Claim a key and push a task: of all callers that try with that key, one does it.
 
-        In one atomic step where ``client`` is the one that this store belongs to. Elsewhere:
-        claim for :data:`UNCONFIRMED` seconds, push, confirm; a crash in between frees the
-        key after these, so that the task is pushed at least once.
+        That is one atomic step where this store belongs to ``client``. For another client it is
+        three: claim for :data:`UNCONFIRMED` seconds, push, confirm. After a crash in between, the
+        key is free again when these are over, so that the task is pushed at least once.
 
         :param ttl: seconds that the key stays taken.
         :param queue_name: keys are told apart by queue: this is not the key of :meth:`claim`.
-        :returns: whether this call pushed it.
+        :returns: whether this call pushed the task.
         :raises ConnectionLost, QueueFull, InvalidTask: see ``Client.push``. Try again.
         """
         return self._steps(client)._push_once(self, client, key, ttl, queue_name, message)
@@ -246,19 +245,19 @@ class Store(ABC):
     def hold(self, client: Queues, children: Sequence[Child]) -> list[int]:
         """Keep tasks back until all their parents have succeeded; in order, a parent first.
 
-        A parent that waits, is delayed, runs or is held itself is waited for. One that is on no
-        queue has succeeded, unless a record or a dead letter says that it failed or was canceled:
-        then the child is canceled, and that is put on record. With nothing to wait for, the
-        child is queued at once. A held child is WAITING for ``client.find``, is not counted, and
-        nobody can reserve it; pushing its id again replaces it.
+        A child waits for each parent that waits, is delayed, runs or is held itself. A parent that
+        is on no queue has succeeded, unless a record or a dead letter says that it failed or was
+        canceled: then the child is canceled, with a record. With nothing to wait for, the child is
+        queued at once. A held child is WAITING for ``client.find``, is not counted, and cannot be
+        reserved; pushing its id again replaces it.
 
-        From then on, whatever takes a parent off its queue decides: an ack releases the child
-        when it was the last, ``bury`` and :meth:`settle` of a cancellation cancel it, as does
-        ``drop_all``, and its own children in turn. That is one atomic step with the ack.
+        Then the call that takes a parent off its queue decides, in the same atomic step. An ack of
+        the last parent releases the child. ``bury``, ``drop_all`` and :meth:`settle` of a
+        cancellation cancel it, with its own children in turn.
 
         :returns: WAITING (held, or queued) or CANCELED, of each.
         :raises InvalidTask: the id of a child is that of a task which runs now, or for which
-            one of its parents waits, be it by way of others.
+            one of its parents waits, directly or through others.
         :raises ConnectionLost, QueueFull: as with a push.
         """
         return self._steps(client)._hold(self, client, children)
@@ -268,9 +267,9 @@ class Store(ABC):
     ) -> bool:
         """Note that a task succeeded or was canceled, and ack it; then its children follow.
 
-        One atomic step where ``client`` is the one that this store belongs to and the record
-        says CANCELED; elsewhere in this order, so that a crash in between repeats and never
-        loses.
+        That is one atomic step where this store belongs to ``client`` and the record says
+        CANCELED. Otherwise it happens in this order, so that a crash in between repeats the task
+        and never loses it.
 
         :param task_id: the key of its record, see :func:`record_key`.
         :returns: False: the delivery had been overtaken.
@@ -285,7 +284,7 @@ class Store(ABC):
         return self._steps(client)._cancel_held(self, client, queue_name, task_id, record)
 
     def waits_for(self, client: Queues, queue_name: str, task_id: str, limit: int) -> Waits:
-        """Return for whom a child is held; none: it is not held, or nobody knows.
+        """Return the parents that a child waits for; none: it is not held, or it is not known.
 
         :param limit: how many of them to name.
         """
@@ -330,19 +329,20 @@ class Store(ABC):
 
     @abstractmethod
     def beat(self, worker: str, queue_names: Sequence[str], seconds: float) -> None:
-        """Give a sign of life of a worker; it counts as alive for so many seconds.
+        """Save a heartbeat of a worker; it counts as alive for so many seconds.
 
-        :param worker: its name, unique; 0 seconds: it says goodbye.
+        :param worker: its name, unique.
+        :param seconds: 0: the worker ends.
         """
 
     @abstractmethod
     def workers(self, queue_name: str) -> list[Worker]:
-        """Return the live workers of a queue, those last seen first."""
+        """Return the live workers of a queue, the one last seen first."""
 
     def last_seen(self, queue_name: str) -> float | None:
-        """Return when a worker of that queue last gave a sign of life, a Unix timestamp.
+        """Return when a worker of that queue last sent a heartbeat, a Unix timestamp.
 
-        None: nobody ever did, or not for a day.
+        None: no worker ever did, or none for a day.
         """
         found = self.workers(queue_name)
         return found[0].seen if found else None
