@@ -1,1 +1,7 @@
-"""Queues and a store in this process's memory."""
+"""Queues and a store in this process's memory.
+
+``client`` and ``store`` keep the contracts on a ``memory``: its ``queue`` objects, ``records`` and
+``dependencies``.
+
+Imports: ``alligator.backends.{base,store,types}`` and below. Exports: ``client.Client``.
+"""

@@ -99,7 +99,7 @@ class Queue:
         self._enqueue_at_tail(entry)
 
     def hold(self, message: Message, now: float) -> None:
-        """Keep a task back, in place of a waiting one of its id.
+        """Keep a task back, instead of a waiting one of its id.
 
         :raises InvalidTask: one of its id runs.
         """

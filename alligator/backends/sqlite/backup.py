@@ -11,12 +11,12 @@ from alligator.exceptions import ConnectionLost, InvalidTask, QueueNotFound
 
 
 def backup(database: Database, target: Path) -> None:
-    """Copy a file; see the contract."""
+    """Copy the database to a new file; see ``Client.backup``."""
     if not target.parent.is_dir():
         raise QueueNotFound(f"Folder {target.parent} does not exist; create it first.")
     if os.path.lexists(target):
         raise InvalidTask(f"{target} is there already, and a backup overwrites nothing.")
-    # Under its name it appears once it is complete, and on the disk.
+    # It gets its name once it is complete and on the disk.
     partial = target.with_name(f"{target.name}.{os.getpid()}.partial")
     try:
         os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))

@@ -39,7 +39,7 @@ from alligator.exceptions import QueueFull, QueueNotFound
 #: A cell of SQLite holds at most so many bytes (SQLITE_MAX_LENGTH, as Python builds it).
 MAX_SIZE = 1_000_000_000
 
-#: Seconds that a worker which was woken for nothing leaves to others, to hear the call.
+#: Seconds that a worker pauses after a call that was for others, so that they hear it.
 _STEP_ASIDE = 0.005
 
 
@@ -110,7 +110,7 @@ class Client(BaseClient):
         acks: Sequence[Delivery],
         task_id: str | None,
     ) -> Reserved:
-        # Looked at without the writers' lock, so that idle workers are in nobody's way.
+        # Without the writers' lock, so that idle workers delay no other process.
         if not acks and task_id is None and self._upcoming(queue_names) > 0:
             return Reserved([], [])
         try:
@@ -146,7 +146,7 @@ class Client(BaseClient):
         )
         found, _ = self._lease(queue_names, limit, lease, 0, (), None)
         if hops > 1 and not (found and self._upcoming(queue_names) > 0):
-            # There is more than we take, or the call was for others: they are to hear it, too.
+            # There is more than we take, or the call was for others: pass it on.
             self.database.wakeup.call(hops=hops - 1)
             if not found:
                 time.sleep(min(_STEP_ASIDE, max(0.0, deadline - time.monotonic())))
@@ -205,7 +205,7 @@ class Client(BaseClient):
         self, queue_name: str, task_id: str | None = None, renew: Renew | None = None
     ) -> int:
         with self.database.transaction() as step:
-            upto = queue.last_dead(step, queue_name)  # those who die meanwhile are not meant
+            upto = queue.last_dead(step, queue_name)  # without tasks that die meanwhile
             revived, after = queue.revive(step, queue_name, task_id, renew, 0, upto)
         while after:
             with self.database.transaction() as step:

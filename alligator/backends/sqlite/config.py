@@ -12,7 +12,7 @@ from alligator.exceptions import InvalidDSN
 _HINTS = {
     **dict.fromkeys(
         ("timeout", "busy_timeout", "_busy_timeout"),
-        "leave it out: whoever finds the file locked waits for up to 30 seconds.",
+        "leave it out: a writer that finds the file locked waits for up to 30 seconds.",
     ),
     **dict.fromkeys(
         ("mode", "cache", "check_same_thread", "isolation_level", "journal_mode", "_journal_mode"),

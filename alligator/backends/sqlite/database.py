@@ -87,7 +87,7 @@ class Database:
         self.wakeup = Wakeup(path)
         self._name = str(path)
         self.lock_path = name_of_lock(path)
-        self.commits = 0  # ours, which the version of the database does not show to ourselves
+        self.commits = 0  # of this process, which the version of the database does not show to it
         self.opened = 0  # how often: the file may have become another
         self.lock = ThreadLock(path)
         self.pushes = GroupCommit()
@@ -134,7 +134,7 @@ class Database:
         return self._connection
 
     def _moved(self) -> bool:
-        # Somebody deleted or replaced the file: tasks put into the old one would be lost.
+        # If the file was deleted or replaced, tasks put into the old one would be lost.
         try:
             return os.stat(self._name).st_ino != self._inode  # noqa: PTH116 - half the time
         except FileNotFoundError:
@@ -182,14 +182,14 @@ class Database:
             raise
 
     def _open_lock_file(self) -> None:
-        # No link that somebody put there: it would have us make a file anywhere.
+        # No link that another user put there: it could make us create a file anywhere.
         flags = os.O_CREAT | os.O_RDWR | getattr(os, "O_NOFOLLOW", 0)
         self._lock_file = os.open(self.lock_path, flags, 0o600)
         self._lock_identity = identity(self._lock_file)
         os.lseek(self._lock_file, self._mark, os.SEEK_SET)
 
     def _holds_lock_file(self) -> bool:
-        # By where one would go on to read there, which is nowhere; it costs a third of a look.
+        # By our position in it, which is beyond its end; an fstat costs three times as much.
         try:
             return os.lseek(self._lock_file, 0, os.SEEK_CUR) == self._mark
         except OSError:
@@ -212,11 +212,11 @@ class Database:
         except OSError as err:
             if err.errno != errno.EBADF:
                 raise
-            self._open_lock_file()  # somebody closed it
+            self._open_lock_file()  # other code closed it
             lock_file(self._lock_file, self.path, self._look_at_others)
 
     def _look_at_others(self) -> None:
-        # Of this process: what one of them left open may have to wait for this very call.
+        # Other connections of this process: one may have left a transaction open, on which we wait.
         for other in self._others():
             writer = other._writing
             if writer is not None and not runs(writer[0]):
@@ -244,7 +244,7 @@ class Database:
                     try:
                         if fcntl is not None:
                             fcntl.flock(self._lock_file, _AT_ONCE)
-                    except OSError:  # somebody else has it
+                    except OSError:  # another writer has it
                         self._take_turn()
                     self._disk.make(connection, need)
                     connection.execute("BEGIN IMMEDIATE")
@@ -270,11 +270,11 @@ class Database:
             self.wakeup.call(min(step.news, _CALLS))
 
     def _end_abandoned(self, writer: Holder, *, nested: bool) -> None:
-        """Undo what an exception from elsewhere left open, on the way into or out of the ``with``.
+        """Undo a transaction that an exception left open on the way into or out of the ``with``.
 
-        As long as somebody has its traceback, what it went through is not closed by itself.
+        As long as its traceback is kept, the generators that it went through do not close.
 
-        :raises ConnectionLost: it is not over: this is a signal handler, say.
+        :raises ConnectionLost: the transaction is not over: this is a signal handler, say.
         """
         if nested and runs(writer[0]):
             raise ConnectionLost(f"This thread is in the middle of writing to {self.path}.")
@@ -287,7 +287,7 @@ class Database:
             return version, self.commits, self.opened
 
     def connect_beside(self) -> sqlite3.Connection:
-        """Return another connection, for a long look that is in nobody's way; to be closed."""
+        """Return another connection, for a long read that blocks no writer. Close it after use."""
         with self.lock:
             self._connected()
             try:
@@ -312,7 +312,7 @@ class Database:
             except _DRIVER_ERRORS as err:
                 raise self._translated(err) from err
         finally:
-            if taken and taken[0]:  # in no function of ours: see sqlite_lock
+            if taken and taken[0]:  # in no function of ours: see lock.py
                 self.lock.owner, self.lock.holder = 0, None
                 self.lock.free()
 
@@ -328,7 +328,7 @@ class Database:
         code = (getattr(err, "sqlite_errorcode", None) or 0) & 0xFF
         full = code == sqlite3.SQLITE_FULL
         if code == sqlite3.SQLITE_IOERR and self._disk.is_used_up():
-            self.close()  # for want of room for what SQLite keeps beside the file
+            self.close()  # there is no room for the files that SQLite keeps beside the database
             full = True
         if full or (isinstance(err, OSError) and err.errno in _NO_ROOM):
             return QueueFull(f"There is no room for {self.path}: {with_stop(str(err))}")
@@ -349,9 +349,9 @@ class Database:
             self._close()
 
     def _close(self) -> None:
-        """Close it, holding the lock of threads.
+        """Close it, with the lock of threads taken.
 
-        :raises ConnectionLost: descriptors of it are somebody else's now.
+        :raises ConnectionLost: descriptors of it lead to other files now.
         """
         if self._connection is not None and self._pid != os.getpid():
             _keep_open(self._connection)
@@ -359,7 +359,7 @@ class Database:
         elif self._descriptors.hold():
             self._close_connection()
         else:
-            self._close_what_is_lost()
+            self._close_lost()
         number, self._lock_file = self._lock_file, -1
         close_if(number, self._lock_identity)
 
@@ -374,15 +374,15 @@ class Database:
             break
 
     def _others(self) -> "Iterator[Database]":
-        """Yield those that have a connection of this process to the same file."""
+        """Yield the others that have a connection of this process to the same file."""
         for other in _alive():
             if other is self or other.path != self.path or other._pid != os.getpid():
                 continue
             if other._connection is not None:
                 yield other
 
-    def _close_what_is_lost(self) -> None:
-        # With all others, since SQLite shares what it knows of a file among the connections.
+    def _close_lost(self) -> None:
+        # With all others, since the connections of a process share what SQLite knows of a file.
         self._disarm()
         for other in self._others():
             other._close_beside()
@@ -417,11 +417,11 @@ class Database:
                 self._close()
 
     def renew(self) -> None:
-        """In the child of a fork: give up what is the parent's, whichever thread held it."""
+        """Give up the parent's connection and locks, in the child of a fork."""
         self.lock = ThreadLock(self.path)
         self.pushes = GroupCommit()
         self._writing = None
-        self._close()  # no connection of the parent, but the descriptor of the lock
+        self._close()  # keeps the parent's connection open, and closes the lock file
 
     def __del__(self) -> None:
         with suppress(Exception):

@@ -1,7 +1,7 @@
 """Children that wait for their parents, as SQL, inside a transaction that the caller opened.
 
-A held child is a row among the tasks, in a state of its own; a row in ``alligator_waits`` says
-for whom it waits. There are none for a child in any other state.
+A held child is a row among the tasks, in a state of its own. Each of its parents is a row in
+``alligator_waits``; a child in any other state has none there.
 """
 
 import sqlite3
@@ -30,7 +30,7 @@ _CHILDREN = (
 
 
 def release(step: Step, queue: str, parent: str) -> None:
-    """A parent has succeeded: queue those that waited for nobody else."""
+    """Queue the children that waited for this parent alone: it has succeeded."""
     if not step.has_children():
         return
     rows = step.execute(_FREE, (queue, parent, queue, parent)).fetchall()
@@ -51,7 +51,7 @@ def release(step: Step, queue: str, parent: str) -> None:
 
 
 def cancel(step: Step, queue: str, parent: str, why: str) -> None:
-    """A parent will not succeed, and says why: cancel who waited for it, and so on."""
+    """Cancel the children of a parent that will not succeed, and their children in turn."""
     if not step.has_children():
         return
     pending = [(queue, parent, why)]
@@ -71,18 +71,18 @@ def drop(step: Step, row_id: int, queue: str) -> None:
 
 
 def forget(step: Step, row_id: int) -> None:
-    """A child waits for nobody any more."""
+    """Note that a child waits for no parent any more."""
     step.execute("DELETE FROM alligator_waits WHERE child = ?", (row_id,))
 
 
 def note_canceled(step: Step, key: str, why: str) -> None:
-    """Put on record that a child will not run, and why."""
+    """Save a record that a child will not run, and why."""
     record = Record(CANCELED, error=CANCELED_BY.format(why), at=step.now, pushed=step.now)
     note(step, key, record, KEEP_FAILED)
 
 
 def waits_for(connection: sqlite3.Connection, queue: str, child: str, limit: int) -> Waits:
-    """Return for whom a child is held."""
+    """Return the parents that a child waits for."""
     rows = connection.execute(
         "SELECT w.queue, w.parent, count(*) OVER () FROM alligator_waits w "
         "JOIN alligator_tasks t ON t.id = w.child WHERE t.queue = ? AND t.task_id = ? "
@@ -105,7 +105,7 @@ def drop_held(step: Step, queue: str, limit: int) -> int:
 
 
 def cancel_all(step: Step, queue: str) -> None:
-    """Cancel who waits for anybody on a queue that is emptied."""
+    """Cancel all children of tasks on a queue that is emptied."""
     if not step.has_children():
         return
     parents = step.execute(
@@ -116,5 +116,5 @@ def cancel_all(step: Step, queue: str) -> None:
 
 
 def because_emptied(parent: str) -> str:
-    """Return why the children of a parent cannot run whose queue is emptied."""
+    """Return why the children of a parent cannot run: its queue is emptied."""
     return gone_badly(parent, CANCELED, "its queue was emptied") or ""

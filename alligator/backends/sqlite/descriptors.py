@@ -1,14 +1,14 @@
-"""The numbers of the files that SQLite has open, in case that somebody else closes them.
+"""The descriptors that SQLite has open, in case that other code closes them.
 
 Code that makes a daemon of its process closes all descriptors that it finds, SQLite's among them.
-SQLite would not notice, and go on under the same numbers, which others may have been given
-meanwhile: it would write into their files. So it is looked at, before every use, whether the
-number of the file for locks still leads there. It is opened right before the database, and so the
-first to be closed with its neighbours. Where it does not:
+SQLite would not notice, and would use the same numbers again, which may lead to other files by
+then: it would write into those. So the database checks before every use whether the descriptor of
+the lock file still leads there. That one is opened right before the database, so it is closed
+together with its neighbours. If it leads elsewhere:
 
-* those that are free are taken by ``/dev/null``, read-only, so that SQLite can be made to close its
+* ``/dev/null`` takes the numbers that are free, read-only. So SQLite can be made to close its
   connection, and neither writes nor deletes anything as it does;
-* as long as somebody else has one of them, SQLite is not let near it.
+* as long as one of them leads to another file, SQLite is not called.
 """
 
 import os
@@ -23,14 +23,14 @@ except ImportError:
 
 
 class Descriptors:
-    """Those of the database, its log and its index that one connection has open."""
+    """The descriptors of one connection: of the database, its log and its index."""
 
     def __init__(self) -> None:
         self._known: dict[int, FileId] = {}
         self._ours: set[int] = set()  # numbers where /dev/null is, put there by us
 
     def note(self, database: Path, before: set[int]) -> None:
-        """Find those that were opened since; ``before`` is what was open then."""
+        """Find the descriptors that are open now and are not in ``before``."""
         files = {identity_of(f"{database}{suffix}") for suffix in ("", "-wal", "-shm")}
         now = {each: identity(each) for each in open_numbers() - before}
         self._known = {
@@ -38,21 +38,21 @@ class Descriptors:
         }
 
     def take_over(self, closed: "Descriptors") -> None:
-        """Know those that SQLite keeps open, once a connection is closed, for one that remains.
+        """Add the descriptors that SQLite keeps open after it closed a connection.
 
-        To close one would drop the locks that others of this process have on the file.
+        To close one would drop the locks that other connections of this process have on the file.
         """
         kept = {each: what for each, what in closed._known.items() if identity(each) == what}
         self._known = self._known | kept
 
     def hold(self) -> bool:
-        """Whether all numbers lead to where they did."""
+        """Return whether all descriptors lead to the same files as before."""
         return all(identity(each) == known for each, known in self._known.items())
 
     def disarm(self) -> int | None:
-        """Let SQLite close the connection without harm; return a number that is somebody else's.
+        """Prepare to close the connection; return a descriptor that leads to another file now.
 
-        None: there is no such number, and it can be closed; then :meth:`clear` this.
+        None: there is no such descriptor, and SQLite can close it; then :meth:`clear` this.
         """
         if fcntl is None:
             return next(iter(self._known), None)
@@ -82,7 +82,7 @@ class Descriptors:
         return taken
 
     def clear(self) -> None:
-        """The connection is closed."""
+        """Forget the connection, which is closed."""
         null = identity_of(os.devnull)
         for each in self._ours:  # of which SQLite did not know
             close_if(each, null)

@@ -1,8 +1,8 @@
-"""Room on the disk: pushes leave enough of it that a full queue can still be drained.
+"""Disk-space reserve: pushes fail early, so that consumers can still drain a full queue.
 
-To take and to settle a task is to write, too: to the log beside the database, which is copied
-into the database later. On a disk that pushes have filled to the last byte neither could grow,
-so the log could not be written, nor emptied: nothing would move until somebody makes room.
+To reserve and to ack a task writes, too: to the log beside the database, which is copied into the
+database later. On a disk that pushes have filled to the last byte neither could grow. The log could
+not be written, nor emptied: no task would move until the operator makes room.
 """
 
 import os
@@ -16,14 +16,14 @@ from typing import NamedTuple
 from alligator.backends.base import Data, Message, Reason
 from alligator.exceptions import QueueFull
 
-#: Bytes of the disk that pushes leave, and those that dead letters leave: for the rest to go on.
+#: Bytes of the disk that pushes leave free, and that dead letters leave free.
 _LEFT_BY_PUSHES = 4 << 20
 _LEFT_BY_DEAD_LETTERS = _LEFT_BY_PUSHES // 2
 
 #: The largest log, in bytes, that stays as long as it is when it is emptied.
 _KEPT = 256 << 10
 
-#: With so many bytes to spare, nobody looks again for a moment (seconds).
+#: With so many bytes to spare, the free space is not read again for a moment (seconds).
 _PLENTY = 256 << 20
 _MOMENT = 0.005
 
@@ -38,7 +38,7 @@ _PATIENCE = 100
 
 
 class Need(NamedTuple):
-    """Bytes to be written, and bytes of the disk to be left then; 0, 0: whoever only takes."""
+    """Bytes to be written, and bytes of the disk to leave free; 0, 0: it only takes tasks."""
 
     size: int = 0
     left: int = 0
@@ -69,17 +69,17 @@ def _length(data: object) -> int:
 
 
 class DiskSpace:
-    """What is free where a database lies. Only to be asked by whoever has the turn to write."""
+    """The free space on the disk of a database. Only the process that may write asks it."""
 
     def __init__(self, database: Path) -> None:
         self._database, self._log = str(database), f"{database}-wal"
         self._plenty_until = 0.0
 
     def make(self, connection: sqlite3.Connection, need: Need) -> None:
-        """See to it that the log can always be copied into the database, with some room left.
+        """Make sure that the log can be copied into the database, with some room left.
 
-        :raises QueueFull: that cannot be had. Who only takes tasks goes on in any case: that
-            makes room in the end.
+        :raises QueueFull: there is not enough room. A call that only takes tasks goes on in any
+            case: that makes room in the end.
         """
         if need.size < _PLENTY and time.monotonic() < self._plenty_until:
             return
@@ -122,7 +122,7 @@ class DiskSpace:
         return not grows and spare >= need.left // 2 + need.size
 
     def _spare(self) -> float:
-        """Return the free bytes beyond those that the log takes when it is copied."""
+        """Return the free bytes, less what the log takes when it is copied."""
         return self._free() - self._log_size()
 
     def _free(self) -> float:
@@ -130,7 +130,7 @@ class DiskSpace:
             disk = os.statvfs(self._database)
             return disk.f_bavail * disk.f_frsize
         except (OSError, AttributeError):
-            return float("inf")  # nobody can tell; SQLite will
+            return float("inf")  # unknown; SQLite will fail if need be
 
     def _log_size(self) -> int:
         try:
@@ -142,7 +142,7 @@ class DiskSpace:
         (before,) = connection.execute("PRAGMA busy_timeout").fetchone()
         connection.execute(f"PRAGMA busy_timeout={_PATIENCE}")
         try:
-            with suppress(sqlite3.Error):  # whoever writes next gets to know
+            with suppress(sqlite3.Error):  # the next write fails, then
                 connection.execute(f"PRAGMA wal_checkpoint({how})").fetchone()
         finally:
             connection.execute(f"PRAGMA busy_timeout={before}")

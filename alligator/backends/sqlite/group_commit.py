@@ -1,7 +1,7 @@
-"""Pushes of several threads share one transaction, which costs more than what it carries.
+"""Group commit: pushes of several threads share one transaction, which costs more than a row.
 
-Whoever comes while another thread pushes gets in line. The next one to have its turn writes for
-all in line; each of them returns once that is committed, and not before.
+A thread that pushes while another one does gets in line. The next one to have its turn (the
+leader) writes for all in line. Each of them returns once that is committed, and not before.
 """
 
 import threading
@@ -17,7 +17,7 @@ from alligator.backends.sqlite.lock import ThreadLock
 from alligator.backends.sqlite.schema import Position, Step
 from alligator.exceptions import InvalidTask, QueueFull
 
-#: Seconds after which a thread looks for itself. It is told, unless the one to do so was
+#: Seconds after which a thread in line looks for itself: the leader tells it, unless it was
 #: interrupted.
 _PATIENCE = 0.1
 
@@ -27,7 +27,7 @@ class _Transaction(Protocol):
 
 
 class Push:
-    """What one caller wants to have on a queue."""
+    """The messages that one caller pushes."""
 
     def __init__(self, queue_name: str, messages: Sequence[Message]) -> None:
         self.queue_name, self.messages = queue_name, messages
@@ -39,14 +39,14 @@ class Push:
         self.news.acquire()
 
     def tell(self) -> None:
-        """Let the caller look how it stands."""
+        """Let the caller look whether it is done."""
         if self.news.locked():
-            with suppress(RuntimeError):  # somebody else has told it just now
+            with suppress(RuntimeError):  # another thread has told it just now
                 self.news.release()
 
 
 class GroupCommit:
-    """Who waits, in one process, for pushes to one file to be written."""
+    """The pushes of one process to one file that wait to be written."""
 
     def __init__(self) -> None:
         self._waiting: deque[Push] = deque()
@@ -72,7 +72,8 @@ class GroupCommit:
         taken: list[bool] = []
         try:
             self._waiting.append(mine)
-            # Not at the lock: who is done would be in the way there, and keep the next line short.
+            # Not at the lock: threads that are done would queue there, too, and keep the next group
+            # small.
             if self._leader and not within:
                 mine.news.acquire(timeout=_PATIENCE)
             if mine.done:
@@ -83,7 +84,7 @@ class GroupCommit:
                 self._lead(transaction, mine)
             return mine.position
         finally:
-            if taken and taken[0]:  # in no function of ours: see sqlite_lock
+            if taken and taken[0]:  # in no function of ours: see lock.py
                 lock.owner = 0
                 lock.free()
             mine.given_up = not mine.done
@@ -97,8 +98,8 @@ class GroupCommit:
         try:
             if len(together) > 1 and _push_all(transaction, together):
                 return
-            # Alone, since one that cannot be stored would keep out its neighbours. So will
-            # they: each of them finds that nobody has done it.
+            # Alone, since one that cannot be stored would keep out its neighbours. Each of them
+            # finds that it is not done, and is written alone as well.
             with transaction(mine.need) as step:
                 mine.position = queue.push(step, mine.queue_name, mine.messages)
             mine.done = True
@@ -107,7 +108,7 @@ class GroupCommit:
                 each.tell()
 
     def _all_with(self, mine: Push) -> list[Push]:
-        together = [mine]  # whoever is left out, after an interrupt, does it alone
+        together = [mine]  # a push that is left out, after an interrupt, is written alone
         while self._waiting:
             try:
                 each = self._waiting.popleft()
@@ -118,12 +119,12 @@ class GroupCommit:
         return together
 
     def _tell_first(self) -> None:
-        with suppress(IndexError):  # somebody has taken them all
+        with suppress(IndexError):  # another thread has taken them all
             self._waiting[0].tell()
 
 
 def _push_all(transaction: _Transaction, together: Sequence[Push]) -> bool:
-    """Push for all of them; False: there is one for which that cannot be done."""
+    """Push for all of them; False: one of them cannot be stored."""
     by_queue: dict[str, list[Message]] = {}
     positions: dict[str, Position] = {}
     for each in together:

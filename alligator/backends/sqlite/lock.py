@@ -1,11 +1,11 @@
 """The two locks of a SQLite file: of the threads of a process, and of processes.
 
-Whoever waits for one of them does so for :data:`DEADLINE` seconds at most: its holder may have
-been stopped (SIGSTOP, a debugger, a container that is paused), or hang.
+A thread waits for one of them for :data:`DEADLINE` seconds at most: its holder may have been
+stopped (SIGSTOP, a debugger, a container that is paused), or hang.
 
-Both can be interrupted at any step and are not left held. An exception from elsewhere (a timeout,
-a signal handler) comes up after a call has returned, or as a function of Python begins; so what
-takes a lock also notes that, in one step, and what gives it back is a call of C code.
+An interrupt at any step leaves neither of them taken. An asynchronous exception (a timeout, a
+signal handler) is raised after a call has returned, or as a function of Python begins. So the code
+that takes a lock notes that in the same step, and a call of C code gives it back.
 """
 
 import gc
@@ -25,12 +25,12 @@ try:
 except ImportError:  # not a Unix: SQLite's own waiting has to do
     fcntl = None  # type: ignore[assignment]
 
-#: Seconds to wait for a lock. Nobody keeps one for long, but for a program with Alligator 1.1 that
-#: pushes a million tasks at once: that takes a third of this.
+#: Seconds to wait for a lock. The longest that one was kept is a third of this: by a program with
+#: Alligator 1.1 that pushes a million tasks at once.
 DEADLINE = 30.0
 
-#: Seconds between two looks at a lock of processes: at first; at most; and once it was waited for
-#: longer than writers take that are at work.
+#: Seconds between two looks at a lock of processes: at first; at most; and after a longer wait than
+#: a working writer causes.
 _FIRST_PAUSE, _LONGEST_PAUSE, _LATE_PAUSE = 0.00005, 0.0005, 0.005
 _LATE = 0.1
 
@@ -46,12 +46,12 @@ _SLICE = 0.2
 
 
 class ThreadLock:
-    """A lock of threads that is not left held, whatever exception comes at whatever step.
+    """A lock of threads that no exception leaves taken, at whatever step it comes.
 
-    Who takes it in a generator, for a ``with`` elsewhere, notes the frame of that, and the list
-    that says so, by which the generator is found: as long as somebody keeps the traceback of an
-    exception on the way into or out of the ``with``, the generator is not closed by itself. Then it
-    is closed by the next one to come, in whichever thread.
+    A generator that takes it, for a ``with`` of its caller, notes the frame of that ``with``, and
+    the list that says that it took the lock. Both lead to the generator: it does not close by
+    itself as long as the traceback of an exception on the way into or out of the ``with`` is kept.
+    Then the next thread that wants the lock closes it.
 
     :param path: of the file it is for.
     """
@@ -93,7 +93,7 @@ class ThreadLock:
         raise _gave_up(self._path, "another thread of this process")
 
     def end_abandoned(self) -> None:
-        """Close what its owner has left without giving it back."""
+        """Close the generator of an owner that left its ``with`` and did not give the lock back."""
         if (holder := self.holder) is not None and not runs(holder[0]):
             close_generator(holder)
 
@@ -124,7 +124,7 @@ class ThreadLock:
 
 
 def runs(frame: FrameType) -> bool:
-    """Whether a thread is in the code of a frame, or in what that has called."""
+    """Return whether a thread runs the code of a frame, or code that it called."""
     for each in sys._current_frames().values():
         inner: FrameType | None = each
         while inner is not None:

@@ -1,7 +1,7 @@
 """Queues as SQL: pushes, leases, what ends a lease, dead letters, and looking.
 
-Each function works inside a transaction that the caller opened; those that only look take a
-connection. All values are parameters: nothing from a message, and no queue name, becomes SQL.
+Each function works inside a transaction that the caller opened; functions that only look take
+a connection. All values are parameters: nothing from a message, and no queue name, becomes SQL.
 """
 
 import sqlite3
@@ -16,13 +16,13 @@ from alligator.backends.store import gone_badly
 from alligator.backends.types import Data, DeadTask, Delivery, Message, Place, Reason, Renew
 from alligator.constants import DELAYED, FAILED, RUNNING, WAITING
 
-#: Rows that one transaction deletes or moves, since all others who write wait for it.
+#: Rows that one transaction deletes or moves, since all other writers wait for it.
 AT_ONCE = 500
 
-#: Taken off the place of a task whose delay has ended: ahead of all others of its priority.
+#: Subtracted from the place of a task whose delay has ended: it goes first in its priority.
 _FRONT = 1 << 60
 
-#: Four steps into indices: when something comes up by itself, and whether something waits.
+#: Four steps into indices: when a delay or a lease ends, and whether a task waits.
 _OUTLOOK = (
     "SELECT (SELECT min(due) FROM alligator_tasks WHERE queue = ? AND state = 3), "
     "(SELECT min(lease_ends) FROM alligator_tasks WHERE queue = ? AND state = 6), "
@@ -37,7 +37,7 @@ _Row = tuple[int, int, str, int, int, Data]
 
 
 def push(step: Step, queue: str, messages: Sequence[Message]) -> Position:
-    """Queue tasks, replace waiting ones, or note data down behind running ones."""
+    """Queue tasks, replace waiting ones, or keep them to follow running ones."""
     now, place = step.now, step.tickets(len(messages))
     records.overrule(step, queue, (each.task_id for each in messages))
     step.news += len(messages)
@@ -62,7 +62,7 @@ def push(step: Step, queue: str, messages: Sequence[Message]) -> Position:
 
 
 def _push_again(step: Step, row: tuple[str, str, int, int, int, float, float, Data]) -> None:
-    """Do for an id that was there already what is to be done; nothing if it is this push."""
+    """Push an id that was on the queue before; do nothing if it is of this very push."""
     queue, task_id, state, priority, place, due, _, data = row
     row_id, old_state, old_priority, old_place, old_due = step.execute(
         "SELECT id, state, priority, place, due FROM alligator_tasks "
@@ -93,7 +93,7 @@ def _push_again(step: Step, row: tuple[str, str, int, int, int, float, float, Da
 
 
 def next_change(connection: sqlite3.Connection, queue: str, now: float) -> float:
-    """Return when a reserve has something to do: ``now``, or when a delay or lease ends."""
+    """Return when a task can be leased: ``now``, or when a delay or a lease ends."""
     due, ends, last_end, waiting = connection.execute(_OUTLOOK, (queue,) * 4).fetchone()
     if waiting or (last_end is not None and last_end > now + MAX_LEASE):
         return now
@@ -101,7 +101,7 @@ def next_change(connection: sqlite3.Connection, queue: str, now: float) -> float
 
 
 def lease_next(step: Step, queues: Iterable[str], limit: int, lease: float) -> list[Delivery]:
-    """Lease what is next; a task with a death on its record goes alone."""
+    """Lease the next tasks; a task with a death on its record goes alone."""
     taken: list[Delivery] = []
     for queue in queues:
         due, ends, last_end, waiting = step.execute(_OUTLOOK, (queue,) * 4).fetchone()
@@ -211,7 +211,7 @@ def _promote_due(step: Step, queue: str) -> None:
 
 
 def queue_following(step: Step, queue: str, row_id: int) -> bool:
-    """Let what was pushed behind a running task take over its row; False: nothing was."""
+    """Queue the task that was pushed under the id of a running one; False: there is none."""
     row = step.execute(
         "SELECT next_due, task_id FROM alligator_tasks WHERE id = ? AND next_data IS NOT NULL",
         (row_id,),
@@ -234,7 +234,7 @@ def queue_following(step: Step, queue: str, row_id: int) -> bool:
 
 
 def is_leased(step: Step, delivery: Delivery) -> bool:
-    """Whether a delivery still has its lease."""
+    """Return whether a delivery still has its lease."""
     row = step.execute(
         "SELECT 1 FROM alligator_tasks WHERE id = ? AND ticket = ?", delivery.receipt
     ).fetchone()
@@ -245,7 +245,7 @@ _DELETE = "DELETE FROM alligator_tasks WHERE id = ? AND ticket = ? AND next_data
 
 
 def _end(step: Step, delivery: Delivery) -> bool:
-    """Remove a task that is still held, or let the data behind it take over."""
+    """Remove a task on lease, or queue the one that follows it."""
     if step.execute(_DELETE, delivery.receipt).rowcount:
         step.count(delivery.queue_name, RUNNING, -1)
         return True
@@ -276,7 +276,7 @@ def ack(step: Step, deliveries: Sequence[Delivery]) -> list[Delivery]:
 def release(
     step: Step, delivery: Delivery, data: Data | None, delay_until: float | None, *, ran: bool
 ) -> bool:
-    """Hand a task back: unrun to its place, with other data to the tail."""
+    """Queue a leased task again: unrun in its place, with other data at the tail."""
     if not is_leased(step, delivery):
         return False
     queue, row_id = delivery.queue_name, delivery.receipt[0]
@@ -307,7 +307,7 @@ def extend(step: Step, deliveries: Sequence[Delivery], lease: float) -> list[Del
 
 
 def note_stop(step: Step, deliveries: Sequence[Delivery]) -> None:
-    """Take one death off in advance, which the end of such a lease adds again."""
+    """Subtract one death in advance, which the end of such a lease adds again."""
     step.executemany(
         "UPDATE alligator_tasks SET deaths = ? WHERE id = ? AND ticket = ?",
         [(each.deaths - 1, *each.receipt) for each in deliveries],
@@ -348,7 +348,7 @@ def last_dead(step: Step, queue: str) -> int:
 def revive(
     step: Step, queue: str, task_id: str | None, renew: Renew | None, after: int, upto: int
 ) -> tuple[int, int]:
-    """Queue dead letters again whose ids are not in use: some of those between two row ids.
+    """Queue some dead letters between two row ids again, whose ids are not in use.
 
     Returns how many, and the row id after which to go on; 0: that was all.
     """
@@ -440,7 +440,7 @@ def _note_emptied(step: Step, queue: str) -> None:
 
 
 def counts(connection: sqlite3.Connection, queue: str) -> dict[int, int]:
-    """Return how many tasks are in which state; what waits behind a running one waits."""
+    """Return how many tasks are in which state; one that follows a running one waits."""
     found = dict.fromkeys((WAITING, DELAYED, RUNNING, FAILED, HELD), 0)
     rows = connection.execute(
         "SELECT state, n FROM alligator_counters WHERE queue = ? AND state >= 0 UNION ALL "
@@ -459,7 +459,7 @@ def queue_names(connection: sqlite3.Connection) -> list[str]:
 
 
 def oldest(connection: sqlite3.Connection, queue: str) -> float | None:
-    """Return when the first in line was pushed."""
+    """Return when the next task was pushed."""
     row = connection.execute(
         "SELECT pushed_at FROM alligator_tasks WHERE queue = ? AND state = 0 "
         "ORDER BY priority DESC, place LIMIT 1",

@@ -1,4 +1,4 @@
-"""What is on record of tasks, as SQL, each inside a transaction that the caller opened."""
+"""Records of tasks as SQL, inside a transaction that the caller opened."""
 
 from collections.abc import Iterable
 
@@ -7,7 +7,7 @@ from alligator.backends.store import Record, record_key
 from alligator.common.ids import is_own_id
 from alligator.constants import CANCELED, FAILED
 
-#: How many rows that have ended are deleted by the way.
+#: How many rows that have ended a write deletes as well.
 SWEPT = 20
 
 READ = (
@@ -37,7 +37,7 @@ _SWEEP = (
 
 
 def note(step: Step, task_id: str, record: Record, keep_seconds: float) -> bool:
-    """Put down what became of a task; False: the record of a later run stands."""
+    """Save the record of a task; False: the record of a later run stands."""
     own = writable(task_id)
     standing = step.execute(
         "SELECT pushed, attempt FROM alligator_records WHERE task_id = ? AND ends > ?",
@@ -56,7 +56,7 @@ def note(step: Step, task_id: str, record: Record, keep_seconds: float) -> bool:
 
 
 def overrule(step: Step, queue: str, task_ids: Iterable[str]) -> None:
-    """These ids are pushed: what became of those of the user's own before is void if it was bad."""
+    """Forget failures and cancellations of the user's own ids among these, which are pushed."""
     if not (own := [each for each in task_ids if is_own_id(each)]):
         return
     step.executemany(_OVERRULE, [(queue, each) for each in own])
@@ -65,13 +65,13 @@ def overrule(step: Step, queue: str, task_ids: Iterable[str]) -> None:
 
 
 def have_succeeded(step: Step, tasks: Iterable[tuple[str, str]]) -> None:
-    """Tasks are acked: a failure on record of an own id was that of an earlier push."""
+    """Forget failures of the user's own ids among these, which are acked: a push before had them."""
     if own := [record_key(queue, each) for queue, each in tasks if is_own_id(each)]:
         step.executemany(_FORGET, [(writable(key), FAILED, FAILED) for key in own])
 
 
 def forget_letters(step: Step, which: str, values: tuple[object, ...]) -> None:
-    """Forget that dead letters were overruled which are about to be deleted.
+    """Forget that some dead letters were overruled: they are about to be deleted.
 
     :param which: a condition for their rows, of ours.
     """
@@ -87,5 +87,5 @@ def read(step: Step, task_id: str) -> Record | None:
 
 
 def writable(text: str) -> str:
-    """Return text as SQLite can keep it: what UTF-8 cannot carry is written out."""
+    """Return text as SQLite can keep it, with an escape for what UTF-8 cannot carry."""
     return text.encode("utf-8", "backslashreplace").decode()

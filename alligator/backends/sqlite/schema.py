@@ -104,8 +104,7 @@ _COUNT = (
 )
 
 
-#: What no other file has, nor a file of the same name that was made or put there later: a random
-#: number and the inode.
+#: A random number and the inode: no other file has them, nor a later one of the same name.
 Identity = tuple[int, int]
 
 
@@ -125,14 +124,14 @@ class Step:
         self.execute = connection.execute
         self.executemany = connection.executemany
         self.now = now
-        self.news = 0  # how many tasks others may be waiting for
+        self.news = 0  # how many tasks workers may wait for
         self._counted: dict[tuple[str, int], int] = {}
         self._has_children: bool | None = None
         self._last_ticket = -1
         self._ticket_used = -1
 
     def without_effect(self, sql: str, rows: Sequence[Sequence[object]]) -> list[int]:
-        """Change one table row for each of ``rows``; return the indices of those that did not.
+        """Change one table row for each of ``rows``; return the indices of rows without effect.
 
         One call for all: it costs a third of a call for each.
         """
@@ -151,27 +150,27 @@ class Step:
         return untouched
 
     def count(self, queue: str, state: int, by: int) -> None:
-        """Note that so many tasks more (or fewer) are in a state."""
+        """Count so many tasks more (or fewer) in a state."""
         self._counted[queue, state] = self._counted.get((queue, state), 0) + by
 
     def forget_counts(self, queue: str) -> None:
-        """Note that nothing is left of a queue, whatever was counted so far."""
+        """Note that a queue is empty, whatever was counted so far."""
         self._counted = {key: by for key, by in self._counted.items() if key[0] != queue}
         self.execute("DELETE FROM alligator_counters WHERE queue = ? AND state >= 0", (queue,))
 
     def has_children(self) -> bool:
-        """Whether anybody waits for a parent; looked up once."""
+        """Return whether a child waits for a parent; looked up once."""
         if self._has_children is None:
             row = self.execute("SELECT EXISTS (SELECT 1 FROM alligator_waits)").fetchone()
             self._has_children = bool(row[0])
         return self._has_children
 
     def holds_children(self) -> None:
-        """From now on somebody does."""
+        """Note that a child does."""
         self._has_children = True
 
     def tickets(self, how_many: int = 1) -> int:
-        """Return the first of so many tickets that nobody had before: places and receipts."""
+        """Return the first of so many new tickets, for places and receipts."""
         if self._last_ticket < 0:
             row = self.execute(
                 "SELECT n FROM alligator_counters WHERE queue = '' AND state = -1"

@@ -34,7 +34,7 @@ from alligator.constants import CANCELED, FAILED, RUNNING, WAITING
 #: Seconds between two looks at the version of the file: at first, and at most.
 _FIRST_LOOK, _LAST_LOOK = 0.001, 0.02
 
-#: Seconds that it is remembered when a worker was last alive.
+#: Seconds for which the file keeps when a worker was last alive.
 _REMEMBERED = 86_400.0
 
 _SWEEP_MARKS = (
@@ -106,7 +106,7 @@ class SqliteStore(Store):
         yield _Watch(self._database)
 
     def claim(self, key: str, ttl: float) -> bool:
-        if self._stands(key):  # looked at without the writers' lock: most claims come late
+        if self._stands(key):  # without the writers' lock: most claims come late
             return False
         with self._database.transaction() as step:
             return _claim(step, key, ttl)
@@ -211,7 +211,7 @@ class _Watch:
         return self._noted != before
 
     def wait(self, timeout: float) -> bool:
-        """Block until something is noted."""
+        """Block until a record is saved."""
         deadline, pause = time.monotonic() + timeout, _FIRST_LOOK
         while not self._has_changed():
             left = deadline - time.monotonic()
@@ -259,7 +259,7 @@ def _hold(step: Step, child: Child) -> int:
 
 
 def _cancel_held(step: Step, name: str, task_id: str, why: str) -> bool:
-    """Take a held child off its queue, and its own children; False: it is not held."""
+    """Cancel a held child with its own children; False: it is not held."""
     found = _row(step, name, task_id)
     if found is None or found[1] != HELD:
         return False
@@ -269,7 +269,7 @@ def _cancel_held(step: Step, name: str, task_id: str, why: str) -> bool:
 
 
 def _below(step: Step, name: str, task_id: str) -> set[tuple[str, str]]:
-    """Return who waits for a task, be it by way of others; and the task itself."""
+    """Return the task itself and all that wait for it, directly or through others."""
     return set(step.execute(_BELOW, (name, task_id)).fetchall())
 
 

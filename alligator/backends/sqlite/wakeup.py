@@ -1,9 +1,9 @@
-"""Waking idle workers of other processes: a FIFO beside the file, and a look at its version.
+"""Wake idle workers of other processes, by a FIFO beside the file.
 
-Whoever pushes writes a byte, and a reader that waits is woken within a fraction of a
-millisecond. The byte says how often it may still be passed on: one reader gets it, and if
-that one has no use for it (it looks after another queue), or leaves work for others, the
-next is to have it. Where there are no FIFOs, the version of the database is asked often.
+A producer writes a byte to it, which wakes one waiting reader within a fraction of a millisecond.
+The byte says how often it may still be passed on: if that reader has no use for it (it serves
+another queue), or leaves work for others, it writes the byte again for the next one. Where there
+are no FIFOs, readers look often at the version of the database.
 """
 
 import os
@@ -16,17 +16,17 @@ from pathlib import Path
 
 from alligator.common.descriptors import FileId, close_if, identity
 
-#: Seconds between two looks at everything, whoever calls or does not.
+#: Seconds between two looks at everything, called or not.
 _SLICE = 0.2
 
-#: The same where nobody can be woken.
+#: The same where there are no FIFOs.
 _POLL = 0.01
 
 #: How many readers a call may reach.
 HOPS = 32
 
 
-#: Descriptors that threads wait on. A child of a fork closes them: it would be taken for a reader.
+#: Descriptors that threads wait on. A child of a fork closes them, or it would count as a reader.
 _waiting: dict[int, FileId] = {}
 
 
@@ -39,7 +39,7 @@ os.register_at_fork(after_in_child=_close_all)
 
 
 class Wakeup:
-    """The FIFO ``<file>.wake``. Each waiting call opens it anew, so nothing outlives a fork."""
+    """The FIFO ``<file>.wake``. Each waiting call opens it again, so nothing outlives a fork."""
 
     def __init__(self, database: Path) -> None:
         self._path = str(database) + ".wake"
@@ -49,12 +49,12 @@ class Wakeup:
         try:
             fifo = os.open(self._path, os.O_WRONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
         except (OSError, AttributeError):
-            return  # nobody reads, or there are no FIFOs here
+            return  # there is no reader, or there are no FIFOs here
         try:
             if self._is_ours(fifo):
                 os.write(fifo, bytes([hops]) * how_many)
         except OSError:
-            return  # it is full of wake-up calls already
+            return  # it is full of calls already
         finally:
             os.close(fifo)
 
@@ -94,7 +94,9 @@ class Wakeup:
         if not waiting.poll(timeout * 1000):
             return 0
         if identity(fifo) != known:
-            return 1  # somebody closed it, and may have another file there: look, and open it again
+            return (
+                1  # other code closed it, and may have another file there: look, and open it again
+            )
         try:
             return os.read(fifo, 1)[0]  # one byte: the others are for others
         except (OSError, IndexError):
@@ -115,6 +117,6 @@ class Wakeup:
 
     @staticmethod
     def _is_ours(fifo: int) -> bool:
-        # A file planted by somebody else could hold up or mislead a worker.
+        # A file planted by another user could block or mislead a worker.
         found = os.fstat(fifo)
         return stat.S_ISFIFO(found.st_mode) and found.st_uid == os.geteuid()
