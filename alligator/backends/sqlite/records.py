@@ -65,7 +65,7 @@ def overrule(step: Step, queue: str, task_ids: Iterable[str]) -> None:
 
 
 def have_succeeded(step: Step, tasks: Iterable[tuple[str, str]]) -> None:
-    """Forget failures of the user's own ids among these, which are acked: a push before had them."""
+    """Forget failures of the user's own ids among these, which are acked: of a past push."""
     if own := [record_key(queue, each) for queue, each in tasks if is_own_id(each)]:
         step.executemany(_FORGET, [(writable(key), FAILED, FAILED) for key in own])
 

@@ -38,12 +38,12 @@ class DeadLetterContract(ClientContract):
             assert self.client.get(self.queue, task_id) is None
 
     def test_bury_keeps_what_it_is_given(self) -> None:
-        """Text or bytes, in place of the data as delivered."""
+        """Text or bytes, instead of the data as delivered."""
         self.bury("1", b"\xff\x00 changed")
         assert [letter.data for letter in self.client.dead(self.queue)] == [b"\xff\x00 changed"]
 
     def test_bury_notes_how_often_it_was_tried(self) -> None:
-        """As whoever buries it says, who may know that some deliveries were no tries."""
+        """As the caller says, which may know that some deliveries were no tries."""
         self.push("1")
         assert self.client.release(self.reserve_one()) is True
         delivery = self.reserve_soon()

@@ -1,4 +1,4 @@
-"""What a store that keeps tasks back has to promise; a part of ``StoreContract``."""
+"""Contract: children that wait for their parents."""
 
 import threading
 import time
@@ -16,9 +16,9 @@ from alligator.testing.conformance.base import Contract
 
 
 class DependencyContract(Contract):
-    """``hold``, ``cancel_held``, and what acks and the like do to children. See StoreContract.
+    """What a task with ``depends_on`` can rely on: ``hold``, ``cancel_held``, and the acks.
 
-    Skipped where the store keeps none, which it has to say itself.
+    A part of ``StoreContract``. Skipped where the store says itself that it keeps no children.
     """
 
     store: Store
@@ -183,7 +183,7 @@ class DependencyContract(Contract):
         assert self.client.dead(self.queue) == []
         self.store.note(key, Record(SUCCESS, "1"), 60)
         self._push(how, task_id)
-        assert self.store.record(key) == Record(SUCCESS, "1"), "somebody may come for it yet"
+        assert self.store.record(key) == Record(SUCCESS, "1"), "a child may still ask for it"
         self.store.forget([key, saved[0]])
 
     def _push(self, how: str, task_id: str) -> None:
@@ -256,7 +256,7 @@ class DependencyContract(Contract):
         self.store.forget(keys)
 
     def test_two_acks_at_once_release_once(self) -> None:
-        """Whoever comes last, and nobody else."""
+        """The last one does, and only that."""
         for turn in range(10):
             names = [f"p{turn}-{each}" for each in range(4)]
             for name in names:

@@ -139,7 +139,7 @@ class LeaseContract(ClientContract):
         assert self.take_over(fresh).deaths == 1
 
     def test_a_noted_stop_counts_by_id_as_well(self) -> None:
-        """Whoever asks for this very task finds the same."""
+        """A caller that asks for this very task finds the same."""
         self.needs_stops()
         self.needs(GET)
         (task_id,) = self.push("1")
@@ -161,7 +161,7 @@ class LeaseContract(ClientContract):
             assert self.client.release(found[0]) is True
 
     def test_a_stop_may_be_noted_of_anything(self) -> None:
-        """Also where there is nothing, or nobody keeps it."""
+        """Also of a task that is gone, or where the server does not keep it."""
         self.push("1")
         delivery = self.reserve_one()
         self.client.note_stop([])
@@ -182,7 +182,7 @@ class LeaseContract(ClientContract):
         return again
 
     def test_a_waiting_reserve_gets_an_expired_lease(self) -> None:
-        """Within half a second of its end, with nobody pushing."""
+        """Within half a second of its end, without a push."""
         self.needs(LEASES)
         self.push("1")
         other = self.another_client()
@@ -244,7 +244,7 @@ class LeaseContract(ClientContract):
         assert sorted(map(str, self.drain())) == ["1", "2"]
 
     def test_release_with_data_is_a_retry_at_the_tail(self) -> None:
-        """The new data, after those that wait, without a death."""
+        """The new data, after all waiting tasks, without a death."""
         self.push("1", "2")
         delivery = self.reserve_one()
         assert self.client.release(delivery, "retried") is True
@@ -359,7 +359,7 @@ class LeaseContract(ClientContract):
         assert (again.data, again.deaths) == ("1", 1)
 
     def test_a_run_that_ended_in_order_forgets_deaths(self) -> None:
-        """A retry begins without, and goes with others again; what dies later counts anew."""
+        """A retry begins without, and goes with others again; later deaths count from 0."""
         self.needs(LEASES)
         self.push("1")
         died = self.take_over_any(self.reserve_one(self.short_lease))
@@ -435,7 +435,7 @@ class LeaseContract(ClientContract):
         assert sorted(found) == [f"{number:02}" for number in range(40)]
 
     def test_close_then_use_again(self) -> None:
-        """A closed client connects anew."""
+        """A closed client connects again."""
         self.push("1")
         self.client.close()
         assert self.reserve_one().data == "1"

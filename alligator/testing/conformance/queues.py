@@ -12,7 +12,7 @@ from alligator.testing.conformance.base import ClientContract
 
 
 class QueueContract(ClientContract):
-    """What a producer, and whoever looks at a queue, can rely on."""
+    """What a producer, and a caller that looks at a queue, can rely on."""
 
     def test_empty_queue(self) -> None:
         """Nothing is there, and asking does no harm."""
@@ -83,7 +83,7 @@ class QueueContract(ClientContract):
         assert third
 
     def test_ids_as_they_are_made(self) -> None:
-        """Those that pushed tasks have by default, in every operation that takes one."""
+        """The ids that pushed tasks have by default, in every operation that takes one."""
         self.needs(GET, OWN_ID)
         ids = [new_task_id() for _ in range(4)]
         assert self.client.push_many(self.queue, [Message(each, each) for each in ids]) == ids

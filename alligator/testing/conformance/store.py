@@ -333,7 +333,7 @@ class StoreContract(DependencyContract):
     # -- Who is alive. --------------------------------------------------------------------
 
     def test_workers_are_known_while_they_give_signs_of_life(self) -> None:
-        """By queue, the last seen first; gone after their time, or with a goodbye."""
+        """By queue, the last seen first; gone after their time, or when they end."""
         other_queue = f"{self.queue}-2"
         assert self.store.workers(self.queue) == []
         assert self.store.last_seen(self.queue) is None
