@@ -25,8 +25,8 @@ _context.set_forkserver_preload(
 )
 
 
-def _run(argv: list[str], log: str, environment: dict[str, str]) -> None:
-    os.environ.update(environment)
+def _run(argv: list[str], log: str, variables: dict[str, str]) -> None:
+    os.environ.update(variables)
     descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
@@ -52,12 +52,12 @@ class Fleet:
         ledger: Ledger,
         *flags: str,
         size: int = 2,
-        environment: dict[str, str] | None = None,
+        variables: dict[str, str] | None = None,
     ) -> None:
         self.argv = [dsn, "--queue", queue, "--log-level", "WARNING", *flags]
         self.log = str(folder / "workers.log")
         self.ledger, self.size = ledger, size
-        self.environment = environment or {}
+        self.variables = variables or {}
         self.workers: list[BaseProcess] = []
 
     def __enter__(self) -> "Fleet":
@@ -72,7 +72,7 @@ class Fleet:
 
     def start(self) -> BaseProcess:
         """Start one more worker."""
-        arguments = (self.argv, self.log, self.environment)
+        arguments = (self.argv, self.log, self.variables)
         worker = _context.Process(target=_run, args=arguments, daemon=True)
         worker.start()
         self.workers.append(worker)
@@ -126,10 +126,10 @@ class Producer:
         self.arguments = (dsn, queue, ledger.path, prefix, batch)
         self.process: BaseProcess | None = None
 
-    def start(self, environment: dict[str, str]) -> None:
+    def start(self, variables: dict[str, str]) -> None:
         """Begin to push; ``batch`` tasks at a time, or one by one where that is 0."""
         self.process = _context.Process(
-            target=produce, args=(*self.arguments, environment), daemon=True
+            target=produce, args=(*self.arguments, variables), daemon=True
         )
         self.process.start()
 
@@ -141,10 +141,10 @@ class Producer:
 
 
 def produce(
-    dsn: str, queue: str, path: str, prefix: str, batch: int, environment: dict[str, str]
+    dsn: str, queue: str, path: str, prefix: str, batch: int, variables: dict[str, str]
 ) -> None:
     """Push for ever, and note each push before and after."""
-    os.environ.update(environment)
+    os.environ.update(variables)
     gator, ledger, number = Gator(dsn, queue), Ledger(path), 0
     while True:
         number += 1

@@ -13,10 +13,10 @@ from typing import Self
 from alligator import Gator
 from alligator.exceptions import ConnectionLost
 from chaos import jobs
+from chaos.environment import Environment
 from chaos.fleet import Fleet
 from chaos.ledger import ACKNOWLEDGED, ATTEMPTED, COMPLETED, Ledger
 from chaos.overlaps import unexplained
-from chaos.places import Place
 from chaos.rows import Row, row_of
 
 #: Seconds within which a push is to fail where the server is away.
@@ -32,17 +32,19 @@ class Load:
     One worker runs its tasks one by one, the other in four threads. Of the tasks some are
     longer than a lease, some fail once and some for good.
 
-    :param dsn: how the workers and producers reach the queue, if not as the place says.
+    :param dsn: how the workers and producers reach the queue, if not as the environment says.
     :param workers_dsn: how the workers do, if not as the producers.
     :param lease: seconds.
     """
 
-    def __init__(self, place: Place, *, lease: float, dsn: str = "", workers_dsn: str = "") -> None:
-        self.place, self.lease = place, lease
-        self.watcher = place.gator()
-        self.gator = Gator(dsn or place.dsn, self.watcher.queue_name)
+    def __init__(
+        self, environment: Environment, *, lease: float, dsn: str = "", workers_dsn: str = ""
+    ) -> None:
+        self.environment, self.lease = environment, lease
+        self.watcher = environment.gator()
+        self.gator = Gator(dsn or environment.dsn, self.watcher.queue_name)
         self.workers_dsn = workers_dsn or self.gator.conn_string
-        self.folder = place.folder / self.gator.queue_name
+        self.folder = environment.folder / self.gator.queue_name
         self.folder.mkdir()
         self.ledger = Ledger(self.folder / "ledger")
         Path(self.ledger.path).touch()
@@ -60,7 +62,7 @@ class Load:
         flags += ["--app", "chaos.traced:gator"]
         dsn, queue = self.workers_dsn, self.gator.queue_name
         traced = {"CHAOS_DSN": dsn, "CHAOS_LEDGER": self.ledger.path}
-        return Fleet(dsn, queue, folder, self.ledger, *flags, size=1, environment=traced)
+        return Fleet(dsn, queue, folder, self.ledger, *flags, size=1, variables=traced)
 
     def __enter__(self) -> Self:
         for each in self.fleets:
@@ -171,8 +173,10 @@ class Load:
         """Return what came of it; call it once drained, with the workers still there."""
         account = self.ledger.account()
         buried, condemned = self._dead()
-        row = row_of(loop, self.place.name, account, len(faults), buried, handed=account.handed)
-        at_once = self.place.name == "beanstalk"
+        row = row_of(
+            loop, self.environment.name, account, len(faults), buried, handed=account.handed
+        )
+        at_once = self.environment.name == "beanstalk"
         overlaps, wrong = unexplained(account, faults, self.lease, at_once=at_once)
         row.wrong += self.wrong + wrong[:5]
         row.wrong += [f"condemned though nothing died: {each}" for each in condemned[:5]]

@@ -3,8 +3,8 @@
 import tempfile
 from pathlib import Path
 
+from chaos.environment import Environment
 from chaos.loops import worker_killed
-from chaos.places import Place
 
 
 def losses_seen(kills: int = 10, patience: float = 3.0) -> int:
@@ -15,6 +15,6 @@ def losses_seen(kills: int = 10, patience: float = 3.0) -> int:
     with tempfile.TemporaryDirectory(prefix="chaos-") as name:
         folder = Path(name)
         dsn = f"sqlite://{folder}/lossy.db"
-        place = Place("sqlite", dsn, folder, environment={"CHAOS_LOSSY_DSN": dsn})
-        row = worker_killed.run(place, kills, "--app", "chaos.lossy:gator", patience=patience)
+        environment = Environment("sqlite", dsn, folder, variables={"CHAOS_LOSSY_DSN": dsn})
+        row = worker_killed.run(environment, kills, "--app", "chaos.lossy:gator", patience=patience)
         return row.lost

@@ -5,7 +5,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from chaos.places import open_place
+from chaos.environment import open_environment
 from chaos.rows import Row
 
 
@@ -15,8 +15,8 @@ def run_one(name: str, backend: str, size: int) -> Row:
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
         try:
-            with open_place(backend, Path(folder)) as place:
-                row: Row = loop.run(place, size)
+            with open_environment(backend, Path(folder)) as environment:
+                row: Row = loop.run(environment, size)
         except Exception as err:
             row = Row(name, backend, size, 0, 0, 0, 0, 0, wrong=[f"{type(err).__name__}: {err}"])
     row.seconds = row.seconds or time.monotonic() - started

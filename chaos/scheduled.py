@@ -14,10 +14,10 @@ def tick(ledger: str) -> None:
     Ledger(ledger).note(COMPLETED, current_task().task_id)
 
 
-def declare(environment: dict[str, str]) -> Gator:
+def declare(variables: dict[str, str]) -> Gator:
     """Return a Gator with ``every(1)`` on it."""
-    gator = Gator(environment[DSN], environment[QUEUE], store=environment[STORE] or None)
-    gator.every(1, tick, environment[LEDGER])
+    gator = Gator(variables[DSN], variables[QUEUE], store=variables[STORE] or None)
+    gator.every(1, tick, variables[LEDGER])
     return gator
 
 

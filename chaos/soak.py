@@ -21,9 +21,9 @@ from statistics import median
 from alligator import Gator
 from chaos import jobs
 from chaos.common import is_empty, push, wait_until
+from chaos.environment import Environment, open_environment
 from chaos.fleet import Fleet
 from chaos.ledger import ACKNOWLEDGED, ATTEMPTED, Account, Ledger
-from chaos.places import Place, open_place
 from chaos.table import versions
 
 BACKENDS = ("sqlite", "redis", "beanstalk")
@@ -120,18 +120,22 @@ class Feeder:
         self.ledger.note(ACKNOWLEDGED, name)
 
 
-def soak(place: Place, seconds: float) -> Found:
+def soak(environment: Environment, seconds: float) -> Found:
     """Let a worker work for so long, and look at it all the while."""
-    found, gator, ledger = Found(place.name), place.gator(), Ledger(place.folder / "ledger")
+    found, gator, ledger = (
+        Found(environment.name),
+        environment.gator(),
+        Ledger(environment.folder / "ledger"),
+    )
     flags = ["--concurrency", "4", "--log-level", "CRITICAL"]
     fleet = Fleet(
-        place.dsn,
+        environment.dsn,
         gator.queue_name,
-        place.folder,
+        environment.folder,
         ledger,
         *flags,
         size=1,
-        environment=place.environment,
+        variables=environment.variables,
     )
     with fleet, Feeder(gator, ledger) as feeder:
         (worker,) = fleet.workers
@@ -181,8 +185,8 @@ def soak_on(backend: str, seconds: float) -> Found:
     """Do it on a backend of its own."""
     with tempfile.TemporaryDirectory(prefix="soak-") as folder:
         try:
-            with open_place(backend, Path(folder)) as place:
-                return soak(place, seconds)
+            with open_environment(backend, Path(folder)) as environment:
+                return soak(environment, seconds)
         except Exception as err:
             return Found(backend, wrong=[f"{type(err).__name__}: {err}"])
 

@@ -13,9 +13,9 @@ from functools import partial
 from alligator import Worker
 from chaos import jobs
 from chaos.common import is_empty, noted, push, wait_until
+from chaos.environment import Environment
 from chaos.fleet import Fleet
 from chaos.ledger import STARTED, Ledger
-from chaos.places import Place
 from chaos.rows import Row, row_of
 
 BACKENDS = ("sqlite", "redis", "beanstalk", "sqs")
@@ -33,16 +33,18 @@ WITHIN = {"sqlite": LEASE + 0.5, "redis": LEASE + 0.5, "beanstalk": 2.0, "sqs": 
 NOT_BEFORE = {"sqlite": 0.6 * LEASE, "redis": 0.6 * LEASE, "beanstalk": 0.0, "sqs": 0.6 * LEASE}
 
 
-def run(place: Place, size: int) -> Row:
+def run(environment: Environment, size: int) -> Row:
     """Kill ``size`` workers at the same time."""
-    started, ledger = time.monotonic(), Ledger(place.folder / "ledger")
+    started, ledger = time.monotonic(), Ledger(environment.folder / "ledger")
     # A lease on beanstalkd is what the DSN says, so that must not say anything.
-    place = replace(place, dsn=place.dsn.partition("?ttr=")[0])
+    environment = replace(environment, dsn=environment.dsn.partition("?ttr=")[0])
     with ThreadPoolExecutor(size) as pool:
-        wrong = [each for each in pool.map(partial(kill_one, place, ledger), range(size)) if each]
-    row = row_of("default lease", place.name, ledger.account(), size)
+        wrong = [
+            each for each in pool.map(partial(kill_one, environment, ledger), range(size)) if each
+        ]
+    row = row_of("default lease", environment.name, ledger.account(), size)
     row.wrong += wrong
-    soonest, latest = NOT_BEFORE[place.name], WITHIN[place.name]
+    soonest, latest = NOT_BEFORE[environment.name], WITHIN[environment.name]
     if len(row.recovery) != size or not all(soonest <= each <= latest for each in row.recovery):
         row.wrong.append(f"back after {row.recovery} s, not {soonest:g} to {latest:g}")
     row.note = f"lease {LEASE:g} s"
@@ -50,13 +52,13 @@ def run(place: Place, size: int) -> Row:
     return row
 
 
-def kill_one(place: Place, ledger: Ledger, number: int) -> str:
+def kill_one(environment: Environment, ledger: Ledger, number: int) -> str:
     """Kill the one that runs a task; return what is wrong if nobody takes it over."""
-    gator, name = place.gator(), f"task-{number}"
-    folder = place.folder / name
+    gator, name = environment.gator(), f"task-{number}"
+    folder = environment.folder / name
     folder.mkdir()
     fleet = Fleet(
-        place.dsn, gator.queue_name, folder, ledger, size=2, environment=place.environment
+        environment.dsn, gator.queue_name, folder, ledger, size=2, variables=environment.variables
     )
     with fleet:
         push(gator, ledger, jobs.slow_at_first, [name], str(folder / "marker"))

@@ -13,9 +13,9 @@ from itertools import count
 from alligator import Gator, Task
 from chaos import jobs
 from chaos.common import is_empty
+from chaos.environment import Environment
 from chaos.fleet import Fleet
 from chaos.ledger import ACKNOWLEDGED, ATTEMPTED, Account, Ledger
-from chaos.places import Place
 from chaos.rows import Row, row_of
 
 BACKENDS = ("sqlite", "redis")
@@ -79,19 +79,19 @@ def push(gator: Gator, ledger: Ledger, graph: Graph) -> None:
     ledger.note(ACKNOWLEDGED, *graph.names)
 
 
-def run(place: Place, size: int) -> Row:
+def run(environment: Environment, size: int) -> Row:
     """Push ``size`` graphs, and kill a worker every :data:`PER_KILL` tasks."""
     started = time.monotonic()
-    gator, ledger = place.gator(), Ledger(place.folder / "ledger")
+    gator, ledger = environment.gator(), Ledger(environment.folder / "ledger")
     graphs = [make_graph(number) for number in range(size)]
     fleet = Fleet(
-        place.dsn,
+        environment.dsn,
         gator.queue_name,
-        place.folder,
+        environment.folder,
         ledger,
-        *("--lease", str(place.lease)),
+        *("--lease", str(environment.lease)),
         size=WORKERS,
-        environment=place.environment,
+        variables=environment.variables,
     )
     with fleet:
         stuck = not drive(gator, ledger, fleet, graphs)
@@ -99,7 +99,7 @@ def run(place: Place, size: int) -> Row:
     account = ledger.account()
     buried = {letter.task_id for letter in gator.dead(10_000)}
     canceled = {name for graph in graphs for name in graph.without(buried)}
-    row = row_of("graphs", place.name, account, len(account.kills), buried | canceled)
+    row = row_of("graphs", environment.name, account, len(account.kills), buried | canceled)
     row.buried = len(buried)
     judge(row, account, graphs, buried, canceled)
     if stuck:

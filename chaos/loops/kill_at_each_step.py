@@ -12,9 +12,9 @@ from pathlib import Path
 
 from alligator import Gator
 from chaos import steps
+from chaos.environment import Environment
 from chaos.fleet import Fleet
 from chaos.ledger import ACKNOWLEDGED, ATTEMPTED, COMPLETED, Account, Entry, Ledger
-from chaos.places import Place
 from chaos.rows import Row, row_of
 
 _CALLS = ("reserve", "ride", "ack", "release", "hand back", "bury", "extend")
@@ -55,19 +55,19 @@ class Case:
         return (self.folder / "reached").exists()
 
 
-def run(place: Place, size: int) -> Row:
+def run(environment: Environment, size: int) -> Row:
     """Die at ``size`` steps: a selection spread over the way, or all, or rounds of all."""
     started = time.monotonic()
-    ledger = Ledger(place.folder / "ledger")
+    ledger = Ledger(environment.folder / "ledger")
     waiting = [
-        make_case(place, ledger, step, number)
-        for number, step in enumerate(chosen(STEPS[place.name], size))
+        make_case(environment, ledger, step, number)
+        for number, step in enumerate(chosen(STEPS[environment.name], size))
     ]
     cases, running = list(waiting), list[Case]()
     try:
         while waiting or running:
             while waiting and len(running) < AT_ONCE:
-                running.append(begin(waiting.pop(0), place, ledger))
+                running.append(begin(waiting.pop(0), environment, ledger))
             done = {entry.name for entry in ledger.entries() if entry.what == COMPLETED}
             running = [case for case in running if not is_over(case, ledger, done)]
             time.sleep(0.05)
@@ -77,7 +77,7 @@ def run(place: Place, size: int) -> Row:
     account = ledger.account()
     row = row_of(
         "kill at each step",
-        place.name,
+        environment.name,
         account,
         len(account.kills),
         set().union(*(case.dead for case in cases)),
@@ -96,25 +96,25 @@ def chosen(those: list[str], size: int) -> list[str]:
     return [those[index * len(those) // size] for index in range(size)]
 
 
-def make_case(place: Place, ledger: Ledger, step: str, number: int) -> Case:
+def make_case(environment: Environment, ledger: Ledger, step: str, number: int) -> Case:
     """Prepare a queue and a worker."""
-    folder = place.folder / str(number)
+    folder = environment.folder / str(number)
     folder.mkdir()
-    gator = place.gator()
-    environment = {
-        **place.environment,
-        "CHAOS_DSN": place.dsn,
+    gator = environment.gator()
+    variables = {
+        **environment.variables,
+        "CHAOS_DSN": environment.dsn,
         "CHAOS_STEP": step,
         "CHAOS_FOLDER": str(folder),
     }
-    flags = ("--app", "chaos.steps:gator", "--lease", str(place.lease), "--prefetch", "8")
+    flags = ("--app", "chaos.steps:gator", "--lease", str(environment.lease), "--prefetch", "8")
     fleet = Fleet(
-        place.dsn, gator.queue_name, folder, ledger, *flags, size=1, environment=environment
+        environment.dsn, gator.queue_name, folder, ledger, *flags, size=1, variables=variables
     )
     return Case(step, folder, gator, fleet)
 
 
-def begin(case: Case, place: Place, ledger: Ledger) -> Case:
+def begin(case: Case, environment: Environment, ledger: Ledger) -> Case:
     """Push the tasks, and start the worker."""
     case.names = [f"{case.folder.name}/{kind}" for kind in _STARTS]
     good, flaky, long, doomed, short = case.names
@@ -122,7 +122,7 @@ def begin(case: Case, place: Place, ledger: Ledger) -> Case:
     hooks = {"on_start": steps.on_start, "on_success": steps.on_success, "on_error": steps.on_error}
     case.gator.options(**hooks).task(steps.good, good, 0.01)
     case.gator.options(**hooks, retries=1).task(steps.flaky, flaky)
-    case.gator.task(steps.good, long, 0.6 * place.lease)
+    case.gator.task(steps.good, long, 0.6 * environment.lease)
     case.gator.task(steps.doomed, doomed)
     case.gator.task(steps.good, short, 0.0)
     ledger.note(ACKNOWLEDGED, *case.names)

@@ -7,27 +7,28 @@ from pathlib import Path
 
 from chaos import jobs
 from chaos.common import is_empty, push, wait_until
+from chaos.environment import Environment
 from chaos.fleet import Fleet
 from chaos.ledger import Ledger
-from chaos.places import Place
 from chaos.rows import Row, row_of
 
 BACKENDS = ("sqlite", "redis", "beanstalk", "sqs")
 FULL = 100
 SMALL = 3
 
-LEASE = {"sqs": 6.0}  # seconds; elsewhere the place's own. The emulator is slow to extend many
+# Seconds; elsewhere the environment's own. The emulator is slow to extend many.
+LEASE = {"sqs": 6.0}
 LEASES = 5  # that a task takes
 SMALL_LEASES = 1.4  # enough to be lost; where fewer than CROWD tasks are asked for
 CROWD = 10
 THREADS = 25
 
 
-def run(place: Place, size: int) -> Row:
+def run(environment: Environment, size: int) -> Row:
     """Run ``size`` tasks, longer than their leases, in two workers with many threads."""
     began = time.monotonic()
-    gator, ledger = place.gator(), Ledger(place.folder / "ledger")
-    lease = LEASE.get(place.name, place.lease) if size >= CROWD else place.lease
+    gator, ledger = environment.gator(), Ledger(environment.folder / "ledger")
+    lease = LEASE.get(environment.name, environment.lease) if size >= CROWD else environment.lease
     seconds = lease * (LEASES if size >= CROWD else SMALL_LEASES)
     names = [str(number) for number in range(size)]
     # A few that hold the GIL are enough: two cores have to carry them and all the others.
@@ -37,19 +38,19 @@ def run(place: Place, size: int) -> Row:
     push(gator, ledger, jobs.work, [n for at, n in enumerate(others) if at % 8], seconds)
     wrong = []
     with Fleet(
-        place.dsn,
+        environment.dsn,
         gator.queue_name,
-        place.folder,
+        environment.folder,
         ledger,
         *(f"--concurrency={THREADS}", f"--lease={lease}"),
-        environment=place.environment,
+        variables=environment.variables,
     ) as fleet:
         rounds = 1 + size // (THREADS * fleet.size)
         if not wait_until(lambda: is_empty(gator), 20 + 3 * rounds * seconds, pause=0.1):
             wrong.append(f"left over: {gator.stats()}")
         log = Path(fleet.log).read_text() if Path(fleet.log).exists() else ""
     account = ledger.account()
-    row = row_of("long tasks", place.name, account, size)
+    row = row_of("long tasks", environment.name, account, size)
     starts = Counter(entry.name for entry in account.starts)
     if again := sorted(name for name, times in starts.items() if times > 1):
         wrong.append(f"started more than once: {again}")

@@ -16,9 +16,9 @@ from pathlib import Path
 from alligator import Gator
 from chaos import jobs
 from chaos.common import is_empty, push, wait_until
+from chaos.environment import Environment
 from chaos.fleet import Fleet
 from chaos.ledger import ACKNOWLEDGED, ATTEMPTED, Account, Ledger
-from chaos.places import Place
 from chaos.rows import Row, row_of
 
 BACKENDS = ("sqlite",)
@@ -37,15 +37,15 @@ LEAST_SHARE = 1 / 3
 SLOWEST = 5.0
 
 
-def run(place: Place, size: int) -> Row:
+def run(environment: Environment, size: int) -> Row:
     """Let all go on for ``size`` seconds, then until the queue is empty."""
     began = time.monotonic()
     # What is in /tmp may be memory; what is in /var/tmp has to outlive a reboot.
     disk = "/var/tmp" if Path("/var/tmp").is_dir() else None
     with tempfile.TemporaryDirectory(prefix="chaos-", dir=disk) as folder:
         gator = Gator(f"sqlite://{folder}/queue.db", "crowd")
-        ledger, wrong = Ledger(place.folder / "ledger"), list[str]()
-        with Fleet(gator.conn_string, "crowd", place.folder, ledger, size=WORKERS) as fleet:
+        ledger, wrong = Ledger(environment.folder / "ledger"), list[str]()
+        with Fleet(gator.conn_string, "crowd", environment.folder, ledger, size=WORKERS) as fleet:
             since, until, told = _push_from_all(gator, ledger, size)
             if not wait_until(lambda: is_empty(gator), 60):
                 wrong.append(f"not empty a minute later: {gator.stats()}")
@@ -53,7 +53,7 @@ def run(place: Place, size: int) -> Row:
                 wrong.append(f"workers ended: {ended}")
         gator.close()
     account = ledger.account()
-    row = row_of("many processes", place.name, account, size)
+    row = row_of("many processes", environment.name, account, size)
     row.wrong += wrong
     _judge(row, account, told, (since, until))
     if said := fleet.said():

@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from alligator import Gator
 from chaos import jobs
 from chaos.common import is_empty
+from chaos.environment import Environment
 from chaos.fleet import Fleet
 from chaos.ledger import ACKNOWLEDGED, ATTEMPTED, COMPLETED, Account, Ledger
-from chaos.places import Place
 from chaos.rows import Row, row_of
 
 BACKENDS = ("sqlite", "redis", "beanstalk", "sqs")
@@ -57,12 +57,12 @@ class Case:
         return done.issuperset(self.innocent) and is_empty(self.gator)
 
 
-def run(place: Place, size: int) -> Row:
+def run(environment: Environment, size: int) -> Row:
     """Push ``size`` poison tasks in all, a third to each kind of worker; of two, none to single."""
     started = time.monotonic()
-    ledger = Ledger(place.folder / "ledger")
+    ledger = Ledger(environment.folder / "ledger")
     shares = ((kind, (size + index) // len(KINDS)) for index, kind in enumerate(KINDS))
-    cases = [make_case(place, ledger, kind, share) for kind, share in shares if share]
+    cases = [make_case(environment, ledger, kind, share) for kind, share in shares if share]
     try:
         watch(cases, ledger)
     finally:
@@ -70,10 +70,10 @@ def run(place: Place, size: int) -> Row:
             case.fleet.__exit__()
     account = ledger.account()
     for case in cases:
-        judge(case, account, RUNS.get(place.name, 3))
+        judge(case, account, RUNS.get(environment.name, 3))
     deaths = [start.name for start in account.starts if "poison" in start.name]
     buried = {name for case in cases for name in case.dead}
-    row = row_of("poison", place.name, account, len(deaths), buried)
+    row = row_of("poison", environment.name, account, len(deaths), buried)
     row.wrong += [f"{case.kind}: {each}" for case in cases for each in case.wrong]
     runs = Counter(deaths).values()
     row.note = f"{len(set(deaths))} tasks, each of {min(runs)} to {max(runs)} runs"
@@ -81,9 +81,9 @@ def run(place: Place, size: int) -> Row:
     return row
 
 
-def make_case(place: Place, ledger: Ledger, kind: str, count: int) -> Case:
+def make_case(environment: Environment, ledger: Ledger, kind: str, count: int) -> Case:
     """Push poison and innocent tasks in any order, and prepare the workers."""
-    gator, folder = place.gator(), place.folder / kind
+    gator, folder = environment.gator(), environment.folder / kind
     folder.mkdir()
     poison = [f"{kind}/poison-{number}" for number in range(count)]
     innocent = [f"{kind}/innocent-{number}" for number in range(count * INNOCENT)]
@@ -99,13 +99,13 @@ def make_case(place: Place, ledger: Ledger, kind: str, count: int) -> Case:
             batch.task(job, ledger.path, name, *arguments)
     ledger.note(ACKNOWLEDGED, *poison, *innocent)
     fleet = Fleet(
-        place.dsn,
+        environment.dsn,
         gator.queue_name,
         folder,
         ledger,
-        *("--lease", str(place.lease), *KINDS[kind]),
+        *("--lease", str(environment.lease), *KINDS[kind]),
         size=WORKERS,
-        environment=place.environment,
+        variables=environment.variables,
     )
     return Case(kind, gator, fleet, poison, innocent)
 

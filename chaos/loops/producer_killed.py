@@ -7,9 +7,9 @@ where the backend has transactions.
 import random
 import time
 
+from chaos.environment import Environment
 from chaos.fleet import Fleet, Producer
 from chaos.ledger import COMPLETED, Ledger
-from chaos.places import Place
 from chaos.rows import Row, row_of
 
 BACKENDS = ("sqlite", "redis", "beanstalk", "sqs")
@@ -22,30 +22,30 @@ ALL_OR_NONE = ("sqlite", "redis")
 LEASE = {"sqs": 30.0}  # seconds; no worker is killed, and a busy emulator may answer after four
 
 
-def run(place: Place, size: int) -> Row:
+def run(environment: Environment, size: int) -> Row:
     """Kill ``size`` producers, every other one of batches."""
     started = time.monotonic()
-    gator, ledger = place.gator(), Ledger(place.folder / "ledger")
-    size_of_batch = BATCHES.get(place.name, BATCH)
+    gator, ledger = environment.gator(), Ledger(environment.folder / "ledger")
+    size_of_batch = BATCHES.get(environment.name, BATCH)
     for number in range(size):
         batch = size_of_batch if number % 2 else 0
-        producer = Producer(place.dsn, gator.queue_name, ledger, f"{number}-", batch=batch)
-        producer.start(place.environment)
+        producer = Producer(environment.dsn, gator.queue_name, ledger, f"{number}-", batch=batch)
+        producer.start(environment.variables)
         seen = ledger.wait_for(f"{number}-", within=20)
         # Somewhere between two instructions; a push takes 0.1 to 1 ms.
         time.sleep(random.uniform(0, 0.003))
         producer.kill()
         if not seen:
             raise RuntimeError(f"producer {number} did not come to push anything")
-    lease = ("--lease", str(LEASE.get(place.name, place.lease)))
+    lease = ("--lease", str(LEASE.get(environment.name, environment.lease)))
     with Fleet(
-        place.dsn,
+        environment.dsn,
         gator.queue_name,
-        place.folder,
+        environment.folder,
         ledger,
         *lease,
         size=2,
-        environment=place.environment,
+        variables=environment.variables,
     ) as fleet:
         deadline = time.monotonic() + 120
         while any(gator.stats()[state] for state in ("waiting", "running")):
@@ -55,14 +55,14 @@ def run(place: Place, size: int) -> Row:
         for worker in list(fleet.workers):  # in order, so that what has run is acked
             fleet.stop(worker, within=20)
     account = ledger.account()
-    row = row_of("producer killed", place.name, account, size)
+    row = row_of("producer killed", environment.name, account, size)
     row.seconds = time.monotonic() - started
     if row.duplicated:
         row.wrong.append(f"{row.duplicated} ran twice, and no worker was killed")
     if letters := gator.dead():
         row.wrong.append(f"{len(letters)} could not be read, as: {letters[0].error}")
     halves = torn_batches(ledger)
-    if halves and place.name in ALL_OR_NONE:
+    if halves and environment.name in ALL_OR_NONE:
         row.wrong.append(f"batches of which only a part arrived: {halves[:3]}")
     told = len(account.attempted) - len(account.acknowledged)
     ran = len(set(account.completed) - account.acknowledged)

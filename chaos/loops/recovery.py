@@ -7,9 +7,9 @@ interrupted task within a lease and half a second, before all that waits.
 import time
 
 from chaos import jobs
+from chaos.environment import Environment
 from chaos.fleet import Fleet
 from chaos.ledger import ACKNOWLEDGED, ATTEMPTED, STARTED, Ledger
-from chaos.places import Place
 from chaos.rows import Row, row_of
 
 BACKENDS = ("sqlite", "redis", "beanstalk")
@@ -20,35 +20,37 @@ BACKLOG = 10_000
 SLACK = 0.5  # seconds beyond the lease
 
 
-def run(place: Place, size: int) -> Row:
+def run(environment: Environment, size: int) -> Row:
     """Kill the worker of ``size`` long tasks, one after the other."""
     started = time.monotonic()
-    gator, ledger = place.gator(), Ledger(place.folder / "ledger")
+    gator, ledger = environment.gator(), Ledger(environment.folder / "ledger")
     backlog = min(BACKLOG, 2_000 * size)
     with gator.batch() as batch:
         for _ in range(backlog):
             batch.task(jobs.nap, 0.005)
-    lease = ("--lease", str(place.lease))
+    lease = ("--lease", str(environment.lease))
     urgent = gator.options(priority=100)
-    with Fleet(place.dsn, gator.queue_name, place.folder, ledger, *lease, size=2) as fleet:
+    with Fleet(
+        environment.dsn, gator.queue_name, environment.folder, ledger, *lease, size=2
+    ) as fleet:
         for number in range(size):
             name = f"long-{number}"
             ledger.note(ATTEMPTED, name)
-            urgent.task(jobs.slow_at_first, ledger.path, name, str(place.folder / name))
+            urgent.task(jobs.slow_at_first, ledger.path, name, str(environment.folder / name))
             ledger.note(ACKNOWLEDGED, name)
             victim = wait_for_start(ledger, name)
             fleet.kill(next(each for each in fleet.workers if each.pid == victim))
             wait_for_start(ledger, name, after=victim)
             fleet.fill()
         left = gator.len()
-    row = row_of("recovery behind backlog", place.name, ledger.account(), size)
+    row = row_of("recovery behind backlog", environment.name, ledger.account(), size)
     # What was running when the fleet was stopped is not our business; the long ones are.
-    late = [each for each in row.recovery if each > place.lease + SLACK]
+    late = [each for each in row.recovery if each > environment.lease + SLACK]
     if late or len(row.recovery) < size:
         row.wrong.append(f"of {size}, {len(row.recovery)} came back, {len(late)} of them late")
     if not left:
         row.wrong.append("the backlog ran out, so nothing was in front of anybody")
-    row.note = f"lease {place.lease:g} s, {left} of {backlog} still waiting"
+    row.note = f"lease {environment.lease:g} s, {left} of {backlog} still waiting"
     row.seconds = time.monotonic() - started
     gator.client.drop_all(gator.queue_name)
     gator.close()

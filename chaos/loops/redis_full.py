@@ -9,9 +9,9 @@ from typing import Any
 from alligator.exceptions import QueueFull
 from chaos import jobs
 from chaos.common import is_empty, wait_until
+from chaos.environment import Environment
 from chaos.fleet import Fleet
 from chaos.ledger import ACKNOWLEDGED, ATTEMPTED, Ledger
-from chaos.places import Place
 from chaos.rows import Row, row_of
 
 BACKENDS = ("redis",)
@@ -21,11 +21,11 @@ SMALL = 1
 ROOM = 512 * 1024  # bytes of memory for tasks, some hundreds
 
 
-def run(place: Place, size: int) -> Row:
+def run(environment: Environment, size: int) -> Row:
     """Fill it and have it emptied so many times; recovery is until a push works again."""
-    began, loop = time.monotonic(), _Loop(place)
+    began, loop = time.monotonic(), _Loop(environment)
     recovery = [loop.fill_and_empty() for _ in range(size)]
-    row = row_of("redis full", place.name, loop.ledger.account(), size, loop.buried())
+    row = row_of("redis full", environment.name, loop.ledger.account(), size, loop.buried())
     loop.gator.close()
     if run_after_all := loop.refused & set(loop.ledger.account().completed):
         row.wrong.append(f"refused and yet run: {sorted(run_after_all)[:5]}")
@@ -36,9 +36,9 @@ def run(place: Place, size: int) -> Row:
 
 
 class _Loop:
-    def __init__(self, place: Place) -> None:
-        self.place, self.gator = place, place.gator()
-        self.ledger = Ledger(place.folder / "ledger")
+    def __init__(self, environment: Environment) -> None:
+        self.environment, self.gator = environment, environment.gator()
+        self.ledger = Ledger(environment.folder / "ledger")
         self.conn: Any = self.gator.client.conn
         self.refused: set[str] = set()
         self.wrong: list[str] = []
@@ -52,7 +52,9 @@ class _Loop:
         self._limit(1)  # so that it stays full while it is emptied
         flags = ("--lease", "5", "--concurrency", "2")
         queue = self.gator.queue_name
-        with Fleet(self.place.dsn, queue, self.place.folder, self.ledger, *flags) as fleet:
+        with Fleet(
+            self.environment.dsn, queue, self.environment.folder, self.ledger, *flags
+        ) as fleet:
             if not wait_until(lambda: is_empty(self.gator), 30):
                 self.wrong.append(f"not emptied: {self.gator.stats()}; {fleet.said()[-500:]}")
             if self._push("short"):

@@ -2,8 +2,8 @@
 
 import time
 
+from chaos.environment import Environment
 from chaos.load import Load
-from chaos.places import Place
 from chaos.rows import Row
 from tests.support.servers.proxy import Proxy
 
@@ -14,20 +14,20 @@ SMALL = 3
 RESUMED = 8.0  # seconds: the longest pause of a worker, and a slow machine
 
 
-def run(place: Place, size: int) -> Row:
+def run(environment: Environment, size: int) -> Row:
     """Take the server away for so many seconds; recovery is until both workers go on."""
     began = time.monotonic()
     with (
-        Proxy(place.port) as proxy,
-        Load(place, lease=2.0, workers_dsn=place.through(proxy)) as load,
+        Proxy(environment.port) as proxy,
+        Load(environment, lease=2.0, workers_dsn=environment.through(proxy)) as load,
     ):
         load.progress(0, by_all=True)
         gone_at, tries = time.time(), proxy.accepted
-        place.server.kill()
+        environment.server.kill()
         time.sleep(size)
         tries = proxy.accepted - tries
         since = load.size()
-        place.server.start()
+        environment.server.start()
         back_at = time.time()
         recovery = load.progress(since, by_all=True)
         load.drain()

@@ -17,9 +17,9 @@ from pathlib import Path
 
 from chaos import jobs
 from chaos.common import is_empty, noted, push, wait_until
+from chaos.environment import Environment
 from chaos.fleet import Fleet
 from chaos.ledger import KILLED, STARTED, Ledger
-from chaos.places import Place
 from chaos.rows import Row, row_of
 
 BACKENDS = ("sqlite", "redis", "beanstalk", "sqs")
@@ -41,23 +41,23 @@ BACK_WITHIN = {"sqs": 6.0}
 class Rolling:
     """Two workers, one of them with threads, and what they are given to do."""
 
-    def __init__(self, place: Place) -> None:
-        self.place, self.gator = place, place.gator()
-        self.ledger = Ledger(place.folder / "ledger")
+    def __init__(self, environment: Environment) -> None:
+        self.environment, self.gator = environment, environment.gator()
+        self.ledger = Ledger(environment.folder / "ledger")
         self.numbers = count()
         self.wrong: list[str] = []
         self.fleets = [self._fleet(threads) for threads in CONCURRENCY]
 
     def _fleet(self, threads: int) -> Fleet:
-        lease = LEASE.get(self.place.name, 60.0)
+        lease = LEASE.get(self.environment.name, 60.0)
         return Fleet(
-            self.place.dsn,
+            self.environment.dsn,
             self.gator.queue_name,
-            self.place.folder,
+            self.environment.folder,
             self.ledger,
             *(f"--concurrency={threads}", "--prefetch=8", f"--lease={lease}", f"--grace={GRACE}"),
             size=1,
-            environment=self.place.environment,
+            variables=self.environment.variables,
         )
 
     def load(self) -> None:
@@ -91,7 +91,9 @@ class Rolling:
         self.restart_empty(other)
         (worker,) = fleet.workers
         name = f"long-{next(self.numbers)}"
-        push(self.gator, self.ledger, jobs.slow_at_first, [name], str(self.place.folder / name))
+        push(
+            self.gator, self.ledger, jobs.slow_at_first, [name], str(self.environment.folder / name)
+        )
         if not wait_until(lambda: self.starts(name) == [worker.pid], 20):
             self.wrong.append(f"{name} did not start")
             return
@@ -124,10 +126,10 @@ class Rolling:
         return [entry.pid for entry in noted(self.ledger, STARTED, [name])]
 
 
-def run(place: Place, size: int) -> Row:
+def run(environment: Environment, size: int) -> Row:
     """Replace workers ``size`` times in order, and some of them at once, too."""
     began = time.monotonic()
-    rolling, took = Rolling(place), []
+    rolling, took = Rolling(environment), []
     gator, (first, second) = rolling.gator, rolling.fleets
     rolling.load()
     with first, second:
@@ -141,11 +143,11 @@ def run(place: Place, size: int) -> Row:
             rolling.insist(second, first)
         if not wait_until(lambda: is_empty(gator), 10):
             rolling.wrong.append(f"left over of the long ones: {gator.stats()}")
-    row = row_of("rolling restarts", place.name, rolling.ledger.account(), size)
+    row = row_of("rolling restarts", environment.name, rolling.ledger.account(), size)
     row.wrong += rolling.wrong
     if row.duplicated:
         row.wrong.append(f"{row.duplicated} ran twice")
-    late = [each for each in row.recovery if each > BACK_WITHIN.get(place.name, 3.0)]
+    late = [each for each in row.recovery if each > BACK_WITHIN.get(environment.name, 3.0)]
     if late:
         row.wrong.append(f"after a SIGQUIT, tasks started again only after {late} s")
     row.note = f"stopped within {max(took):.2f} s, told to leave {len(row.recovery)} times"

@@ -10,10 +10,10 @@ from datetime import datetime
 from statistics import median
 
 from alligator.scheduling.rules import tick_id
+from chaos.environment import Environment
 from chaos.fleet import Fleet
 from chaos.ledger import ACKNOWLEDGED, ATTEMPTED, COMPLETED, Account, Ledger
 from chaos.loops.worker_killed import ACKED_WITHIN
-from chaos.places import Place
 from chaos.rows import Row, row_of
 from chaos.scheduled import DSN, LEDGER, QUEUE, STORE, declare
 
@@ -25,15 +25,17 @@ SMALL = {"sqlite": 7, "redis": 7, "beanstalk": 0, "sqs": 0}
 WORKERS = 3
 
 
-def run(place: Place, size: int) -> Row:
+def run(environment: Environment, size: int) -> Row:
     """Let it go on for ``size`` seconds, and kill a worker every three (in the long run: five)."""
     started = time.monotonic()
-    ledger, environment = _prepare(place)
-    gator = declare(environment)
+    ledger, variables = _prepare(environment)
+    gator = declare(variables)
     (schedule,) = gator.schedules
-    app = ("--app", "chaos.scheduled:gator", "--lease", str(place.lease))
-    flags = {"size": WORKERS, "environment": {**place.environment, **environment}}
-    with Fleet(place.dsn, gator.queue_name, place.folder, ledger, *app, **flags) as fleet:
+    app = ("--app", "chaos.scheduled:gator", "--lease", str(environment.lease))
+    flags = {"size": WORKERS, "variables": {**environment.variables, **variables}}
+    with Fleet(
+        environment.dsn, gator.queue_name, environment.folder, ledger, *app, **flags
+    ) as fleet:
         if not ledger.wait_for(schedule.name, COMPLETED, within=30):
             raise RuntimeError(f"no tick came: {fleet.said()}")
         first = int(time.time()) + 1
@@ -44,7 +46,7 @@ def run(place: Place, size: int) -> Row:
         _wait_for(ledger, expected, within=20 if gator.store is gator.client.store else 60)
     account = ledger.account()
     _leave_out_the_rest(account, expected)
-    row = row_of("schedules", place.name, account, kills)
+    row = row_of("schedules", environment.name, account, kills)
     row.seconds = time.monotonic() - started
     _judge(row, account)
     gator.client.drop_all(gator.queue_name)
@@ -52,13 +54,18 @@ def run(place: Place, size: int) -> Row:
     return row
 
 
-def _prepare(place: Place) -> tuple[Ledger, dict[str, str]]:
-    made = place.gator()
-    ledger = Ledger(place.folder / "ledger")
-    elsewhere = "" if made.store else f"sqlite://{place.folder}/store.db"
-    environment = {DSN: place.dsn, QUEUE: made.queue_name, STORE: elsewhere, LEDGER: ledger.path}
+def _prepare(environment: Environment) -> tuple[Ledger, dict[str, str]]:
+    made = environment.gator()
+    ledger = Ledger(environment.folder / "ledger")
+    elsewhere = "" if made.store else f"sqlite://{environment.folder}/store.db"
+    variables = {
+        DSN: environment.dsn,
+        QUEUE: made.queue_name,
+        STORE: elsewhere,
+        LEDGER: ledger.path,
+    }
     made.close()
-    return ledger, environment
+    return ledger, variables
 
 
 def _kill(fleet: Fleet, until: float, pause: float) -> int:

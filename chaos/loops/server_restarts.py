@@ -3,8 +3,8 @@
 import random
 import time
 
+from chaos.environment import Environment
 from chaos.load import Load
-from chaos.places import Place
 from chaos.rows import Row
 
 BACKENDS = ("redis", "beanstalk")
@@ -12,18 +12,18 @@ FULL = 50  # restarts
 SMALL = {"redis": 3, "beanstalk": 2}
 
 
-def run(place: Place, size: int) -> Row:
+def run(environment: Environment, size: int) -> Row:
     """Restart the server so many times; recovery is from its return to the next task's end."""
     began, faults, recovery = time.monotonic(), [], []
-    with Load(place, lease=max(3.0, place.lease)) as load:
+    with Load(environment, lease=max(3.0, environment.lease)) as load:
         load.progress(0, by_all=True)
         for _ in range(size):
             time.sleep(random.uniform(0, 0.3))  # so that the kill meets anything
             killed_at = time.time()
-            place.server.kill()
+            environment.server.kill()
             time.sleep(random.uniform(0, 0.3))
             since = load.size()
-            place.server.start()
+            environment.server.start()
             faults.append((killed_at, time.time()))
             recovery.append(load.progress(since))
         load.progress(load.size(), by_all=True)

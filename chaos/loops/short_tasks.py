@@ -8,10 +8,10 @@ import random
 import time
 
 from chaos import jobs
+from chaos.environment import Environment
 from chaos.fleet import Fleet
 from chaos.ledger import ACKNOWLEDGED, ATTEMPTED, Ledger
 from chaos.loops.worker_killed import judge
-from chaos.places import Place
 from chaos.rows import Row, row_of
 
 BACKENDS = ("sqlite", "redis", "beanstalk")
@@ -24,14 +24,16 @@ SECONDS = 0.002  # of work in a task
 PAUSES = (0.15, 0.35)
 
 
-def run(place: Place, size: int) -> Row:
+def run(environment: Environment, size: int) -> Row:
     """Kill ``size`` workers over 20 times as many tasks of 2 ms."""
     started = time.monotonic()
-    gator, ledger = place.gator(), Ledger(place.folder / "ledger")
+    gator, ledger = environment.gator(), Ledger(environment.folder / "ledger")
     names = [str(number) for number in range(20 * size)]
-    lease = ("--lease", str(place.lease))
+    lease = ("--lease", str(environment.lease))
     kills = 0
-    with Fleet(place.dsn, gator.queue_name, place.folder, ledger, *lease, size=2) as fleet:
+    with Fleet(
+        environment.dsn, gator.queue_name, environment.folder, ledger, *lease, size=2
+    ) as fleet:
         # In portions, so that every kill meets workers with much to do.
         for first in range(0, len(names), 20):
             portion = names[first : first + 20]
@@ -55,7 +57,7 @@ def run(place: Place, size: int) -> Row:
             time.sleep(0.02)
     buried = len(gator.dead())
     account = ledger.account()
-    row = row_of("short tasks", place.name, account, kills)
+    row = row_of("short tasks", environment.name, account, kills)
     row.buried, row.seconds = buried, time.monotonic() - started
     judge(row, account, kills)
     if buried:

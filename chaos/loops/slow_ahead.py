@@ -12,9 +12,9 @@ from pathlib import Path
 
 from chaos import jobs
 from chaos.common import is_empty, noted, push, wait_until
+from chaos.environment import Environment
 from chaos.fleet import Fleet
 from chaos.ledger import STARTED, Ledger
-from chaos.places import Place
 from chaos.rows import Row, row_of
 
 BACKENDS = ("sqlite", "redis", "beanstalk", "sqs")
@@ -33,18 +33,18 @@ WITHIN = {"sqs": 3.0}
 class Pair:
     """Two workers and their queue."""
 
-    def __init__(self, place: Place, number: int) -> None:
-        self.folder = place.folder / f"pair-{number}"
+    def __init__(self, environment: Environment, number: int) -> None:
+        self.folder = environment.folder / f"pair-{number}"
         self.folder.mkdir()
         self.prefix = f"{number}-"
-        self.gator, self.ledger = place.gator(), Ledger(place.folder / "ledger")
+        self.gator, self.ledger = environment.gator(), Ledger(environment.folder / "ledger")
         self.fleet = Fleet(
-            place.dsn,
+            environment.dsn,
             self.gator.queue_name,
             self.folder,
             self.ledger,
             *(f"--prefetch={PREFETCH}", "--lease=30"),
-            environment=place.environment,
+            variables=environment.variables,
         )
         self.delays: list[float] = []
         self.held = 0  # how often the slow task's worker had reserved more than that one
@@ -98,18 +98,20 @@ class Pair:
         return found if wait_until(all_have, within) else []
 
 
-def run(place: Place, size: int) -> Row:
+def run(environment: Environment, size: int) -> Row:
     """Have a slow task run ahead of quick ones ``size`` times."""
     began = time.monotonic()
     count = min(size, PAIRS)
     rounds = [range(size)[number::count] for number in range(count)]
     with ThreadPoolExecutor(count) as threads:
-        work = [threads.submit(Pair(place, n).run, rounds[n]) for n in range(count)]
+        work = [threads.submit(Pair(environment, n).run, rounds[n]) for n in range(count)]
         pairs = [each.result() for each in work]
-    row = row_of("slow ahead", place.name, pairs[0].ledger.account(), size)
+    row = row_of("slow ahead", environment.name, pairs[0].ledger.account(), size)
     row.recovery = sorted(delay for pair in pairs for delay in pair.delays)
     row.wrong += [each for pair in pairs for each in pair.wrong]
-    if late := [round(delay, 2) for delay in row.recovery if delay > WITHIN.get(place.name, 1.0)]:
+    if late := [
+        round(delay, 2) for delay in row.recovery if delay > WITHIN.get(environment.name, 1.0)
+    ]:
         row.wrong.append(f"quick ones waited for a slow one: {late} s")
     held = sum(pair.held for pair in pairs)
     if held * 2 < size:

@@ -15,9 +15,9 @@ from pathlib import Path
 
 from chaos import jobs
 from chaos.common import is_empty, noted, push, wait_until
+from chaos.environment import Environment
 from chaos.fleet import Fleet
 from chaos.ledger import COMPLETED, STARTED, Ledger
-from chaos.places import Place
 from chaos.rows import Row, row_of
 
 BACKENDS = ("sqlite", "redis", "beanstalk", "sqs")
@@ -32,45 +32,45 @@ KEEPS_LEASES = ("beanstalk",)
 ENOUGH = 20
 
 
-def run(place: Place, size: int) -> Row:
+def run(environment: Environment, size: int) -> Row:
     """Stop ``size`` workers in the middle of a task."""
     began = time.monotonic()
-    gator, ledger = place.gator(), Ledger(place.folder / "ledger")
-    flags = ["--lease", str(place.lease), "--prefetch", "1"]
+    gator, ledger = environment.gator(), Ledger(environment.folder / "ledger")
+    flags = ["--lease", str(environment.lease), "--prefetch", "1"]
     count = min(size, AT_ONCE)
     wrong: list[str] = []
     with Fleet(
-        place.dsn,
+        environment.dsn,
         gator.queue_name,
-        place.folder,
+        environment.folder,
         ledger,
         *flags,
         size=count + 2,
-        environment=place.environment,
+        variables=environment.variables,
     ) as fleet:
         done = 0
         while done < size and not wrong:
             names = [str(number) for number in range(done, min(size, done + count))]
-            wrong += _round(place, gator, ledger, names)
+            wrong += _round(environment, gator, ledger, names)
             done += len(names)
         if not wait_until(lambda: is_empty(gator), 10):
             wrong.append(f"left over: {gator.stats()}")
         account = ledger.account()
         wait_until(lambda: _refused(fleet.log) >= account.duplicated, 5)  # said after the ack
         refused = _refused(fleet.log)
-    row = row_of("stopped process", place.name, account, done)
+    row = row_of("stopped process", environment.name, account, done)
     kept = sum(1 for times in account.completed.values() if times == 1)
-    row.wrong += wrong + _judge(place, account.completed, refused, gator)
+    row.wrong += wrong + _judge(environment, account.completed, refused, gator)
     row.note = f"{refused} late acks refused"
-    if place.name in KEEPS_LEASES:
+    if environment.name in KEEPS_LEASES:
         row.note += f", {kept} leases kept by the server"
     row.seconds = time.monotonic() - began
     return row
 
 
-def _round(place: Place, gator, ledger: Ledger, names: list[str]) -> list[str]:
+def _round(environment: Environment, gator, ledger: Ledger, names: list[str]) -> list[str]:
     """Stop a worker on each of these tasks, let others take over, and wake them again."""
-    gate = place.folder / f"gate-{names[0]}"
+    gate = environment.folder / f"gate-{names[0]}"
     push(gator, ledger, jobs.wait_for, names, str(gate))
     if not wait_until(lambda: len(noted(ledger, STARTED, names)) == len(names), 20):
         return [f"not all started: {names}"]
@@ -79,8 +79,8 @@ def _round(place: Place, gator, ledger: Ledger, names: list[str]) -> list[str]:
         os.kill(pid, signal.SIGSTOP)
     try:
         gate.touch()
-        over = time.monotonic() + place.lease + 0.5
-        settled = wait_until(lambda: _is_settled(place, gator, ledger, names, over), 40)
+        over = time.monotonic() + environment.lease + 0.5
+        settled = wait_until(lambda: _is_settled(environment, gator, ledger, names, over), 40)
     finally:
         for pid in stopped:
             os.kill(pid, signal.SIGCONT)
@@ -91,10 +91,12 @@ def _round(place: Place, gator, ledger: Ledger, names: list[str]) -> list[str]:
     return []
 
 
-def _is_settled(place: Place, gator, ledger: Ledger, names: list[str], over: float) -> bool:
+def _is_settled(
+    environment: Environment, gator, ledger: Ledger, names: list[str], over: float
+) -> bool:
     """Whether each was taken over or, where that may be, is kept for who was stopped."""
     ends = _ends(ledger, names)
-    if ends == len(names) or place.name not in KEEPS_LEASES:
+    if ends == len(names) or environment.name not in KEEPS_LEASES:
         return ends == len(names)
     kept = gator.stats()["running"]
     # Asked again after the server: what is neither kept nor done is being taken over.
@@ -115,8 +117,8 @@ def _refused(log: str) -> int:
     return len(set(re.findall(r"Task (\S+) lost its lease", said)))
 
 
-def _judge(place: Place, completed: Counter, refused: int, gator) -> list[str]:
-    right = {1, 2} if place.name in KEEPS_LEASES else {2}
+def _judge(environment: Environment, completed: Counter, refused: int, gator) -> list[str]:
+    right = {1, 2} if environment.name in KEEPS_LEASES else {2}
     wrong = []
     if odd := {name: times for name, times in completed.items() if times not in right}:
         wrong.append(f"not run exactly {' or '.join(map(str, right))} times: {odd}")

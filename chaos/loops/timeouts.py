@@ -8,9 +8,9 @@ import time
 
 from chaos import jobs
 from chaos.common import is_empty, push, wait_until
+from chaos.environment import Environment
 from chaos.fleet import Fleet
 from chaos.ledger import ACKNOWLEDGED, ATTEMPTED, Ledger
-from chaos.places import Place
 from chaos.rows import Row, row_of
 
 BACKENDS = ("sqlite", "redis")
@@ -21,27 +21,27 @@ TIMEOUT = 0.02
 WITHIN = 300.0  # seconds
 
 
-def run(place: Place, size: int) -> Row:
+def run(environment: Environment, size: int) -> Row:
     """Time out ``size`` functions, with as many others among them."""
     began = time.monotonic()
-    gator, ledger = place.gator(), Ledger(place.folder / "ledger")
+    gator, ledger = environment.gator(), Ledger(environment.folder / "ledger")
     storms = [f"storm-{number}" for number in range(size)]
     with_timeout = gator.options(timeout=TIMEOUT)
     push(gator, ledger, jobs.work, [f"innocent-{number}" for number in range(size)])
     ledger.note(ATTEMPTED, *storms)
     for number, name in enumerate(storms):
-        log = str(place.folder / "storm.log")
+        log = str(environment.folder / "storm.log")
         with_timeout.task(jobs.storm, ledger.path, name, ("log", "queue")[number % 8 == 7], log)
     ledger.note(ACKNOWLEDGED, *storms)
     wrong = []
     with Fleet(
-        place.dsn,
+        environment.dsn,
         gator.queue_name,
-        place.folder,
+        environment.folder,
         ledger,
-        *("--concurrency=4", f"--lease={place.lease}"),
+        *("--concurrency=4", f"--lease={environment.lease}"),
         size=2,
-        environment=place.environment,
+        variables=environment.variables,
     ) as fleet:
         if not wait_until(lambda: is_empty(gator), WITHIN, pause=0.1):
             wrong.append(f"left over: {gator.stats()}; {fleet.said()[-500:]}")
@@ -51,7 +51,7 @@ def run(place: Place, size: int) -> Row:
     wrong += [each.error for each in letters if not each.error.startswith("TaskTimeout")]
     row = row_of(
         "timeouts",
-        place.name,
+        environment.name,
         ledger.account(),
         size,
         {json.loads(each.data)["args"][1] for each in letters},

@@ -9,9 +9,9 @@ import time
 
 from alligator import Gator
 from chaos import jobs
+from chaos.environment import Environment
 from chaos.fleet import Fleet
 from chaos.ledger import ACKNOWLEDGED, ATTEMPTED, Account, Ledger
-from chaos.places import Place
 from chaos.rows import Row, row_of
 
 BACKENDS = ("sqlite", "redis", "beanstalk", "sqs")
@@ -34,38 +34,38 @@ ACKED_WITHIN = 0.005 + 0.095
 MANY, SLACK = 100, 0.5
 
 
-def run(place: Place, size: int, *flags: str, patience: float = 60.0) -> Row:
+def run(environment: Environment, size: int, *flags: str, patience: float = 60.0) -> Row:
     """Kill ``size`` workers over 13 times as many tasks (10 on sqs).
 
     :param patience: seconds to wait for what is missing in the end.
     """
     started = time.monotonic()
-    count = size * TASKS_PER_KILL.get(place.name, 13)
-    gator, ledger = place.gator(), Ledger(place.folder / "ledger")
+    count = size * TASKS_PER_KILL.get(environment.name, 13)
+    gator, ledger = environment.gator(), Ledger(environment.folder / "ledger")
     names = [str(number) for number in range(count)]
-    feed = Feed(gator, ledger, names, ahead=AHEAD.get(place.name, count))
+    feed = Feed(gator, ledger, names, ahead=AHEAD.get(environment.name, count))
     feed.on(completed=0)
-    lease = ("--lease", str(place.lease), *flags)
+    lease = ("--lease", str(environment.lease), *flags)
     fleet = Fleet(
-        place.dsn,
+        environment.dsn,
         gator.queue_name,
-        place.folder,
+        environment.folder,
         ledger,
         *lease,
         size=WORKERS,
-        environment=place.environment,
+        variables=environment.variables,
     )
     with fleet:
         kills = kill_while_busy(fleet, ledger, size, count, feed)
         buried = finish(gator, ledger, names, within=patience)
     account = ledger.account()
-    row = row_of("worker killed", place.name, account, kills)
+    row = row_of("worker killed", environment.name, account, kills)
     row.buried = len(buried)
     row.recovery = account.recoveries(but=buried)  # those waited for their owner
     row.seconds = time.monotonic() - started
     judge(row, account, kills)
-    if size >= MANY and not (row.recovery and row.recovery_p50 <= place.lease + SLACK):
-        row.wrong.append(f"back after {row.recovery_p50} s, with a lease of {place.lease:g}")
+    if size >= MANY and not (row.recovery and row.recovery_p50 <= environment.lease + SLACK):
+        row.wrong.append(f"back after {row.recovery_p50} s, with a lease of {environment.lease:g}")
     if kills < size:
         row.wrong.append(f"only {kills} kills of {size}, {row.completed} tasks of {count} done")
     gator.client.drop_all(gator.queue_name)

@@ -287,7 +287,7 @@ def test_what_else_is_said_of_a_lost_server_is_no_change_of_its_state(capsys, mo
 
 
 def test_a_loop_that_crashes_is_a_row_that_says_so(monkeypatch):
-    def crash(place, size):
+    def crash(environment, size):
         raise RuntimeError("no such luck")
 
     monkeypatch.setattr(runner.importlib, "import_module", lambda _: SimpleNamespace(run=crash))

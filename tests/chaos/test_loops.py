@@ -3,7 +3,7 @@
 import pytest
 
 from chaos.__main__ import all_loops
-from chaos.places import open_place
+from chaos.environment import open_environment
 from chaos.table import line
 
 
@@ -17,8 +17,8 @@ def sizes():
 
 @pytest.mark.parametrize(("loop", "backend", "size"), list(sizes()))
 def test_nothing_is_lost(loop, backend, size, tmp_path):
-    with open_place(backend, tmp_path) as place:
-        row = loop.run(place, size)
+    with open_environment(backend, tmp_path) as environment:
+        row = loop.run(environment, size)
     assert not row.wrong, line(row)
     assert row.lost == 0, line(row)
     assert row.unexpected == 0, line(row)

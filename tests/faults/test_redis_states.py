@@ -17,10 +17,10 @@ from alligator import Gator, Worker
 from alligator.exceptions import ConnectionLost
 from chaos import jobs
 from chaos.common import is_empty, wait_until
+from chaos.environment import Environment
 from chaos.fleet import Fleet
 from chaos.ledger import ACKNOWLEDGED, ATTEMPTED, COMPLETED, Ledger
 from chaos.load import Load, changes_in
-from chaos.places import Place
 from tests.support.servers import redis as servers
 from tests.support.servers.proxy import Fault, Proxy, now_and_then
 
@@ -42,8 +42,8 @@ def admin(server):
 
 
 @pytest.fixture
-def place(server, tmp_path):
-    return Place("redis", server.dsn, tmp_path, server=server.server)
+def environment(server, tmp_path):
+    return Environment("redis", server.dsn, tmp_path, server=server.server)
 
 
 class Trouble:
@@ -62,9 +62,9 @@ class Trouble:
 
 
 @contextmanager
-def under_load(place, lease=LEASE, **ways):
+def under_load(environment, lease=LEASE, **ways):
     """Run a load; after the block, see that all goes on and that all adds up."""
-    with Load(place, lease=lease, **ways) as load:
+    with Load(environment, lease=lease, **ways) as load:
         load.progress(0, by_all=True)
         trouble = Trouble(load)
         yield trouble
@@ -92,8 +92,8 @@ def answers_to(port, seconds, *command):
     return found
 
 
-def test_scripts_flushed(place, admin):
-    with under_load(place) as trouble:
+def test_scripts_flushed(environment, admin):
+    with under_load(environment) as trouble:
         for _ in range(50):
             admin.script_flush("SYNC")
             time.sleep(0.005)
@@ -101,7 +101,7 @@ def test_scripts_flushed(place, admin):
     assert trouble.load.refused == 0
 
 
-def test_loading(place, server, admin):
+def test_loading(environment, server, admin):
     admin.mset({f"ballast{number}": "x" * 100 for number in range(600)})
     admin.config_set("key-load-delay", 1000)  # microseconds: 0.6 s in all
     admin.config_set("loading-process-events-interval-bytes", 1024)
@@ -109,7 +109,7 @@ def test_loading(place, server, admin):
     probe = threading.Thread(
         target=lambda: said.update(answers_to(server.port, 1.0, "GET", "x")), daemon=True
     )
-    with under_load(place) as trouble:
+    with under_load(environment) as trouble:
         probe.start()
         with trouble.lasting():
             admin.execute_command("DEBUG", "RELOAD")
@@ -119,8 +119,8 @@ def test_loading(place, server, admin):
     assert trouble.load.refused > 0
 
 
-def test_readonly(place, server, admin):
-    with under_load(place) as trouble, trouble.lasting():
+def test_readonly(environment, server, admin):
+    with under_load(environment) as trouble, trouble.lasting():
         admin.execute_command("REPLICAOF", "127.0.0.1", "1")
         said = answers_to(server.port, 0.6, "SET", "x", "1")
         wait_until(lambda: trouble.load.refused and all(trouble.load.changes()), within=10)
@@ -130,7 +130,7 @@ def test_readonly(place, server, admin):
     assert all(trouble.load.changes())
 
 
-def test_busy(place, server, admin):
+def test_busy(environment, server, admin):
     admin.config_set("busy-reply-threshold", 50)  # milliseconds
 
     def spin():
@@ -141,7 +141,7 @@ def test_busy(place, server, admin):
             spinner.eval("while true do end", 0)
 
     spinning = threading.Thread(target=spin)
-    with under_load(place) as trouble, trouble.lasting():
+    with under_load(environment) as trouble, trouble.lasting():
         spinning.start()
         said = answers_to(server.port, 0.6, "GET", "x")
         wait_until(lambda: trouble.load.refused, within=10)
@@ -151,9 +151,9 @@ def test_busy(place, server, admin):
     assert trouble.load.refused > 0
 
 
-def test_clients_killed(place, admin):
+def test_clients_killed(environment, admin):
     killed = 0
-    with under_load(place) as trouble:
+    with under_load(environment) as trouble:
         for _ in range(15):
             killed += admin.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
             time.sleep(0.05)
@@ -161,11 +161,11 @@ def test_clients_killed(place, admin):
     assert trouble.load.refused < 3, "a push that broke off is tried once more"
 
 
-def test_connections_cut_in_the_middle_of_replies(place, server):
+def test_connections_cut_in_the_middle_of_replies(environment, server):
     choose = Fault
     with (
         Proxy(server.port, lambda: choose()) as proxy,
-        under_load(place, dsn=place.through(proxy)),
+        under_load(environment, dsn=environment.through(proxy)),
     ):
         choose = now_and_then(4_000)
         proxy.cut_all()

@@ -18,7 +18,7 @@ from tests.support.servers.sqs import CREDENTIALS, MotoServer
 
 
 @dataclass
-class Place:
+class Environment:
     """Where a loop runs. ``lease`` is the shortest that works well there, in seconds."""
 
     name: str
@@ -26,7 +26,7 @@ class Place:
     folder: Path
     lease: float = 1.0
     server: Server | None = None
-    environment: dict[str, str] = field(default_factory=dict)
+    variables: dict[str, str] = field(default_factory=dict)
 
     @property
     def port(self) -> int:
@@ -47,28 +47,28 @@ class Place:
 
 
 @contextmanager
-def open_place(name: str, folder: Path) -> Iterator[Place]:
+def open_environment(name: str, folder: Path) -> Iterator[Environment]:
     """Start what a backend needs, durable where that can be chosen, and stop it at the end."""
     folder.mkdir(parents=True, exist_ok=True)
     if name == "sqlite":
-        yield Place(name, f"sqlite://{folder}/queue.db", folder)
+        yield Environment(name, f"sqlite://{folder}/queue.db", folder)
     elif name == "redis":
         started = redis_servers.start(folder, "--appendonly", "yes", "--appendfsync", "always")
         try:
-            yield Place(name, started.dsn, folder, server=started.server)
+            yield Environment(name, started.dsn, folder, server=started.server)
         finally:
             started.stop()
     elif name == "beanstalk":
         server = Beanstalkd(folder, binlog=True).start()
         try:
-            yield Place(name, f"{server.dsn}?ttr=2", folder, lease=2.0, server=server)
+            yield Environment(name, f"{server.dsn}?ttr=2", folder, lease=2.0, server=server)
         finally:
             server.stop()
     elif name == "sqs":
         moto = MotoServer(folder).start()
         os.environ.update(CREDENTIALS)
         try:
-            yield Place(name, moto.dsn, folder, lease=4.0, server=moto, environment=CREDENTIALS)
+            yield Environment(name, moto.dsn, folder, lease=4.0, server=moto, variables=CREDENTIALS)
         finally:
             moto.stop()
     else:
