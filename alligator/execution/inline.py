@@ -43,7 +43,7 @@ class InlineRunner:
         recorder: Recorder,
         results: Results,
         queue_name: str,
-        enqueue: Callable[[Task], None],
+        enqueue: Callable[[Task], Task],
     ) -> None:
         self.client, self.codec, self.clock = client, codec, clock
         self.recorder, self.results = recorder, results

@@ -196,11 +196,10 @@ class Producer:
         if task.depends_on:
             self.dependencies.record_outcomes([task], ())
             self._hold([task])
-        else:
-            if self.elsewhere is not None:
-                self.dependencies.record_outcomes([], [task])
-            self.enqueue(task)
-        return task
+            return task
+        if self.elsewhere is not None:
+            self.dependencies.record_outcomes([], [task])
+        return self.enqueue(task)
 
     def push_batch(self, tasks: Sequence[Task]) -> None:
         """Push prepared tasks in bulk, queue by queue, and then those that wait for others."""
@@ -219,7 +218,7 @@ class Producer:
         if children:
             self._hold(children)
 
-    def enqueue(self, task: Task) -> None:
+    def enqueue(self, task: Task) -> Task:
         """Push a prepared task, whatever it depends on."""
         queue_name = task.queue_name or self.queue_name
         message = self.message(task, queue_name)
@@ -228,13 +227,14 @@ class Producer:
             self.recorder.overrule([(queue_name, task)])
         if isinstance(message, LastingMessage):
             self._was_pushed(task, queue_name, self.client.push_many(queue_name, [message])[0])
-            return
+            return task
         extra: dict[str, Any] = {}
         if delay_until is not None:
             extra["delay_until"] = delay_until
         if priority:
             extra["priority"] = priority
         self._was_pushed(task, queue_name, self.client.push(queue_name, task_id, data, **extra))
+        return task
 
     def _was_pushed(self, task: Task, queue_name: str, backend_id: str) -> None:
         task.queue_position = getattr(backend_id, "position", None)

@@ -23,6 +23,7 @@ from alligator.backends.base import (
     Delivery,
     Message,
     Place,
+    Queued,
     QueueStats,
     Reason,
     Renew,
@@ -30,7 +31,6 @@ from alligator.backends.base import (
     all_queued,
     never,
     push_in_steps,
-    queued,
 )
 from alligator.backends.base import Client as BaseClient
 from alligator.backends.redis.cluster import ClusterConnections
@@ -50,7 +50,13 @@ from alligator.backends.redis.encoding import (
     opening,
     pushed_at,
 )
-from alligator.backends.redis.errors import NodeFailed, node_lost, translate, translated
+from alligator.backends.redis.errors import (
+    DRIVER_ERRORS,
+    NodeFailed,
+    node_lost,
+    translate,
+    translated,
+)
 from alligator.backends.redis.reserve import MOST_AT_ONCE, RedisAhead, Reservation
 from alligator.backends.redis.scripts import script
 from alligator.backends.redis.server_clock import ServerClock
@@ -138,7 +144,9 @@ class Client(BaseClient):
             args = encode_new_id(task_id), encode_new(data, task_id)
             wall, monotonic = time.time(), time.monotonic()
             if place := self._push_single(queue_name, args):
-                return queued(task_id, (place, wall, monotonic))
+                found = Queued(task_id)
+                found.position = place, wall, monotonic
+                return found
         return super().push(queue_name, task_id, data, delay_until, priority=priority)
 
     def push_many(self, queue_name: str, messages: Sequence[Message]) -> list[str]:
@@ -192,7 +200,7 @@ class Client(BaseClient):
 
         :returns: the position; 0: nothing is done, use another script.
         """
-        with translated():
+        try:
             return int(
                 self._connections.run(
                     script("push_single"),
@@ -201,6 +209,8 @@ class Client(BaseClient):
                     lambda: _retry(queue_name, [0, 0], _with_defaults(args)),
                 )
             )
+        except DRIVER_ERRORS as err:  # one call less than translated(), for each push
+            raise translate(err) from err
 
     def reserve(
         self,

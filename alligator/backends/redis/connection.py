@@ -116,11 +116,13 @@ class Connections:
     def _evaluate(
         self, connection: Any, script: Script, keys: Sequence[bytes], args: Sequence[Any]
     ) -> Any:
-        text, sha = self._readable(script)
+        sha = script.sha if self._flags else script.flagless_sha
         try:
             try:
-                return _ask(connection, packed_script(b"EVALSHA", sha, keys, args))
+                _send(connection, packed_script(b"EVALSHA", sha, keys, args))
+                return connection.read_response()
             except NoScriptError:
+                text, _ = self._readable(script)
                 return _ask(connection, packed_script(b"EVAL", text, keys, args))
         except ResponseError as err:
             if self._reads_flags(err):
@@ -310,8 +312,11 @@ def _ask(connection: Any, command: bytes) -> Any:
 
 
 def _packed(values: Iterable[Any]) -> bytes:
-    raw = [each if type(each) is bytes else str(each).encode() for each in values]
-    return b"".join([b"$%d\r\n%b\r\n" % (len(each), each) for each in raw])
+    found = []
+    for each in values:
+        raw = each if type(each) is bytes else str(each).encode()
+        found.append(b"$%d\r\n%b\r\n" % (len(raw), raw))
+    return b"".join(found)
 
 
 def packed(*values: Any) -> bytes:

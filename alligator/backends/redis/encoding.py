@@ -4,7 +4,7 @@ import math
 import struct
 from collections.abc import Sequence
 from contextlib import suppress
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
@@ -88,7 +88,11 @@ def encode_text(text: str) -> bytes:
     try:
         return text.encode()
     except UnicodeEncodeError as err:
-        raise InvalidTask(f"The task is not text that UTF-8 can carry: {err}.") from err
+        raise _no_utf8(err) from err
+
+
+def _no_utf8(err: UnicodeEncodeError) -> InvalidTask:
+    return InvalidTask(f"The task is not text that UTF-8 can carry: {err}.")
 
 
 def decode_text(raw: bytes) -> str:
@@ -99,21 +103,15 @@ def decode_text(raw: bytes) -> str:
 # -- Ids: a UUID as 16 bytes after a mark, any other as its text. ---------------------------------
 
 
-def _short(task_id: str) -> bytes | None:
-    """Return the 17 bytes for a UUID in lower case with its dashes; None: the id is no such."""
-    digits = task_id.replace("-", "")
-    if len(digits) != 32 or task_id[8:24:5] != "----":
-        return None
-    try:
-        raw = bytes.fromhex(digits)
-    except ValueError:
-        return None
-    return _UUID + raw if raw.hex() == digits else None
-
-
 def encode_new_id(task_id: str) -> bytes:
     """Return the id of a task to be pushed as the server keeps it."""
-    return (_short(task_id) if len(task_id) == 36 else None) or encode_text(task_id)
+    if len(task_id) == 36 and task_id[8:24:5] == "----":
+        with suppress(ValueError):
+            digits = task_id.replace("-", "")
+            raw = bytes.fromhex(digits)
+            if len(raw) == 16 and raw.hex() == digits:  # else it has other dashes, or capitals
+                return _UUID + raw
+    return encode_text(task_id)
 
 
 def encode_id(task_id: str) -> bytes:
@@ -149,37 +147,36 @@ def pushed_at(raw: bytes) -> float | None:
 # -- Data. ----------------------------------------------------------------------------------------
 
 
-def _beginning(task_id: str) -> str:
-    """Return the beginning of most data, which the server need not keep beside the id."""
-    return f'{{"task_id":"{task_id}",'
+def encode(data: Data, task_id: str, *, new: bool = False) -> bytes:
+    """Return data as the server keeps it.
 
-
-def encode(data: Data, task_id: str) -> bytes:
-    """Return data as the server keeps it."""
-    if isinstance(data, bytes):
-        return _BYTES + data
-    beginning = _beginning(task_id)
-    if not data.startswith(beginning):
-        return encode_text(data)
-    start = len(beginning)
-    if data.startswith(_AFTER_ID, start):
-        return _NO_ID_NOR_MORE + encode_text(data[start + len(_AFTER_ID) :])
-    return _NO_ID + encode_text(data[start:])
-
-
-def encode_new(data: Data, task_id: str) -> bytes:
-    """Return data to be pushed as the server keeps it.
-
+    :param new: whether it is to be pushed, so that its size is checked.
     :raises InvalidTask: it is too large, or no text that UTF-8 can carry.
     """
-    encoded = encode(data, task_id)
-    if len(data) > MAX_SIZE // 4:
-        size = len(data if isinstance(data, bytes) else data.encode())
-        if size > MAX_SIZE:
-            raise InvalidTask(
-                f"The task is {size} bytes long; redis takes {MAX_SIZE} at most here."
-            )
-    return encoded
+    if new and len(data) > MAX_SIZE // 4:
+        _check_size(data)
+    if isinstance(data, bytes):
+        return _BYTES + data
+    mark, start = b"", 0
+    beginning = f'{{"task_id":"{task_id}",'  # that of most data
+    if data.startswith(beginning):
+        mark, start = _NO_ID, len(beginning)
+        if data.startswith(_AFTER_ID, start):
+            mark, start = _NO_ID_NOR_MORE, start + len(_AFTER_ID)
+    try:
+        return mark + data[start:].encode()
+    except UnicodeEncodeError as err:
+        raise _no_utf8(err) from err
+
+
+#: The same for data that is to be pushed, whose size is checked. No call more than :func:`encode`.
+encode_new = partial(encode, new=True)
+
+
+def _check_size(data: Data) -> None:
+    size = len(data if isinstance(data, bytes) else encode_text(data))
+    if size > MAX_SIZE:
+        raise InvalidTask(f"The task is {size} bytes long; redis takes {MAX_SIZE} at most here.")
 
 
 def decode(raw: bytes, task_id: str) -> Data:
@@ -188,7 +185,7 @@ def decode(raw: bytes, task_id: str) -> Data:
     if mark == _NO_ID_NOR_MORE:
         return f'{{"task_id":"{task_id}",{_AFTER_ID}{raw[1:].decode("utf-8", "surrogateescape")}'
     if mark == _NO_ID:
-        return _beginning(task_id) + decode_text(raw[1:])
+        return f'{{"task_id":"{task_id}",{decode_text(raw[1:])}'
     return raw[1:] if mark == _BYTES else decode_text(raw)
 
 
