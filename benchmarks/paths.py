@@ -46,9 +46,14 @@ class Calls:
         if event == "call" and frame.f_code.co_filename.startswith(_PACKAGE):
             self.codes.append(frame.f_code)
 
-    def modules(self) -> Counter[str]:
-        """Return how many calls went to each module."""
-        return Counter(module_of(each) for each in self.codes)
+    def modules(self, tasks: int = 1) -> list[str]:
+        """Return the modules on the path of a task.
+
+        :param tasks: how many tasks ran. Modules that are entered once for many tasks, as to fetch
+            a batch, are not on the path of each.
+        """
+        found = Counter(module_of(each) for each in self.codes)
+        return [name for name, count in found.most_common() if count / tasks > 0.5]
 
 
 def module_of(code: CodeType) -> str:
@@ -122,8 +127,8 @@ def redis_server() -> Iterator[str]:
 
 
 def _print(title: str, calls: Calls, tasks: int) -> None:
-    modules = calls.modules()
-    print(f"{title}: {len(calls.codes) / tasks:.1f} calls in {len(modules)} modules")
+    modules = calls.modules(tasks)
+    print(f"{title}: {len(calls.codes) / tasks:.1f} calls, {len(modules)} modules for each task")
     for code, count in Counter(calls.codes).most_common():
         if count / tasks >= 0.01:
             print(f"  {count / tasks:8.2f}  {module_of(code)}: {code.co_qualname}")

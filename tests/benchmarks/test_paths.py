@@ -1,0 +1,15 @@
+"""The path of a push, and of a task in a worker, stays short."""
+
+from benchmarks import paths
+
+
+def test_a_push(redis_dsn):
+    calls = paths.of_push(redis_dsn)
+    assert len(calls.codes) <= 40
+    assert len(calls.modules()) <= 13, calls.modules()
+
+
+def test_a_task_in_the_steady_state_of_a_worker(redis_dsn):
+    calls = paths.of_worker(redis_dsn)
+    assert len(calls.codes) / paths.COUNTED <= 29
+    assert len(calls.modules(paths.COUNTED)) <= 16, calls.modules(paths.COUNTED)
