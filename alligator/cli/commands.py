@@ -22,8 +22,8 @@ from alligator.results import explain
 from alligator.results.unserved import remarks
 from alligator.tasks.functions import split_name
 from alligator.tasks.task import Task
+from alligator.workers.init_process import stay_behind
 from alligator.workers.isolation import Given
-from alligator.workers.reaper import stay_behind
 from alligator.workers.signals import StopSignals, unblock
 from alligator.workers.supervisor import Supervisor, stop_when_abandoned
 from alligator.workers.worker import Worker, queue_names

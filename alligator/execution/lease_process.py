@@ -270,7 +270,7 @@ class LeaseProcess:
         return taken
 
     def hold(self, deliveries: Sequence["Delivery"]) -> bool:
-        """Add reserved deliveries behind those that wait; False: :meth:`rewrite` all."""
+        """Add reserved deliveries behind the waiting ones; False: :meth:`rewrite` all."""
         if self._board is None:
             return True
         return not self._is_full and self._board.append(self._groups(deliveries))
@@ -282,7 +282,7 @@ class LeaseProcess:
             self._board.started[0] = self._started
 
     def rewrite(self, started: Sequence["Delivery"], waiting: Sequence["Delivery"]) -> None:
-        """Write all deliveries again: those that have started, and those that wait."""
+        """Write all deliveries again."""
         if self._board is not None:
             self._started = len(started)
             groups = self._groups([*started, *waiting])

@@ -259,7 +259,7 @@ class Leases:
     def end(self, delivery: Delivery, *, ack: bool, leaves: bool = True) -> bool:
         """Note that a delivery has run; with ``ack`` it is acked soon, else it has been settled.
 
-        :param leaves: False: it keeps its place among those that run until :meth:`leave`.
+        :param leaves: False: it keeps its place among the running ones until :meth:`leave`.
         :returns: whether acks have waited long enough.
         """
         due = False
@@ -284,7 +284,7 @@ class Leases:
 
     def _notify_of_end(self) -> None:
         if self._waiting:
-            if self._idle:  # for want of a place among those that run
+            if self._idle:  # for want of a place among the running ones
                 self._arrived.notify()
         elif self._lookers:
             self._turn.notify_all()
@@ -645,7 +645,7 @@ class Leases:
         self._report_lost(lost)
 
     def _share(self) -> None:
-        """With the lock: write anew for the helper process which deliveries there are."""
+        """With the lock, write all deliveries again for the helper process."""
         if self._process is not None:
             started = [*self._running.values(), *self._acks.unsent()]
             self._process.rewrite(started + self._pending.deliveries(), self._waiting)

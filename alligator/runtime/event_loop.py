@@ -1,7 +1,7 @@
-"""Running ``async def`` tasks: on the event loop of a worker, or each on one of its own.
+"""Run ``async def`` tasks: on the event loop of a worker, or each on one of its own.
 
-asyncio is imported where a coroutine runs: else it would be a good part of what a worker
-weighs, and of the time that ``import alligator`` takes.
+asyncio is imported only when a coroutine runs: it takes a good part of a worker's memory, and of
+the time of ``import alligator``.
 """
 
 import contextlib
@@ -28,15 +28,15 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 log.addFilter(SafeTracebacks())
 
-#: Seconds. Of two signals at once the second may go to another thread, which does not wake
-#: the main one; so that one looks up by itself.
+#: Seconds. Of two signals at once the second may go to another thread, which does not wake the main
+#: thread; so the main thread wakes by itself.
 LOOK_UP = 0.25
 
-#: Told what a coroutine returned, or what it raised.
+#: Called with what a coroutine returned, or raised.
 Done = Callable[[Any, BaseException | None], None]
 
-#: What was on the loop of a parent, in the child of a fork: never to be closed there, as it
-#: shares with it what wakes the parent's up.
+#: In the child of a fork: the objects of the parent's loop. They are never closed there, since the
+#: child shares the descriptor that wakes the parent's loop.
 _abandoned: list[object] = []
 
 _no_loop = RuntimeError("A child that a coroutine forked cannot await: the loop is its parent's.")
@@ -45,23 +45,23 @@ _no_loop = RuntimeError("A child that a coroutine forked cannot await: the loop 
 worker_loop: ContextVar["EventLoop | None"] = ContextVar("alligator_worker_loop", default=None)
 
 
-#: Types of what most functions return, none of which stands for work to come.
+#: Types of most results, none of which stands for work that has yet to run.
 PLAIN = frozenset({NoneType, bool, int, float, str, bytes, list, tuple, dict})
 
 _NOTHING, _AWAIT = "of which nothing has run", "await it inside, and return what it returns"
 _ITERATE = "iterate over it inside, and return what came of it"
 _NEVER_RAN = (
     (Coroutine, f"a coroutine, {_NOTHING}: {_AWAIT}"),
-    (Awaitable, f"an awaitable object, for which nobody waits: {_AWAIT}"),
+    (Awaitable, f"an awaitable object, which is never awaited: {_AWAIT}"),
     (AsyncGenerator, f"an async generator, {_NOTHING}: {_ITERATE}"),
     (Generator, f"a generator, {_NOTHING}: {_ITERATE}"),
 )
 
 
 def as_coroutine(result: Any) -> Coroutine[Any, Any, Any] | None:
-    """Return the coroutine that awaits what a function returned; None: there is nothing to await.
+    """Return a coroutine that awaits what a function returned; None: there is nothing to await.
 
-    Whether the function is an ``async def`` makes no difference: a decorator may hide that.
+    It does not matter whether the function is an ``async def``: a decorator may hide that.
     """
     kind = type(result)
     if kind is CoroutineType:
@@ -77,13 +77,13 @@ async def _awaited(awaitable: Awaitable[Any]) -> Any:
 
 
 def never_ran(result: Any, func: Any) -> TaskFailed | None:
-    """Return the error of a function whose result stands for work that nobody will do.
+    """Return the error of a function whose result stands for work that never runs.
 
-    It is closed, so that nothing warns of it later. None: the result is one.
+    The result is closed, so that Python does not warn of it later. None: it is a true result.
     """
     kind = type(result)
     for each, what in _NEVER_RAN if kind not in PLAIN else ():
-        if issubclass(kind, each):  # of the type alone: an object may have any idea of itself
+        if issubclass(kind, each):  # the type, since an object may claim to be anything
             if issubclass(kind, Coroutine | Generator):
                 with contextlib.suppress(Exception):
                     result.close()
@@ -96,12 +96,12 @@ def never_ran(result: Any, func: Any) -> TaskFailed | None:
 def finish(coroutine: Coroutine[Any, Any, Any], timeout: float | None = None) -> Any:
     """Run a coroutine to its end and return what it returned.
 
-    It runs on the loop of the worker; outside of one as ``asyncio.run`` does it, and where a
-    loop already runs in this thread, beside it in another, while this one waits. It runs in a copy
-    of this context, and what it sets there is then set here.
+    In a worker it runs on the worker's loop, elsewhere as ``asyncio.run`` does it. If a loop
+    already runs in this thread, it runs in another thread, while this one waits. It runs in a copy
+    of this context; variables that it sets there are then set here.
 
     :param timeout: seconds after which it is canceled.
-    :raises TaskTimeout: it took longer, also where it would not be canceled.
+    :raises TaskTimeout: it took longer, also if it refused to be canceled.
     """
     from concurrent.futures import ThreadPoolExecutor
 
@@ -128,7 +128,7 @@ async def _noting_context(coroutine: Coroutine[Any, Any, Any], contexts: list[Co
 
 
 def _adopt(context: Context) -> None:
-    """Set here what was set in another context."""
+    """Set here the variables that were set in another context."""
     here = copy_context()
     for variable, value in context.items():
         if variable not in here or here[variable] is not value:
@@ -136,7 +136,7 @@ def _adopt(context: Context) -> None:
 
 
 class _Alone:
-    """Runs a coroutine as ``asyncio.run`` does; a child that is forked there ends there."""
+    """Runs a coroutine as ``asyncio.run`` does; a child forked there ends there."""
 
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -144,7 +144,7 @@ class _Alone:
         renew_in_children(self)
 
     def renew(self) -> None:
-        """In the child of a fork: run nothing of the parent's."""
+        """In the child of a fork, run nothing of the parent's loop."""
         if self._loop is not None and self._thread == threading.get_ident():
             _abandon(self._loop)
 
@@ -174,9 +174,9 @@ async def _ends_in_children(coroutine: Coroutine[Any, Any, Any]) -> Any:
 
 
 def _abandon(loop: "asyncio.AbstractEventLoop") -> None:
-    """In a child that was forked on a loop: have nothing run there from here on."""
+    """In a child that was forked on a loop, let nothing run there from here on."""
     loop.stop()
-    ready = getattr(loop, "_ready", None)  # what comes next, and is its parent's
+    ready = getattr(loop, "_ready", None)  # the next steps, which are its parent's
     if ready:
         _abandoned.append(list(ready))
         ready.clear()
@@ -242,18 +242,18 @@ class EventLoop:
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
-        self._running = 0  # those that a thread waits for
+        self._running = 0  # coroutines that a thread waits for
         self._new: list[tuple[Coroutine[Any, Any, None], Context]] = []
-        self._carried: set[asyncio.Task[None]] = set()  # the loop itself keeps no hold of them
-        #: While asyncio is imported, which takes its time, and the thread begins.
+        self._carried: set[asyncio.Task[None]] = set()  # the loop itself keeps only weak references
+        #: While asyncio is imported, which takes long, and the thread starts.
         self.is_starting = False
         self._closing = False
-        self._ends_empty = False  # as soon as nothing is carried any more
+        self._ends_empty = False  # as soon as it carries nothing any more
         self._leaving = False
         renew_in_children(self)
 
     def renew(self) -> None:
-        """In the child of a fork: have no loop yet, as its thread is the parent's."""
+        """In the child of a fork, have no loop yet: its thread is the parent's."""
         _abandoned.append((self._loop, self._new, self._carried))
         if self._loop is not None and threading.current_thread() is self._thread:
             _abandon(self._loop)
@@ -301,12 +301,12 @@ class EventLoop:
             bounded = coroutine if timeout is None else _bounded(coroutine, timeout)
             is_first = not self._new
             self._new.append((self._carry(bounded, alarm, done), copy_context()))
-        if is_first:  # else it is about to look
+        if is_first:  # else the loop is about to look
             loop.call_soon_threadsafe(self._begin_new)
 
     @property
     def is_busy(self) -> bool:
-        """Whether it carries anything."""
+        """Whether it carries any coroutine."""
         return bool(self._new or self._carried)
 
     def _begin_new(self) -> None:
@@ -327,7 +327,7 @@ class EventLoop:
         if self._leaving and isinstance(error, asyncio.CancelledError):
             error = LeaveNow()
         if running := asyncio.current_task():
-            self._carried.discard(running)  # before others hear that it is done
+            self._carried.discard(running)  # before ``done`` is called
         done(result, error)
         if self._ends_empty and not self._carried:
             with self._lock:
@@ -336,19 +336,19 @@ class EventLoop:
                     self._loop.stop()
 
     def cancel(self) -> None:
-        """Cancel all that runs on the loop, whoever waits for it: the worker leaves now."""
+        """Cancel all coroutines on the loop: the worker leaves now."""
         self._leaving = True
         with self._lock:
             if self._loop is not None:
                 self._loop.call_soon_threadsafe(_cancel_all, self._loop)
 
     def close(self) -> None:
-        """End the loop; if a task that could not be waited for still runs on it, after that."""
+        """End the loop: now, or as soon as the tasks that still run on it have ended."""
         with self._lock:
             if self._loop is None or self._thread is None:
                 return
             if not self._leaving:
-                self._ends_empty = not self._running  # first: the last of them may just end
+                self._ends_empty = not self._running  # first: the last one may just end
                 if self._running or self._new or self._carried:
                     return
             if not self._closing:
@@ -371,14 +371,14 @@ class EventLoop:
     def _serve(self, ready: "Future[asyncio.AbstractEventLoop]") -> None:
         import asyncio
 
-        with asyncio.Runner() as runner:  # on leaving, it cancels what tasks left behind
+        with asyncio.Runner() as runner:  # at the end, it cancels what tasks left behind
             loop = runner.get_loop()
             ready.set_result(loop)
             origin = after_fork.generation
             while not self._closing:
                 try:
                     loop.run_forever()
-                except BaseException:  # raised by what a task started and left to itself
+                except BaseException:  # raised by something that a task started and did not await
                     if after_fork.generation == origin:
                         log.exception("Something on the event loop raised; it goes on.")
                 after_fork.leave_unless(origin, _no_loop)

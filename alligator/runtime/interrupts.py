@@ -1,14 +1,14 @@
-"""Where an exception may be raised in another thread, so that it leaves no lock held.
+"""Decide where an exception may be raised in another thread, so that it leaves no lock held.
 
-Python sees such an exception between two steps of whatever runs: also between the call that takes
-a lock and the ``try`` or ``with`` that gives it back. What goes on in a thread can be looked at
-right before. So nothing is raised
+Python raises such an exception between two steps of any code: also between the call that takes a
+lock and the ``try`` or ``with`` that releases it. The caller can look at a thread right before. So
+it puts the exception off
 
-* while the standard library is at a step of its own that takes a lock, or gives one back;
+* while the standard library is at a step of its own that takes or releases a lock;
 * in a call of Alligator's, which talks to a server or a file;
 * while a module is imported, which would be left half made.
 
-It is put off, and not for ever: see :data:`LONGEST` and :data:`LONGEST_CALL`.
+It puts it off for :data:`LONGEST` or :data:`LONGEST_CALL` at most.
 """
 
 import contextlib
@@ -21,17 +21,17 @@ from contextlib import contextmanager
 from types import CodeType, FrameType
 from typing import Any, TypeVar
 
-#: Seconds that an exception is put off at most, where a thread is met at nothing but locks.
+#: Seconds that an exception is put off at most, if a thread is always found at a lock.
 LONGEST = 5.0
 
-#: The same for one that is in a call of Alligator's, or imports a module.
+#: The same if it is in a call of Alligator's, or imports a module.
 LONGEST_CALL = 1.0
 
 #: Packages of the standard library whose functions take locks in Python code.
 _TAKE_LOCKS = frozenset(
     {"concurrent", "logging", "multiprocessing", "queue", "subprocess", "tempfile", "threading"}
 )
-#: Those of their functions that do nothing else; what they are called by is not yet guarded.
+#: Their functions that do nothing else; their callers do not guard the lock yet.
 _LOCKING = frozenset(
     (
         *("acquire", "release", "__enter__", "__exit__"),
@@ -39,19 +39,19 @@ _LOCKING = frozenset(
     )
 )
 _IMPORTS = frozenset({"importlib._bootstrap", "importlib._bootstrap_external"})
-#: Of Alligator, and yet not to be spared: what tests let pass time with, and code of the user's.
+#: Packages of Alligator where it may be raised: test clocks, and code of the user's.
 _LIKE_OTHERS = ("alligator.testing", "alligator.contrib")
 
-#: Seconds between two switches of threads where they are to be often.
+#: Seconds between two switches of threads in :func:`switching_often`.
 _OFTEN = 2e-5
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-#: Where in its code a thread is: what identifies a frame, and the step in it.
+#: Where in its code a thread is: the identity of a frame, and the step in it.
 Spot = tuple[int, int]
 _NOWHERE: Spot = (0, 0)  # the thread has ended
 
-#: Code that calls functions of the user's; what runs above it is theirs.
+#: Code that calls functions of the user's; the frames above it are theirs.
 _calls_users: set[CodeType] = set()
 
 
@@ -63,9 +63,9 @@ def calls_users(function: F) -> F:
 
 @contextmanager
 def switching_often() -> Iterator[None]:
-    """Have threads that run give way at any step, and not mostly where they wait for a lock.
+    """Let running threads switch at any step, and not mostly where they wait for a lock.
 
-    Else who shares a busy lock would be met at just that step, whenever it is looked at.
+    Else a thread that shares a busy lock would be found at that very step at each look.
     """
     before = sys.getswitchinterval()
     sys.setswitchinterval(_OFTEN)
@@ -73,15 +73,15 @@ def switching_often() -> Iterator[None]:
         yield
     finally:
         sys.setswitchinterval(before)
-        # Whoever began to wait meanwhile has asked for the interpreter's lock after this, so that
-        # it is not taken away in the middle of what follows.
+        # A thread that began to wait meanwhile asks for the interpreter's lock within this time,
+        # so that it does not take it away in the middle of the code that follows.
         settled = time.perf_counter() + 3 * _OFTEN
         while time.perf_counter() < settled:
             pass
 
 
 def own_clock() -> int | None:
-    """Return the clock of the processor time of this very thread; None: the system has none."""
+    """Return the clock of this thread's processor time; None: the system has none."""
     clock_of = getattr(time, "pthread_getcpuclockid", None)
     return None if clock_of is None else clock_of(threading.get_ident())
 
@@ -93,17 +93,17 @@ def spot(thread: int) -> Spot:
 
 
 def used(clock: int | None) -> float:
-    """Return the processor time of a thread by its :func:`own_clock`; 0: it is not known."""
+    """Return the processor time of a thread by its :func:`own_clock`; 0: unknown."""
     with contextlib.suppress(OSError):
         return time.clock_gettime(clock) if clock is not None else 0.0
     return 0.0
 
 
 def look(thread: int) -> tuple[Spot, float]:
-    """Return where a thread is, and for how many seconds at most an exception is to be put off.
+    """Return where a thread is, and for how many seconds at most to put an exception off.
 
-    0: what comes there leaves nothing locked that is known. That holds for this very step, and
-    the interpreter's lock may be let go at any: raise it only if the thread is still there.
+    0: raised there, it leaves no known lock held. That holds for this very step. The interpreter
+    may switch threads at any, so raise it only if the thread is still there.
     """
     frame = top = sys._current_frames().get(thread)
     if top is None:
@@ -124,7 +124,7 @@ def _is_ours(name: str) -> bool:
 
 
 def _takes_lock(top: FrameType | None) -> bool:
-    """Whether the innermost functions, of the standard library, are to take or free a lock."""
+    """Return whether the innermost functions, of the standard library, take or free a lock."""
     frame = top
     while frame is not None and _name(frame).partition(".")[0] in _TAKE_LOCKS:
         if frame.f_code.co_name in _LOCKING:
@@ -141,15 +141,15 @@ def _name(frame: FrameType) -> str:
 
 
 def _is_guarded(frame: FrameType) -> bool:
-    """Whether what is raised at this step goes to a ``finally`` or ``with`` of that function."""
+    """Return whether an exception here goes to a ``finally`` or ``with`` of that function."""
     try:
         ranges = _ranges(frame.f_code.co_exceptiontable)
-    except (AttributeError, StopIteration):  # not as CPython writes it
+    except (AttributeError, StopIteration):  # another format than CPython's
         return False
     handlers = {target for _, _, target in ranges}
     return any(
         start <= frame.f_lasti < end
-        # An entry for a handler itself tidies up after that, and gives nothing back.
+        # An entry for a handler itself only tidies up after it, and releases nothing.
         for start, end, _ in ranges
         if start not in handlers
     )
@@ -179,11 +179,11 @@ def _ranges(table: bytes) -> list[tuple[int, int, int]]:
 
 
 def release_logging() -> None:
-    """Give back the locks of logging that an exception left held by this very thread."""
+    """Release the locks of logging that an exception left held by this thread."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         if _name(frame).partition(".")[0] == "logging":
-            return  # they are held for what goes on there
+            return  # the code there needs them
         frame = frame.f_back
     handlers = [known() for known in getattr(logging, "_handlerList", ())]
     locks = [getattr(each, "lock", None) for each in handlers]
@@ -194,5 +194,5 @@ def release_logging() -> None:
 
 
 def is_main(thread: int) -> bool:
-    """Whether it is the main thread, whose calls that wait a signal breaks off."""
+    """Return whether it is the main thread, whose waiting calls a signal interrupts."""
     return thread == threading.main_thread().ident

@@ -1,15 +1,15 @@
-"""A limit to how long a function may run: once it is over, an exception is raised inside.
+"""Limit how long a function may run, by an exception that is raised inside it.
 
 One thread of the process watches all limits. It raises :exc:`TimeIsUp` in the function's own
-thread, by the interpreter's call for that; Python sees it between two steps, so C code goes
-on until it returns. It is put off for a moment where it would leave a lock held; see
-:mod:`alligator.runtime.interrupts`. The main thread is woken from calls that wait (``time.sleep``,
-sockets) by a SIGURG, which does nothing by itself.
+thread, by the interpreter's call for that. Python raises it between two steps, so C code goes on
+until it returns. The thread puts it off for a moment where it would leave a lock held; see
+:mod:`alligator.runtime.interrupts`. A SIGURG, which does nothing by itself, wakes the main thread
+from calls that wait (``time.sleep``, sockets).
 
-A function that still goes on after a grace (it swallowed the exception, or sits in C code) is
-the business of whoever set :data:`overrun`.
+A function may still run after a grace: it swallowed the exception, or is in C code. Then the worker
+acts, by what it set as :data:`overrun`.
 
-Time that a function lets pass on a clock of a test counts as well; see :func:`pass_time`.
+Time that a function lets pass on a test's clock counts as well; see :func:`pass_time`.
 """
 
 import _thread
@@ -38,19 +38,19 @@ log.addFilter(SafeTracebacks())
 #: Seconds between two looks at a function whose time is up.
 _PAUSE = 0.5
 
-#: The same while the exception is put off: at first, and where the thread stands still.
+#: The same while the exception is put off: at first, and if the thread makes no progress.
 _NEXT_STEP = 0.001
 _STANDSTILL = 0.02
 
-#: Seconds that what follows an overrun may take, before the process is ended anyway.
+#: Seconds that the action on an overrun may take, before the watchdog ends the process.
 _TO_ACT = 30.0
 
-#: Seconds that the thread which watches sleeps at most, whatever it was told, or was not.
+#: Seconds that the watching thread sleeps at most, even if a call to wake it was missed.
 _LONGEST_PAUSE = 1.0
 
 
 class TimeIsUp(BaseException):
-    """Raised inside a function that ran too long; no Exception, so that none swallows it.
+    """Raised inside a function that ran too long; no Exception, so that no handler swallows it.
 
     Outside, the failure is :exc:`~alligator.exceptions.TaskTimeout`.
     """
@@ -58,11 +58,11 @@ class TimeIsUp(BaseException):
 
 @dataclass(slots=True)
 class Overrun:
-    """What follows where a function goes on after its time.
+    """What to do if a function runs on after its time.
 
     :param grace: seconds that it gets to end after the exception.
-    :param act: called then, in the thread that watches.
-    :param ends_process: whether that is to end the process, also where no Python can run.
+    :param act: called then, in the watching thread.
+    :param ends_process: whether that ends the process, also if no Python can run.
     """
 
     grace: float
@@ -76,7 +76,7 @@ overrun: ContextVar[Overrun | None] = ContextVar("alligator_overrun", default=No
 
 @contextmanager
 def overruns_tell(whom: Overrun | None) -> Iterator[None]:
-    """Have what runs inside tell of its overruns; None: nobody."""
+    """Set what to do about overruns in the block; None: nothing."""
     token = overrun.set(whom)
     try:
         yield
@@ -90,7 +90,7 @@ class Allowance:
     def __init__(self, seconds: float) -> None:
         self.left = seconds
         self.is_up = False
-        self.around = _allowance.get()  # of a task that runs this one
+        self.around = _allowance.get()  # that of a task that runs this one
 
 
 _allowance: ContextVar[Allowance | None] = ContextVar("alligator_allowance", default=None)
@@ -98,7 +98,7 @@ _allowance: ContextVar[Allowance | None] = ContextVar("alligator_allowance", def
 
 @contextmanager
 def allowed(seconds: float) -> Iterator[Allowance]:
-    """Count what is let pass on clocks of tests within the block."""
+    """Count the time that passes on tests' clocks within the block."""
     allowance = Allowance(seconds)
     token = _allowance.set(allowance)
     try:
@@ -108,10 +108,10 @@ def allowed(seconds: float) -> Iterator[Allowance]:
 
 
 def pass_time(seconds: float) -> float:
-    """Count time that the function that runs here lets pass on a clock of a test.
+    """Count the seconds that the function that runs here lets pass on a test's clock.
 
-    :returns: how much of it may pass before a timeout is up. If that is not all of it, the
-        clock is to raise :exc:`TimeIsUp` then.
+    :returns: how many of them may pass before a timeout is up. If that is not all, the clock must
+        raise :exc:`TimeIsUp` then.
     """
     counting, each = [], _allowance.get()
     while each is not None:
@@ -129,7 +129,7 @@ def pass_time(seconds: float) -> float:
 def call_within(seconds: float, call: Callable[[], Any]) -> Any:
     """Return what a call returns.
 
-    :raises TaskTimeout: it took longer, also where it returned or raised something in the end.
+    :raises TaskTimeout: it took longer, also if it returned or raised something in the end.
     """
     with allowed(seconds) as allowance:
         return _call_within(seconds, call, allowance)
@@ -149,7 +149,7 @@ def _call_within(seconds: float, call: Callable[[], Any], allowance: Allowance) 
         alarm.disarm()
         raise
     except BaseException as err:
-        alarm.disarm()  # again: the exception may have come in the middle of it
+        alarm.disarm()  # again: the exception may have interrupted it
         if alarm.was_raised:
             interrupts.release_logging()
         if alarm.rang or allowance.is_up:
@@ -164,7 +164,7 @@ def _call_within(seconds: float, call: Callable[[], Any], allowance: Allowance) 
 
 @contextmanager
 def watched(seconds: float | None) -> Iterator[None]:
-    """Raise nothing, only see to it that :data:`overrun` follows: coroutines are canceled."""
+    """Act on an overrun of the block, and raise nothing: coroutines are canceled instead."""
     alarm = watch(seconds)
     try:
         yield
@@ -174,7 +174,7 @@ def watched(seconds: float | None) -> Iterator[None]:
 
 
 def watch(seconds: float | None) -> "Alarm | None":
-    """The same without a block: it ends when the alarm that is returned is disarmed."""
+    """Do the same without a block, until the returned alarm is disarmed."""
     if seconds is None:
         return None
     alarm = Alarm(seconds, None)
@@ -190,8 +190,8 @@ def timed_out(seconds: float) -> TaskTimeout:
 class Alarm:
     """One limit.
 
-    It is claimed once, by the clock or by the end of the function, so that the exception comes
-    either inside the function, or not at all.
+    Either the clock claims it, or the end of the function, once. So the exception comes inside the
+    function, or not at all.
 
     :param thread: where to raise; None: nowhere.
     """
@@ -200,12 +200,12 @@ class Alarm:
         self.rings_at = time.monotonic() + seconds
         self.overrun = overrun.get()
         self._thread = thread
-        # Who came first, each: setdefault is one step, and cannot be interrupted.
+        # The first of the two, each: setdefault is one step, and cannot be interrupted.
         self._claim: dict[str, str] = {}
         self._raising: dict[str, str] = {}
         self._sent = False
         self._clock = None if thread is None else interrupts.own_clock()
-        self._seen: object = None  # where the thread was, and its processor time, at the last look
+        self._seen: object = None  # at the last look: where the thread was, and its processor time
         self._over = False  # ended, or acted upon
 
     @property
@@ -220,28 +220,28 @@ class Alarm:
 
     @property
     def acts_at(self) -> float:
-        """When the function has to have ended; infinite where nobody cares."""
+        """When the function must have ended; infinity if no overrun is acted on."""
         return self.rings_at + self.overrun.grace if self.overrun else math.inf
 
     def disarm(self) -> None:
-        """In the thread of the function: nothing is raised after this."""
+        """In the thread of the function, make sure that nothing is raised from here on."""
         self._over = True
         _watch.remove(self)
-        # Where C code has held the interpreter's lock, the thread that watches may be late.
+        # If C code has held the interpreter's lock, the watching thread may be late.
         in_time = time.monotonic() < self.rings_at
         self._claim.setdefault("by", "function" if in_time else "clock")
         while self._raising.setdefault("by", "function") == "clock" and self._thread is not None:
             if self._sent:
-                _raise_in(self._thread, None)  # what is on its way and has not arrived
+                _raise_in(self._thread, None)  # take back what has not been raised yet
                 return
             time.sleep(0)
 
     def drop(self) -> None:
-        """In the child of a fork: nobody watches it any more, nor is about to raise anything."""
+        """In the child of a fork, forget it: the watching thread is not there."""
         self._sent = self._over = True
 
     def look(self, now: float) -> float:
-        """In the thread that watches: ring if it is time; return when to look again."""
+        """In the watching thread, ring if it is time; return when to look again."""
         if now < self.rings_at:
             return self.rings_at
         if self._claim.setdefault("by", "clock") != "clock":
@@ -257,11 +257,11 @@ class Alarm:
             return math.inf
         if pause is not None:
             return min(now + pause, self.acts_at)
-        _wake(self._thread)  # once more: it may have begun to wait as the first one came
+        _wake(self._thread)  # once more: it may have begun to wait during the first signal
         return min(now + _PAUSE, self.acts_at)
 
     def _send(self, now: float) -> float | None:
-        """Raise it, unless it is to be put off; then return the seconds to the next look."""
+        """Raise it, or put it off and return the seconds to the next look."""
         thread = self._thread
         if thread is not None:
             spot: interrupts.Spot | None
@@ -273,34 +273,34 @@ class Alarm:
             if self._raising.setdefault("by", "clock") != "clock":
                 return None  # it ended meanwhile
             if not _raise_in(thread, TimeIsUp, spot):
-                self._raising.clear()  # the thread has gone on meanwhile
+                self._raising.clear()  # the thread has moved on meanwhile
                 return _NEXT_STEP
         self._sent = True
         return None
 
     def _put_off(self, thread: int, now: float, longest: float) -> float:
-        """Return the seconds to the next look; 0: it was put off long enough."""
+        """Return the seconds to the next look; 0: it has been put off long enough."""
         before, self._seen = self._seen, (interrupts.spot(thread), interrupts.used(self._clock))
         at_lock = longest == interrupts.LONGEST
         if before == self._seen:  # it waits
             if not interrupts.is_main(thread):
-                # Nothing breaks that off; what is raised now would come up as the call returns:
-                # with the lock that it waited for.
+                # No signal interrupts that. The exception would come when the call returns, with
+                # the lock that it waited for.
                 return _STANDSTILL
             if at_lock:
-                return 0.0  # a signal breaks it off, without the lock
+                return 0.0  # a signal interrupts it, without the lock
         if self.overrun and not at_lock:
             longest = min(longest, self.overrun.grace / 2)
         elif self.overrun and self.overrun.ends_process:
-            longest = math.inf  # that end is cleaner: all others are handed back
+            longest = math.inf  # to end the process is cleaner: other tasks are handed back
         return _NEXT_STEP if now < self.rings_at + longest else 0.0
 
 
 class Reminder:
-    """Has something called once, in a thread of its own, unless it is disarmed before.
+    """Calls a function once, in a thread of its own, unless it is disarmed before.
 
     :param seconds: after which.
-    :param about: what to call it with.
+    :param about: the argument of the call.
     """
 
     __slots__ = ("_about", "_call", "rings_at")
@@ -313,18 +313,18 @@ class Reminder:
         self._call, self._about = call, about
         try:
             _watch.add(self)
-        except RuntimeError:  # the system has no room for a thread: nothing is called
+        except RuntimeError:  # the system has no room for a thread: no call then
             return
 
     def disarm(self) -> None:
-        """It is not needed any more."""
+        """Make no call."""
         _watch.remove(self)
 
     def drop(self) -> None:
-        """In the child of a fork: nobody watches it any more."""
+        """In the child of a fork, forget it."""
 
     def look(self, now: float) -> float:
-        """In the thread that watches: call if it is time; return when to look again."""
+        """In the watching thread, call if it is time; return when to look again."""
         if now < self.rings_at:
             return self.rings_at
         _watch.remove(self)
@@ -333,10 +333,10 @@ class Reminder:
 
 
 def beside(call: Callable[[], object], seconds: float) -> bool:
-    """Call something in another thread; return whether it ended within so many seconds.
+    """Call a function in another thread; return whether it ended within so many seconds.
 
-    For what may have to wait for a lock that a stuck task holds. It takes none by itself. What
-    the call raises is dropped.
+    Use it for calls that may wait for a lock of a stuck task. This function itself takes no lock.
+    Exceptions of the call are dropped.
     """
     done = _thread.allocate_lock()
     done.acquire()
@@ -356,15 +356,15 @@ def beside(call: Callable[[], object], seconds: float) -> bool:
 
 
 class _WakeUp:
-    """An event that is cleared by whoever has waited for it; several calls count as one.
+    """An event that the waiting thread clears; several calls count as one.
 
-    To call is a single step of the interpreter, so an exception cannot leave it half done. The
-    standard library has ``SimpleQueue`` for that, whose ``get(timeout=…)`` may block for ever in
-    Python 3.11 and 3.12: where the time is over as it looks the second time.
+    To call is a single step of the interpreter, so an exception cannot leave it half done.
+    ``SimpleQueue`` of the standard library is no substitute: in Python 3.11 and 3.12 its
+    ``get(timeout=…)`` may block forever, if the time is over when it looks the second time.
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()  # free: somebody called
+        self._lock = threading.Lock()  # free: there was a call
         self._lock.acquire()
 
     def call(self) -> None:
@@ -373,12 +373,12 @@ class _WakeUp:
             self._lock.release()
 
     def wait(self, seconds: float) -> None:
-        """Block until called, or the time is over; 0 and less: not at all."""
+        """Block until called, or the time is over; do not block for 0 or less."""
         self._lock.acquire(timeout=max(seconds, 0.0))
 
 
 class _Watch:
-    """The thread, and what it watches. It sleeps until the next limit, or a shorter one."""
+    """The watching thread and its alarms. It sleeps until the next limit, or a new, shorter one."""
 
     def __init__(self) -> None:
         self._alarms: dict[int, Alarm | Reminder] = {}
@@ -398,7 +398,7 @@ class _Watch:
             self._wake_up.call()
 
     def let_act(self, seconds: float) -> None:
-        """Have the process live for so long, while this thread does what follows an overrun."""
+        """Let the process live for so long, while this thread acts on an overrun."""
         self._watchdog.keep(time.monotonic() + seconds)
 
     def remove(self, alarm: "Alarm | Reminder") -> None:
@@ -423,23 +423,23 @@ class _Watch:
                 self._thread = thread
 
     def _run(self) -> None:
-        import ctypes  # noqa: F401 - now, as a stuck task may hold the lock of an import later
+        import ctypes  # noqa: F401 - now, since a stuck task may hold the import lock later
 
         while True:
             pause = _PAUSE
-            with contextlib.suppress(Exception):  # such as MemoryError: it looks again
+            with contextlib.suppress(Exception):  # such as MemoryError: look again
                 pause = self._turn()
             if pause > _NEXT_STEP:
                 self._wake_up.wait(pause)
-            else:  # so short for one that is put off, mostly
+            else:  # mostly since an exception is put off
                 with interrupts.switching_often():
                     self._wake_up.wait(pause)
 
     def _turn(self) -> float:
         """Look at all; return the seconds until the next look."""
         now = time.monotonic()
-        # First, so that whoever adds one from here on calls. What is due later needs no call,
-        # however short the tasks are.
+        # First, so that a thread that adds a shorter one from here on calls. A later one needs no
+        # call, so short tasks cost none.
         self._next = now + _LONGEST_PAUSE
         alarms = list(self._alarms.values())
         looks = [self._look(alarm, now) for alarm in alarms]
@@ -456,25 +456,25 @@ class _Watch:
         except Exception as err:
             error = err
 
-            def say() -> None:
+            def report() -> None:
                 log.exception("A timeout could not be acted upon.", exc_info=error)
 
-            beside(say, 0.0)
+            beside(report, 0.0)
             return math.inf
 
 
 def _raise_in(
     thread: int, error: type[BaseException] | None, spot: interrupts.Spot | None = None
 ) -> bool:
-    """Let an exception come up in another thread; None: take back what has not come up yet.
+    """Raise an exception in another thread; None: take back what has not been raised yet.
 
-    :param spot: where the thread has to be for that; else return False, and raise nothing.
+    :param spot: where the thread must be; if it is elsewhere, raise nothing and return False.
     """
-    import ctypes  # not before a task takes too long: it would slow ``import alligator`` down
+    import ctypes  # only when a task takes too long: it would slow ``import alligator`` down
 
     number, what = ctypes.c_ulong(thread), None if error is None else ctypes.py_object(error)
     send = ctypes.pythonapi.PyThreadState_SetAsyncExc
-    # No step between these two, lest the thread goes on.
+    # No step between these two, or the thread could move on.
     if spot is not None and interrupts.spot(thread) != spot:
         return False
     send(number, what)
@@ -484,7 +484,7 @@ def _raise_in(
 
 
 _wakes = False
-_before_ours: Any = signal.SIG_DFL  # what was done at that signal
+_before_ours: Any = signal.SIG_DFL  # the handler from before
 _SIGNAL = getattr(signal, "SIGURG", None)  # whose default is to be ignored
 
 
@@ -495,17 +495,17 @@ def _wake(thread: int | None) -> None:
 
 
 def wake_main_thread() -> None:
-    """Have the main thread look up from a call that waits, and see to signals, if that is let."""
+    """Wake the main thread from a call that waits, to run signal handlers, if that is set up."""
     if _wakes:
         _wake(threading.main_thread().ident)
 
 
 def _note_signal(number: int, frame: object) -> None:
-    """Do nothing: to get here, the main thread looked up from what it was waiting for."""
+    """Do nothing: to run this handler, the main thread left the call in which it waited."""
 
 
 def let_main_thread_wake() -> None:
-    """In the main thread: have calls that wait return for the signal, once and for all."""
+    """In the main thread, let the signal wake calls that wait, from now on."""
     global _wakes, _before_ours
     if _wakes or _SIGNAL is None or threading.current_thread() is not threading.main_thread():
         return
@@ -517,7 +517,7 @@ def let_main_thread_wake() -> None:
 def _after_fork_in_child() -> None:
     global _wakes
     _watch.after_fork_in_child()
-    overrun.set(None)  # the business of the parent's worker, which would hand back what that holds
+    overrun.set(None)  # it would hand back the deliveries of the parent's worker
     if _wakes and _SIGNAL and signal.getsignal(_SIGNAL) is _note_signal:
         signal.signal(_SIGNAL, _before_ours)
     _wakes = False

@@ -1,4 +1,4 @@
-"""The worker: fetch, prefetch, run, heartbeat, signals; and the supervisor of several.
+"""Run tasks in worker processes: fetch, run in threads, heartbeat, signals, supervisor.
 
 Imports: ``alligator.gator`` and below. Exports :class:`Worker`.
 """

@@ -6,7 +6,7 @@
    killed a worker goes to :class:`alligator.workers.suspects.Suspects`.
    While outcomes wait for a backend that is full, fewer tasks are fetched, and in the end none.
 4. While short tasks run, send for the next batch, so that worker and server work at the same time.
-   Tasks that came back by a lease, and those that run alone, are left to step 2.
+   Step 2 fetches the tasks that came back by a lease, and the ones that run alone.
 """
 
 import logging

@@ -9,7 +9,6 @@ import os
 import secrets
 import threading
 from collections.abc import Callable, Sequence
-from types import TracebackType
 from typing import Self
 
 from alligator.backends.store import Store
@@ -17,25 +16,25 @@ from alligator.common.text import describe_error
 from alligator.exceptions import NodeLost
 from alligator.execution.outage import Outage
 
-#: Seconds between two signs.
+#: Seconds between two heartbeats.
 EVERY = 30.0
 
-#: Seconds after which a worker that gives none counts as gone: two may get lost.
+#: Seconds without a heartbeat after which a worker counts as gone: two may get lost.
 COUNTS = 3 * EVERY
 
-#: Seconds that a worker takes at most to say goodbye.
+#: Seconds that a worker takes at most for its last heartbeat, which removes it.
 _LAST = 1.0
 
 
 class Heartbeat:
-    """Tells a store that a worker lives, for as long as it is entered; see ``Store.beat``.
+    """Sends heartbeats to a store, for as long as it is entered; see ``Store.beat``.
 
-    What cannot be told is logged once, and does no further harm.
+    A failure is logged once, and has no further effect.
 
-    :param store: None: there is none to tell.
-    :param look: called after each sign that could be given.
-    :param outage: that of the worker's queue, which is logged by itself, where the store is
-        beside that; None: it is elsewhere.
+    :param store: None: there is none, and no heartbeat is sent.
+    :param look: called after each heartbeat that got through.
+    :param outage: that of the worker's queue, which logs for itself, if the store is on the same
+        backend; None: it is on another.
     """
 
     def __init__(
@@ -48,41 +47,36 @@ class Heartbeat:
         look: Callable[[], None] | None = None,
     ) -> None:
         self.store, self.queue_names, self.log, self.outage = store, queue_names, log, outage
-        # Of several containers, each may be number 1 on a host of the same name.
-        import socket  # it would be a good part of what ``import alligator`` takes
+        # Each of several containers may be process 1 on a host of the same name.
+        import socket  # only here: it would slow ``import alligator`` down
 
         self.name = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self._look = look
         self._failures = 0
-        self._said = False
+        self._logged = False
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._go_on, name="alligator-heartbeat", daemon=True)
+        self._thread = threading.Thread(target=self._serve, name="alligator-heartbeat", daemon=True)
 
     def __enter__(self) -> Self:
         if self.store is not None:
             self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         self._stop.set()
         if self.store is not None:
             self._thread.join(_LAST)
 
-    def _go_on(self) -> None:
+    def _serve(self) -> None:
         while True:
-            self._tell(COUNTS)
-            self._look_around()
+            self._send(COUNTS)
+            self._call_look()
             if self._stop.wait(EVERY):
                 break
         if not self._failures:
-            self._tell(0.0)
+            self._send(0.0)
 
-    def _tell(self, seconds: float) -> None:
+    def _send(self, seconds: float) -> None:
         assert self.store is not None
         try:
             self.store.beat(self.name, self.queue_names, seconds)
@@ -90,27 +84,27 @@ class Heartbeat:
             self._failures += 1
             self._complain(err)
             return
-        if self._said:
-            self.log.info("The store knows again that this worker lives.")
-        self._failures, self._said = 0, False
+        if self._logged:
+            self.log.info("The heartbeat of this worker gets through again.")
+        self._failures, self._logged = 0, False
 
-    def _look_around(self) -> None:
+    def _call_look(self) -> None:
         if self._look is not None and not self._failures:
             try:
                 self._look()
-            except Exception as err:  # it is for people to know, and may not be allowed
-                self.log.debug("It is not known which queues are served: %s", describe_error(err))
+            except Exception as err:  # the look is a courtesy, and may not be allowed
+                self.log.debug("It is unknown which queues are served: %s", describe_error(err))
 
     def _complain(self, err: Exception) -> None:
-        # Once is enough, and none is needed where it is the queue that is out of reach.
+        # Once; and not at all if it is the queue that cannot be reached.
         outage = self.outage
         if outage is not None and isinstance(err, NodeLost):
             return
         if outage is not None and (outage.lasts or outage.is_full or self._failures < 2):
             return
-        if not self._said:
-            self._said = True
+        if not self._logged:
+            self._logged = True
             self.log.warning(
-                "The store cannot be told that this worker lives (%s); it works on.",
+                "The heartbeat of this worker failed (%s); the worker goes on.",
                 describe_error(err),
             )

@@ -1,9 +1,9 @@
-"""Worker processes of their own for tasks that may end the process which runs them.
+"""Run tasks that may kill their process in worker processes of their own.
 
-The worker that has such a task names it over a pipe to a child of its own command line, which
-reserves that very task by its id, runs it, and says that it is through. So nothing runs beside
-the task, and nothing waits for it. A child serves one task after the other, and ends when there
-was none for a while, or when its parent is gone.
+The worker starts a child with its own command line, and names the task to it over a pipe. The
+child reserves that very task by its id, runs it, and answers when it has ended. So nothing runs
+beside the task, and nothing waits for it. A child runs one task after the other. It ends when it
+was idle for a while, or when its parent is gone.
 """
 
 import contextlib
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 #: The most processes at a time.
 MOST = 4
 
-#: Seconds after which a process ends that had nothing to do.
+#: Seconds after which an idle process ends.
 _IDLE = 5.0
 
-#: Seconds that a process gets to begin; what has a lot to import takes its time.
+#: Seconds that a process has to start; an application may have a lot to import.
 _START = 60.0
 
-#: Seconds without another try after one could not be started.
+#: Seconds without another try after a process could not be started.
 _REST = 60.0
 
 _PAUSE = 0.1
@@ -46,14 +46,14 @@ Key = tuple[str, str]
 def start_worker(argv: Sequence[str], pass_fds: Sequence[int]) -> "subprocess.Popen[bytes]":
     """Start a worker process by exec, in a session of its own.
 
-    Stop signals wait there until it lets them in, which it does once it can stop in order.
+    It starts with stop signals blocked, and unblocks them once it can stop in order.
 
     :param argv: the arguments of ``python -m alligator``.
     :param pass_fds: the descriptors that it inherits, by the same numbers.
     """
     import subprocess  # few workers need it, and it would slow ``import alligator`` down
 
-    # -m puts the current directory on the path; so does this for where Alligator is.
+    # -m puts the current directory on the path; this adds the directory of Alligator.
     home = str(Path(__file__).resolve().parent.parent)
     paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([*paths, home])}
@@ -95,7 +95,7 @@ class Isolation:
             return bool(self._waiting or self._running or self._untaken)
 
     def give_back(self) -> list[Key]:
-        """Give up what there was no process for, and return it."""
+        """Return the tasks for which there was no process, and forget them."""
         if not self._untaken:
             return []
         with self._ready:
@@ -103,11 +103,11 @@ class Isolation:
             return untaken
 
     def can_take(self) -> bool:
-        """Whether :meth:`give` is of use just now."""
+        """Return whether to call :meth:`give` now."""
         return not self._closed and time.monotonic() >= self._rests_until
 
     def give(self, key: Key) -> None:
-        """Have a task run as soon as a process is free; one that is here already comes once."""
+        """Run a task as soon as a process is free, unless it is here already."""
         with self._ready:
             if self._closed or key in self._waiting or key in self._running:
                 return
@@ -116,14 +116,16 @@ class Isolation:
                 self._ready.notify()
             elif len(self._threads) < self.most:
                 thread = threading.Thread(target=self._serve, name="isolation", daemon=True)
-                with contextlib.suppress(RuntimeError):  # no room for a thread: the next serves it
+                with contextlib.suppress(
+                    RuntimeError
+                ):  # no room for a thread: another one takes it
                     thread.start()
                     self._threads.append(thread)
 
     def stop(self, number: int = signal.SIGTERM) -> None:
-        """Begin no more, and tell the processes to end, as soon as their task has.
+        """Start no more tasks, and tell the processes to end after their task.
 
-        :param number: what they are sent; on SIGQUIT they leave at once.
+        :param number: the signal for them; on SIGQUIT they leave at once.
         """
         with self._ready:
             self._closed = True
@@ -134,7 +136,7 @@ class Isolation:
             child.signal(number)
 
     def join(self, over: Callable[[], bool]) -> None:
-        """Wait for them to end, though not any longer than until ``over()``."""
+        """Wait for the processes to end, but no longer than until ``over()``."""
         for thread in list(self._threads):
             while thread.is_alive() and not over():
                 thread.join(_PAUSE)
@@ -144,13 +146,13 @@ class Isolation:
         while (key := self._next()) is not None:
             try:
                 if child is not None and child.process.poll() is not None:
-                    ended, child = child, None  # it was told to, by whoever may
+                    ended, child = child, None  # a signal from outside ended it
                     self._end(ended)
                 child = child or self._start()
                 if child is None:
                     self._rest(key)
                 elif not child.run(key):
-                    self._say_it_ended(child, key)
+                    self._report_end(child, key)
                     self._end(child)
                     child = None
             except Exception as err:
@@ -186,7 +188,7 @@ class Isolation:
             child = _Child(self.argv)
             with self._ready:
                 self._children.append(child)
-            if self._closed:  # it came in between
+            if self._closed:  # meanwhile
                 child.signal(signal.SIGTERM)
             if child.begins():
                 return child
@@ -201,7 +203,7 @@ class Isolation:
                 self._untaken += [key, *self._waiting]
                 self._waiting.clear()
 
-    def _say_it_ended(self, child: "_Child", key: Key) -> None:
+    def _report_end(self, child: "_Child", key: Key) -> None:
         if not self._closed:
             self.log.error(
                 "Process #%s ended (%s) while it ran task %s, and nothing else.",
@@ -218,7 +220,7 @@ class Isolation:
 
 
 class _Child:
-    """One process, seen from its parent."""
+    """One process, as its parent sees it."""
 
     def __init__(self, argv: Sequence[str]) -> None:
         theirs = [os.pipe() for _ in range(3)]  # each as (to read, to write)
@@ -240,14 +242,14 @@ class _Child:
             os.close(each)
 
     def begins(self) -> bool:
-        """Wait until it is about to take a task; False: it does not get there."""
+        """Wait until it is ready for a task; return False if it does not get there."""
         if self._answered(time.monotonic() + _START):
             return True
         self.process.kill()
         return False
 
     def run(self, key: Key) -> bool:
-        """Have it run a task; False: it ended before it was through."""
+        """Let it run a task; return False if the process ended first."""
         try:
             os.write(self._tasks, json.dumps(key).encode() + b"\n")
         except BrokenPipeError:
@@ -256,7 +258,7 @@ class _Child:
         return self._answered(float("inf"))
 
     def _answered(self, until: float) -> bool:
-        # No end of the pipe is waited for: what a task forks may hold it open.
+        # Do not wait for the end of the pipe: a child of a task may hold it open.
         while time.monotonic() < until:
             ended = self.process.poll() is not None
             readable = select_one(self._answers, 0.0 if ended else _PAUSE)
@@ -272,16 +274,16 @@ class _Child:
         self.process.send_signal(number)
 
     def close(self) -> None:
-        """Let it end: by the end of the pipe, once it has nothing to do."""
+        """Close its pipe, on which it ends once it is idle, and wait for that."""
         self._close_all(self._tasks)
         self.process.wait()
         self._close_all(self._leash, self._answers)
 
 
 class Given:
-    """The tasks that a process is given to run, seen from there.
+    """The tasks that such a process is given to run.
 
-    :param tasks: the descriptor where their keys come, one a line.
+    :param tasks: the descriptor to read their keys from, one a line.
     :param answers: the descriptor to answer on.
     """
 
@@ -291,7 +293,7 @@ class Given:
             os.set_inheritable(each, False)
 
     def keys(self, stop: Callable[[], bool]) -> Iterator[Key]:
-        """Yield each; when the next is asked for, the one before is through."""
+        """Yield each key; to ask for the next one means that the task before has ended."""
         rest = b""
         self._answer()
         while not stop():
@@ -307,12 +309,12 @@ class Given:
                 self._answer()
 
     def _answer(self) -> None:
-        with contextlib.suppress(BrokenPipeError):  # the parent is gone, which the leash tells
+        with contextlib.suppress(BrokenPipeError):  # the parent is gone, and the leash reports it
             os.write(self._answers, b".")
 
 
 def select_one(descriptor: int, seconds: float) -> bool:
-    """Wait for something to read, the end included; return whether there is."""
+    """Wait for data, or the end, to read; return whether there is any."""
     poll = select.poll()  # select() cannot have descriptors from 1024 up
     poll.register(descriptor, select.POLLIN)
     return bool(poll.poll(seconds * 1000))

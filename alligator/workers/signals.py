@@ -1,12 +1,12 @@
-"""SIGINT, SIGTERM and SIGQUIT for a worker: the first asks it to stop.
+"""Handle SIGINT, SIGTERM and SIGQUIT for a worker: the first asks it to stop.
 
-One stop reaches a process more than once: from systemd and from its supervisor, from the
-terminal and from a script. So only what somebody does on purpose insists, and makes it leave at
-once: a SIGQUIT, or a SIGINT at least :data:`PAUSE` seconds after the first signal. SIGTERM, however
-often it comes, only asks.
+One stop can reach a process more than once: from systemd and from its supervisor, from the terminal
+and from a script. So only a deliberate signal insists, and makes the worker leave at once: a
+SIGQUIT, or a SIGINT at least :data:`PAUSE` seconds after the first signal. A SIGTERM only asks,
+however often it comes.
 
-A forked child gets back what stood before: whoever started it, such as a task that uses
-``multiprocessing``, ends it by a signal, and not by asking.
+A forked child gets the handlers from before. The task that started it, by ``multiprocessing`` for
+example, expects a signal to end it, and not only to ask.
 """
 
 import atexit
@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import Enum
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any, Self, TypeVar, TypeVarTuple
 
 from alligator.common.descriptors import FileId, close_if, identity
@@ -28,11 +28,11 @@ from alligator.runtime.timeouts import let_main_thread_wake, wake_main_thread
 
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)
 
-#: Seconds. A person who presses Ctrl-C again after that means it; sooner, it may be the same stop.
+#: Seconds. A person who presses Ctrl-C again after that insists; sooner, it may be the same stop.
 PAUSE = 1.0
 
-#: Seconds in which the main thread is woken again and again, for it to see to a signal: it may
-#: have come right before that thread began to wait, or to another one.
+#: Seconds in which the main thread is woken again and again, to run the handler of a signal: the
+#: signal may have come right before that thread began to wait, or to another thread.
 _WAKING = 2.0
 
 Ts = TypeVarTuple("Ts")
@@ -42,8 +42,8 @@ T = TypeVar("T")
 class Handlers:
     """One handler for SIGINT, SIGTERM and SIGQUIT in a ``with`` block, in this process alone.
 
-    Does nothing outside the main thread. A handler of the program's own for SIGQUIT, which many
-    use to look into a process, stays.
+    Does nothing outside the main thread. A SIGQUIT handler of the program's own stays: many use
+    one to look into a process.
 
     :param handle: called with the number of a signal.
     """
@@ -56,7 +56,7 @@ class Handlers:
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
             self._pid = os.getpid()
-            _standing.append(self)  # first: a fork may come in between
+            _standing.append(self)  # first: a fork may follow at once
             for each in STOPS:
                 before = signal.getsignal(each)
                 if each == signal.SIGQUIT and not _is_default(before):
@@ -65,12 +65,7 @@ class Handlers:
                 signal.signal(each, self._call)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         for each, handler in self._before.items():
             signal.signal(each, _of_python(handler))
         self._before = {}
@@ -78,7 +73,7 @@ class Handlers:
             _standing.remove(self)
 
     def give_back(self) -> None:
-        """In the child of a fork: put back what stood before, unless another stands there now."""
+        """In the child of a fork, put back the handlers from before, unless others are set now."""
         for each, handler in self._before.items():
             if signal.getsignal(each) == self._call:
                 signal.signal(each, _of_python(handler))
@@ -87,7 +82,7 @@ class Handlers:
         if os.getpid() == self._pid:
             self._handle(number)
             return
-        # In a child, where a handler of a task's own calls the one that it replaced.
+        # In a child: a handler of a task calls the handler that it replaced.
         before = _of_python(self._before.get(number))
         if callable(before):
             before(number, frame)
@@ -105,14 +100,14 @@ def _of_python(handler: Any) -> Any:
     return signal.SIG_DFL if handler is None else handler  # None: one that C code installed
 
 
-#: Those inside their block, the innermost last.
+#: The handlers inside their block, the innermost last.
 _standing: list[Handlers] = []
 
 
 class _Stage(Enum):
-    """Where a process stands with its work."""
+    """How far a process is with its work."""
 
-    BEFORE = "it holds nothing yet, and may be ended anywhere"
+    BEFORE = "it has no tasks yet, and may be ended anywhere"
     DURING = "it is told to stop, and stops in order"
     AFTER = "it is about to end"
 
@@ -120,18 +115,18 @@ class _Stage(Enum):
 class StopSignals:
     """Counts stop signals inside its ``with`` block; does nothing outside the main thread.
 
-    The handler only sets plain attributes, since it may interrupt any line of code, locks
-    held. Where somebody insists it raises :exc:`LeaveNow` in the main thread: at once in what is
-    called by :meth:`interruptible`; elsewhere not before somebody insists once more, as what is
-    told to a server would be cut short.
+    The handler only sets plain attributes, since it may interrupt any line of code, also one with
+    a lock. If a signal insists, it raises :exc:`LeaveNow` in the main thread: at once in a call of
+    :meth:`interruptible`; elsewhere only if another signal insists, since it would cut a call to a
+    server short.
     """
 
     def __init__(self) -> None:
-        #: 1: told to stop; 2: to leave at once; more: that was not soon enough.
+        #: 1: told to stop; 2: to leave at once; more: it insists again.
         self.count = 0
         self.first_at = 0.0  # monotonic
         self.announced = False
-        #: Whether anything is raised; False: whoever made this looks at the count.
+        #: Whether to raise exceptions; False: the owner looks at the count.
         self.raises = True
         self._last_at = 0.0  # monotonic: when it was counted last
         self._may_raise = False
@@ -143,13 +138,12 @@ class StopSignals:
 
     @contextmanager
     def around(self, *, to_the_end: bool) -> Iterator[None]:
-        """Count also before and after the ``with`` block of this object, which is to be inside.
+        """Count also before and after the ``with`` block of this object, which goes inside.
 
-        Before, nothing is held: each signal is raised, as KeyboardInterrupt or LeaveNow. After,
-        none ends the process before its time, unless somebody insists. Signals that were
-        blocked until now come in.
+        Before it, the process has no tasks: each signal raises KeyboardInterrupt or LeaveNow. After
+        it, no signal ends the process early, unless it insists. Unblocks stop signals first.
 
-        :param to_the_end: the process is about to end with this block, so nothing is put back.
+        :param to_the_end: whether the process ends with this block, so that no handler is put back.
         """
         if threading.current_thread() is not threading.main_thread():
             yield
@@ -157,7 +151,7 @@ class StopSignals:
         self._stage, self._ends_with_process = _Stage.BEFORE, to_the_end
         self._around.__enter__()
         if to_the_end:
-            # The interpreter takes its handlers back right after this, before it has ended.
+            # The interpreter removes its handlers right after this, before it has ended.
             atexit.register(_ignore_stops)
         try:
             unblock()
@@ -168,7 +162,7 @@ class StopSignals:
                 self._around.__exit__(None, None, None)
 
     def put_back(self) -> None:
-        """Inside of :meth:`around`: have what stood before it, from here on."""
+        """Inside of :meth:`around`, put back the handlers from before."""
         self._ends_with_process = False
         atexit.unregister(_ignore_stops)
         self._around.__exit__(None, None, None)
@@ -181,23 +175,18 @@ class StopSignals:
             self._wakeup.open()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         self._stage = _Stage.AFTER
         try:
             if not self._ends_with_process:
-                self._handlers.__exit__(kind, error, trace)
+                self._handlers.__exit__(*exc)
         finally:
             self._wakeup.close()
 
     def interruptible(self, call: Callable[[*Ts], T], *args: *Ts) -> T:
-        """Call it in the main thread, and let :exc:`LeaveNow` be raised inside.
+        """Call a function in the main thread; let :exc:`LeaveNow` be raised inside.
 
-        :raises LeaveNow: also where somebody has insisted before.
+        :raises LeaveNow: also if a signal has insisted before.
         """
         before, self._may_raise = self._may_raise, True
         try:
@@ -208,7 +197,7 @@ class StopSignals:
             self._may_raise = before
 
     def shielded(self, call: Callable[[*Ts], T], *args: *Ts) -> T:
-        """The opposite, inside of that: let nothing be raised."""
+        """Call a function inside of :meth:`interruptible`; let nothing be raised inside."""
         before, self._may_raise = self._may_raise, False
         try:
             return call(*args)
@@ -222,14 +211,14 @@ class StopSignals:
         if not insists or not self.raises:
             return
         if self._stage is _Stage.AFTER:
-            with contextlib.suppress(Exception):  # it may be in the middle of just that
+            with contextlib.suppress(Exception):  # the signal may have interrupted a flush
                 sys.stdout.flush()
             os._exit(1)
         if self._may_raise or self.count > 2:
             raise LeaveNow
 
     def _counts(self, number: int, now: float) -> bool:
-        """Count a signal, unless it belongs to one that was counted; return whether it insists."""
+        """Count a signal, unless it repeats the last one; return whether it insists."""
         if self.count == 0:
             self.count, self.first_at, self._last_at = 1, now, now
             if number != signal.SIGQUIT:
@@ -243,10 +232,10 @@ class StopSignals:
         return True
 
     def has_come(self) -> bool:
-        """Whether a stop signal has been counted, or has come since the last call.
+        """Return whether a stop signal has been counted, or has come since the last call.
 
-        While the main thread is in C code no handler runs; from a call that waits it is woken.
-        To be called by one thread only, and again and again.
+        While the main thread is in C code no handler runs; this wakes it from a call that waits.
+        Let one thread call it, again and again.
         """
         now = time.monotonic()
         if has_come := self._wakeup.has_stop():
@@ -256,17 +245,17 @@ class StopSignals:
         return has_come or self.count > 0
 
     def grace_is_over(self, grace: float) -> bool:
-        """Whether so many seconds have passed since the first signal, or somebody insists."""
+        """Return whether so many seconds have passed since the first signal, or one insists."""
         return self.count > 1 or (self.count == 1 and time.monotonic() - self.first_at > grace)
 
 
 def block() -> set[Any]:
-    """Have stop signals wait, also in what this thread starts; return what waited before."""
+    """Block stop signals, also for what this thread starts; return what was blocked before."""
     return signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
 
 
 def unblock(before: set[Any] | None = None) -> None:
-    """Let stop signals come in, or all but those that waited before."""
+    """Unblock stop signals, or all signals but the ones that were blocked before."""
     if before is None:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
     else:
@@ -279,14 +268,14 @@ def _ignore_stops() -> None:
 
 
 class _Wakeup:
-    """The interpreter's wakeup descriptor: it writes the number of a signal to it at once."""
+    """The interpreter's wakeup descriptor, to which it writes the number of each signal at once."""
 
     def __init__(self) -> None:
         self._ends: tuple[int, int] | None = None  # of a pipe: to read, to write
-        self._pipe: FileId | None = None  # a task may close them, and open others
+        self._pipe: FileId | None = None  # a task may close the ends, and open others
 
     def open(self) -> None:
-        """Listen, unless somebody else does. In the main thread, as :meth:`close`."""
+        """Listen, unless the program has such a descriptor. Call it in the main thread."""
         ends = os.pipe()
         for each in ends:
             os.set_blocking(each, False)
@@ -297,7 +286,7 @@ class _Wakeup:
         _open.add(self)
 
     def close(self) -> None:
-        """Listen no longer."""
+        """Listen no longer. Call it in the main thread."""
         if self._ends is None:
             return
         self.forget()
@@ -306,32 +295,32 @@ class _Wakeup:
             close_if(each, self._pipe)
 
     def forget(self) -> None:
-        """Have no more signals written here."""
+        """Let no more signals be written here."""
         _open.discard(self)
         if self._ends is not None:
             current = signal.set_wakeup_fd(-1)
-            if current != self._ends[1]:  # somebody else's
+            if current != self._ends[1]:  # the program's own
                 signal.set_wakeup_fd(current)
 
     def has_stop(self) -> bool:
-        """Whether a stop signal was written since the last call.
+        """Return whether a stop signal was written since the last call.
 
-        It may not have been for the worker: a task can have a handler of its own for a while.
+        It may have been for a task, which can set a handler of its own for a while.
         """
         if (ends := self._ends) is not None and identity(ends[0]) == self._pipe:
-            with contextlib.suppress(OSError):  # nothing was, or it has just been closed
+            with contextlib.suppress(OSError):  # no signal was, or it has just been closed
                 return not set(os.read(ends[0], 4096)).isdisjoint(STOPS)
         return False
 
 
 _open: set[_Wakeup] = set()
 
-#: By thread: which signals it had blocked before the fork that it is about.
+#: By thread: the signals that it had blocked before its fork.
 _masks: dict[int, set[Any]] = {}
 
 
 def _before_fork() -> None:
-    # A signal for the child that came before its handlers stand would be counted, and forgotten.
+    # A signal for the child that comes before its handlers are set would be counted, and lost.
     if _standing:
         _masks[threading.get_ident()] = signal.pthread_sigmask(signal.SIG_BLOCK, ())
         signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
@@ -346,11 +335,11 @@ def _after_fork_in_child() -> None:
     try:
         while _standing:
             _standing.pop().give_back()
-        # What a child is sent must not be taken for a signal to its parent, who has the other end.
+        # A signal to the child must not count as one to its parent, which has the other end.
         for each in list(_open):
             each.forget()
     finally:
-        _after_fork()  # last: from here on signals come
+        _after_fork()  # last: from here on signals arrive
         _masks.clear()
 
 

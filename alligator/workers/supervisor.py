@@ -1,9 +1,9 @@
-"""Several worker processes under one roof: started, restarted, stopped together.
+"""Start, restart and stop several worker processes together.
 
-Children are started by exec, never forked, in sessions of their own, so that a Ctrl-C in
-the terminal reaches them through the supervisor. It passes a stop on as one SIGTERM, and where
-somebody insists (:mod:`alligator.workers.signals`) as a SIGQUIT. Each holds the end of a pipe: when
-the supervisor dies, however that happens, the pipe closes and the children stop.
+The supervisor starts its children by exec, never by fork, in sessions of their own, so that a
+Ctrl-C in the terminal reaches them only through the supervisor. It passes a stop on as one SIGTERM,
+and a stop that insists (:mod:`alligator.workers.signals`) as a SIGQUIT. Each child has one end of a
+pipe: when the supervisor dies, in whatever way, the pipe closes and the children stop.
 """
 
 import logging
@@ -17,11 +17,11 @@ from collections.abc import Sequence
 from alligator.workers.isolation import start_worker
 from alligator.workers.signals import StopSignals
 
-#: Seconds before a child that died is started again: at first, and at most.
+#: Seconds before a dead child is replaced: at first, and at most.
 FIRST_DELAY = 0.1
 LONGEST_DELAY = 10.0
 
-#: A child that lived so many seconds was healthy; its next death counts as a first.
+#: A child that lived for so many seconds was healthy; its next death counts as the first.
 HEALTHY_AFTER = 10.0
 
 #: Seconds beyond the workers' own grace after which they are killed.
@@ -29,7 +29,7 @@ EXTRA_GRACE = 5.0
 
 
 class _Child:
-    """One place for a worker process, and who is in it."""
+    """One place for a worker process, and the process in it."""
 
     def __init__(self) -> None:
         self.process: subprocess.Popen[bytes] | None = None
@@ -49,8 +49,8 @@ class Supervisor:
 
     :param argv: the arguments of ``python -m alligator`` for one worker.
     :param grace: seconds that a worker takes at most to stop once told.
-    :param replace_finished: whether a worker that ended well is started anew.
-    :param signals: those of the process; None: they are counted while :meth:`run` runs.
+    :param replace_finished: whether a worker that ended well is replaced.
+    :param signals: those of the process; None: :meth:`run` counts its own.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class Supervisor:
         return 1 if self._killed else 0
 
     def _turn(self) -> bool:
-        """Look after everything once; return whether anybody is left."""
+        """Look at each child once; return whether any is left."""
         if (count := min(self._signals.count, 2)) > self._passed_on:
             self._passed_on = count
             self._pass_on(signal.SIGTERM if count == 1 else signal.SIGQUIT)
@@ -120,7 +120,7 @@ class Supervisor:
         pid, child.process = child.process.pid, None
         if self._stop_at is not None:
             child.start_at = None
-            # A class of worker that knows of no signals is ended by ours: in order.
+            # A Worker class that handles no signals is ended by ours: in order.
             self._killed = self._killed or code not in (0, -signal.SIGTERM)
         elif code == 0:
             child.start_at = time.monotonic() if self.replace_finished else None
@@ -146,10 +146,10 @@ class Supervisor:
 
 
 def stop_when_abandoned(leash: int) -> None:
-    """In a worker process: stop, as on SIGTERM, once the supervisor is gone."""
+    """In a worker process, stop as on SIGTERM once the supervisor is gone."""
 
     def wait() -> None:
-        os.read(leash, 1)  # nobody ever writes: it returns when the other end is closed
+        os.read(leash, 1)  # no process writes there: it returns when the other end is closed
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=wait, name="alligator-leash", daemon=True).start()

@@ -542,7 +542,7 @@ def queue_names(worker: Worker) -> list[str]:
 
 @contextmanager
 def _event_loop() -> Iterator[EventLoop]:
-    """Run ``async def`` tasks on one loop, in this thread and in those that it starts."""
+    """Run ``async def`` tasks on one loop, in this thread and in all threads that it starts."""
     loop = EventLoop()
     token = worker_loop.set(loop)
     try:

@@ -271,7 +271,7 @@ def test_nor_is_what_goes_on_by_itself_a_success(gator):
         gator.task(name("started_and_left"))
         assert work(gator, **options).tasks_complete == 0
     gator.task(name("started_and_left"))
-    with pytest.raises(TaskFailed, match="an awaitable object, for which nobody waits"):
+    with pytest.raises(TaskFailed, match="an awaitable object, which is never awaited"):
         gator.pop()
     assert len(gator.dead()) == 3
 
@@ -378,4 +378,4 @@ def test_what_such_a_hook_returns_is_closed_and_told(gator, hook, caplog):
     assert task.status == SUCCESS
     assert ran == []
     assert "raised; it goes on" in caplog.text
-    assert re.search("of which nothing has run|for which nobody waits", caplog.text)
+    assert re.search("of which nothing has run|which is never awaited", caplog.text)

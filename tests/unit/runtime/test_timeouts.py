@@ -519,7 +519,7 @@ def test_the_supervisor_replaces_it_until_it_is_given_up(tmp_path, sqlite_dsn):
 def test_a_timer_of_c_code_is_moved_on_while_all_is_well():
     """What the watchdog is set to must not end a process whose tasks end in time."""
     script = (
-        "from alligator import watchdog; watchdog.SLACK = 0.3\n"
+        "from alligator.runtime import watchdog; watchdog.SLACK = 0.3\n"
         "import time\n"
         "from alligator.runtime.timeouts import Overrun, call_within, overrun\n"
         "overrun.set(Overrun(0.3, lambda: None, ends_process=True))\n"

@@ -1,8 +1,8 @@
-"""Process 1 of a container: it passes signals on, and reaps orphans.
+"""Be the init process (process 1) of a container: pass signals on, and reap orphans.
 
-A process whose parent has ended becomes a child of process 1, and stays a zombie until that one
-waits for it. A worker cannot do so: it would take the exit status of what its tasks have started
-and wait for themselves. So all else runs in a child, and process 1 does nothing but this.
+A process whose parent has ended becomes a child of process 1, and stays a zombie until process 1
+waits for it. A worker cannot do that: it would take the exit status of processes that its tasks
+have started and wait for. So the worker runs in a child, and process 1 does only this.
 """
 
 import os
@@ -22,14 +22,13 @@ _PASSED_ON = (
 
 
 def stay_behind() -> int | None:
-    """Fork; return None in the child, and in the parent, once the child has ended, its exit code.
+    """Fork; return None in the child, and in the parent, after the child has ended, its exit code.
 
-    That is 128 and the number of the signal, where it was ended by one. The child has a session
-    of its own, so that a Ctrl-C in the terminal reaches it once; stop signals wait there until
-    it lets them in. Call it before there are threads and open connections.
+    The exit code is 128 plus the number of the signal, if a signal ended it. The child has a
+    session of its own, so that a Ctrl-C in the terminal reaches it once. It starts with stop
+    signals blocked. Call this before there are threads and open connections.
     """
-    # Blocked, they wait to be asked for: process 1 has no default action to fear, and none of
-    # them is lost, whenever it comes.
+    # Blocked signals wait for sigwait: no default action follows, and no signal is lost.
     watched = {*_PASSED_ON, signal.SIGCHLD}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, watched)
     for stream in (sys.stdout, sys.stderr):
@@ -53,7 +52,7 @@ def stay_behind() -> int | None:
 
 
 def _reap(child: int) -> int | None:
-    """Reap all that have ended; return the exit code of the one child, if it is among them."""
+    """Reap all processes that have ended; return the exit code of the child, if it is one."""
     found = None
     while True:
         try:
