@@ -1,4 +1,4 @@
-"""The contexts that push tasks with the same options, by the path of Alligator 1.0."""
+"""Public path of Alligator 1.0: the contexts that push tasks with the same options."""
 
 from alligator.producer.options import Batch, Options
 

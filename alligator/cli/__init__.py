@@ -1,6 +1,6 @@
-"""``latergator.py``: run workers, and look after queues, from a shell.
+"""Run workers and maintain queues from a shell: ``latergator.py``.
 
-Imports: everything below. Exports :func:`main`.
+Imports: everything but ``alligator.contrib``. Exports :func:`main`.
 """
 
 from alligator.cli.commands import main

@@ -1,4 +1,4 @@
-"""``latergator.py``: run workers, and look after queues, from a shell."""
+"""Parse the command line of ``latergator.py``, and carry out its commands."""
 
 import argparse
 import io

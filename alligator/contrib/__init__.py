@@ -1,1 +1,4 @@
-"""Optional extras around Alligator; each uses only what is public."""
+"""Optional extras: the names of rpqueue, and a pytest plugin.
+
+Imports: everything but ``alligator.cli``. Exports nothing; import the modules.
+"""

@@ -3,7 +3,6 @@
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
-from types import TracebackType
 from typing import Any, ParamSpec, Protocol, Self, overload
 
 from alligator.common.clock import Seconds
@@ -72,12 +71,7 @@ class Options:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         return None
 
     @overload
@@ -176,14 +170,9 @@ class Batch(Options):
         self._tasks = []
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         tasks, self._tasks = self._tasks or [], None
-        if kind is None:
+        if exc[0] is None:
             self.gator.push_batch(tasks)
 
     def _push(self, task: Task, func: Callable[..., Any] | str, args: Any, kwargs: Any) -> Task:

@@ -1,4 +1,4 @@
-"""Push tasks at their times: the rules (``every``, cron), and the scheduler that fires them.
+"""Queue tasks when their time comes: the rules (``every``, cron), and the scheduler.
 
-Imports: ``alligator.tasks`` and below.
+Imports: ``alligator.tasks`` and below. Exports nothing; import the modules.
 """

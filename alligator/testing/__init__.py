@@ -1,5 +1,7 @@
-"""For tests: a clock to move by hand, a client that fails when told to, and the suites that
-every backend, and every store, has to pass.
+"""Test applications and backends: a clock that you move, a client that fails on demand, and the
+suites that every backend and every store must pass.
+
+Imports: everything but ``alligator.cli`` and ``alligator.contrib``. Exports the four classes below.
 """
 
 from typing import TYPE_CHECKING, Any
