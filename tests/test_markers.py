@@ -44,6 +44,7 @@ def test_what_needs_no_server_runs_without_any(tmp_path):
     assert "skipped" not in said
 
 
+@pytest.mark.slow
 def test_each_test_is_marked_by_the_servers_that_it_needs(tmp_path):
     said = run(tmp_path, "-c", COLLECT, "-p", "no:cacheprovider")
     tests = [line.split("::", 1) for line in said.splitlines() if line.startswith("test ")]

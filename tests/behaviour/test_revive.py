@@ -63,6 +63,7 @@ def test_it_is_tried_as_often_as_when_it_was_pushed(gator):
     assert set(TRIES) == {(1,)}
 
 
+@pytest.mark.slow
 def test_it_is_tried_as_often_as_is_said(gator):
     gator.options(retries=2).task(fail)
     run_to_the_end(gator)

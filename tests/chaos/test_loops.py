@@ -15,6 +15,7 @@ def sizes():
                 yield pytest.param(loop, backend, size, id=f"{name}-{backend}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("loop", "backend", "size"), list(sizes()))
 def test_nothing_is_lost(loop, backend, size, tmp_path):
     with open_environment(backend, tmp_path) as environment:

@@ -62,6 +62,7 @@ def outside(address):
     return re.match(r"['\"]?(\w+:)?//", address) is not None
 
 
+@pytest.mark.slow
 def test_sphinx_has_nothing_to_warn_of(built):
     assert "latergator" in (built / "deployment.html").read_text()
 

@@ -181,6 +181,7 @@ def test_sqlite_on_a_disk_with_no_room_for_dead_letters(disk):
     gator.close()
 
 
+@pytest.mark.slow
 def test_sqs_that_throttles(tmp_path, monkeypatch):
     use_emulator(monkeypatch)
     moto = MotoServer(tmp_path).start()

@@ -92,6 +92,7 @@ def eventually(check, folder, within=30.0):
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("gator", "flags"),
     [("sqlite", ["--concurrency=4"]), ("redis", ["--processes=1"])],
@@ -116,6 +117,7 @@ def test_it_runs_once_and_no_death_is_counted(gator, folder, start, flags):
     assert "Nothing of Python ran in this process" in (folder / "out").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gator", ["redis"], indirect=True)
 def test_what_was_fetched_with_it_runs_elsewhere_once(gator, folder, start):
     import standstill_jobs as jobs
@@ -140,6 +142,7 @@ def test_what_was_fetched_with_it_runs_elsewhere_once(gator, folder, start):
     assert gator.dead() == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gator", ["redis"], indirect=True)
 def test_a_stopped_worker_is_left_to_its_lease(gator, folder, start):
     import standstill_jobs as jobs

@@ -142,6 +142,7 @@ def said(caplog, text):
     return [each for each in caplog.messages if text in each]
 
 
+@pytest.mark.slow
 def test_a_worker_serves_the_queues_on_other_nodes(cluster, work, caplog):
     names = cluster.queues()
     gator = Gator(cluster.dsn, names[1])
@@ -311,6 +312,7 @@ def test_more_descriptors_than_select_takes(
     assert done.stdout == "fine\n", done.stderr
 
 
+@pytest.mark.slow
 def test_a_replica_that_takes_over_is_served(cluster, work, caplog):
     # The last one: the cluster is not the same after it.
     names = cluster.queues()

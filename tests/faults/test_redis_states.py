@@ -190,6 +190,7 @@ def confirmed_pushes(gator, ledger, conn, stop):
         time.sleep(0.002)
 
 
+@pytest.mark.slow
 def test_failover_under_load(tmp_path):
     """The master is killed under load, and the sentinels put its replica in its place.
 

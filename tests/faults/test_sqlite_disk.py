@@ -138,6 +138,7 @@ def test_a_disk_full_of_tasks_can_be_drained_and_filled_again(disk):
     gator.close()
 
 
+@pytest.mark.slow
 def test_a_worker_outlives_a_disk_that_others_fill(mounted):
     """All of a sudden: the log cannot be copied into the database any more."""
     if not mounted:

@@ -282,6 +282,7 @@ def push_on():
         targets[0].task(jobs.note, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize(("concurrency", "count"), [(1, 100), (4, 300)])
 def test_tasks_whose_time_is_up_as_they_push_leave_the_file_free(

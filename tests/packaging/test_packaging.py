@@ -38,6 +38,7 @@ def test_the_core_needs_nothing():
     )
 
 
+@pytest.mark.slow
 def test_the_wheel_has_all_it_needs_and_no_more(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     scripts = [str(path.relative_to(ROOT)) for path in (ROOT / "alligator").rglob("*.lua")]

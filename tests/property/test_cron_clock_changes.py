@@ -176,6 +176,7 @@ def check(name, change):
                 assert rule.previous_or_at(moment) == every[index - 1], (expression, name, moment)
 
 
+@pytest.mark.slow
 def test_every_sort_of_change_is_as_by_brute_force():
     changes = sorts_of_changes()
     assert {

@@ -26,6 +26,7 @@ SIZES = {
 ENVIRONMENTS = {name: getattr(environments, name.title()) for name in SIZES}
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600 + MORE)
 @pytest.mark.parametrize("backend", SIZES)
 def test_no_history_tells_it_from_the_model(backend, request, tmp_path):

@@ -28,6 +28,7 @@ def gator(durable_gator, monkeypatch):
     return durable_gator(f"hops-{uuid.uuid4().hex[:8]}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("durable_dsn", ["sqs"], indirect=True)
 def test_a_long_delay_ends_in_one_run_on_time(gator):
     sent = []

@@ -517,6 +517,7 @@ def pids(path):
     return {int(line.split()[1]) for line in lines(path)}
 
 
+@pytest.mark.slow
 def test_processes_share_the_work_and_a_killed_one_is_replaced(place, dsn, gator, start):
     out = place / "lines"
     supervisor = start(dsn, "--processes", "2", "--lease", "1", "--prefetch", "1")

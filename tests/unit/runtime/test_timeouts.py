@@ -452,6 +452,7 @@ def end_of_process(folder, dsn, *flags):
     return done.returncode, done.stdout + done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("function", "says"),
     [
@@ -516,6 +517,7 @@ def test_the_supervisor_replaces_it_until_it_is_given_up(tmp_path, sqlite_dsn):
     gator.close()
 
 
+@pytest.mark.slow
 def test_a_timer_of_c_code_is_moved_on_while_all_is_well():
     """What the watchdog is set to must not end a process whose tasks end in time."""
     script = (
