@@ -16,7 +16,7 @@ from alligator.backends.base import Message, Reason
 from alligator.backends.sqlite import database as sqlite_database
 from alligator.backends.sqlite import lock as sqlite_lock
 from alligator.backends.sqlite import queue as sqlite_queue
-from alligator.backends.sqlite.schema import Step
+from alligator.backends.sqlite.schema import Transaction
 from alligator.backends.sqlite_backend import Client
 from alligator.exceptions import ConnectionLost, InvalidTask, QueueFull
 from alligator.testing import FakeClock
@@ -208,7 +208,7 @@ def test_any_exception_half_way_undoes_all(client, interrupt, monkeypatch):
         def finish(self):
             raise interrupt
 
-        patched.setattr(Step, "finish", finish)
+        patched.setattr(Transaction, "finish", finish)
         with pytest.raises(interrupt):
             client.push_many("q", [Message("y", "2"), Message("z", "3")])
         with pytest.raises(interrupt):
@@ -218,15 +218,15 @@ def test_any_exception_half_way_undoes_all(client, interrupt, monkeypatch):
 
 
 def test_a_signal_handler_that_writes_spoils_nothing(client, monkeypatch):
-    original = Step.finish
+    original = Transaction.finish
 
     def finish(self):
-        monkeypatch.setattr(Step, "finish", original)
+        monkeypatch.setattr(Transaction, "finish", original)
         with pytest.raises(ConnectionLost, match="in the middle"):
             client.push("q", "inner", "2")
         original(self)
 
-    monkeypatch.setattr(Step, "finish", finish)
+    monkeypatch.setattr(Transaction, "finish", finish)
     client.push("q", "outer", "1")
     client.push("q", "later", "3")
     assert [client.pop("q"), client.pop("q"), client.pop("q")] == ["1", "3", None]

@@ -26,15 +26,15 @@ from tests.support import ROOT, jobs
 STOPS = """
 import os, signal, sys
 from alligator.backends.sqlite_backend import Client
-from alligator.backends.sqlite.schema import Step
+from alligator.backends.sqlite.schema import Transaction
 client = Client(sys.argv[1])
-finish = Step.finish
+finish = Transaction.finish
 def stop(step):
     if client.len("q") == 2:
         print("stopped", flush=True)
         os.kill(os.getpid(), signal.SIGSTOP)
     finish(step)
-Step.finish = stop
+Transaction.finish = stop
 for number in range(5):
     client.push("q", f"of the child {number}", "x")
 """

@@ -73,7 +73,7 @@ class Dependencies:
 
     def _failure(self, parent: Parent, now: float) -> str | None:
         for name in parent.queue_names:
-            if letter := self._queue(name).standing_letter(parent.task_id):
+            if letter := self._queue(name).valid_letter(parent.task_id):
                 return gone_badly(parent.task_id, FAILED, letter.error)
         keys = [own_record_key(name, parent.task_id) for name in parent.queue_names]
         for key in (*keys, parent.task_id):

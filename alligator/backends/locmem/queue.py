@@ -117,7 +117,7 @@ class Queue:
         if task_id in self.dead:
             self.overruled.add(task_id)
 
-    def standing_letter(self, task_id: str) -> DeadTask | None:
+    def valid_letter(self, task_id: str) -> DeadTask | None:
         """Return the dead letter of the last push of an id; None: there is none."""
         if task_id in self.overruled or (found := self.dead.get(task_id)) is None:
             return None
@@ -241,7 +241,7 @@ class Queue:
         """Return where a task stands."""
         entry = self.entries.get(task_id)
         if entry is None:
-            return Place(FAILED) if self.standing_letter(task_id) else None
+            return Place(FAILED) if self.valid_letter(task_id) else None
         if task_id in self.held:
             return Place(WAITING)
         if entry.state == WAITING:

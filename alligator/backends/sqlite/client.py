@@ -89,8 +89,8 @@ class Client(BaseClient):
         """Remove every task of the queue, whatever its state."""
         more = True
         while more:  # others may write in between
-            with self.database.transaction() as step:
-                more = queue.drop_some(step, queue_name)
+            with self.database.transaction() as tx:
+                more = queue.drop_some(tx, queue_name)
 
     def push_many(self, queue_name: str, messages: Sequence[Message]) -> list[str]:
 
@@ -114,12 +114,12 @@ class Client(BaseClient):
         if not acks and task_id is None and self._upcoming(queue_names) > 0:
             return Reserved([], [])
         try:
-            with self.database.transaction() as step:
-                refused = queue.ack(step, acks)
+            with self.database.transaction() as tx:
+                refused = queue.ack(tx, acks)
                 if task_id is None:
-                    found = queue.lease_next(step, queue_names, limit, lease)
+                    found = queue.lease_next(tx, queue_names, limit, lease)
                 else:
-                    found = queue.lease_one(step, queue_names, task_id, lease)
+                    found = queue.lease_one(tx, queue_names, task_id, lease)
         except QueueFull:
             if limit == 1:
                 raise
@@ -162,26 +162,26 @@ class Client(BaseClient):
             return min(queue.next_change(connection, name, now) for name in queue_names)
 
     def ack(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
-        with self.database.transaction() as step:
-            return queue.ack(step, deliveries)
+        with self.database.transaction() as tx:
+            return queue.ack(tx, deliveries)
 
     def release(
         self, delivery: Delivery, data: Data | None = None, delay_until: float | None = None
     ) -> bool:
-        with self.database.transaction() as step:
-            return queue.release(step, delivery, data, delay_until, ran=data is not None)
+        with self.database.transaction() as tx:
+            return queue.release(tx, delivery, data, delay_until, ran=data is not None)
 
     def postpone(self, delivery: Delivery, data: Data, delay_until: float) -> bool:
-        with self.database.transaction() as step:
-            return queue.release(step, delivery, data, delay_until, ran=False)
+        with self.database.transaction() as tx:
+            return queue.release(tx, delivery, data, delay_until, ran=False)
 
     def extend(self, deliveries: Sequence[Delivery], lease: float) -> list[Delivery]:
-        with self.database.transaction() as step:
-            return queue.extend(step, deliveries, lease)
+        with self.database.transaction() as tx:
+            return queue.extend(tx, deliveries, lease)
 
     def note_stop(self, deliveries: Sequence[Delivery]) -> None:
-        with self.database.transaction() as step:
-            queue.note_stop(step, deliveries)
+        with self.database.transaction() as tx:
+            queue.note_stop(tx, deliveries)
 
     def share(self, deliveries: Sequence[Delivery]) -> list[bytes]:
         """Return rows, tickets and deaths, which a release writes down again."""
@@ -194,8 +194,8 @@ class Client(BaseClient):
     # -- Dead letters, and looking. -----------------------------------------------------------
 
     def bury(self, delivery: Delivery, data: Data | None, reason: Reason) -> bool:
-        with self.database.transaction(for_dead_letter(data or delivery.data, reason)) as step:
-            return queue.bury(step, delivery, data, reason)
+        with self.database.transaction(for_dead_letter(data or delivery.data, reason)) as tx:
+            return queue.bury(tx, delivery, data, reason)
 
     def dead(self, queue_name: str, limit: int = 100) -> list[DeadTask]:
         with self.database.reading() as connection:
@@ -204,20 +204,20 @@ class Client(BaseClient):
     def revive(
         self, queue_name: str, task_id: str | None = None, renew: Renew | None = None
     ) -> int:
-        with self.database.transaction() as step:
-            upto = queue.last_dead(step, queue_name)  # without tasks that die meanwhile
-            revived, after = queue.revive(step, queue_name, task_id, renew, 0, upto)
+        with self.database.transaction() as tx:
+            upto = queue.last_dead(tx, queue_name)  # without tasks that die meanwhile
+            revived, after = queue.revive(tx, queue_name, task_id, renew, 0, upto)
         while after:
-            with self.database.transaction() as step:
-                count, after = queue.revive(step, queue_name, task_id, renew, after, upto)
+            with self.database.transaction() as tx:
+                count, after = queue.revive(tx, queue_name, task_id, renew, after, upto)
             revived += count
         return revived
 
     def purge_dead(self, queue_name: str, older_than: float = 0.0) -> int:
         purged = 0
         while True:
-            with self.database.transaction() as step:
-                count = queue.purge_dead(step, queue_name, older_than)
+            with self.database.transaction() as tx:
+                count = queue.purge_dead(tx, queue_name, older_than)
             purged += count
             if count < queue.AT_ONCE:
                 return purged

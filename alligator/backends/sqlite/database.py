@@ -34,7 +34,7 @@ from alligator.backends.sqlite.lock import (
     name_of_lock,
     runs,
 )
-from alligator.backends.sqlite.schema import SCHEMA, Identity, Step
+from alligator.backends.sqlite.schema import SCHEMA, Identity, Transaction
 from alligator.backends.sqlite.wakeup import Wakeup
 from alligator.common.clock import Clock
 from alligator.common.descriptors import FileId, close_if, identity, open_numbers
@@ -173,7 +173,7 @@ class Database:
                     "SELECT n FROM alligator_counters WHERE queue = '' AND state = -3"
                 ).fetchone()
                 self.identity = (number, self._inode)
-                self._descriptors.note(self.path, before)
+                self._descriptors.find(self.path, before)
             finally:
                 if fcntl is not None and self._lock_file >= 0:
                     fcntl.flock(self._lock_file, fcntl.LOCK_UN)
@@ -223,7 +223,7 @@ class Database:
                 close_generator(writer)
 
     @contextmanager
-    def transaction(self, need: Need = TAKES) -> Iterator[Step]:
+    def transaction(self, need: Need = TAKES) -> Iterator[Transaction]:
         """Write in here: all of it, or on any exception nothing. Then wake workers for what is new.
 
         :param need: the room that this takes on the disk.
@@ -246,11 +246,11 @@ class Database:
                             fcntl.flock(self._lock_file, _AT_ONCE)
                     except OSError:  # another writer has it
                         self._take_turn()
-                    self._disk.make(connection, need)
+                    self._disk.ensure(connection, need)
                     connection.execute("BEGIN IMMEDIATE")
-                    step = Step(connection, self.clock.time(), self.identity)
-                    yield step
-                    step.finish()
+                    tx = Transaction(connection, self.clock.time(), self.identity)
+                    yield tx
+                    tx.finish()
                     self.commits += 1  # before, as an interrupt may come right after
                     connection.execute("COMMIT")
                 except BaseException:
@@ -266,8 +266,8 @@ class Database:
             if taken and taken[0]:  # likewise
                 self.lock.owner, self.lock.holder = 0, None
                 self.lock.free()
-        if step.news:
-            self.wakeup.call(min(step.news, _CALLS))
+        if tx.news:
+            self.wakeup.call(min(tx.news, _CALLS))
 
     def _end_abandoned(self, writer: Holder, *, nested: bool) -> None:
         """Undo a transaction that an exception left open on the way into or out of the ``with``.
@@ -356,7 +356,7 @@ class Database:
         if self._connection is not None and self._pid != os.getpid():
             _keep_open(self._connection)
             self._connection, self._descriptors = None, Descriptors()
-        elif self._descriptors.hold():
+        elif self._descriptors.intact():
             self._close_connection()
         else:
             self._close_lost()

@@ -6,8 +6,8 @@ A held child is a row among the tasks, in a state of its own. Each of its parent
 
 import sqlite3
 
-from alligator.backends.sqlite.records import note
-from alligator.backends.sqlite.schema import HELD, Step
+from alligator.backends.sqlite.records import save
+from alligator.backends.sqlite.schema import HELD, Transaction
 from alligator.backends.store import (
     CANCELED_BY,
     KEEP_FAILED,
@@ -29,56 +29,54 @@ _CHILDREN = (
 )
 
 
-def release(step: Step, queue: str, parent: str) -> None:
+def release(tx: Transaction, queue: str, parent: str) -> None:
     """Queue the children that waited for this parent alone: it has succeeded."""
-    if not step.has_children():
+    if not tx.has_children():
         return
-    rows = step.execute(_FREE, (queue, parent, queue, parent)).fetchall()
-    step.execute("DELETE FROM alligator_waits WHERE queue = ? AND parent = ?", (queue, parent))
+    rows = tx.execute(_FREE, (queue, parent, queue, parent)).fetchall()
+    tx.execute("DELETE FROM alligator_waits WHERE queue = ? AND parent = ?", (queue, parent))
     if not rows:
         return
-    place = step.tickets(len(rows))
+    place = tx.tickets(len(rows))
     changes = []
     for offset, (row_id, child_queue, due) in enumerate(rows):
-        state = DELAYED if due > step.now else WAITING
+        state = DELAYED if due > tx.now else WAITING
         changes.append((state, due if state == DELAYED else 0.0, place + offset, row_id))
-        step.count(child_queue, HELD, -1)
-        step.count(child_queue, state, 1)
-    step.executemany(
-        "UPDATE alligator_tasks SET state = ?, due = ?, place = ? WHERE id = ?", changes
-    )
-    step.news += len(rows)
+        tx.count(child_queue, HELD, -1)
+        tx.count(child_queue, state, 1)
+    tx.executemany("UPDATE alligator_tasks SET state = ?, due = ?, place = ? WHERE id = ?", changes)
+    tx.news += len(rows)
 
 
-def cancel(step: Step, queue: str, parent: str, why: str) -> None:
+def cancel(tx: Transaction, queue: str, parent: str, why: str) -> None:
     """Cancel the children of a parent that will not succeed, and their children in turn."""
-    if not step.has_children():
+    if not tx.has_children():
         return
     pending = [(queue, parent, why)]
     while pending:
         queue, parent, why = pending.pop()
-        for row_id, child_queue, child in step.execute(_CHILDREN, (queue, parent)).fetchall():
-            drop(step, row_id, child_queue)
-            note_canceled(step, record_key(child_queue, child), why)
+        for row_id, child_queue, child in tx.execute(_CHILDREN, (queue, parent)).fetchall():
+            drop(tx, row_id, child_queue)
+            save_canceled(tx, record_key(child_queue, child), why)
             pending.append((child_queue, child, gone_badly(child, CANCELED, why) or ""))
 
 
-def drop(step: Step, row_id: int, queue: str) -> None:
+def drop(tx: Transaction, row_id: int, queue: str) -> None:
     """Take a held child off its queue."""
-    forget(step, row_id)
-    step.execute("DELETE FROM alligator_tasks WHERE id = ?", (row_id,))
-    step.count(queue, HELD, -1)
+    forget(tx, row_id)
+    tx.execute("DELETE FROM alligator_tasks WHERE id = ?", (row_id,))
+    tx.count(queue, HELD, -1)
 
 
-def forget(step: Step, row_id: int) -> None:
+def forget(tx: Transaction, row_id: int) -> None:
     """Note that a child waits for no parent any more."""
-    step.execute("DELETE FROM alligator_waits WHERE child = ?", (row_id,))
+    tx.execute("DELETE FROM alligator_waits WHERE child = ?", (row_id,))
 
 
-def note_canceled(step: Step, key: str, why: str) -> None:
+def save_canceled(tx: Transaction, key: str, why: str) -> None:
     """Save a record that a child will not run, and why."""
-    record = Record(CANCELED, error=CANCELED_BY.format(why), at=step.now, pushed=step.now)
-    note(step, key, record, KEEP_FAILED)
+    record = Record(CANCELED, error=CANCELED_BY.format(why), at=tx.now, pushed=tx.now)
+    save(tx, key, record, KEEP_FAILED)
 
 
 def waits_for(connection: sqlite3.Connection, queue: str, child: str, limit: int) -> Waits:
@@ -92,27 +90,27 @@ def waits_for(connection: sqlite3.Connection, queue: str, child: str, limit: int
     return Waits(rows[0][2] if rows else 0, [(name, parent) for name, parent, _ in rows])
 
 
-def drop_held(step: Step, queue: str, limit: int) -> int:
+def drop_held(tx: Transaction, queue: str, limit: int) -> int:
     """Take held children off a queue that is emptied, up to so many; return how many."""
-    rows = step.execute(
+    rows = tx.execute(
         "SELECT DISTINCT t.id FROM alligator_waits w JOIN alligator_tasks t ON t.id = w.child "
         "WHERE t.queue = ? LIMIT ?",
         (queue, limit),
     ).fetchall()
     for (row_id,) in rows:
-        drop(step, row_id, queue)
+        drop(tx, row_id, queue)
     return len(rows)
 
 
-def cancel_all(step: Step, queue: str) -> None:
+def cancel_all(tx: Transaction, queue: str) -> None:
     """Cancel all children of tasks on a queue that is emptied."""
-    if not step.has_children():
+    if not tx.has_children():
         return
-    parents = step.execute(
+    parents = tx.execute(
         "SELECT DISTINCT parent FROM alligator_waits WHERE queue = ?", (queue,)
     ).fetchall()
     for (each,) in parents:
-        cancel(step, queue, each, because_emptied(each))
+        cancel(tx, queue, each, because_emptied(each))
 
 
 def because_emptied(parent: str) -> str:

@@ -29,7 +29,7 @@ class Descriptors:
         self._known: dict[int, FileId] = {}
         self._ours: set[int] = set()  # numbers where /dev/null is, put there by us
 
-    def note(self, database: Path, before: set[int]) -> None:
+    def find(self, database: Path, before: set[int]) -> None:
         """Find the descriptors that are open now and are not in ``before``."""
         files = {identity_of(f"{database}{suffix}") for suffix in ("", "-wal", "-shm")}
         now = {each: identity(each) for each in open_numbers() - before}
@@ -45,7 +45,7 @@ class Descriptors:
         kept = {each: what for each, what in closed._known.items() if identity(each) == what}
         self._known = self._known | kept
 
-    def hold(self) -> bool:
+    def intact(self) -> bool:
         """Return whether all descriptors lead to the same files as before."""
         return all(identity(each) == known for each, known in self._known.items())
 

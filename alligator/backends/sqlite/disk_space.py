@@ -75,7 +75,7 @@ class DiskSpace:
         self._database, self._log = str(database), f"{database}-wal"
         self._plenty_until = 0.0
 
-    def make(self, connection: sqlite3.Connection, need: Need) -> None:
+    def ensure(self, connection: sqlite3.Connection, need: Need) -> None:
         """Make sure that the log can be copied into the database, with some room left.
 
         :raises QueueFull: there is not enough room. A call that only takes tasks goes on in any

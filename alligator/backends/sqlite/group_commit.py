@@ -14,7 +14,7 @@ from alligator.backends.base import Message
 from alligator.backends.sqlite import queue
 from alligator.backends.sqlite.disk_space import Need, for_push
 from alligator.backends.sqlite.lock import ThreadLock
-from alligator.backends.sqlite.schema import Position, Step
+from alligator.backends.sqlite.schema import Position, Transaction
 from alligator.exceptions import InvalidTask, QueueFull
 
 #: Seconds after which a thread in line looks for itself: the leader tells it, unless it was
@@ -22,8 +22,8 @@ from alligator.exceptions import InvalidTask, QueueFull
 _PATIENCE = 0.1
 
 
-class _Transaction(Protocol):
-    def __call__(self, need: Need) -> AbstractContextManager[Step]: ...
+class _Begin(Protocol):
+    def __call__(self, need: Need) -> AbstractContextManager[Transaction]: ...
 
 
 class Push:
@@ -58,7 +58,7 @@ class GroupCommit:
     def push(
         self,
         lock: ThreadLock,
-        transaction: _Transaction,
+        transaction: _Begin,
         queue_name: str,
         messages: Sequence[Message],
     ) -> Position | None:
@@ -93,15 +93,15 @@ class GroupCommit:
             if self._waiting and not self._leader:
                 self._tell_first()
 
-    def _lead(self, transaction: _Transaction, mine: Push) -> None:
+    def _lead(self, transaction: _Begin, mine: Push) -> None:
         together = self._all_with(mine)
         try:
             if len(together) > 1 and _push_all(transaction, together):
                 return
             # Alone, since one that cannot be stored would keep out its neighbours. Each of them
             # finds that it is not done, and is written alone as well.
-            with transaction(mine.need) as step:
-                mine.position = queue.push(step, mine.queue_name, mine.messages)
+            with transaction(mine.need) as tx:
+                mine.position = queue.push(tx, mine.queue_name, mine.messages)
             mine.done = True
         finally:
             for each in together[1:]:
@@ -123,7 +123,7 @@ class GroupCommit:
             self._waiting[0].tell()
 
 
-def _push_all(transaction: _Transaction, together: Sequence[Push]) -> bool:
+def _push_all(transaction: _Begin, together: Sequence[Push]) -> bool:
     """Push for all of them; False: one of them cannot be stored."""
     by_queue: dict[str, list[Message]] = {}
     positions: dict[str, Position] = {}
@@ -131,9 +131,9 @@ def _push_all(transaction: _Transaction, together: Sequence[Push]) -> bool:
         by_queue.setdefault(each.queue_name, []).extend(each.messages)
     need = Need(sum(each.need.size for each in together), together[0].need.left)
     try:
-        with transaction(need) as step:
+        with transaction(need) as tx:
             for queue_name, messages in by_queue.items():
-                positions[queue_name] = queue.push(step, queue_name, messages)
+                positions[queue_name] = queue.push(tx, queue_name, messages)
     except (InvalidTask, QueueFull):
         return False
     for each in together:

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Sequence
 from alligator.backends.base import MAX_LEASE
 from alligator.backends.sqlite import dependencies as children
 from alligator.backends.sqlite import records
-from alligator.backends.sqlite.records import STANDING, writable
-from alligator.backends.sqlite.schema import HELD, Identity, Position, Step
+from alligator.backends.sqlite.records import VALID_LETTER, writable
+from alligator.backends.sqlite.schema import HELD, Identity, Position, Transaction
 from alligator.backends.store import gone_badly
 from alligator.backends.types import Data, DeadTask, Delivery, Message, Place, Reason, Renew
 from alligator.constants import DELAYED, FAILED, RUNNING, WAITING
@@ -36,56 +36,56 @@ _NEVER = float("inf")
 _Row = tuple[int, int, str, int, int, Data]
 
 
-def push(step: Step, queue: str, messages: Sequence[Message]) -> Position:
+def push(tx: Transaction, queue: str, messages: Sequence[Message]) -> Position:
     """Queue tasks, replace waiting ones, or keep them to follow running ones."""
-    now, place = step.now, step.tickets(len(messages))
-    records.overrule(step, queue, (each.task_id for each in messages))
-    step.news += len(messages)
+    now, place = tx.now, tx.tickets(len(messages))
+    records.overrule(tx, queue, (each.task_id for each in messages))
+    tx.news += len(messages)
     rows = []
     for offset, (task_id, data, delay_until, priority) in enumerate(messages):
         due = delay_until if delay_until and delay_until > now else 0.0
         state = DELAYED if due else WAITING
         rows.append((queue, task_id, state, priority, place + offset, due, now, data))
-    inserted = step.executemany(
+    inserted = tx.executemany(
         "INSERT INTO alligator_tasks "
         "(queue, task_id, state, priority, place, due, pushed_at, data) "
         "VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (queue, task_id) DO NOTHING",
         rows,
     ).rowcount
     delayed = sum(row[2] == DELAYED for row in rows)
-    step.count(queue, DELAYED, delayed)
-    step.count(queue, WAITING, len(rows) - delayed)
+    tx.count(queue, DELAYED, delayed)
+    tx.count(queue, WAITING, len(rows) - delayed)
     if inserted < len(rows):
         for row in rows:
-            _push_again(step, row)
-    return Position(step.file, place)
+            _push_again(tx, row)
+    return Position(tx.file, place)
 
 
-def _push_again(step: Step, row: tuple[str, str, int, int, int, float, float, Data]) -> None:
+def _push_again(tx: Transaction, row: tuple[str, str, int, int, int, float, float, Data]) -> None:
     """Push an id that was on the queue before; do nothing if it is of this very push."""
     queue, task_id, state, priority, place, due, _, data = row
-    row_id, old_state, old_priority, old_place, old_due = step.execute(
+    row_id, old_state, old_priority, old_place, old_due = tx.execute(
         "SELECT id, state, priority, place, due FROM alligator_tasks "
         "WHERE queue = ? AND task_id = ?",
         (queue, task_id),
     ).fetchone()
     if old_place == place:  # no other has this ticket: it went in just now
         return
-    step.count(queue, state, -1)
+    tx.count(queue, state, -1)
     if old_state == RUNNING:
-        step.execute(
+        tx.execute(
             "UPDATE alligator_tasks SET next_data = ?, next_due = ?, next_priority = ? "
             "WHERE id = ?",
             (data, due, priority, row_id),
         )
         return
     if old_state == HELD:
-        children.forget(step, row_id)
-    step.count(queue, old_state, -1)
-    step.count(queue, state, 1)
+        children.forget(tx, row_id)
+    tx.count(queue, old_state, -1)
+    tx.count(queue, state, 1)
     if (old_state, old_priority, old_due) == (state, priority, due):
         place = old_place
-    step.execute(
+    tx.execute(
         "UPDATE alligator_tasks SET data = ?, priority = ?, due = ?, state = ?, place = ? "
         "WHERE id = ?",
         (data, priority, due, state, place, row_id),
@@ -100,142 +100,142 @@ def next_change(connection: sqlite3.Connection, queue: str, now: float) -> float
     return min(_NEVER if due is None else due, _NEVER if ends is None else ends)
 
 
-def lease_next(step: Step, queues: Iterable[str], limit: int, lease: float) -> list[Delivery]:
+def lease_next(tx: Transaction, queues: Iterable[str], limit: int, lease: float) -> list[Delivery]:
     """Lease the next tasks; a task with a death on its record goes alone."""
     taken: list[Delivery] = []
     for queue in queues:
-        due, ends, last_end, waiting = step.execute(_OUTLOOK, (queue,) * 4).fetchone()
+        due, ends, last_end, waiting = tx.execute(_OUTLOOK, (queue,) * 4).fetchone()
         if ends is not None and not taken:
-            _mend_leases(step, queue, last_end)
-            if expired := _reclaim(step, queue, ends, lease):
+            _mend_leases(tx, queue, last_end)
+            if expired := _reclaim(tx, queue, ends, lease):
                 return [expired]
-        if due is not None and due <= step.now:
-            _promote_due(step, queue)
-        elif not waiting and not step.news:
+        if due is not None and due <= tx.now:
+            _promote_due(tx, queue)
+        elif not waiting and not tx.news:
             continue
-        rows = _first_in_line(step, queue, limit - len(taken))
+        rows = _first_in_line(tx, queue, limit - len(taken))
         deadly = next((index for index, row in enumerate(rows) if row[4]), None)
         if deadly is not None:
             rows = rows[:1] if deadly == 0 and not taken else rows[:deadly]
-        taken += _lease(step, queue, rows, lease)
+        taken += _lease(tx, queue, rows, lease)
         if deadly is not None or len(taken) >= limit:
             break
     return taken
 
 
-def lease_one(step: Step, queues: Iterable[str], task_id: str, lease: float) -> list[Delivery]:
+def lease_one(tx: Transaction, queues: Iterable[str], task_id: str, lease: float) -> list[Delivery]:
     """Lease this very task unless a live lease is on it."""
     for queue in queues:
-        if row := _expired_or_idle(step, queue, task_id):
-            if row[1] == RUNNING and queue_following(step, queue, row[0]):
-                row = _expired_or_idle(step, queue, task_id)
+        if row := _expired_or_idle(tx, queue, task_id):
+            if row[1] == RUNNING and queue_following(tx, queue, row[0]):
+                row = _expired_or_idle(tx, queue, task_id)
                 assert row is not None
-            return _lease(step, queue, [row], lease)
+            return _lease(tx, queue, [row], lease)
     return []
 
 
-def _expired_or_idle(step: Step, queue: str, task_id: str) -> _Row | None:
-    row: _Row | None = step.execute(
+def _expired_or_idle(tx: Transaction, queue: str, task_id: str) -> _Row | None:
+    row: _Row | None = tx.execute(
         "SELECT id, state, task_id, attempt, deaths, data FROM alligator_tasks "
         "WHERE queue = ? AND task_id = ? AND state <> 7 AND (state <> 6 OR lease_ends <= ?)",
-        (queue, task_id, step.now),
+        (queue, task_id, tx.now),
     ).fetchone()
     return row
 
 
-def _first_in_line(step: Step, queue: str, limit: int) -> list[_Row]:
-    return step.execute(
+def _first_in_line(tx: Transaction, queue: str, limit: int) -> list[_Row]:
+    return tx.execute(
         "SELECT id, state, task_id, attempt, deaths, data FROM alligator_tasks "
         "WHERE queue = ? AND state = 0 ORDER BY priority DESC, place LIMIT ?",
         (queue, limit),
     ).fetchall()
 
 
-def _lease(step: Step, queue: str, rows: Sequence[_Row], lease: float) -> list[Delivery]:
+def _lease(tx: Transaction, queue: str, rows: Sequence[_Row], lease: float) -> list[Delivery]:
     if not rows:
         return []
-    ticket = step.tickets()  # one for all: together with the id of the row it is unique
-    ends = step.now + min(lease, MAX_LEASE)
+    ticket = tx.tickets()  # one for all: together with the id of the row it is unique
+    ends = tx.now + min(lease, MAX_LEASE)
     deliveries, changes = [], []
     for row_id, state, task_id, attempt, deaths, data in rows:
         died = deaths + (state == RUNNING)
         changes.append((ticket, attempt + 1, died, ends, row_id))
         deliveries.append(Delivery(queue, task_id, data, (row_id, ticket), attempt + 1, died))
-        step.count(queue, state, -1)
-    step.executemany(
+        tx.count(queue, state, -1)
+    tx.executemany(
         "UPDATE alligator_tasks SET state = 6, due = 0, ticket = ?, attempt = ?, deaths = ?, "
         "lease_ends = ? WHERE id = ?",
         changes,
     )
-    step.count(queue, RUNNING, len(rows))
+    tx.count(queue, RUNNING, len(rows))
     return deliveries
 
 
-def _mend_leases(step: Step, queue: str, last_end: float) -> None:
-    latest = step.now + MAX_LEASE
+def _mend_leases(tx: Transaction, queue: str, last_end: float) -> None:
+    latest = tx.now + MAX_LEASE
     if last_end > latest:  # a clock set back must not make a lease immortal
-        step.execute(
+        tx.execute(
             "UPDATE alligator_tasks SET lease_ends = ? "
             "WHERE queue = ? AND state = 6 AND lease_ends > ?",
             (latest, queue, latest),
         )
 
 
-def _reclaim(step: Step, queue: str, ends: float, lease: float) -> Delivery | None:
-    while ends <= step.now:
-        row = step.execute(
+def _reclaim(tx: Transaction, queue: str, ends: float, lease: float) -> Delivery | None:
+    while ends <= tx.now:
+        row = tx.execute(
             "SELECT id, state, task_id, attempt, deaths, data FROM alligator_tasks "
             "WHERE queue = ? AND state = 6 AND lease_ends <= ? ORDER BY lease_ends LIMIT 1",
-            (queue, step.now),
+            (queue, tx.now),
         ).fetchone()
         if row is None:
             break
-        if not queue_following(step, queue, row[0]):
-            return _lease(step, queue, [row], lease)[0]
+        if not queue_following(tx, queue, row[0]):
+            return _lease(tx, queue, [row], lease)[0]
     return None
 
 
-def _promote_due(step: Step, queue: str) -> None:
-    rows = step.execute(
+def _promote_due(tx: Transaction, queue: str) -> None:
+    rows = tx.execute(
         "SELECT id FROM alligator_tasks WHERE queue = ? AND state = 3 AND due <= ? "
         "ORDER BY due, place",
-        (queue, step.now),
+        (queue, tx.now),
     ).fetchall()
-    place = step.tickets(len(rows)) - _FRONT
-    step.executemany(
+    place = tx.tickets(len(rows)) - _FRONT
+    tx.executemany(
         "UPDATE alligator_tasks SET state = 0, due = 0, place = ? WHERE id = ?",
         [(place + offset, row_id) for offset, (row_id,) in enumerate(rows)],
     )
-    step.count(queue, DELAYED, -len(rows))
-    step.count(queue, WAITING, len(rows))
+    tx.count(queue, DELAYED, -len(rows))
+    tx.count(queue, WAITING, len(rows))
 
 
-def queue_following(step: Step, queue: str, row_id: int) -> bool:
+def queue_following(tx: Transaction, queue: str, row_id: int) -> bool:
     """Queue the task that was pushed under the id of a running one; False: there is none."""
-    row = step.execute(
+    row = tx.execute(
         "SELECT next_due, task_id FROM alligator_tasks WHERE id = ? AND next_data IS NOT NULL",
         (row_id,),
     ).fetchone()
     if row is None:
         return False
-    records.overrule(step, queue, [row[1]])
-    due = row[0] if row[0] > step.now else 0.0
+    records.overrule(tx, queue, [row[1]])
+    due = row[0] if row[0] > tx.now else 0.0
     state = DELAYED if due else WAITING
-    step.execute(
+    tx.execute(
         "UPDATE alligator_tasks SET data = next_data, priority = next_priority, place = ?, "
         "due = ?, state = ?, pushed_at = ?, ticket = 0, attempt = 0, deaths = 0, "
         "next_data = NULL, next_due = NULL, next_priority = NULL WHERE id = ?",
-        (step.tickets(), due, state, step.now, row_id),
+        (tx.tickets(), due, state, tx.now, row_id),
     )
-    step.count(queue, RUNNING, -1)
-    step.count(queue, state, 1)
-    step.news += 1
+    tx.count(queue, RUNNING, -1)
+    tx.count(queue, state, 1)
+    tx.news += 1
     return True
 
 
-def is_leased(step: Step, delivery: Delivery) -> bool:
+def is_leased(tx: Transaction, delivery: Delivery) -> bool:
     """Return whether a delivery still has its lease."""
-    row = step.execute(
+    row = tx.execute(
         "SELECT 1 FROM alligator_tasks WHERE id = ? AND ticket = ?", delivery.receipt
     ).fetchone()
     return row is not None
@@ -244,115 +244,111 @@ def is_leased(step: Step, delivery: Delivery) -> bool:
 _DELETE = "DELETE FROM alligator_tasks WHERE id = ? AND ticket = ? AND next_data IS NULL"
 
 
-def _end(step: Step, delivery: Delivery) -> bool:
+def _end(tx: Transaction, delivery: Delivery) -> bool:
     """Remove a task on lease, or queue the one that follows it."""
-    if step.execute(_DELETE, delivery.receipt).rowcount:
-        step.count(delivery.queue_name, RUNNING, -1)
+    if tx.execute(_DELETE, delivery.receipt).rowcount:
+        tx.count(delivery.queue_name, RUNNING, -1)
         return True
-    return is_leased(step, delivery) and queue_following(
-        step, delivery.queue_name, delivery.receipt[0]
-    )
+    return is_leased(tx, delivery) and queue_following(tx, delivery.queue_name, delivery.receipt[0])
 
 
-def ack(step: Step, deliveries: Sequence[Delivery]) -> list[Delivery]:
+def ack(tx: Transaction, deliveries: Sequence[Delivery]) -> list[Delivery]:
     """Remove tasks that are done; return those overtaken."""
-    left = set(step.without_effect(_DELETE, [each.receipt for each in deliveries]))
+    left = set(tx.without_effect(_DELETE, [each.receipt for each in deliveries]))
     refused = []
     done = []
     for index, each in enumerate(deliveries):
         if index not in left:
-            step.count(each.queue_name, RUNNING, -1)
-        elif not (
-            is_leased(step, each) and queue_following(step, each.queue_name, each.receipt[0])
-        ):
+            tx.count(each.queue_name, RUNNING, -1)
+        elif not (is_leased(tx, each) and queue_following(tx, each.queue_name, each.receipt[0])):
             refused.append(each)
             continue
         done.append((each.queue_name, each.task_id))
-        children.release(step, each.queue_name, each.task_id)
-    records.have_succeeded(step, done)
+        children.release(tx, each.queue_name, each.task_id)
+    records.have_succeeded(tx, done)
     return refused
 
 
 def release(
-    step: Step, delivery: Delivery, data: Data | None, delay_until: float | None, *, ran: bool
+    tx: Transaction, delivery: Delivery, data: Data | None, delay_until: float | None, *, ran: bool
 ) -> bool:
     """Queue a leased task again: unrun in its place, with other data at the tail."""
-    if not is_leased(step, delivery):
+    if not is_leased(tx, delivery):
         return False
     queue, row_id = delivery.queue_name, delivery.receipt[0]
-    if queue_following(step, queue, row_id):
+    if queue_following(tx, queue, row_id):
         return True
-    due = delay_until if delay_until and delay_until > step.now else 0.0
+    due = delay_until if delay_until and delay_until > tx.now else 0.0
     state = DELAYED if due else WAITING
-    place = None if data is None and not due else step.tickets()
-    step.execute(
+    place = None if data is None and not due else tx.tickets()
+    tx.execute(
         "UPDATE alligator_tasks SET state = ?, due = ?, ticket = 0, data = coalesce(?, data), "
         "place = coalesce(?, place), deaths = ? WHERE id = ?",
         (state, due, data, place, 0 if ran else delivery.deaths, row_id),
     )
-    step.count(queue, RUNNING, -1)
-    step.count(queue, state, 1)
-    step.news += 1
+    tx.count(queue, RUNNING, -1)
+    tx.count(queue, state, 1)
+    tx.news += 1
     return True
 
 
-def extend(step: Step, deliveries: Sequence[Delivery], lease: float) -> list[Delivery]:
+def extend(tx: Transaction, deliveries: Sequence[Delivery], lease: float) -> list[Delivery]:
     """Let leases run so many seconds from now; return the lost ones."""
-    ends = step.now + min(lease, MAX_LEASE)
-    lost = step.without_effect(
+    ends = tx.now + min(lease, MAX_LEASE)
+    lost = tx.without_effect(
         "UPDATE alligator_tasks SET lease_ends = ? WHERE id = ? AND ticket = ?",
         [(ends, *each.receipt) for each in deliveries],
     )
     return [deliveries[index] for index in lost]
 
 
-def note_stop(step: Step, deliveries: Sequence[Delivery]) -> None:
+def note_stop(tx: Transaction, deliveries: Sequence[Delivery]) -> None:
     """Subtract one death in advance, which the end of such a lease adds again."""
-    step.executemany(
+    tx.executemany(
         "UPDATE alligator_tasks SET deaths = ? WHERE id = ? AND ticket = ?",
         [(each.deaths - 1, *each.receipt) for each in deliveries],
     )
 
 
-def bury(step: Step, delivery: Delivery, data: Data | None, reason: Reason) -> bool:
+def bury(tx: Transaction, delivery: Delivery, data: Data | None, reason: Reason) -> bool:
     """Turn a leased task into a dead letter; an older one of its id is replaced."""
-    if not is_leased(step, delivery):
+    if not is_leased(tx, delivery):
         return False
-    replaced = step.execute(
+    replaced = tx.execute(
         "DELETE FROM alligator_dead WHERE queue = ? AND task_id = ?",
         (delivery.queue_name, delivery.task_id),
     ).rowcount
-    step.execute(
+    tx.execute(
         "DELETE FROM alligator_overruled WHERE queue = ? AND task_id = ?",
         (delivery.queue_name, delivery.task_id),
     )
-    step.execute(
+    tx.execute(
         "INSERT INTO alligator_dead "
         "(queue, task_id, data, error, traceback, died_at, attempts, priority) "
         "SELECT queue, task_id, coalesce(?, data), ?, ?, ?, ?, priority "
         "FROM alligator_tasks WHERE id = ?",
-        (data, *map(writable, reason), step.now, delivery.attempt, delivery.receipt[0]),
+        (data, *map(writable, reason), tx.now, delivery.attempt, delivery.receipt[0]),
     )
-    step.count(delivery.queue_name, FAILED, 1 - replaced)
+    tx.count(delivery.queue_name, FAILED, 1 - replaced)
     why = gone_badly(delivery.task_id, FAILED, reason.error) or ""
-    children.cancel(step, delivery.queue_name, delivery.task_id, why)
-    return _end(step, delivery)
+    children.cancel(tx, delivery.queue_name, delivery.task_id, why)
+    return _end(tx, delivery)
 
 
-def last_dead(step: Step, queue: str) -> int:
+def last_dead(tx: Transaction, queue: str) -> int:
     """Return the highest row id of a dead letter; 0: there is none."""
-    row = step.execute("SELECT max(id) FROM alligator_dead WHERE queue = ?", (queue,)).fetchone()
+    row = tx.execute("SELECT max(id) FROM alligator_dead WHERE queue = ?", (queue,)).fetchone()
     return row[0] or 0
 
 
 def revive(
-    step: Step, queue: str, task_id: str | None, renew: Renew | None, after: int, upto: int
+    tx: Transaction, queue: str, task_id: str | None, renew: Renew | None, after: int, upto: int
 ) -> tuple[int, int]:
     """Queue some dead letters between two row ids again, whose ids are not in use.
 
     Returns how many, and the row id after which to go on; 0: that was all.
     """
-    rows = step.execute(
+    rows = tx.execute(
         "SELECT id, task_id, data, priority FROM alligator_dead WHERE queue = ? "
         "AND (? IS NULL OR task_id = ?) AND id > ? AND id <= ? "
         "AND NOT EXISTS (SELECT 1 FROM alligator_tasks "
@@ -365,78 +361,78 @@ def revive(
             Message(each, renew(each, data) if renew else data, priority=rank)
             for _, each, data, rank in rows
         ]
-        push(step, queue, messages)
-        step.executemany(
+        push(tx, queue, messages)
+        tx.executemany(
             "DELETE FROM alligator_overruled WHERE queue = ? AND task_id = ?",
             [(queue, row[1]) for row in rows],
         )
-        step.executemany("DELETE FROM alligator_dead WHERE id = ?", [row[:1] for row in rows])
-        step.count(queue, FAILED, -len(rows))
+        tx.executemany("DELETE FROM alligator_dead WHERE id = ?", [row[:1] for row in rows])
+        tx.count(queue, FAILED, -len(rows))
     return len(rows), rows[-1][0] if len(rows) == AT_ONCE else 0
 
 
-def purge_dead(step: Step, queue: str, older_than: float) -> int:
+def purge_dead(tx: Transaction, queue: str, older_than: float) -> int:
     """Delete some dead letters that died more than so many seconds ago."""
     records.forget_letters(
-        step,
+        tx,
         "id IN (SELECT id FROM alligator_dead WHERE queue = ? AND died_at <= ? LIMIT ?)",
-        (queue, step.now - older_than, AT_ONCE),
+        (queue, tx.now - older_than, AT_ONCE),
     )
-    purged = step.execute(
+    purged = tx.execute(
         "DELETE FROM alligator_dead WHERE id IN "
         "(SELECT id FROM alligator_dead WHERE queue = ? AND died_at <= ? LIMIT ?)",
-        (queue, step.now - older_than, AT_ONCE),
+        (queue, tx.now - older_than, AT_ONCE),
     ).rowcount
-    step.count(queue, FAILED, -purged)
+    tx.count(queue, FAILED, -purged)
     return purged
 
 
-def drop_some(step: Step, queue: str) -> bool:
+def drop_some(tx: Transaction, queue: str) -> bool:
     """Remove some tasks of the queue, or the last ones; return whether there are more."""
     limit = AT_ONCE
-    if step.has_children():
+    if tx.has_children():
         limit //= 10  # each may have some to be canceled, with a record
-        dropped = children.drop_held(step, queue, limit)
+        dropped = children.drop_held(tx, queue, limit)
         if dropped:
-            _note_emptied(step, queue)
+            _note_emptied(tx, queue)
         if dropped == limit:
             return True
-    rows = step.execute(
+    rows = tx.execute(
         "SELECT id, task_id, state FROM alligator_tasks WHERE queue = ? LIMIT ?", (queue, limit)
     ).fetchall()
     if len(rows) == limit:
-        if step.has_children():
+        if tx.has_children():
             for _, task_id, _ in rows:
-                children.cancel(step, queue, task_id, children.because_emptied(task_id))
-        step.executemany("DELETE FROM alligator_tasks WHERE id = ?", [row[:1] for row in rows])
+                children.cancel(tx, queue, task_id, children.because_emptied(task_id))
+        tx.executemany("DELETE FROM alligator_tasks WHERE id = ?", [row[:1] for row in rows])
         for _, _, state in rows:
-            step.count(queue, state, -1)
-        _note_emptied(step, queue)
+            tx.count(queue, state, -1)
+        _note_emptied(tx, queue)
         return True
     records.forget_letters(
-        step,
+        tx,
         "id IN (SELECT id FROM alligator_dead WHERE queue = ? LIMIT ?)",
         (queue, AT_ONCE),
     )
-    dead = step.execute(
+    dead = tx.execute(
         "DELETE FROM alligator_dead WHERE id IN "
         "(SELECT id FROM alligator_dead WHERE queue = ? LIMIT ?)",
         (queue, AT_ONCE),
     ).rowcount
     if dead == AT_ONCE:
-        step.count(queue, FAILED, -dead)
-        _note_emptied(step, queue)
+        tx.count(queue, FAILED, -dead)
+        _note_emptied(tx, queue)
         return True
-    children.cancel_all(step, queue)
-    tasks = step.execute("DELETE FROM alligator_tasks WHERE queue = ?", (queue,)).rowcount
-    step.forget_counts(queue)
+    children.cancel_all(tx, queue)
+    tasks = tx.execute("DELETE FROM alligator_tasks WHERE queue = ?", (queue,)).rowcount
+    tx.forget_counts(queue)
     if tasks or dead:
-        _note_emptied(step, queue)
+        _note_emptied(tx, queue)
     return False
 
 
-def _note_emptied(step: Step, queue: str) -> None:
-    step.execute("INSERT OR REPLACE INTO alligator_emptied VALUES (?, ?)", (queue, step.tickets()))
+def _note_emptied(tx: Transaction, queue: str) -> None:
+    tx.execute("INSERT OR REPLACE INTO alligator_emptied VALUES (?, ?)", (queue, tx.tickets()))
 
 
 def counts(connection: sqlite3.Connection, queue: str) -> dict[int, int]:
@@ -476,7 +472,7 @@ def find(connection: sqlite3.Connection, queue: str, task_id: str) -> Place | No
         (queue, task_id),
     ).fetchone()
     if row is None:
-        dead = connection.execute(STANDING, (queue, task_id)).fetchone()
+        dead = connection.execute(VALID_LETTER, (queue, task_id)).fetchone()
         return Place(FAILED) if dead else None
     state, due, priority, place, lease_ends = row
     if state == HELD:

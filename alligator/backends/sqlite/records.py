@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from alligator.backends.sqlite.schema import Step
+from alligator.backends.sqlite.schema import Transaction
 from alligator.backends.store import Record, record_key
 from alligator.common.ids import is_own_id
 from alligator.constants import CANCELED, FAILED
@@ -25,7 +25,7 @@ _OVERRULE = (
     "FROM alligator_dead WHERE queue = ? AND task_id = ?"
 )
 #: The dead letter of the last push of an id.
-STANDING = (
+VALID_LETTER = (
     "SELECT error FROM alligator_dead d WHERE queue = ? AND task_id = ? AND NOT EXISTS "
     "(SELECT 1 FROM alligator_overruled o WHERE o.queue = d.queue AND o.task_id = d.task_id "
     "AND o.died_at = d.died_at)"
@@ -36,53 +36,53 @@ _SWEEP = (
 )
 
 
-def note(step: Step, task_id: str, record: Record, keep_seconds: float) -> bool:
+def save(tx: Transaction, task_id: str, record: Record, keep_seconds: float) -> bool:
     """Save the record of a task; False: the record of a later run stands."""
     own = writable(task_id)
-    standing = step.execute(
+    standing = tx.execute(
         "SELECT pushed, attempt FROM alligator_records WHERE task_id = ? AND ends > ?",
-        (own, step.now),
+        (own, tx.now),
     ).fetchone()
     if standing is not None and standing > record.fence:
         return False
-    step.execute(_SWEEP, (step.now, SWEPT))
-    step.execute("DELETE FROM alligator_records WHERE task_id = ?", (own,))
+    tx.execute(_SWEEP, (tx.now, SWEPT))
+    tx.execute("DELETE FROM alligator_records WHERE task_id = ?", (own,))
     if keep_seconds > 0:
         error, traceback = writable(record.error), writable(record.traceback)
         row = record._replace(error=error, traceback=traceback)
-        step.execute(_WRITE, (*row, own, step.now + keep_seconds))
-    step.execute("UPDATE alligator_counters SET n = n + 1 WHERE queue = '' AND state = -2")
+        tx.execute(_WRITE, (*row, own, tx.now + keep_seconds))
+    tx.execute("UPDATE alligator_counters SET n = n + 1 WHERE queue = '' AND state = -2")
     return True
 
 
-def overrule(step: Step, queue: str, task_ids: Iterable[str]) -> None:
+def overrule(tx: Transaction, queue: str, task_ids: Iterable[str]) -> None:
     """Forget failures and cancellations of the user's own ids among these, which are pushed."""
     if not (own := [each for each in task_ids if is_own_id(each)]):
         return
-    step.executemany(_OVERRULE, [(queue, each) for each in own])
+    tx.executemany(_OVERRULE, [(queue, each) for each in own])
     keys = [writable(key) for each in own for key in (record_key(queue, each), each)]
-    step.executemany(_FORGET, [(key, FAILED, CANCELED) for key in keys])
+    tx.executemany(_FORGET, [(key, FAILED, CANCELED) for key in keys])
 
 
-def have_succeeded(step: Step, tasks: Iterable[tuple[str, str]]) -> None:
+def have_succeeded(tx: Transaction, tasks: Iterable[tuple[str, str]]) -> None:
     """Forget failures of the user's own ids among these, which are acked: of a past push."""
     if own := [record_key(queue, each) for queue, each in tasks if is_own_id(each)]:
-        step.executemany(_FORGET, [(writable(key), FAILED, FAILED) for key in own])
+        tx.executemany(_FORGET, [(writable(key), FAILED, FAILED) for key in own])
 
 
-def forget_letters(step: Step, which: str, values: tuple[object, ...]) -> None:
+def forget_letters(tx: Transaction, which: str, values: tuple[object, ...]) -> None:
     """Forget that some dead letters were overruled: they are about to be deleted.
 
     :param which: a condition for their rows, of ours.
     """
     sql = "DELETE FROM alligator_overruled WHERE (queue, task_id) IN "
     letters = f"(SELECT queue, task_id FROM alligator_dead WHERE {which})"  # noqa: S608 - ours
-    step.execute(sql + letters, values)
+    tx.execute(sql + letters, values)
 
 
-def read(step: Step, task_id: str) -> Record | None:
+def read(tx: Transaction, task_id: str) -> Record | None:
     """Return what is known of a task."""
-    row = step.execute(READ, (writable(task_id), step.now)).fetchone()
+    row = tx.execute(READ, (writable(task_id), tx.now)).fetchone()
     return Record(*row) if row else None
 
 

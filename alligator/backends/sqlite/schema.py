@@ -115,8 +115,8 @@ class Position(NamedTuple):
     ticket: int
 
 
-class Step:
-    """One transaction: where it writes, when it is, and what it changes in the counters."""
+class Transaction:
+    """An open transaction: where it writes, when it is, and what it changes in the counters."""
 
     def __init__(self, connection: sqlite3.Connection, now: float, file: Identity) -> None:
         self._connection = connection
@@ -180,7 +180,7 @@ class Step:
         return self._last_ticket - how_many + 1
 
     def finish(self) -> None:
-        """Write tickets and counters, each once whatever the step did."""
+        """Write tickets and counters, each once whatever the transaction did."""
         if self._last_ticket != self._ticket_used:
             self.execute(  # this and a look take half the time of RETURNING
                 "UPDATE alligator_counters SET n = ? WHERE queue = '' AND state = -1",

@@ -8,7 +8,7 @@ from alligator.backends.sqlite import dependencies, queue, records
 from alligator.backends.sqlite.database import Database
 from alligator.backends.sqlite.disk_space import for_push, for_record
 from alligator.backends.sqlite.records import READ, SWEPT, writable
-from alligator.backends.sqlite.schema import HELD, Step
+from alligator.backends.sqlite.schema import HELD, Transaction
 from alligator.backends.store import (
     KEEP_FAILED,
     Store,
@@ -64,8 +64,8 @@ class SqliteStore(Store):
         return self._client
 
     def note(self, task_id: str, record: Record, keep_seconds: float) -> bool:
-        with self._database.transaction(for_record(*record[1:4])) as step:
-            return records.note(step, task_id, record, keep_seconds)
+        with self._database.transaction(for_record(*record[1:4])) as tx:
+            return records.save(tx, task_id, record, keep_seconds)
 
     def _settle(
         self,
@@ -75,13 +75,13 @@ class SqliteStore(Store):
         record: Record,
         keep_seconds: float,
     ) -> bool:
-        with self._database.transaction(for_record(*record[1:4])) as step:
+        with self._database.transaction(for_record(*record[1:4])) as tx:
             why = gone_badly(task_id, record.state, record.error)
-            if why and queue.is_leased(step, delivery):
-                dependencies.cancel(step, delivery.queue_name, delivery.task_id, why)
-            if queue.ack(step, [delivery]):
+            if why and queue.is_leased(tx, delivery):
+                dependencies.cancel(tx, delivery.queue_name, delivery.task_id, why)
+            if queue.ack(tx, [delivery]):
                 return False
-            records.note(step, task_id, record, keep_seconds)
+            records.save(tx, task_id, record, keep_seconds)
         return True
 
     def record(self, task_id: str) -> Record | None:
@@ -97,8 +97,8 @@ class SqliteStore(Store):
 
     def forget(self, task_ids: Iterable[str]) -> None:
         if rows := [(writable(each),) for each in task_ids]:
-            with self._database.transaction() as step:
-                step.executemany("DELETE FROM alligator_records WHERE task_id = ?", rows)
+            with self._database.transaction() as tx:
+                tx.executemany("DELETE FROM alligator_records WHERE task_id = ?", rows)
 
     @contextmanager
     def watch(self, task_ids: Sequence[str], queue_names: Sequence[str] = ()) -> Iterator[Watch]:
@@ -108,8 +108,8 @@ class SqliteStore(Store):
     def claim(self, key: str, ttl: float) -> bool:
         if self._stands(key):  # without the writers' lock: most claims come late
             return False
-        with self._database.transaction() as step:
-            return _claim(step, key, ttl)
+        with self._database.transaction() as tx:
+            return _claim(tx, key, ttl)
 
     def _stands(self, key: str) -> bool:
         with self._database.reading() as connection:
@@ -120,15 +120,15 @@ class SqliteStore(Store):
         return row is not None
 
     def confirm(self, key: str, ttl: float) -> None:
-        with self._database.transaction() as step:
-            step.execute(
+        with self._database.transaction() as tx:
+            tx.execute(
                 "INSERT OR REPLACE INTO alligator_marks VALUES (?, ?)",
-                (writable(key), step.now + ttl),
+                (writable(key), tx.now + ttl),
             )
 
     def unclaim(self, key: str) -> None:
-        with self._database.transaction() as step:
-            step.execute("DELETE FROM alligator_marks WHERE key = ?", (writable(key),))
+        with self._database.transaction() as tx:
+            tx.execute("DELETE FROM alligator_marks WHERE key = ?", (writable(key),))
 
     def _push_once(
         self, client: Queues, key: str, ttl: float, queue_name: str, message: Message
@@ -136,22 +136,22 @@ class SqliteStore(Store):
         own_key = f"{queue_name}/{key}"
         if self._stands(own_key):
             return False
-        with self._database.transaction(for_push([message])) as step:
-            if not _claim(step, own_key, ttl):
+        with self._database.transaction(for_push([message])) as tx:
+            if not _claim(tx, own_key, ttl):
                 return False
-            queue.push(step, queue_name, [message])
+            queue.push(tx, queue_name, [message])
         return True
 
     def _hold(self, client: Queues, children: Sequence[Child]) -> list[int]:
-        with self._database.transaction(for_push(each.message for each in children)) as step:
-            return [_hold(step, each) for each in children]
+        with self._database.transaction(for_push(each.message for each in children)) as tx:
+            return [_hold(tx, each) for each in children]
 
     def _cancel_held(self, client: Queues, queue_name: str, task_id: str, record: Record) -> bool:
         why = gone_badly(task_id, CANCELED, record.error) or ""
-        with self._database.transaction(for_record(*record[1:4])) as step:
-            if not _cancel_held(step, queue_name, task_id, why):
+        with self._database.transaction(for_record(*record[1:4])) as tx:
+            if not _cancel_held(tx, queue_name, task_id, why):
                 return False
-            records.note(step, record_key(queue_name, task_id), record, KEEP_FAILED)
+            records.save(tx, record_key(queue_name, task_id), record, KEEP_FAILED)
         return True
 
     def _waits_for(self, client: Queues, queue_name: str, task_id: str, limit: int) -> Waits:
@@ -159,11 +159,11 @@ class SqliteStore(Store):
             return dependencies.waits_for(connection, queue_name, task_id, limit)
 
     def beat(self, worker: str, queue_names: Sequence[str], seconds: float) -> None:
-        with self._database.transaction() as step:
-            step.execute("DELETE FROM alligator_workers WHERE seen < ?", (step.now - _REMEMBERED,))
-            step.executemany(
+        with self._database.transaction() as tx:
+            tx.execute("DELETE FROM alligator_workers WHERE seen < ?", (tx.now - _REMEMBERED,))
+            tx.executemany(
                 "INSERT OR REPLACE INTO alligator_workers VALUES (?, ?, ?, ?)",
-                [(each, writable(worker), step.now, step.now + seconds) for each in queue_names],
+                [(each, writable(worker), tx.now, tx.now + seconds) for each in queue_names],
             )
 
     def workers(self, queue_name: str) -> list[Worker]:
@@ -222,115 +222,115 @@ class _Watch:
         return True
 
 
-def _claim(step: Step, key: str, ttl: float) -> bool:
-    step.execute(_SWEEP_MARKS, (step.now, SWEPT))
+def _claim(tx: Transaction, key: str, ttl: float) -> bool:
+    tx.execute(_SWEEP_MARKS, (tx.now, SWEPT))
     return bool(
-        step.execute(
+        tx.execute(
             "INSERT INTO alligator_marks VALUES (?, ?) ON CONFLICT (key) DO UPDATE "
             "SET ends = excluded.ends WHERE ends <= ?",
-            (writable(key), step.now + ttl, step.now),
+            (writable(key), tx.now + ttl, tx.now),
         ).rowcount
     )
 
 
-def _hold(step: Step, child: Child) -> int:
+def _hold(tx: Transaction, child: Child) -> int:
     """Keep a child back, queue it, or cancel it; see ``Store.hold``."""
     name, message = child.queue_name, child.message
     waits = list[tuple[str, str]]()
     for parent in child.parents:
-        stands = _where(step, parent)
+        stands = _where(tx, parent)
         if stands is not None:
             waits.append((stands, parent.task_id))
-        elif why := _failure(step, parent):
-            return _refuse(step, name, message.task_id, why)
+        elif why := _failure(tx, parent):
+            return _refuse(tx, name, message.task_id, why)
     if not waits:
-        queue.push(step, name, [message])
+        queue.push(tx, name, [message])
         return WAITING
-    if step.has_children() and not _below(step, name, message.task_id).isdisjoint(waits):
+    if tx.has_children() and not _below(tx, name, message.task_id).isdisjoint(waits):
         raise waits_for_itself(message.task_id)
-    row_id = _keep(step, name, message)
-    records.overrule(step, name, [message.task_id])
-    step.executemany(
+    row_id = _keep(tx, name, message)
+    records.overrule(tx, name, [message.task_id])
+    tx.executemany(
         "INSERT OR IGNORE INTO alligator_waits (queue, parent, child) VALUES (?, ?, ?)",
         [(*each, row_id) for each in waits],
     )
-    step.holds_children()
+    tx.holds_children()
     return WAITING
 
 
-def _cancel_held(step: Step, name: str, task_id: str, why: str) -> bool:
+def _cancel_held(tx: Transaction, name: str, task_id: str, why: str) -> bool:
     """Cancel a held child with its own children; False: it is not held."""
-    found = _row(step, name, task_id)
+    found = _row(tx, name, task_id)
     if found is None or found[1] != HELD:
         return False
-    dependencies.drop(step, found[0], name)
-    dependencies.cancel(step, name, task_id, why)
+    dependencies.drop(tx, found[0], name)
+    dependencies.cancel(tx, name, task_id, why)
     return True
 
 
-def _below(step: Step, name: str, task_id: str) -> set[tuple[str, str]]:
+def _below(tx: Transaction, name: str, task_id: str) -> set[tuple[str, str]]:
     """Return the task itself and all that wait for it, directly or through others."""
-    return set(step.execute(_BELOW, (name, task_id)).fetchall())
+    return set(tx.execute(_BELOW, (name, task_id)).fetchall())
 
 
-def _where(step: Step, parent: Parent) -> str | None:
+def _where(tx: Transaction, parent: Parent) -> str | None:
     for name in parent.queue_names:
-        if _row(step, name, parent.task_id):
+        if _row(tx, name, parent.task_id):
             return name
     return None
 
 
-def _row(step: Step, name: str, task_id: str) -> tuple[int, int] | None:
-    row: tuple[int, int] | None = step.execute(
+def _row(tx: Transaction, name: str, task_id: str) -> tuple[int, int] | None:
+    row: tuple[int, int] | None = tx.execute(
         "SELECT id, state FROM alligator_tasks WHERE queue = ? AND task_id = ?", (name, task_id)
     ).fetchone()
     return row
 
 
-def _failure(step: Step, parent: Parent) -> str | None:
+def _failure(tx: Transaction, parent: Parent) -> str | None:
     for name in parent.queue_names:
-        if row := step.execute(records.STANDING, (name, parent.task_id)).fetchone():
+        if row := tx.execute(records.VALID_LETTER, (name, parent.task_id)).fetchone():
             return gone_badly(parent.task_id, FAILED, row[0])
     keys = [own_record_key(name, parent.task_id) for name in parent.queue_names]
     for key in (*keys, parent.task_id):
-        found = records.read(step, key)
+        found = records.read(tx, key)
         if found and (why := gone_badly(parent.task_id, found.state, found.error)):
             return why
     return None
 
 
-def _keep(step: Step, name: str, message: Message) -> int:
+def _keep(tx: Transaction, name: str, message: Message) -> int:
     task_id, data, due, priority = message
-    if found := _remove(step, name, task_id):
+    if found := _remove(tx, name, task_id):
         raise running_already(found)
-    place = step.tickets()
-    step.count(name, HELD, 1)
-    row = step.execute(
+    place = tx.tickets()
+    tx.count(name, HELD, 1)
+    row = tx.execute(
         "INSERT INTO alligator_tasks "
         "(queue, task_id, state, priority, place, due, pushed_at, data) "
         "VALUES (?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
-        (name, task_id, HELD, priority, place, due or 0.0, step.now, data),
+        (name, task_id, HELD, priority, place, due or 0.0, tx.now, data),
     ).fetchone()
     return int(row[0])
 
 
-def _remove(step: Step, name: str, task_id: str) -> str:
+def _remove(tx: Transaction, name: str, task_id: str) -> str:
     """Remove the row of that id; return the id if it runs, and stays."""
-    found = _row(step, name, task_id)
+    found = _row(tx, name, task_id)
     if found is None:
         return ""
     row_id, state = found
     if state == RUNNING:
         return task_id
-    dependencies.forget(step, row_id)
-    step.execute("DELETE FROM alligator_tasks WHERE id = ?", (row_id,))
-    step.count(name, state, -1)
+    dependencies.forget(tx, row_id)
+    tx.execute("DELETE FROM alligator_tasks WHERE id = ?", (row_id,))
+    tx.count(name, state, -1)
     return ""
 
 
-def _refuse(step: Step, name: str, task_id: str, why: str) -> int:
-    _remove(step, name, task_id)
-    records.overrule(step, name, [task_id])
-    dependencies.note_canceled(step, record_key(name, task_id), why)
-    dependencies.cancel(step, name, task_id, gone_badly(task_id, CANCELED, why) or "")
+def _refuse(tx: Transaction, name: str, task_id: str, why: str) -> int:
+    _remove(tx, name, task_id)
+    records.overrule(tx, name, [task_id])
+    dependencies.save_canceled(tx, record_key(name, task_id), why)
+    dependencies.cancel(tx, name, task_id, gone_badly(task_id, CANCELED, why) or "")
     return CANCELED

@@ -73,7 +73,7 @@ def test_one_that_cannot_be_stored_fails_alone(client):
 
 def test_no_room_for_all_may_be_room_for_each(client, monkeypatch):
     needs = []
-    make = client.database._disk.make
+    make = client.database._disk.ensure
 
     def make_a_little(connection, need):
         needs.append(need.size)
@@ -81,7 +81,7 @@ def test_no_room_for_all_may_be_room_for_each(client, monkeypatch):
             raise QueueFull("There is no room.")
         make(connection, need)
 
-    monkeypatch.setattr(client.database._disk, "make", make_a_little)
+    monkeypatch.setattr(client.database._disk, "ensure", make_a_little)
     with in_line(client, [("a",), ("b",), ("c", "x" * 4000)]) as threads:
         pass
     assert sorted(type(each.error).__name__ for each in threads) == [
