@@ -14,7 +14,8 @@ from alligator.common.clock import Clock, Seconds, SystemClock
 from alligator.constants import ALL, WAITING
 from alligator.exceptions import InvalidDSN, UnsupportedOption
 from alligator.execution.inline import InlineRunner
-from alligator.producer.bridge import between
+from alligator.execution.settle import Settler
+from alligator.producer.bridge import bridge
 from alligator.producer.options import Batch, Options
 from alligator.producer.push import Producer
 from alligator.results import explain
@@ -89,8 +90,8 @@ class Gator:
             self.backend if isinstance(self.backend, Client) else LegacyClient(self.backend)
         )
         self.client.check_queue_name(queue_name)
-        self._store = self.client.store if store is None else self._store_at(store)
-        self.elsewhere = between(self.client, self._store)
+        given = self.client.store if store is None else self._store_at(store)
+        self._store = bridge(self.client, given)
         self.schedules = Schedules(
             self.client, self._store, self._clock, self._tick_message, self._check_tick
         )
@@ -108,15 +109,16 @@ class Gator:
             self._task_class, policy, self._signer, own_ids, Usual(policy), self._load_parents
         )
         #: Records outcomes in the store.
-        self.recorder = recorder = Recorder(client, store, clock, self._signer, self.elsewhere)
+        self.recorder = recorder = Recorder(client, store, clock, self._signer)
+        #: Has outcomes recorded, and tells the backend of them.
+        self.settler = settler = Settler(client, store, clock, recorder)
         #: Tells how tasks stand, and waits for them.
         self.results = results = Results(recorder, queue_name)
-        elsewhere, used = self.elsewhere, self._used
         self._producer = producer = Producer(
-            client, store, elsewhere, codec, policy, clock, recorder, queue_name, used, handle=self
+            client, store, codec, policy, clock, recorder, queue_name, self._used, handle=self
         )
         self._inline = InlineRunner(
-            client, codec, clock, recorder, results, queue_name, producer.enqueue
+            client, codec, clock, settler, results, queue_name, producer.enqueue
         )
 
     def __repr__(self) -> str:

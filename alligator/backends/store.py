@@ -28,6 +28,7 @@ caller looked ends the next wait. A wait may end without a change: look again.
 *Time, threads, forks, errors.* As with the queues: see ``alligator.backends.base``.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
@@ -36,6 +37,7 @@ from typing import ClassVar
 from alligator.backends.types import (
     ENDED,
     Child,
+    Data,
     Delivery,
     Message,
     Parent,
@@ -54,6 +56,7 @@ __all__ = [
     "BAD",
     "CANCELED_BY",
     "ENDED",
+    "HELD",
     "KEEP_FAILED",
     "UNCONFIRMED",
     "Child",
@@ -79,6 +82,9 @@ KEEP_FAILED = 30 * 86_400.0
 #: Seconds that a claim stands between a push and its confirmation, where these are two steps.
 UNCONFIRMED = 30.0
 
+
+#: The queue of a store's own backend on which it holds children whose queue is on another.
+HELD = "alligator-held"
 
 #: States that a later push of the same id overrules.
 BAD = frozenset({FAILED, CANCELED})
@@ -158,6 +164,10 @@ class Store(ABC):
 
     #: Whether :meth:`watch` also tells of tasks that start or end without a record.
     follows_queues: ClassVar[bool] = False
+
+    #: Whether it holds children for a queue on another backend. Such a store must be told of the
+    #: end of each parent, see :meth:`release_children`, and be maintained.
+    bridged: ClassVar[bool] = False
 
     @property
     def home(self) -> Queues | None:
@@ -289,6 +299,31 @@ class Store(ABC):
         :param limit: how many of them to name.
         """
         return self._steps(client)._waits_for(self, client, queue_name, task_id, limit)
+
+    def peek_held(self, client: Queues, queue_name: str, task_id: str) -> Data | None:
+        """Return the data of a task that may be held; None: it is not."""
+        return client.peek(queue_name, task_id) if client is self.home else None
+
+    def release_children(self, task_id: str, record: Record) -> None:  # noqa: B027 - an ack does it
+        """Let the children follow of a task that has ended, before it is acked or buried.
+
+        Only a :attr:`bridged` store does something: elsewhere the ack or the bury does it.
+
+        :param task_id: the key of its record.
+        """
+
+    def maintain(self) -> bool:
+        """Take up what a killed worker left half-way. Workers call this again and again.
+
+        :returns: whether it was time, and there is something to maintain: no without a
+            :attr:`bridged` store.
+        :raises QueueFull: a queue does not take its children now; they stay until it does.
+        """
+        return False
+
+    def next_maintenance(self) -> float:
+        """Return after how many seconds :meth:`maintain` is due again."""
+        return math.inf
 
     # -- How these five are done. A store overrides the methods below for its own client, -------
     #    with which each can be one atomic step; as they are here, they serve for all others.

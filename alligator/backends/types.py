@@ -225,5 +225,8 @@ class Queues(Protocol):
     def ack(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
         """Remove tasks that are done; see ``Client.ack``."""
 
+    def peek(self, queue_name: str, task_id: str) -> Data | None:
+        """Return the data of a task; see ``Client.peek``."""
+
     def check_exists(self) -> None:
         """Refuse a place that is not there; see ``Client.check_exists``."""

@@ -19,7 +19,7 @@ from alligator.constants import ALL
 from alligator.exceptions import AlligatorException, InvalidTask, LeaveNow, NodeLost
 from alligator.gator import Gator, reconfigure
 from alligator.results import explain
-from alligator.results.unserved import remarks
+from alligator.results.unserved import Served, remarks
 from alligator.tasks.functions import split_name
 from alligator.tasks.task import Task
 from alligator.workers.init_process import stay_behind
@@ -384,7 +384,9 @@ def _status(gator: Gator, arguments: argparse.Namespace) -> int:
         counts = (stats.waiting, stats.delayed, stats.running, stats.dead)
         cells = (*counts, oldest, alive.get(name, "-"))
         print(f"{name:<24}" + "".join(f"{cell:>9}" for cell in cells))
-    for line in remarks(gator, [name for name, _ in found]):
+    for line in remarks(
+        Served(gator.client, gator.store, gator.schedules), [name for name, _ in found]
+    ):
         print(escape(line))
     return 0
 

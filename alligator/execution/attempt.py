@@ -1,8 +1,8 @@
-"""How one delivered task is run, and what is to become of it.
+"""Run one delivered task, and decide what becomes of it.
 
-:func:`attempt` runs the task and returns a verdict; :func:`settle` tells the backend. The
-two are apart so that a worker can ack in bulk. A crash between them repeats the task and
-never loses it.
+:func:`attempt` runs the task and returns a verdict; ``alligator.execution.settle`` tells the
+backend. The two are apart so that a worker can ack in bulk. A crash between them repeats the task
+and never loses it.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,6 @@ from alligator.exceptions import (
     AlligatorException,
     BadSignature,
     ImportFailed,
-    InvalidTask,
     LeaveNow,
     UnknownCallableError,
     UnknownModuleError,
@@ -324,51 +323,3 @@ def _given_up(delivery: Delivery, codec: Codec, task: Task | None, error: BaseEx
     reason, data = Reason(describe_error(error), text), _as_pushed(delivery, codec)
     tries = _tries(delivery, codec, task)
     return Outcome(delivery, Verdict.BURY, task, error, data, reason=reason, tries=tries)
-
-
-def due_at(client: Client, outcome: Outcome, clock: Clock) -> float | None:
-    """Return when a task may run again, by the clock of its queue; None: at once.
-
-    :raises ConnectionLost: that clock is not known, and out of reach.
-    """
-    if not outcome.delay:
-        return None
-    return time_on(client, outcome.delivery.queue_name, clock) + outcome.delay
-
-
-def settle(client: Client, outcome: Outcome, clock: Clock) -> bool:
-    """Tell the backend what became of a delivery; return False if it had been overtaken.
-
-    :raises ConnectionLost: unknown whether it took effect; may be repeated.
-    """
-    delivery = outcome.delivery
-    due = due_at(client, outcome, clock)
-    match outcome.verdict:
-        case Verdict.ACK:
-            return not client.ack([delivery])
-        case Verdict.LATER:
-            if outcome.data is None or due is None:
-                return client.release(delivery, None, due)
-            try:
-                return client.postpone(delivery, outcome.data, due)
-            except InvalidTask:
-                # No room to note how often it was looked for: by how often it was delivered.
-                delay = deploy_delay(delivery.attempt)
-                if delay is not None:
-                    now = time_on(client, delivery.queue_name, clock)
-                    return client.release(delivery, None, now + delay)
-                error = outcome.error
-                reason = Reason(describe_error(error)) if error is not None else outcome.reason
-                return client.bury(delivery, None, reason)
-        case Verdict.BURY:
-            if outcome.tries is not None:
-                delivery = delivery._replace(attempt=outcome.tries)
-            return client.bury(delivery, outcome.data, outcome.reason)
-        case Verdict.RETRY:
-            try:
-                return client.release(delivery, outcome.data, due)
-            except InvalidTask as err:
-                # It grew too large for its backend: a dead letter, as it came.
-                return client.bury(delivery, None, Reason(describe_error(err)))
-        case Verdict.CARRIED:
-            raise ValueError("It has not ended.")

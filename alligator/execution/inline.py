@@ -12,8 +12,8 @@ from alligator.exceptions import AlligatorException, LeaveNow, QueueFull
 from alligator.execution.acks import report_refused
 from alligator.execution.attempt import Outcome, Verdict, attempt
 from alligator.execution.leases import Leases
+from alligator.execution.settle import Settler
 from alligator.results.query import Results
-from alligator.results.records import Recorder
 from alligator.runtime.timeouts import Overrun, TimeIsUp
 from alligator.tasks.codec import Codec
 from alligator.tasks.message import id_of
@@ -40,13 +40,13 @@ class InlineRunner:
         client: Client,
         codec: Codec,
         clock: Clock,
-        recorder: Recorder,
+        settler: Settler,
         results: Results,
         queue_name: str,
         enqueue: Callable[[Task], Task],
     ) -> None:
         self.client, self.codec, self.clock = client, codec, clock
-        self.recorder, self.results = recorder, results
+        self.settler, self.recorder, self.results = settler, settler.recorder, results
         self.queue_name, self.enqueue = queue_name, enqueue
 
     # -- Canceling. ---------------------------------------------------------------------------
@@ -60,8 +60,8 @@ class InlineRunner:
 
     def _cancel(self, task_id: str | Task) -> Task | None:
         queue_name, backend_id = self.results.where(task_id)
-        elsewhere = self.recorder.elsewhere
-        if elsewhere and (held := self._cancel_held(queue_name, id_of(task_id))):
+        # Held first: a task goes from the store to its queue, and never back.
+        if held := self._cancel_held(queue_name, id_of(task_id)):
             return held
         reserved = self.client.reserve([queue_name], 1, LEASE, task_id=backend_id)
         for delivery in reserved.deliveries:
@@ -70,17 +70,18 @@ class InlineRunner:
             except BaseException:
                 self.client.release(delivery)  # the caller cannot be given it, so it stays
                 raise
-            self.recorder.cancel(task, delivery)
+            self.settler.cancel(task, delivery)
             task.to_canceled()
             return task
-        return None if elsewhere else self._cancel_held(queue_name, backend_id)
+        return None
 
     def _cancel_held(self, queue_name: str, task_id: str) -> Task | None:
-        if (data := self.recorder.peek_held(queue_name, task_id)) is None:
+        store = self.settler.store
+        if store is None or (data := store.peek_held(self.client, queue_name, task_id)) is None:
             return None
         delivery = Delivery(queue_name, task_id, data, None)
         task = self.codec.decode(delivery)
-        if not self.recorder.cancel_held(task, delivery):
+        if not self.settler.cancel_held(task, queue_name, task_id):
             return None
         task.to_canceled()
         return task
@@ -169,10 +170,10 @@ class InlineRunner:
         )
         leases.settles(delivery)
         try:
-            settled = recorder.settle_within(outcome, ROOM_WITHIN)
+            settled = self.settler.settle_within(outcome, ROOM_WITHIN)
         except QueueFull as err:
             leases.end(delivery, ack=False)  # first: it is not held any more
-            raise recorder.hand_back(outcome, err) from err
+            raise self.settler.hand_back(outcome, err) from err
         leases.end(delivery, ack=False)
         if not settled:
             report_refused(log, [delivery])

@@ -14,8 +14,8 @@ ended, children over, parent acked. What a worker leaves half-way over, the next
 import base64
 import json
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, suppress
 from typing import NamedTuple, cast
 
 from alligator.backends.base import (
@@ -30,12 +30,16 @@ from alligator.backends.base import (
     time_on,
 )
 from alligator.backends.store import (
+    HELD,
     KEEP_FAILED,
     Child,
     Parent,
+    Queues,
     Record,
     Store,
     Waits,
+    Watch,
+    Worker,
     gone_badly,
     id_in_key,
     own_record_key,
@@ -46,10 +50,7 @@ from alligator.common import strict_json
 from alligator.common.text import shorten
 from alligator.constants import DELAYED, FAILED, WAITING
 from alligator.exceptions import BadPayload, InvalidTask, QueueFull, UnsupportedOption
-from alligator.tasks.fields import fields_in, fields_of
-
-#: The queue in the store that children and stand-ins are on.
-HELD = "alligator-held"
+from alligator.tasks.fields import fields_in, fields_of, is_known_later
 
 #: Seconds that the outcome of a child is known, unless it says so itself.
 KEEP_CHILD = 3600.0
@@ -72,18 +73,76 @@ _EVERY = 5.0
 _STAND_IN = "{}"
 
 
-class Elsewhere:
-    """What the tasks of one Gator wait for, in a store on another backend."""
+class BridgedStore(Store):
+    """The store of one Gator whose queues are on another backend.
+
+    :param client: of the queues.
+    :param store: which does all that has nothing to do with children.
+    :param home: the client of the store.
+    """
+
+    bridged = True
 
     def __init__(self, client: Client, store: Store, home: Client) -> None:
-        self.client, self.store, self.home = client, store, home
+        self.client, self.store, self._home = client, store, home
         self._next_look = 0.0
 
-    def hold(self, children: Sequence[Child]) -> list[int]:
-        """Keep tasks back; see ``Store.hold``.
+    @property
+    def home(self) -> Client:
+        return self._home
 
-        :raises UnsupportedOption: a parent would not tell the store of its end.
-        """
+    def _steps(self, client: Queues) -> type[Store]:
+        return type(self)
+
+    # -- As the store does it. ------------------------------------------------------------
+
+    def note(self, task_id: str, record: Record, keep_seconds: float) -> bool:
+        return self.store.note(task_id, record, keep_seconds)
+
+    def record(self, task_id: str) -> Record | None:
+        return self.store.record(task_id)
+
+    def records(self, task_ids: Sequence[str]) -> list[Record | None]:
+        return self.store.records(task_ids)
+
+    def forget(self, task_ids: Iterable[str]) -> None:
+        self.store.forget(task_ids)
+
+    def watch(
+        self, task_ids: Sequence[str], queue_names: Sequence[str] = ()
+    ) -> AbstractContextManager[Watch]:
+        return self.store.watch(task_ids, queue_names)
+
+    def claim(self, key: str, ttl: float) -> bool:
+        return self.store.claim(key, ttl)
+
+    def confirm(self, key: str, ttl: float) -> None:
+        self.store.confirm(key, ttl)
+
+    def unclaim(self, key: str) -> None:
+        self.store.unclaim(key)
+
+    def push_once(
+        self, client: Queues, key: str, ttl: float, queue_name: str, message: Message
+    ) -> bool:
+        return self.store.push_once(client, key, ttl, queue_name, message)
+
+    def beat(self, worker: str, queue_names: Sequence[str], seconds: float) -> None:
+        self.store.beat(worker, queue_names, seconds)
+
+    def workers(self, queue_name: str) -> list[Worker]:
+        return self.store.workers(queue_name)
+
+    def last_seen(self, queue_name: str) -> float | None:
+        return self.store.last_seen(queue_name)
+
+    def close(self) -> None:
+        self.store.close()
+
+    # -- Children. ------------------------------------------------------------------------
+
+    def _hold(self, client: Queues, children: Sequence[Child]) -> list[int]:
+        # A parent that would not tell of its end is an UnsupportedOption.
         together = {
             record_key(child.queue_name, child.message.task_id): child.queue_name
             for child in children
@@ -166,11 +225,18 @@ class Elsewhere:
                 return OWN_ID in self.client.supports
         return False
 
-    def end(self, queue_name: str, task_id: str, record: Record | None) -> None:
-        """A task has ended, and nobody has to wait for it any more; None: nobody knows how."""
-        # Children that Alligator 1.1 holds wait for the id alone.
-        for key in dict.fromkeys((record_key(queue_name, task_id), task_id)):
+    def release_children(self, task_id: str, record: Record | None) -> None:
+        # Children that Alligator 1.1 holds wait for the id alone. Without a record it is not known
+        # how the parent ended.
+        for key in dict.fromkeys((task_id, id_in_key(task_id))):
             self._end_by_key(key, record)
+
+    def _settle(
+        self, client: Queues, delivery: Delivery, task_id: str, record: Record, keep_seconds: float
+    ) -> bool:
+        self.note(task_id, record, keep_seconds)
+        self.release_children(task_id, record)
+        return not client.ack([delivery])
 
     def _end_by_key(self, key: str, record: Record | None) -> None:
         found = self.home.reserve([HELD], 1, _LEASE, task_id=key).deliveries
@@ -186,12 +252,7 @@ class Elsewhere:
         else:
             self.home.ack([delivery])
 
-    def look_after(self) -> bool:
-        """From time to time, take up what others left half-way. Workers call it again and again.
-
-        :returns: whether it was time.
-        :raises QueueFull: a queue does not take its children now; they stay until it does.
-        """
+    def maintain(self) -> bool:
         now = time.monotonic()
         if now < self._next_look:
             return False
@@ -199,8 +260,7 @@ class Elsewhere:
         self.carry_over()
         return True
 
-    def seconds_left(self) -> float:
-        """Return after how many seconds the next look is due."""
+    def next_maintenance(self) -> float:
         return max(0.0, self._next_look - time.monotonic())
 
     def _carry_over_if_taken(self) -> None:
@@ -275,20 +335,17 @@ class Elsewhere:
         if record is None or record.ended:
             self._end_by_key(key, record)
 
-    def peek(self, queue_name: str, task_id: str) -> Data | None:
-        """Return the data of a child that is held, or on its way over."""
+    def peek_held(self, client: Queues, queue_name: str, task_id: str) -> Data | None:
         for key in dict.fromkeys((record_key(queue_name, task_id), task_id)):
             data = self.home.peek(HELD, key)
             if data is not None and data != _STAND_IN:
                 return _unpack(Delivery(HELD, key, data, None)).message.data
         return None
 
-    def waits_for(self, queue_name: str, task_id: str, limit: int) -> Waits:
-        """Return for whom a child is held, by their keys."""
+    def _waits_for(self, client: Queues, queue_name: str, task_id: str, limit: int) -> Waits:
         return self.store.waits_for(self.home, HELD, record_key(queue_name, task_id), limit)
 
-    def cancel(self, queue_name: str, task_id: str, record: Record) -> bool:
-        """Cancel a child that is held; False: it is not."""
+    def _cancel_held(self, client: Queues, queue_name: str, task_id: str, record: Record) -> bool:
         keys = dict.fromkeys((record_key(queue_name, task_id), task_id))
         return any(self.store.cancel_held(self.home, HELD, key, record) for key in keys)
 
@@ -331,12 +388,6 @@ def _unpack(delivery: Delivery) -> _Held:
     return _Held(queue_name, Message(task_id, data, due, priority))
 
 
-def is_known_later(data: Data) -> bool:
-    """Whether the task of a message tells a store of its end."""
-    options = fields_in(fields_of(data), "options")
-    return bool(options.get("save_results") or options.get("note_end"))
-
-
 def must_save(task_id: str) -> UnsupportedOption:
     """Return the error for a parent whose end nobody would tell the store of."""
     return UnsupportedOption(
@@ -345,8 +396,12 @@ def must_save(task_id: str) -> UnsupportedOption:
     )
 
 
-def between(client: Client, store: Store | None) -> Elsewhere | None:
-    """Return what goes between a queue and a store on two backends; None: they are one."""
+def bridge(client: Client, store: Store | None) -> Store | None:
+    """Return the store of a Gator: a :class:`BridgedStore`, if its queues are on another backend
+    and it can hold children; else the store itself.
+    """
+    if isinstance(store, BridgedStore):  # that of another Gator
+        store = store.store
     if store is None or store is client.store or store.home is None:
-        return None
-    return Elsewhere(client, store, cast("Client", store.home))
+        return store
+    return BridgedStore(client, store, cast("Client", store.home))

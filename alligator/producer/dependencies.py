@@ -16,7 +16,7 @@ from alligator.common.clock import Clock
 from alligator.common.text import shorten
 from alligator.constants import CANCELED, FAILED
 from alligator.exceptions import InvalidTask, UnsupportedOption
-from alligator.producer.bridge import KEEP_CHILD, KEEP_END, Elsewhere, must_save
+from alligator.producer.bridge import KEEP_CHILD, KEEP_END, must_save
 from alligator.tasks.message import id_of
 from alligator.tasks.parent_ids import are_many, keep
 from alligator.tasks.task import Task
@@ -35,9 +35,12 @@ class Dependencies:
 
     client: Client
     store: Store | None
-    elsewhere: Elsewhere | None
     queue_name: str
     used: dict[str, None] = field(default_factory=dict)
+
+    @property
+    def _bridged(self) -> bool:
+        return self.store is not None and self.store.bridged
 
     def check(self, task: Task) -> None:
         """Refuse a task that waits for itself.
@@ -74,7 +77,7 @@ class Dependencies:
 
         Children save their outcome, and so do their parents among ``together``.
         """
-        if self.elsewhere is None:
+        if not self._bridged:
             return
         ids = {id_of(parent) for child in children for parent in child.depends_on or ()}
         for task in (*children, *(each for each in together if each.task_id in ids)):
@@ -121,8 +124,6 @@ class Dependencies:
             )
             self._keep_parents(self.store, task, clock.time())
             children.append(Child(queue_name, message(task, queue_name), parents))
-        if self.elsewhere is not None:
-            return self.elsewhere.hold(children)
         return self.store.hold(self.client, children)
 
     def _keep_parents(self, store: Store, task: Task, now: float) -> None:
@@ -133,7 +134,7 @@ class Dependencies:
             return
         delay = max(0.0, (task.delay_until or 0.0) - now)
         task.kept_parents = keep(store, task.task_id, ids, now, delay)
-        if self.elsewhere is None:  # else its end is recorded anyhow, and that forgets them
+        if not self._bridged:  # else its end is recorded anyhow, and that forgets them
             task.note_end = task.note_end or KEEP_END
 
     def _parent(self, given: Any, child_queue: str, together: set[str]) -> Parent:
@@ -155,7 +156,7 @@ class Dependencies:
                 f"Parent {shorten(given.task_id)} was pushed to {mask_password(place[0])}, and "
                 f"not to {mask_password(self.client.conn_string)}: nobody would tell of its end."
             )
-        if self.elsewhere is not None and not given.known_for:
+        if self._bridged and not given.known_for:
             raise must_save(given.task_id)
         return Parent(given.task_id, (place[1],))
 

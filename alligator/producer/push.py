@@ -13,7 +13,6 @@ from alligator.common.clock import Clock
 from alligator.common.ids import OwnId, is_own_id
 from alligator.constants import CANCELED, WAITING
 from alligator.exceptions import AlligatorException, InvalidTask, UnsupportedOption
-from alligator.producer.bridge import Elsewhere
 from alligator.producer.dependencies import Dependencies
 from alligator.results.records import Recorder
 from alligator.security.policy import Policy
@@ -43,7 +42,6 @@ class Producer:
         self,
         client: Client,
         store: Store | None,
-        elsewhere: Elsewhere | None,
         codec: Codec,
         policy: Policy,
         clock: Clock,
@@ -52,11 +50,13 @@ class Producer:
         used: dict[str, None],
         handle: TaskHandle,
     ) -> None:
-        self.client, self.store, self.elsewhere = client, store, elsewhere
+        self.client, self.store = client, store
         self.codec, self.policy, self.clock = codec, policy, clock
         self.recorder, self.queue_name = recorder, queue_name
         self.used, self.handle = used, handle
-        self.dependencies = Dependencies(client, store, elsewhere, queue_name, used)
+        self._bridged = store is not None and store.bridged
+        self._overrules = recorder.overrules
+        self.dependencies = Dependencies(client, store, queue_name, used)
         # Whether a call is allowed and fits depends on these alone; a refusal is not remembered.
         self._check_call = lru_cache(4096)(self._check_call_once)
 
@@ -197,7 +197,7 @@ class Producer:
             self.dependencies.record_outcomes([task], ())
             self._hold([task])
             return task
-        if self.elsewhere is not None:
+        if self._bridged:
             self.dependencies.record_outcomes([], [task])
         return self.enqueue(task)
 
@@ -223,7 +223,7 @@ class Producer:
         queue_name = task.queue_name or self.queue_name
         message = self.message(task, queue_name)
         task_id, data, delay_until, priority = message
-        if self.elsewhere is not None:
+        if self._overrules:
             self.recorder.overrule([(queue_name, task)])
         if isinstance(message, LastingMessage):
             self._was_pushed(task, queue_name, self.client.push_many(queue_name, [message])[0])

@@ -272,7 +272,7 @@ def gather(results: Results, task: Task | str) -> Facts:
 
 def _on_the_way(results: Results, task: Task | str, facts: Facts, place: Place | None) -> Facts:
     """Add what is known of a task that has not ended."""
-    client, elsewhere = results.client, results.recorder.elsewhere
+    client, store = results.client, results.store
     queue_name, task_id = results.where(task)
     data: Data | None = None
     if place is not None:
@@ -280,8 +280,8 @@ def _on_the_way(results: Results, task: Task | str, facts: Facts, place: Place |
             facts = replace(facts, state=place.state)
         facts = replace(facts, ahead=place.ahead, due=place.due, until=place.until)
         data = client.peek(queue_name, task_id)
-    elif elsewhere is not None:
-        data = elsewhere.peek(queue_name, id_of(task))
+    elif store is not None and store.bridged:
+        data = store.peek_held(client, queue_name, id_of(task))
     by_record = GET not in client.supports
     lost = place is None and data is None and not by_record
     facts = replace(_with_options(facts, data), lost=lost, by_record=by_record)
@@ -313,11 +313,12 @@ def _count_parents(parents: list[Any]) -> int:
 
 def _with_parents(results: Results, task: Task | str, facts: Facts) -> Facts:
     """Add for whom it is held, if it is."""
-    store, elsewhere = results.store, results.recorder.elsewhere
+    store = results.store
     if store is None:
         return facts
-    if elsewhere is not None:
-        waits = elsewhere.waits_for(results.queue_of(task), id_of(task), _NAMED)
+    if store.bridged:
+        queue_name, task_id = results.queue_of(task), id_of(task)
+        waits = store.waits_for(results.client, queue_name, task_id, _NAMED)
         records = store.records([parent for _, parent in waits.first])
         states = [record.state if record else None for record in records]
     else:

@@ -5,16 +5,14 @@ the signs of life in the store: without one, nothing is said here.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from difflib import get_close_matches
-from typing import TYPE_CHECKING
+from typing import Any, NamedTuple
 
+from alligator.backends.base import Client
+from alligator.backends.store import HELD, Store
 from alligator.common.text import shorten
-from alligator.producer.bridge import HELD
-
-if TYPE_CHECKING:
-    from alligator.gator import Gator
 
 #: Looks, one at each sign of life, until it is said: whoever is to serve a queue may just be
 #: starting. So two signs have passed between the first and the last.
@@ -27,14 +25,25 @@ _MOST = 100
 _ALIKE = 0.8
 
 
+class Served(NamedTuple):
+    """The queues of one Gator, and what is known of the workers that serve them.
+
+    :param schedules: each with a ``name`` and a ``queue_name``.
+    """
+
+    client: Client
+    store: Store | None
+    schedules: Iterable[Any]
+
+
 class Unserved:
     """What one worker says about it, each once.
 
     :param queue_names: those that it serves.
     """
 
-    def __init__(self, gator: "Gator", queue_names: Sequence[str], log: logging.Logger) -> None:
-        self.gator, self.queue_names, self.log = gator, list(queue_names), log
+    def __init__(self, served: Served, queue_names: Sequence[str], log: logging.Logger) -> None:
+        self.served, self.queue_names, self.log = served, list(queue_names), log
         self._looks = 0
         self._alone: dict[str, int] = {}  # of queues of schedules: looks that found nobody
         self._suspects = list(queue_names)  # of its own: those that may be misspelt
@@ -50,72 +59,73 @@ class Unserved:
             self._look_at_names()
 
     def _look_at_schedules(self) -> None:
-        for name in sorted({each.queue_name for each in self.gator.schedules}):
-            if name in self.queue_names or live_workers(self.gator, name):
+        for name in sorted({each.queue_name for each in self.served.schedules}):
+            if name in self.queue_names or live_workers(self.served, name):
                 self._alone[name] = 0
                 continue
             self._alone[name] = self._alone.get(name, 0) + 1
             if self._alone[name] == GRACE:
-                for line in of_schedules(self.gator, [name]):
+                for line in of_schedules(self.served, [name]):
                     self.log.warning("%s", line)
 
     def _look_at_names(self) -> None:
         for name in list(self._suspects):
-            line = misspelt(self.gator, name, sure=self._looks < GRACE)
+            line = misspelt(self.served, name, sure=self._looks < GRACE)
             if line:
                 self._suspects.remove(name)
                 self.log.warning("%s", line)
 
 
-def live_workers(gator: "Gator", queue_name: str) -> int | None:
+def live_workers(served: Served, queue_name: str) -> int | None:
     """Return how many workers of a queue are alive; None: there is no store to know it."""
-    return None if gator.store is None else len(gator.store.workers(queue_name))
+    return None if served.store is None else len(served.store.workers(queue_name))
 
 
-def remarks(gator: "Gator", queue_names: Sequence[str]) -> list[str]:
+def remarks(served: Served, queue_names: Sequence[str]) -> list[str]:
     """Return a line for each of these queues that nobody serves, and for each such schedule."""
     lines = [
-        misspelt(gator, name) or f"Queue {name!r} has {nobody(gator, name)}."
+        misspelt(served, name) or f"Queue {name!r} has {nobody(served, name)}."
         for name in queue_names
-        if live_workers(gator, name) == 0
+        if live_workers(served, name) == 0
     ]
-    return lines + of_schedules(gator, sorted({each.queue_name for each in gator.schedules}))
+    return lines + of_schedules(served, sorted({each.queue_name for each in served.schedules}))
 
 
-def of_schedules(gator: "Gator", queue_names: Sequence[str]) -> list[str]:
+def of_schedules(served: Served, queue_names: Sequence[str]) -> list[str]:
     """Return a line for each schedule that fires onto one of these queues, if nobody serves it."""
     return [
-        f"Schedule {shorten(each.name)} fires onto queue {name!r}, which has {nobody(gator, name)}."
+        f"Schedule {shorten(each.name)} fires onto queue {name!r}, which has "
+        f"{nobody(served, name)}."
         for name in queue_names
-        if live_workers(gator, name) == 0
-        for each in gator.schedules
+        if live_workers(served, name) == 0
+        for each in served.schedules
         if each.queue_name == name
     ]
 
 
-def nobody(gator: "Gator", queue_name: str) -> str:
+def nobody(served: Served, queue_name: str) -> str:
     """Return in words that no worker of a queue lives, and since when."""
-    seen = gator.store.last_seen(queue_name) if gator.store is not None else None
+    seen = served.store.last_seen(queue_name) if served.store is not None else None
     if seen is None:
         return "no live worker, and had none in the last day"
     return f"no live worker since {datetime.fromtimestamp(seen).isoformat(' ', 'minutes')}"
 
 
-def misspelt(gator: "Gator", queue_name: str, *, sure: bool = True) -> str | None:
+def misspelt(served: Served, queue_name: str, *, sure: bool = True) -> str | None:
     """Return a line if a queue was never used, while tasks wait that nobody serves; None: no.
 
     :param sure: only if one of those has a name much like it.
     """
-    if gator.store is None or _holds_something(gator, queue_name):
+    if served.store is None or _holds_something(served, queue_name):
         return None
-    used = gator.client.queue_names()
+    used = served.client.queue_names()
     if not used or queue_name in used:
         return None
     alone = []
     used = [each for each in used if each != HELD]  # which is to be served by nobody
     for each in get_close_matches(queue_name, used, _MOST, _ALIKE if sure else 0.0):
-        waiting = gator.client.stats(each).waiting
-        if waiting and live_workers(gator, each) == 0:
+        waiting = served.client.stats(each).waiting
+        if waiting and live_workers(served, each) == 0:
             alone.append(f"{shorten(each)!r} ({waiting:,} waiting)")
     if not alone:
         return None
@@ -130,6 +140,6 @@ def misspelt(gator: "Gator", queue_name: str, *, sure: bool = True) -> str | Non
     )
 
 
-def _holds_something(gator: "Gator", queue_name: str) -> bool:
-    stats = gator.client.stats(queue_name)
+def _holds_something(served: Served, queue_name: str) -> bool:
+    stats = served.client.stats(queue_name)
     return any((stats.waiting, stats.delayed, stats.running, stats.dead))

@@ -76,3 +76,9 @@ def fields_in(fields: dict[str, Any], name: str) -> dict[str, Any]:
     """Return an object within the fields of a message; none: an empty one."""
     inner = fields.get(name)
     return inner if isinstance(inner, dict) else {}
+
+
+def is_known_later(data: Data) -> bool:
+    """Whether the task of a message tells a store of its end."""
+    options = fields_in(fields_of(data), "options")
+    return bool(options.get("save_results") or options.get("note_end"))

@@ -16,11 +16,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from alligator.backends.base import Client
+from alligator.backends.store import Store
 from alligator.common.text import describe_error
 from alligator.execution.leases import Leases
 from alligator.execution.outage import Outage
 from alligator.execution.pending import MOST_HELD
-from alligator.producer.bridge import Elsewhere
 from alligator.scheduling.scheduler import Schedules
 from alligator.workers.prefetch import AHEAD, Prefetch
 from alligator.workers.suspects import Suspects
@@ -44,7 +44,7 @@ class FetchConfig:
 class Fetcher:
     """Fetches for one run of a worker.
 
-    :param bridge: moves children between queue and store, where these are two backends.
+    :param store: is maintained, if it needs that; None: there is none.
     :param stop: returns whether the worker is to stop.
     :param ended: returns how many tasks have ended, to be compared with ``max_tasks``.
     """
@@ -58,7 +58,7 @@ class Fetcher:
         suspects: Suspects,
         *,
         schedules: Schedules,
-        bridge: Elsewhere | None,
+        store: Store | None,
         outage: Outage,
         log: logging.Logger,
         stop: Callable[[], bool],
@@ -66,7 +66,8 @@ class Fetcher:
     ) -> None:
         self.config, self.client, self.leases = config, client, leases
         self.prefetch, self.suspects = prefetch, suspects
-        self.schedules, self.bridge = schedules, bridge
+        self.schedules = schedules
+        self.store = store if store is not None and store.bridged else None
         self.outage, self.log, self.stop, self.ended = outage, log, stop, ended
         self._looked_at = 0.0  # monotonic: when the last plain reserve was made
         self._idle_since: float | None = None  # monotonic: in a burst, with outcomes held
@@ -194,14 +195,14 @@ class Fetcher:
         idle = self.client.idle_wait
         longest = self.config.nap_time if idle is None else min(idle, self.config.lease / 2)
         longest = min(longest, self.schedules.seconds_left())
-        if self.bridge is not None:
-            longest = min(longest, self.bridge.seconds_left())
+        if self.store is not None:
+            longest = min(longest, self.store.next_maintenance())
         return min(longest, 0.2) if running else longest
 
     def _see_to_what_is_due(self) -> None:
-        if self.bridge is not None:
+        if self.store is not None:
             try:
-                looked = self.bridge.look_after()
+                looked = self.store.maintain()
             except Exception as err:
                 # They wait. Whether the backend works is found out by the reserve that follows.
                 if not self._children_stay:

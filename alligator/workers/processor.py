@@ -25,8 +25,8 @@ from alligator.execution.acks import report_refused
 from alligator.execution.attempt import Limit, Outcome, Verdict, attempt, conclude
 from alligator.execution.leases import Leases
 from alligator.execution.outage import Outage
+from alligator.execution.settle import is_recorded
 from alligator.gator import Gator
-from alligator.results.records import is_recorded
 from alligator.runtime.event_loop import EventLoop
 from alligator.tasks.task import Task
 from alligator.workers.pool import Executor
@@ -61,12 +61,13 @@ class Processor:
         shows_none: bool = True,
     ) -> None:
         self.leases, self.log = leases, log
-        self.recorder, self.codec, self._client = gator.recorder, gator.codec, gator.client
+        self.settler, self.codec, self._client = gator.settler, gator.codec, gator.client
         self.prefetch, self.outage = prefetch, outage
         self.count, self.show = count, show
         self.loop, self.shows_none = loop, shows_none
         self.executor = Executor()
-        begin = self.recorder.note_started if self.recorder.notes_starts else None
+        recorder = gator.recorder
+        begin = recorder.note_started if recorder.notes_starts else None
         # Passed by position: by name, and be it in a partial, takes 0.5 µs more for each task.
         self._how = self.codec, gator.client.max_deaths, gator.clock, limit, begin
         call: Callable[..., Outcome] = attempt
@@ -107,7 +108,7 @@ class Processor:
         self.leases.settles(delivery)
         settled: bool | None = None
         try:
-            settled = self.recorder.settle(outcome)
+            settled = self.settler.settle(outcome)
         except QueueFull as err:
             self._settle_later(outcome, err, holder or self.leases)
         self.leases.end(delivery, ack=False)
@@ -193,7 +194,7 @@ class Processor:
     def _settle(self, outcome: Outcome) -> bool | None:
         self.leases.settles(outcome.delivery)
         try:
-            return self.recorder.settle(outcome)
+            return self.settler.settle(outcome)
         except (ConnectionLost, QueueFull) as err:  # these pass
             self._settle_later(outcome, err, self.leases)
         except Exception as err:
@@ -201,7 +202,7 @@ class Processor:
         return None
 
     def _settle_later(self, outcome: Outcome, err: Exception, leases: Leases) -> None:
-        due, settle = self.recorder.due(outcome), partial(self.recorder.settle, outcome)
+        due, settle = self.settler.due(outcome), partial(self.settler.settle, outcome)
         leases.settle_later(outcome.delivery, settle, err, due, outcome.leased_anew)
 
     def _report(self, outcome: Outcome, *, settled: bool | None) -> None:

@@ -32,7 +32,7 @@ from alligator.execution.leases import Leases
 from alligator.execution.outage import Outage
 from alligator.execution.pending import MOST_HELD
 from alligator.gator import Gator
-from alligator.results.unserved import Unserved
+from alligator.results.unserved import Served, Unserved
 from alligator.runtime import interrupts
 from alligator.runtime.event_loop import EventLoop, worker_loop
 from alligator.runtime.timeouts import Overrun, beside
@@ -286,7 +286,7 @@ class Worker:
             self._prefetch,
             Suspects(gator.client, gator.clock, leases, outage, lease=lease, isolation=isolation),
             schedules=gator.schedules,
-            bridge=gator.elsewhere,
+            store=gator.store,
             outage=outage,
             log=self.log,
             stop=self._stops,
@@ -423,12 +423,13 @@ class Worker:
     def _heartbeat(self) -> Heartbeat:
         store = self.gator.store if self.given is None else None  # it counts as no worker
         at_home = store is self.gator.client.store
+        served = Served(self.gator.client, self.gator.store, self.gator.schedules)
         return Heartbeat(
             store,
             queue_names(self),
             log=self.log,
             outage=self._outage if at_home else None,
-            look=Unserved(self.gator, queue_names(self), self.log).look,
+            look=Unserved(served, queue_names(self), self.log).look,
         )
 
     def _processor(self, leases: Leases, loop: EventLoop | None = None) -> Processor:

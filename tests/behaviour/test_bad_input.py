@@ -60,7 +60,7 @@ def test_a_store_that_is_down_for_a_moment(gator_with_store, monkeypatch):
     """The task is not acked without its outcome on record: elsewhere, it runs again for that."""
     gator = gator_with_store
     jobs.seen.clear()
-    monkeypatch.setattr("alligator.results.records._STORE_PAUSE", 0.1)
+    monkeypatch.setattr("alligator.execution.settle._STORE_PAUSE", 0.1)
     task = gator.options(save_results=60).task(jobs.note)
     left = ["down"] * 2
 
@@ -84,6 +84,6 @@ def test_a_store_that_is_down_for_a_moment(gator_with_store, monkeypatch):
         worker.keep_running = False
         thread.join(30)
     assert left == []
-    assert (len(jobs.seen) > 1) is bool(gator.elsewhere)
+    assert (len(jobs.seen) > 1) is gator.store.bridged
     assert gator.result(task) == len(jobs.seen)
     assert gator.len() == 0

@@ -26,8 +26,8 @@ def gator(request):
         for name in (gator.queue_name, f"{gator.queue_name}-dead"):
             gator.client.conn.create_queue(QueueName=name)
     yield gator
-    assert not gator.elsewhere.home.stats(HELD).running
-    gator.elsewhere.home.drop_all(HELD)
+    assert not gator.store.home.stats(HELD).running
+    gator.store.home.drop_all(HELD)
     gator.client.drop_all(gator.queue_name)
     gator.close()
 
@@ -60,7 +60,7 @@ def test_a_chain_and_a_fan(gator):
     work_until(gator, last)
     assert jobs.seen == ["root", *["leaf"] * 12, "last"]
     assert gator.result(last.task_id) == "last"
-    assert gator.elsewhere.home.find(HELD, root.task_id) is None
+    assert gator.store.home.find(HELD, root.task_id) is None
 
 
 def test_parents_that_have_ended(gator):
@@ -133,7 +133,7 @@ def test_a_parent_that_saves_nothing_is_refused(gator):
             continue  # nobody can look it up: unknown
         with pytest.raises(UnsupportedOption, match="save_results"):
             after(gator, each).task(note, "child")
-    assert gator.elsewhere.home.stats(HELD).delayed == 0
+    assert gator.store.home.stats(HELD).delayed == 0
 
 
 def test_parents_need_not_save_their_result(gator):
@@ -166,7 +166,7 @@ def test_a_parent_whose_worker_died_too_often(gator, keys):
     child = after(signed, parent).task(note, "child")
     (delivery,) = signed.client.reserve([gator.queue_name], 1, 30, 10).deliveries
     delivery = delivery._replace(deaths=signed.client.max_deaths)
-    signed.recorder.settle(attempt(delivery, signed.codec, signed.client.max_deaths, signed.clock))
+    signed.settler.settle(attempt(delivery, signed.codec, signed.client.max_deaths, signed.clock))
     assert (signed.status(parent.task_id), signed.status(child)) == (FAILED, CANCELED)
     assert "deaths" in gator.store.record(child.task_id).error
     signed.client.close()
@@ -197,30 +197,30 @@ def test_a_worker_that_dies_half_way(gator, monkeypatch, step):
 
     monkeypatch.setattr("alligator.producer.bridge._LEASE", 0.5)
     monkeypatch.setattr("alligator.producer.bridge._EVERY", 0.1)
-    monkeypatch.setattr("alligator.results.records._STORE_PAUSE", 0.1)
+    monkeypatch.setattr("alligator.execution.settle._STORE_PAUSE", 0.1)
     where, name = {
-        "end": (gator.elsewhere, "_end"),
+        "end": (gator.store, "_end"),
         "push": (gator.client, "push_many"),
-        "over": (gator.elsewhere, "_is_over"),
+        "over": (gator.store, "_is_over"),
     }[step]
     whole = getattr(where, name)
     monkeypatch.setattr(where, name, dies)
     work_until(gator, child)
     assert died
     assert set(jobs.seen) == {"parent", "child"}
-    gator.elsewhere.carry_over()
+    gator.store.carry_over()
     time.sleep(0.6)
-    gator.elsewhere.carry_over()
+    gator.store.carry_over()
 
 
 @pytest.mark.parametrize(
     "data", ["no json", "[1]", '[5, "s", "x", null, 0]', '["q", "s", 5, 0, 0]']
 )
 def test_what_a_stranger_left_among_the_children_hides_none(gator, data):
-    gator.elsewhere.home.push(HELD, "stranger", data)
+    gator.store.home.push(HELD, "stranger", data)
     root = saved(gator).task(note, "root")
     child = after(gator, root).task(note, "child")
     work_until(gator, child)
     assert jobs.seen == ["root", "child"]
-    (letter,) = gator.elsewhere.home.dead(HELD)
+    (letter,) = gator.store.home.dead(HELD)
     assert (letter.task_id, letter.data) == ("stranger", data)

@@ -8,7 +8,7 @@ import pytest
 
 from alligator import CANCELED, SUCCESS, WAITING, Gator, Worker, current_task
 from alligator.backends.base import Delivery
-from alligator.backends.store import Record
+from alligator.backends.store import Record, record_key
 from alligator.exceptions import AlligatorException, InvalidTask
 from alligator.tasks import Task
 from alligator.tasks.parent_ids import MOST
@@ -100,7 +100,7 @@ def test_two_thousand_on_sqs(sqs_dsn, sqlite_dsn):
         assert number not in (0, 1999) or gator.len() == 0
         record = Record(SUCCESS, at=now, attempt=1, pushed=now)
         gator.store.note(each, record, 600)
-        gator.elsewhere.end(gator.queue_name, each, record)
+        gator.store.release_children(record_key(gator.queue_name, each), record)
     assert work_until(gator, child) == SUCCESS
     assert seen == [parents]
     gator.close()

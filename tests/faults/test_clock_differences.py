@@ -186,7 +186,7 @@ def test_a_child_held_in_a_store_is_delayed_as_long_as_was_said(
     assert worker.run_all() == 1
     record = worker.store.record(child.task_id)
     assert 25 < seconds_left(right, record.place) < 33
-    producer.elsewhere.home.drop_all(HELD)
+    producer.store.home.drop_all(HELD)
 
 
 # -- How it is known what the server's clock shows. -----------------------------------------------

@@ -60,7 +60,7 @@ def run_one(gator, lease):
     for delivery in gator.client.reserve([gator.queue_name], 1, lease).deliveries:
         recorder = gator.recorder
         outcome = attempt(delivery, gator.codec, 9, gator.clock, None, recorder.note_started)
-        recorder.settle(outcome)
+        gator.settler.settle(outcome)
         return True
     return False
 
@@ -71,8 +71,8 @@ def play(gator, pass_lease, lease, ended):
     while not ended():
         assert time.monotonic() < deadline, (jobs.seen, gator.stats())
         try:
-            if gator.elsewhere:
-                gator.elsewhere.carry_over()
+            if gator.store.bridged:
+                gator.store.carry_over()
             if not run_one(gator, lease):
                 pass_lease()
         except Died:
@@ -104,14 +104,14 @@ def test_store_and_queue_apart(monkeypatch, nth, late):
     killer = Killer(monkeypatch, nth, late=late)
     killer.watch(gator.store, CALLS["store"])
     killer.watch(gator.client, CALLS["client"])
-    killer.watch(gator.elsewhere.home, CALLS["client"])
+    killer.watch(gator.store.home, CALLS["client"])
     died = play(gator, lambda: clock.advance(40), 30, lambda: gator.status(last) == SUCCESS)
     assert died == (killer.left <= 0) == 1, "there are fewer steps than that"
     check(jobs.seen)
     assert len(jobs.seen) <= 5, "one death makes one task run again"
     clock.advance(60)
-    gator.elsewhere.carry_over()
-    assert gator.elsewhere.home.stats(HELD).running == 0
+    gator.store.carry_over()
+    assert gator.store.home.stats(HELD).running == 0
     assert gator.client.len(gator.queue_name) == 0
 
 
@@ -157,7 +157,7 @@ def test_a_parent_that_fails(monkeypatch, apart, nth, late):
     killer.watch(gator.store, CALLS["store"])
     killer.watch(gator.client, CALLS["client"])
     if apart:
-        killer.watch(gator.elsewhere.home, CALLS["client"])
+        killer.watch(gator.store.home, CALLS["client"])
     play(gator, lambda: clock.advance(40), 30, lambda: gator.status(last) == CANCELED)
     assert gator.status(child) == CANCELED
     assert jobs.seen == []

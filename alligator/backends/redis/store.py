@@ -227,6 +227,8 @@ class RedisStore(Store):
         return self._hold_at_once([child._replace(parents=tuple(failed) or child.parents)])[0]
 
     def _cancel_held(self, client: Queues, queue_name: str, task_id: str, record: Record) -> bool:
+        if not self._connections.one_server:
+            return False  # it holds none
         noted = record_key(queue_name, task_id)
         keys = [*keys_of(queue_name), _record_key(noted)]
         args = _record_args(noted, record, KEEP_FAILED)

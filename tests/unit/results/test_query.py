@@ -394,7 +394,7 @@ def test_a_failure_of_an_overtaken_worker_is_not_told(gator):
         assert time.monotonic() < deadline
     reason = Reason("too late")
     outcome = Outcome(slow, Verdict.BURY, task, ValueError("too late"), reason=reason)
-    assert gator.recorder.settle(outcome) is False
+    assert gator.settler.settle(outcome) is False
     assert gator.status(task.id) == RUNNING
     assert gator.store.record(task.id) is None
 

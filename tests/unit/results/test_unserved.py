@@ -12,11 +12,15 @@ from alligator.backends.base import Message
 from alligator.cli import commands as cli
 from alligator.exceptions import ConnectionLost
 from alligator.producer.bridge import HELD
-from alligator.results.unserved import GRACE, Unserved, remarks
+from alligator.results.unserved import GRACE, Served, Unserved, remarks
 from alligator.workers import heartbeat
 from tests.support import jobs
 
 log = logging.getLogger("test.unserved")
+
+
+def served(gator):
+    return Served(gator.client, gator.store, gator.schedules)
 
 
 @pytest.fixture(params=["locmem", "sqlite", "redis", "beanstalk+redis"])
@@ -62,7 +66,7 @@ def scheduled(make):
 
 def test_a_schedule_onto_a_queue_that_nobody_serves_is_told_once(make, told):
     gator, low, schedule = scheduled(make)
-    unserved = Unserved(gator, [gator.queue_name], log)
+    unserved = Unserved(served(gator), [gator.queue_name], log)
     for _ in range(GRACE - 1):
         unserved.look()
         assert told() == [], "whoever serves it may be starting"
@@ -76,8 +80,8 @@ def test_a_schedule_onto_a_queue_that_nobody_serves_is_told_once(make, told):
 
 def test_who_serves_it_himself_or_sees_another_says_nothing(make, told):
     gator, low, _ = scheduled(make)
-    both = Unserved(gator, [gator.queue_name, low.queue_name], log)
-    other = Unserved(gator, [gator.queue_name], log)
+    both = Unserved(served(gator), [gator.queue_name, low.queue_name], log)
+    other = Unserved(served(gator), [gator.queue_name], log)
     lives(gator)
     lives(low)
     for _ in range(GRACE + 2):
@@ -129,7 +133,7 @@ def test_explain_says_it(make):
 def test_a_name_that_is_misspelt_is_told_at_once_and_once(make, told):
     gator, wrong = make(), make("imgaes")
     gator.task(jobs.note)
-    unserved = Unserved(wrong, [wrong.queue_name], log)
+    unserved = Unserved(served(wrong), [wrong.queue_name], log)
     for _ in range(GRACE + 2):
         unserved.look()
     assert told() == [
@@ -142,7 +146,7 @@ def test_another_name_is_told_after_a_while(make, told, monkeypatch):
     monkeypatch.setattr("alligator.results.unserved._ALIKE", 0.99)
     gator, other = make(), make("letters")
     gator.task(jobs.note)
-    unserved = Unserved(other, [other.queue_name], log)
+    unserved = Unserved(served(other), [other.queue_name], log)
     for _ in range(GRACE - 1):
         unserved.look()
     assert told() == []
@@ -157,10 +161,10 @@ def test_nothing_is_told_of_queues_in_order(make, told):
     gator.task(jobs.note)
     lives(gator)
     for _ in range(GRACE):
-        Unserved(wrong, [wrong.queue_name], log).look()
+        Unserved(served(wrong), [wrong.queue_name], log).look()
     lives(gator, 0.0)
     wrong.task(jobs.note)
-    unserved = Unserved(wrong, [wrong.queue_name], log)
+    unserved = Unserved(served(wrong), [wrong.queue_name], log)
     for _ in range(GRACE):
         unserved.look()
     assert told() == []
@@ -170,7 +174,7 @@ def test_what_the_store_keeps_back_is_to_be_served_by_nobody(make, told):
     other = make("letters")
     home = make()
     home.client.push_many(HELD, [Message("held", "{}")])
-    unserved = Unserved(other, [other.queue_name], log)
+    unserved = Unserved(served(other), [other.queue_name], log)
     for _ in range(GRACE):
         unserved.look()
     home.client.drop_all(HELD)
@@ -224,7 +228,7 @@ def test_status_says_it(make, monkeypatch, capsys):
 
 def test_without_a_store_nothing_is_known(beanstalk_dsn, told):
     gator = Gator(beanstalk_dsn, f"u-{uuid.uuid4().hex[:8]}")
-    assert remarks(gator, [gator.queue_name]) == []
-    Unserved(gator, [gator.queue_name], log).look()
+    assert remarks(served(gator), [gator.queue_name]) == []
+    Unserved(served(gator), [gator.queue_name], log).look()
     assert told() == []
     gator.close()

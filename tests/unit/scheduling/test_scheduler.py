@@ -286,7 +286,7 @@ def stamp(moment):
 
 def test_only_the_latest_on_every_backend(gator_with_store):
     clock = FakeClock(START)
-    store = gator_with_store.store if gator_with_store.elsewhere else None
+    store = gator_with_store.store if gator_with_store.store.bridged else None
     gator = Gator(
         gator_with_store.conn_string, gator_with_store.queue_name, store=store, clock=clock
     )
