@@ -32,30 +32,9 @@ EXPORTS = {"", "__main__", "utils", "options"}
 #: Imported by a function when it is called, since only tests call it.
 AT_THE_CALL = {("gator", "testing.simulation")}
 #: To be turned; nothing may be added.
-TO_TURN = {
-    ("results.records", "execution.attempt"),
-    ("results.records", "execution.outage"),
-    ("results.records", "producer.bridge"),
-    ("results.unserved", "gator"),
-    ("results.unserved", "producer.bridge"),
-}
+TO_TURN: set[tuple[str, str]] = set()
 #: To be opened; nothing may be added.
-CIRCLE = {
-    "execution.attempt",
-    "execution.inline",
-    "gator",
-    "producer.dependencies",
-    "producer.options",
-    "producer.push",
-    "results.explain",
-    "results.query",
-    "results.records",
-    "tasks.codec",
-    "tasks.message",
-    "tasks.molds",
-    "tasks.task",
-    "tasks.usual",
-}
+CIRCLE = {"tasks.message", "tasks.task"}
 
 
 def modules(package=PACKAGE):
