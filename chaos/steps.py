@@ -155,14 +155,13 @@ def _break_into_redis(client: Any) -> None:
     for name in ("reserve", "ack", "release", "bury", "extend"):
         client.conn.script_load(script(name).text)  # else the first reply is that it is unknown
 
-    def ask(connection: Any, command: bytes) -> Any:
+    def send(connection: Any, command: bytes) -> None:
         connection.send_packed_command([command])
         if getattr(_doing, "what", None):
             connection.can_read(timeout=5)
             mid()
-        return connection.read_response()
 
-    redis_connection._ask = ask
+    redis_connection._send = send
 
 
 def _after_mid(method: Callable[..., Any], *only: str) -> Callable[..., Any]:

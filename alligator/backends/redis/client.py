@@ -140,10 +140,19 @@ class Client(BaseClient):
         *,
         priority: int = 0,
     ) -> str:
-        if not (delay_until or priority or self._asks or is_own_id(task_id)):
+        if not (delay_until or priority or self._asks or is_own_id(task_id)):  # nearly all
             args = encode_new_id(task_id), encode_new(data, task_id)
             wall, monotonic = time.time(), time.monotonic()
-            if place := self._push_single(queue_name, args):
+            try:
+                place = self._connections.run(
+                    script("push_single"),
+                    keys_of_push(queue_name),
+                    args,
+                    lambda: _retry(queue_name, [0, 0], _with_defaults(args)),
+                )
+            except DRIVER_ERRORS as err:  # two calls less than translated(), for each push
+                raise translate(err) from err
+            if place:  # else another script has to do it
                 found = Queued(task_id)
                 found.position = place, wall, monotonic
                 return found
@@ -195,23 +204,6 @@ class Client(BaseClient):
             log.warning("%s", warning)
         _asked.add(self.conn_string)
 
-    def _push_single(self, queue_name: str, args: Sequence[bytes]) -> int:
-        """Push one plain message with a generated id, as nearly all single pushes are.
-
-        :returns: the position; 0: nothing is done, use another script.
-        """
-        try:
-            return int(
-                self._connections.run(
-                    script("push_single"),
-                    keys_of_push(queue_name),
-                    args,
-                    lambda: _retry(queue_name, [0, 0], _with_defaults(args)),
-                )
-            )
-        except DRIVER_ERRORS as err:  # one call less than translated(), for each push
-            raise translate(err) from err
-
     def reserve(
         self,
         queue_names: Sequence[str],
@@ -239,11 +231,8 @@ class Client(BaseClient):
     ) -> Ahead | None:
         # One script has to do: for one queue, and not on a cluster.
         name, *others = queue_names
-        if (
-            others
-            or not self._connections.one_server
-            or any(each.queue_name != name for each in acks)
-        ):
+        acked = {each.queue_name for each in acks}
+        if others or acked - {name} or not self._connections.one_server:
             return None
         return RedisAhead(self._connections, name, limit, lease, acks)
 
@@ -280,7 +269,7 @@ class Client(BaseClient):
             keys = keys_of(queue_name)
             for first in range(0, len(group), MOST_AT_ONCE):
                 some = group[first : first + MOST_AT_ONCE]
-                told = [*args, *(each.receipt for each in some)]
+                told = [*args, *[each.receipt for each in some]]
                 second = partial(Call, script(retry), keys, told) if retry else None
                 with translated():
                     try:

@@ -100,11 +100,12 @@ class ClusterConnections(Connections):
         self._lost.add(self._name_of_node(key), key, err)
 
     def _call(self, script: Script, keys: Sequence[bytes], args: Sequence[Any]) -> Any:
-        text, sha = self._readable(script)
+        sha = script.sha if self._flags else script.flagless_sha
         try:
             try:
                 return self.conn.execute_command("EVALSHA", sha, len(keys), *keys, *args)
             except NoScriptError:
+                text = script.text if self._flags else script.flagless
                 return self.conn.execute_command("EVAL", text, len(keys), *keys, *args)
         except ResponseError as err:
             if self._reads_flags(err):

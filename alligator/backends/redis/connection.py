@@ -122,18 +122,12 @@ class Connections:
                 _send(connection, packed_script(b"EVALSHA", sha, keys, args))
                 return connection.read_response()
             except NoScriptError:
-                text, _ = self._readable(script)
+                text = script.text if self._flags else script.flagless
                 return _ask(connection, packed_script(b"EVAL", text, keys, args))
         except ResponseError as err:
             if self._reads_flags(err):
                 raise
             return self._evaluate(connection, script, keys, args)
-
-    def _readable(self, script: Script) -> tuple[bytes, bytes]:
-        """Return the text of a script that this server can read, and its hash."""
-        if self._flags:
-            return script.text, script.sha
-        return script.flagless, script.flagless_sha
 
     def _reads_flags(self, err: ResponseError) -> bool:
         """Whether the server can read the first line of scripts; remember if it cannot (< 7.0)."""
@@ -146,7 +140,7 @@ class Connections:
         self, script: Script, keys: Sequence[bytes], args: Sequence[Any]
     ) -> tuple[ExitStack, Any]:
         """Send a script; return a stack that gives its connection back, and the connection."""
-        _, sha = self._readable(script)
+        sha = script.sha if self._flags else script.flagless_sha
         command = packed_script(b"EVALSHA", sha, keys, args)
         try:
             return self._begin(keys, command)

@@ -106,11 +106,13 @@ def decode_text(raw: bytes) -> str:
 def encode_new_id(task_id: str) -> bytes:
     """Return the id of a task to be pushed as the server keeps it."""
     if len(task_id) == 36 and task_id[8:24:5] == "----":
-        with suppress(ValueError):
-            digits = task_id.replace("-", "")
+        digits = task_id.replace("-", "")
+        try:
             raw = bytes.fromhex(digits)
-            if len(raw) == 16 and raw.hex() == digits:  # else it has other dashes, or capitals
-                return _UUID + raw
+        except ValueError:
+            return encode_text(task_id)
+        if len(raw) == 16 and raw.hex() == digits:  # else it has other dashes, or capitals
+            return _UUID + raw
     return encode_text(task_id)
 
 

@@ -239,8 +239,9 @@ class RedisAhead(Ahead):
         self._pid = os.getpid()
         self._result: Reserved | AlligatorException | None = None
         # As if an earlier queue had given something: so no task comes that has to go alone.
-        args = [min(limit, MOST_AT_ONCE), _micros_of(lease), 0, 0]
-        self._call = script("reserve"), keys_of(queue_name), [*args, *(a.receipt for a in acks)]
+        receipts = [each.receipt for each in acks]
+        args = [min(limit, MOST_AT_ONCE), _micros_of(lease), 0, 0, *receipts]
+        self._call = script("reserve"), keys_of(queue_name), args
         self.sent = time.monotonic()
         with translated():
             self._stack, self._connection = connections.begin(*self._call)
