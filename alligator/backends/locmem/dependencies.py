@@ -1,5 +1,7 @@
 """Children that wait for their parents, in memory. Callers hold the lock of the queues."""
 
+from collections.abc import Callable
+
 from alligator.backends.locmem.queue import Queue
 from alligator.backends.locmem.records import Records
 from alligator.backends.store import (
@@ -20,8 +22,8 @@ Key = tuple[str, str]
 class Dependencies:
     """Which child waits for which parents; the children themselves are on their queues."""
 
-    def __init__(self, queues: dict[str, Queue], records: Records) -> None:
-        self._queues, self._records = queues, records
+    def __init__(self, queue: Callable[[str], Queue], records: Records) -> None:
+        self._queue, self._records = queue, records
         self._waits: dict[Key, set[Key]] = {}  # the parents of each held child
         self._children: dict[Key, dict[Key, None]] = {}  # the children of each parent, in order
 
@@ -60,10 +62,6 @@ class Dependencies:
             found |= new
             pending += new
         return found
-
-    def _queue(self, name: str) -> Queue:
-        queue = self._queues.get(name)
-        return self._queues.setdefault(name, Queue()) if queue is None else queue
 
     def _where(self, parent: Parent) -> Key | None:
         for name in parent.queue_names:

@@ -1,6 +1,5 @@
 """The memories of this process, by name: their queues and records, and one lock for each."""
 
-import os
 import threading
 from collections.abc import Sequence
 
@@ -8,6 +7,7 @@ from alligator.backends.locmem.dependencies import Dependencies
 from alligator.backends.locmem.queue import Queue
 from alligator.backends.locmem.records import Records
 from alligator.backends.types import Delivery
+from alligator.common.after_fork import renew_in_children
 
 
 class Memory:
@@ -17,7 +17,13 @@ class Memory:
         self.changed = threading.Condition(threading.RLock())
         self.queues: dict[str, Queue] = {}
         self.records = Records()
-        self.dependencies = Dependencies(self.queues, self.records)
+        self.dependencies = Dependencies(self.queue, self.records)
+        renew_in_children(self)
+
+    def renew(self) -> None:
+        """Make new locks in the child of a fork: a thread of the parent may hold the old ones."""
+        self.changed = threading.Condition(threading.RLock())
+        self.records.renew()
 
     def queue(self, name: str) -> Queue:
         """Return a queue, which is made if need be."""
@@ -25,29 +31,15 @@ class Memory:
         return self.queues.setdefault(name, Queue()) if queue is None else queue
 
     def tell(self, deliveries: Sequence[Delivery]) -> None:
-        """Wake who watches these tasks: they start, or leave their queue."""
+        """Wake the callers that watch these tasks: they start, or leave their queue."""
         if self.records.watches:
             for each in deliveries:
                 self.records.tell(each.task_id)
 
 
 _memories: dict[str, Memory] = {}
-_lock = threading.Lock()
 
 
 def memory_of(name: str) -> Memory:
     """Return the memory of that name, which is made if need be."""
-    with _lock:
-        return _memories.setdefault(name, Memory())
-
-
-def _renew_locks() -> None:
-    # A thread of the parent may have held one of them at the fork.
-    global _lock
-    _lock = threading.Lock()
-    for memory in _memories.values():
-        memory.changed = threading.Condition(threading.RLock())
-        memory.records.renew()
-
-
-os.register_at_fork(after_in_child=_renew_locks)
+    return _memories.get(name) or _memories.setdefault(name, Memory())

@@ -82,7 +82,7 @@ class Records:
                 each.told = Event()
 
     def put(self, key: str, record: Record, now: float, seconds: float) -> None:
-        """Keep the record of a task, and wake who watches it."""
+        """Keep the record of a task, and wake the callers that watch it."""
         self.outcomes.put(key, record, now, seconds)
         self.tell(key)
 
@@ -100,6 +100,6 @@ class Records:
                 self.outcomes.pop(key)
 
     def tell(self, key: str) -> None:
-        """Wake who watches that task."""
+        """Wake the callers that watch a task."""
         for watch in self.watches.get(key, ()):
             watch.told.set()
