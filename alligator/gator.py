@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from inspect import signature
 from typing import Any, ParamSpec, overload
 
@@ -118,7 +119,7 @@ class Gator:
             client, store, codec, policy, clock, recorder, queue_name, self._used, handle=self
         )
         self._inline = InlineRunner(
-            client, codec, clock, settler, results, queue_name, producer.enqueue
+            client, codec, clock, settler, results, queue_name, partial(producer.push, again=True)
         )
 
     def __repr__(self) -> str:

@@ -2,7 +2,10 @@
 
 import math
 import time
+from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
+from operator import methodcaller
 from typing import Any, Protocol
 
 
@@ -19,9 +22,8 @@ class Clock(Protocol):
 class SystemClock:
     """The machine's clocks, looked up at each call so that patching ``time.time`` works."""
 
-    def time(self) -> float:
-        """Return ``time.time()``."""
-        return time.time()
+    #: Returns ``time.time()``, at the cost of no call in Python.
+    time: Callable[[], float] = staticmethod(partial(methodcaller("time"), time))
 
     def monotonic(self) -> float:
         """Return ``time.monotonic()``."""

@@ -19,6 +19,7 @@ class _TaskIds:
         self._random = ""  # hexadecimal digits; one call of the system serves for many ids
 
     def next(self) -> str:
+        """Return a new task id: unique, random in its tail, and sorting by creation time."""
         # 48 bits of milliseconds and 12 of a counter, which spills into the next
         # millisecond when it runs over, so that order holds within one process.
         stamp = int(time.time() * 1000) << 12
@@ -42,9 +43,8 @@ _task_ids = _TaskIds()
 os.register_at_fork(after_in_child=_task_ids.__init__)  # type: ignore[misc]
 
 
-def new_task_id() -> str:
-    """Return a new task id: unique, random in its tail, and sorting by creation time."""
-    return _task_ids.next()
+#: Returns a new task id: unique, random in its tail, and sorting by creation time.
+new_task_id = _task_ids.next
 
 
 #: Where they are in a UUID; a slice that is made once, as ids are looked at for every task.

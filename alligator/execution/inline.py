@@ -32,7 +32,7 @@ ROOM_WITHIN = 2.0
 class InlineRunner:
     """Run and cancel the tasks of one Gator; its methods of the same names say more.
 
-    :param enqueue: pushes a prepared task.
+    :param push_again: puts a task back on its queue, for a retry.
     """
 
     def __init__(
@@ -43,11 +43,11 @@ class InlineRunner:
         settler: Settler,
         results: Results,
         queue_name: str,
-        enqueue: Callable[[Task], Task],
+        push_again: Callable[[Task], Task],
     ) -> None:
         self.client, self.codec, self.clock = client, codec, clock
         self.settler, self.recorder, self.results = settler, settler.recorder, results
-        self.queue_name, self.enqueue = queue_name, enqueue
+        self.queue_name, self.push_again = queue_name, push_again
 
     # -- Canceling. ---------------------------------------------------------------------------
 
@@ -113,7 +113,7 @@ class InlineRunner:
                     now = time_on(self.client, queue_name, self.clock)
                     task.delay_until = now + delay if delay else None
                     task.delay_by = None  # it counted from the first push
-                    self.enqueue(task)
+                    self.push_again(task)
                     task.to_retrying()
                     return task
             else:

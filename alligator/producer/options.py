@@ -19,25 +19,15 @@ P = ParamSpec("P")
 class Target(Protocol):
     """The methods of a Gator that its contexts call."""
 
-    def check_queue_name(self, queue_name: str) -> None:
-        """Refuse a queue name that the backend cannot have."""
-
-    def new_task(self, mold: Mold) -> Task:
-        """Return a new task with the options of a mold."""
-
+    def check_queue_name(self, queue_name: str) -> None: ...
+    def new_task(self, mold: Mold) -> Task: ...
     def push(
         self, task: Task, func: Callable[..., Any] | str, /, *args: Any, **kwargs: Any
-    ) -> Task:
-        """Check a call and push it."""
-
+    ) -> Task: ...
     def prepare(
         self, task: Task, func: Callable[..., Any] | str, args: Sequence[Any], kwargs: Any
-    ) -> None:
-        """Check a call, without pushing it."""
-
-    def push_batch(self, tasks: Sequence[Task]) -> None:
-        """Push prepared tasks in bulk."""
-
+    ) -> None: ...
+    def push_batch(self, tasks: Sequence[Task]) -> None: ...
     def add_schedule(
         self,
         rule: Rule,
@@ -46,8 +36,7 @@ class Target(Protocol):
         kwargs: Mapping[str, Any],
         task_options: Mapping[str, Any],
         schedule_options: Mapping[str, Any],
-    ) -> Schedule:
-        """Declare a schedule."""
+    ) -> Schedule: ...
 
 
 class Options:

@@ -191,15 +191,34 @@ class Producer:
 
     # -- Pushing. -----------------------------------------------------------------------------
 
-    def push(self, task: Task) -> Task:
-        """Push a prepared task that is async, or have the store hold it until its parents end."""
-        if task.depends_on:
-            self.dependencies.record_outcomes([task], ())
-            self._hold([task])
-            return task
-        if self._bridged:
-            self.dependencies.record_outcomes([], [task])
-        return self.enqueue(task)
+    def push(self, task: Task, *, again: bool = False) -> Task:
+        """Push a prepared task that is async, or have the store hold it until its parents end.
+
+        :param again: whether it has run already, so that its parents have ended.
+        """
+        if not again:
+            if task.depends_on:
+                self.dependencies.record_outcomes([task], ())
+                self._hold([task])
+                return task
+            if self._bridged:
+                self.dependencies.record_outcomes([], [task])
+        queue_name = task.queue_name or self.queue_name
+        message = self.message(task, queue_name)
+        if self._overrules:
+            self.recorder.overrule([(queue_name, task)])
+        task_id, data, delay_until, priority = message
+        if isinstance(message, LastingMessage):
+            backend_id = self.client.push_many(queue_name, [message])[0]
+        else:
+            extra: dict[str, Any] = {}
+            if delay_until is not None:
+                extra["delay_until"] = delay_until
+            if priority:
+                extra["priority"] = priority
+            backend_id = self.client.push(queue_name, task_id, data, **extra)
+        self._was_pushed(task, queue_name, backend_id)
+        return task
 
     def push_batch(self, tasks: Sequence[Task]) -> None:
         """Push prepared tasks in bulk, queue by queue, and then those that wait for others."""
@@ -217,24 +236,6 @@ class Producer:
                 self._was_pushed(task, name, task_id)
         if children:
             self._hold(children)
-
-    def enqueue(self, task: Task) -> Task:
-        """Push a prepared task, whatever it depends on."""
-        queue_name = task.queue_name or self.queue_name
-        message = self.message(task, queue_name)
-        task_id, data, delay_until, priority = message
-        if self._overrules:
-            self.recorder.overrule([(queue_name, task)])
-        if isinstance(message, LastingMessage):
-            self._was_pushed(task, queue_name, self.client.push_many(queue_name, [message])[0])
-            return task
-        extra: dict[str, Any] = {}
-        if delay_until is not None:
-            extra["delay_until"] = delay_until
-        if priority:
-            extra["priority"] = priority
-        self._was_pushed(task, queue_name, self.client.push(queue_name, task_id, data, **extra))
-        return task
 
     def _was_pushed(self, task: Task, queue_name: str, backend_id: str) -> None:
         task.queue_position = getattr(backend_id, "position", None)

@@ -5,8 +5,8 @@ from benchmarks import paths
 
 def test_a_push(redis_dsn):
     calls = paths.of_push(redis_dsn)
-    assert len(calls.codes) <= 40
-    assert len(calls.modules()) <= 13, calls.modules()
+    assert len(calls.codes) <= 36
+    assert len(calls.modules()) <= 12, calls.modules()
 
 
 def test_a_task_in_the_steady_state_of_a_worker(redis_dsn):
