@@ -11,10 +11,13 @@ import alligator
 from alligator import CANCELED, DELAYED, FAILED, RETRYING, SUCCESS, WAITING, Gator, Task
 from alligator.exceptions import (
     BadPayload,
+    BadSignature,
     InvalidDSN,
     InvalidTask,
+    NotAllowed,
     UnknownCallableError,
 )
+from alligator.gator import reconfigure
 from alligator.testing import FakeClock
 
 calls = []
@@ -282,3 +285,54 @@ def test_a_function_may_call_its_parameters_what_it_likes(gator, name):
         batch.task(note, **{name: 3})
     assert gator.run_all() == 3
     assert calls == [((), {name: value}) for value in (1, 2, 3)]
+
+
+# -- Its configuration. ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["policy", "signer", "store", "clock"])
+def test_what_is_fixed_cannot_be_assigned(name):
+    gator = Gator(f"locmem://{uuid.uuid4().hex}")
+    with pytest.raises(AttributeError):
+        setattr(gator, name, None)
+
+
+@pytest.mark.parametrize("name", ["codec", "recorder", "results", "schedules"])
+def test_parts_are_built_once(name):
+    gator = Gator(f"locmem://{uuid.uuid4().hex}")
+    assert getattr(gator, name) is getattr(gator, name)
+
+
+def test_the_queue_may_be_assigned():
+    gator = Gator(f"locmem://{uuid.uuid4().hex}")
+    opts = gator.options(save_results=60)
+    gator.queue_name = "other"
+    task = opts.task(note, 1, 2)
+    assert gator.len() == gator.client.len("other") == 1
+    assert gator.status(task.task_id) == WAITING
+    gator.run_all()
+    assert gator.result(task.task_id) == [1, 2]
+
+
+def test_the_task_class_may_be_assigned():
+    class Own(Task):
+        pass
+
+    gator = Gator(f"locmem://{uuid.uuid4().hex}")
+    opts = gator.options(retries=1)
+    gator.task_class = Own
+    assert type(gator.task(note, 1, 2)) is type(opts.task(note, 1, 2)) is Own
+    assert type(gator.pop()) is Own
+
+
+def test_the_command_line_may_set_keys_and_what_is_allowed():
+    gator = Gator(f"locmem://{uuid.uuid4().hex}")
+    reconfigure(gator, allowed=["other.*"], secret_keys=["k" * 16])
+    with pytest.raises(NotAllowed):
+        gator.task(note, 1, 2)
+    reconfigure(gator, allowed=["tests.*"], secret_keys=None)
+    gator.task(note, 1, 2)
+    (delivery,) = gator.client.reserve(["all"]).deliveries
+    with pytest.raises(BadSignature):
+        Gator(gator.conn_string).codec.decode(delivery)
+    assert gator.codec.decode(delivery).func is note
