@@ -40,7 +40,7 @@ def loads(data: str | bytes) -> Any:
         raise BadPayload(f"The message has {len(data)} bytes; at most {MAX_BYTES} are read.")
     try:
         text = data if isinstance(data, str) else data.decode()
-        if not _is_shallow(text):
+        if text.count("[") + text.count("{") > MAX_DEPTH and _is_deep(text):
             raise BadPayload(f"The message is nested deeper than {MAX_DEPTH}.")
         value, end = _decoder.raw_decode(text)
         return value if end == len(text) else _decoder.decode(text)
@@ -54,7 +54,7 @@ def load_two(text: str, start: int, between: str) -> tuple[Any, Any, int] | None
     :param start: where the first begins.
     :param between: the text between the two, with one colon in it.
     """
-    if len(text) > MAX_BYTES or not _is_shallow(text):
+    if len(text) > MAX_BYTES or (text.count("[") + text.count("{") > MAX_DEPTH and _is_deep(text)):
         return None
     try:
         first, end = _scan(text, start)
@@ -69,12 +69,11 @@ def load_two(text: str, start: int, between: str) -> tuple[Any, Any, int] | None
         return None
 
 
-def _is_shallow(text: str) -> bool:
-    if text.count("[") + text.count("{") <= MAX_DEPTH:  # cheap test before the exact one
-        return True
+def _is_deep(text: str) -> bool:
+    """Whether a text with many brackets is nested deeper than :data:`MAX_DEPTH`."""
     bare = _STRINGS.sub("", text).encode("ascii", "replace")
     steps = array("b", bare.translate(_STEPS, _NO_BRACKETS))
-    return max(accumulate(steps), default=0) <= MAX_DEPTH
+    return max(accumulate(steps), default=0) > MAX_DEPTH
 
 
 def _no_constant(name: str) -> Any:
@@ -121,7 +120,7 @@ def dumps(value: Any, before: str = "") -> str:
         raise ValueError(f"nested deeper than {MAX_DEPTH}") from err
     if len(text) > MAX_BYTES:
         raise ValueError(f"{len(text)} bytes are more than the {MAX_BYTES} that are read")
-    if not _is_shallow(text):
+    if text.count("[") + text.count("{") > MAX_DEPTH and _is_deep(text):
         raise ValueError(f"nested deeper than {MAX_DEPTH}")
     if _CONVERTED_KEY.search(text):
         _decoder.decode(text)  # raises for a name that now stands twice
@@ -130,14 +129,6 @@ def dumps(value: Any, before: str = "") -> str:
     if len(before) + len(text) > MAX_BYTES:
         raise ValueError(f"{len(before) + len(text)} bytes are more than the {MAX_BYTES} read")
     return f"{before[:-1]},{text[1:]}"
-
-
-def quoted(text: str) -> str:
-    """Return the JSON text of a text.
-
-    :raises TypeError: it is none.
-    """
-    return _quote(text)
 
 
 def _refuse(value: Any) -> Any:
@@ -154,10 +145,11 @@ def _make_encoder() -> Callable[[Any, int], Iterable[str]]:
         plain = json.JSONEncoder(check_circular=False, allow_nan=False, separators=(",", ":"))
         return lambda value, _: [plain.encode(value)]
     made: Callable[[Any, int], Iterable[str]] = make(
-        None, _refuse, _quote, None, ":", ",", False, False, False
+        None, _refuse, quoted, None, ":", ",", False, False, False
     )
     return made
 
 
-_quote: Callable[[str], str] = json.encoder.encode_basestring_ascii
+#: Returns the JSON text of a text.
+quoted: Callable[[str], str] = json.encoder.encode_basestring_ascii
 _encode = _make_encoder()
