@@ -74,7 +74,7 @@ _asked: set[str] = set()
 _STATES = {b"waiting": WAITING, b"delayed": DELAYED, b"running": RUNNING, b"dead": FAILED}
 _SCANS = 100  # of a thousand keys each: the most that are searched for names of queues
 _LASTING = frozenset({"data", "seq", "dead", "held"})  # keys that stand for tasks, now or before
-# The server does nothing else meanwhile, so many dead letters, or links of children, go in steps.
+# A script blocks the server, so many dead letters, or links of children, go in steps.
 _REVIVE_BATCH = 100
 _PURGE_BATCH = 500
 _DEAD_BATCH = 500

@@ -60,7 +60,7 @@ class ClusterConnections(Connections):
                 call = retry_of(err, Call(script, keys, args), retry)
                 if call is None:
                     raise
-            return self._call(*call)  # the driver has closed what else leads to that node
+            return self._call(*call)  # the driver has closed its other connections to that node
 
     def run_or_fail(
         self,

@@ -34,35 +34,24 @@ _TLS_SCHEME = "write rediss:// for TLS; a certificate is verified unless ssl_ver
 
 #: Parameters of other libraries → what to write instead.
 _HINTS = {
-    **dict.fromkeys(("ssl", "tls", "use_ssl", "use_tls"), _TLS_SCHEME),
-    **dict.fromkeys(
-        ("ssl_ca_data", "ssl_cafile", "ca_certs"), "write ssl_ca_certs=/path/to/a/file.pem."
-    ),
-    **dict.fromkeys(
-        ("socket_timeout", "read_timeout", "command_timeout"), "write timeout=10 (seconds)."
-    ),
-    "socket_connect_timeout": "write connect_timeout=5 (seconds).",
-    **dict.fromkeys(
-        ("user", "username", "password", "passwd"), "write it before the host: user:password@host."
-    ),
-    **dict.fromkeys(
-        ("master", "master_name", "service_name", "sentinel_master"),
-        "write redis+sentinel://host:26379/mymaster/0.",
-    ),
-    "cluster": "write redis+cluster://host1,host2.",
-    **dict.fromkeys(
-        ("path", "unix_socket_path", "unixsocket"), "write redis+unix:///run/redis.sock?db=0."
-    ),
-    **dict.fromkeys(
-        ("max_connections", "health_check_interval", "socket_keepalive", "protocol", "encoding"),
-        _NOT_NEEDED,
-    ),
-    **dict.fromkeys(
-        ("retry", "retry_on_timeout", "retry_on_error", "decode_responses"), _NOT_NEEDED
-    ),
-    **dict.fromkeys(
-        ("visibility_timeout", "lease"), "leave it out: it is the lease of a worker, --lease."
-    ),
+    name: hint
+    for names, hint in (
+        ("ssl tls use_ssl use_tls", _TLS_SCHEME),
+        ("ssl_ca_data ssl_cafile ca_certs", "write ssl_ca_certs=/path/to/a/file.pem."),
+        ("socket_timeout read_timeout command_timeout", "write timeout=10 (seconds)."),
+        ("socket_connect_timeout", "write connect_timeout=5 (seconds)."),
+        ("user username password passwd", "write it before the host: user:password@host."),
+        (
+            "master master_name service_name sentinel_master",
+            "write redis+sentinel://host:26379/mymaster/0.",
+        ),
+        ("cluster", "write redis+cluster://host1,host2."),
+        ("path unix_socket_path unixsocket", "write redis+unix:///run/redis.sock?db=0."),
+        ("max_connections health_check_interval socket_keepalive protocol encoding", _NOT_NEEDED),
+        ("retry retry_on_timeout retry_on_error decode_responses", _NOT_NEEDED),
+        ("visibility_timeout lease", "leave it out: it is the lease of a worker, --lease."),
+    )
+    for name in names.split()
 }
 
 
@@ -138,8 +127,9 @@ def parse_target(conn_string: str) -> Target:
 
 
 def _network_options(dsn: DSN, kind: str, tls: bool) -> dict[str, Any]:
-    # The driver's own retries are off: the leases of a reserve whose reply got lost would have no
-    # holder. RESP2 has no push messages, which would be mistaken for replies.
+    # The driver's own retries are off: to repeat a reserve whose reply got lost would lease other
+    # tasks, and no worker would know of the first. RESP2 has no push messages, which would be
+    # mistaken for replies.
     options: dict[str, Any] = {
         "socket_connect_timeout": seconds(dsn, "connect_timeout", 5.0),
         "socket_timeout": seconds(dsn, "timeout", 10.0),

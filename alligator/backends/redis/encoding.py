@@ -17,8 +17,8 @@ MAX_SIZE = 1024 * 1024
 
 # Marks before data and ids. No UTF-8 text begins with such a byte, so text needs none.
 _BYTES = b"\xff"  # before data pushed as ``bytes``
-_NO_ID = b"\xfe"  # in place of the beginning of most text, with the id, which the key has
-_NO_ID_NOR_MORE = b"\xfd"  # in place of the same, and of _AFTER_ID
+_NO_ID = b"\xfe"  # instead of the beginning of most text, with the id, which the key has
+_NO_ID_NOR_MORE = b"\xfd"  # instead of the same and _AFTER_ID
 _AFTER_ID = '"retries":0,"is_async":'
 _UUID = b"\xff"  # before the 16 bytes of an id
 

@@ -107,7 +107,7 @@ class LostNodes:
         return regained
 
     def reasons(self, queue_names: Iterable[str]) -> dict[str, Exception]:
-        """Return the errors of those of these queues that are listed."""
+        """Return the listed ones of these queues, with their errors."""
         if not self:
             return {}
         with self._lock:

@@ -30,8 +30,8 @@ from alligator.exceptions import AlligatorException, ConnectionLost
 log = logging.getLogger(__name__)
 
 MOST_AT_ONCE = 1000  # tasks that one script leases; it blocks the server meanwhile
-_HELD_UP = -2  # in place of a time: see reserve.lua
-_LOST = -3  # the same, or less
+_HELD_UP = -2  # instead of a time: see reserve.lua
+_LOST = -3  # likewise, or less
 _SEARCH_STEP = 100  # tasks, with their data, in one step of the search for lost ones
 _MARGIN = 0.002  # seconds after a due time, so that one look suffices
 _SLICE = 0.2  # seconds between two looks at `stop`

@@ -13,7 +13,7 @@ _KEEP, _RETRY = 60.0, 5.0
 #: Seconds by which our two clocks may differ before it is asked again: the machine has slept.
 _MAX_DIFFERENCE = 0.5
 
-#: A round trip of so many seconds is tried once more, as it tells the time badly.
+#: A round trip longer than this, in seconds, is repeated once: it tells the time badly.
 _SLOW = 0.02
 
 

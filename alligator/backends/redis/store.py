@@ -280,18 +280,10 @@ class _Watch:
     """A connection that has subscribed to channels."""
 
     def __init__(
-        self,
-        connections: Connections,
-        channels: Sequence[bytes],
-        marks: Sequence[bytes],
-        near: bytes,
+        self, connections: Connections, channels: list[bytes], marks: list[bytes], near: bytes
     ) -> None:
-        self._connections, self._channels, self._marks, self._near = (
-            connections,
-            channels,
-            marks,
-            near,
-        )
+        self._connections, self._channels = connections, channels
+        self._marks, self._near = marks, near
         self._marked = 0.0
         self._stack = contextlib.ExitStack()
         self._connection: Any = None

@@ -25,6 +25,7 @@ def server(tmp_path_factory):
 def client(server):
     found = Client(server.dsn)
     found.conn.flushall()
+    found.reserve(["q"])  # the server knows the script from then on
     for number in range(5):
         found.push("q", str(number), f"data {number}")
     yield found

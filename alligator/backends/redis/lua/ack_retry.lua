@@ -2,7 +2,7 @@
 -- Ack again after the reply got lost: the tasks may be acked already.
 -- include: leases queue dependencies
 -- ARGV: receipts of tasks that are done
--- Returns: indices of the receipts refused whose tasks are still there; the others were acked before
+-- Returns: indices of the receipts refused whose tasks are still there: the others are acked
 local refused = {}
 for _, index in ipairs(ack(1, #ARGV)) do
   local id = read_receipt(ARGV[index + 1])

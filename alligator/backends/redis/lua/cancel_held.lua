@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- include: queue dependencies records
--- KEYS: those of the queue, and the record
+-- KEYS: the keys of the queue, and the record
 -- ARGV: 1 id  2 why  3... as save_record.lua
 -- Returns: 1, or 0 if that task is not held
 local deps = dependencies()

@@ -3,7 +3,7 @@
 -- include: queue
 -- Tells whether a queue may have lost tasks since a position.
 -- ARGV: 1 a position  2 microseconds since then, at least
--- Returns: 1: what has left the queue since was taken off it one by one; 0: it may have been lost;
+-- Returns: 1: each task that left the queue since was taken off it; 0: some may have been lost;
 --          -1: this user may not ask, or keys were evicted
 -- Where the history does not reach back, it begins now, for later positions: above all places that
 -- may have been given out and lost, as long as they stay below 2^44.

@@ -20,7 +20,7 @@ local waits = redis.call('ZRANGE', WAITS, 0, limit - 1)
 for _, member in ipairs(waits) do
   local id, queue, parent = parse(member)
   redis.call('HDEL', HELD, id)
-  redis.call('HDEL', DATA, id) -- so that it does not run if its other parents succeed before the last call
+  redis.call('HDEL', DATA, id) -- else it could run if its other parents succeed
   redis.call('ZREM', WAITS, member)
   local link = deps.link(parent, own_queue(), id)
   redis.call('ZREM', deps.part(queue, 'children'), link)

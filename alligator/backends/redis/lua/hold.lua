@@ -1,8 +1,8 @@
 #!lua
 -- include: pushes dependencies
 -- Hold children in one step; a child of many parents in several, since the server does nothing else
--- meanwhile. Before the last step there is no child, but there are links to its parents, and one to a
--- guard that never ends: so no end of a parent releases the child. If the last step never comes, the
+-- meanwhile. Before the last step there is no child, but links to its parents, and one to a guard
+-- that never ends: so no end of a parent releases the child. If the last step never comes, the
 -- links go as parents end, and the guard stays, which does no harm.
 -- ARGV: 1 'whole'  2... of each child its id, data, priority, due time (0: now), whether the id is
 --       the user's own (1), how many parents; of each of these its id, how many queues it may be on,
@@ -15,7 +15,7 @@
 --          where one of its parents waits for it
 --          first: the time; more: 0; last: the new status; undo: how many links are left, or 0
 --          all of these: -3 where there is a task of that id, -4 where the guard is gone,
---          -10 - n where parent n of those given has failed
+--          -10 - n where the parent number n has failed
 local deps = dependencies()
 local part, because, link = deps.part, deps.because, deps.link
 local taken = 0

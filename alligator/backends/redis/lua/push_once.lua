@@ -1,7 +1,7 @@
 #!lua
 -- include: pushes dependencies
--- KEYS: those of the queue, and the mark
--- ARGV: see begin_pushes(); milliseconds that the mark stands, id, data, priority, due time (0: now)
+-- KEYS: the keys of the queue, and the mark
+-- ARGV: see begin_pushes(); milliseconds that the mark stands, id, data, priority, due time
 -- Returns: 1, or 0 if the mark stands
 local keep, id, data, priority, due = unpack(ARGV, #ARGV - 4)
 if not redis.call('SET', KEYS[#KEYS], '1', 'NX', 'PX', keep) then return 0 end

@@ -3,8 +3,8 @@
 -- includes little and asks for no time, which halves the time that the server spends on it.
 -- KEYS: 1 ready  2 data  3 seq  4 wake  5 waiting
 -- ARGV: 1 id  2 data
--- Returns: the position; or 0 and nothing is done, where that id is there already, or the history of
---          the queue is to begin
+-- Returns: the position; 0 and nothing is done if that id is there already, or the history of the
+--          queue is to begin
 local READY, DATA, SEQ, WAKE, WAITING = unpack(KEYS)
 -- include: places wake
 if redis.call('HSETNX', DATA, ARGV[1], ARGV[2]) == 0 then return 0 end

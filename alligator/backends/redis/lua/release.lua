@@ -1,6 +1,7 @@
 #!lua flags=allow-oom
 -- include: queue dependencies
--- ARGV: 1 receipt  2 due time (0: now)  3 new data  4 given: the task was not run, and keeps its deaths
+-- ARGV: 1 receipt  2 due time (0: now)  3 new data
+--       4 given: the task was not run, and keeps its deaths
 -- Returns: 1, or 0 if the lease was overtaken
 if redis.call('ZREM', LEASES, ARGV[1]) == 0 then return 0 end
 local id, score, attempt, deaths = read_receipt(ARGV[1])

@@ -1,7 +1,6 @@
 #!lua flags=allow-oom
 -- include: queue dependencies
--- Looks through a part of the tasks of a queue, and gives a new place to those that have data but
--- none.
+-- Looks through a part of the tasks of a queue; a task with data but no place gets a new one.
 -- ARGV: 1 where to go on (0: at the beginning)  2 how many to look at, about
 -- Returns: where to go on, 0: nothing is lost any more, or all were looked at; how many got a place
 if count_lost() <= 0 then return { '0', 0 } end

@@ -1,9 +1,9 @@
 -- include: queue
 -- constants: KEEP_FAILED
--- Children that wait for their parents. A held child has its data in DATA and the rest in HELD. Each
--- link between a child and a parent is in two places: in WAITS of the child's queue, and in CHILDREN
--- of the parent's. Members there begin with an id and its length, so that the links of one id are a
--- range.
+-- Children that wait for their parents. A held child has its data in DATA and the rest in HELD.
+-- Each link between a child and a parent is in two places: in WAITS of the child's queue, and in
+-- CHILDREN of the parent's. Members there begin with an id and its length, so that the links of one
+-- id are a range.
 
 local built
 

@@ -9,14 +9,14 @@ local own = false -- whether ids of the user's own are among the acks, likewise
 local leased, sizes, length = {}, {}, 0 -- receipts and data by turns, their sizes, all of them
 
 -- How a receipt begins. No other ever has the same time, place and id: each push has a new place,
--- and each lease between two pushes a higher attempt. With a place it is longer than 64 bytes: shorter
--- members the server would keep in a list, and walk through it for each lease.
+-- and each lease between two pushes a higher attempt. With a place it is longer than 64 bytes; the
+-- server would keep shorter members in a list, and walk through it for each lease.
 local function receipt_head(attempt, deaths)
   return string.format('%-54s', whole(now) .. ':' .. attempt .. ':' .. deaths .. ':')
 end
 
--- Lease tasks that are off the queue; their places are text. Attempts (nil: all are 1) and deaths
--- (nil: none) are those for the receipts.
+-- Lease tasks that are off the queue; their places are text. The receipts say the attempts (nil:
+-- all are 1) and deaths (nil: none).
 local function lease_out(ids, places, ends, attempts, deaths)
   local found = redis.call('HMGET', DATA, unpack(ids))
   local usual, until_then, adding = receipt_head(1, 0), whole(ends), {}

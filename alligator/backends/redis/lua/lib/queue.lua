@@ -23,7 +23,9 @@ local function own_record(queue, id)
   return 'alligator:records:{' .. (named or queue) .. '}:' .. (own or text)
 end
 
-local function record_of(queue, id) return is_generated(id) and old_record(id) or own_record(queue, id) end
+local function record_of(queue, id)
+  return is_generated(id) and old_record(id) or own_record(queue, id)
+end
 
 -- The state that a record says.
 local function state_in(key)
@@ -64,9 +66,9 @@ local function since_key() return (string.gsub(SEQ, 'seq$', 'since')) end
 -- Milliseconds that the mark of a waiting client stands beyond its wait.
 local WAIT_MARGIN = 1000
 
--- Begin the history of a queue of which nothing is there: it is new, was emptied, or lost. Its places
--- tell it from others: they begin anywhere between 2^40 (Alligator 1.1 begins at 1) and 2^43, so that
--- an old place is among a million new ones once in eight million times.
+-- Begin the history of a queue without any keys: it is new, was emptied, or lost. Its places tell
+-- it from others: they begin anywhere between 2^40 (Alligator 1.1 begins at 1) and 2^43, so that an
+-- old place is among a million new ones once in eight million times.
 local function begin_history(count, first)
   local born = run_id()
   if not first then
@@ -97,7 +99,7 @@ local function place(priority, front, count)
   return (100 - priority) * STEP + (front and 0 or TAIL) + last
 end
 
--- Unpack a value; {} where another program wrote what cannot be read, as the other tasks must go on.
+-- Unpack a value; {} where another program wrote it and it cannot be read: other tasks must go on.
 local function unpacked(packed)
   local fine, value = pcall(cmsgpack.unpack, packed)
   return fine and type(value) == 'table' and value or {}
@@ -135,8 +137,8 @@ local function read_receipt(receipt)
   return id, tonumber(score), tonumber(attempt), tonumber(deaths)
 end
 
--- How many tasks have data but no place: their keys were evicted, or deleted by hand. Below 0: there
--- are places without data. (0 where the user may not ask.)
+-- How many tasks have data but no place: their keys were evicted, or deleted by hand. Below 0:
+-- there are places without data. (0 where the user may not ask.)
 local function count_lost()
   local function count(command, key)
     local found = redis.pcall(command, key)
@@ -145,7 +147,8 @@ local function count_lost()
   local all, held = count('HLEN', DATA), count('HLEN', HELD)
   local ready, delayed = count('ZCARD', READY), count('ZCARD', DELAYED)
   local leased = count('ZCARD', LEASES)
-  return all and held and ready and delayed and leased and all - held - ready - delayed - leased or 0
+  if not (all and held and ready and delayed and leased) then return 0 end
+  return all - held - ready - delayed - leased
 end
 
 -- Whether a task that has data, and neither waits nor is held, is on lease. It is, unless something
@@ -199,8 +202,8 @@ local function enqueue(id, data, priority, due)
 end
 
 -- A task with an id of the user's own is pushed to this queue: forget its record if it ended badly,
--- and mark its dead letter as overruled by a sixth value. (On a cluster the old record is on another
--- node.)
+-- and mark its dead letter as overruled, by a sixth value. (On a cluster the old record is on
+-- another node.)
 local function overrule(id, with_old)
   for _, key in ipairs({ own_record(own_queue(), id), with_old and old_record(id) or nil }) do
     local state = state_in(key)
@@ -230,7 +233,7 @@ function notify(id)
   if watched then redis.pcall('PUBLISH', 'alligator:done:' .. id, '') end
 end
 
--- Take a task that is no longer leased off the queue; what was pushed meanwhile takes over.
+-- Take a task that is no longer leased off the queue; a push that came meanwhile takes over.
 function remove_task(id)
   notify(id)
   redis.call('HDEL', DATA, id)
@@ -243,8 +246,8 @@ function remove_task(id)
   end
 end
 
--- Give a task that has lost its place a new one: at the tail, as neither its due time nor its number
--- of attempts is known. What was pushed behind its lost lease takes over.
+-- Give a task that has lost its place a new one: at the tail, as neither its due time nor its
+-- attempts are known. A push that came behind its lost lease takes over.
 local function requeue(id)
   if redis.call('HEXISTS', AFTER, id) == 1 then return remove_task(id) end
   for _, parent in ipairs(dependencies().linked(WAITS, id, 2)) do
@@ -257,8 +260,8 @@ local function requeue(id)
   put_at_tail(id, priority, 0, attempt, deaths)
 end
 
--- The end of a lease is a whole number of microseconds. If its worker is being stopped, it has half a
--- microsecond more: when it runs out, that adds no death. Alligator 1.1 counts one all the same.
+-- The end of a lease is a whole number of microseconds. If its worker is being stopped, it has half
+-- a microsecond more: when it runs out, that adds no death. Alligator 1.1 counts one all the same.
 local function with_stop_mark(ends, score) return score % 1 > 0 and ends .. '.5' or ends end
 
 -- The deaths of a task whose lease ran out, with the score of that.
