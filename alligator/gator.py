@@ -27,10 +27,8 @@ from alligator.scheduling.scheduler import Schedule, Schedules
 from alligator.security.policy import Policy
 from alligator.security.signing import Signer
 from alligator.tasks.codec import Codec
-from alligator.tasks.molds import Mold
 from alligator.tasks.parent_ids import KeptParents, load
 from alligator.tasks.task import Task
-from alligator.tasks.usual import Usual
 from alligator.tasks.validation import CHECKS
 
 P = ParamSpec("P")
@@ -98,7 +96,6 @@ class Gator:
         )
         self._queue_name, self._task_class = queue_name, task_class
         self._used: dict[str, None] = {}
-        self._plain = Mold({})
         self._build()
 
     def _build(self) -> None:
@@ -107,7 +104,7 @@ class Gator:
         queue_name, policy, own_ids = self._queue_name, self._policy, OWN_ID in client.supports
         #: Writes and reads tasks.
         self.codec = codec = Codec(
-            self._task_class, policy, self._signer, own_ids, Usual(policy), self._load_parents
+            self._task_class, policy, self._signer, own_ids, self._load_parents
         )
         #: Records outcomes in the store.
         self.recorder = recorder = Recorder(client, store, clock, self._signer)
@@ -214,7 +211,7 @@ class Gator:
         :raises NotAllowed: the function may not run here; see ``allowed``.
         :raises ConnectionLost, QueueFull, QueueNotFound: the backend did not take it.
         """
-        return self.push(self._plain.cast(self._task_class), func, *args, **kwargs)
+        return self.push(self._task_class.with_checked({}), func, *args, **kwargs)
 
     def options(self, **options: Any) -> Options:
         """Return a reusable context whose ``task`` method uses these options.
@@ -262,9 +259,9 @@ class Gator:
             if not task.is_async:
                 self._run_here(task)
 
-    def new_task(self, mold: Mold) -> Task:
-        """Return a new task of this Gator's class; called by its contexts."""
-        return mold.cast(self._task_class)
+    def new_task(self, options: Mapping[str, Any]) -> Task:
+        """Return a new task of this Gator's class, with checked options; called by its contexts."""
+        return self._task_class.with_checked(options)
 
     def check_queue_name(self, queue_name: str) -> None:
         """Refuse a queue name that the backend cannot have; called by its contexts."""
@@ -426,7 +423,7 @@ class Gator:
         self._producer.check_supported(self._tick_task(schedule, task_id))
 
     def _tick_task(self, schedule: Schedule, task_id: str) -> Task:
-        task = self.new_task(Mold({**schedule.task_options, "task_id": task_id}))
+        task = self.new_task({**schedule.task_options, "task_id": task_id})
         self.prepare(task, schedule.func, schedule.args, schedule.kwargs)
         return task
 

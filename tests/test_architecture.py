@@ -34,7 +34,7 @@ AT_THE_CALL = {("gator", "testing.simulation")}
 #: To be turned; nothing may be added.
 TO_TURN: set[tuple[str, str]] = set()
 #: To be opened; nothing may be added.
-CIRCLE = {"tasks.message", "tasks.task"}
+CIRCLE: set[str] = set()
 
 
 def modules(package=PACKAGE):

@@ -50,7 +50,7 @@ from alligator.common import strict_json
 from alligator.common.text import shorten
 from alligator.constants import DELAYED, FAILED, WAITING
 from alligator.exceptions import BadPayload, InvalidTask, QueueFull, UnsupportedOption
-from alligator.tasks.fields import fields_in, fields_of, is_known_later
+from alligator.tasks.message import fields_in, fields_of, is_known_later
 
 #: Seconds that the outcome of a child is known, unless it says so itself.
 KEEP_CHILD = 3600.0

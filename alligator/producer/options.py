@@ -9,7 +9,6 @@ from alligator.common.clock import Seconds
 from alligator.exceptions import InvalidTask
 from alligator.scheduling.rules import Cron, Every, Rule, check_schedule_options
 from alligator.scheduling.scheduler import Schedule
-from alligator.tasks.molds import Mold
 from alligator.tasks.task import Task
 from alligator.tasks.validation import check_options, only_for_schedules
 
@@ -20,7 +19,7 @@ class Target(Protocol):
     """The methods of a Gator that its contexts call."""
 
     def check_queue_name(self, queue_name: str) -> None: ...
-    def new_task(self, mold: Mold) -> Task: ...
+    def new_task(self, options: Mapping[str, Any]) -> Task: ...
     def push(
         self, task: Task, func: Callable[..., Any] | str, /, *args: Any, **kwargs: Any
     ) -> Task: ...
@@ -53,7 +52,6 @@ class Options:
         self.gator = gator
         self.schedule_kwargs = check_schedule_options(options)
         self.task_kwargs = check_options(options)
-        self._mold = Mold(self.task_kwargs)
         if "queue_name" in self.task_kwargs:
             gator.check_queue_name(self.task_kwargs["queue_name"])
 
@@ -135,8 +133,7 @@ class Options:
     def _make_task(self, extra: dict[str, Any]) -> Task:
         if self.schedule_kwargs:
             raise only_for_schedules(self.schedule_kwargs)
-        mold = Mold({**self.task_kwargs, **extra}) if extra else self._mold
-        return self.gator.new_task(mold)
+        return self.gator.new_task({**self.task_kwargs, **extra})
 
     def _push(self, task: Task, func: Callable[..., Any] | str, args: Any, kwargs: Any) -> Task:
         return self.gator.push(task, func, *args, **kwargs)

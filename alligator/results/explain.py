@@ -15,8 +15,7 @@ from alligator.backends.store import CANCELED_BY, id_in_key
 from alligator.common.text import shorten
 from alligator.constants import CANCELED, DELAYED, FAILED, RETRYING, RUNNING, SUCCESS, WAITING
 from alligator.results.query import Results
-from alligator.tasks.fields import fields_in, fields_of
-from alligator.tasks.message import id_of
+from alligator.tasks.message import fields_in, fields_of, id_of
 from alligator.tasks.parent_ids import read as read_kept
 from alligator.tasks.task import Task
 

@@ -22,7 +22,7 @@ from alligator.exceptions import (
     UnsupportedOption,
 )
 from alligator.results.records import Recorder
-from alligator.tasks.fields import fields_in, fields_of
+from alligator.tasks.message import fields_in, fields_of
 from alligator.tasks.task import Task
 
 #: Seconds between two looks at a task whose end nobody may tell, at first and at most.

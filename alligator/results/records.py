@@ -26,8 +26,8 @@ from alligator.common.text import describe_error, describe_traceback, end_of, sh
 from alligator.constants import FAILED, RUNNING, SUCCESS, WAITING
 from alligator.exceptions import BadSignature, ConnectionLost, LeaveNow, QueueFull
 from alligator.security.signing import Signer, is_signed
-from alligator.tasks.fields import fields_in, fields_of, is_known_later
 from alligator.tasks.functions import explain_json
+from alligator.tasks.message import fields_in, fields_of, is_known_later
 from alligator.tasks.task import Task
 
 log = logging.getLogger(__name__)

@@ -1,22 +1,103 @@
-"""A task on its way to a queue and back: serialized, signed, checked, read."""
+"""Encode tasks for a queue, signed or not, and decode them under the policy."""
 
 import logging
+import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from alligator.backends.base import Data, Delivery
+from alligator.common import strict_json
 from alligator.common.importing import import_guard
 from alligator.common.text import describe_error, shorten
-from alligator.exceptions import BadPayload, BadSignature, LeaveNow, NotAllowed
+from alligator.exceptions import AlligatorException, BadPayload, BadSignature, LeaveNow, NotAllowed
 from alligator.security.policy import Policy, Reading
 from alligator.security.signing import Signer, is_signed, signed_id
 from alligator.tasks import message as message_module
 from alligator.tasks.parent_ids import KeptParents
 from alligator.tasks.task import Task
-from alligator.tasks.usual import Usual
 
 log = logging.getLogger(__name__)
+
+_BEGIN = '{"task_id":"'
+_ID = slice(len(_BEGIN), len(_BEGIN) + 36)  # a UUID; messages with other ids are read in full
+#: In a JSON text, this cannot be part of a string: the quotation marks would be escaped.
+_ARGS = ',"args":'
+_KWARGS = ',"kwargs":'
+_CLOSE = ',"options":{}}'
+_CACHED_FIELDS = {"task_id", "retries", "is_async", "module", "callable"}
+_LONGEST_HEADER = 1500  # characters
+_MOST_HEADERS = 1024
+
+
+class DecodeCache:
+    """Decode messages whose header is known, and parse only their arguments.
+
+    The messages for one function differ in their ids and their arguments::
+
+        {"task_id":"0199…","retries":0,"is_async":true,"module":"m","callable":"f",
+         "args":[…],"kwargs":{…},"options":{}}
+
+    The header is the text between the two. It is read in full once, and its function held to the
+    policy. Any other message is read in full, so the cache passes nothing that reading refuses.
+    It takes 3 µs a message, and a plain reading of the same 6 µs, of the 20 µs of a task (2026).
+    """
+
+    def __init__(self) -> None:
+        # retries, module, name and function, by header
+        self._known: dict[str, tuple[int, str, str, Any]] = {}
+
+    def read(self, data: str) -> Task | None:
+        """Return the task of a message; None: it has to be read in full."""
+        end = data.find(_ARGS, _ID.stop, _LONGEST_HEADER)
+        known = self._known.get(data[_ID.stop : end])
+        if known is None or not data.startswith(_BEGIN):
+            return None
+        retries, module, name, func = known
+        here: Any = getattr(sys.modules.get(module), "__dict__", {})
+        if here.get(name) is not func:
+            return None  # it has been replaced
+        task_id = data[_ID]
+        call = strict_json.load_two(data, end + len(_ARGS), _KWARGS)
+        if call is None or not _is_plain(task_id):
+            return None
+        args, kwargs, end = call
+        if type(args) is not list or type(kwargs) is not dict or data[end:] != _CLOSE:
+            return None
+        task = Task.__new__(Task)
+        task.task_id, task.func, task.func_args, task.func_kwargs = (
+            task_id,
+            func,
+            tuple(args),
+            kwargs,
+        )
+        if retries:
+            task.retries = retries
+        return task
+
+    def learn(self, data: str, task: Task) -> None:
+        """Remember the header of a message that was read in full and may run."""
+        end = data.find(_ARGS, _ID.stop, _LONGEST_HEADER)
+        header = data[_ID.stop : end]
+        if end < 0 or not data.startswith(_BEGIN) or header in self._known:
+            return
+        try:
+            fields = strict_json.loads(data[:end] + "}")
+        except AlligatorException:
+            return
+        if (
+            set(fields) == _CACHED_FIELDS
+            and fields["is_async"] is True
+            and fields["task_id"] == data[_ID]
+            and _is_plain(data[_ID])
+        ):
+            if len(self._known) >= _MOST_HEADERS:
+                self._known.clear()
+            self._known[header] = task.retries, fields["module"], fields["callable"], task.func
+
+
+def _is_plain(task_id: str) -> bool:
+    return '"' not in task_id and "\\" not in task_id and task_id.isprintable()
 
 
 @dataclass(slots=True)
@@ -24,16 +105,15 @@ class Codec:
     """How one Gator writes and reads its tasks.
 
     :param own_ids: whether the id on the queue is the task's own.
-    :param usual: what is known of its message_module.
-    :param parents: returns what a task depends on where that is in the store; None: nobody can.
+    :param parents: returns what a task depends on where that is in the store; None: there is none.
     """
 
     task_class: type[Task]
     policy: Policy
     signer: Signer | None
     own_ids: bool
-    usual: Usual
     parents: Callable[[str, KeptParents], list[str]] | None = None
+    cache: DecodeCache = field(default_factory=DecodeCache)
 
     def encode(self, task: Task, queue_name: str) -> Data:
         """Return a task as it goes on that queue.
@@ -55,11 +135,11 @@ class Codec:
             :meth:`alligator.Task.deserialize`.
         """
         data = delivery.data if self.signer is None else self.open(delivery)
-        usual = self.usual if self.task_class is Task else None
-        if usual and isinstance(data, str) and (found := usual.read(data)) is not None:
+        text = data if self.task_class is Task and isinstance(data, str) else None
+        if text is not None and (found := self.cache.read(text)) is not None:
             return found
         if self.signer is None:
-            self.open(delivery)  # refuses what is signed, and is so no usual message
+            self.open(delivery)  # refuses what is signed: the cache does not know such a header
         reading = Reading(self.policy)
         token = import_guard.set(reading)
         try:
@@ -70,8 +150,8 @@ class Codec:
             if (function := getattr(task, name, None)) is not None:
                 reading.check(function)
         self._lead_to_parents(task)
-        if usual and isinstance(data, str):
-            usual.learn(data, task)
+        if text is not None:
+            self.cache.learn(text, task)
         return task
 
     def renewed(
@@ -82,7 +162,7 @@ class Codec:
         Nor does it expire any more. What cannot be read here is returned as it is, and that logged.
 
         :param task_id: its id on the queue.
-        :param retries: give it so many, in the place of those that it was pushed with.
+        :param retries: give it so many retries; None: those that it was pushed with.
         """
         delivery = Delivery(queue_name, task_id, data, None)
         try:
@@ -129,7 +209,7 @@ class Codec:
         return self.encode(task, delivery.queue_name)
 
     def decode_names(self, delivery: Delivery) -> Task:
-        """Return the same task with names in the place of its functions; imports nothing.
+        """Return the same task with names instead of functions; import nothing.
 
         It can be looked at and put back on its queue, and not be run.
 

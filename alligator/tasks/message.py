@@ -1,26 +1,21 @@
-"""A task as it stands on a queue: a JSON object, the one of Alligator 1.0.
+"""Write and read the message of a task: a JSON object, that of Alligator 1.0."""
 
-Most messages carry a function, its arguments and no option at all; those are quick to write
-and to read, and every field is checked all the same.
-"""
-
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, TypeVar
+from types import UnionType
+from typing import Any, Protocol, TypeVar
 
+from alligator.backends.base import Data
 from alligator.common import strict_json
 from alligator.common.ids import is_own_id
-from alligator.common.importing import determine_module, determine_name
+from alligator.common.importing import determine_module, determine_name, import_guard
+from alligator.common.text import describe_error, shorten
 from alligator.exceptions import BadPayload, InvalidTask
-from alligator.tasks.fields import Fields
-from alligator.tasks.functions import split_name, wire_name
+from alligator.security.signing import body_of
+from alligator.tasks.functions import import_callable, split_name, wire_name
+from alligator.tasks.parent_ids import KeptParents
 from alligator.tasks.parent_ids import read as read_kept
 from alligator.tasks.validation import CHECKS, MOST_RETRIES, moment
-
-if TYPE_CHECKING:
-    from alligator.tasks.task import Task
-
-    T = TypeVar("T", bound=Task)
 
 #: What ``is_async`` may be on a queue.
 _TRUTH = bool | int | str
@@ -53,8 +48,78 @@ _OF_THIS_LIFE = frozenset({"retried", "last_error", "expires_at"})
 _ROOMY = 32_000
 
 
-def write(task: "Task") -> str:
+class Fields:
+    """A JSON object from a queue, read field by field."""
+
+    __slots__ = ("fields",)
+
+    def __init__(self, fields: Any) -> None:
+        if type(fields) is not dict and not isinstance(fields, Mapping):
+            raise BadPayload(f"The message is a JSON {type(fields).__name__}, not an object.")
+        self.fields = fields
+
+    def read(self, name: str, kind: type | UnionType, *default: Any) -> Any:
+        """Return a field of that type, or the default where it is absent or null."""
+        value = self.fields.get(name)
+        if type(value) is kind:  # as nearly always
+            return value
+        if value is None and default:
+            return default[0]
+        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+            shown = shorten(repr(value), 60) if name in self.fields else "missing"
+            wanted = getattr(kind, "__name__", kind)
+            raise BadPayload(f"Field {name!r} of the message is {shown}, not {wanted}.")
+        return value
+
+    def check_known(self, names: Sequence[str]) -> None:
+        """Refuse what a later version may have written: ignored, it would not be that task."""
+        for name, value in self.fields.items():
+            if name not in names and value is not None:
+                known = ", ".join(names)
+                raise BadPayload(f"Option {shorten(name)!r} is not known here; known: {known}.")
+
+    def function(self, *, plain: bool = False) -> Callable[..., Any]:
+        """Import the function that ``module`` and ``callable`` name."""
+        return function(self.read("module", str), self.read("callable", str), plain=plain)
+
+
+class Described(Protocol):
+    """What a message says of a task, beside the options in ``_WRITTEN`` and the hooks."""
+
+    task_id: str
+    retries: int
+    is_async: bool
+    func: Any
+    func_args: Any
+    func_kwargs: Any
+    save_results: float | None
+    note_end: float | None
+    expires_at: float | None
+    pushed_at: float
+    own_id: bool
+    retried: int
+    last_error: str
+    depends_on: list[Any] | None
+    kept_parents: KeptParents | None
+
+    @property
+    def known_for(self) -> float:
+        """Seconds that a store will know how it ended."""
+
+    @property
+    def has_own_id(self) -> bool:
+        """Whether its id is the user's own."""
+
+    def to_call(self, func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> None:
+        """Set what to call."""
+
+
+T = TypeVar("T", bound=Described)
+
+
+def write(task: Described) -> str:
     """Return the message of a task; see :meth:`alligator.Task.serialize`."""
+    # Put together of two texts, as the first is cached but for the id: 3.6 µs, not 4.5, of 20.
     begin = f'{{"task_id":{strict_json.quoted(task.task_id)},'
     begin += _call(task.retries, task.is_async, *_names(task.func))
     data = {"args": task.func_args, "kwargs": task.func_kwargs, "options": _options(task)}
@@ -72,11 +137,12 @@ def _call(retries: int, is_async: bool, module: str, name: str) -> str:
     return strict_json.dumps(call)[1:]
 
 
-def _options(task: "Task") -> dict[str, Any]:
+def _options(task: Described) -> dict[str, Any]:
     options: dict[str, Any] = {}
     kind: Any = type(task)
-    told = _TELLING.isdisjoint(vars(task)) and _has_defaults(kind)
-    if told and not (task.pushed_at and is_own_id(task.task_id)):
+    # Most tasks have no option: this takes 0.7 µs, and to look at each of them 1.7, of 20.
+    none_set = _TELLING.isdisjoint(vars(task)) and _has_defaults(kind)
+    if none_set and not (task.pushed_at and is_own_id(task.task_id)):
         return options
     for hook in _HOOKS:
         if (function := getattr(task, hook)) is not None:
@@ -122,7 +188,7 @@ def _names(func: Any) -> tuple[str, str]:
         return determine_module(func), determine_name(func)
 
 
-def read(data: str | bytes, make: "Callable[[str, int, Any], T]") -> "T":
+def read(data: str | bytes, make: Callable[[str, int, Any], T]) -> T:
     """Return the task of a message; see :meth:`alligator.Task.deserialize`.
 
     :param make: returns a new task, given ``task_id``, ``retries`` and ``is_async``.
@@ -147,7 +213,7 @@ def read(data: str | bytes, make: "Callable[[str, int, Any], T]") -> "T":
     return task
 
 
-def _read_options(task: "Task", options: Fields) -> None:
+def _read_options(task: Described, options: Fields) -> None:
     options.check_known(_KNOWN)
     task.note_end = CHECKS["save_results"](options.read("note_end", _NUMBER, 0))
     parents = CHECKS["depends_on"](options.read("depends_on", list, [])) or None
@@ -166,10 +232,25 @@ def _read_options(task: "Task", options: Fields) -> None:
         task.own_id = True
 
 
-def _read_hooks(task: "Task", options: Fields) -> None:
+def _read_hooks(task: Described, options: Fields) -> None:
     for hook in _HOOKS:
         if options.fields.get(hook) is not None:
             setattr(task, hook, Fields(options.read(hook, dict)).function(plain=True))
+
+
+def function(module: str, name: str, *, plain: bool = False) -> Callable[..., Any]:
+    """Import the function that a message names; one that has passed is not looked at again."""
+    guard, key = import_guard.get(), (module, name, plain)
+    if guard is not None and (known := guard.recall(key)) is not None:
+        return known  # type: ignore[no-any-return]
+    try:
+        split_name(f"{module}:{name}")
+    except InvalidTask as err:
+        raise BadPayload(describe_error(err)) from err
+    found = import_callable(module, name, plain=plain)
+    if guard is not None:
+        guard.remember(key, found)
+    return found
 
 
 def renewed(data: str | bytes, retries: int | None = None) -> str | bytes | None:
@@ -234,3 +315,24 @@ def with_missed(data: str | bytes, count: int) -> str | bytes | None:
 def id_of(parent: Any) -> str:
     """Return the id of what ``depends_on`` names: a task, an id, or ``(queue_name, id)``."""
     return str(parent[1] if isinstance(parent, tuple) else getattr(parent, "task_id", parent))
+
+
+def fields_of(data: Data) -> dict[str, Any]:
+    """Return the fields of a message, unchecked; none where it is no JSON object."""
+    try:
+        fields = strict_json.loads(body_of(data))
+    except BadPayload:
+        return {}
+    return fields if isinstance(fields, dict) else {}
+
+
+def fields_in(fields: dict[str, Any], name: str) -> dict[str, Any]:
+    """Return an object within the fields of a message; none: an empty one."""
+    inner = fields.get(name)
+    return inner if isinstance(inner, dict) else {}
+
+
+def is_known_later(data: Data) -> bool:
+    """Whether the task of a message tells a store of its end."""
+    options = fields_in(fields_of(data), "options")
+    return bool(options.get("save_results") or options.get("note_end"))

@@ -14,7 +14,7 @@ from alligator.common.clock import Seconds
 from alligator.common.ids import is_own_id, new_task_id
 from alligator.common.log import SafeTracebacks
 from alligator.common.text import describe_error, shorten
-from alligator.constants import CANCELED, FAILED, SUCCESS, WAITING
+from alligator.constants import CANCELED, DELAYED, FAILED, RETRYING, RUNNING, SUCCESS, WAITING
 from alligator.exceptions import BadPayload, InvalidTask, LeaveNow, RunAgain, TaskFailed
 from alligator.runtime.event_loop import PLAIN, as_coroutine, finish, never_ran
 from alligator.runtime.interrupts import calls_users
@@ -23,7 +23,6 @@ from alligator.tasks import message as message_module
 from alligator.tasks.backoff import retry_delay
 from alligator.tasks.functions import check_arguments, explain_json, takes_two
 from alligator.tasks.parent_ids import KeptParents
-from alligator.tasks.states import States
 from alligator.tasks.validation import CHECKS, check_options, seconds_of
 
 log = logging.getLogger(__name__)
@@ -59,7 +58,7 @@ class TaskHandle(Protocol):
         """Take a task off its queue before it runs; None: it does not wait."""
 
 
-class Task(States):
+class Task:
     """A function to be called later, with its arguments and options.
 
     The options are those of :meth:`alligator.Gator.options`.
@@ -100,7 +99,7 @@ class Task(States):
     queue_position: Any = None  # where it was pushed to, for Client.lost_nothing_since
     retried: int = 0  # how many retries there have been
     last_error: str = ""  # what the run before that ended with, in one line
-    status: int | None = WAITING
+    status: int | None = WAITING  # one of alligator.constants; None: not known
     func: Any = None
     result: Any = None
     error: BaseException | None = None
@@ -130,19 +129,38 @@ class Task(States):
         given: dict[str, Any] = {"task_id": task_id, "retries": retries, "is_async": is_async}
         given |= {"on_start": on_start, "on_success": on_success, "on_error": on_error}
         given |= {"delay_by": delay_by, "delay_until": delay_until, "depends_on": depends_on}
-        checked = check_options({**given, **options})
-        if own := checked.pop("task_id", None):
-            self.id_was_given = True
-        self.task_id: str = own or new_task_id()
-        self.depends_on = checked.pop("depends_on", None) or None
-        self.note_end = checked.pop("save_results", None)
-        self.save_results = self.note_end or None
-        for name, value in checked.items():
-            setattr(self, name, value)
-        if self.delay_by is not None:  # as far as is known here; a push counts from its own time
-            self.delay_until = time.time() + self.delay_by
+        checked, kind = check_options({**given, **options}), type(self)
+        self._set(
+            {name: each for name, each in checked.items() if each is not getattr(kind, name, None)}
+        )
+
+    def _set(self, checked: Mapping[str, Any]) -> None:
+        self.task_id: str = checked.get("task_id") or new_task_id()
         self.func_args: Any = []
         self.func_kwargs: dict[str, Any] = {}
+        for name, value in checked.items():
+            if name == "task_id":
+                self.id_was_given = True
+            elif name == "depends_on":
+                self.depends_on = list(value) or None
+            elif name == "save_results":
+                self.note_end, self.save_results = value, value or None
+            else:
+                setattr(self, name, value)
+        if self.delay_by is not None:  # as far as is known here; a push counts from its own time
+            self.delay_until = time.time() + self.delay_by
+
+    @classmethod
+    def with_checked(cls, options: Mapping[str, Any]) -> Self:
+        """Return a new task with options as :func:`check_options` returns them.
+
+        A subclass may have a constructor of its own, which then decides.
+        """
+        if cls is not Task:
+            return cls(**options)
+        task = cls.__new__(cls)
+        task._set(options)
+        return task
 
     @property
     def id(self) -> str:
@@ -467,7 +485,37 @@ class Task(States):
         if self.func_kwargs is before[1]:
             self.func_kwargs = kwargs
 
-    # -- The wire. --------------------------------------------------------------------------
+    # -- Its status, useful to a hook. ------------------------------------------------------
+
+    def to_waiting(self) -> None:
+        """Set the status to ``WAITING``: on the queue."""
+        self.status = WAITING
+
+    def to_delayed(self) -> None:
+        """Set the status to ``DELAYED``: on the queue, for later."""
+        self.status = DELAYED
+
+    def to_running(self) -> None:
+        """Set the status to ``RUNNING``."""
+        self.status = RUNNING
+
+    def to_success(self) -> None:
+        """Set the status to ``SUCCESS``."""
+        self.status = SUCCESS
+
+    def to_failed(self) -> None:
+        """Set the status to ``FAILED``."""
+        self.status = FAILED
+
+    def to_retrying(self) -> None:
+        """Set the status to ``RETRYING``: failed, and to be run again."""
+        self.status = RETRYING
+
+    def to_canceled(self) -> None:
+        """Set the status to ``CANCELED``: taken off the queue before it ran."""
+        self.status = CANCELED
+
+    # -- Its message. -----------------------------------------------------------------------
 
     def serialize(self) -> str | bytes:
         """Return the task as it goes on the queue: a JSON object, that of Alligator 1.0.
@@ -494,16 +542,10 @@ class Task(States):
     def _new(cls, task_id: str, retries: int, is_async: Any) -> Self:
         if cls is not Task:  # a class of the user's own, with perhaps a constructor of its own
             return cls(task_id=task_id, retries=retries, is_async=is_async)
-        task = cls.with_id(CHECKS["task_id"](task_id), CHECKS["retries"](retries))
+        task = cls.__new__(cls)
+        task.task_id = CHECKS["task_id"](task_id)
+        if retries != 0:
+            task.retries = CHECKS["retries"](retries)
         if is_async is not True:
             task.is_async = CHECKS["is_async"](is_async)
-        return task
-
-    @classmethod
-    def with_id(cls, task_id: str, retries: int = 0) -> Self:
-        """Return a new task with values that were checked, and all else as it is by default."""
-        task = cls.__new__(cls)
-        task.task_id = task_id
-        if retries:
-            task.retries = retries
         return task

@@ -67,7 +67,7 @@ def same(gator_, data):
 def test_the_second_is_read_from_where_it_differs(module):
     made = gator()
     other = str(uuid.uuid4())
-    task = made.codec.usual.read(message(other, '[1,"a"]', '{"x":[2]}'))
+    task = made.codec.cache.read(message(other, '[1,"a"]', '{"x":[2]}'))
     assert (task.task_id, task.retries, task.func) == (other, 2, module.run)
     assert (task.func_args, task.func_kwargs) == ((1, "a"), {"x": [2]})
     assert task.run() == ((1, "a"), {"x": [2]})
@@ -172,14 +172,14 @@ def test_a_policy_that_was_replaced_is_asked(module):
 def test_a_class_of_ones_own_reads_for_itself(module):
     made = gator(task_class=Other)
     assert type(decode(made, message())) is Other
-    assert made.codec.usual.read(message()) is None
+    assert made.codec.cache.read(message()) is None
 
 
 def test_what_is_remembered_has_an_end(module, monkeypatch):
-    monkeypatch.setattr("alligator.tasks.usual._MOST", 3)
+    monkeypatch.setattr("alligator.tasks.codec._MOST_HEADERS", 3)
     made = gator()
     for retries in range(10):
         decode(made, message().replace('"retries":2', f'"retries":{retries}'))
-        assert len(made.codec.usual._known) <= 3
+        assert len(made.codec.cache._known) <= 3
     with pytest.raises(BadPayload):
         decode(made, message().replace('"retries":2', '"retries":"2"'))
