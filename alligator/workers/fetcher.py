@@ -44,6 +44,7 @@ class FetchConfig:
 class Fetcher:
     """Fetches for one run of a worker.
 
+    :param configure: returns the options as they are now, as they may be assigned meanwhile.
     :param store: is maintained, if it needs that; None: there is none.
     :param stop: returns whether the worker is to stop.
     :param ended: returns how many tasks have ended, to be compared with ``max_tasks``.
@@ -51,7 +52,7 @@ class Fetcher:
 
     def __init__(
         self,
-        config: FetchConfig,
+        configure: Callable[[], FetchConfig],
         client: Client,
         leases: Leases,
         prefetch: Prefetch,
@@ -64,7 +65,8 @@ class Fetcher:
         stop: Callable[[], bool],
         ended: Callable[[], int],
     ) -> None:
-        self.config, self.client, self.leases = config, client, leases
+        self.configure, self.config = configure, configure()
+        self.client, self.leases = client, leases
         self.prefetch, self.suspects = prefetch, suspects
         self.schedules = schedules
         self.store = store if store is not None and store.bridged else None
@@ -77,7 +79,8 @@ class Fetcher:
 
     def fetch(self, limit: int) -> bool:
         """Reserve up to that many; return whether any came (or may have)."""
-        config, leases = self.config, self.leases
+        self.config = config = self.configure()
+        leases = self.leases
         if config.burst:
             leases.wait_for_hand_back()  # else the queue may look empty, and is not
         waiting, running = leases.counts()

@@ -278,8 +278,8 @@ class Worker:
     def _new_fetcher(self, leases: Leases, isolation: Isolation | None) -> Fetcher:
         gator, outage, lease = self.gator, self._outage, self.lease
         return Fetcher(
-            FetchConfig(
-                queue_names(self), lease, self.nap_time, self.grace, self.burst, self.max_tasks
+            lambda: FetchConfig(
+                queue_names(self), self.lease, self.nap_time, self.grace, self.burst, self.max_tasks
             ),
             gator.client,
             leases,
