@@ -152,7 +152,7 @@ class Task:
 
     @classmethod
     def with_checked(cls, options: Mapping[str, Any]) -> Self:
-        """Return a new task with options as :func:`~alligator.tasks.validation.check_options` returns them.
+        """Return a new task with options as ``check_options`` returns them.
 
         A subclass may have a constructor of its own, which then decides.
         """
