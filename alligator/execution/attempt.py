@@ -132,11 +132,14 @@ def attempt(
             task.called_with = args, kwargs
         if begin:
             begin(task, delivery)
+        # Else it is of a class of the user's own, that runs it in its own way.
+        is_plain = getattr(type(task), "run", None) is Task.run
+        call: tuple[Any, ...] = (task.start, carry) if is_plain else (task.run,)
         if seconds or overrun.get() is not None:
             with overruns_tell(limit(delivery, seconds) if seconds and limit else None):
-                carried = _run(task, carry)
+                carried = copy_context().run(*call)
         else:
-            carried = _run(task, carry)
+            carried = copy_context().run(*call)
     except LeaveNow:
         after_fork.leave_unless(origin)
         raise  # the worker is leaving and releases what it holds
@@ -146,7 +149,7 @@ def attempt(
         return _failed(delivery, codec, task, err, called_with=(args, kwargs))
     if after_fork.generation != origin:
         after_fork.leave_unless(origin)
-    return Outcome(delivery, Verdict.CARRIED if carried else Verdict.ACK, task)
+    return Outcome(delivery, Verdict.CARRIED if is_plain and carried else Verdict.ACK, task)
 
 
 def _limited(task: Task) -> float | None:
@@ -173,13 +176,6 @@ def conclude(
         return _failed(delivery, codec, task, err)
     after_fork.leave_unless(origin)
     return Outcome(delivery, Verdict.ACK, task)
-
-
-def _run(task: Task, carry: Carry | None) -> bool:
-    if getattr(type(task), "run", None) is Task.run:
-        return task.start(carry)
-    copy_context().run(task.run)  # of a class of the user's own, that runs it in its own way
-    return False
 
 
 def _missing(delivery: Delivery, codec: Codec, error: BaseException) -> Outcome:

@@ -286,19 +286,16 @@ class Task:
         :raises TaskFailed: it returned a generator, of which nothing has run.
         :raises RunAgain: it called :meth:`retry`, and a retry is left.
         """
-        self.start()
+        copy_context().run(self.start)
         return self.result
 
+    @calls_users
     def start(self, carry: "Carry | None" = None) -> bool:
-        """Do as :meth:`run`, but let others wait for a coroutine; return whether it came to that.
+        """Do as :meth:`run` does, in this very context; return whether a coroutine goes on.
 
         :param carry: given the coroutine, in the context that it is to run in; :meth:`end` is
             to be called in that, too. None: it is waited for.
         """
-        return copy_context().run(self._start, carry)
-
-    @calls_users
-    def _start(self, carry: "Carry | None") -> bool:
         handled, origin = sys.exception(), after_fork.generation
         _current.set(self)
         self.to_running()

@@ -25,7 +25,6 @@ from alligator.execution.acks import report_refused
 from alligator.execution.attempt import Limit, Outcome, Verdict, attempt, conclude
 from alligator.execution.leases import Leases
 from alligator.execution.outage import Outage
-from alligator.execution.settle import is_recorded
 from alligator.gator import Gator
 from alligator.runtime.event_loop import EventLoop
 from alligator.tasks.task import Task
@@ -169,7 +168,7 @@ class Processor:
         self.prefetch.add(took)
         self.count(outcome)  # before it ends: its thread is free only when max_tasks is known
         settled: bool | None = None
-        if succeeded and not is_recorded(outcome):
+        if succeeded and not getattr(outcome.task, "known_for", 0):  # not recorded
             due = leases.end(delivery, ack=True, leaves=not carried)
             # A suspect at once, too: if the worker dies in between, that would count against it.
             if delivery.deaths or (not carried and (due or took > SLOW)):
