@@ -14,7 +14,7 @@ from alligator.backends.dsn import mask_password
 from alligator.cli import dead_letter, schedule
 from alligator.common.importing import NO_DIRECTORY, current_directory, import_attr
 from alligator.common.log import worker_logger
-from alligator.common.text import escape, shorten
+from alligator.common.text import escape, shorten, show_time
 from alligator.constants import ALL
 from alligator.exceptions import AlligatorException, InvalidTask, LeaveNow, NodeLost
 from alligator.gator import Gator, reconfigure
@@ -403,8 +403,8 @@ def _dead(gator: Gator, arguments: argparse.Namespace) -> int:
             print(f"{name}: {gator.client.purge_dead(name, arguments.purge)} deleted")
     letters = [each for name in queues for each in gator.client.dead(name, arguments.limit)]
     for letter in nlargest(arguments.limit, letters, key=lambda each: each.died_at):
-        when, error = dead_letter.when(letter.died_at), shorten(letter.error, 200)
-        print(f"{when}  {letter.queue_name}  {shorten(letter.task_id)}  {error}")
+        when, error = show_time(letter.died_at), shorten(letter.error, 200)
+        print(f"{when:<19}  {letter.queue_name}  {shorten(letter.task_id)}  {error}")
     return 0
 
 

@@ -8,15 +8,14 @@ import keyword
 import sys
 import unicodedata
 from collections.abc import Iterable
-from datetime import datetime
-from typing import Any
 
 from alligator.backends.base import DeadTask, Delivery
 from alligator.common import strict_json
-from alligator.common.text import escape, shorten
+from alligator.common.text import escape, shorten, show_time
 from alligator.exceptions import BadPayload, InvalidTask
 from alligator.gator import Gator
 from alligator.tasks.functions import split_name
+from alligator.tasks.message import Fields
 
 #: How many letters of a queue are searched for an id.
 _LOOKED_THROUGH = 10_000
@@ -56,14 +55,6 @@ def find(gator: Gator, queues: Iterable[str], task_id: str) -> DeadTask | None:
     return None
 
 
-def when(moment: float) -> str:
-    """Return a timestamp as local time, if a clock can show it."""
-    try:
-        return datetime.fromtimestamp(moment).isoformat(" ", "seconds")
-    except (OverflowError, ValueError, OSError):  # whoever can write to a queue wrote it
-        return f"{moment!r:<19.19}"
-
-
 def show(letter: DeadTask) -> str:
     """Return a letter as text, with its error, traceback and data."""
     data = letter.data
@@ -71,7 +62,7 @@ def show(letter: DeadTask) -> str:
     return (
         f"id:        {escape(letter.task_id)}\n"
         f"queue:     {escape(letter.queue_name)}\n"
-        f"died:      {when(letter.died_at)}\n"
+        f"died:      {show_time(letter.died_at)}\n"
         f"attempts:  {letter.attempts}\n"
         f"error:     {escape(letter.error)}\n"
         f"traceback:\n{_indented(letter.traceback)}"
@@ -92,19 +83,17 @@ def as_test(gator: Gator, letter: DeadTask) -> str:
     :raises BadSignature: the Gator has keys, and none of them has signed it.
     """
     delivery = Delivery(letter.queue_name, letter.task_id, letter.data, None)
-    message = strict_json.loads(gator.codec.open(delivery))
-    if not isinstance(message, dict):
-        raise BadPayload(f"The message is a JSON {type(message).__name__}, not an object.")
-    module, name = _field(message, "module", str), _field(message, "callable", str)
+    message = Fields(strict_json.loads(gator.codec.open(delivery)))
+    module, name = message.read("module", str), message.read("callable", str)
     _check_names(module, name)
     gator.policy.check_name(module, name)
-    arguments = [name, *map(ascii, _field(message, "args", list))]
-    if kwargs := _field(message, "kwargs", dict):
+    arguments = [name, *map(ascii, message.read("args", list, []))]
+    if kwargs := message.read("kwargs", dict, {}):
         arguments.append(f"**{kwargs!a}")
     return _TEST.format(
         task_id=_comment(letter.task_id),
         queue=_comment(letter.queue_name),
-        when=when(letter.died_at),
+        when=show_time(letter.died_at),
         attempts=letter.attempts,
         error=_comment(letter.error),
         module=module,
@@ -112,17 +101,6 @@ def as_test(gator: Gator, letter: DeadTask) -> str:
         title=name.replace(".", "_"),
         call=",\n        ".join(arguments) + ",",
     )
-
-
-def _field(message: dict[str, Any], name: str, kind: type) -> Any:
-    value = message.get(name)
-    if value is None and kind is not str:
-        return kind()
-    if not isinstance(value, kind):
-        raise BadPayload(
-            f"Field {name!r} of the message is {shorten(repr(value), 60)}, not {kind.__name__}."
-        )
-    return value
 
 
 def _check_names(module: str, name: str) -> None:

@@ -8,7 +8,7 @@ import os
 import sys
 from typing import Any
 
-from alligator.common.text import describe_traceback, end_of, escape
+from alligator.common.text import describe_traceback, escape
 
 _FORMAT = "%(asctime)s %(name)s %(levelname)s %(message)s"
 
@@ -120,9 +120,9 @@ class SafeTracebacks(logging.Filter):
         return True
 
 
-def safe_traceback(err: BaseException, longest: int = 20_000) -> str:
-    """Return a traceback, fit for a log; of a very long one the end, which says most."""
-    text = end_of(describe_traceback(err).rstrip("\n"), longest)
+def safe_traceback(err: BaseException) -> str:
+    """Return a traceback, fit for a log; see :func:`describe_traceback`."""
+    text = describe_traceback(err).rstrip("\n")
     return "\n".join(f"  {escape(line)}" for line in text.split("\n"))
 
 

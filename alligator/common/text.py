@@ -1,8 +1,12 @@
-"""Show text that may come from anywhere: errors, tracebacks, and parts of messages."""
+"""Show errors, tracebacks, times and parts of messages, whatever text they hold."""
 
 import traceback
+from datetime import datetime, tzinfo
 
 from alligator.exceptions import LeaveNow
+
+#: Characters of a traceback that are logged or kept.
+LONGEST_TRACEBACK = 20_000
 
 
 def describe_error(err: BaseException) -> str:
@@ -18,14 +22,36 @@ def describe_error(err: BaseException) -> str:
 
 
 def describe_traceback(err: BaseException) -> str:
-    """Return the traceback of an error, with those of its causes, as Python prints it."""
+    """Return the traceback of an error, with those of its causes, as Python prints it.
+
+    Of a very long one, return the end, which says most.
+    """
     try:
-        return "".join(traceback.format_exception(err))
+        text = "".join(traceback.format_exception(err))
     except LeaveNow:
         raise
     except BaseException:  # its text, notes or details may be anything
         frames = "".join(traceback.format_tb(err.__traceback__))
-        return f"{frames}{type(err).__name__} (the rest cannot be shown)\n"
+        text = f"{frames}{type(err).__name__} (the rest cannot be shown)\n"
+    return text if len(text) <= LONGEST_TRACEBACK else "…" + text[-LONGEST_TRACEBACK:]
+
+
+def show_time(
+    moment: float, unit: str = "seconds", zone: tzinfo | None = None, today: float | None = None
+) -> str:
+    """Return a Unix timestamp as a date and a time of day; as a number if no clock can show it.
+
+    :param unit: the last unit to show, ``'seconds'`` or ``'minutes'``.
+    :param zone: the time zone; None: local time.
+    :param today: a Unix timestamp; leave out the date if it is the same on that day.
+    """
+    try:
+        shown = datetime.fromtimestamp(moment, zone)
+        date = None if today is None else datetime.fromtimestamp(today, zone).date()
+    except (OverflowError, ValueError, OSError):  # a message may hold any number
+        return f"{moment!r:.19}"
+    text = shown.isoformat(" ", unit)
+    return text.partition(" ")[2] if shown.date() == date else text
 
 
 def shorten(text: str, limit: int = 120) -> str:
@@ -35,11 +61,6 @@ def shorten(text: str, limit: int = 120) -> str:
     """
     shown = escape(text[: limit + 1])
     return shown if len(shown) <= limit else shown[: limit - 1] + "…"
-
-
-def end_of(text: str, limit: int) -> str:
-    """Return the last ``limit`` characters: the end of a traceback says most."""
-    return text if len(text) <= limit else "…" + text[-limit:]
 
 
 def escape(text: str) -> str:

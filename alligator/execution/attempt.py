@@ -9,14 +9,14 @@ from collections.abc import Callable
 from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC
 from enum import Enum
 from typing import Any
 
 from alligator.backends.base import Client, Data, Delivery, Reason, time_on
 from alligator.common import after_fork
 from alligator.common.clock import Clock
-from alligator.common.text import describe_error, describe_traceback, end_of
+from alligator.common.text import describe_error, describe_traceback, show_time
 from alligator.exceptions import (
     AlligatorException,
     BadSignature,
@@ -32,7 +32,6 @@ from alligator.tasks.message import missed
 from alligator.tasks.task import Carry, Task
 
 #: Characters of a traceback that are kept with a dead letter.
-LONGEST_TRACEBACK = 20_000
 
 
 #: About what goes on around a task, and not about the task.
@@ -256,7 +255,7 @@ def _expired(
     expires_at = task.expires_at or 0.0
     if now < expires_at:
         return None
-    when, late = _show_time(expires_at), now - expires_at
+    when, late = show_time(expires_at, zone=UTC), now - expires_at
     why = Reason(f"Expired: it was to start before {when}; a worker had it {late:.1f} s later.")
     task.expires_at = None  # whoever revives it wants it to run
     task.to_failed()
@@ -268,13 +267,6 @@ def _expired(
         data = None  # a Task class of its own kind: kept as it came
     tries = _tries(delivery, codec, task) - 1  # not this time
     return Outcome(delivery, Verdict.BURY, task, data=data, reason=why, tries=tries)
-
-
-def _show_time(timestamp: float) -> str:
-    try:
-        return datetime.fromtimestamp(timestamp, UTC).isoformat(" ", "seconds")
-    except (OverflowError, ValueError, OSError):
-        return repr(timestamp)
 
 
 def _failed(
@@ -315,7 +307,7 @@ def _failed(
 
 
 def _given_up(delivery: Delivery, codec: Codec, task: Task | None, error: BaseException) -> Outcome:
-    text = end_of(describe_traceback(error), LONGEST_TRACEBACK)
+    text = describe_traceback(error)
     reason, data = Reason(describe_error(error), text), _as_pushed(delivery, codec)
     tries = _tries(delivery, codec, task)
     return Outcome(delivery, Verdict.BURY, task, error, data, reason=reason, tries=tries)

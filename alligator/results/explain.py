@@ -7,12 +7,11 @@ with the queue; :func:`sentence` puts them into words. What a backend cannot tel
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from typing import Any
 
 from alligator.backends.base import GET, Data, Place, time_on
 from alligator.backends.store import CANCELED_BY, id_in_key
-from alligator.common.text import shorten
+from alligator.common.text import shorten, show_time
 from alligator.constants import CANCELED, DELAYED, FAILED, RETRYING, RUNNING, SUCCESS, WAITING
 from alligator.results.query import Results
 from alligator.tasks.message import fields_in, fields_of, id_of
@@ -100,7 +99,7 @@ def _waiting(facts: Facts) -> str:
 
 
 def _off_the_queue(facts: Facts) -> str:
-    since = f" since {clock(facts.at, facts.now)}" if facts.at else ""
+    since = f" since {_time(facts, facts.at)}" if facts.at else ""
     return (
         f"{_STATES[facts.state or WAITING]}{since} by what is on record, but not on "
         f"{facts.queue_name!r}: it was taken off there with nothing noted, or is on its way"
@@ -121,7 +120,7 @@ def _in_line(facts: Facts) -> str:
 def _expired(facts: Facts) -> str:
     if facts.expires_at is None or facts.expires_at > facts.now:
         return ""
-    when = clock(facts.expires_at, facts.now)
+    when = _time(facts, facts.expires_at)
     return f"expired at {when}, so that it will be set aside rather than run: "
 
 
@@ -132,7 +131,7 @@ def _who_lives(facts: Facts, where: str = "there") -> str:
         return f", {_count(facts.workers, 'live worker')} {where}"
     if facts.last_seen is None:
         return f", no live worker {where} in the last day"
-    return f", no live worker {where} since {clock(facts.last_seen, facts.now)}"
+    return f", no live worker {where} since {_time(facts, facts.last_seen)}"
 
 
 def _alone(facts: Facts) -> str:
@@ -158,7 +157,7 @@ def _delayed(facts: Facts) -> str:
     if facts.lost:
         return _off_the_queue(facts)
     if facts.due is None:
-        when = f" at {clock(facts.at, facts.now)}" if facts.at else ""
+        when = f" at {_time(facts, facts.at)}" if facts.at else ""
         return f"delayed when it was pushed{when}; nobody noted for how long"
     if facts.due <= facts.now:
         return f"its delay has just ended on {facts.queue_name!r}{_who_lives(facts)}"
@@ -179,7 +178,7 @@ def _retrying(facts: Facts) -> str:
 def _then(facts: Facts, word: str) -> str:
     if facts.due is None or facts.due - facts.now < _SOON:
         return ""
-    return f" ({word} {clock(facts.due, facts.now)})"
+    return f" ({word} {_time(facts, facts.due)})"
 
 
 def _running(facts: Facts) -> str:
@@ -188,7 +187,7 @@ def _running(facts: Facts) -> str:
         return f"started{_at(facts)}, and no end is on record: it runs, or will run again{lives}"
     lease = ""
     if facts.until is not None:
-        lease = f", on a lease until {clock(facts.until, facts.now, seconds=True)}"
+        lease = f", on a lease until {_time(facts, facts.until, 'seconds')}"
         if facts.until <= facts.now:
             lease = f", on a lease that ended {span(facts.now - facts.until)} ago"
     back = "; if that is gone, it comes back when its lease ends" if facts.workers == 0 else ""
@@ -212,21 +211,15 @@ def _canceled(facts: Facts) -> str:
 
 
 def _at(facts: Facts) -> str:
-    return f" at {clock(facts.at, facts.now)}" if facts.at else ""
+    return f" at {_time(facts, facts.at)}" if facts.at else ""
 
 
 def _count(number: int, what: str) -> str:
     return f"{number:,} {what}" + ("" if number == 1 else "s")
 
 
-def clock(moment: float, now: float, *, seconds: bool = False) -> str:
-    """Return a timestamp as local time, with the date unless that is today's."""
-    try:
-        shown, today = datetime.fromtimestamp(moment), datetime.fromtimestamp(now)
-    except (OverflowError, ValueError, OSError):  # whoever can write to a queue wrote it
-        return f"{moment!r:.19}"
-    text = shown.isoformat(" ", "seconds" if seconds else "minutes")
-    return text.partition(" ")[2] if shown.date() == today.date() else text
+def _time(facts: Facts, moment: float, unit: str = "minutes") -> str:
+    return show_time(moment, unit, today=facts.now)
 
 
 def span(seconds: float) -> str:

@@ -22,7 +22,7 @@ from alligator.common import strict_json
 from alligator.common.clock import Clock
 from alligator.common.ids import is_own_id
 from alligator.common.log import SafeTracebacks
-from alligator.common.text import describe_error, describe_traceback, end_of, shorten
+from alligator.common.text import describe_error, describe_traceback, shorten
 from alligator.constants import FAILED, RUNNING, SUCCESS, WAITING
 from alligator.exceptions import BadSignature, ConnectionLost, LeaveNow, QueueFull
 from alligator.security.signing import Signer, is_signed
@@ -38,7 +38,6 @@ LARGEST_RESULT = 1 << 20
 
 #: Characters of a ``repr`` that are kept in place of a result, and of a traceback.
 _LONGEST_REPR = 1000
-_LONGEST_TRACEBACK = 20_000
 
 #: What a result is signed for instead of a queue, so that no signature of a result is one of a
 #: message.
@@ -69,7 +68,7 @@ class Recorder:
         if task.error is None:
             record = self.success(task, 0, queue_name)
         else:
-            text = end_of(describe_traceback(task.error), _LONGEST_TRACEBACK)
+            text = describe_traceback(task.error)
             record = self.failure(task, 0, Reason(describe_error(task.error), text))
             keep = max(KEEP_FAILED, keep)
         try:

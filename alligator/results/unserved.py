@@ -6,13 +6,12 @@ the signs of life in the store: without one, nothing is said here.
 
 import logging
 from collections.abc import Iterable, Sequence
-from datetime import datetime
 from difflib import get_close_matches
 from typing import Any, NamedTuple
 
 from alligator.backends.base import Client
 from alligator.backends.store import HELD, Store
-from alligator.common.text import shorten
+from alligator.common.text import shorten, show_time
 
 #: Looks, one at each sign of life, until it is said: whoever is to serve a queue may just be
 #: starting. So two signs have passed between the first and the last.
@@ -108,7 +107,7 @@ def nobody(served: Served, queue_name: str) -> str:
     seen = served.store.last_seen(queue_name) if served.store is not None else None
     if seen is None:
         return "no live worker, and had none in the last day"
-    return f"no live worker since {datetime.fromtimestamp(seen).isoformat(' ', 'minutes')}"
+    return f"no live worker since {show_time(seen, 'minutes')}"
 
 
 def misspelt(served: Served, queue_name: str, *, sure: bool = True) -> str | None:

@@ -17,9 +17,8 @@ import sys
 import types
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from typing import Any, Self
+from typing import Any
 
-from alligator.common.importing import import_guard
 from alligator.common.text import shorten
 from alligator.exceptions import InvalidTask, NotAllowed
 from alligator.security.blocklist import held_by_net, known_as
@@ -120,26 +119,15 @@ class Policy:
         if self.allowed is not None and not matching and not listed:
             raise _refusal(shown, "it is not in the list of what is allowed")
 
-    def in_force(self) -> "Reading":
-        """Hold every name that is imported inside a ``with`` of this to this policy."""
-        return Reading(self)
-
 
 class Reading:
     """One message being read: its policy, and the objects that passed so far."""
 
-    __slots__ = ("_passed", "_token", "policy")
+    __slots__ = ("_passed", "policy")
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
         self._passed: list[Any] = []
-
-    def __enter__(self) -> Self:
-        self._token = import_guard.set(self)
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        import_guard.reset(self._token)
 
     def stand_in(self, module: str, name: str) -> None:
         """Called before anything else: there is none, what a message names is imported."""

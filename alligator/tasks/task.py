@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextvars import ContextVar, copy_context
-from datetime import UTC, date, datetime
+from datetime import UTC, date
 from functools import partial
 from typing import Any, NoReturn, Protocol, Self
 
@@ -13,7 +13,7 @@ from alligator.common import after_fork, strict_json
 from alligator.common.clock import Seconds
 from alligator.common.ids import is_own_id, new_task_id
 from alligator.common.log import SafeTracebacks
-from alligator.common.text import describe_error, shorten
+from alligator.common.text import describe_error, shorten, show_time
 from alligator.constants import CANCELED, DELAYED, FAILED, RETRYING, RUNNING, SUCCESS, WAITING
 from alligator.exceptions import BadPayload, InvalidTask, LeaveNow, RunAgain, TaskFailed
 from alligator.runtime.event_loop import PLAIN, as_coroutine, finish, never_ran
@@ -437,7 +437,6 @@ class Task:
             reminder.disarm()
 
     def _say_it_hangs(self, hook: Callable[..., Any]) -> None:
-        since = datetime.fromtimestamp(time.time() - HOOK_PATIENCE, UTC)
         names = (name for name in ("on_start", "on_success") if getattr(self, name) is hook)
         log.warning(
             "Hook %s %r of task %s has not returned after %g s, since %s; the task does not end "
@@ -446,7 +445,7 @@ class Task:
             hook,
             shorten(self.task_id),
             HOOK_PATIENCE,
-            since.isoformat(" ", "seconds"),
+            show_time(time.time() - HOOK_PATIENCE, zone=UTC),
         )
 
     def spend_retry(self, error: BaseException | None = None) -> float:

@@ -20,8 +20,9 @@ from alligator import (
     Worker,
 )
 from alligator.backends.base import Reason
+from alligator.common.text import show_time
 from alligator.exceptions import UnsupportedOption
-from alligator.results.explain import Facts, clock, sentence, span
+from alligator.results.explain import Facts, sentence, span
 from alligator.results.query import Results
 from alligator.testing import FakeClock
 from tests.support import jobs
@@ -179,7 +180,7 @@ def test_spans(seconds, said):
 
 @pytest.mark.parametrize("moment", [1e300, float("inf"), float("nan"), -1e18])
 def test_times_that_no_clock_shows(moment):
-    assert clock(moment, NOW) == f"{moment!r:.19}"
+    assert show_time(moment, "minutes", today=NOW) == f"{moment!r:.19}"
 
 
 # -- From the facts. --------------------------------------------------------------------------
