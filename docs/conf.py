@@ -33,7 +33,10 @@ nitpick_ignore_regex = [
     ("py:.*", r"(abc|collections|contextlib|contextvars|datetime|logging)\..*"),
     ("py:.*", r"(random|re|threading|types|typing)\..*"),
     ("py:class", r"(~P|Store|alligator\.(common\.clock\.Clock|tasks\.codec\.Codec))"),
-    ("py:class", r"alligator\.(producer\.options\.Target|tasks\.task\.TaskHandle)"),
+    (
+        "py:class",
+        r"alligator\.(producer\.options\.Target|tasks\.(task\.TaskHandle|message\.Described))",
+    ),
     (
         "py:class",
         r"alligator\.(workers\.isolation\.Given|security\.policy\.Reading|tasks\.parent_ids\.KeptParents)",

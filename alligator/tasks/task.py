@@ -130,14 +130,14 @@ class Task:
         given |= {"on_start": on_start, "on_success": on_success, "on_error": on_error}
         given |= {"delay_by": delay_by, "delay_until": delay_until, "depends_on": depends_on}
         checked, kind = check_options({**given, **options}), type(self)
+        self.task_id: str = checked.get("task_id") or new_task_id()
+        self.func_args: Any = []
+        self.func_kwargs: dict[str, Any] = {}
         self._set(
             {name: each for name, each in checked.items() if each is not getattr(kind, name, None)}
         )
 
     def _set(self, checked: Mapping[str, Any]) -> None:
-        self.task_id: str = checked.get("task_id") or new_task_id()
-        self.func_args: Any = []
-        self.func_kwargs: dict[str, Any] = {}
         for name, value in checked.items():
             if name == "task_id":
                 self.id_was_given = True
@@ -159,7 +159,10 @@ class Task:
         if cls is not Task:
             return cls(**options)
         task = cls.__new__(cls)
-        task._set(options)
+        task.task_id = options.get("task_id") or new_task_id()
+        task.func_args, task.func_kwargs = [], {}
+        if options:
+            task._set(options)
         return task
 
     @property
@@ -513,15 +516,7 @@ class Task:
 
     # -- Its message. -----------------------------------------------------------------------
 
-    def serialize(self) -> str | bytes:
-        """Return the task as it goes on the queue: a JSON object, that of Alligator 1.0.
-
-        A subclass may return text or bytes of its own making.
-
-        :raises TypeError, ValueError: the arguments do not survive JSON.
-        :raises InvalidTask: the function, or a hook, cannot be imported.
-        """
-        return message_module.write(self)
+    serialize = message_module.write
 
     @classmethod
     def deserialize(cls, data: str | bytes) -> Self:

@@ -5,11 +5,11 @@ from benchmarks import paths
 
 def test_a_push(redis_dsn):
     calls = paths.of_push(redis_dsn)
-    assert len(calls.codes) <= 34
-    assert len(calls.modules()) <= 12, calls.modules()
+    assert len(calls.codes) <= 30
+    assert len(calls.modules()) <= 10, calls.modules()
 
 
 def test_a_task_in_the_steady_state_of_a_worker(redis_dsn):
     calls = paths.of_worker(redis_dsn)
-    assert len(calls.codes) / paths.COUNTED <= 27
-    assert len(calls.modules(paths.COUNTED)) <= 14, calls.modules(paths.COUNTED)
+    assert len(calls.codes) / paths.COUNTED <= 26
+    assert len(calls.modules(paths.COUNTED)) <= 12, calls.modules(paths.COUNTED)
