@@ -164,13 +164,13 @@ def test_a_reply_of_before_an_outage_is_no_sign_of_its_end():
     outage = Outage(logging.getLogger(__name__))
     leases = SimpleNamespace(collect=lambda: 3)
     fetcher = Fetcher(
-        FetchConfig(["q"], 30.0, 0.1, 30.0, burst=True, max_tasks=0),
+        lambda: FetchConfig(["q"], 30.0, 0.1, 30.0, burst=True, max_tasks=0),
         None,
         leases,
         Prefetch("auto", 1),
         suspects=None,
         schedules=None,
-        bridge=None,
+        store=None,
         outage=outage,
         log=outage.log,
         stop=lambda: False,
