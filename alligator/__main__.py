@@ -4,7 +4,7 @@ import signal
 import sys
 
 if __name__ == "__main__":
-    # A stop that comes this early waits until there is somebody to see to it.
+    # A stop signal that arrives this early waits until the supervisor or worker handles it.
     signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT))
     from alligator.cli.commands import main
 

@@ -1,4 +1,4 @@
-"""Names for the states of a task and for the queue that is used when none is given."""
+"""Define the states of a task, and the queue that is used when none is given."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""Every error that Alligator raises on its own account.
+"""Define every error that Alligator raises.
 
 ::
 
@@ -8,23 +8,22 @@
         TaskCanceled          result() of a task that was canceled
       ResultTimeout           result() of a task that has not ended yet, or is not known
       UnknownModuleError      import_module: no such module
-        ImportFailed          ... it is there, and an error was raised while it was imported
+        ImportFailed          ... it exists, and importing it raised an error
       UnknownCallableError    import_attr: the module has no such attribute
       MultipleDelayError      delay_by and delay_until given together
-      UnsupportedOption       this backend cannot keep that option
+      UnsupportedOption       this backend does not support that option
       InvalidTask             refused at the call: not importable, not JSON, too large, bad value
       BadPayload              a message on the queue that cannot be read
       NotAllowed              a message, or a call, names what may not run
-      BadSignature            a message that no key of ours has signed
-      ConnectionLost          the server is out of reach
-        NodeLost              ... one node of several is; the others did what they were asked
+      BadSignature            a message that no key of this Gator has signed
+      ConnectionLost          the server cannot be reached
+        NodeLost              ... one node of several cannot; on the others the call took effect
       QueueFull               the server takes no more for now: it is full, draining, or too busy
-      QueueNotFound           the backend does not create queues, and this one is not there
+      QueueNotFound           the backend does not create queues, and this one does not exist
       InvalidDSN              the connection string cannot be used
         MissingDriver         ... until an optional package is installed
 
-Drivers' own errors never reach a caller: each backend translates them at its edge
-and chains the cause.
+Errors of drivers never reach a caller: each backend translates them and chains the cause.
 """
 
 from collections.abc import Sequence
@@ -32,27 +31,27 @@ from typing import Any
 
 
 class AlligatorException(Exception):
-    """The root: ``except AlligatorException`` catches everything below.
+    """Every error of Alligator: ``except AlligatorException`` catches all of them.
 
-    :ivar queued: of a large batch that was pushed in steps, how many tasks are queued all the
-        same: its first ones. Else 0.
+    :ivar queued: how many tasks of a large batch, its first ones, are queued in spite of the error.
+        Else 0.
     """
 
     queued = 0
 
 
 class TaskFailed(AlligatorException):
-    """A task failed, in whichever process.
+    """A task failed, in this process or another one.
 
-    :param error: what it raised there, on one line: ``'ValueError: too much'``.
-    :param traceback: where, as Python printed it there; also shown with this error's own.
+    :param error: what the task raised, on one line: ``'ValueError: too much'``.
+    :param traceback: where it raised that, as Python prints it; added to this error's own.
     """
 
     def __init__(self, message: str = "", *, error: str = "", traceback: str = "") -> None:
         super().__init__(message)
         self.error, self.traceback = error, traceback
         if traceback:
-            self.add_note(f"There it was:\n{traceback}")
+            self.add_note(f"Original traceback:\n{traceback}")
 
 
 class TaskCanceled(TaskFailed):
@@ -60,7 +59,7 @@ class TaskCanceled(TaskFailed):
 
 
 class ResultTimeout(AlligatorException):
-    """There is no result yet, or it is not known (any more)."""
+    """There is no result yet, or it is unknown, or has expired."""
 
 
 class TaskTimeout(TaskFailed):
@@ -72,14 +71,14 @@ class TaskTimeout(TaskFailed):
 
 
 class UnknownModuleError(AlligatorException):
-    """A task names a module that is not there."""
+    """A task names a module that does not exist."""
 
 
 class ImportFailed(UnknownModuleError):
-    """A task names a module that is there, but importing it raised an error, which is chained.
+    """A task names a module that exists, but importing it raised an error, which is chained.
 
-    Such as Django's ``ImproperlyConfigured`` where it was not set up, or a package that the
-    module needs and that is not installed. To a worker it is a failure of the task.
+    Examples are Django's ``ImproperlyConfigured`` where Django was not set up, and a package that
+    the module needs and that is not installed. A worker counts it as a failure of the task.
     """
 
 
@@ -92,7 +91,7 @@ class MultipleDelayError(AlligatorException):
 
 
 class UnsupportedOption(AlligatorException):
-    """The option is known, but this backend (or this version) cannot keep it."""
+    """The option exists, but this backend (or this version) does not support it."""
 
 
 class InvalidTask(AlligatorException):
@@ -116,11 +115,11 @@ class ConnectionLost(AlligatorException):
 
 
 class NodeLost(ConnectionLost):
-    """One node of a server that has several is out of reach. What went to others took effect.
+    """One node of several cannot be reached. On the other nodes the call took effect.
 
-    :param queue_names: the queues on it that the call was about.
-    :param untold: deliveries of which it is not known whether the call took effect.
-    :param refused: of the other deliveries, those that were refused.
+    :param queue_names: the queues on that node that the call was for.
+    :param untold: deliveries of which it is unknown whether the call took effect.
+    :param refused: the other deliveries that were refused.
     """
 
     def __init__(
@@ -135,14 +134,14 @@ class NodeLost(ConnectionLost):
 
 
 class QueueFull(AlligatorException):
-    """The server takes no more for now, having no room or being asked too often.
+    """The server takes no more for now: it has no room, or is asked too often.
 
-    What was asked of it was not done: a task that was pushed is not queued.
+    The call took no effect: a task that was pushed is not queued.
     """
 
 
 class QueueNotFound(AlligatorException):
-    """The queue has to be created before it can be used, and was not."""
+    """The queue must be created before it can be used, and was not."""
 
 
 class InvalidDSN(AlligatorException):
@@ -154,11 +153,11 @@ class MissingDriver(InvalidDSN):
 
 
 class LeaveNow(BaseException):
-    """No error: raised into a running task when its worker is told to leave at once."""
+    """No error: raised into a running task when its worker is told to stop at once."""
 
 
 class RunAgain(BaseException):
-    """No error: raised by :meth:`alligator.Task.retry`, to end a run that is to be repeated.
+    """No error: raised by :meth:`alligator.Task.retry` to end a run and repeat it.
 
     :param delay: seconds before the next run.
     :param call: the arguments of the next run; None: the same.

@@ -1,4 +1,4 @@
-"""``python -m benchmarks``: compare Alligator with other queues, and with bare loops."""
+"""Compare Alligator with other queues, and with bare loops: ``python -m benchmarks``."""
 
 import argparse
 import dataclasses
@@ -35,11 +35,11 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run what is asked for, save it, and print the targets."""
+    """Run the scenarios, save the results, and print the targets."""
     arguments = parser().parse_args(argv)
     scenarios = chosen(SELF if arguments.ours else EVERY, arguments.scenarios, arguments.only)
     if not scenarios:
-        sys.exit("Nobody named is in these scenarios.")
+        sys.exit("None of the named libraries is in these scenarios.")
     scale = QUICK if arguments.quick else Scale()
     if arguments.crash:
         scale = dataclasses.replace(scale, crash=arguments.crash)

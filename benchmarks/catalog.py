@@ -1,4 +1,4 @@
-"""Who is compared, under which names."""
+"""List the libraries that are compared, with their names in tables."""
 
 from dataclasses import dataclass
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass
 class Library:
     """One library in one way of running it.
 
-    :param folder: of its adapter and requirements, below ``benchmarks/libraries``.
-    :param variant: what the adapter is told in ``BENCH_VARIANT``.
-    :param about: tasks/s that may be expected of a worker; enough for a first probe.
-    :param backend: where its queue is: ``redis`` or ``sqlite``.
+    :param folder: the folder of its adapter and requirements, below ``benchmarks/libraries``.
+    :param variant: the value of ``BENCH_VARIANT`` for the adapter.
+    :param about: tasks/s to expect of a worker; enough for a first probe.
+    :param backend: the backend of its queue: ``redis`` or ``sqlite``.
     """
 
     name: str
@@ -45,5 +45,3 @@ BATCHES = (
     *(Library(f"bare loop {n}", "bare", 20_000, str(n)) for n in (1, 32, 100)),
     Library("bare BLPOP", "bare", 6_000, "0"),
 )
-
-EVERYBODY = (OURS, *LIBRARIES, BARE, *BATCHES, OURS_SQLITE, HUEY_SQLITE)

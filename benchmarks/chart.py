@@ -1,4 +1,4 @@
-"""The chart of the documentation: what a worker drains, and what a producer pushes."""
+"""Draw the chart of the documentation: how fast a worker drains and a producer pushes."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""All that one measurement needs, fresh, and taken down afterwards."""
+"""Start a new server or file and workers for one measurement, and stop them at its end."""
 
 import os
 import shutil
@@ -23,9 +23,9 @@ STAMPED = ("stamp", "hang")
 
 
 class Environment:
-    """A server or an SQLite file, a folder, a file of marks, and workers.
+    """Hold a server or an SQLite file, a folder, a file of marks, and workers.
 
-    :param backend: where the queue is: ``redis`` or ``sqlite``.
+    :param backend: the backend of the queue: ``redis`` or ``sqlite``.
     :param mark: bytes that a task leaves when it is done.
     """
 
@@ -55,12 +55,12 @@ class Environment:
         return self._workers[-1]
 
     def info(self, section: str) -> dict[str, Any]:
-        """Return a part of what the server says of itself."""
+        """Return one section of the server's INFO."""
         assert self._asking is not None
         return self._asking.info(section)
 
     def close(self) -> None:
-        """End what runs, and remove what was written."""
+        """Stop all processes, and remove all files."""
         for worker in self._workers:
             worker.kill()
         if self.server is not None and self._asking is not None:
@@ -77,7 +77,7 @@ class Environment:
 
 
 class LibraryEnvironment(Environment):
-    """One library in its virtual environment, with a producer and workers of its own.
+    """Run one library in its virtual environment, with a producer and workers of its own.
 
     :param task: the name of the task to push, in ``benchmarks.tasks``.
     """
@@ -96,7 +96,7 @@ class LibraryEnvironment(Environment):
 
     @property
     def producer(self) -> SubprocessClient:
-        """The library's own side of the pushing."""
+        """The process that pushes with the library."""
         if self._producer is None:
             python = self._binaries / "python"
             log = self.folder / "producer.log"
@@ -114,20 +114,20 @@ class LibraryEnvironment(Environment):
         return pace(self.watch(worker, total), total)
 
     def watch(self, worker: Worker, total: int, **options: Any) -> list:
-        """Watch the marks while ``worker`` works; say its last words if it dies."""
+        """Watch the marks while ``worker`` works; report its last line if it dies."""
         try:
             return self.meter.watch(total, alive=worker.alive, cpu=worker.cpu_seconds, **options)
         except NotMeasured as err:
             raise NotMeasured(f"{err}: {worker.last_words()}"[:500]) from None
 
     def warm(self, worker: Worker, count: int = 1) -> None:
-        """Have the worker do a first task, so that it is known to be up."""
+        """Have the worker run first tasks, which shows that it is up."""
         before = self.meter.done()
         self.producer("enqueue", count)
         self.watch(worker, before + count)
 
     def close(self) -> None:
-        """End the producer, too."""
+        """Stop the producer, too."""
         if self._producer is not None:
             self._producer.close()
         super().close()

@@ -1,9 +1,9 @@
-"""What may keep a figure from being measured."""
+"""Define the error of a figure that could not be measured."""
 
 
 class NotMeasured(Exception):
-    """Says why; it ends up in the table in environment of the figure."""
+    """A figure could not be measured; the table shows the reason instead."""
 
 
-#: How the reason begins where the answer is that it takes longer than we waited.
+#: How the reason begins if the figure took longer than the wait.
 TOO_LONG = "not within"

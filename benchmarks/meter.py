@@ -1,4 +1,4 @@
-"""Counts what has been done: the size of a file to which each task appends one byte."""
+"""Count the tasks done, by the size of a file to which each task appends one byte."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -7,13 +7,13 @@ from pathlib import Path
 
 from benchmarks.errors import NotMeasured
 
-#: From this part of all tasks on they are timed, so that start-up is out.
+#: The part of all tasks that is not timed, so that start-up does not count.
 FROM = 0.2
 
 
 @dataclass(frozen=True)
 class Sample:
-    """How much was done at a moment, and the CPU seconds that the worker had used."""
+    """Hold how much was done at a moment, and the CPU seconds that the worker had used."""
 
     at: float
     done: int
@@ -22,7 +22,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Pace:
-    """What lies between two samples."""
+    """Hold the rate and the CPU time between two samples."""
 
     rate: float
     cpu_us: float
@@ -42,7 +42,7 @@ def pace(samples: Sequence[Sample], total: int, start: float = FROM) -> Pace:
 
 
 class Meter:
-    """Watches one file of marks.
+    """Watch one file of marks.
 
     :param size: bytes per mark.
     """
@@ -52,7 +52,7 @@ class Meter:
         marks.write_bytes(b"")
 
     def done(self) -> int:
-        """How many marks there are."""
+        """Return how many marks there are."""
         return self.marks.stat().st_size // self.size
 
     def watch(
@@ -64,9 +64,9 @@ class Meter:
         every: float = 0.001,
         patience: float = 60.0,
     ) -> list[Sample]:
-        """Return samples until ``total`` are done: one per change, looked for ``every`` s.
+        """Return samples until ``total`` are done: one per change, with a look every ``every`` s.
 
-        CPU time is taken at the two that ``pace`` reads only, since it costs to look.
+        CPU time is read only at the two samples that ``pace`` uses, since reading it costs time.
 
         :raises NotMeasured: the worker ended, or nothing was done for ``patience`` s.
         """

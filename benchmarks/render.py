@@ -1,4 +1,4 @@
-"""``python -m benchmarks.render FILE FOLDER``: turn saved results into the documentation's files.
+"""Write the files of the documentation: ``python -m benchmarks.render FILE FOLDER``.
 
 Writes ``bench.inc`` (the tables) and ``bench.svg`` (the chart; needs ``alligator[bench]``).
 """
@@ -12,7 +12,7 @@ from benchmarks.table import as_rst
 
 
 def render(results: Results, folder: Path) -> None:
-    """Write both."""
+    """Write both files."""
     (folder / "bench.inc").write_text(as_rst(results))
     draw(results, folder / "bench.svg")
 

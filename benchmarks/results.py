@@ -1,4 +1,4 @@
-"""What a run has found: kept as JSON, asked for medians and for ratios."""
+"""Keep the results of a run as JSON, and compute medians and ratios of them."""
 
 import json
 import statistics
@@ -9,12 +9,12 @@ from typing import Self
 
 
 class Missing(Exception):
-    """A figure that is asked for was not measured."""
+    """A requested figure was not measured."""
 
 
 @dataclass
 class Results:
-    """Figures by scenario, library and pass; of what was not measured, the reasons.
+    """Hold figures by scenario, library and pass, and the reasons of those not measured.
 
     :param figures: ``{scenario: {library: [{'pass': 0, 'rate': 1.0, ...}, ...]}}``.
     :param failures: ``{scenario: {library: why}}``; the last reason of each.
@@ -28,13 +28,13 @@ class Results:
     libraries: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def add(self, scenario: str, name: str, number: int, figures: dict[str, float]) -> None:
-        """Note what one measurement in pass ``number`` has found."""
+        """Add the figures of one measurement in pass ``number``."""
         self.figures.setdefault(scenario, {}).setdefault(name, []).append(
             {"pass": number, **figures}
         )
 
     def fail(self, scenario: str, name: str, why: str) -> None:
-        """Note why a measurement failed."""
+        """Add the reason why a measurement failed."""
         self.failures.setdefault(scenario, {})[name] = why
 
     def median(self, scenario: str, name: str, figure: str) -> float:
@@ -87,5 +87,5 @@ class Results:
 
     @classmethod
     def load(cls, file: Path) -> Self:
-        """Read what ``save`` has written."""
+        """Read a file that :meth:`save` wrote."""
         return cls(**json.loads(file.read_text()))

@@ -1,4 +1,4 @@
-"""Runs scenarios: pass by pass, the libraries in turn, so that a machine's drift hits all alike."""
+"""Run the scenarios pass by pass, the libraries in turn, so that drift of the machine hits all."""
 
 import datetime
 import os
@@ -27,7 +27,7 @@ Say = Callable[[str], None]
 def run(
     scenarios: Sequence[Scenario], passes: int, scale: Scale, results: Results, file: Path, say: Say
 ) -> None:
-    """Measure everything, and save what is there after each pass."""
+    """Measure everything, and save the results after each pass."""
     started = time.monotonic()
     results.about = _about(passes, scale)
     prepare({library for scenario in scenarios for library in scenario.libraries}, results, say)
@@ -65,12 +65,12 @@ def _measure_scenario(
             shown = "  ".join(f"{name} {value:,.4g}" for name, value in figures.items())
             say(f"{scenario.name:<15}{library.name:<22}{shown}")
 
-    # Who took too long once is not waited for again.
+    # A library that took too long once is not measured again.
     late = {
         name for name, why in results.failures.get(scenario.name, {}).items() if TOO_LONG in why
     }
     libraries = [library for library in scenario.libraries if library.name not in late]
-    random.shuffle(libraries)  # so that nobody always follows the same one
+    random.shuffle(libraries)  # so that no library always follows the same one
     with ThreadPoolExecutor(max(1, len(libraries)) if scenario.together else 1) as pool:
         list(pool.map(measure, libraries))
 
@@ -81,7 +81,7 @@ def _why(err: Exception) -> str:
 
 
 def _clean(text: str) -> str:
-    """Take the places of this machine out of a message, and what no table can hold."""
+    """Remove paths of this machine from a message, and characters that no table can hold."""
     text = re.sub(r"\b\w+://\S+", "…", text)
     for place in (str(venvs.HERE.parent), tempfile.gettempdir(), str(Path.home())):
         text = text.replace(place, "…")

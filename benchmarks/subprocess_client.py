@@ -1,4 +1,4 @@
-"""Starts ``benchmarks.subprocess_server`` for a library, and asks it."""
+"""Start ``benchmarks.subprocess_server`` for a library, and call it."""
 
 import json
 import subprocess
@@ -9,16 +9,16 @@ from typing import Any
 
 from benchmarks.errors import NotMeasured
 
-#: Seconds that it may take for one thing.
+#: Seconds that one call may take.
 PATIENCE = 600.0
 
 
 class SubprocessClient:
-    """A server that has been started; ask it by ``client("enqueue", 100)``.
+    """Start a server; call it by ``client("enqueue", 100)``.
 
     :param python: the interpreter of the library's environment.
-    :param folder: the adapter's, below ``benchmarks/libraries``.
-    :param log: where the server's standard error goes.
+    :param folder: the folder of the adapter, below ``benchmarks/libraries``.
+    :param log: the file for the server's standard error.
     :raises NotMeasured: it did not start.
     """
 
@@ -38,11 +38,11 @@ class SubprocessClient:
         self.about: dict[str, Any] = self._answer()
 
     def __call__(self, call: str, *args: Any) -> Any:
-        """Have the server do something, and return what it answers."""
+        """Call a method of the server, and return its answer."""
         return self.begin(call, *args)()
 
     def begin(self, call: str, *args: Any) -> Callable[[], Any]:
-        """Have the server begin something; the function returned waits for the answer."""
+        """Call a method of the server; the function returned waits for the answer."""
         assert self._process.stdin is not None
         print(json.dumps({"call": call, "args": args}), file=self._process.stdin, flush=True)
         return self._answer
@@ -61,7 +61,7 @@ class SubprocessClient:
         return answer["value"]
 
     def close(self) -> None:
-        """End it."""
+        """Stop the server."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.close()

@@ -1,4 +1,4 @@
-"""Runs in the environment of one library and does what the harness asks, one line at a time.
+"""Serve the calls of the harness in the environment of one library, one line at a time.
 
 ``python -m benchmarks.subprocess_server FOLDER``: reads ``{"call": name, "args": [...]}`` and
 answers ``{"value": ...}`` or ``{"error": ...}``. Needs the standard library and the adapter only.
@@ -19,14 +19,14 @@ from typing import Any
 
 from benchmarks.tasks import STAMP
 
-#: Seconds after which a task that has not started is given up.
+#: Seconds to wait for a task to start.
 PATIENCE = 30.0
-#: What the tasks mark.
+#: The file that the tasks mark.
 MARKS = Path(os.environ["BENCH_MARKS"])
 
 
 class SubprocessServer:
-    """One adapter, and the event loop that its coroutines need."""
+    """Hold one adapter, and the event loop that its coroutines need."""
 
     def __init__(self, adapter: ModuleType) -> None:
         self.adapter = adapter
@@ -40,14 +40,14 @@ class SubprocessServer:
             self.runner.run(result)
 
     def about(self) -> dict[str, Any]:
-        """What the adapter says of itself."""
+        """Return the settings of the adapter."""
         return {
             "settings": self.adapter.SETTINGS,
             "bulk": hasattr(self.adapter, "enqueue_bulk"),
         }
 
     def worker(self, processes: int, concurrency: int) -> list[list[str]]:
-        """The commands that start a worker."""
+        """Return the commands that start a worker."""
         return self.adapter.worker(processes, concurrency)
 
     def enqueue(self, count: int) -> float:
@@ -55,17 +55,17 @@ class SubprocessServer:
         return self._timed(self.adapter.enqueue, count)
 
     def enqueue_bulk(self, count: int) -> float:
-        """Push many in the library's own call for that; return the seconds that it took."""
+        """Push with the library's call for many; return the seconds that it took."""
         return self._timed(self.adapter.enqueue_bulk, count)
 
     def fill(self, count: int) -> float:
-        """Push the quickest way there is; return the seconds that it took."""
+        """Push in the fastest way; return the seconds that it took."""
         return self._timed(getattr(self.adapter, "enqueue_bulk", self.adapter.enqueue), count)
 
     def latencies(self, count: int, seconds: float) -> list[float]:
         """Push one at a time to an idle worker; return the ms until each has started.
 
-        Ends after ``count`` tasks or ``seconds``, whatever comes first.
+        It ends after ``count`` tasks or ``seconds``, whichever is first.
         """
         took: list[float] = []
         end = time.monotonic() + seconds
@@ -95,7 +95,7 @@ class SubprocessServer:
         return done
 
     def import_ms(self) -> float:
-        """How long a fresh interpreter takes to import the library."""
+        """Return the milliseconds that a new interpreter takes to import the library."""
         code = f"import time; t = time.perf_counter(); import {self.adapter.IMPORT}; "
         code += "print((time.perf_counter() - t) * 1000)"
         ran = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
@@ -122,7 +122,7 @@ def _next_stamp(seen: int) -> int:
 def main(folder: str) -> None:
     """Answer until the harness closes the pipe."""
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what a library prints must not be taken for an answer
+    os.dup2(2, 1)  # so that output of a library is not read as an answer
     server = SubprocessServer(importlib.import_module(f"benchmarks.libraries.{folder}.adapter"))
     print(json.dumps({"value": server.about()}), file=answers, flush=True)
     for line in sys.stdin:

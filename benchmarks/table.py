@@ -1,4 +1,4 @@
-"""Results as tables: plain text for a terminal, reStructuredText for the documentation."""
+"""Format results as tables: plain text for a terminal, reStructuredText for the documentation."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import astuple
@@ -106,7 +106,7 @@ def _cell(results: Results, name: str, column: Column) -> str:
 
 
 def _failures(results: Results) -> Iterator[str]:
-    """What has no figure, and why; nothing is left out without a word."""
+    """Yield each measurement without a figure, and the reason."""
     missing = [
         f"* {name}, {scenario}: {why}"
         for scenario, found in results.failures.items()

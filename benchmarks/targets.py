@@ -1,4 +1,4 @@
-"""What Alligator is to reach, as ratios within one run, and as far as it goes in absolute terms."""
+"""Compare figures with their targets: ratios within one run, and some absolute figures."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,11 +12,11 @@ _US, _LOOP = OURS.name, BARE.name
 
 @dataclass(frozen=True)
 class Target:
-    """One line.
+    """Hold one target.
 
-    :param figure: computes it from the results; raises ``Missing``.
-    :param at_most: the less, the better.
-    :param shown: how figure, goal and stretch are written.
+    :param figure: computes the figure from the results; raises ``Missing``.
+    :param at_most: lower is better.
+    :param shown: the format of figure, goal and stretch.
     """
 
     what: str
@@ -29,7 +29,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A target beside what was found; all as text, ``verdict`` one of the words of ``_judge``."""
+    """Hold a target beside its figure, as text; ``verdict`` is one of the words of ``_judge``."""
 
     what: str
     found: str
@@ -39,7 +39,7 @@ class Verdict:
 
 
 def judge(results: Results, targets: tuple[Target, ...] | None = None) -> Iterator[Verdict]:
-    """Set each target that was measured beside its figure."""
+    """Yield each measured target beside its figure."""
     for target in TARGETS if targets is None else targets:
         sign = "≤ " if target.at_most else "≥ "
         goal, stretch = (
@@ -74,7 +74,7 @@ def _ratio(over: tuple[str, str, str], under: tuple[str, str, str]) -> Callable[
 
 
 def _to_best(scenario: str, figure: str, *, least: bool = False) -> Callable[[Results], float]:
-    """Ours by the best of the others."""
+    """Return a function that divides Alligator's figure by the best of the others."""
 
     def found(results: Results) -> float:
         best = results.best(scenario, _OTHERS, figure, least=least)

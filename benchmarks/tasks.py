@@ -1,8 +1,8 @@
-"""What the tasks of a measurement do; the same code in the worker of every library.
+"""Define the tasks of a measurement: the same code in the worker of every library.
 
-Needs the standard library only. The environment says which of them is measured
-(``BENCH_TASK``) and which file it marks (``BENCH_MARKS``): one write to a file opened with
-``O_APPEND`` is whole, whoever else writes, and the harness only looks at the file's size.
+It needs the standard library only. Environment variables say which task is measured
+(``BENCH_TASK``) and which file it marks (``BENCH_MARKS``). One write to a file opened with
+``O_APPEND`` is never mixed with other writes, and the harness only looks at the file's size.
 """
 
 import asyncio
@@ -24,27 +24,27 @@ def tick(number: int, text: str, x: int = 0) -> None:
 
 
 def stamp(number: int, text: str, x: int = 0) -> None:
-    """Say when it started."""
+    """Record when it started."""
     os.write(_marks, STAMP.pack(time.monotonic_ns()))
 
 
 def hang(number: int, text: str, x: int = 0) -> None:
-    """Say when it started, and stay until the worker is killed."""
+    """Record when it started, and sleep until the worker is killed."""
     stamp(number, text, x)
     time.sleep(3600)
 
 
 def wait(number: int, text: str, x: int = 0) -> None:
-    """Wait as one that waits for a server, then count."""
+    """Sleep like a task that waits for a server, then count."""
     time.sleep(WAIT)
     tick(number, text, x)
 
 
 async def wait_async(number: int, text: str, x: int = 0) -> None:
-    """The same as a coroutine."""
+    """Do the same as a coroutine."""
     await asyncio.sleep(WAIT)
     tick(number, text, x)
 
 
-#: The one that is measured now.
+#: The task that is measured now.
 chosen = globals()[os.environ.get("BENCH_TASK", "tick")]

@@ -1,4 +1,4 @@
-"""A virtual environment per library, made when first needed."""
+"""Create a virtual environment per library, when first needed."""
 
 import compileall
 import hashlib
@@ -15,11 +15,11 @@ HERE = Path(__file__).resolve().parent
 
 
 def binaries(folder: str) -> Path:
-    """Return where the scripts and the interpreter of a library's environment are.
+    """Return the folder of the scripts and the interpreter of a library's environment.
 
-    Made anew when its ``requirements.txt`` has changed.
+    It is created again when its ``requirements.txt`` has changed.
 
-    :raises NotMeasured: the installation failed, and why.
+    :raises NotMeasured: the installation failed; with the reason.
     """
     home = HERE / ".venvs" / folder
     wanted = HERE / "libraries" / folder / "requirements.txt"
@@ -38,9 +38,9 @@ def versions(folder: str) -> str:
 
 
 def environment() -> dict[str, str]:
-    """Return the environment in which the parts of a measurement find this repository.
+    """Return environment variables by which the processes of a measurement find this repository.
 
-    It is compiled as pip compiles what it installs.
+    Python byte-compiles it, as pip compiles the packages that it installs.
     """
     _compile()
     return {**os.environ, "PYTHONPATH": str(HERE.parent), "PYTHONUNBUFFERED": "1"}

@@ -1,4 +1,4 @@
-"""A worker under measurement: its processes, what they use, and their end."""
+"""Start, measure and stop the processes of a worker."""
 
 import os
 import signal
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 class Worker:
-    """The processes that the given commands start, with all their descendants.
+    """Run the processes that the given commands start, with all their descendants.
 
     :param binaries: the folder of the library's own scripts and interpreter.
     :param commands: as an adapter's ``worker`` returns them.
@@ -35,24 +35,24 @@ class Worker:
                 )
 
     def alive(self) -> bool:
-        """Whether all that were started still run."""
+        """Return whether all started processes still run."""
         return all(each.poll() is None for each in self._started)
 
     def last_words(self) -> str:
-        """The last line that the worker wrote."""
+        """Return the last line that the worker wrote."""
         lines = self.log.read_text(errors="replace").split("\n")
         return next((line for line in reversed(lines) if line.strip()), "it said nothing")
 
     def cpu_seconds(self) -> float:
-        """CPU time of all its processes so far, of those that have ended too."""
+        """Return the CPU time of all its processes so far, ended ones included."""
         return sum(map(_cpu_seconds, self._pids()))
 
     def rss_mb(self) -> float:
-        """Resident memory of all its processes, shared pages counted in each."""
+        """Return the resident memory of all its processes, shared pages counted in each."""
         return sum(map(_rss_mb, self._pids()))
 
     def kill(self) -> None:
-        """End all at once, as SIGKILL or the lack of memory does."""
+        """Kill all processes at once, by SIGKILL, as the OOM killer does."""
         for pid in self._pids():
             if not _tidies(pid):
                 _signal(pid, signal.SIGKILL)
@@ -60,7 +60,7 @@ class Worker:
             each.wait()
 
     def stop(self, within: float = 20.0) -> None:
-        """End in good order, with ``SIGTERM``; at once if that takes too long."""
+        """Stop gracefully, with ``SIGTERM``; kill if that takes too long."""
         for each in self._started:
             each.send_signal(signal.SIGTERM)
             each.send_signal(signal.SIGCONT)
@@ -72,7 +72,7 @@ class Worker:
             self.kill()
 
     def hold(self) -> None:
-        """Let its processes stand still until ``go``."""
+        """Stop its processes until :meth:`go`."""
         for pid in self._pids():
             _signal(pid, signal.SIGSTOP)
 
@@ -90,7 +90,7 @@ class Worker:
 
 
 def _tidies(pid: int) -> bool:
-    """Whether it is multiprocessing's own: it removes the semaphores of the others, and ends."""
+    """Return whether a process is multiprocessing's resource tracker, which ends by itself."""
     try:
         return b"resource_tracker" in Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
@@ -119,7 +119,7 @@ def _stat_fields(stat: Path) -> list[str]:
 
 
 def _cpu_seconds(pid: int) -> float:
-    """By the clock of the process, which is exact to the ns, and its dead children's ticks."""
+    """Return the time of the process's clock, exact to the ns, plus its dead children's ticks."""
     try:
         own = time.clock_gettime((~pid << 3) | 2)  # CPUCLOCK_SCHED of the whole process
         children = sum(map(int, _stat_fields(Path(f"/proc/{pid}/stat"))[13:15]))

@@ -1,4 +1,4 @@
-"""``make chaos``: run all loops, print the table; exit 1 if anything was lost or wrong."""
+"""Run all loops and print the table: ``make chaos``. Exit with 1 if anything was lost or wrong."""
 
 import argparse
 import importlib
@@ -18,7 +18,7 @@ from chaos.report import save
 from chaos.runner import run_one
 from chaos.table import HEADER, line, versions
 
-#: Loops at the same time: they mostly wait, and two cores carry three of them.
+#: Loops that run at the same time. They mostly wait, so two cores can run three of them.
 AT_ONCE = 3
 
 
@@ -36,7 +36,7 @@ def full_size(loop: ModuleType, backend: str) -> int:
 def jobs_asked_for(argv: Sequence[str] | None) -> tuple[list[tuple[str, str, int]], Path | None]:
     """Read the command line; return loops with backend and size, and where to write the rows.
 
-    :raises SystemExit: nothing that there is was asked for.
+    :raises SystemExit: no loop runs on the backends that were asked for.
     """
     every = dict(all_loops())
     backends = sorted({backend for loop in every.values() for backend in loop.BACKENDS})
@@ -61,17 +61,17 @@ def jobs_asked_for(argv: Sequence[str] | None) -> tuple[list[tuple[str, str, int
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run what was asked for; return 1 where anything was wrong, 2 without any report."""
+    """Run the loops; return 1 if anything was wrong, 2 if the harness itself does not work."""
     jobs, file = jobs_asked_for(argv)
     print(versions(), flush=True)
     started, seen = time.monotonic(), losses_seen()
     if not seen:
-        print("The harness is blind: it saw no loss with a client that loses. No report.")
+        print("The harness does not work: it saw no loss with a client that loses. No report.")
         return 2
-    print(f"Proof: of a client that deletes before it runs, {seen} losses were seen.\n", flush=True)
+    print(f"Proof: {seen} losses were seen of a client that deletes before it runs.\n", flush=True)
     rows = []
     print(HEADER, flush=True)
-    # The longest first, so that the last ones do not wait for one that began late.
+    # Start the longest first, so that no long loop is left over at the end.
     jobs.sort(key=lambda job: -job[2] - 1000 * (job[0] == "default_lease"))
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(AT_ONCE, mp_context=context, max_tasks_per_child=1) as pool:
@@ -81,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     rows.sort(key=lambda row: (row.loop, row.backend))
     print("\n" + "\n".join([HEADER, *map(line, rows)]))
     took = time.monotonic() - started
-    print(f"\n{took:.0f} s in all")
+    print(f"\n{took:.0f} s in total")
     if file:
         save(file, rows, versions(), took)
     return int(any(row.wrong or row.lost for row in rows))

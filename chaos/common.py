@@ -1,4 +1,4 @@
-"""What most loops do: push and note it, wait with a deadline, see that all is done."""
+"""Share the steps of most loops: push and note it, wait with a deadline, check that all is done."""
 
 import time
 from collections.abc import Callable, Iterable
@@ -21,7 +21,7 @@ def push(gator: Gator, ledger: Ledger, job: Job, names: Iterable[str], *args: An
 
 
 def wait_until(check: Callable[[], Any], within: float, pause: float = 0.02) -> bool:
-    """Ask until it is true; False: not within so many seconds."""
+    """Call ``check`` until it is true; return False if it was not within so many seconds."""
     deadline = time.monotonic() + within
     while not check():
         if time.monotonic() > deadline:
@@ -31,9 +31,9 @@ def wait_until(check: Callable[[], Any], within: float, pause: float = 0.02) -> 
 
 
 def is_empty(gator: Gator) -> bool:
-    """Whether nothing waits, is delayed or runs, at two looks.
+    """Return whether nothing waits, is delayed or runs, at two looks.
 
-    SQS counts one state after the other, so what changes its state meanwhile may be in none.
+    SQS counts one state after the other, so it may miss a task that changes its state meanwhile.
     """
     return _looks_empty(gator) and not time.sleep(0.1) and _looks_empty(gator)
 
@@ -44,6 +44,6 @@ def _looks_empty(gator: Gator) -> bool:
 
 
 def noted(ledger: Ledger, what: str, names: Iterable[str]) -> list[Entry]:
-    """Return what the ledger says of that kind about these tasks."""
+    """Return the entries of one kind about these tasks."""
     wanted = set(names)
     return [each for each in ledger.entries() if each.what == what and each.name in wanted]

@@ -1,4 +1,4 @@
-"""A backend of one's own to break: a server on loopback, or a file."""
+"""Start a backend for one loop to break: a server on loopback, or a file."""
 
 import os
 import uuid
@@ -19,7 +19,7 @@ from tests.support.servers.sqs import CREDENTIALS, MotoServer
 
 @dataclass
 class Environment:
-    """Where a loop runs. ``lease`` is the shortest that works well there, in seconds."""
+    """Hold the backend of one loop. ``lease`` is the shortest that works well there, in seconds."""
 
     name: str
     dsn: str
@@ -30,7 +30,7 @@ class Environment:
 
     @property
     def port(self) -> int:
-        """Where the server listens."""
+        """The port on which the server listens."""
         return urlsplit(self.dsn).port or 0
 
     def through(self, proxy: Proxy) -> str:
@@ -38,7 +38,7 @@ class Environment:
         return self.dsn.replace(f":{self.port}/", f":{proxy.port}/")
 
     def gator(self, queue: str | None = None, **options: Any) -> Gator:
-        """Return a Gator on a queue that nobody else uses, made where it has to be."""
+        """Return a Gator on a queue of its own, and create the queue where SQS needs that."""
         gator = Gator(self.dsn, queue or f"chaos-{uuid.uuid4().hex[:8]}", **options)
         if self.name == "sqs":
             for name in (gator.queue_name, f"{gator.queue_name}-dead"):
@@ -48,7 +48,7 @@ class Environment:
 
 @contextmanager
 def open_environment(name: str, folder: Path) -> Iterator[Environment]:
-    """Start what a backend needs, durable where that can be chosen, and stop it at the end."""
+    """Start the server of a backend, durable if that can be chosen, and stop it at the end."""
     folder.mkdir(parents=True, exist_ok=True)
     if name == "sqlite":
         yield Environment(name, f"sqlite://{folder}/queue.db", folder)

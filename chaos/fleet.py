@@ -1,8 +1,8 @@
-"""Worker processes to be killed, stopped and replaced.
+"""Start, kill, stop and replace worker processes.
 
-They come from multiprocessing's fork server, a clean process without threads that has
-imported everything: a fresh interpreter for each of a thousand kills would take most of the
-machine. Each runs the real command line, ``alligator.cli.main``.
+They come from multiprocessing's fork server, a clean process without threads that has imported
+everything. A new interpreter for each of a thousand kills would take most of the CPU time. Each
+process runs the real command line, ``alligator.cli.main``.
 """
 
 import contextlib
@@ -32,14 +32,14 @@ def _run(argv: list[str], log: str, variables: dict[str, str]) -> None:
     os.dup2(descriptor, 2)
     from alligator.cli import main
 
-    sys.argv[1:] = argv  # as those of the process, which ends with that
+    sys.argv[1:] = argv  # the process ends after this
     code = main()
     sys.stdout.flush()
     os._exit(code)
 
 
 class Fleet:
-    """So many workers on one queue; use it as a context manager.
+    """Run a number of workers on one queue; use it as a context manager.
 
     :param flags: further arguments of latergator.py.
     """
@@ -79,15 +79,15 @@ class Fleet:
         return worker
 
     def fill(self) -> None:
-        """Replace those that have gone."""
+        """Replace the workers that have ended."""
         self.workers = [each for each in self.workers if each.is_alive()]
         while len(self.workers) < self.size:
             self.start()
 
     def kill(self, worker: BaseProcess | None = None) -> int:
-        """Kill one, at random unless told which, note it, and return its pid."""
+        """Kill one worker, a random one unless given, note it, and return its pid."""
         worker = worker or random.choice(self.workers)
-        # Noted before and never after: what starts again later was interrupted by it.
+        # Note the kill first: so each task that starts again later was interrupted by it.
         self.ledger.note(KILLED, "-", pid=worker.pid)
         worker.kill()
         worker.join()
@@ -97,13 +97,13 @@ class Fleet:
     def stop(
         self, worker: BaseProcess, within: float, *, times: int = 1
     ) -> tuple[int | None, float]:
-        """Send SIGTERM, so many times; return the exit code and how long it took.
+        """Send SIGTERM so many times; return the exit code and how long the stop took.
 
-        None: not within.
+        The code is None if the worker did not end in time.
         """
         started = time.monotonic()
         for _ in range(times):
-            with contextlib.suppress(ProcessLookupError):  # it may have gone at the first
+            with contextlib.suppress(ProcessLookupError):  # it may have ended at the first one
                 os.kill(worker.pid or 0, signal.SIGTERM)
         worker.join(within)
         took = time.monotonic() - started
@@ -112,7 +112,7 @@ class Fleet:
         return worker.exitcode, took
 
     def said(self) -> str:
-        """Return the last that the workers logged."""
+        """Return the last lines that the workers logged."""
         try:
             return Path(self.log).read_text(errors="replace")[-3000:]
         except FileNotFoundError:
@@ -120,21 +120,21 @@ class Fleet:
 
 
 class Producer:
-    """A process that pushes tasks without end, until it is killed."""
+    """Run a process that pushes tasks without end, until it is killed."""
 
     def __init__(self, dsn: str, queue: str, ledger: Ledger, prefix: str, *, batch: int = 0):
         self.arguments = (dsn, queue, ledger.path, prefix, batch)
         self.process: BaseProcess | None = None
 
     def start(self, variables: dict[str, str]) -> None:
-        """Begin to push; ``batch`` tasks at a time, or one by one where that is 0."""
+        """Begin to push, ``batch`` tasks at a time; 0: one by one."""
         self.process = _context.Process(
             target=produce, args=(*self.arguments, variables), daemon=True
         )
         self.process.start()
 
     def kill(self) -> None:
-        """End it in the middle of whatever it does."""
+        """Kill it at whatever step it is."""
         if self.process is not None:
             self.process.kill()
             self.process.join()
@@ -143,7 +143,7 @@ class Producer:
 def produce(
     dsn: str, queue: str, path: str, prefix: str, batch: int, variables: dict[str, str]
 ) -> None:
-    """Push for ever, and note each push before and after."""
+    """Push without end, and note each push before and after."""
     os.environ.update(variables)
     gator, ledger, number = Gator(dsn, queue), Ledger(path), 0
     while True:

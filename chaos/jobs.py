@@ -1,4 +1,4 @@
-"""The tasks that chaos runs: each notes its start and its end in a ledger."""
+"""Define the tasks that the loops run: each notes its start and its end in a ledger."""
 
 import asyncio
 import logging
@@ -13,7 +13,7 @@ from chaos.ledger import COMPLETED, FAILED, STARTED, Ledger
 
 
 def work(ledger: str, name: str, seconds: float = 0.0) -> None:
-    """Take so long, and say so before and after."""
+    """Sleep so long, and note the start and the end."""
     book = Ledger(ledger)
     book.note(STARTED, name)
     if seconds:
@@ -32,7 +32,7 @@ def second_time(ledger: str, name: str) -> None:
 
 
 def never(ledger: str, name: str) -> None:
-    """Fail whatever happens."""
+    """Fail at every attempt."""
     book = Ledger(ledger)
     book.note(STARTED, name)
     book.note(FAILED, name)
@@ -40,9 +40,9 @@ def never(ledger: str, name: str) -> None:
 
 
 def deadly(ledger: str, name: str, how: str, seconds: float = 0.0) -> None:
-    """End the whole process: 'exit', 'segv' or 'oom' (what the kernel's OOM killer sends).
+    """End the whole process by 'exit', 'segv' or 'oom' (the signal of the kernel's OOM killer).
 
-    :param seconds: how long it takes before it does, as one does that eats up the memory.
+    :param seconds: how long it runs first, like a task that uses up the memory.
     """
     Ledger(ledger).note(STARTED, name)
     time.sleep(seconds)
@@ -56,7 +56,7 @@ _shared: queue.Queue[int] = queue.Queue()
 
 
 def storm(ledger: str, name: str, how: str, log: str) -> None:
-    """Log, or use a queue that all share, without end."""
+    """Log, or use a queue that all tasks share, without end."""
     book = Ledger(ledger)
     book.note(STARTED, name)
     logger = logging.getLogger("storm")
@@ -75,12 +75,12 @@ def storm(ledger: str, name: str, how: str, log: str) -> None:
 
 
 def nap(seconds: float) -> None:
-    """Take so long, and say nothing."""
+    """Sleep so long, and note nothing."""
     time.sleep(seconds)
 
 
 def slow_at_first(ledger: str, name: str, marker: str) -> None:
-    """Take a minute the first time, no time at all the second."""
+    """Sleep for a minute at the first attempt, and not at all at the second."""
     book = Ledger(ledger)
     first = not Path(marker).exists()
     Path(marker).touch()
@@ -91,7 +91,7 @@ def slow_at_first(ledger: str, name: str, marker: str) -> None:
 
 
 def wait_for(ledger: str, name: str, path: str, within: float = 60.0) -> None:
-    """Take until that file exists."""
+    """Wait until that file exists."""
     book = Ledger(ledger)
     book.note(STARTED, name)
     deadline = time.monotonic() + within
@@ -101,7 +101,7 @@ def wait_for(ledger: str, name: str, path: str, within: float = 60.0) -> None:
 
 
 def burn(ledger: str, name: str, seconds: float) -> None:
-    """Take so long in pure Python, which holds the GIL nearly all the time."""
+    """Compute for so long in pure Python, which holds the GIL nearly all the time."""
     book = Ledger(ledger)
     book.note(STARTED, name)
     until = time.monotonic() + seconds
@@ -111,14 +111,14 @@ def burn(ledger: str, name: str, seconds: float) -> None:
 
 
 def carry(ledger: str, name: str, load: str) -> None:
-    """Take no time, however long the argument."""
+    """Take no time, whatever the length of the argument."""
     book = Ledger(ledger)
     book.note(STARTED, name)
     book.note(COMPLETED, name)
 
 
 def rest(ledger: str, name: str, seconds: float) -> None:
-    """Take so long in a coroutine, run as our docs advise."""
+    """Sleep so long in a coroutine, run as the documentation advises."""
     book = Ledger(ledger)
     book.note(STARTED, name)
     asyncio.run(asyncio.sleep(seconds))

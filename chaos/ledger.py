@@ -1,9 +1,9 @@
-"""Who was promised what, and what was done: a file that survives every kill.
+"""Keep the account of pushed and completed tasks, in a file that survives every kill.
 
-The accounting is that of Jepsen's total-queue checker: *attempted* is what a producer
-tried to push, *acknowledged* what it was told is on the queue, *completed* what ran to its
-end. Acknowledged and never completed is *lost*; completed more than once is *duplicated*;
-completed and never attempted is *unexpected*.
+The accounting is that of Jepsen's total-queue checker. A task is *attempted* if a producer tried
+to push it, *acknowledged* if the push returned, and *completed* if it ran to its end. Acknowledged
+and never completed is *lost*; completed more than once is *duplicated*; completed and never
+attempted is *unexpected*.
 """
 
 import os
@@ -21,7 +21,7 @@ _LINE = re.compile(r"^([TASCKFH]) (\S+) (\d+) (\d+\.\d{6})$", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Entry:
-    """One line: what happened to which task, in which process, when (Unix seconds)."""
+    """Hold one line: what happened to which task, in which process, when (Unix seconds)."""
 
     what: str
     name: str
@@ -31,7 +31,7 @@ class Entry:
 
 @dataclass
 class Account:
-    """What a ledger says when all is done."""
+    """Hold all that a ledger says when a loop has ended."""
 
     attempted: set[str] = field(default_factory=set)
     acknowledged: set[str] = field(default_factory=set)
@@ -43,21 +43,21 @@ class Account:
     handed: set[str] = field(default_factory=set)  # out by the server, where that is traced
 
     def lost(self, buried: set[str] = frozenset()) -> set[str]:
-        """Acknowledged, and neither completed nor (where that is right) a dead letter."""
+        """Return the tasks acknowledged, and neither completed nor among these dead letters."""
         return self.acknowledged - set(self.completed) - set(buried)
 
     @property
     def duplicated(self) -> int:
-        """How many completions there were beyond the first of each task."""
+        """The number of completions beyond the first of each task."""
         return sum(self.completed.values()) - len(self.completed)
 
     @property
     def unexpected(self) -> set[str]:
-        """Completed although nobody tried to push it."""
+        """Return the tasks completed that no producer tried to push."""
         return set(self.completed) - self.attempted
 
     def gaps(self) -> list[float]:
-        """Of what ended, was killed and ended once more: seconds from that end to the kill."""
+        """Return, for tasks that ended, were killed and ended again, seconds from end to kill."""
         killed = {kill.pid: kill.at for kill in self.kills}
         last = {end.name: end for end in self.ends}  # in order of time
         return sorted(
@@ -67,7 +67,7 @@ class Account:
         )
 
     def recoveries(self, but: Collection[str] = ()) -> list[float]:
-        """Seconds from each kill to the next start of a task that the kill had interrupted.
+        """Return seconds from each kill to the next start of a task that the kill interrupted.
 
         :param but: the names of tasks to leave out.
         """
@@ -87,10 +87,10 @@ class Account:
 
 
 class Ledger:
-    """An append-only file; a line is written in one call, so lines never mix.
+    """Append lines to a file, each in one call, so that lines never mix.
 
-    A kill in the middle of a call leaves a torn line. It counts as never written, and ends
-    where the next call begins.
+    A kill in the middle of a call leaves a torn line. It counts as never written, and ends where
+    the next call begins.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -106,7 +106,7 @@ class Ledger:
         stamp, pid = time.time(), pid or os.getpid()
         lines = "".join(f"{what} {name} {pid} {stamp:.6f}\n" for name in names)
         if len(_LINE.findall(lines)) != len(names):
-            raise ValueError(f"not to be noted: {what!r} of {names!r}")
+            raise ValueError(f"cannot note {what!r} of {names!r}: the line could not be read back")
         descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         try:
             os.write(descriptor, b"\n" + lines.encode())
@@ -114,7 +114,7 @@ class Ledger:
             os.close(descriptor)
 
     def entries(self) -> list[Entry]:
-        """Return all lines that are whole."""
+        """Return all complete lines."""
         try:
             text = Path(self.path).read_text()
         except FileNotFoundError:
@@ -138,7 +138,7 @@ class Ledger:
         return len(self._completed)
 
     def wait_for(self, prefix: str, what: str = ACKNOWLEDGED, within: float = 20.0) -> bool:
-        """Wait for the first such line about a task whose name begins so."""
+        """Wait for the first line of one kind about a task whose name has that prefix."""
         start, deadline = f"{what} {prefix}", time.monotonic() + within
         while time.monotonic() < deadline:
             text = Path(self.path).read_bytes() if Path(self.path).exists() else b""
@@ -148,7 +148,7 @@ class Ledger:
         return False
 
     def account(self) -> Account:
-        """Add everything up."""
+        """Return the account of all lines."""
         account = Account()
         for entry in self.entries():
             if entry.what == ATTEMPTED:

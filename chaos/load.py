@@ -1,4 +1,4 @@
-"""Producers and workers that go about their work while something breaks their server."""
+"""Run producers and workers under load while a loop breaks their server."""
 
 import json
 import random
@@ -19,21 +19,21 @@ from chaos.ledger import ACKNOWLEDGED, ATTEMPTED, COMPLETED, Ledger
 from chaos.overlaps import unexplained
 from chaos.rows import Row, row_of
 
-#: Seconds within which a push is to fail where the server is away.
+#: Seconds within which a push must fail while the server is away.
 FAST = 2.0
 
-#: What a worker says when its server is lost, and when it is back.
+#: The log lines of a worker when its server is lost, and when it is back.
 _CHANGE = re.compile(r" (?:WARNING|INFO) The queue can(not)? be reached")
 
 
 class Load:
-    """Two producing threads and two workers on one queue; use it as a context manager.
+    """Run two producing threads and two workers on one queue; use it as a context manager.
 
-    One worker runs its tasks one by one, the other in four threads. Of the tasks some are
-    longer than a lease, some fail once and some for good.
+    One worker runs its tasks one by one, the other in four threads. Some tasks are longer than a
+    lease, some fail once and some for good.
 
-    :param dsn: how the workers and producers reach the queue, if not as the environment says.
-    :param workers_dsn: how the workers do, if not as the producers.
+    :param dsn: the DSN of workers and producers; default: that of the environment.
+    :param workers_dsn: the DSN of the workers; default: that of the producers.
     :param lease: seconds.
     """
 
@@ -125,11 +125,11 @@ class Load:
     # -- Watching. --------------------------------------------------------------------------
 
     def size(self) -> int:
-        """Return the length of the ledger, to be given to :meth:`progress`."""
+        """Return the length of the ledger, for :meth:`progress`."""
         return Path(self.ledger.path).stat().st_size
 
     def progress(self, since: int, *, by_all: bool = False, within: float = 30.0) -> float:
-        """Wait until a worker (or each) has completed something anew; return how long it took."""
+        """Wait until a worker (or each) completes another task; return how long it took."""
         started = time.monotonic()
         pids = {worker.pid for worker in self._workers}
         while True:
@@ -145,13 +145,13 @@ class Load:
             time.sleep(0.02)
 
     def drain(self, within: float = 60.0) -> None:
-        """Stop the producers and wait until nothing is left, and all workers are in touch."""
+        """Stop the producers, and wait until no task is left and all workers are connected."""
         self.stop_pushing()
         deadline = time.monotonic() + within
         while True:
             stats = self.watcher.stats()
             left = stats["waiting"] + stats["running"] + stats["delayed"]
-            # Where another has done all that was left, one may not have tried again yet.
+            # If one worker did all that was left, the other may not have reconnected yet.
             if not left and not any(each.endswith("-") for each in self.changes()):
                 return
             if time.monotonic() > deadline:
@@ -160,17 +160,17 @@ class Load:
             time.sleep(0.05)
 
     def said(self) -> str:
-        """Return the last that the workers logged."""
+        """Return the last lines that the workers logged."""
         return "\n".join(each.said() for each in self.fleets)
 
     def changes(self) -> list[str]:
-        """Return what each worker said of the server's state: 'lost' and 'back', as '-' and '+'."""
+        """Return what each worker logged about its server: 'lost' and 'back', as '-' and '+'."""
         return [changes_in(Path(each.log).read_text(errors="replace")) for each in self.fleets]
 
     # -- Adding up. -------------------------------------------------------------------------
 
     def row(self, loop: str, faults: list[tuple[float, float]]) -> Row:
-        """Return what came of it; call it once drained, with the workers still there."""
+        """Return the results; call it after :meth:`drain`, while the workers still run."""
         account = self.ledger.account()
         buried, condemned = self._dead()
         row = row_of(
@@ -179,7 +179,7 @@ class Load:
         at_once = self.environment.name == "beanstalk"
         overlaps, wrong = unexplained(account, faults, self.lease, at_once=at_once)
         row.wrong += self.wrong + wrong[:5]
-        row.wrong += [f"condemned though nothing died: {each}" for each in condemned[:5]]
+        row.wrong += [f"buried though no worker died: {each}" for each in condemned[:5]]
         if self.slowest > FAST:
             row.wrong.append(f"a push took {self.slowest:.1f} s to fail")
         for fleet, worker in zip(self.fleets, self._workers, strict=True):
@@ -187,7 +187,7 @@ class Load:
                 row.wrong.append(f"a worker ended with {worker.exitcode}: {fleet.said()[-800:]}")
         for changes in self.changes():
             if "--" in changes or "++" in changes or changes.endswith("-"):
-                row.wrong.append(f"logged out of step: {changes}")
+                row.wrong.append(f"logged losses and returns out of order: {changes}")
         tries = Counter(start.name for start in account.starts)
         again = sum(max(0, tries[name] - 1 - name.endswith("-again")) for name in tries)
         row.note = (
@@ -197,7 +197,7 @@ class Load:
         return row
 
     def _dead(self) -> tuple[set[str], list[str]]:
-        """Return the names among the dead letters, and the errors of those that should not be."""
+        """Return the names of the dead letters, and the errors of the wrong ones."""
         names, condemned = set(), []
         for letter in self.watcher.dead(100_000):
             names.add(json.loads(letter.data)["args"][1])
@@ -217,7 +217,7 @@ def _kind(dice: float) -> str:
 def changes_in(log: str) -> str:
     """Return each 'lost' and 'back' in the log of one worker, as '-' and '+'.
 
-    Other lines may have the words, too: that something about one task could not be told, for
-    the server could not be reached.
+    Other lines may contain the words, too, such as a line about one task that could not be settled
+    because the server could not be reached.
     """
     return "".join("-" if found == "not" else "+" for found in _CHANGE.findall(log))

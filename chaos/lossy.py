@@ -1,6 +1,6 @@
-"""A backend that loses tasks: it deletes them before they run.
+"""Provide a backend that loses tasks: it deletes them before they run.
 
-The harness has to see that, or it proves nothing.
+The harness must see these losses, or it proves nothing.
 """
 
 import os
@@ -12,16 +12,16 @@ from alligator.backends.sqlite_backend import Client as SqliteClient
 
 
 class Client(SqliteClient):
-    """At most once, as queues were wont to be."""
+    """Deliver at most once."""
 
     def reserve(self, *args: Any, **kwargs: Any) -> Reserved:
-        """Take tasks off the queue for good."""
+        """Dequeue tasks instead of leasing them."""
         reserved = super().reserve(*args, **kwargs)
         super().ack(reserved.deliveries)
         return Reserved(reserved.deliveries, [])
 
     def ack(self, deliveries: Any) -> list[Delivery]:
-        """Do nothing: it is done."""
+        """Do nothing: the tasks were deleted before."""
         return []
 
 

@@ -1,4 +1,4 @@
-"""Whether a task ran twice at the same time, and whether anything explains that."""
+"""Find tasks that ran twice at the same time, and whether a fault explains it."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ _AHEAD = 0.5  # seconds that a task may be on lease before it starts
 
 @dataclass(frozen=True)
 class Run:
-    """One run of one task, in Unix seconds."""
+    """Hold one run of one task, in Unix seconds."""
 
     name: str
     pid: int
@@ -20,7 +20,7 @@ class Run:
 
 
 def runs(account: Account) -> dict[str, list[Run]]:
-    """Return the runs that came to their end, by task, in the order of their beginning."""
+    """Return the runs that ended, by task, in the order of their start."""
     ends: dict[tuple[str, int], list[float]] = {}
     for entry in [*account.ends, *account.failures]:
         ends.setdefault((entry.name, entry.pid), []).append(entry.at)
@@ -38,9 +38,9 @@ def runs(account: Account) -> dict[str, list[Run]]:
 def unexplained(
     account: Account, faults: Iterable[tuple[float, float]], lease: float, *, at_once: bool
 ) -> tuple[int, list[str]]:
-    """Return how many runs overlapped, and in words those that no fault explains.
+    """Return how many runs overlapped, and a text for each overlap that no fault explains.
 
-    :param faults: from when to when each lasted, in Unix seconds.
+    :param faults: start and end of each fault, in Unix seconds.
     :param at_once: whether a lost connection alone gives a lease back, as on beanstalkd.
         Elsewhere a worker extends its leases three times before they run out, so that only
         a fault of some length explains anything.

@@ -1,4 +1,4 @@
-"""Proof that the harness can see a loss: the loop of killed workers on a client that loses."""
+"""Prove that the harness sees losses: run the loop of killed workers on a client that loses."""
 
 import tempfile
 from pathlib import Path
@@ -10,7 +10,7 @@ from chaos.loops import worker_killed
 def losses_seen(kills: int = 10, patience: float = 3.0) -> int:
     """Return how many losses the loop reports of a lossy client.
 
-    :param patience: seconds to wait for what is missing in the end.
+    :param patience: seconds to wait for missing tasks in the end.
     """
     with tempfile.TemporaryDirectory(prefix="chaos-") as name:
         folder = Path(name)

@@ -1,4 +1,4 @@
-"""The figures of ``make chaos``: kept as JSON, and turned into the table of the documentation.
+"""Save the figures of ``make chaos`` as JSON, and write the table of the documentation.
 
 ``python -m chaos.report FILE`` writes reStructuredText for ``docs/figures/chaos.rst``.
 """
@@ -16,7 +16,7 @@ _HEADS += ("Recovery p50 / max",)
 
 
 def save(file: Path, rows: Iterable[Row], versions: str, seconds: float) -> None:
-    """Write all that a run has found."""
+    """Write all results of a run."""
     found = {"versions": versions, "seconds": seconds, "rows": [asdict(row) for row in rows]}
     file.write_text(json.dumps(found, indent=1))
 
@@ -32,7 +32,7 @@ def _head(found: dict, rows: list[Row]) -> Iterator[str]:
     yield f"``make chaos``, whole, in {found['seconds'] / 60:.0f} minutes: {found['versions']}."
     yield f"In all {sum(row.acknowledged for row in rows):,} tasks were acknowledged and"
     yield f"{sum(row.lost for row in rows)} lost; {sum(row.unexpected for row in rows)} ran that"
-    yield "nobody had pushed."
+    yield "no producer had pushed."
     yield ""
     yield ".. list-table::"
     yield "   :header-rows: 1"

@@ -1,4 +1,4 @@
-"""What a loop found, one row of the table."""
+"""Hold the results of a loop, one row of the table."""
 
 from dataclasses import dataclass, field
 from statistics import median
@@ -8,7 +8,7 @@ from chaos.ledger import Account
 
 @dataclass
 class Row:
-    """``faults`` is how many there were; ``wrong`` says in words what must not have happened."""
+    """Hold one row: ``faults`` is their number; ``wrong`` lists what must not have happened."""
 
     loop: str
     backend: str
@@ -23,7 +23,7 @@ class Row:
     seconds: float = 0.0
     wrong: list[str] = field(default_factory=list)
     note: str = ""
-    lost_by_server: int = 0  # never handed out again by a server that had taken them
+    lost_by_server: int = 0  # acknowledged by a server that never delivered them
 
     @property
     def recovery_p50(self) -> float | None:
@@ -36,7 +36,7 @@ class Row:
         return self.recovery[-1] if self.recovery else None
 
 
-#: Servers that are known to lose, by themselves, what they said to have: see the docs.
+#: Servers that are known to lose tasks that they acknowledged: see the docs.
 LOSE_BY_THEMSELVES = ("beanstalk",)
 
 
@@ -48,10 +48,10 @@ def row_of(
     buried: set[str] = frozenset(),
     handed: set[str] | None = None,
 ) -> Row:
-    """Make the row that an account adds up to; a loss or a surprise is wrong in every loop.
+    """Return the row of an account; a lost or unexpected task is wrong in every loop.
 
-    :param handed: what the server was seen to hand out. What is lost and not among it, the
-        server has lost; that is told apart where the server is known to.
+    :param handed: tasks that the server was seen to deliver. It lost any other lost task itself,
+        which counts separately for a server that is known to lose tasks.
     """
     lost, unexpected = account.lost(buried), account.unexpected
     by_server = set[str]()
@@ -73,5 +73,5 @@ def row_of(
     if lost:
         row.wrong.append(f"lost {sorted(lost)[:5]}")
     if unexpected:
-        row.wrong.append(f"ran what nobody pushed: {sorted(unexpected)[:5]}")
+        row.wrong.append(f"ran, but no producer pushed them: {sorted(unexpected)[:5]}")
     return row

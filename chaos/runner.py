@@ -1,4 +1,4 @@
-"""Running one loop, on a backend and in a folder of its own."""
+"""Run one loop, on a backend and in a folder of its own."""
 
 import importlib
 import tempfile
@@ -10,7 +10,7 @@ from chaos.rows import Row
 
 
 def run_one(name: str, backend: str, size: int) -> Row:
-    """Run one loop on a backend of its own; a crash of the loop is a row that says so."""
+    """Run one loop on a backend of its own; if the loop crashes, return a row that says so."""
     loop = importlib.import_module(f"chaos.loops.{name}")
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="chaos-") as folder:

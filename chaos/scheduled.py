@@ -1,4 +1,4 @@
-"""The Gator of the schedules loop, as an application would declare it; told by the environment."""
+"""Declare the Gator of the schedules loop, as an application would, from environment variables."""
 
 import os
 

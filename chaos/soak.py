@@ -1,10 +1,10 @@
-"""A worker at steady work for long: does its memory grow, does it hoard descriptors?
+"""Check that the memory and the descriptors of a worker do not grow under long, steady load.
 
-``python -m chaos.soak --seconds 600`` sets one worker with four threads on each backend,
-all at the same time, and looks at its process. After a warm-up of a tenth of the time (at least
-5 s), the median of the first fifth of what is left is compared with that of the last: memory
-and descriptors have to be the same, to 5 percent, or to one connection, as pools open and close
-them. Exit 1 when not, or when anything was lost.
+``python -m chaos.soak --seconds 600`` runs one worker with four threads on each backend, all at
+the same time, and watches their processes. After a warm-up of a tenth of the time (at least 5 s),
+it compares the median of the first fifth of the rest with that of the last fifth. Memory and
+descriptors must be the same, to 5 percent, or to one connection, as pools open and close them. It
+exits with 1 if they are not, or if anything was lost.
 """
 
 import argparse
@@ -41,7 +41,7 @@ PURGE = 10 * len(KINDS)  # ticks between two purges of the dead letters
 
 @dataclass
 class Sample:
-    """What a process takes at a moment (monotonic seconds): bytes of memory, descriptors."""
+    """Hold what a process uses at a moment (monotonic seconds): bytes of memory, descriptors."""
 
     at: float
     memory: int
@@ -50,7 +50,7 @@ class Sample:
 
 @dataclass
 class Found:
-    """What a soak came to; ``memory`` and ``descriptors`` are those of the first and last fifth."""
+    """Hold the results; ``memory`` and ``descriptors`` are those of the first and last fifth."""
 
     backend: str
     samples: list[Sample] = field(default_factory=list)
@@ -63,14 +63,14 @@ class Found:
 
 
 def sample(pid: int) -> Sample:
-    """Look at a process."""
+    """Return what a process uses now."""
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     descriptors = sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
     return Sample(time.monotonic(), pages * os.sysconf("SC_PAGE_SIZE"), descriptors)
 
 
 class Feeder:
-    """A thread that pushes a mixture at a steady pace; use it as a context manager."""
+    """Push a mixture of tasks in a thread, at a steady rate; use it as a context manager."""
 
     def __init__(self, gator: Gator, ledger: Ledger) -> None:
         self.gator, self.ledger = gator, ledger
@@ -121,7 +121,7 @@ class Feeder:
 
 
 def soak(environment: Environment, seconds: float) -> Found:
-    """Let a worker work for so long, and look at it all the while."""
+    """Run a worker for so long, and sample its process all the time."""
     found, gator, ledger = (
         Found(environment.name),
         environment.gator(),
@@ -172,7 +172,7 @@ def compare(found: Found, warm_up: float) -> None:
 
 
 def add_up(found: Found, account: Account) -> None:
-    """See that everything has run."""
+    """Report tasks that did not run."""
     failed = {entry.name for entry in account.failures if entry.name.endswith("-never")}
     found.tasks, found.twice = len(account.acknowledged), account.duplicated
     if lost := account.lost(failed):
@@ -182,7 +182,7 @@ def add_up(found: Found, account: Account) -> None:
 
 
 def soak_on(backend: str, seconds: float) -> Found:
-    """Do it on a backend of its own."""
+    """Run a soak on a backend of its own."""
     with tempfile.TemporaryDirectory(prefix="soak-") as folder:
         try:
             with open_environment(backend, Path(folder)) as environment:
@@ -205,7 +205,7 @@ def line(found: Found) -> str:
 
 
 def main() -> int:
-    """Run what was asked for."""
+    """Run a soak on each backend that was asked for."""
     parser = argparse.ArgumentParser(prog="python -m chaos.soak", description=__doc__)
     parser.add_argument("--seconds", type=float, default=600.0)
     parser.add_argument("--backend", action="append", metavar="NAME", help="may be repeated")

@@ -1,8 +1,8 @@
-"""A client and tasks that kill their own process at one chosen step, once.
+"""Kill the own process at one chosen step, once: a client and tasks for the loop of all steps.
 
-Workers load it with ``--app chaos.steps:gator`` and learn from their environment
-where to die: ``ack before``, ``ack mid``, ``ack after``, ``on_start`` and so on. *Mid* is in
-the middle of what the backend has to do: see :func:`break_in`.
+Workers load it with ``--app chaos.steps:gator``. Environment variables name the step: ``ack
+before``, ``ack mid``, ``ack after``, ``on_start`` and so on. *Mid* is in the middle of a call of
+the backend: see :func:`break_in`.
 """
 
 import json
@@ -28,12 +28,12 @@ _doing = threading.local()
 
 
 def ledger() -> Ledger:
-    """Return the book that all steps of a loop share."""
+    """Return the ledger that all steps of a loop share."""
     return Ledger(FOLDER.parent / "ledger")
 
 
 def reach(step: str, names: Iterable[str] = ()) -> None:
-    """Die if this is the chosen step and nobody has died of it yet."""
+    """Die if this is the chosen step and no worker has died there yet."""
     if step != STEP:
         return
     try:
@@ -58,17 +58,17 @@ def doing(what: str, deliveries: Iterable[Delivery]) -> Iterator[None]:
 
 
 def mid(*only: str) -> None:
-    """Die in the middle of the call that goes on, if that is the chosen one."""
+    """Die in the middle of the current call, if that is the chosen step."""
     what = getattr(_doing, "what", None)
     if what and (not only or what in only):
         reach(f"{what} mid", _doing.names)
 
 
 class Stepping:
-    """What is put before the client of a backend."""
+    """Wrap the client of a backend."""
 
     def reserve(self, *args: Any, acks: Any = (), **kwargs: Any) -> Reserved:
-        """Ack and lease; counted as *reserve* only where that brought something."""
+        """Ack and lease; counts as *reserve* only if it leased a task."""
         if acks:
             with doing("ride", acks):
                 return super().reserve(*args, acks=acks, **kwargs)
@@ -90,34 +90,34 @@ class Stepping:
             return super().ack(deliveries)
 
     def release(self, delivery: Delivery, data: Any = None, delay_until: Any = None) -> bool:
-        """Put a retry back, or hand back what was not run."""
+        """Release a retry, or hand back a task that did not run."""
         with doing("release" if data is not None else "hand back", [delivery]):
             return super().release(delivery, data, delay_until)
 
     def bury(self, delivery: Delivery, data: Any, reason: Any) -> bool:
-        """Give one up."""
+        """Bury a task."""
         with doing("bury", [delivery]):
             return super().bury(delivery, data, reason)
 
     def extend(self, deliveries: Any, lease: float) -> list[Delivery]:
-        """Keep what is held."""
+        """Extend leases."""
         with doing("extend", deliveries):
             return super().extend(deliveries, lease)
 
 
 class SteppingTask(Task):
-    """A task that may be the end of its worker outside of its function, too."""
+    """Be a task that can kill its worker outside of its function, too."""
 
     @classmethod
     def deserialize(cls, data: str | bytes) -> "SteppingTask":
-        """Read it."""
+        """Read the task."""
         reach("deserialize before")
         task = super().deserialize(data)
         reach("deserialize after")
         return task
 
     def run(self) -> Any:
-        """Run it with its hooks."""
+        """Run the task with its hooks."""
         result = super().run()
         reach("run after")
         return result
@@ -127,11 +127,11 @@ class SteppingTask(Task):
 
 
 def break_in(client: Any) -> None:
-    """Make :func:`mid` be called where it hurts most.
+    """Call :func:`mid` at the most dangerous moment of each backend.
 
-    sqlite: all is written, and COMMIT comes next. redis: the script has run, and nobody has
-    read the reply. beanstalk and sqs: the successor is on its queue, and what it succeeds is
-    not deleted yet.
+    sqlite: all is written, and COMMIT comes next. redis: the script has run, and the client has not
+    read the reply. beanstalk and sqs: the new message is on its queue, and the old one is not
+    deleted yet.
     """
     scheme = DSN.partition(":")[0]
     if scheme == "sqlite":
@@ -176,7 +176,7 @@ def _after_mid(method: Callable[..., Any], *only: str) -> Callable[..., Any]:
 
 
 def good(name: str, seconds: float) -> None:
-    """End well after so long."""
+    """Succeed after so long."""
     ledger().note(STARTED, name)
     reach("function begins")
     time.sleep(seconds)
@@ -207,12 +207,12 @@ def on_start(_task: Task) -> None:
 
 
 def on_success(_task: Task, _result: Any) -> None:
-    """Die after it went well."""
+    """Die after the function succeeded."""
     reach("on_success")
 
 
 def on_error(_task: Task, _error: BaseException) -> None:
-    """Die after it failed."""
+    """Die after the function failed."""
     reach("on_error")
 
 

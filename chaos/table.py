@@ -1,4 +1,4 @@
-"""The table that chaos prints."""
+"""Format the table that ``make chaos`` prints."""
 
 import platform
 import shutil
@@ -46,7 +46,7 @@ def line(row: Row) -> str:
 
 
 def versions() -> str:
-    """Return what ran, and when."""
+    """Return the versions of all programs that ran, and the date."""
     parts = [f"Alligator {alligator.version()}", f"Python {platform.python_version()}"]
     parts += [_said("redis-server", "--version"), _said("beanstalkd", "-v")]
     parts += [f"SQLite {sqlite3.sqlite_version}", f"moto {version('moto')}"]

@@ -1,4 +1,4 @@
-"""A client that notes which tasks a server hands out: what is lost and never was, is its loss.
+"""Note which tasks a server delivers: if a lost task never was, the server lost it.
 
 Workers load it with ``--app chaos.traced:gator``.
 """
@@ -17,10 +17,10 @@ LEDGER = os.environ.get("CHAOS_LEDGER", "")
 
 
 class Traced:
-    """What is put before the client of a backend."""
+    """Wrap the client of a backend."""
 
     def reserve(self, *args: Any, **kwargs: Any) -> Reserved:
-        """Reserve, and note the names of what came."""
+        """Reserve, and note the names of the tasks."""
         reserved = super().reserve(*args, **kwargs)
         if reserved.deliveries:
             names = [json.loads(each.data)["args"][1] for each in reserved.deliveries]

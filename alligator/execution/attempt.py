@@ -1,7 +1,7 @@
-"""Run one delivered task, and decide what becomes of it.
+"""Run one delivered task, and decide whether to ack, release or bury it.
 
 :func:`attempt` runs the task and returns a verdict; ``alligator.execution.settle`` tells the
-backend. The two are apart so that a worker can ack in bulk. A crash between them repeats the task
+backend. They are separate so that a worker can ack in bulk. A crash between them repeats the task
 and never loses it.
 """
 
@@ -31,21 +31,18 @@ from alligator.tasks.codec import Codec
 from alligator.tasks.message import missed
 from alligator.tasks.task import Carry, Task
 
-#: Characters of a traceback that are kept with a dead letter.
-
-
-#: About what goes on around a task, and not about the task.
-_AROUND = (LeaveNow, TimeIsUp)
+#: Exceptions by which a worker stops or a timeout ends the run; they are not the task's own.
+_NOT_BY_THE_TASK = (LeaveNow, TimeIsUp)
 
 
 class Verdict(Enum):
-    """What becomes of a delivery."""
+    """Name what the worker does with a delivery."""
 
     ACK = "done"
     RETRY = "failed, with a retry left"
-    LATER = "not run: something is missing, perhaps for a moment"
-    BURY = "given up"
-    CARRIED = "not known yet: it goes on as a coroutine"
+    LATER = "not run: its code is missing, perhaps for a moment"
+    BURY = "failed for good"
+    CARRIED = "not known yet: it runs on as a coroutine"
 
 
 _NONE = Reason("")
@@ -53,23 +50,23 @@ _NONE = Reason("")
 
 @dataclass(slots=True)
 class Outcome:
-    """What came of one delivery."""
+    """Hold the verdict on one delivery, and all that settling it needs."""
 
     delivery: Delivery
     verdict: Verdict
     task: Task | None = None
     error: BaseException | None = None
-    data: Data | None = None  # what to put back, or to bury; None: the data as delivered
-    delay: float = 0.0  # seconds before the next try
+    data: Data | None = None  # the message to release or bury; None: the data as delivered
+    delay: float = 0.0  # seconds before the next attempt
     reason: Reason = _NONE
-    tries: int | None = None  # how often it was tried; None: as often as it was delivered
+    tries: int | None = None  # the number of attempts; None: of deliveries
 
-    def leased_anew(self, delivery: Delivery) -> None:
-        """Note that the same task is on another lease, by which it is settled."""
+    def leased_again(self, delivery: Delivery) -> None:
+        """Take over another lease on the same task, by which to settle it."""
         self.delivery = delivery
 
 
-#: Called before a task with a timeout runs, with all its seconds; returns what follows an overrun.
+#: Called with a delivery and its timeout in seconds before it runs; returns what an overrun does.
 Limit = Callable[[Delivery, float], Overrun]
 
 
@@ -83,18 +80,19 @@ def attempt(
     carry: Carry | None = None,
     client: Client | None = None,
 ) -> Outcome:
-    """Read a delivered task, run it unless it has expired, and judge.
+    """Decode a delivered task, run it unless it has expired, and return the verdict.
 
-    A child that the task forked, and that comes out of it, ends here.
+    A child process that the task forked, and that returns from it, ends here.
 
-    :param begin: told of the task right before it runs.
-    :param carry: what waits for a coroutine in the place of this thread; see
-        :meth:`alligator.Task.start`. Then :func:`conclude` judges.
-    :param client: what it was delivered by, which may have a clock of its own.
+    :param max_deaths: bury the task unrun after this many deaths.
+    :param begin: called with the task right before it runs.
+    :param carry: waits for a coroutine instead of this thread; see :meth:`alligator.Task.start`.
+        Then :func:`conclude` returns the verdict.
+    :param client: delivered the task; its server may have its own clock.
     """
     if delivery.deaths >= max_deaths:
         why = f"WorkerDied: {delivery.deaths} deaths of its worker were counted while it ran."
-        tries = _tries(delivery, codec, None) - 1  # not this time
+        tries = _tries(delivery, codec, None) - 1  # this delivery does not count
         data = _as_pushed(delivery, codec)
         return Outcome(delivery, Verdict.BURY, data=data, reason=Reason(why), tries=tries)
     origin = after_fork.generation
@@ -106,7 +104,7 @@ def attempt(
             not_run := _expired(delivery, codec, task, clock, client)
         ):
             return not_run
-    except _AROUND as err:
+    except _NOT_BY_THE_TASK as err:
         after_fork.leave_unless(origin, err)
         raise
     except ImportFailed as err:
@@ -114,13 +112,13 @@ def attempt(
         return _not_imported(delivery, codec, clock, client, err)
     except (UnknownModuleError, UnknownCallableError, KeyboardInterrupt) as err:
         after_fork.leave_unless(origin, err)
-        # A deploy may be under way, this worker older than the task (or somebody pressed
-        # Ctrl-C): wait, then give up.
+        # A deploy may be under way, with this worker older than the task (or the user pressed
+        # Ctrl-C): wait, and bury the task in the end.
         return _missing(delivery, codec, err)
     except BaseException as err:
         after_fork.leave_unless(origin, err)
-        # It cannot be read, or may not run here: a dead letter with its bytes. Also where a class
-        # of its own kind raises SystemExit, or the like: it ends itself, and not its worker.
+        # The message cannot be read, or may not run here: bury it with its bytes. So, too, if a
+        # Task class of the user's own raises SystemExit or the like: the worker must not end.
         return _given_up(delivery, codec, None, err)
     args, kwargs = getattr(task, "func_args", None), getattr(task, "func_kwargs", None)
     try:
@@ -131,7 +129,7 @@ def attempt(
             task.called_with = args, kwargs
         if begin:
             begin(task, delivery)
-        # Else it is of a class of the user's own, that runs it in its own way.
+        # The user's own class may override run(), and does not carry coroutines.
         is_plain = getattr(type(task), "run", None) is Task.run
         call: tuple[Any, ...] = (task.start, carry) if is_plain else (task.run,)
         if seconds or overrun.get() is not None:
@@ -141,10 +139,10 @@ def attempt(
             carried = copy_context().run(*call)
     except LeaveNow:
         after_fork.leave_unless(origin)
-        raise  # the worker is leaving and releases what it holds
+        raise  # the worker stops, and releases its deliveries
     except BaseException as err:
         after_fork.leave_unless(origin, err)
-        # Whatever a task raises is its failure: a retry if one is left, else a dead letter.
+        # Any exception of a task is a failure: a retry if one is left, else a dead letter.
         return _failed(delivery, codec, task, err, called_with=(args, kwargs))
     if after_fork.generation != origin:
         after_fork.leave_unless(origin)
@@ -152,7 +150,7 @@ def attempt(
 
 
 def _limited(task: Task) -> float | None:
-    """Return the seconds that the limits of a task allow for in all; None: it has none."""
+    """Return the seconds that the function and hooks of a task may take; None: no limit."""
     seconds: float | None = getattr(task, "timeout", None)
     if each := getattr(task, "hook_timeout", None):
         ends = task.on_success is not None or task.on_error is not None
@@ -164,7 +162,7 @@ def _limited(task: Task) -> float | None:
 def conclude(
     delivery: Delivery, codec: Codec, task: Task, result: Any, error: BaseException | None
 ) -> Outcome:
-    """Judge a task that was carried on as a coroutine, by what that returned or raised."""
+    """Return the verdict on a task that ran on as a coroutine, by its result or error."""
     origin = after_fork.generation
     try:
         task.end(result, error)
@@ -178,7 +176,7 @@ def conclude(
 
 
 def _missing(delivery: Delivery, codec: Codec, error: BaseException) -> Outcome:
-    """Judge a task whose code is missing, perhaps for a moment; its message says how often."""
+    """Return the verdict on a task whose code is missing; its message counts the attempts."""
     count = missed(delivery.data) + 1
     data = codec.with_missed(delivery, count)
     delay = deploy_delay(delivery.attempt if data is None else count)
@@ -188,84 +186,86 @@ def _missing(delivery: Delivery, codec: Codec, error: BaseException) -> Outcome:
 
 
 def _tries(delivery: Delivery, codec: Codec, task: Task | None) -> int:
-    """Return how often a task was tried, this time included; see ``DeadTask.attempts``."""
+    """Return the attempts at a task, this one included; see ``DeadTask.attempts``."""
     known = missed(delivery.data) + delivery.deaths + 1
     try:
         told = codec.decode_names(delivery) if task is None else task
         if told.retried or type(told).serialize is Task.serialize:
             return told.retried + known
-    except _AROUND:
+    except _NOT_BY_THE_TASK:
         raise
     except BaseException:
         if codec.task_class is Task:
-            return known  # never before, since it cannot be read
-    return delivery.attempt  # a class of its own kind may take no note of retries
+            return known  # an unreadable task was never retried
+    return delivery.attempt  # the user's own Task class may not count retries
 
 
 def _as_pushed(delivery: Delivery, codec: Codec) -> Data | None:
-    """Return what a dead letter is to hold; None: the data as delivered."""
+    """Return the message without its count of missing code; None: the data as delivered."""
     try:
         return codec.with_missed(delivery, 0) if missed(delivery.data) else None
     except BadSignature:
-        return None  # with its bytes
+        return None  # bury it with its bytes
 
 
 def _not_imported(
     delivery: Delivery, codec: Codec, clock: Clock, client: Client | None, error: ImportFailed
 ) -> Outcome:
-    """Judge a task whose module is there and broken: a failure, of which no hook can be told."""
+    """Return the verdict on a task whose module raises at import: a failure, without hooks."""
     try:
         task = codec.decode_names(delivery)
         if getattr(task, "expires_at", None) and (
             not_run := _expired(delivery, codec, task, clock, client)
         ):
             return not_run
-    except _AROUND:
+    except _NOT_BY_THE_TASK:
         raise
-    except BaseException:  # a Task class that imports in a way of its own
+    except BaseException:  # the user's own Task class imports in its own way
         return _given_up(delivery, codec, None, error)
     return _failed(delivery, codec, task, error, codec.decode_names)
 
 
 def _now(delivery: Delivery, task: Task, clock: Clock, client: Client | None) -> float:
-    """Return what the clock shows that ``expires_at`` is about.
+    """Return the time of the clock by which ``expires_at`` counts.
 
-    Where the server counts seconds, that is made to be this worker's clock, also for a retry.
+    Where the server measures the age of a task, move ``expires_at`` to this worker's clock, also
+    for a retry.
     """
     if client is None:
         return clock.time()
     waited = getattr(task, "_depends_on", None) or getattr(task, "kept_parents", None)
-    age = client.age(delivery) if task.pushed_at and not waited else None  # held before it was put
+    # A task that waited for parents was pushed long before the server had it on the queue.
+    age = client.age(delivery) if task.pushed_at and not waited else None
     if age is None:
         return time_on(client, delivery.queue_name, clock)
     here = clock.time()
-    reckoned = min(max(here - task.pushed_at, age[0]), age[1])  # if clocks agree, it is more exact
-    task.expires_at = (task.expires_at or 0.0) + here - (task.pushed_at + reckoned)
+    elapsed = min(max(here - task.pushed_at, age[0]), age[1])  # more exact, if the clocks agree
+    task.expires_at = (task.expires_at or 0.0) + here - (task.pushed_at + elapsed)
     return here
 
 
 def _expired(
     delivery: Delivery, codec: Codec, task: Task, clock: Clock, client: Client | None
 ) -> Outcome | None:
-    """Judge a task that has expired; None: it has not."""
+    """Return the verdict on a task that has expired; None: it has not."""
     try:
         now = _now(delivery, task, clock, client)
-    except AlligatorException as err:  # not known whether it has: that is seen the next time
+    except AlligatorException as err:  # unknown whether it has expired: look again later
         return Outcome(delivery, Verdict.LATER, error=err)
     expires_at = task.expires_at or 0.0
     if now < expires_at:
         return None
     when, late = show_time(expires_at, zone=UTC), now - expires_at
     why = Reason(f"Expired: it was to start before {when}; a worker had it {late:.1f} s later.")
-    task.expires_at = None  # whoever revives it wants it to run
+    task.expires_at = None  # a user who revives it wants it to run
     task.to_failed()
     try:
         data = codec.encode(task, delivery.queue_name)
-    except _AROUND:
+    except _NOT_BY_THE_TASK:
         raise
     except BaseException:
-        data = None  # a Task class of its own kind: kept as it came
-    tries = _tries(delivery, codec, task) - 1  # not this time
+        data = None  # the user's own Task class: bury it as delivered
+    tries = _tries(delivery, codec, task) - 1  # this delivery does not count
     return Outcome(delivery, Verdict.BURY, task, data=data, reason=why, tries=tries)
 
 
@@ -277,10 +277,10 @@ def _failed(
     decode: Callable[[Delivery], Task] | None = None,
     called_with: tuple[Any, Any] | None = None,
 ) -> Outcome:
-    """Judge a failure.
+    """Return the verdict on a failure: a retry if one is left, else a dead letter.
 
-    :param decode: what shows that the task can be queued again; None: that of the codec.
-    :param called_with: its arguments before it ran; None: the task knows them, or did not run.
+    :param decode: proves that the task can be queued again; None: ``codec.decode``.
+    :param called_with: the arguments before the run; None: the task knows them, or did not run.
     """
     decode, tries = decode or codec.decode, _tries(delivery, codec, task)
     try:
@@ -289,25 +289,24 @@ def _failed(
         delay = task.spend_retry(error)
         if called_with is not None:
             task.called_with = called_with
-        pushed = decode(delivery)  # as the function may have changed what it was given
+        pushed = decode(delivery)  # the function may have changed its arguments
         task.restore_arguments(pushed.func_args, pushed.func_kwargs)
         data = codec.encode(task, delivery.queue_name)
         decode(delivery._replace(data=data))
-    except _AROUND:
+    except _NOT_BY_THE_TASK:
         raise
     except BaseException as err:
-        # A hook made it unfit for the queue: kept as it came, with the failure that counts.
+        # A hook made it unfit for the queue: bury it as delivered, with its own error.
         why = f"It was not retried, since it can no longer be queued: {describe_error(err)}"
-        with suppress(Exception):  # which may be of any kind
+        with suppress(Exception):  # an exception of any class may override add_note
             error.add_note(why)
         outcome = _given_up(delivery, codec, task, error)
-        outcome.tries = tries  # it may have spent one on the way
+        outcome.tries = tries  # spend_retry may have counted one more
         return outcome
     return Outcome(delivery, Verdict.RETRY, task, error, data, delay)
 
 
 def _given_up(delivery: Delivery, codec: Codec, task: Task | None, error: BaseException) -> Outcome:
-    text = describe_traceback(error)
-    reason, data = Reason(describe_error(error), text), _as_pushed(delivery, codec)
-    tries = _tries(delivery, codec, task)
+    reason = Reason(describe_error(error), describe_traceback(error))
+    data, tries = _as_pushed(delivery, codec), _tries(delivery, codec, task)
     return Outcome(delivery, Verdict.BURY, task, error, data, reason=reason, tries=tries)

@@ -1,7 +1,7 @@
-"""Settle what was run: record its outcome, if that is to be known, then ack, release or bury it.
+"""Settle a delivery: record the outcome if it is to be kept, then ack, release or bury.
 
-Outcome first, ack last: a crash between them repeats the task and loses nothing. (A dead letter is
-an outcome on record by itself, where store and queue are one.)
+The outcome comes first and the ack last: a crash between them repeats the task and loses nothing.
+(A dead letter is a record by itself, if store and queue are one backend.)
 """
 
 import logging
@@ -25,15 +25,15 @@ from alligator.tasks.task import Task
 log = logging.getLogger(__name__)
 log.addFilter(SafeTracebacks())
 
-#: Seconds before a task runs again whose outcome the store could not take.
+#: Seconds before a task runs again if the store could not record its outcome.
 _STORE_PAUSE = 5.0
 
 
 @dataclass(slots=True)
 class Settler:
-    """Tells store and backend what became of deliveries.
+    """Record outcomes in the store, and settle deliveries with the backend.
 
-    :param store: None: there is none, and nothing is recorded.
+    :param store: where outcomes are recorded; None: nothing is recorded.
     """
 
     client: Client
@@ -42,14 +42,14 @@ class Settler:
     recorder: Recorder
 
     def settle(self, outcome: Outcome) -> bool:
-        """Record what became of a delivery, if that is to be known, then tell the backend.
+        """Record the outcome of a delivery if it is to be kept, then tell the backend.
 
-        A store out of reach that is not the backend itself: the task is handed back, to
-        run again in a moment.
+        If the store is another backend and unreachable, the task is handed back and runs again
+        5 seconds later.
 
-        :returns: False: the delivery had been overtaken.
-        :raises ConnectionLost: it is not known what took effect; may be repeated.
-        :raises QueueFull: it did not take effect, for want of room; repeat it, and keep the lease.
+        :returns: False: the lease had been lost.
+        :raises ConnectionLost: unknown what took effect; may be repeated.
+        :raises QueueFull: nothing took effect, for lack of room; repeat it, and keep the lease.
         """
         settled = self._settle(outcome)
         if settled and outcome.verdict is Verdict.ACK:
@@ -57,11 +57,11 @@ class Settler:
         return settled
 
     def _forget_parents(self, task: Task | None) -> None:
-        """Forget what a task depended on that has ended, if that is kept in the store."""
+        """Forget the parents of a task that has ended, if the store keeps them."""
         kept = getattr(task, "kept_parents", None)
         if kept is None or task is None or self.store is None:
             return
-        with suppress(ConnectionLost, QueueFull):  # then they are gone in some weeks
+        with suppress(ConnectionLost, QueueFull):  # then they expire some weeks later
             self.store.forget([kept.key(task.task_id)])
 
     def _settle(self, outcome: Outcome) -> bool:
@@ -91,16 +91,16 @@ class Settler:
                 shorten(id_in_key(key)),
                 describe_error(err),
             )
-            # It ended in order; so what died before may forget that.
+            # The task ended, so its earlier deaths need not count any more.
             data = delivery.data if delivery.deaths else None
             now = time_on(self.client, delivery.queue_name, self.clock)
             return self.client.release(delivery, data, now + _STORE_PAUSE)
         return tell(self.client, outcome, self.clock)
 
     def settle_within(self, outcome: Outcome, seconds: float) -> bool:
-        """Settle; where there is no room, try on for so many seconds. The lease must be kept.
+        """Settle, and retry for so many seconds while there is no room. Keep the lease meanwhile.
 
-        :raises QueueFull: there still is none.
+        :raises QueueFull: there still is no room.
         """
         deadline, pause = time.monotonic() + seconds, FIRST_PAUSE
         while True:
@@ -113,9 +113,9 @@ class Settler:
             pause = min(2 * pause, LONGEST_PAUSE)
 
     def hand_back(self, outcome: Outcome, err: QueueFull) -> QueueFull:
-        """Hand a task back that has run, and return the error that says so.
+        """Hand back a task that has run, and return the error that says so.
 
-        :param err: why its outcome could not be settled.
+        :param err: why its outcome could not be recorded.
         """
         delivery, ran = outcome.delivery, outcome.verdict.value
         if outcome.error is not None:
@@ -124,16 +124,16 @@ class Settler:
             self.client.release(delivery, None, self.due(outcome))
             back = "it was handed back"
         except AlligatorException:
-            back = "it comes back when its lease runs out"
+            back = "its lease will run out"
         return QueueFull(
             f"Task {shorten(delivery.task_id)} has run ({ran}), but there is no room for its "
-            f"outcome, so {back} and runs again: {err}"
+            f"outcome, so {back} and it runs again: {err}"
         )
 
     def due(self, outcome: Outcome) -> float | None:
-        """Return when a task may run again, if that is what becomes of it; None: at once.
+        """Return when a task may run again, if it is to; None: at once.
 
-        By the clock of its queue, or by this one where the server is out of reach.
+        The clock is that of its queue, or of this process if the server cannot be reached.
         """
         try:
             return due_at(self.client, outcome, self.clock)
@@ -141,8 +141,8 @@ class Settler:
             return self.clock.time() + outcome.delay
 
     def _bury_and_note(self, outcome: Outcome, key: str, record: Record, keep: float) -> bool:
-        # In this order: a dead letter is on record itself, and the lease is checked with it, so
-        # that nobody hears of a failure from a worker that was overtaken.
+        # Bury first: a dead letter is a record itself, and burying checks the lease. So a worker
+        # that lost the lease records no failure.
         if not tell(self.client, outcome, self.clock):
             return False
         try:
@@ -150,7 +150,8 @@ class Settler:
                 self.store.note(key, record, keep)
         except (ConnectionLost, QueueFull) as err:
             log.warning(
-                "Task %s is a dead letter, but those who wait for it were not told: %s",
+                "Task %s is a dead letter, but its failure could not be recorded for callers that "
+                "wait and for its children: %s",
                 shorten(id_in_key(key)),
                 describe_error(err),
             )
@@ -159,15 +160,15 @@ class Settler:
     @staticmethod
     def _warn_of_no_store(delivery: Delivery) -> None:
         log.warning(
-            "Task %s is to save its result, but this Gator has no store: give it the one that "
-            "it was pushed with, Gator(…, store='redis://…').",
+            "Task %s cannot save its result, since this Gator has no store: name the store that "
+            "its producer uses, Gator(…, store='redis://…').",
             shorten(delivery.task_id),
         )
 
     def cancel(self, task: Task, delivery: Delivery) -> None:
-        """Take a task off its queue that was reserved for this, and record it; so its children.
+        """Cancel a task that the caller reserved, and its children, and record it.
 
-        :raises QueueFull: there is no room for that; it was handed back, and is not canceled.
+        :raises QueueFull: there is no room for the record; the task was handed back, not canceled.
         """
         try:
             self._cancel(task, delivery)
@@ -186,7 +187,7 @@ class Settler:
         self._forget_parents(task)
 
     def cancel_held(self, task: Task, queue_name: str, task_id: str) -> bool:
-        """Cancel a task that is held, and was not reserved; False: it is not held."""
+        """Cancel a task that waits for its parents; return False if it does not wait."""
         if self.store is None:
             return False
         record = self.recorder.make(task, 0, CANCELED)
@@ -197,7 +198,7 @@ class Settler:
 
 
 def is_recorded(outcome: Outcome) -> bool:
-    """Whether this outcome is put on record, where there is a store."""
+    """Return whether an outcome is recorded if there is a store."""
     if outcome.verdict is Verdict.ACK:
         return bool(getattr(outcome.task, "known_for", 0))
     return outcome.verdict is Verdict.BURY
@@ -206,7 +207,7 @@ def is_recorded(outcome: Outcome) -> bool:
 def due_at(client: Client, outcome: Outcome, clock: Clock) -> float | None:
     """Return when a task may run again, by the clock of its queue; None: at once.
 
-    :raises ConnectionLost: that clock is not known, and out of reach.
+    :raises ConnectionLost: that clock cannot be read.
     """
     if not outcome.delay:
         return None
@@ -214,7 +215,7 @@ def due_at(client: Client, outcome: Outcome, clock: Clock) -> float | None:
 
 
 def tell(client: Client, outcome: Outcome, clock: Clock) -> bool:
-    """Tell the backend what became of a delivery; return False if it had been overtaken.
+    """Ack, release or bury a delivery; return False if its lease had been lost.
 
     :raises ConnectionLost: unknown whether it took effect; may be repeated.
     """
@@ -229,7 +230,7 @@ def tell(client: Client, outcome: Outcome, clock: Clock) -> bool:
             try:
                 return client.postpone(delivery, outcome.data, due)
             except InvalidTask:
-                # No room to note how often it was looked for: by how often it was delivered.
+                # The message has no room for the count of attempts: count deliveries instead.
                 delay = deploy_delay(delivery.attempt)
                 if delay is not None:
                     now = time_on(client, delivery.queue_name, clock)
@@ -245,7 +246,7 @@ def tell(client: Client, outcome: Outcome, clock: Clock) -> bool:
             try:
                 return client.release(delivery, outcome.data, due)
             except InvalidTask as err:
-                # It grew too large for its backend: a dead letter, as it came.
+                # The message grew too large for its backend: bury it as delivered.
                 return client.bury(delivery, None, Reason(describe_error(err)))
         case Verdict.CARRIED:
-            raise ValueError("It has not ended.")
+            raise ValueError(f"Task {shorten(delivery.task_id)} has not ended: settle it later.")

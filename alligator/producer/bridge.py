@@ -1,14 +1,14 @@
-"""Children whose queue is on one backend, and whose store on another.
+"""Hold children whose queue is on one backend and whose store is on another.
 
-They are held in the store, on a queue of its own that no worker consumes, as are *stand-ins* for
-the parents that somebody waits for. When a parent has ended, its stand-in is acked or canceled
-there, with all that follows; children that are free then go over to their real queue.
+The store holds the children on a queue that no worker consumes, together with *stand-ins* for
+their parents. When a parent ends, its stand-in is acked or canceled there, which frees or cancels
+its children. Free children then move to their real queue.
 
-Each stands there under the key of its record (``store.record_key``), since ids of the users' own
-may be on several queues at once.
+Each child and stand-in has the key of its record as id (``store.record_key``), since the same id
+of the user's own may be on several queues at once.
 
-In this order, so that a crash in between repeats and never loses: outcome on record, stand-in
-ended, children over, parent acked. What a worker leaves half-way over, the next one takes up.
+The order is: record the outcome, end the stand-in, move the children, ack the parent. So a crash
+in between repeats steps and loses nothing. The next worker completes a move that a dead one began.
 """
 
 import base64
@@ -52,32 +52,32 @@ from alligator.constants import DELAYED, FAILED, WAITING
 from alligator.exceptions import BadPayload, InvalidTask, QueueFull, UnsupportedOption
 from alligator.tasks.message import fields_in, fields_of, is_known_later
 
-#: Seconds that the outcome of a child is known, unless it says so itself.
+#: Seconds that the outcome of a child is kept, unless its options say so.
 KEEP_CHILD = 3600.0
 
-#: Seconds that the end of another task is known, without its result: children look for it.
+#: Seconds that the end of another task is kept, without its result, since children look for it.
 KEEP_END = 60.0
 
-#: Seconds until a stand-in comes up by itself: never, that is.
-_FAR = 3650 * 86_400.0
+#: Seconds until a stand-in is due by itself: ten years, so never.
+_NEVER = 3650 * 86_400.0
 
-#: The same where a worker of Alligator 1.1 may end its task, which knows it by its id alone.
-_NOT_SO_FAR = 60.0
+#: The same if a worker of Alligator 1.1 may end the parent, which it records by the id alone.
+_SOON = 60.0
 
-#: Seconds that children may take on their way over, and how many go at once.
+#: Seconds that the move of children may take, and how many move at once.
 _LEASE, _AT_ONCE = 10.0, 100
 
-#: Seconds between two looks at what others may have left half-way.
+#: Seconds between two looks for children that another process did not finish to move.
 _EVERY = 5.0
 
 _STAND_IN = "{}"
 
 
 class BridgedStore(Store):
-    """The store of one Gator whose queues are on another backend.
+    """Serve as the store of one Gator whose queues are on another backend.
 
-    :param client: of the queues.
-    :param store: which does all that has nothing to do with children.
+    :param client: the client of the queues.
+    :param store: does everything but hold children.
     :param home: the client of the store.
     """
 
@@ -94,7 +94,7 @@ class BridgedStore(Store):
     def _steps(self, client: Queues) -> type[Store]:
         return type(self)
 
-    # -- As the store does it. ------------------------------------------------------------
+    # -- Passed on to the store. ----------------------------------------------------------
 
     def note(self, task_id: str, record: Record, keep_seconds: float) -> bool:
         return self.store.note(task_id, record, keep_seconds)
@@ -142,7 +142,7 @@ class BridgedStore(Store):
     # -- Children. ------------------------------------------------------------------------
 
     def _hold(self, client: Queues, children: Sequence[Child]) -> list[int]:
-        # A parent that would not tell of its end is an UnsupportedOption.
+        # A parent whose end would not be recorded raises UnsupportedOption.
         together = {
             record_key(child.queue_name, child.message.task_id): child.queue_name
             for child in children
@@ -151,7 +151,7 @@ class BridgedStore(Store):
         for parent in dict.fromkeys(each for child in children for each in child.parents):
             keys = [record_key(name, parent.task_id) for name in parent.queue_names]
             held = next((key for key in keys if key in together), None)
-            names[parent] = held or self._watch_out_for(parent)
+            names[parent] = held or self._ensure_stand_in(parent)
         now = self.home.clock.time()
         for child in children:
             key = record_key(child.queue_name, child.message.task_id)
@@ -162,12 +162,12 @@ class BridgedStore(Store):
         states = self.store.hold(
             self.home, [_pack(child, names, self._apart(child)) for child in children]
         )
-        self._carry_over_if_taken()
+        self._move_what_fits()
         return states
 
     def _apart(self, child: "Child | _Held") -> float:
-        # In the store a moment is by its clock, as whoever goes on with it may have another one;
-        # unless the queue has a clock of its own, by which it is then.
+        # Times in the store count by the store's clock, since the process that moves the child may
+        # have another one. If the server of the queue has a clock, its times count by that.
         if child.message.delay_until is None:
             return 0.0
         if self.client.server_time(child.queue_name) is not None:
@@ -178,10 +178,10 @@ class BridgedStore(Store):
     def _in(self, seconds: float) -> float:
         return time_on(self.home, HELD, self.home.clock) + seconds
 
-    def _watch_out_for(self, parent: Parent) -> str:
-        """See to it that a stand-in is there for as long as the parent has not ended.
+    def _ensure_stand_in(self, parent: Parent) -> str:
+        """Push a stand-in for a parent that has not ended, unless it is there.
 
-        :returns: under which key it stands, or what is on record of the parent.
+        :returns: the key of the stand-in, or of the parent's record.
         """
         names = parent.queue_names
         keys = list(dict.fromkeys(record_key(each, parent.task_id) for each in names))
@@ -192,19 +192,19 @@ class BridgedStore(Store):
             return next((each for each, record in found if record is not None), keys[0])
         if self.home.find(HELD, key) is None:
             self.home.push_many(HELD, [Message(key, _STAND_IN, self._next_look_at(key))])
-        if not self._is_pending(key, names):  # it has ended meanwhile, and may not have seen it
+        if not self._is_pending(key, names):  # it ended meanwhile, maybe before the stand-in
             self._end_by_key(key, self._known(key, names))
         return key
 
     def _next_look_at(self, key: str) -> float:
-        """Return when to look after a stand-in that nobody ended."""
-        return self._in(_NOT_SO_FAR if queue_in_key(key) else _FAR)
+        """Return when to check a stand-in that is still there."""
+        return self._in(_SOON if queue_in_key(key) else _NEVER)
 
     def _known(self, key: str, queue_names: Sequence[str] = ()) -> Record | None:
-        """Return what is on record of a task; also by Alligator 1.1, under its id alone."""
+        """Return the record of a task, also one by Alligator 1.1, under its id alone."""
         task_id = id_in_key(key)
         keys = {key: None, task_id: None}
-        if not queue_in_key(key):  # it may be an own id after all
+        if not queue_in_key(key):  # the id may be the user's own after all
             keys |= dict.fromkeys(own_record_key(each, task_id) for each in queue_names)
         records = [each for each in self.store.records(list(keys)) if each is not None]
         return max(records, key=lambda each: each.fence, default=None)
@@ -226,7 +226,7 @@ class BridgedStore(Store):
         return False
 
     def release_children(self, task_id: str, record: Record | None) -> None:
-        # Children that Alligator 1.1 holds wait for the id alone. Without a record it is not known
+        # Children that Alligator 1.1 holds wait for the id alone. Without a record it is unknown
         # how the parent ended.
         for key in dict.fromkeys((task_id, id_in_key(task_id))):
             self._end_by_key(key, record)
@@ -243,7 +243,7 @@ class BridgedStore(Store):
         for delivery in found:
             self._end(delivery, record)
         if found:
-            self._carry_over_if_taken()
+            self._move_what_fits()
 
     def _end(self, delivery: Delivery, record: Record | None) -> None:
         if record is not None and gone_badly(delivery.task_id, record.state, record.error):
@@ -257,38 +257,38 @@ class BridgedStore(Store):
         if now < self._next_look:
             return False
         self._next_look = now + _EVERY
-        self.carry_over()
+        self.move_free_children()
         return True
 
     def next_maintenance(self) -> float:
         return max(0.0, self._next_look - time.monotonic())
 
-    def _carry_over_if_taken(self) -> None:
-        # What a queue has no room for is safe here, and whoever looks after it tries again.
+    def _move_what_fits(self) -> None:
+        # Children that do not fit on their queue are safe in the store; maintain() retries.
         with suppress(QueueFull):
-            self.carry_over()
+            self.move_free_children()
 
-    def carry_over(self) -> None:
-        """Bring the children that are free to their queues.
+    def move_free_children(self) -> None:
+        """Move the children that are free to their queues.
 
-        :raises QueueFull: some stay, since their queue does not take them now.
+        :raises QueueFull: some stay, since their queue has no room now.
         """
         refused: QueueFull | None = None
         while found := self.home.reserve([HELD], _AT_ONCE, _LEASE).deliveries:
             queues: dict[str, list[tuple[Delivery, Message]]] = {}
             for delivery in found:
                 record = self._known(delivery.task_id)
-                if delivery.data == _STAND_IN and self._still_to_come(delivery.task_id):
+                if delivery.data == _STAND_IN and self._is_still_pending(delivery.task_id):
                     at = self._next_look_at(delivery.task_id)
                     self.home.release(delivery, _STAND_IN, at)
                     continue
                 if delivery.data == _STAND_IN or (record and record.ended):
-                    self._end(delivery, record)  # left by a worker that died over it
+                    self._end(delivery, record)  # its worker died before it ended this
                     continue
                 try:
                     child = _unpack(delivery)
                 except InvalidTask as err:
-                    # A stranger's: a dead letter with its bytes, and the others go on.
+                    # Not written by Alligator: bury it with its bytes, and move the others.
                     self.home.bury(delivery, None, Reason(str(err)))
                     continue
                 message = self._reaching(_moved(child.message, -self._apart(child)))
@@ -298,11 +298,11 @@ class BridgedStore(Store):
                     ids = self.client.push_many(name, [message for _, message in pairs])
                 except QueueFull as err:
                     refused = err
-                    for delivery, _ in pairs:  # for a while, so that those of others come up
+                    for delivery, _ in pairs:  # later, so that children of other queues come first
                         self.home.release(delivery, None, self._in(_EVERY))
                     continue
                 for (delivery, _), backend_id in zip(pairs, ids, strict=True):
-                    self._is_over(delivery, backend_id)
+                    self._has_moved(delivery, backend_id)
         if refused is not None:
             raise refused
 
@@ -314,17 +314,17 @@ class BridgedStore(Store):
         known = [each if isinstance(each, int | float) else None for each in limits]
         return reaching(message, self.client, *known)
 
-    def _still_to_come(self, key: str) -> bool:
-        """Whether a stand-in came up only to be looked after."""
+    def _is_still_pending(self, key: str) -> bool:
+        """Return whether a stand-in is due only to be checked: its parent has not ended."""
         if not queue_in_key(key):
             return False
         try:
             return self._is_pending(key, ())
-        except UnsupportedOption:  # another task of that id, which tells of no end
+        except UnsupportedOption:  # another task of that id, which records no end
             return False
 
-    def _is_over(self, delivery: Delivery, backend_id: str) -> None:
-        """A child is on its queue: let a stand-in take its place here."""
+    def _has_moved(self, delivery: Delivery, backend_id: str) -> None:
+        """Replace a child that is on its queue by a stand-in."""
         key = delivery.task_id
         record = self._known(key)
         own_id = id_in_key(key)
@@ -362,10 +362,10 @@ def _moved(message: Message, seconds: float) -> Message:
 
 
 def _pack(child: Child, names: dict[Parent, str], apart: float) -> Child:
-    """Return a child as it lies in the store, its queue and all in the data.
+    """Return a child as the store holds it, with queue and message in the data.
 
     :param names: the keys of its parents there.
-    :param apart: seconds from the clock that its delay goes by to that of the store.
+    :param apart: seconds that the store's clock is ahead of the clock of the child's delay.
     """
     task_id, data, due, priority = _moved(child.message, apart)
     kind, text = ("s", data) if isinstance(data, str) else ("b", base64.b64encode(data).decode())
@@ -376,7 +376,10 @@ def _pack(child: Child, names: dict[Parent, str], apart: float) -> Child:
 
 def _unpack(delivery: Delivery) -> _Held:
     task_id = id_in_key(delivery.task_id)
-    unreadable = InvalidTask(f"Child {shorten(task_id)} cannot be read.")
+    unreadable = InvalidTask(
+        f"Child {shorten(task_id)} cannot be read: expected a JSON list of queue name, kind, "
+        "data, delay and priority."
+    )
     try:
         queue_name, kind, text, due, priority = strict_json.loads(delivery.data)
         data = base64.b64decode(text) if kind == "b" else text
@@ -389,10 +392,10 @@ def _unpack(delivery: Delivery) -> _Held:
 
 
 def must_save(task_id: str) -> UnsupportedOption:
-    """Return the error for a parent whose end nobody would tell the store of."""
+    """Return the error for a parent whose end would not be recorded in the store."""
     return UnsupportedOption(
-        f"Nobody would know here when task {shorten(task_id)} ends: queue and store are two "
-        "backends. Push it by a Gator with this store, without save_results=0."
+        f"Cannot track task {shorten(task_id)}: its queue and its store are on different backends. "
+        "Push it by a Gator with this store, without save_results=0."
     )
 
 
@@ -400,7 +403,7 @@ def bridge(client: Client, store: Store | None) -> Store | None:
     """Return the store of a Gator: a :class:`BridgedStore`, if its queues are on another backend
     and it can hold children; else the store itself.
     """
-    if isinstance(store, BridgedStore):  # that of another Gator
+    if isinstance(store, BridgedStore):  # from another Gator
         store = store.store
     if store is None or store is client.store or store.home is None:
         return store

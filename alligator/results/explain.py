@@ -1,7 +1,7 @@
-"""``gator.explain(id)``: one sentence on why a task has not run.
+"""Explain in one sentence why a task has not run: ``gator.explain(id)``.
 
-:func:`gather` asks queue and store for the facts, with a handful of round trips that do not grow
-with the queue; :func:`sentence` puts them into words. What a backend cannot tell is left out.
+:func:`gather` asks the queue and the store for the facts, in a few round trips, whatever the length
+of the queue. :func:`sentence` puts them into words, without the facts that a backend cannot tell.
 """
 
 import math
@@ -18,19 +18,19 @@ from alligator.tasks.message import fields_in, fields_of, id_of
 from alligator.tasks.parent_ids import read as read_kept
 from alligator.tasks.task import Task
 
-#: How many of the parents that a task waits for are named.
+#: How many parents of a waiting task the sentence names.
 _NAMED = 3
 
 _TO_COME = frozenset({WAITING, DELAYED, RETRYING, RUNNING})
 
-#: A time so many seconds away is told in seconds.
+#: Spans shorter than this many seconds are shown in seconds.
 _SOON = 120
 
 _STATES = {
     WAITING: "waiting",
     DELAYED: "delayed",
     RUNNING: "running",
-    RETRYING: "to be tried again",
+    RETRYING: "to be retried",
     SUCCESS: "done",
     FAILED: "failed",
     CANCELED: "canceled",
@@ -39,40 +39,40 @@ _STATES = {
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is known of a task; times are Unix timestamps in seconds, None is not known."""
+    """Hold what is known of a task; times are Unix timestamps in seconds, None is not known."""
 
     now: float
     queue_name: str
-    state: int | None  # as ``gator.status`` says; None: never heard of, or forgotten
+    state: int | None  # as ``gator.status`` says; None: unknown, or forgotten
     lost: bool = False  # it should be on its queue, and is not
-    by_record: bool = False  # the queue itself cannot be asked
-    at: float | None = None  # when that was put on record
-    error: str = ""  # why it failed, or was canceled; RETRYING: how the last try ended
+    by_record: bool = False  # only the store knows: the queue cannot look a task up
+    at: float | None = None  # when the state was recorded
+    error: str = ""  # why it failed, or was canceled; RETRYING: how the last attempt ended
     ahead: int | None = None  # WAITING: how many tasks go first
     waiting: int | None = None  # how many tasks wait on the queue
     due: float | None = None  # DELAYED, RETRYING
     until: float | None = None  # RUNNING: when its lease ends
-    tries: int = 0  # RETRYING: how often it was tried
+    tries: int = 0  # RETRYING: the attempts so far
     expires_at: float | None = None
-    parents: int | None = None  # how many tasks it was to wait for
-    pending: int = 0  # how many of them have not ended
+    parents: int | None = None  # how many parents it has
+    pending: int = 0  # how many parents have not ended
     first: list[tuple[str, int | None]] = field(default_factory=list)  # some, with their states
-    workers: int | None = None  # how many live on the queue; None: there is no store to know it
-    last_seen: float | None = None  # when the last of them gave a sign of life
+    workers: int | None = None  # how many live workers serve the queue; None: there is no store
+    last_seen: float | None = None  # the last heartbeat of any of them
 
 
 def of_schedule(results: Results, queue_name: str, next_after: Callable[[float], float]) -> str:
-    """Return when a schedule is due next, and who would run it.
+    """Return when a schedule is due next, and how many workers would run it.
 
-    :param next_after: returns the first tick later than a moment.
+    :param next_after: returns the first tick after a given timestamp.
     """
     now = results.recorder.clock.time()
     facts = _with_workers(results, Facts(now, queue_name, None))
     left = span(next_after(now) - now)
-    return f"due in {left} on {queue_name!r}{_who_lives(facts)}"
+    return f"due in {left} on {queue_name!r}{_live_workers(facts)}"
 
 
-# -- Into words. ------------------------------------------------------------------------------
+# -- Facts to words. --------------------------------------------------------------------------
 
 
 def sentence(facts: Facts) -> str:
@@ -88,43 +88,43 @@ def sentence(facts: Facts) -> str:
     }
     if facts.state is None:
         return (
-            f"never heard of on {facts.queue_name!r}: it was not pushed there, or it is done and "
-            "saved no result, or that has expired, or it was dropped or lost"
+            f"unknown on {facts.queue_name!r}: it was not pushed there, or it is done and saved no "
+            "result, or its record has expired, or it was dropped or lost"
         )
-    return _held(facts) if facts.pending else say[facts.state](facts)
+    return _waiting_for_parents(facts) if facts.pending else say[facts.state](facts)
 
 
 def _waiting(facts: Facts) -> str:
-    return _off_the_queue(facts) if facts.lost else _in_line(facts)
+    return _not_on_queue(facts) if facts.lost else _on_queue(facts)
 
 
-def _off_the_queue(facts: Facts) -> str:
+def _not_on_queue(facts: Facts) -> str:
     since = f" since {_time(facts, facts.at)}" if facts.at else ""
     return (
-        f"{_STATES[facts.state or WAITING]}{since} by what is on record, but not on "
-        f"{facts.queue_name!r}: it was taken off there with nothing noted, or is on its way"
+        f"{_STATES[facts.state or WAITING]}{since} according to its record, but not on "
+        f"{facts.queue_name!r}: it was removed and nothing recorded, or it is about to arrive"
     )
 
 
-def _in_line(facts: Facts) -> str:
+def _on_queue(facts: Facts) -> str:
     where, about = f" on {facts.queue_name!r}", "about " if facts.by_record else ""
     if facts.ahead is not None:
-        ahead = f" behind {_count(facts.ahead, 'task')}" if facts.ahead else " as the next in line"
+        ahead = f" behind {_count(facts.ahead, 'task')}" if facts.ahead else " as the next task"
     elif facts.waiting is not None and facts.waiting > 1:
         ahead = f" as one of {about}{_count(facts.waiting, 'task')}"
     else:
         ahead = ""
-    return f"{_expired(facts)}waiting{ahead}{where}{_who_lives(facts)}"
+    return f"{_expired(facts)}waiting{ahead}{where}{_live_workers(facts)}"
 
 
 def _expired(facts: Facts) -> str:
     if facts.expires_at is None or facts.expires_at > facts.now:
         return ""
     when = _time(facts, facts.expires_at)
-    return f"expired at {when}, so that it will be set aside rather than run: "
+    return f"expired at {when}, so a worker will bury it and not run it: "
 
 
-def _who_lives(facts: Facts, where: str = "there") -> str:
+def _live_workers(facts: Facts, where: str = "there") -> str:
     if facts.workers is None:
         return ""
     if facts.workers:
@@ -134,12 +134,12 @@ def _who_lives(facts: Facts, where: str = "there") -> str:
     return f", no live worker {where} since {_time(facts, facts.last_seen)}"
 
 
-def _alone(facts: Facts) -> str:
-    """Say of what is not due yet if nobody would run it."""
-    return _who_lives(facts, f"on {facts.queue_name!r}") if facts.workers == 0 else ""
+def _no_worker(facts: Facts) -> str:
+    """Return a warning for a task that is not due yet, if no live worker serves its queue."""
+    return _live_workers(facts, f"on {facts.queue_name!r}") if facts.workers == 0 else ""
 
 
-def _held(facts: Facts) -> str:
+def _waiting_for_parents(facts: Facts) -> str:
     named = [
         shorten(task_id) + (f" ({_STATES[state]})" if state in _STATES else "")
         for task_id, state in facts.first
@@ -155,13 +155,13 @@ def _held(facts: Facts) -> str:
 
 def _delayed(facts: Facts) -> str:
     if facts.lost:
-        return _off_the_queue(facts)
+        return _not_on_queue(facts)
     if facts.due is None:
-        when = f" at {_time(facts, facts.at)}" if facts.at else ""
-        return f"delayed when it was pushed{when}; nobody noted for how long"
+        return f"delayed when it was pushed{_at(facts)}; for how long is not recorded"
     if facts.due <= facts.now:
-        return f"its delay has just ended on {facts.queue_name!r}{_who_lives(facts)}"
-    return f"delayed for {span(facts.due - facts.now)} more{_then(facts, 'until')}{_alone(facts)}"
+        return f"its delay has just ended on {facts.queue_name!r}{_live_workers(facts)}"
+    left = span(facts.due - facts.now)
+    return f"delayed for {left} more{_then(facts, 'until')}{_no_worker(facts)}"
 
 
 def _retrying(facts: Facts) -> str:
@@ -169,10 +169,10 @@ def _retrying(facts: Facts) -> str:
     last = f" ({shorten(facts.error, 500)})" if facts.error else ""
     if facts.due is not None and facts.due > facts.now:
         return (
-            f"{tried}{last}, to be tried again in {span(facts.due - facts.now)}"
-            f"{_then(facts, 'at')}{_alone(facts)}"
+            f"{tried}{last}, to be retried in {span(facts.due - facts.now)}"
+            f"{_then(facts, 'at')}{_no_worker(facts)}"
         )
-    return f"{tried}{last}, to be tried again: {_in_line(facts)}"
+    return f"{tried}{last}, to be retried: {_on_queue(facts)}"
 
 
 def _then(facts: Facts, word: str) -> str:
@@ -182,27 +182,27 @@ def _then(facts: Facts, word: str) -> str:
 
 
 def _running(facts: Facts) -> str:
-    lives = _who_lives(facts, f"on {facts.queue_name!r}")
+    workers = _live_workers(facts, f"on {facts.queue_name!r}")
     if facts.by_record:
-        return f"started{_at(facts)}, and no end is on record: it runs, or will run again{lives}"
+        return f"started{_at(facts)}, no end is recorded: it runs, or will run again{workers}"
     lease = ""
     if facts.until is not None:
         lease = f", on a lease until {_time(facts, facts.until, 'seconds')}"
         if facts.until <= facts.now:
             lease = f", on a lease that ended {span(facts.now - facts.until)} ago"
-    back = "; if that is gone, it comes back when its lease ends" if facts.workers == 0 else ""
-    return f"running with a worker{lease}{lives}{back}"
+    back = "; if its worker is dead, it runs again when its lease ends"
+    return f"running with a worker{lease}{workers}{back if facts.workers == 0 else ''}"
 
 
 def _success(facts: Facts) -> str:
-    return f"it has run, and succeeded{_at(facts)}"
+    return f"succeeded{_at(facts)}"
 
 
 def _failed(facts: Facts) -> str:
     error = shorten(facts.error, 500)
     if error.startswith("Expired: "):
-        return f"set aside{_at(facts)}, expired: {error.removeprefix('Expired: ').rstrip('.')}"
-    return f"failed and given up{_at(facts)}: {error or 'nobody noted why'}"
+        return f"buried{_at(facts)}, expired: {error.removeprefix('Expired: ').rstrip('.')}"
+    return f"failed for good{_at(facts)}: {error or 'no error is recorded'}"
 
 
 def _canceled(facts: Facts) -> str:
@@ -223,7 +223,7 @@ def _time(facts: Facts, moment: float, unit: str = "minutes") -> str:
 
 
 def span(seconds: float) -> str:
-    """Return so many seconds as people say it: ``'43 s'``, ``'2 h 5 min'``."""
+    """Return a number of seconds as people say it: ``'43 s'``, ``'2 h 5 min'``."""
     left = math.ceil(min(max(seconds, 0.0), 1e12))
     if left < _SOON:
         return f"{left} s"
@@ -238,7 +238,7 @@ def span(seconds: float) -> str:
     return text
 
 
-# -- From queue and store. --------------------------------------------------------------------
+# -- Facts from queue and store. --------------------------------------------------------------
 
 
 def gather(results: Results, task: Task | str) -> Facts:
@@ -263,12 +263,12 @@ def gather(results: Results, task: Task | str) -> Facts:
 
 
 def _on_the_way(results: Results, task: Task | str, facts: Facts, place: Place | None) -> Facts:
-    """Add what is known of a task that has not ended."""
+    """Return the facts with those of a task that has not ended."""
     client, store = results.client, results.store
     queue_name, task_id = results.where(task)
     data: Data | None = None
     if place is not None:
-        if facts.state != RETRYING or place.state not in (WAITING, DELAYED):  # it has come further
+        if facts.state != RETRYING or place.state not in (WAITING, DELAYED):  # it has moved on
             facts = replace(facts, state=place.state)
         facts = replace(facts, ahead=place.ahead, due=place.due, until=place.until)
         data = client.peek(queue_name, task_id)
@@ -285,7 +285,7 @@ def _on_the_way(results: Results, task: Task | str, facts: Facts, place: Place |
 
 
 def _with_options(facts: Facts, data: Data | None) -> Facts:
-    """Add what its message says; whoever can write to the queue may have written it."""
+    """Return the facts with those of its message, which any writer of the queue may have sent."""
     options = fields_in(fields_of(data), "options") if data is not None else {}
     expires_at, retried = options.get("expires_at"), options.get("retried")
     parents, error = options.get("depends_on"), options.get("last_error")
@@ -304,7 +304,7 @@ def _count_parents(parents: list[Any]) -> int:
 
 
 def _with_parents(results: Results, task: Task | str, facts: Facts) -> Facts:
-    """Add for whom it is held, if it is."""
+    """Return the facts with the parents that the task waits for, if it does."""
     store = results.store
     if store is None:
         return facts

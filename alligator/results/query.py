@@ -1,4 +1,4 @@
-"""Status, wait and result: what can be known of a task after it was pushed."""
+"""Answer what became of a task after its push: status, wait and result."""
 
 import time
 from collections import deque
@@ -25,19 +25,19 @@ from alligator.results.records import Recorder
 from alligator.tasks.message import fields_in, fields_of
 from alligator.tasks.task import Task
 
-#: Seconds between two looks at a task whose end nobody may tell, at first and at most.
+#: Seconds between two looks at a task whose end may not be recorded, at first and at most.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.005, 0.25
 
-#: The same where the store tells of starts and ends, in case it does not: a queue was dropped.
+#: The same where the store announces starts and ends. It does not if the queue was dropped.
 _FOLLOWING = 1.0
 
-#: The same where every end will be noted in the store.
+#: The same where the store will record every end.
 _LONGEST_WATCH = 5.0
 
-#: How many dead letters are looked through for an error that is on no record.
+#: How many dead letters are searched for an error that has no record.
 _LETTERS = 1000
 
-#: How many records are asked for at once.
+#: How many records are read at once.
 _AT_ONCE = 500
 
 _NOT_STARTED = (WAITING, DELAYED)
@@ -45,9 +45,9 @@ _STARTED = (RUNNING, RETRYING)
 
 
 class Results:
-    """What one Gator can say of tasks: those that it pushed, and others by their id.
+    """Answer for one Gator what became of tasks: of its own, and of others by their id.
 
-    :param queue_name: where a task is looked for that is given as an id.
+    :param queue_name: the queue on which a task that is given as an id is looked up.
     """
 
     def __init__(self, recorder: Recorder, queue_name: str) -> None:
@@ -62,7 +62,7 @@ class Results:
     def wait(
         self, tasks: Sequence[Task | str] | Task, timeout: Seconds | None, *, started: bool
     ) -> bool:
-        """Block until all of them have ended; see :meth:`alligator.Gator.wait`."""
+        """Block until all these tasks have ended; see :meth:`alligator.Gator.wait`."""
         deadline = float("inf") if timeout is None else time.monotonic() + _patience(timeout)
         tasks = [tasks] if isinstance(tasks, str | Task) else tasks
         pending = deque(tasks)
@@ -88,8 +88,8 @@ class Results:
         task_id = _id_of(task)
         if isinstance(task, Task) and task.save_results is None:
             raise UnsupportedOption(
-                f"Task {shorten(task_id)} was pushed without save_results=seconds, so nobody "
-                "knows its result."
+                f"Task {shorten(task_id)} was pushed without save_results=seconds, so its result "
+                "was not saved."
             )
         self.wait([task], timeout, started=False)
         status, record = self.look(task)
@@ -99,11 +99,11 @@ class Results:
             raise self._failure(task, record)
         if status is None:
             raise ResultTimeout(
-                f"Nothing is known of task {shorten(task_id)}: it was never pushed here, saved "
-                "no result, its result has expired, or it was dropped or lost."
+                f"Nothing is known of task {shorten(task_id)}: it was never pushed here, saved no "
+                "result, its result has expired, or it was dropped or lost."
             )
         if status == SUCCESS and record is None and isinstance(task, Task):
-            return task.result  # it has read it before, or ran right here
+            return task.result  # the task object read it before, or ran in this process
         if status != SUCCESS or record is None:
             patience = 0.0 if timeout is None else _patience(timeout)
             raise ResultTimeout(f"Task {shorten(task_id)} has not ended within {patience:g} s.")
@@ -112,7 +112,7 @@ class Results:
         return self.recorder.value_of(self.queue_of(task), task_id, record)
 
     def refresh(self, task: Task) -> None:
-        """Set a task's ``status``, ``result`` and ``error`` to what is known of it now."""
+        """Set the ``status``, ``result`` and ``error`` of a task to what is known now."""
         status, record = self.look(task)
         task.status = status
         if status == SUCCESS and record is not None:
@@ -129,29 +129,28 @@ class Results:
         return TaskFailed(what, error=error, traceback=traceback)
 
     def letter(self, task: Task | str) -> DeadTask | None:
-        """Return the dead letter of a task; None: there is none, or not among the newest."""
+        """Return the dead letter of a task; None: it is not among the newest 1,000."""
         queue_name, _ = self.where(task)
         return self.letter_among(self.client.dead(queue_name, _LETTERS), task)
 
     def letter_among(self, letters: Sequence[DeadTask], task: Task | str) -> DeadTask | None:
-        """Return the dead letter of a task out of these, newest first; None: it is not there."""
+        """Return the dead letter of a task among these; None: it is not there."""
         _, backend_id = self.where(task)
         found = next((each for each in letters if each.task_id == backend_id), None)
         if found is None and OWN_ID not in self.client.supports:
-            # A retry has given it another id on the queue; its own is in the message.
+            # A retry gave it another id on the queue; the message has the id of the push.
             own_id = _id_of(task)
             found = next((e for e in letters if self.recorder.id_of_dead(e) == own_id), None)
         return found
 
-    # -- Looking. -----------------------------------------------------------------------------
+    # -- Lookup. ------------------------------------------------------------------------------
 
     def _drop_ended(self, pending: deque[Task | str], *, started: bool) -> bool | None:
-        """Drop what has ended (``started``: begun) from the front.
+        """Drop the tasks that have ended (``started``: begun) from the front.
 
-        All are waited for, so behind the first still to come nobody needs a look.
+        The caller waits for all, so no task behind the first pending one is looked up.
 
-        :returns: True: that was all; False: one was canceled, or lost; None: some are still to
-            come.
+        :returns: True: all have ended; False: one was canceled, or lost; None: some are pending.
         """
         while pending:
             some = [pending[index] for index in range(min(len(pending), _AT_ONCE))]
@@ -167,10 +166,10 @@ class Results:
         return True
 
     def _is_over(self, task: Task | str) -> bool | None:
-        """Whether there is nothing to wait for in a task of which nothing is known.
+        """Return whether an unknown task has ended.
 
-        :returns: True: it has left its queue, and nobody was to note more than a failure; False:
-            it was dropped or lost, or what was on record has expired; None: it may be to come.
+        :returns: True: it has left its queue, and only a failure would be recorded; False: it was
+            dropped or lost, or its record has expired; None: it may still run.
         """
         if not (isinstance(task, Task) and task.is_pushed and GET in self.client.supports):
             return None
@@ -193,7 +192,7 @@ class Results:
         return self._records([task])[0]
 
     def _keys(self, task: Task | str) -> list[str]:
-        """Return under which keys a task may be on record: that of its queue, that of its id."""
+        """Return the keys under which a task may be recorded: queue and id, or the id alone."""
         task_id = _id_of(task)
         if isinstance(task, Task) and not task.has_own_id:
             return [task_id]
@@ -202,9 +201,9 @@ class Results:
     def look(
         self, task: Task | str, record: Record | None = None
     ) -> tuple[int | None, Record | None]:
-        """Return the status of a task, and what is on record of its last push.
+        """Return the status of a task, and the record of its last push.
 
-        :param record: one that was just read; of this very push it settles the matter.
+        :param record: one that was just read. If it shows the end of this push, that decides.
         """
         if isinstance(task, Task):
             if not task.is_pushed and task.status in ENDED:
@@ -212,11 +211,11 @@ class Results:
             if record is not None and record.ended and record.pushed >= task.pushed_at:
                 return record.state, record
         place = self.find(task)
-        if self.store is not None:  # after the queue: what has left it since is on record
+        if self.store is not None:  # after the queue: a task that left it since has a record
             record = self._record(task)
         if place is None:
             if isinstance(task, Task) and (record is None or _is_earlier(record, task)):
-                if record is not None and record.state == FAILED:  # nor was a success noted
+                if record is not None and record.state == FAILED:  # a success would replace it
                     return (task.status if task.status in ENDED else None), None
                 return self._unrecorded(task), None
             return (record.state if record else None), record
@@ -228,7 +227,7 @@ class Results:
             return RUNNING, None
         data = self.client.peek(*self.where(task))
         if data is None:
-            return self.look(task)  # it has just left the queue
+            return self.look(task)  # it left the queue a moment ago
         options = fields_in(fields_of(data), "options")
         pushed = options.get("pushed_at")
         if ended is not None and isinstance(pushed, int | float) and ended.pushed >= pushed:
@@ -239,15 +238,15 @@ class Results:
         return state, None
 
     def _unrecorded(self, task: Task) -> int | None:
-        """Return the status of a task that is on no queue and on no record, if there is a proof.
+        """Return the status of a task without queue place and record, if it can be proved.
 
-        Absence is none: it may have been dropped, or lost with its server.
+        Absence proves nothing: the task may have been dropped, or lost with its server.
         """
         if task.status in ENDED:
-            return task.status  # what it knows for certain
+            return task.status  # the task object knows it for certain
         if not task.is_pushed or task.known_for or self.store is None:
             return None
-        # A failure or a cancel would be on record, unless that has expired.
+        # A failure or a cancel would have a record, unless that has expired.
         if self.recorder.clock.time() - task.pushed_at > KEEP_FAILED:
             return None
         return SUCCESS if self._lost_nothing_since(task) else None
@@ -263,25 +262,28 @@ class Results:
         return self.queue_name, own_id
 
     def find(self, task: Task | str) -> Place | None:
-        """Return where a task stands on its queue; None: not there, or that cannot be told."""
+        """Return the place of a task on its queue; None: not there, or SQS cannot tell.
+
+        :raises UnsupportedOption: neither the queue nor a store can tell.
+        """
         if GET in self.client.supports:
             return self.client.find(*self.where(task))
         untold = isinstance(task, Task) and task.is_pushed and not task.known_for
         if self.store is None or untold:
             raise UnsupportedOption(
-                f"{mask_password(self.client.conn_string)} cannot tell how a task stands; name "
-                "a store that can, Gator(…, store='redis://…'), and push without save_results=0."
+                f"{mask_password(self.client.conn_string)} cannot look up a task. Name a store "
+                "that can, Gator(…, store='redis://…'), and push without save_results=0."
             )
         return None
 
     def _pauses(
         self, tasks: Sequence[Task | str], *, started: bool
     ) -> tuple[float, float, list[str]]:
-        """Return how long to wait for a call, at first and at most, and the queues to follow."""
+        """Return the seconds between two looks, at first and at most, and the queues to follow."""
         if self.store is None:
             return _FIRST_PAUSE, _LONGEST_PAUSE, []
         saving = (isinstance(each, Task) and each.known_for for each in tasks)
-        if not started and all(saving):  # the end of each will be noted
+        if not started and all(saving):  # the end of each will be recorded
             return _LONGEST_WATCH, _LONGEST_WATCH, []
         if self.store is self.client.store and self.store.follows_queues:
             queue_names = sorted({self.queue_of(each) for each in tasks})
@@ -299,7 +301,7 @@ class Results:
 
 
 def _patience(timeout: Any) -> float:
-    """Return the seconds of a timeout; one that is over already is none at all."""
+    """Return the seconds of a timeout; 0 if it is negative."""
     seconds = in_seconds(timeout)
     if isnan(seconds):
         raise InvalidTask(
@@ -309,28 +311,28 @@ def _patience(timeout: Any) -> float:
 
 
 def _is_there_again(task: Task | str, state: int) -> None:
-    """Let a task that failed know that it was revived."""
+    """Reset a task object that had failed: the task was revived."""
     if isinstance(task, Task) and task.is_pushed and task.status == FAILED:
         task.status, task.error = state, None
 
 
 def _is_earlier(record: Record, task: Task) -> bool:
-    """Whether a record is that of an earlier push of the same id."""
-    # When its task was pushed is noted exactly of a success, and of the failure of an own id.
+    """Return whether a record belongs to an earlier push of the same id."""
+    # The time of the push is exact for a success, and for a failure of the user's own id.
     exact = record.state == SUCCESS or (record.state == FAILED and task.has_own_id)
     return exact and record.pushed < task.pushed_at
 
 
 def _chosen(task: Task | str, found: Sequence[Record | None]) -> Record | None:
-    """Return which record is that of a task.
+    """Return which of these records belongs to a task.
 
-    :param found: that by its queue and its id, if it may have that, and that by its id alone.
+    :param found: the record by queue and id, unless it can have none; the record by the id alone.
     """
     *of_queue, by_id = found
     mine = of_queue[0] if of_queue else None
     if not of_queue or by_id is None:
         return mine or by_id
-    # By Alligator 1.1, if the id is the user's own; that of another queue looks the same.
+    # Alligator 1.1 wrote it if the id is the user's own. Of another queue, it looks the same.
     if isinstance(task, Task) and by_id.pushed < task.pushed_at:
         return mine
     if mine is not None and not is_own_id(_id_of(task)):

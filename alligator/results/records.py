@@ -1,7 +1,8 @@
-"""Put on record what becomes of tasks, and read it again.
+"""Record the outcomes of tasks in the store, and read them.
 
-A success is recorded where its task saves results, and costs other tasks nothing; failures and
-cancellations are recorded wherever there is a store. ``alligator.execution.settle`` decides when.
+A success is recorded only for a task that saves results, and costs other tasks nothing. Failures
+and cancellations are recorded wherever there is a store; ``alligator.execution.settle`` decides
+when.
 """
 
 import logging
@@ -10,14 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from alligator.backends.base import GET, OWN_ID, Client, Data, DeadTask, Delivery, Reason
-from alligator.backends.store import (
-    BAD,
-    KEEP_FAILED,
-    Record,
-    Store,
-    own_record_key,
-    record_key,
-)
+from alligator.backends.store import BAD, KEEP_FAILED, Record, Store, own_record_key, record_key
 from alligator.common import strict_json
 from alligator.common.clock import Clock
 from alligator.common.ids import is_own_id
@@ -33,22 +27,22 @@ from alligator.tasks.task import Task
 log = logging.getLogger(__name__)
 log.addFilter(SafeTracebacks())
 
-#: Bytes that a saved result may have as JSON.
+#: The longest result that is saved, in bytes of JSON.
 LARGEST_RESULT = 1 << 20
 
-#: Characters of a ``repr`` that are kept in place of a result, and of a traceback.
+#: Characters that are kept of a ``repr`` that replaces a result.
 _LONGEST_REPR = 1000
 
-#: What a result is signed for instead of a queue, so that no signature of a result is one of a
-#: message.
+#: The name that a result is signed for instead of a queue, so that no signature of a result is
+#: valid for a message.
 _RESULTS = "#results"
 
 
 @dataclass(slots=True)
 class Recorder:
-    """Makes, notes and reads the records of one Gator's tasks.
+    """Make, write and read the records of one Gator's tasks.
 
-    :param store: None: there is none, and nothing is recorded.
+    :param store: where the records are; None: nothing is recorded.
     """
 
     client: Client
@@ -57,10 +51,10 @@ class Recorder:
     signer: Signer | None = None
 
     def note_local(self, task: Task, queue_name: str) -> None:
-        """Record a task that saves its result, and has just run here without a queue.
+        """Record the end of a task that saves its result and ran here, without a queue.
 
-        :param queue_name: where it would be looked for.
-        :raises QueueFull: it has run, and nobody else will know how it ended.
+        :param queue_name: the queue whose name a caller looks it up by.
+        :raises QueueFull: it has run, and its outcome is not recorded.
         """
         store, keep = self.store, kept_for(task)
         if store is None or not keep:
@@ -68,8 +62,8 @@ class Recorder:
         if task.error is None:
             record = self.success(task, 0, queue_name)
         else:
-            text = describe_traceback(task.error)
-            record = self.failure(task, 0, Reason(describe_error(task.error), text))
+            reason = Reason(describe_error(task.error), describe_traceback(task.error))
+            record = self.failure(task, 0, reason)
             keep = max(KEEP_FAILED, keep)
         try:
             key = _key(queue_name, task.task_id, task)
@@ -82,17 +76,17 @@ class Recorder:
 
     @property
     def overrules(self) -> bool:
-        """Whether :meth:`overrule` has anything to do here: with a store on another backend."""
+        """Whether :meth:`overrule` has anything to do: the store is on another backend."""
         store = self.store
         return not (store is None or store is self.client.store) and OWN_ID in self.client.supports
 
     def overrule(self, tasks: Iterable[tuple[str, Task]]) -> None:
-        """Forget how earlier pushes of ids of the user's own ended badly, before they are pushed.
+        """Forget the failures and cancellations of earlier pushes of the user's own ids.
 
-        For a store on another backend; else the push does it itself. (Where the queue gives ids
-        of its own, the note of the push does.)
+        Call it before the push, with a store on another backend; else the push does it itself.
+        (Where the queue gives its own ids, :meth:`note_pushed` does.)
 
-        :param tasks: each with its queue.
+        :param tasks: each with the name of its queue.
         """
         store = self.store
         if store is None or not self.overrules:
@@ -110,9 +104,10 @@ class Recorder:
             store.forget(bad)
 
     def note_pushed(self, task: Task, queue_name: str) -> bool:
-        """Record the id that a task got on its queue; False: it had better take that over.
+        """Record the id that the queue gave to a task that saves its result.
 
-        Only of a task that saves its result: others cost nothing, and know it themselves.
+        :returns: False: the task saves none, so nothing is written. The task object should then
+            take over the id of the queue.
         """
         if self.store is None or not kept_for(task):
             return False
@@ -130,17 +125,17 @@ class Recorder:
 
     @property
     def notes_starts(self) -> bool:
-        """Whether a start is put on record: where the queue cannot tell."""
+        """Whether starts are recorded, since the queue cannot tell which tasks run."""
         return self.store is not None and GET not in self.client.supports
 
     def note_started(self, task: Task, delivery: Delivery) -> None:
-        """Record the start of a task that saves its result, where the queue cannot tell."""
+        """Record the start of a task that saves its result, if :attr:`notes_starts`."""
         if self.store is None or not self.notes_starts or not kept_for(task):
             return
         record = self.make(task, delivery.attempt, RUNNING)
         try:
             self.store.note(self.key_of(task, delivery), record, KEEP_FAILED)
-        except (ConnectionLost, QueueFull) as err:  # it matters at the end
+        except (ConnectionLost, QueueFull) as err:  # the task runs all the same
             log.warning(
                 "The start of task %s was not recorded: %s",
                 shorten(task.task_id),
@@ -148,15 +143,15 @@ class Recorder:
             )
 
     def key_of(self, task: Task | None, delivery: Delivery) -> str:
-        """Return under which key a delivered task is on record.
+        """Return the key of a delivered task's record.
 
         :param task: None: its message could not be read.
         """
         return _key(delivery.queue_name, self._id(task, delivery), task)
 
     def _id(self, task: Task | None, delivery: Delivery) -> str:
-        # As whoever pushed it knows it: see note_pushed.
-        if task is None:  # it did not come that far
+        # The id that the producer knows; see note_pushed.
+        if task is None:  # its message could not be read
             return self._own_id(delivery.queue_name, delivery.task_id, delivery.data)
         if OWN_ID in self.client.supports or not kept_for(task):
             return delivery.task_id
@@ -174,29 +169,29 @@ class Recorder:
         return own_id if is_known_later(data) and isinstance(own_id, str) else place
 
     def id_of_dead(self, letter: DeadTask) -> str:
-        """Return the id by which the task of a dead letter was pushed."""
+        """Return the id under which the task of a dead letter was pushed."""
         return self._own_id(letter.queue_name, letter.task_id, letter.data)
 
     def note_revived(self, letter: DeadTask) -> None:
-        """Record that a dead letter is to run again, where its queue will not know it by this id.
+        """Record that a dead letter is to run again, if its queue knows it by another id.
 
-        Its failure is to be forgotten before. Without this it would be taken for lost.
+        Without this record, the task would count as lost. Forget its failure before.
         """
         if self.store is None or self.id_of_dead(letter) == letter.task_id:
             return
-        key = self.keys_of_dead(letter)[0]  # where its end will be noted
+        key = self.keys_of_dead(letter)[0]  # where its end will be recorded
         now = self.clock.time()
         pushed = fields_in(fields_of(letter.data), "options").get("pushed_at")
         record = Record(WAITING, at=now, pushed=pushed if isinstance(pushed, int | float) else now)
         try:
             self.store.note(key, record, KEEP_FAILED)
-        except QueueFull as err:  # it is revived all the same, and its end will be noted
+        except QueueFull as err:  # it is revived all the same, and its end will be recorded
             log.warning("Task %s: %s", shorten(letter.task_id), describe_error(err))
 
     def keys_of_dead(self, letter: DeadTask) -> list[str]:
-        """Return under which keys the task of a dead letter may be on record; the usual one first.
+        """Return the keys under which the task of a dead letter may be recorded, likeliest first.
 
-        That by the id alone is of Alligator 1.1, if the id is the user's own.
+        Alligator 1.1 recorded the user's own ids under the id alone.
         """
         task_id = self.id_of_dead(letter)
         own = own_record_key(letter.queue_name, task_id)
@@ -205,9 +200,9 @@ class Recorder:
         return [own, task_id] if is_own_id(task_id) else [task_id, own]
 
     def make(self, task: Task | None, attempt: int, state: int) -> Record:
-        """Return the record of a task that has just come to a state."""
+        """Return the record of a task that has just entered a state."""
         now = self.clock.time()
-        # Of a task that saves nothing it is not known when it was pushed; the latest counts.
+        # A task that saves nothing does not know when it was pushed; the latest time counts.
         pushed = getattr(task, "pushed_at", None) or now
         return Record(state, at=now, attempt=attempt, pushed=pushed)
 
@@ -217,7 +212,7 @@ class Recorder:
         return record._replace(error=reason.error, traceback=reason.traceback)
 
     def success(self, task: Task, attempt: int, queue_name: str) -> Record:
-        """Return the record of a success, with its result if the task saves it, signed."""
+        """Return the record of a success, with its signed result if the task saves it."""
         if not task.save_results:
             return self.make(task, attempt, SUCCESS)
         text, problem = result_text(getattr(task, "result", None))
@@ -229,9 +224,9 @@ class Recorder:
         return self.make(task, attempt, SUCCESS)._replace(result=text, error=problem)
 
     def value_of(self, queue_name: str, task_id: str, record: Record) -> Any:
-        """Return the result that a record of a success holds; None: none was saved.
+        """Return the result in the record of a success; None: none was saved.
 
-        :param queue_name: of the task.
+        :param queue_name: the queue of the task.
         :raises BadSignature: keys are set, and none of them has signed it.
         :raises BadPayload: it is not JSON.
         """
@@ -241,10 +236,13 @@ class Recorder:
         if self.signer:
             try:
                 own_id, opened = self.signer.open(_sealed_for(queue_name), text)
-            except BadSignature:  # not that of an own id, or by Alligator 1.1
+            except BadSignature:  # not of the user's own id, or written by Alligator 1.1
                 own_id, opened = self.signer.open(_RESULTS, text)
             if own_id != task_id:
-                raise BadSignature("The result was signed for another task.")
+                raise BadSignature(
+                    f"The result of task {shorten(task_id)} was signed for another task: "
+                    "another program may write to the store."
+                )
             return strict_json.loads(opened)
         if is_signed(text):
             raise BadSignature("The result is signed; this Gator needs the secret_keys.")
@@ -258,42 +256,42 @@ def _key(queue_name: str, task_id: str, task: Task | None) -> str:
 
 
 def _sealed_for(queue_name: str) -> str:
-    """Return in whose place a result of an own id is signed: it is worth nothing on others."""
+    """Return the name that the result of a user's own id is signed for, valid for one queue."""
     return f"{_RESULTS}/{queue_name}"
 
 
 def put_with_room(record: Record, put: Callable[[Record], bool]) -> bool:
-    """Note a record with ``put``; without its result, if the store has no room for that."""
+    """Write a record with ``put``; without its result, if the store has no room for it."""
     try:
         return put(record)
     except QueueFull:
         if record.result is None:
             raise
-        # What has been done must not be done again for that.
-        log.warning("There is no room for a result: the outcome is kept without it.")
+        # The task has run, and must not run again only because its result is too large.
+        log.warning("The store has no room for a result; its outcome is recorded without it.")
         return put(record._replace(result=None, error="There was no room for the result."))
 
 
 def kept_for(task: Task | None) -> float:
-    """Return for how many seconds the outcome of a task is known; 0: it is not recorded."""
+    """Return for how many seconds the outcome of a task is kept; 0: it is not recorded."""
     if not (seconds := getattr(task, "known_for", None)):
         return 0.0
     return seconds if isinstance(seconds, int | float) else 0.0
 
 
 def result_text(result: Any) -> tuple[str, str]:
-    """Return a result as JSON, and what had to be changed for that ('': nothing).
+    """Return a result as JSON, and what was changed to write it ('': nothing).
 
-    What JSON has no place for, or too much of it, is replaced by its ``repr``.
+    A result that JSON cannot hold, or that is too large, is replaced by its ``repr``.
     """
     try:
         text = strict_json.dumps(result)
         if len(text) <= LARGEST_RESULT:
             return text, ""
-        why = f"has {len(text)} bytes, more than the {LARGEST_RESULT} that are saved"
+        why = f"has {len(text)} bytes, more than the {LARGEST_RESULT} that can be saved"
     except LeaveNow:
         raise
-    except BaseException as err:  # the task has ended well, whatever its result does here
+    except BaseException as err:  # the task has succeeded, whatever its result raises here
         why = f"cannot be saved: {explain_json(err, 'a result')}"
     try:
         shown = repr(result)

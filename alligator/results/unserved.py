@@ -1,7 +1,7 @@
-"""Queues that nobody serves, though tasks gather on them.
+"""Warn of queues on which tasks gather while no worker serves them.
 
-A schedule may fire onto such a queue, and ``--queue`` may be misspelt. Who is alive is known from
-the signs of life in the store: without one, nothing is said here.
+A schedule may fire onto such a queue, and ``--queue`` may be misspelt. The heartbeats in the store
+show which workers live; without a store, there are no warnings.
 """
 
 import logging
@@ -13,19 +13,19 @@ from alligator.backends.base import Client
 from alligator.backends.store import HELD, Store
 from alligator.common.text import shorten, show_time
 
-#: Looks, one at each sign of life, until it is said: whoever is to serve a queue may just be
-#: starting. So two signs have passed between the first and the last.
+#: Looks, one at each heartbeat, before the warning: the worker of a queue may just be starting.
+#: So two heartbeats have passed between the first look and the last.
 GRACE = 3
 
-#: Queues of a backend that are looked at, those with names most alike first.
+#: How many queues of a backend are looked at, the most similar names first.
 _MOST = 100
 
-#: How alike two names are of which one may be the other, misspelt; from 0 to 1.
+#: Similarity from which one name may be the other, misspelt; from 0 to 1.
 _ALIKE = 0.8
 
 
 class Served(NamedTuple):
-    """The queues of one Gator, and what is known of the workers that serve them.
+    """The client, the store and the schedules of one Gator.
 
     :param schedules: each with a ``name`` and a ``queue_name``.
     """
@@ -36,21 +36,23 @@ class Served(NamedTuple):
 
 
 class Unserved:
-    """What one worker says about it, each once.
+    """Warn of unserved queues from one worker, once of each.
 
-    :param queue_names: those that it serves.
+    :param queue_names: the queues that the worker serves.
     """
 
     def __init__(self, served: Served, queue_names: Sequence[str], log: logging.Logger) -> None:
         self.served, self.queue_names, self.log = served, list(queue_names), log
         self._looks = 0
-        self._alone: dict[str, int] = {}  # of queues of schedules: looks that found nobody
-        self._suspects = list(queue_names)  # of its own: those that may be misspelt
+        self._unserved: dict[str, int] = {}  # of queues of schedules: looks that found no worker
+        self._suspects = list(queue_names)  # of its own queues: may be misspelt
 
     def look(self) -> None:
-        """Look, and say what was found; called at each sign of life, in a thread of its own.
+        """Look at the queues and log a warning of each unserved one.
 
-        :raises AlligatorException: queue or store is out of reach; the next look may do better.
+        The heartbeat thread of the worker calls this.
+
+        :raises AlligatorException: queue or store is unreachable; the next look may succeed.
         """
         self._looks += 1
         self._look_at_schedules()
@@ -60,10 +62,10 @@ class Unserved:
     def _look_at_schedules(self) -> None:
         for name in sorted({each.queue_name for each in self.served.schedules}):
             if name in self.queue_names or live_workers(self.served, name):
-                self._alone[name] = 0
+                self._unserved[name] = 0
                 continue
-            self._alone[name] = self._alone.get(name, 0) + 1
-            if self._alone[name] == GRACE:
+            self._unserved[name] = self._unserved.get(name, 0) + 1
+            if self._unserved[name] == GRACE:
                 for line in of_schedules(self.served, [name]):
                     self.log.warning("%s", line)
 
@@ -76,14 +78,14 @@ class Unserved:
 
 
 def live_workers(served: Served, queue_name: str) -> int | None:
-    """Return how many workers of a queue are alive; None: there is no store to know it."""
+    """Return how many live workers serve a queue; None: there is no store to know it."""
     return None if served.store is None else len(served.store.workers(queue_name))
 
 
 def remarks(served: Served, queue_names: Sequence[str]) -> list[str]:
-    """Return a line for each of these queues that nobody serves, and for each such schedule."""
+    """Return a line for each of these queues that has no live worker, and each such schedule."""
     lines = [
-        misspelt(served, name) or f"Queue {name!r} has {nobody(served, name)}."
+        misspelt(served, name) or f"Queue {name!r} has {no_worker(served, name)}."
         for name in queue_names
         if live_workers(served, name) == 0
     ]
@@ -91,10 +93,10 @@ def remarks(served: Served, queue_names: Sequence[str]) -> list[str]:
 
 
 def of_schedules(served: Served, queue_names: Sequence[str]) -> list[str]:
-    """Return a line for each schedule that fires onto one of these queues, if nobody serves it."""
+    """Return a line for each schedule that fires onto one of these queues without a worker."""
     return [
         f"Schedule {shorten(each.name)} fires onto queue {name!r}, which has "
-        f"{nobody(served, name)}."
+        f"{no_worker(served, name)}."
         for name in queue_names
         if live_workers(served, name) == 0
         for each in served.schedules
@@ -102,8 +104,8 @@ def of_schedules(served: Served, queue_names: Sequence[str]) -> list[str]:
     ]
 
 
-def nobody(served: Served, queue_name: str) -> str:
-    """Return in words that no worker of a queue lives, and since when."""
+def no_worker(served: Served, queue_name: str) -> str:
+    """Return in words that a queue has no live worker, and since when."""
     seen = served.store.last_seen(queue_name) if served.store is not None else None
     if seen is None:
         return "no live worker, and had none in the last day"
@@ -111,31 +113,31 @@ def nobody(served: Served, queue_name: str) -> str:
 
 
 def misspelt(served: Served, queue_name: str, *, sure: bool = True) -> str | None:
-    """Return a line if a queue was never used, while tasks wait that nobody serves; None: no.
+    """Return a warning if a queue was never used, while tasks wait elsewhere without a worker.
 
-    :param sure: only if one of those has a name much like it.
+    :param sure: warn only if the name of such a queue is similar.
     """
     if served.store is None or _holds_something(served, queue_name):
         return None
     used = served.client.queue_names()
     if not used or queue_name in used:
         return None
-    alone = []
-    used = [each for each in used if each != HELD]  # which is to be served by nobody
+    unserved = []
+    used = [each for each in used if each != HELD]  # no worker is to serve that queue
     for each in get_close_matches(queue_name, used, _MOST, _ALIKE if sure else 0.0):
         waiting = served.client.stats(each).waiting
         if waiting and live_workers(served, each) == 0:
-            alone.append(f"{shorten(each)!r} ({waiting:,} waiting)")
-    if not alone:
+            unserved.append(f"{shorten(each)!r} ({waiting:,} waiting)")
+    if not unserved:
         return None
     if sure:
         return (
-            f"Queue {queue_name!r} was never used, and {alone[0]} has no live worker: is that the "
-            "one that is meant?"
+            f"Queue {queue_name!r} was never used, and {unserved[0]} has no live worker: did you "
+            "mean that one?"
         )
     return (
-        f"Queue {queue_name!r} was never used, and tasks wait where no live worker serves them: "
-        f"{', '.join(alone[:3])}."
+        f"Queue {queue_name!r} was never used, and tasks wait on queues without a live worker: "
+        f"{', '.join(unserved[:3])}."
     )
 
 

@@ -202,7 +202,7 @@ class Processor:
 
     def _settle_later(self, outcome: Outcome, err: Exception, leases: Leases) -> None:
         due, settle = self.settler.due(outcome), partial(self.settler.settle, outcome)
-        leases.settle_later(outcome.delivery, settle, err, due, outcome.leased_anew)
+        leases.settle_later(outcome.delivery, settle, err, due, outcome.leased_again)
 
     def _report(self, outcome: Outcome, *, settled: bool | None) -> None:
         if settled is False:

@@ -1,1 +1,1 @@
-"""Micro-benchmarks for pytest-benchmark; ``make bench-micro`` runs them, the suite does not."""
+"""Time single steps with pytest-benchmark; ``make bench-micro`` runs them, the suite does not."""

@@ -1,4 +1,4 @@
-"""The four steps that every task takes: serialize and deserialize, reserve and ack."""
+"""Time the four steps that every task takes: serialize and deserialize, reserve and ack."""
 
 import itertools
 

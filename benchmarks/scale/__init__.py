@@ -1,1 +1,1 @@
-"""How far it goes: costs measured on one small machine, and a model of what they mean elsewhere."""
+"""Measure costs on one small machine, and model the throughput on larger ones."""

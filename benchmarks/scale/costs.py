@@ -1,4 +1,4 @@
-"""What a task costs: the server's one thread, the producer, and workers at work."""
+"""Measure what a task costs: in the server's one thread, the producer, and busy workers."""
 
 import statistics
 import subprocess
@@ -13,9 +13,9 @@ from benchmarks.scale.tasks import compute, wait
 
 Figures = dict[str, float]
 
-#: How many tasks share a round trip in what is fitted.
+#: How many tasks share a round trip, for the fit.
 BATCHES = (1, 32, 100)
-#: Work that is checked: name, function, µs, whether they are CPU.
+#: Work whose rate is checked: name, function, µs, whether they are CPU.
 WORK = (
     ("nothing", None, 0, True),
     ("computes 1 ms", compute, 1000, True),
@@ -28,7 +28,7 @@ MANY = 8
 
 
 def push(batch: int, seconds: float) -> Figures:
-    """Cost of a push by the public call, one by one or by so many, into a queue of some depth."""
+    """Return the cost of a push by the public call, one by one or in batches, on a deep queue."""
     with ScaleEnvironment() as environment:
         step = batch if batch > 1 else 100
 
@@ -45,7 +45,7 @@ def push(batch: int, seconds: float) -> Figures:
 
 
 def push_by_many(seconds: float) -> Figures:
-    """Cost of a push on the server while several producers push one by one."""
+    """Return the cost of a push on the server while several producers push one by one."""
     argv = [sys.executable, "-m", "benchmarks.scale.producer"]
     with ScaleEnvironment() as environment:
         started = [
@@ -72,7 +72,7 @@ def push_by_many(seconds: float) -> Figures:
 
 
 def serve(batch: int, seconds: float) -> Figures:
-    """Cost of reserve and ack on the server, so many in one round trip."""
+    """Return the cost of reserve and ack on the server, ``batch`` in one round trip."""
     with ScaleEnvironment() as environment:
         client, held = environment.gator.client, list[Delivery]()
 
@@ -89,7 +89,7 @@ def serve(batch: int, seconds: float) -> Figures:
 
 
 def _timed(environment: ScaleEnvironment, more: Callable[[], int], seconds: float) -> Figures:
-    """Repeat something until the time is over or nothing is left; return its costs per task."""
+    """Repeat a call until the time is over or no task is left; return the costs per task."""
     count, server, script = 0, environment.server_us(), environment.script_us()
     used, started = time.process_time(), time.perf_counter()
     while time.perf_counter() < started + seconds:
@@ -107,7 +107,7 @@ def _timed(environment: ScaleEnvironment, more: Callable[[], int], seconds: floa
 
 
 def overslept(times: int = 200) -> float:
-    """How many µs longer than it should a short wait takes on this machine: the median."""
+    """Return the median of the µs by which a short wait is too long on this machine."""
     found = []
     for _ in range(times):
         started = time.perf_counter()
@@ -121,20 +121,20 @@ _probed: dict[tuple[str, int | None], float] = {}
 
 
 def work(name: str, workers: int, prefetch: int | None, seconds: float) -> Figures:
-    """The pace of workers that are all let go at once, for about so long."""
+    """Return the pace of workers that all start at once, for about so long."""
     function, microseconds = next((each[1], each[2]) for each in WORK if each[0] == name)
     args = (function, microseconds) if function else ()
     with (
         ScaleEnvironment() as environment,
-        environment.workers(workers, prefetch, held=True) as crew,
+        environment.workers(workers, prefetch, held=True) as running,
     ):
         if (name, prefetch) not in _probed:
             first = round(max(20, 0.3e6 / microseconds)) if microseconds else 2000
             environment.fill(first * workers, *args)
-            _probed[name, prefetch] = environment.drain(crew, first * workers).rate / workers
-            for each in crew:
+            _probed[name, prefetch] = environment.drain(running, first * workers).rate / workers
+            for each in running:
                 each.hold()
         total = max(50, round(_probed[name, prefetch] * seconds * min(workers, 2)))
         environment.fill(total, *args)
-        found = environment.drain(crew, total)
+        found = environment.drain(running, total)
     return {"rate": found.rate, "server_us": found.server_us, "worker_us": found.worker_us}

@@ -1,4 +1,4 @@
-"""How deep a queue may be: bytes and rates at 10,000 tasks, and at ten times as many, and so on."""
+"""Measure bytes and rates of deep queues: at 10,000 tasks, at ten times as many, and so on."""
 
 import shutil
 import time
@@ -25,7 +25,7 @@ def depths(most: int, first: int = 10_000) -> Iterator[int]:
 
 
 def room(tasks: int, task_bytes: float, limit: float, available: float) -> str:
-    """Say why so many tasks do not fit; nothing if they do.
+    """Return why so many tasks do not fit; an empty text if they do.
 
     :param limit: bytes that may be used.
     :param available: bytes that are free; a fifth of them is left alone.
@@ -38,7 +38,7 @@ def room(tasks: int, task_bytes: float, limit: float, available: float) -> str:
 
 
 def available(environment: ScaleEnvironment) -> float:
-    """Bytes that are free where the queue is kept."""
+    """Return the free bytes of the memory or disk that keeps the queue."""
     if environment.server is None:
         return shutil.disk_usage(environment.folder).free
     lines = Path("/proc/meminfo").read_text().splitlines()
@@ -50,8 +50,8 @@ def measure(
 ) -> tuple[list[Figures], list[str]]:
     """Return the figures at each depth, and why others have none.
 
-    :param seconds: what is left of the time.
-    :param limit: bytes that it may take.
+    :param seconds: the time that is left.
+    :param limit: the most bytes to use.
     """
     found, notes, end = list[Figures](), list[str](), time.monotonic() + seconds
     with ScaleEnvironment(kind) as environment:
@@ -81,8 +81,8 @@ def measure(
 def _rates(environment: ScaleEnvironment) -> Figures:
     one = ONE / _took(lambda: environment.push(ONE))
     batch = SOME / _took(lambda: environment.push_batches(SOME, BATCH))
-    with environment.workers(1) as crew:
-        drained = environment.drain(crew, SOME + ONE)
+    with environment.workers(1) as running:
+        drained = environment.drain(running, SOME + ONE)
     return {"one": one, "batch": batch, "drain": drained.rate, "server_us": drained.server_us}
 
 

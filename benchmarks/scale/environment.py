@@ -1,4 +1,4 @@
-"""One queue under measurement: its server or file, what is pushed, and the workers."""
+"""Start one queue to measure: its server or file, its tasks, and its workers."""
 
 import sys
 import time
@@ -28,7 +28,7 @@ QUEUE = "all"
 
 @dataclass(frozen=True)
 class Drained:
-    """The pace of some workers: tasks/s, and CPU µs per task in all of them and in the server."""
+    """Hold the pace of workers: tasks/s, and CPU µs per task in all of them and in the server."""
 
     rate: float
     worker_us: float
@@ -37,7 +37,7 @@ class Drained:
 
 @dataclass(frozen=True)
 class Spent:
-    """What had been done and used up at a moment; CPU in µs."""
+    """Hold the tasks done and the CPU µs used up to a moment."""
 
     at: float
     done: int
@@ -46,7 +46,7 @@ class Spent:
 
 
 class ScaleEnvironment(Environment):
-    """A queue of its own, with a Gator on it."""
+    """Hold a queue of its own, with a Gator on it."""
 
     def __init__(self, backend: str = "redis", mark: int = 1) -> None:
         super().__init__(backend, mark)
@@ -54,7 +54,7 @@ class ScaleEnvironment(Environment):
         self.gator.stats()
 
     def server_us(self) -> float:
-        """CPU of redis' one thread so far; 0 for SQLite, which has no server."""
+        """Return the CPU µs of redis' one thread so far; 0 for SQLite, which has no server."""
         if self._asking is None:
             return 0.0
         cpu = self.info("cpu")
@@ -65,14 +65,14 @@ class ScaleEnvironment(Environment):
         return sum(ours) * 1e6
 
     def script_us(self) -> float:
-        """µs that scripts have run so far, without reading commands and writing answers."""
+        """Return the µs that scripts have run, without reading commands and writing answers."""
         stats = self.info("commandstats")
         return float(
             sum(stats.get(f"cmdstat_{name}", {"usec": 0})["usec"] for name in ("eval", "evalsha"))
         )
 
     def await_connections(self, count: int) -> None:
-        """Wait until so many others are connected."""
+        """Wait until so many other clients are connected."""
         deadline = time.monotonic() + PATIENCE
         while self.info("clients")["connected_clients"] < count + 2:  # our own two
             if time.monotonic() > deadline:
@@ -80,13 +80,13 @@ class ScaleEnvironment(Environment):
             time.sleep(0.02)
 
     def size(self) -> int:
-        """Bytes that the queue takes: redis' memory, or the file with its log."""
+        """Return the bytes of the queue: redis' memory, or the file with its log."""
         if self._asking is not None:
             return self.info("memory")["used_memory"]
         return sum(each.stat().st_size for each in self.folder.glob("queue.db*"))
 
     def fill(self, count: int, func: Callable[..., Any] = tick, *args: Any) -> None:
-        """Queue calls at once and cheaply: one is prepared, the others are its copies."""
+        """Queue many calls cheaply: prepare one, and copy it."""
         task = Task()
         self.gator.prepare(task, func, args or (1, "abc"), {} if args else {"x": 2})
         model = self.gator.codec.encode(task, QUEUE)
@@ -145,7 +145,7 @@ class ScaleEnvironment(Environment):
             each.hold()
 
     def drain(self, workers: list[Worker], total: int) -> Drained:
-        """Let workers do so many tasks, and return their pace from a fifth of them on."""
+        """Let workers run so many tasks, and return their pace after the first fifth."""
         before = self.meter.done()
         for each in workers:
             each.go()
@@ -169,9 +169,9 @@ class ScaleEnvironment(Environment):
 
 
 def pace(first: Spent, last: Spent) -> Drained:
-    """Return what lies between two moments.
+    """Return the pace between two moments.
 
-    :raises NotMeasured: nothing does.
+    :raises NotMeasured: no task was done between them.
     """
     count = last.done - first.done
     if count <= 0 or last.at <= first.at:

@@ -1,4 +1,4 @@
-"""``python -m benchmarks.scale.measure``: measure the costs that the scale page rests on."""
+"""Measure the costs behind the scale page: ``python -m benchmarks.scale.measure``."""
 
 import argparse
 import datetime
@@ -25,7 +25,7 @@ from tests.support.servers.process import need
 
 @dataclass(frozen=True)
 class Plan:
-    """How much to do: passes, seconds of each figure, arrivals' seconds, tasks for requests."""
+    """Hold how much to do: passes, seconds per figure, seconds of arrivals, tasks for requests."""
 
     passes: int
     seconds: float
@@ -36,7 +36,7 @@ class Plan:
 FULL, QUICK = Plan(3, 0.5, 6.0, 100), Plan(1, 0.5, 3.0, 50)
 
 
-#: A load above this before the start is somebody else's.
+#: A load above this before the start comes from other programs.
 CALM = 0.5
 
 
@@ -86,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _costs(found: dict[str, Any], plan: Plan, number: int, say: Any) -> None:
-    """One pass over all costs: each figure is kept with those of the other passes."""
+    """Measure all costs once, and add the figures to those of the other passes."""
 
     def note(part: str, name: str, figures: dict[str, float]) -> None:
         found[part].setdefault(name, []).append(figures)

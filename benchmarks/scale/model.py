@@ -1,4 +1,4 @@
-"""What follows from the costs of single steps: pure functions, in µs and tasks/s.
+"""Compute throughput and waiting from the costs of single steps: pure functions.
 
 Throughput is that of *k* workers which each think for a while and then ask one server, a closed
 queueing network: exact mean value analysis (Reiser and Lavenberg, JACM 27, 1980) within the bounds
@@ -14,19 +14,19 @@ from dataclasses import dataclass
 
 #: What `latergator.py` fetches by default: about so many µs of work, and so many tasks at most.
 AHEAD_US, MOST = 50_000.0, 100
-#: Acks leave after so many µs at the latest; that of a slower task leaves at once.
+#: The worker sends acks after so many µs at the latest; that of a slower task at once.
 ACK_US = 5_000.0
 
 
 @dataclass(frozen=True)
 class Cost:
-    """µs that a round trip costs by itself, and each task in it."""
+    """Hold the cost in µs of a round trip itself, and of each task in it."""
 
     trip: float
     each: float
 
     def per_task(self, batch: float) -> float:
-        """µs of each task if so many share a round trip."""
+        """Return the µs of each task if so many share a round trip."""
         return self.each + self.trip / batch
 
 
@@ -54,14 +54,14 @@ def fit(found: Mapping[float, float]) -> Cost:
 
 
 def prefetch(task_us: float) -> int:
-    """How many tasks a worker fetches together if each takes so long."""
+    """Return how many tasks a worker fetches together if each takes so long."""
     return max(1, min(MOST, int(AHEAD_US / task_us))) if task_us > 0 else MOST
 
 
 def per_trip(task_us: float) -> float:
-    """How many tasks share a round trip; less than 1 if a task takes more than one.
+    """Return how many tasks share a round trip; less than 1 if a task takes more than one.
 
-    Tasks are fetched together, and acked together as far as they end within 5 ms.
+    A worker fetches tasks together, and acks together the tasks that end within 5 ms.
     """
     fetched = prefetch(task_us)
     acked = 1 + ACK_US / task_us if 0 < task_us < ACK_US else 1.0
@@ -74,9 +74,9 @@ def per_trip(task_us: float) -> float:
 
 
 def closed(workers: int, think_us: float, server_us: float) -> float:
-    """Tasks/s of workers that think for so long per task, and need the server for so long.
+    """Return the tasks/s of workers that think for so long per task, then use the server.
 
-    :param think_us: all of a worker's time per task in which the server is not at work for it.
+    :param think_us: the worker's time per task during which the server does not work for it.
     """
     queued, rate = 0.0, 0.0
     for count in range(1, workers + 1):
@@ -89,10 +89,10 @@ def closed(workers: int, think_us: float, server_us: float) -> float:
 def throughput(
     workers: int, cycle_us: float, server_us: float, cpu_us: float = 0.0, cores: float = math.inf
 ) -> float:
-    """Tasks/s of so many workers on one server.
+    """Return the tasks/s of so many workers on one server.
 
-    :param cycle_us: what a task takes a worker that is alone, all in all.
-    :param server_us: what a task takes the server's one thread.
+    :param cycle_us: the total time of a task with a single worker.
+    :param server_us: the time of a task in the server's one thread.
     :param cpu_us: CPU of a task, server and worker together, if both share ``cores``.
     """
     rate = closed(workers, max(0.0, cycle_us - server_us), server_us)
@@ -100,12 +100,12 @@ def throughput(
 
 
 def capacity(server_us: float) -> float:
-    """The most tasks/s that a server with one thread can do."""
+    """Return the most tasks/s that a server with one thread can do."""
     return 1e6 / server_us
 
 
 def saturating(cycle_us: float, server_us: float) -> float:
-    """How many workers keep the server's one thread busy: where the two bounds meet."""
+    """Return how many workers keep the server's one thread busy: where the two bounds meet."""
     return max(1.0, cycle_us / server_us)
 
 
@@ -113,7 +113,7 @@ def saturating(cycle_us: float, server_us: float) -> float:
 
 
 def erlang_c(servers: int, offered: float) -> float:
-    """The probability that who arrives has to wait.
+    """Return the probability that an arriving task must wait.
 
     :param offered: the load in Erlang: arrivals/s times seconds of service; 1 from ``servers`` up.
     """
@@ -126,17 +126,17 @@ def erlang_c(servers: int, offered: float) -> float:
 
 
 def mean_wait(rate: float, service: float, workers: int) -> float:
-    """Seconds that a task waits for a worker on average; infinite if it is too much work.
+    """Return the mean seconds that a task waits for a worker; infinite if there are too few.
 
-    :param rate: tasks/s that arrive.
-    :param service: seconds that a worker needs for one.
+    :param rate: arrivals in tasks/s.
+    :param service: seconds that a worker needs for a task.
     """
     spare = workers / service - rate
     return erlang_c(workers, rate * service) / spare if spare > 0 else math.inf
 
 
 def wait_quantile(share: float, rate: float, service: float, workers: int) -> float:
-    """Seconds within which that share of the tasks starts, such as 0.99."""
+    """Return the seconds within which a share of the tasks starts, such as 0.99."""
     spare = workers / service - rate
     if spare <= 0:
         return math.inf
@@ -145,9 +145,9 @@ def wait_quantile(share: float, rate: float, service: float, workers: int) -> fl
 
 
 def simulate(tasks: Iterable[tuple[float, float]], workers: int) -> list[float]:
-    """Return how long each task waits, given when it comes and how long it takes (seconds).
+    """Return how long each task waits, given when it arrives and how long it takes (seconds).
 
-    First come, first served: what the formulas say on average, for one course of events.
+    First come, first served. The formulas give the average; this gives one sequence of events.
     """
     free, waits = [0.0] * workers, []
     for at, takes in tasks:
@@ -161,20 +161,20 @@ def simulate(tasks: Iterable[tuple[float, float]], workers: int) -> list[float]:
 
 
 def memory(depth: float, task_bytes: float, base: float = 0.0, headroom: float = 1.0) -> float:
-    """Bytes of so many queued tasks.
+    """Return the bytes of so many queued tasks.
 
-    :param headroom: 1 for the tasks alone; up to 2 while redis forks to save itself.
+    :param headroom: 1 for the tasks alone; up to 2 while redis forks to save its data.
     """
     return (base + depth * task_bytes) * headroom
 
 
 def cpu_seconds(tasks: float, *costs_us: float) -> float:
-    """CPU seconds of so many tasks whose steps take so many µs each."""
+    """Return the CPU seconds of so many tasks whose steps take so many µs each."""
     return tasks * sum(costs_us) / 1e6
 
 
 def sqs_requests(tasks: float, per_task: float, chunks: int = 1) -> float:
-    """Requests that SQS bills for tasks.
+    """Return the requests that SQS bills for tasks.
 
     :param chunks: of 64 KiB in a request; each is billed as one.
     """
@@ -182,12 +182,12 @@ def sqs_requests(tasks: float, per_task: float, chunks: int = 1) -> float:
 
 
 def sqs_polls(idle_workers: float, seconds: float, poll: float = 20.0) -> float:
-    """Requests of workers that wait with long polls and find nothing."""
+    """Return the requests of workers that wait with long polls and find nothing."""
     return idle_workers * seconds / poll
 
 
 def sqs_price(requests: float, per_million: float) -> float:
-    """What requests cost, in the currency of the price."""
+    """Return the cost of requests, in the currency of the price."""
     return requests * per_million / 1e6
 
 
@@ -195,5 +195,5 @@ def sqs_price(requests: float, per_million: float) -> float:
 
 
 def shards_in_use(queues: int, shards: int) -> float:
-    """How many shards have a queue, on average, if names fall where they may."""
+    """Return the mean number of shards with a queue, if names are spread at random."""
     return shards * (1 - (1 - 1 / shards) ** queues)

@@ -1,6 +1,6 @@
-"""``python -m benchmarks.scale.plan``: what a load of your own needs, by the figures of a run.
+"""Compute what your own load needs, from the figures of a run: ``python -m benchmarks.scale.plan``.
 
-Costs of another machine are better measured there: ``python -m benchmarks.scale.measure``.
+For another machine, measure there first: ``python -m benchmarks.scale.measure``.
 """
 
 import argparse
@@ -31,7 +31,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def plan(costs: Inputs, task_bytes: float, given: argparse.Namespace) -> Iterator[str]:
-    """Yield what is needed, a line each."""
+    """Yield the needs of a load, a line each."""
     task_us = given.task_ms * 1e3
     batch = model.per_trip(task_us)
     cycle = costs.way(task_us).cycle(batch, task_us) / 1e6

@@ -1,4 +1,4 @@
-"""``python -m benchmarks.scale.producer DSN``: push by the public call until stopped."""
+"""Push by the public call until stopped: ``python -m benchmarks.scale.producer DSN``."""
 
 import sys
 

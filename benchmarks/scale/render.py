@@ -1,7 +1,7 @@
-"""``python -m benchmarks.scale.render FILE FOLDER``: what was measured, for the documentation.
+"""Write the figures of the scale page: ``python -m benchmarks.scale.render FILE FOLDER``.
 
-Writes ``scale.inc``: parts between the comments ``begin NAME`` and ``end NAME``, each of which
-the page includes where it belongs.
+It writes ``scale.inc``: parts between the comments ``begin NAME`` and ``end NAME``, which the page
+includes one by one.
 """
 
 import json
@@ -29,7 +29,7 @@ Line = tuple[str, ...]
 
 
 def render(found: Found, folder: Path) -> None:
-    """Write it."""
+    """Write the file."""
     (folder / "scale.inc").write_text(as_rst(found))
 
 
@@ -242,7 +242,7 @@ def _requests(found: Found) -> str:
 
 
 def _billed(operations: dict[str, int]) -> dict[str, int]:
-    """Without what a worker asks once, at its start."""
+    """Return the requests without the ones that a worker sends once, at its start."""
     return {name: count for name, count in operations.items() if not name.startswith("GetQueue")}
 
 

@@ -1,4 +1,4 @@
-"""The model's word on each figure that was measured, and on what was not."""
+"""Compare the model with each measured figure, and extend it to larger loads."""
 
 import statistics
 from collections.abc import Iterator, Mapping
@@ -11,17 +11,17 @@ from benchmarks.scale.model import Cost
 
 Found = Mapping[str, Any]
 
-#: The durations of tasks for which the page says how far one redis goes; µs.
+#: The durations of tasks, in µs, for which the page gives the limit of one redis.
 DURATIONS = (0.0, 100.0, 1_000.0, 10_000.0, 100_000.0, 1_000_000.0)
 
 
 @dataclass(frozen=True)
 class Way:
-    """Costs in µs in one way of working: without a pause, or after sleeping.
+    """Hold costs in µs in one way of working: without a pause, or after sleeping.
 
     :param server: redis' one thread, for reserve and ack, with one worker.
     :param worker: CPU of a worker.
-    :param wait: what passes in a worker that is alone without using its CPU.
+    :param wait: the time during which a single worker does not use its CPU.
     """
 
     server: Cost
@@ -29,20 +29,20 @@ class Way:
     wait: Cost
 
     def cycle(self, batch: float, task_us: float) -> float:
-        """µs that a worker which is alone takes for a task."""
+        """Return the µs that a single worker takes for a task."""
         return self.worker.per_task(batch) + self.wait.per_task(batch) + task_us
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """All that the model knows of a machine: costs in µs.
+    """Hold all that the model knows of a machine: costs in µs.
 
     :param hot: with tasks that take no time.
     :param asleep: with tasks that wait: worker and redis wake up for each round trip.
     :param busy: redis' thread for reserve and ack when it finds several clients at each look.
     :param push: redis' thread for a push, with one client.
     :param busy_push: µs of a push, one by one, with many producers.
-    :param producer: CPU of who pushes.
+    :param producer: CPU of the producer.
     :param start: seconds until a task starts in an idle worker.
     :param service: seconds that a worker needs for a task that waits ``arrivals.DURATION``.
     """
@@ -57,13 +57,13 @@ class Inputs:
     service: float
 
     def way(self, task_us: float) -> Way:
-        """The way of working with tasks that wait for so long."""
+        """Return the costs with tasks that wait for so long."""
         return self.asleep if task_us >= 1000 else self.hot
 
 
 @dataclass(frozen=True)
 class Check:
-    """A figure that was measured, and what the model says."""
+    """Hold a measured figure, and that of the model."""
 
     what: str
     workers: int
@@ -72,7 +72,7 @@ class Check:
 
     @property
     def off(self) -> float:
-        """How far the model is off, as a part of what was measured."""
+        """Return the error of the model, as a part of the measured figure."""
         return self.model / self.measured - 1
 
 
@@ -126,13 +126,13 @@ def _fitted(found: Found, part: str, figure: str, names: Mapping[Any, str]) -> C
 
 
 def _unused(found: Found, name: str) -> float:
-    """µs per task in which a worker did not use its CPU."""
+    """Return the µs per task during which a worker did not use its CPU."""
     taken = 1e6 / median(found, "work", name, "rate")
     return max(0.0, taken - median(found, "work", name, "worker_us"))
 
 
 def checks(found: Found) -> dict[str, list[Check]]:
-    """Return tasks/s, and µs per task of redis and of worker, beside what the model says."""
+    """Return tasks/s, and µs per task of redis and of worker, beside those of the model."""
     costs, cores = inputs(found), float(found["about"]["cores"])
     result: dict[str, list[Check]] = {"rate": [], "server_us": [], "worker_us": []}
     for name in found["work"]:
@@ -163,7 +163,7 @@ def _task(name: str) -> tuple[float, bool]:
 
 @dataclass(frozen=True)
 class Waited:
-    """Seconds until a task starts: measured, by the formula, by simulation of the same draws."""
+    """Hold seconds until a task starts: measured, by formula, by simulation of the same draws."""
 
     workers: int
     load: float
@@ -173,7 +173,7 @@ class Waited:
 
 
 def waited(found: Found) -> Iterator[Waited]:
-    """Yield how long tasks waited, beside what the model says."""
+    """Yield how long tasks waited, beside the model."""
     costs = inputs(found)
     service = costs.service
     for row in found["waits"]:
@@ -197,13 +197,13 @@ def waited(found: Found) -> Iterator[Waited]:
 
 @dataclass(frozen=True)
 class Reach:
-    """How far one redis goes with tasks of one duration, on enough machines.
+    """Hold the limit of one redis with tasks of one duration, on enough machines.
 
     :param batch: tasks that share a round trip.
     :param alone: tasks/s of one worker.
-    :param server_us: of redis' thread for a task, its push included.
+    :param server_us: µs of redis' thread for a task, its push included.
     :param most: tasks/s of one redis.
-    :param workers: that keep it busy.
+    :param workers: the number of workers that keep it busy.
     :param cpu_s: CPU seconds of a million tasks, without what the tasks do themselves.
     """
 
@@ -217,7 +217,7 @@ class Reach:
 
 
 def reach(costs: Inputs, task_us: float) -> Reach:
-    """Return how far one redis goes, with every task pushed by itself."""
+    """Return the limit of one redis, with every task pushed by itself."""
     batch = model.per_trip(task_us)
     way = costs.way(task_us)
     cycle = way.cycle(batch, task_us)

@@ -1,4 +1,4 @@
-"""How many requests tasks take where requests are billed, or are round trips: SQS, beanstalkd."""
+"""Count the requests of tasks on SQS, which bills them, and on beanstalkd (round trips)."""
 
 import collections
 import importlib.util
@@ -22,7 +22,7 @@ Found = dict[str, dict[str, Any]]
 
 
 def measure(tasks: int) -> dict[str, Found]:
-    """Return requests by backend, way and operation; of a server that is missing, none."""
+    """Return requests by backend, way and operation; none if the server is missing."""
     found: dict[str, Found] = {}
     for name, ask in (("sqs", _sqs), ("beanstalk", _beanstalk)):
         folder = Path(tempfile.mkdtemp(prefix="alligator-scale-"))
@@ -84,7 +84,7 @@ def _beanstalk(folder: Path, way: int, tasks: int) -> dict[str, Any]:
 
 
 def _counted(gator: Gator, way: int, tasks: int, counts: Callable[[], Counts]) -> dict[str, Any]:
-    """Push and run tasks in this process; return the requests of each half, beyond the start's."""
+    """Push and run tasks in this process; return the requests of both, without those at start."""
     gator.task(tick, 0, "warm")
     _work(gator, way)
     first = counts()

@@ -1,4 +1,4 @@
-"""What the tasks do, beside those of ``benchmarks.tasks``."""
+"""Define the tasks of the scale measurement, besides those of ``benchmarks.tasks``."""
 
 import os
 import time
@@ -23,6 +23,6 @@ def wait(microseconds: int) -> None:
 
 
 def late(pushed_ns: int, seconds: float) -> None:
-    """Say how many ns it took until it started, and wait for so long."""
+    """Record how many ns passed until the start, and wait for so long."""
     os.write(_marks, STAMP.pack(time.monotonic_ns() - pushed_ns))
     time.sleep(seconds)

@@ -1,4 +1,4 @@
-"""What is measured: one function per scenario. Each measures one library once.
+"""Measure one library once by each scenario: one function per scenario.
 
 A scenario's function takes a library and the scale of the run, and returns its figures by name.
 """
@@ -11,10 +11,10 @@ from benchmarks.catalog import Library
 
 @dataclass(frozen=True)
 class Scale:
-    """How much a scenario does.
+    """Hold how much a scenario does.
 
-    :param seconds: of work to give a worker; the less, the noisier.
-    :param depth: the most tasks queued.
+    :param seconds: seconds of work to give a worker; the less, the noisier.
+    :param depth: the most tasks to queue.
     :param idle: seconds to watch idle workers.
     :param crash: seconds to wait for an interrupted task at most.
     """
@@ -25,7 +25,7 @@ class Scale:
     crash: float = 120.0
 
 
-#: For a first look: rough, but whole.
+#: A quick run: rough figures, but all of them.
 QUICK = Scale(seconds=0.5, depth=100_000, idle=5.0, crash=40.0)
 
 Figures = dict[str, float]
@@ -33,10 +33,10 @@ Figures = dict[str, float]
 
 @dataclass(frozen=True)
 class Scenario:
-    """One scenario.
+    """Hold one scenario.
 
     :param measure: measures one library.
-    :param together: all of them at the same time, since they mostly wait.
+    :param together: measure all libraries at the same time, since they mostly wait.
     """
 
     name: str

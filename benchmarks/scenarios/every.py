@@ -1,4 +1,4 @@
-"""All scenarios, in the order in which they are measured."""
+"""List all scenarios, in the order in which they are measured."""
 
 from benchmarks.catalog import BARE, BATCHES, HUEY_SQLITE, LIBRARIES, OURS, OURS_SQLITE, Library
 from benchmarks.scenarios import Scenario, footprint, rates, waits
@@ -23,7 +23,7 @@ EVERY = (
     Scenario("crash", (OURS, *LIBRARIES), waits.crash, together=True),
 )
 
-#: Ours against the bare loop: what a change to Alligator is judged by.
+#: Alligator against the bare loop: these judge a change to Alligator.
 SELF = (
     Scenario("drain", (OURS,), rates.drain),
     Scenario("batches", [library for library in BATCHES if library.variant != "0"], rates.drain),

@@ -1,4 +1,4 @@
-"""How much it takes: an idle worker's commands, CPU and memory; the import."""
+"""Measure the commands, CPU and memory of an idle worker, and the time of an import."""
 
 import contextlib
 import socket
@@ -13,9 +13,7 @@ REST = 2.0
 
 
 def idle(library: Library, scale: Scale) -> Figures:
-    """An idle worker's redis commands/s (those sent, and with those that scripts call), its CPU
-    and memory.
-    """
+    """Return redis commands/s of an idle worker (sent, and with calls in scripts), CPU and memory."""
     with LibraryEnvironment(library) as environment:
         worker = environment.worker()
         environment.warm(worker, 100)
@@ -32,7 +30,7 @@ def idle(library: Library, scale: Scale) -> Figures:
 
 
 def _sent(environment: LibraryEnvironment, seconds: float) -> int:
-    """Commands that reach the server in that time, as its MONITOR shows them."""
+    """Return the commands that reach the server in that time, as its MONITOR shows them."""
     assert environment.server is not None
     with socket.create_connection(("127.0.0.1", environment.server.port)) as monitor:
         monitor.sendall(b"MONITOR\r\n")
@@ -47,14 +45,14 @@ def _sent(environment: LibraryEnvironment, seconds: float) -> int:
 
 
 def _calls(environment: LibraryEnvironment) -> int:
-    """Commands that the server has run, but for those of this question."""
+    """Return the commands that the server has run, without those of this call."""
     ours = ("cmdstat_info", "cmdstat_monitor", "cmdstat_client|setinfo", "cmdstat_hello")
     found = environment.info("commandstats").items()
     return sum(stat["calls"] for name, stat in found if name not in ours)
 
 
 def imports(library: Library, scale: Scale) -> Figures:
-    """Milliseconds that the import takes in a fresh interpreter: the median of five."""
+    """Return the milliseconds of the import in a new interpreter: the median of five."""
     with LibraryEnvironment(library) as environment:
         took = sorted(environment.producer("import_ms") for _ in range(5))
     return {"ms": took[2]}

@@ -1,4 +1,4 @@
-"""How fast: draining, enqueueing, and both with much queued."""
+"""Measure rates: to drain, to enqueue, and both with many tasks queued."""
 
 from benchmarks.catalog import Library
 from benchmarks.environment import LibraryEnvironment
@@ -10,17 +10,17 @@ _probed: dict[str, float] = {}
 
 
 def drain(library: Library, scale: Scale) -> Figures:
-    """Tasks/s of one worker process, and CPU µs of each task in it."""
+    """Return tasks/s of one worker process, and its CPU µs per task."""
     return _drain(library, _enough(library, scale), 1)
 
 
 def drain_by_two(library: Library, scale: Scale) -> Figures:
-    """The same with two processes, for half as many tasks again."""
+    """Return the same with two processes, for half as many tasks again."""
     return _drain(library, _enough(library, scale) * 3 // 2, 2)
 
 
 def _enough(library: Library, scale: Scale) -> int:
-    """How many tasks keep a worker busy for so long, as a first, short probe tells."""
+    """Return how many tasks keep a worker busy for so long, by a short probe."""
     if library.name not in _probed:
         count = max(200, round(library.about / 2))
         _probed[library.name] = _drain(library, count, 1)["rate"]
@@ -35,7 +35,7 @@ def _drain(library: Library, total: int, processes: int) -> Figures:
 
 
 def enqueue(library: Library, scale: Scale) -> Figures:
-    """Tasks/s pushed one call after the other, and bytes of redis memory for each of them."""
+    """Return tasks/s pushed one call after the other, and bytes of redis memory for each."""
     count = round(5_000 * scale.seconds / 2)
     with LibraryEnvironment(library) as environment:
         environment.producer("enqueue", 100)  # scripts are loaded, caches are warm
@@ -52,7 +52,7 @@ def _used(environment: LibraryEnvironment) -> int:
 
 
 def enqueue_bulk(library: Library, scale: Scale) -> Figures:
-    """Tasks/s pushed with the call that the library has for many."""
+    """Return tasks/s pushed with the library's call for many."""
     count = round(30_000 * scale.seconds / 2)
     with LibraryEnvironment(library) as environment:
         environment.producer("enqueue_bulk", 1000)
@@ -60,7 +60,7 @@ def enqueue_bulk(library: Library, scale: Scale) -> Figures:
 
 
 def depth(library: Library, scale: Scale) -> Figures:
-    """Rates with 1,000 and with very many tasks queued.
+    """Return rates with 1,000 and with very many tasks queued.
 
     The producer keeps the queue at its depth while the worker drains it, at both depths.
     """

@@ -1,4 +1,4 @@
-"""How soon: latency, tasks that wait, and recovery from a crash."""
+"""Measure latency, tasks that wait, and recovery from a crash."""
 
 import statistics
 import time
@@ -11,7 +11,7 @@ from benchmarks.tasks import STAMP, WAIT
 
 
 def latency(library: Library, scale: Scale) -> Figures:
-    """Milliseconds from the push to the start of the task in an idle worker."""
+    """Return the milliseconds from the push to the start of the task in an idle worker."""
     with LibraryEnvironment(library, "stamp") as environment:
         environment.warm(environment.worker(), 10)
         took = sorted(
@@ -21,12 +21,12 @@ def latency(library: Library, scale: Scale) -> Figures:
 
 
 def threads(library: Library, scale: Scale) -> Figures:
-    """How much of the ideal 32 threads reach with tasks that wait 50 ms."""
+    """Return the part of the ideal that 32 threads reach with tasks that wait 50 ms."""
     return _waiting(library, scale, "wait", 32)
 
 
 def coroutines(library: Library, scale: Scale) -> Figures:
-    """How much of the ideal 200 coroutines at a time reach."""
+    """Return the part of the ideal that 200 coroutines at a time reach."""
     return _waiting(library, scale, "wait_async", 200)
 
 
@@ -40,9 +40,9 @@ def _waiting(library: Library, scale: Scale, task: str, concurrency: int) -> Fig
 
 
 def crash(library: Library, scale: Scale) -> Figures:
-    """Seconds from ``kill -9`` of a worker to the next start of what it ran, another one being up.
+    """Return seconds from ``kill -9`` of a worker until another one starts its task.
 
-    :raises NotMeasured: not within the cap.
+    :raises NotMeasured: it did not start within ``scale.crash`` seconds.
     """
     with LibraryEnvironment(library, "hang") as environment:
         environment.producer("enqueue", 1)

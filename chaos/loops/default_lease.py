@@ -1,7 +1,7 @@
-"""Workers of default settings are killed in the middle of a task: it is back within a lease.
+"""Kill workers with default settings during a task: it starts again within a lease.
 
-The default lease is 30 seconds, so all kills are side by side, each on a queue of its own with
-two workers: one to be killed, one to take over.
+The default lease is 30 seconds, so all kills run side by side, each on a queue of its own with
+two workers: one to kill, one to take over.
 """
 
 import inspect
@@ -36,7 +36,7 @@ NOT_BEFORE = {"sqlite": 0.6 * LEASE, "redis": 0.6 * LEASE, "beanstalk": 0.0, "sq
 def run(environment: Environment, size: int) -> Row:
     """Kill ``size`` workers at the same time."""
     started, ledger = time.monotonic(), Ledger(environment.folder / "ledger")
-    # A lease on beanstalkd is what the DSN says, so that must not say anything.
+    # The DSN sets the lease on beanstalkd, so it must not name one.
     environment = replace(environment, dsn=environment.dsn.partition("?ttr=")[0])
     with ThreadPoolExecutor(size) as pool:
         wrong = [
@@ -53,7 +53,7 @@ def run(environment: Environment, size: int) -> Row:
 
 
 def kill_one(environment: Environment, ledger: Ledger, number: int) -> str:
-    """Kill the one that runs a task; return what is wrong if nobody takes it over."""
+    """Kill the worker that runs a task; return what is wrong if the other does not take over."""
     gator, name = environment.gator(), f"task-{number}"
     folder = environment.folder / name
     folder.mkdir()

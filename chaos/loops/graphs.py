@@ -1,7 +1,7 @@
-"""Tasks that wait for each other, as random graphs of 50, while their workers are killed.
+"""Kill workers that run random graphs of 50 tasks which wait for each other.
 
-Each starts after all its parents have ended, and runs again only where its worker was killed:
-it is released once. In every fifth graph a task fails, and what waits for it never starts.
+Each task starts after all its parents have ended, and runs again only if its worker was killed: it
+is released once. In every fifth graph a task fails, and its descendants never start.
 """
 
 import random
@@ -33,14 +33,14 @@ WITHIN = 120.0  # seconds without progress
 
 @dataclass
 class Graph:
-    """Which task waits for which; the names of tasks are in an order that they may run in."""
+    """Hold which task waits for which; the order of the names is a possible order to run in."""
 
     names: list[str]
     parents: dict[str, list[str]]
     failing: set[str] = field(default_factory=set)
 
     def without(self, gone: Iterable[str]) -> set[str]:
-        """Return who waits, in the end, for one of these."""
+        """Return the tasks that depend on one of these, directly or not."""
         lost = set(gone)
         for name in self.names:
             if lost.intersection(self.parents[name]):
@@ -114,13 +114,13 @@ def run(environment: Environment, size: int) -> Row:
 def drive(gator: Gator, ledger: Ledger, fleet: Fleet, graphs: list[Graph]) -> bool:
     """Push and kill until all is done; False: nothing happened for too long."""
     pushed, kills, before = 0, 0, -1
-    never = 0  # tasks of those pushed that will not be completed
+    never = 0  # pushed tasks that will not be completed
     deadline = time.monotonic() + WITHIN
     for turn in count():
         done = ledger.count_completed()
         if done > before:
             before, deadline = done, time.monotonic() + WITHIN
-        # One at a time: while graphs are pushed, nobody is killed.
+        # One at a time: no worker is killed while graphs are pushed.
         if pushed < len(graphs) and pushed < (done + never) / TASKS + AT_ONCE:
             graph = graphs[pushed]
             push(gator, ledger, graph)
@@ -141,7 +141,7 @@ def drive(gator: Gator, ledger: Ledger, fleet: Fleet, graphs: list[Graph]) -> bo
 def judge(
     row: Row, account: Account, graphs: list[Graph], buried: set[str], canceled: set[str]
 ) -> None:
-    """Say what ran too early, too often, or although it was canceled."""
+    """Report the tasks that ran too early, too often, or although they were canceled."""
     killed = {kill.pid for kill in account.kills}
     first_end = {end.name: end.at for end in reversed(account.ends)}
     starts: dict[str, list] = {}

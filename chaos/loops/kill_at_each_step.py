@@ -1,7 +1,7 @@
-"""A worker dies at every step of its way, once: before, amid and after all that it does.
+"""Kill a worker once at each step of its work: before, during and after each call.
 
-Each step has a queue and a worker of its own, five tasks that make it take the whole way (one
-goes well, one fails once, one is long, one fails for good, one is short), and one death.
+Each step has a queue and a worker of its own, one death, and five tasks that make the worker take
+every step: one succeeds, one fails once, one is long, one fails for good, one is short.
 """
 
 import itertools
@@ -30,15 +30,15 @@ SMALL = {"sqlite": 4, "redis": 4, "beanstalk": 4, "sqs": 1}
 
 AT_ONCE = 8  # workers
 WITHIN = 60.0  # seconds for one step
-#: How often each runs where nobody dies; a death may add one.
+#: How often each task runs if no worker dies; a death may add one run.
 _STARTS = {"good": 1, "flaky": 2, "long": 1, "doomed": 1, "short": 1}
-#: What was settled before the death must not run because of it.
+#: A task that was settled before the death must not run because of it.
 _SETTLED = ("ride after", "ack after", "bury after", "release after")
 
 
 @dataclass
 class Case:
-    """One step, its queue and its worker."""
+    """Hold one step, its queue and its worker."""
 
     step: str
     folder: Path
@@ -51,12 +51,12 @@ class Case:
 
     @property
     def reached(self) -> bool:
-        """Whether its worker has died."""
+        """Whether the worker has died at the step."""
         return (self.folder / "reached").exists()
 
 
 def run(environment: Environment, size: int) -> Row:
-    """Die at ``size`` steps: a selection spread over the way, or all, or rounds of all."""
+    """Kill at ``size`` steps: a selection spread over all steps, or all, or several rounds."""
     started = time.monotonic()
     ledger = Ledger(environment.folder / "ledger")
     waiting = [
@@ -90,7 +90,7 @@ def run(environment: Environment, size: int) -> Row:
 
 
 def chosen(those: list[str], size: int) -> list[str]:
-    """Return so many steps."""
+    """Return ``size`` of these steps."""
     if size >= len(those):
         return list(itertools.islice(itertools.cycle(those), size))
     return [those[index * len(those) // size] for index in range(size)]
@@ -132,14 +132,14 @@ def begin(case: Case, environment: Environment, ledger: Ledger) -> Case:
 
 
 def is_over(case: Case, ledger: Ledger, done: set[str]) -> bool:
-    """Look after a case: replace its worker; once all has run, look at its dead letters."""
+    """Replace the worker of a case; once all tasks have run, check the dead letters."""
     case.fleet.fill()
     late = time.monotonic() > case.deadline
     missing = [each for each in case.names if each not in done and not each.endswith("doomed")]
     stats = case.gator.stats()
     idle = not (stats["waiting"] or stats["delayed"] or stats["running"])
     if not missing and idle and not case.reached and not late:
-        # An ack rides along unless the lease thread is quicker, so it may take another go.
+        # An ack goes with the next reserve unless the lease thread sends it, so it may take longer.
         name = f"{case.folder.name}/short-{len(case.names)}"
         ledger.note(ATTEMPTED, name)
         case.gator.task(steps.good, name, 0.0)
@@ -160,7 +160,7 @@ def is_over(case: Case, ledger: Ledger, done: set[str]) -> bool:
 
 
 def check_dead_letters(case: Case) -> None:
-    """There has to be one, of the task that fails for good, for that reason."""
+    """Check that the only dead letter is the task that fails for good, for that reason."""
     letters = case.gator.dead()
     case.dead = {f"{case.folder.name}/doomed"} if letters else set()
     reasons = [letter.error for letter in letters]
@@ -169,7 +169,7 @@ def check_dead_letters(case: Case) -> None:
 
 
 def judge(case: Case, account: Account) -> list[str]:
-    """Say what ran too often."""
+    """Return the tasks that ran too often."""
     starts: Counter[str] = Counter(entry.name for entry in account.starts)
     wrong = []
     for name in case.names:

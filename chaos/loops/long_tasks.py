@@ -1,4 +1,4 @@
-"""Tasks of five leases run once: the heartbeat keeps them, also while the GIL is held."""
+"""Run tasks of five leases once: the worker renews them, also while a task holds the GIL."""
 
 import re
 import time
@@ -31,7 +31,7 @@ def run(environment: Environment, size: int) -> Row:
     lease = LEASE.get(environment.name, environment.lease) if size >= CROWD else environment.lease
     seconds = lease * (LEASES if size >= CROWD else SMALL_LEASES)
     names = [str(number) for number in range(size)]
-    # A few that hold the GIL are enough: two cores have to carry them and all the others.
+    # A few tasks that hold the GIL are enough, since two cores have to run all of them.
     burning, others = names[::33], [name for number, name in enumerate(names) if number % 33]
     push(gator, ledger, jobs.burn, burning, seconds)
     push(gator, ledger, jobs.rest, others[::8], seconds)

@@ -1,8 +1,8 @@
-"""Eight processes at one SQLite file, on a real disk, all at once: nobody is refused or starves.
+"""Let eight processes use one SQLite file on a real disk: none is refused or starves.
 
-Four push, two of them in batches, and four work, as fast as each can. SQLite by itself would
-have them gamble for the lock; an error of its ("database is locked") that reaches anyone is
-wrong here, and so is one process that hardly gets its turn.
+Four push, two of them in batches, and four work, each as fast as it can. SQLite by itself would
+give the lock at random. It is wrong if a process sees SQLite's error ("database is locked"), or
+hardly gets its turn.
 """
 
 import json
@@ -22,7 +22,7 @@ from chaos.ledger import ACKNOWLEDGED, ATTEMPTED, Account, Ledger
 from chaos.rows import Row, row_of
 
 BACKENDS = ("sqlite",)
-FULL = 60  # seconds, not faults: nothing is broken here but by the crowd itself
+FULL = 60  # seconds, not faults: only the number of processes causes trouble here
 SMALL = 3
 
 WORKERS = 4
@@ -38,9 +38,9 @@ SLOWEST = 5.0
 
 
 def run(environment: Environment, size: int) -> Row:
-    """Let all go on for ``size`` seconds, then until the queue is empty."""
+    """Let all processes run for ``size`` seconds, then until the queue is empty."""
     began = time.monotonic()
-    # What is in /tmp may be memory; what is in /var/tmp has to outlive a reboot.
+    # /tmp may be in memory; /var/tmp is on a disk, as it has to outlive a reboot.
     disk = "/var/tmp" if Path("/var/tmp").is_dir() else None
     with tempfile.TemporaryDirectory(prefix="chaos-", dir=disk) as folder:
         gator = Gator(f"sqlite://{folder}/queue.db", "crowd")
@@ -57,20 +57,20 @@ def run(environment: Environment, size: int) -> Row:
     row.wrong += wrong
     _judge(row, account, told, (since, until))
     if said := fleet.said():
-        row.wrong.append(f"a worker had to say: {said[-500:]}")
+        row.wrong.append(f"a worker logged: {said[-500:]}")
     row.seconds = time.monotonic() - began
     return row
 
 
 def _push_from_all(gator: Gator, ledger: Ledger, size: float) -> tuple[float, float, list[dict]]:
-    """Run the producers; return when they began and ended, and what each has to tell."""
+    """Run the producers; return when they began and ended, and what each measured."""
     context = multiprocessing.get_context("forkserver")
     reports = [Path(f"{ledger.path}-{who}.json") for who in PRODUCERS]
-    # Nobody counts before all are there, the workers too.
+    # The count begins when all processes are up, the workers too.
     push(gator, ledger, jobs.work, [f"w-{number}" for number in range(BACKLOG)], 0.005)
     ready = wait_until(lambda: len(_ran(ledger.account())) == WORKERS, 20, pause=0.1)
     if not ready:
-        raise RuntimeError("not all of the workers came to run anything")
+        raise RuntimeError("not all workers ran a task")
     since = time.time() + 0.3
     processes = [
         context.Process(
@@ -143,7 +143,7 @@ def _judge(row: Row, account: Account, told: list[dict], span: tuple[float, floa
         fair = sum(found) / len(found)
         notes.append(f"{kind} {min(found)} to {max(found)}")
         if min(found) < LEAST_SHARE * fair:
-            row.wrong.append(f"of the {kind} one starved: {sorted(found)}, {fair:.0f} is fair")
+            row.wrong.append(f"one of the {kind} starved: {sorted(found)}, {fair:.0f} is fair")
     slowest = max(each["slowest"] for each in told)
     if slowest > SLOWEST:
         row.wrong.append(f"a push took {slowest:.1f} s")

@@ -1,8 +1,8 @@
-"""Tasks that kill their worker are dead letters after three deaths, and take nobody along.
+"""Run tasks that kill their worker: they are buried after three deaths, and no other task is.
 
-They end it by SIGSEGV, by ``os._exit`` and by SIGKILL, which is what the kernel's OOM killer
-sends, and stand among innocent tasks. Three kinds of worker go through a queue each: one that
-holds a task at a time, one that holds many, one that runs eight in threads.
+They end it by SIGSEGV, by ``os._exit`` and by SIGKILL, which the kernel's OOM killer sends, and
+wait among innocent tasks. Three kinds of worker run a queue each: one reserves a task at a time,
+one reserves many, one runs eight in threads.
 """
 
 import itertools
@@ -36,13 +36,13 @@ LATE = {"threads": 0.4}
 WORKERS = 2
 WITHIN = 120.0  # seconds for all
 
-#: How often a task runs that is always alone: SQS gives seven receives free, and buries at 10.
+#: How often a task runs that is always alone: on SQS seven receives do not count, and ten bury it.
 RUNS = {"sqs": 9}
 
 
 @dataclass
 class Case:
-    """One kind of worker, and its queue."""
+    """Hold one kind of worker, and its queue."""
 
     kind: str
     gator: Gator
@@ -53,7 +53,7 @@ class Case:
     wrong: list[str] = field(default_factory=list)
 
     def is_over(self, done: set[str]) -> bool:
-        """Whether all that had to happen has, and nothing is left to happen."""
+        """Return whether all tasks have run or are buried, and none is left."""
         return done.issuperset(self.innocent) and is_empty(self.gator)
 
 
@@ -126,22 +126,20 @@ def watch(cases: list[Case], ledger: Ledger) -> None:
         for letter in case.gator.dead(10_000):
             case.dead.append(json.loads(letter.data)["args"][1])
             if "3 deaths" not in letter.error:
-                case.wrong.append(
-                    f"{case.dead[-1]} was given up for another reason: {letter.error}"
-                )
+                case.wrong.append(f"{case.dead[-1]} was buried for another reason: {letter.error}")
         case.gator.client.drop_all(case.gator.queue_name)
         case.gator.close()
 
 
 def judge(case: Case, account: Account, runs: int) -> None:
-    """Say which was buried wrongly or not at all, and what ran too often or too rarely."""
+    """Report tasks that were buried wrongly or not at all, or ran too often or too rarely."""
     if sorted(case.dead) != sorted(case.poison):
         wrong = sorted(set(case.dead) - set(case.poison))
         missing = sorted(set(case.poison) - set(case.dead))
         case.wrong.append(f"{len(case.dead)} buried, of them innocent {wrong}; not {missing}")
     starts = Counter(start.name for start in account.starts)
-    # Reserved together, one's death is counted for all of them, but only as the first: from
-    # then on each runs alone. A task that is always alone dies of nobody but itself.
+    # The first death counts for all tasks that were reserved together. From then on each runs
+    # alone, and only its own deaths count.
     least, again = (runs, 0) if case.kind == "single" else (2, runs - 2)
     for name in case.poison:
         if not least <= starts[name] <= runs:

@@ -1,7 +1,7 @@
-"""Producers are killed in the middle of pushing, single tasks and batches.
+"""Kill producers while they push single tasks and batches.
 
-What was acknowledged runs; what was not may run or not, whole; and of a batch all or none,
-where the backend has transactions.
+A task that was acknowledged runs. Another one may run or not, but never in part. Of a batch all
+tasks run or none, if the backend has transactions.
 """
 
 import random
@@ -36,7 +36,7 @@ def run(environment: Environment, size: int) -> Row:
         time.sleep(random.uniform(0, 0.003))
         producer.kill()
         if not seen:
-            raise RuntimeError(f"producer {number} did not come to push anything")
+            raise RuntimeError(f"producer {number} pushed nothing")
     lease = ("--lease", str(LEASE.get(environment.name, environment.lease)))
     with Fleet(
         environment.dsn,
@@ -52,7 +52,7 @@ def run(environment: Environment, size: int) -> Row:
             if time.monotonic() > deadline:
                 break
             time.sleep(0.05)
-        for worker in list(fleet.workers):  # in order, so that what has run is acked
+        for worker in list(fleet.workers):  # a graceful stop, so that all that ran is acked
             fleet.stop(worker, within=20)
     account = ledger.account()
     row = row_of("producer killed", environment.name, account, size)

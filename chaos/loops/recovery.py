@@ -1,7 +1,7 @@
-"""How soon a killed worker's task is back, behind a backlog of ten thousand others.
+"""Measure how soon the task of a killed worker starts again, with a backlog of ten thousand others.
 
-One kill at a time, so that nothing else explains a delay: the other worker has to start the
-interrupted task within a lease and half a second, before all that waits.
+There is one kill at a time, so that nothing else explains a delay. The other worker must start the
+interrupted task within a lease and half a second, before the tasks that wait.
 """
 
 import time
@@ -44,12 +44,12 @@ def run(environment: Environment, size: int) -> Row:
             fleet.fill()
         left = gator.len()
     row = row_of("recovery behind backlog", environment.name, ledger.account(), size)
-    # What was running when the fleet was stopped is not our business; the long ones are.
+    # Tasks that ran when the fleet was stopped do not count; the long ones do.
     late = [each for each in row.recovery if each > environment.lease + SLACK]
     if late or len(row.recovery) < size:
         row.wrong.append(f"of {size}, {len(row.recovery)} came back, {len(late)} of them late")
     if not left:
-        row.wrong.append("the backlog ran out, so nothing was in front of anybody")
+        row.wrong.append("the backlog ran out, so no task was waiting")
     row.note = f"lease {environment.lease:g} s, {left} of {backlog} still waiting"
     row.seconds = time.monotonic() - started
     gator.client.drop_all(gator.queue_name)
@@ -58,7 +58,7 @@ def run(environment: Environment, size: int) -> Row:
 
 
 def wait_for_start(ledger: Ledger, name: str, after: int = 0, within: float = 30.0) -> int:
-    """Return the process that has started a task, another than ``after``."""
+    """Return the process that has started a task, other than ``after``."""
     deadline = time.monotonic() + within
     while time.monotonic() < deadline:
         for entry in ledger.entries():

@@ -1,4 +1,4 @@
-"""A redis server at its maxmemory: it takes no task more, loses none, and can be emptied."""
+"""Fill a redis server to its maxmemory: it takes no more tasks, loses none, and can be drained."""
 
 import itertools
 import json
@@ -22,7 +22,7 @@ ROOM = 512 * 1024  # bytes of memory for tasks, some hundreds
 
 
 def run(environment: Environment, size: int) -> Row:
-    """Fill it and have it emptied so many times; recovery is until a push works again."""
+    """Fill and drain it so many times; recovery is the time until a push works again."""
     began, loop = time.monotonic(), _Loop(environment)
     recovery = [loop.fill_and_empty() for _ in range(size)]
     row = row_of("redis full", environment.name, loop.ledger.account(), size, loop.buried())
@@ -96,7 +96,7 @@ class _Loop:
         return True
 
     def buried(self) -> set[str]:
-        """Return the names among the dead letters, which must be those that always fail."""
+        """Return the names of the dead letters, which must be the tasks that always fail."""
         names = {json.loads(each.data)["args"][1] for each in self.gator.dead(100_000)}
         self.wrong += [f"buried: {name}" for name in names if "never" not in name][:5]
         return names

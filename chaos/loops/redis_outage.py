@@ -1,4 +1,4 @@
-"""Redis is away for long: workers stay, try seldom, and go on once it is back."""
+"""Take Redis away for long: the workers stay, retry rarely, and go on once it is back."""
 
 import time
 
@@ -15,7 +15,7 @@ RESUMED = 8.0  # seconds: the longest pause of a worker, and a slow machine
 
 
 def run(environment: Environment, size: int) -> Row:
-    """Take the server away for so many seconds; recovery is until both workers go on."""
+    """Take the server away for so many seconds; recovery is the time until both workers go on."""
     began = time.monotonic()
     with (
         Proxy(environment.port) as proxy,
@@ -40,9 +40,9 @@ def run(environment: Environment, size: int) -> Row:
 
 def _wrong(size: int, tries: int, recovery: float, load: Load) -> list[str]:
     wrong = []
-    # Two workers, in each at most two threads that try on: six times in the first three
-    # seconds, then every 2.5 to 5 s. The first round is also that of what ran just then. Each try
-    # connects twice: the proxy takes the connection and closes it, as a server does that restarts.
+    # In each of two workers at most two threads retry: six times in the first three seconds, then
+    # every 2.5 to 5 s. The first round includes the tasks that ran just then. Each try connects
+    # twice: the proxy accepts the connection and closes it, as a restarting server does.
     if tries > 2 * (2 * 2 * (6 + size / 2.5) + 20):
         wrong.append(f"{tries} tries to connect in {size} s")
     if tries < 4:

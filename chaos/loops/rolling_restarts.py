@@ -1,10 +1,10 @@
-"""Workers are replaced one after the other under load, by SIGTERM: nothing runs twice.
+"""Replace workers one after the other under load, by SIGTERM: nothing runs twice.
 
-What a worker has not started it hands back, what runs it finishes, and then it exits with 0,
-be it told once, twice or by a storm. On SIGQUIT it leaves at once, and the long task it ran
-starts elsewhere. Leases are so long that nothing can come back by them: what is not handed back
-is missed in the end. (On sqs they are short: what the service sends to a process that has just
-ended only comes back by a lease.)
+A worker hands back the tasks that it has not started, finishes the others, and exits with 0,
+whether it gets one signal, two or many. On SIGQUIT it leaves at once, and its long task starts on
+the other worker. No lease runs out during the loop, so a task that is not handed back is missing
+in the end. (On SQS the leases are short: a task that the service sends to a process that has just
+ended is delivered again only after its lease.)
 """
 
 import os
@@ -33,13 +33,13 @@ LONGEST = 0.3  # seconds of work in a task
 BACKLOG = 20  # tasks that always wait
 PORTION = 40
 
-#: Seconds in which a worker told to leave has to be gone, and its task to start elsewhere.
+#: Seconds in which a worker told to leave must end, and its task must start on the other worker.
 GONE_WITHIN = 1.0
 BACK_WITHIN = {"sqs": 6.0}
 
 
 class Rolling:
-    """Two workers, one of them with threads, and what they are given to do."""
+    """Replace the workers of two fleets, one of them with threads, and push their tasks."""
 
     def __init__(self, environment: Environment) -> None:
         self.environment, self.gator = environment, environment.gator()
@@ -61,7 +61,7 @@ class Rolling:
         )
 
     def load(self) -> None:
-        """See that enough waits, in all lengths."""
+        """Push tasks of all lengths until enough wait."""
         if self.gator.len() >= BACKLOG:
             return
         for _ in range(PORTION // 4):
@@ -70,16 +70,16 @@ class Rolling:
             push(self.gator, self.ledger, jobs.work, names[2:], random.uniform(0, LONGEST))
 
     def is_busy(self, worker: BaseProcess) -> bool:
-        """Whether it has begun to work."""
+        """Return whether a worker has begun to work."""
         return f" {worker.pid} ".encode() in Path(self.ledger.path).read_bytes()[-20_000:]
 
     def restart(self, fleet: Fleet) -> float:
-        """Stop its worker in order and start another; return how long it took to stop."""
+        """Stop its worker gracefully and start another; return how long the stop took."""
         (worker,) = fleet.workers
-        # The other may eat it all before this one has started.
+        # The other worker may run all tasks before this one has started.
         if not wait_until(lambda: self.load() or self.is_busy(worker), 20):
             self.wrong.append("a worker did not begin")
-        time.sleep(random.uniform(0, 0.1))  # so that the signal meets anything
+        time.sleep(random.uniform(0, 0.1))  # so that the signal arrives at any step
         code, took = fleet.stop(worker, within=GRACE + 10, times=random.choice((1, 2, 60)))
         if code != 0 or took > GRACE + 1:
             self.wrong.append(f"exit code {code} after {took:.2f} s")
@@ -87,7 +87,7 @@ class Rolling:
         return took
 
     def insist(self, fleet: Fleet, other: Fleet) -> None:
-        """Stop it, and insist, while a long task runs: it has to start in the other, at once."""
+        """Stop it at once while a long task runs: the task must start on the other, at once."""
         self.restart_empty(other)
         (worker,) = fleet.workers
         name = f"long-{next(self.numbers)}"
@@ -114,11 +114,11 @@ class Rolling:
         fleet.workers.clear()
 
     def restart_empty(self, fleet: Fleet) -> None:
-        """See that nobody works there, and somebody does in all others."""
+        """Replace its worker while no worker has a task, and see that every worker gets one."""
         for each in self.fleets:
             each.fill()
         code, _ = fleet.stop(fleet.workers[0], within=GRACE + 10)
-        if code not in (0, -signal.SIGTERM):  # the latter where it had hardly begun
+        if code not in (0, -signal.SIGTERM):  # the latter if it had hardly started
             self.wrong.append(f"exit code {code} of an idle worker")
 
     def starts(self, name: str) -> list[int]:
@@ -142,7 +142,7 @@ def run(environment: Environment, size: int) -> Row:
             rolling.insist(first, second)
             rolling.insist(second, first)
         if not wait_until(lambda: is_empty(gator), 10):
-            rolling.wrong.append(f"left over of the long ones: {gator.stats()}")
+            rolling.wrong.append(f"long tasks left over: {gator.stats()}")
     row = row_of("rolling restarts", environment.name, rolling.ledger.account(), size)
     row.wrong += rolling.wrong
     if row.duplicated:

@@ -1,7 +1,7 @@
-"""Three workers queue and run ``every(1)`` while one after the other is killed with SIGKILL.
+"""Kill one after the other of three workers that queue and run ``every(1)``, with SIGKILL.
 
-Every second has one tick: none is missing, none is queued twice. What runs twice had ended right
-before its worker was killed, and was not acked yet. Here ``FULL`` and ``SMALL`` are seconds.
+Every second has one tick: none is missing, none is queued twice. A tick that runs twice had ended
+right before its worker was killed, and was not acked yet. ``FULL`` and ``SMALL`` are seconds here.
 """
 
 import random
@@ -26,7 +26,7 @@ WORKERS = 3
 
 
 def run(environment: Environment, size: int) -> Row:
-    """Let it go on for ``size`` seconds, and kill a worker every three (in the long run: five)."""
+    """Run for ``size`` seconds, and kill a worker every three (in the long run: five)."""
     started = time.monotonic()
     ledger, variables = _prepare(environment)
     gator = declare(variables)
@@ -88,7 +88,7 @@ def _wait_for(ledger: Ledger, names: list[str], within: float) -> None:
 
 
 def _leave_out_the_rest(account: Account, expected: list[str]) -> None:
-    """Forget the ticks before and after."""
+    """Forget the ticks before and after the run."""
     wanted = set(expected)
     for name in set(account.completed) - wanted:
         del account.completed[name]

@@ -1,4 +1,4 @@
-"""A durable server is killed and started again, over and over, under load."""
+"""Kill a durable server under load and start it again, many times."""
 
 import random
 import time
@@ -13,12 +13,12 @@ SMALL = {"redis": 3, "beanstalk": 2}
 
 
 def run(environment: Environment, size: int) -> Row:
-    """Restart the server so many times; recovery is from its return to the next task's end."""
+    """Restart the server so many times; recovery lasts from its return to the next task's end."""
     began, faults, recovery = time.monotonic(), [], []
     with Load(environment, lease=max(3.0, environment.lease)) as load:
         load.progress(0, by_all=True)
         for _ in range(size):
-            time.sleep(random.uniform(0, 0.3))  # so that the kill meets anything
+            time.sleep(random.uniform(0, 0.3))  # so that the kill comes at any step
             killed_at = time.time()
             environment.server.kill()
             time.sleep(random.uniform(0, 0.3))

@@ -1,7 +1,7 @@
-"""Workers are killed with many short tasks reserved ahead: none of those is condemned for it.
+"""Kill workers that have reserved many short tasks ahead: none of the tasks is buried.
 
-Each kill leaves a death on the record of a whole batch. Were that held against the tasks, a
-few kills would make dead letters of innocent ones.
+Each kill counts a death for a whole batch. If all of these counted, a few kills would bury
+innocent tasks.
 """
 
 import random
@@ -19,8 +19,8 @@ FULL = 150
 SMALL = 8
 
 SECONDS = 0.002  # of work in a task
-#: Seconds between kills, so that workers get going in between. Irregular: else what was
-#: interrupted would come back, a lease later, just in time for another kill, every time.
+#: Seconds between kills, so that workers get going in between. They are irregular: else the
+#: interrupted tasks would start again, a lease later, just in time for every next kill.
 PAUSES = (0.15, 0.35)
 
 
@@ -34,7 +34,7 @@ def run(environment: Environment, size: int) -> Row:
     with Fleet(
         environment.dsn, gator.queue_name, environment.folder, ledger, *lease, size=2
     ) as fleet:
-        # In portions, so that every kill meets workers with much to do.
+        # Push in portions, so that the workers have much to do at every kill.
         for first in range(0, len(names), 20):
             portion = names[first : first + 20]
             ledger.note(ATTEMPTED, *portion)

@@ -1,8 +1,8 @@
-"""A slow task ahead of quick ones, reserved together: the quick ones do not wait for it.
+"""Reserve a slow task together with quick ones behind it: the quick ones do not wait for it.
 
-Two workers are kept busy while a slow task and quick ones are pushed behind. One is let go
-and reserves them all; then the other, which finds nothing. The first has to hand back what it
-cannot start, and the other to start it, within a second of the slow task's start.
+Two workers are busy while a slow task and quick ones are pushed. One worker becomes free and
+reserves them all; then the other becomes free, and finds nothing. The first must hand back the
+tasks that it cannot start, and the other must start them within a second of the slow task's start.
 """
 
 import time
@@ -25,13 +25,13 @@ PREFETCH = 8
 SLOW = 5.0  # seconds
 PAIRS = 4  # of workers, each on a queue of its own
 
-#: Seconds from the slow task's start to that of the last quick one. On sqs each of them costs a
-#: request to hand it back and about one to fetch it, which the emulator takes its time over.
+#: Seconds from the slow task's start to that of the last quick one. On SQS each quick one costs a
+#: request to hand it back and about one to fetch it, and the emulator is slow.
 WITHIN = {"sqs": 3.0}
 
 
 class Pair:
-    """Two workers and their queue."""
+    """Hold two workers and their queue."""
 
     def __init__(self, environment: Environment, number: int) -> None:
         self.folder = environment.folder / f"pair-{number}"
@@ -47,7 +47,7 @@ class Pair:
             variables=environment.variables,
         )
         self.delays: list[float] = []
-        self.held = 0  # how often the slow task's worker had reserved more than that one
+        self.held = 0  # how often the worker of the slow task had reserved others, too
         self.wrong: list[str] = []
 
     def run(self, rounds: Sequence[int]) -> "Pair":
@@ -74,7 +74,7 @@ class Pair:
             self.wrong.append(f"round {name}: not all started: {self.gator.stats()}")
         else:
             self.delays.append(max(starts) - began[0])
-            # What a worker has learnt of slow tasks must not hold up those of the next round.
+            # What a worker has learnt of slow tasks must not delay the next round.
             time.sleep(0 if last else max(0.0, began[0] + SLOW - time.time()))
         end.touch()
         if not wait_until(lambda: is_empty(self.gator), 20):

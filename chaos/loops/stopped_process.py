@@ -1,9 +1,9 @@
-"""SIGSTOP for longer than the lease, then SIGCONT: overtaken, refused, and nothing lost.
+"""Stop workers for longer than the lease, then continue them: late acks are refused, none is lost.
 
-beanstalkd 1.12 may keep a lease that ran out, if the connection that holds it says nothing:
-its clock counts microseconds, it looks at the job in the very one in which the lease ends,
-finds it not over yet, and does not look again. Such a task has to run once and its ack to be
-taken; both kinds are counted there.
+beanstalkd 1.12 may keep a lease that ran out, if the connection that holds it is silent. Its clock
+counts microseconds; it looks at the job in the very one in which the lease ends, finds it not over
+yet, and does not look again. Such a task must run once, and its ack must be accepted. The loop
+counts both kinds there.
 """
 
 import os
@@ -24,10 +24,10 @@ BACKENDS = ("sqlite", "redis", "beanstalk", "sqs")
 FULL = {"sqlite": 50, "redis": 50, "beanstalk": 50, "sqs": 20}
 SMALL = {"sqlite": 4, "redis": 4, "beanstalk": 4, "sqs": 2}
 
-#: So many are stopped at the same time, while two others go on.
+#: How many workers are stopped at the same time, while two others go on.
 AT_ONCE = 10
 
-#: Where a lease may outlast its time; of so many stops at least one has to be overtaken.
+#: Backends whose leases may outlast their time; from so many stops up, one must lose its lease.
 KEEPS_LEASES = ("beanstalk",)
 ENOUGH = 20
 
@@ -85,7 +85,7 @@ def _round(environment: Environment, gator, ledger: Ledger, names: list[str]) ->
         for pid in stopped:
             os.kill(pid, signal.SIGCONT)
     if not settled:
-        return [f"nobody took over all of {names} within 40 s"]
+        return [f"the other workers did not take over all of {names} within 40 s"]
     if not wait_until(lambda: set(stopped) <= _ended_in(ledger, names), 20):
         return [f"a stopped worker did not go on: {names}"]
     return []
@@ -94,12 +94,12 @@ def _round(environment: Environment, gator, ledger: Ledger, names: list[str]) ->
 def _is_settled(
     environment: Environment, gator, ledger: Ledger, names: list[str], over: float
 ) -> bool:
-    """Whether each was taken over or, where that may be, is kept for who was stopped."""
+    """Return whether each was taken over, or its lease was kept where that may happen."""
     ends = _ends(ledger, names)
     if ends == len(names) or environment.name not in KEEPS_LEASES:
         return ends == len(names)
     kept = gator.stats()["running"]
-    # Asked again after the server: what is neither kept nor done is being taken over.
+    # Ask again after the server: a task neither kept nor done is being taken over.
     return time.monotonic() > over and _ends(ledger, names) + kept == len(names)
 
 
@@ -112,7 +112,7 @@ def _ends(ledger: Ledger, names: list[str]) -> int:
 
 
 def _refused(log: str) -> int:
-    """Return of how many tasks a worker said that it had lost them."""
+    """Return the number of tasks whose lease a worker logged as lost."""
     said = Path(log).read_text() if Path(log).exists() else ""
     return len(set(re.findall(r"Task (\S+) lost its lease", said)))
 
@@ -126,7 +126,7 @@ def _judge(environment: Environment, completed: Counter, refused: int, gator) ->
     if refused != twice:
         wrong.append(f"{refused} of {twice} late acks were refused")
     if not twice and len(completed) >= ENOUGH:
-        wrong.append("nobody was overtaken")
+        wrong.append("no stopped worker lost its lease")
     if dead := gator.dead():
         wrong.append(f"dead letters: {[letter.error for letter in dead][:3]}")
     return wrong

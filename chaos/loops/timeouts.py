@@ -1,6 +1,6 @@
-"""Functions that log, and use a queue that they share, without end are timed out, four at a time.
+"""Time out functions that log and use a shared queue without end, four at a time.
 
-A lock that is left held would have their worker end, and count deaths, or stand still.
+A lock that stayed held would make their worker hang, or end and count deaths.
 """
 
 import json

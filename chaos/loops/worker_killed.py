@@ -1,7 +1,7 @@
-"""Busy workers are killed with SIGKILL, one after the other, until all work is done.
+"""Kill busy workers with SIGKILL, one after the other, until all tasks are done.
 
-Every thirteen completions cost one worker its life. What was interrupted has to run again,
-within a lease; what runs twice had not been acked when its worker died.
+After every thirteen completions one worker is killed. Interrupted tasks must run again, within a
+lease. A task that runs twice had not been acked when its worker died.
 """
 
 import json
@@ -25,12 +25,12 @@ SECONDS = 0.03  # of work in a task
 #: How many tasks are queued at most; the emulator's receive takes a millisecond for each.
 AHEAD = {"sqs": 100}
 
-#: An ack leaves at the latest 5 ms after the end; then it has to get through a busy machine, and
-#: beanstalkd, told to, waits for the disk with each of them.
+#: The worker sends an ack at most 5 ms after the end. Then the busy machine has to deliver it, and
+#: beanstalkd, when told to, waits for the disk at each ack.
 ACKED_WITHIN = 0.005 + 0.095
 
-#: Of so many kills, half of what they interrupt has to be back within a lease and so many seconds.
-#: Not all: whoever fetches it may be killed before it starts, or be all there is left.
+#: From so many kills up, half of the interrupted tasks must start again within a lease and so many
+#: seconds. Not all: the next worker may be killed before it starts one, or be the only one left.
 MANY, SLACK = 100, 0.5
 
 
@@ -74,14 +74,14 @@ def run(environment: Environment, size: int, *flags: str, patience: float = 60.0
 
 
 class Feed:
-    """Pushes tasks, so many ahead of what is done."""
+    """Push tasks, a fixed number ahead of the completed ones."""
 
     def __init__(self, gator: Gator, ledger: Ledger, names: list[str], ahead: int) -> None:
         self.gator, self.ledger, self.names, self.ahead = gator, ledger, names, ahead
         self.pushed = 0
 
     def on(self, completed: int) -> None:
-        """Push what is wanting, where that is a portion worth it."""
+        """Push the tasks that are missing, if they are enough for a portion."""
         portion = self.names[self.pushed : completed + self.ahead]
         if not portion or (self.pushed and len(portion) < self.ahead / 2 < self.left):
             return
@@ -94,7 +94,7 @@ class Feed:
 
     @property
     def left(self) -> int:
-        """How many are not pushed yet."""
+        """Return how many tasks are not pushed yet."""
         return len(self.names) - self.pushed
 
 
@@ -116,9 +116,9 @@ def kill_while_busy(fleet: Fleet, ledger: Ledger, kills: int, tasks: int, feed: 
 
 
 def finish(gator: Gator, ledger: Ledger, names: list[str], within: float) -> set[str]:
-    """Wait until all is done; revive those whose worker died under them three times.
+    """Wait until all is done; revive the tasks whose worker died three times; return their names.
 
-    Whoever it hits is buried rightly, by the rule; an owner would revive it. Returns their names.
+    Alligator buries such a task by its rule, and its owner would revive it.
     """
     revived, deadline = set[str](), time.monotonic() + within
     while ledger.count_completed() < len(names) and time.monotonic() < deadline:
@@ -131,7 +131,7 @@ def finish(gator: Gator, ledger: Ledger, names: list[str], within: float) -> set
 
 
 def judge(row: Row, account: Account, kills: int, concurrency: int = 1) -> None:
-    """Say what is wrong about what ran twice."""
+    """Report tasks that ran twice without a good reason."""
     late = [gap for gap in account.gaps() if gap > ACKED_WITHIN]
     if late:
         row.wrong.append(

@@ -201,16 +201,16 @@ def test_a_worker_that_dies_half_way(gator, monkeypatch, step):
     where, name = {
         "end": (gator.store, "_end"),
         "push": (gator.client, "push_many"),
-        "over": (gator.store, "_is_over"),
+        "over": (gator.store, "_has_moved"),
     }[step]
     whole = getattr(where, name)
     monkeypatch.setattr(where, name, dies)
     work_until(gator, child)
     assert died
     assert set(jobs.seen) == {"parent", "child"}
-    gator.store.carry_over()
+    gator.store.move_free_children()
     time.sleep(0.6)
-    gator.store.carry_over()
+    gator.store.move_free_children()
 
 
 @pytest.mark.parametrize(

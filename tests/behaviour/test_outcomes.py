@@ -73,7 +73,7 @@ def is_unknown(gator, task):
     assert gator.wait([task], 0) is False
     assert task.wait(0, started=True) is False
     assert gator.status(task) is gator.status(task.task_id) is None
-    assert gator.explain(task).startswith("never heard of")
+    assert gator.explain(task).startswith("unknown")
     assert "dropped or lost" in gator.explain(task)
     return True
 
@@ -360,7 +360,7 @@ def test_without_a_note_of_its_end_nobody_knows(beanstalk):
     work(beanstalk)
     assert task.wait(5) is True, "it has left the queue"
     assert task.status is beanstalk.status(task) is None
-    assert beanstalk.explain(task).startswith("never heard of")
+    assert beanstalk.explain(task).startswith("unknown")
     dropped = beanstalk.options(save_results=0, delay_by=60).task(add, 1)
     beanstalk.client.drop_all(beanstalk.queue_name)
     dropped.wait(5)

@@ -67,7 +67,7 @@ def work(gator, *tasks):
     while True:
         gator.run_all()
         if gator.store is not None and gator.store.bridged:
-            gator.store.carry_over()
+            gator.store.move_free_children()
         if all(gator.status(each) in (SUCCESS, FAILED, CANCELED) for each in tasks):
             return
         time.sleep(0.02)
@@ -324,11 +324,11 @@ def test_a_worker_of_alligator_1_1_ends_the_parent_of_a_child_held_elsewhere(gat
     gator, own_id = gators("a"), f"x-{uuid.uuid4().hex}"
     if gator.store is None or not gator.store.bridged:
         pytest.skip("children are held beside the queue")
-    monkeypatch.setattr("alligator.producer.bridge._NOT_SO_FAR", 0.2)
+    monkeypatch.setattr("alligator.producer.bridge._SOON", 0.2)
     parent = gator.options(task_id=own_id).task(add, 1, 2)
     child = gator.options(depends_on=[parent], save_results=60).task(add, 3, 4)
     time.sleep(0.3)
-    gator.store.carry_over()  # nothing has happened
+    gator.store.move_free_children()  # nothing has happened
     assert gator.status(child) == WAITING
     (delivery,) = gator.client.reserve([gator.queue_name], 1, 30, 10).deliveries
     record = Record(SUCCESS, at=time.time(), attempt=1, pushed=parent.pushed_at)

@@ -135,7 +135,7 @@ def test_counting_goes_on_where_it_ended_and_counts_each_once(ledger):
     ("what", "name"), [("C", "two words"), ("C", ""), ("C", "a\nb"), ("X", "a")]
 )
 def test_what_could_not_be_read_back_is_not_noted(ledger, what, name):
-    with pytest.raises(ValueError, match="not to be noted"):
+    with pytest.raises(ValueError, match="cannot note"):
         ledger.note(what, "good", name)
     assert ledger.entries() == []
 
@@ -242,7 +242,7 @@ def test_a_row_adds_up_and_calls_losses_and_surprises_wrong(ledger):
     row = row_of("a loop", "redis", ledger.account(), 5, {"buried"})
     assert (row.faults, row.acknowledged, row.completed) == (5, 3, 2)
     assert (row.lost, row.duplicated, row.unexpected, row.buried) == (1, 1, 1, 1)
-    assert row.wrong == ["lost ['lost']", "ran what nobody pushed: ['ghost']"]
+    assert row.wrong == ["lost ['lost']", "ran, but no producer pushed them: ['ghost']"]
 
 
 def test_a_row_without_losses_is_not_wrong(ledger):
@@ -275,7 +275,7 @@ def test_what_else_is_said_of_a_lost_server_is_no_change_of_its_state(capsys, mo
     monkeypatch.setattr("alligator.execution.outage.ECHO", 0.0)
     why = ConnectionLost("The redis server is out of reach: closed.")
     outage = Outage(worker_logger("INFO"))
-    print("Task 1 is a dead letter, but those who wait for it were not told:", describe_error(why))
+    print("Task 1 is a dead letter, but its failure could not be recorded:", describe_error(why))
     for _ in range(2):
         outage.begins(why)
         print("Tasks that waited for others stay:", describe_error(why))
@@ -356,7 +356,7 @@ def test_a_blind_harness_refuses_to_report(run_as, capsys, tmp_path):
     file = tmp_path / "rows.json"
     assert chaos.main(["--only", "worker_killed", "--json", str(file)]) == 2
     said = capsys.readouterr().out
-    assert "The harness is blind" in said
+    assert "The harness does not work" in said
     assert HEADER not in said
     assert calls == []
     assert not file.exists()

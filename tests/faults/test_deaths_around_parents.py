@@ -72,7 +72,7 @@ def play(gator, pass_lease, lease, ended):
         assert time.monotonic() < deadline, (jobs.seen, gator.stats())
         try:
             if gator.store.bridged:
-                gator.store.carry_over()
+                gator.store.move_free_children()
             if not run_one(gator, lease):
                 pass_lease()
         except Died:
@@ -110,7 +110,7 @@ def test_store_and_queue_apart(monkeypatch, nth, late):
     check(jobs.seen)
     assert len(jobs.seen) <= 5, "one death makes one task run again"
     clock.advance(60)
-    gator.store.carry_over()
+    gator.store.move_free_children()
     assert gator.store.home.stats(HELD).running == 0
     assert gator.client.len(gator.queue_name) == 0
 

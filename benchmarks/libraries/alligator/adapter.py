@@ -1,4 +1,4 @@
-"""Alligator: one worker at its defaults, or with a fixed prefetch as the variant says."""
+"""Run Alligator: one worker with defaults, or with the fixed prefetch of the variant."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""arq."""
+"""Run arq."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""No library: the commands themselves, as the measure of what the server and driver allow."""
+"""Run no library: send the commands themselves, to show what server and driver allow."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""The bare loop of a worker: take from a list, read the JSON, call. It promises nothing."""
+"""Run the bare loop of a worker: pop from a list, read the JSON, call. It guarantees nothing."""
 
 import json
 import os
@@ -11,7 +11,7 @@ KNOWN = {"chosen": chosen}
 
 
 def run(batch: int) -> None:
-    """Take ``batch`` at once with BLMPOP; 0: one at a time with BLPOP."""
+    """Pop ``batch`` at once with BLMPOP; 0: one at a time with BLPOP."""
     conn = redis.Redis.from_url(os.environ["BENCH_DSN"], socket_timeout=None)
     while True:
         if batch:

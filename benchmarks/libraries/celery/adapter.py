@@ -1,4 +1,4 @@
-"""Celery."""
+"""Run Celery."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Dramatiq."""
+"""Run Dramatiq."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Huey, on redis or on SQLite as the DSN says."""
+"""Run Huey, on redis or on SQLite as the DSN says."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""rpqueue."""
+"""Run rpqueue."""
 
 import os
 from urllib.parse import urlsplit

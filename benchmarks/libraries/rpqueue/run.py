@@ -1,4 +1,4 @@
-"""Its worker from Python, since ``python -m rpqueue.run`` takes no module inside a package."""
+"""Start an rpqueue worker: ``python -m rpqueue.run`` takes no module inside a package."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""RQ."""
+"""Run RQ."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""SAQ."""
+"""Run SAQ."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""streaQ."""
+"""Run streaQ."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Taskiq, on a list or on a stream as the variant says."""
+"""Run Taskiq, on a list or on a stream as the variant says."""
 
 import os
 

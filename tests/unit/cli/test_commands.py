@@ -408,20 +408,20 @@ def test_explain(place, dsn, gator):
     first = gator.task("cli_jobs.fail")
     second = gator.options(queue_name="low")("cli_jobs.fail")
     said = run(place, "explain", dsn, first.id)
-    line = "waiting as the next in line on 'all', no live worker there in the last day\n"
+    line = "waiting as the next task on 'all', no live worker there in the last day\n"
     assert (said.returncode, said.stdout) == (0, line)
     said = run(place, "explain", dsn, "--queue", "all", "--queue", "low", second.id)
     assert "on 'low'" in said.stdout
     said = run(place, "explain", "--app", "cli_jobs:gator", first.id, JOBS_DSN=dsn)
     assert said.returncode == 1
-    assert said.stdout.startswith("never heard of on 'mine'")
+    assert said.stdout.startswith("unknown on 'mine'")
     forged = '{"options": {"retried": 1, "last_error": "\\u001b[2J"}}'
     gator.client.push("all", "forged", forged)
     said = run(place, "explain", dsn, "forged", "--store", dsn)
-    assert said.stdout.startswith("tried 1 time (\\x1b[2J), to be tried again: waiting behind 1 ")
+    assert said.stdout.startswith("tried 1 time (\\x1b[2J), to be retried: waiting behind 1 ")
     refused = run(place, "explain", "sqs://us-west-2/", first.id)
     assert (refused.returncode, refused.stdout) == (2, "")
-    assert "name a store that can" in refused.stderr
+    assert "Name a store that can" in refused.stderr
 
 
 def test_ids_with_an_app(place, dsn, gator):

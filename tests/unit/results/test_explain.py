@@ -44,7 +44,7 @@ TABLE = [
         "canceled: its parent 0192 failed: ValueError: too much",
     ),
     # Waiting.
-    ({"ahead": 0, "workers": 1}, "waiting as the next in line on 'q', 1 live worker there"),
+    ({"ahead": 0, "workers": 1}, "waiting as the next task on 'q', 1 live worker there"),
     ({"ahead": 1, "workers": 2}, "waiting behind 1 task on 'q', 2 live workers there"),
     ({"ahead": 1}, "waiting behind 1 task on 'q'"),
     (
@@ -61,14 +61,14 @@ TABLE = [
     ({"waiting": 0, "workers": 3}, "waiting on 'q', 3 live workers there"),
     (
         {"ahead": 0, "expires_at": AT_TWO},
-        "expired at 14:02, so that it will be set aside rather than run: "
-        "waiting as the next in line on 'q'",
+        "expired at 14:02, so a worker will bury it and not run it: "
+        "waiting as the next task on 'q'",
     ),
-    ({"ahead": 0, "expires_at": NOW + 1}, "waiting as the next in line on 'q'"),
+    ({"ahead": 0, "expires_at": NOW + 1}, "waiting as the next task on 'q'"),
     (
         {"lost": True, "at": AT_TWO},
-        "waiting since 14:02 by what is on record, but not on 'q': it was taken off there with "
-        "nothing noted, or is on its way",
+        "waiting since 14:02 according to its record, but not on 'q': it was removed and nothing "
+        "recorded, or it is about to arrive",
     ),
     # For others.
     ({"pending": 1, "parents": 1, "first": [("a", RUNNING)]}, "waits for its parent a (running)"),
@@ -80,7 +80,7 @@ TABLE = [
     ({"pending": 1, "parents": 3, "first": [("a", None)]}, "waits for 1 of 3 parents: a"),
     (
         {"pending": 5000, "parents": 5000, "first": [("a", None), ("b\x1b[2J", RETRYING)]},
-        "waits for 5,000 parents: a, b\\x1b[2J (to be tried again), and 4,998 more",
+        "waits for 5,000 parents: a, b\\x1b[2J (to be retried), and 4,998 more",
     ),
     # Later.
     (
@@ -93,25 +93,25 @@ TABLE = [
     ),
     (
         {"state": DELAYED, "by_record": True, "at": AT_TWO},
-        "delayed when it was pushed at 14:02; nobody noted for how long",
+        "delayed when it was pushed at 14:02; for how long is not recorded",
     ),
     (
         {"state": DELAYED, "lost": True},
-        "delayed by what is on record, but not on 'q': it was taken off there with nothing noted, "
-        "or is on its way",
+        "delayed according to its record, but not on 'q': it was removed and nothing recorded, or "
+        "it is about to arrive",
     ),
     # Again.
     (
         {"state": RETRYING, "tries": 2, "due": NOW + 30, "error": "ValueError: too\nmuch"},
-        "tried 2 times (ValueError: too\\nmuch), to be tried again in 30 s",
+        "tried 2 times (ValueError: too\\nmuch), to be retried in 30 s",
     ),
     (
         {"state": RETRYING, "tries": 1, "due": NOW + HOUR},
-        "tried 1 time, to be tried again in 60 min (at 15:30)",
+        "tried 1 time, to be retried in 60 min (at 15:30)",
     ),
     (
         {"state": RETRYING, "tries": 1, "ahead": 4, "workers": 1},
-        "tried 1 time, to be tried again: waiting behind 4 tasks on 'q', 1 live worker there",
+        "tried 1 time, to be retried: waiting behind 4 tasks on 'q', 1 live worker there",
     ),
     # Now.
     ({"state": RUNNING}, "running with a worker"),
@@ -122,15 +122,14 @@ TABLE = [
     (
         {"state": RUNNING, "until": NOW - 7, "workers": 0, "last_seen": AT_TWO},
         "running with a worker, on a lease that ended 7 s ago, no live worker on 'q' since 14:02; "
-        "if that is gone, it comes back when its lease ends",
+        "if its worker is dead, it runs again when its lease ends",
     ),
     (
         {"state": RUNNING, "by_record": True, "at": AT_TWO, "workers": 1},
-        "started at 14:02, and no end is on record: it runs, or will run again, "
-        "1 live worker on 'q'",
+        "started at 14:02, no end is recorded: it runs, or will run again, 1 live worker on 'q'",
     ),
     # Over.
-    ({"state": SUCCESS, "at": AT_TWO}, "it has run, and succeeded at 14:02"),
+    ({"state": SUCCESS, "at": AT_TWO}, "succeeded at 14:02"),
     ({"state": CANCELED, "at": AT_TWO}, "canceled at 14:02, before it ran"),
     (
         {"state": CANCELED, "error": "Canceled: its parent a was canceled."},
@@ -138,17 +137,17 @@ TABLE = [
     ),
     (
         {"state": FAILED, "at": AT_TWO, "error": "ValueError: \x1b[31mred"},
-        "failed and given up at 14:02: ValueError: \\x1b[31mred",
+        "failed for good at 14:02: ValueError: \\x1b[31mred",
     ),
-    ({"state": FAILED}, "failed and given up: nobody noted why"),
+    ({"state": FAILED}, "failed for good: no error is recorded"),
     (
         {"state": FAILED, "error": "Expired: it was to start before noon; a worker had it late."},
-        "set aside, expired: it was to start before noon; a worker had it late",
+        "buried, expired: it was to start before noon; a worker had it late",
     ),
     (
         {"state": None},
-        "never heard of on 'q': it was not pushed there, or it is done and saved no result, or "
-        "that has expired, or it was dropped or lost",
+        "unknown on 'q': it was not pushed there, or it is done and saved no result, or "
+        "its record has expired, or it was dropped or lost",
     ),
 ]
 
@@ -246,11 +245,11 @@ def test_delayed_retrying_running(gator):
     gator.store.beat("host:1:a", [gator.queue_name], 0)
     bad = gator.options(retries=2, retry_delay=50).task(fail)
     work(gator)
-    why = r"tried 1 time \(ValueError: too much\), to be tried again in (4[5-9]|5[01]) s"
+    why = r"tried 1 time \(ValueError: too much\), to be retried in (4[5-9]|5[01]) s"
     assert re.fullmatch(why + alone, gator.explain(bad.id))
     now = gator.options(retries=2).task(fail, "at once")
     assert gator.pop().task_id == now.id
-    assert gator.explain(now).startswith("tried 1 time (ValueError: at once), to be tried again: ")
+    assert gator.explain(now).startswith("tried 1 time (ValueError: at once), to be retried: ")
     (delivery,) = gator.client.reserve([gator.queue_name], 1, 30).deliveries
     assert re.match(
         r"running with a worker(, on a lease until [\d:]+)?, no live w", gator.explain(now)
@@ -283,7 +282,7 @@ def test_its_parent_failed(gator):
     work(gator)
     assert gator.explain(child).endswith(f": its parent {parent.id} failed: ValueError: too much")
     assert re.fullmatch(
-        r"failed and given up at \d\d:\d\d: ValueError: too much", gator.explain(parent)
+        r"failed for good at \d\d:\d\d: ValueError: too much", gator.explain(parent)
     )
 
 
@@ -292,10 +291,10 @@ def test_what_ended(gator):
     plain, canceled = gator.task(add, 2), gator.task(add, 3)
     assert gator.cancel(canceled)
     work(gator)
-    assert re.fullmatch(r"it has run, and succeeded at \d\d:\d\d", gator.explain(saved.id))
+    assert re.fullmatch(r"succeeded at \d\d:\d\d", gator.explain(saved.id))
     assert re.fullmatch(r"canceled at \d\d:\d\d, before it ran", gator.explain(canceled.id))
     assert gator.explain(plain.id) == gator.explain("no such id")
-    assert gator.explain(plain.id).startswith(f"never heard of on '{gator.queue_name}': ")
+    assert gator.explain(plain.id).startswith(f"unknown on '{gator.queue_name}': ")
 
 
 def test_a_dead_letter_that_is_on_no_record(gator):
@@ -316,9 +315,9 @@ def test_what_others_wrote_cannot_steer_a_terminal(gator):
         assert gator.explain(each).endswith("\\x1b[2J\\n2026 all is well")
     forged = '{"options": {"retried": "x", "expires_at": "y", "depends_on": 3, "last_error": []}}'
     gator.client.push(gator.queue_name, "forged", forged)
-    assert "next in line" in gator.explain("forged")
+    assert "the next task" in gator.explain("forged")
     gator.client.push(gator.queue_name, "forged", b"\xff no JSON")
-    assert "next in line" in gator.explain("forged")
+    assert "the next task" in gator.explain("forged")
 
 
 def test_many_parents_are_counted_and_not_carried(gator):
@@ -369,7 +368,7 @@ def test_what_ends_while_it_is_looked_at(gator, monkeypatch, options):
     said = gator.explain(task)
     assert looks == []
     assert said == gator.explain(task)
-    assert said.startswith("it has run, and succeeded")
+    assert said.startswith("succeeded")
 
 
 def test_expired_with_a_clock_of_its_own():
@@ -378,14 +377,14 @@ def test_expired_with_a_clock_of_its_own():
     task = gator.options(expires=60).task(add, 1)
     assert gator.explain(task).startswith("waiting as the next")
     fake.advance(120)
-    assert gator.explain(task).startswith("expired at 14:31, so that it will be set aside")
+    assert gator.explain(task).startswith("expired at 14:31, so a worker will bury it")
     gator.run_all()
-    assert gator.explain(task).startswith("set aside at 14:32, expired: it was to start before ")
+    assert gator.explain(task).startswith("buried at 14:32, expired: it was to start before ")
 
 
 def test_a_task_that_never_was_on_a_queue(gator):
-    assert gator.explain(Task()).startswith("never heard of")
-    assert gator.explain(gator.options(is_async=False).task(add, 1)) == "it has run, and succeeded"
+    assert gator.explain(Task()).startswith("unknown")
+    assert gator.explain(gator.options(is_async=False).task(add, 1)) == "succeeded"
 
 
 # -- Backends that know less. -----------------------------------------------------------------
@@ -404,10 +403,10 @@ def test_on_beanstalkd_with_a_store(beanstalk):
     assert "delayed for " in beanstalk.explain(beanstalk.options(delay_by=43).task(add, 1))
     work(beanstalk)
     assert beanstalk.explain(child.id).endswith(f"{parent.id} failed: ValueError: too much")
-    assert "given up at " in beanstalk.explain(parent.id)
+    assert "failed for good at " in beanstalk.explain(parent.id)
     lost = beanstalk.options(save_results=60).task(add, 1)
     beanstalk.client.get(beanstalk.queue_name, lost.backend_id)
-    assert "it was taken off there with nothing noted" in beanstalk.explain(lost.id)
+    assert "it was removed and nothing recorded" in beanstalk.explain(lost.id)
     held = beanstalk.client.reserve(
         [beanstalk.queue_name], 1, 2, task_id=beanstalk.options(save_results=0).task(add, 1).id
     )
@@ -438,13 +437,13 @@ def test_on_sqs(sqs, sqs_dsn):
     assert re.match(r"delayed when it was pushed at [\d:]+; ", gator.explain(later))
     (delivery,) = gator.client.reserve([gator.queue_name], 1, 30).deliveries
     gator.recorder.note_started(gator.codec.decode(delivery), delivery)
-    assert re.match(r"started at [\d:]+, and no end is on record: ", gator.explain(task.id))
+    assert re.match(r"started at [\d:]+, no end is recorded: ", gator.explain(task.id))
     parent = gator.options(save_results=60).task(add, 1)
     child = gator.options(depends_on=[parent]).task(add, 1)
     assert gator.explain(child) == f"waits for its parent {parent.id} (waiting)"
-    assert gator.explain("no such id").startswith("never heard of")
+    assert gator.explain("no such id").startswith("unknown")
     alone = Gator(sqs_dsn, gator.queue_name)
-    with pytest.raises(UnsupportedOption, match=r"name a store that can, Gator\("):
+    with pytest.raises(UnsupportedOption, match=r"Name a store that can, Gator\("):
         alone.explain(task.id)
 
 

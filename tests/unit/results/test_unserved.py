@@ -138,7 +138,7 @@ def test_a_name_that_is_misspelt_is_told_at_once_and_once(make, told):
         unserved.look()
     assert told() == [
         f"Queue {wrong.queue_name!r} was never used, and {gator.queue_name!r} (1 waiting) has no "
-        "live worker: is that the one that is meant?"
+        "live worker: did you mean that one?"
     ]
 
 
