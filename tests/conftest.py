@@ -99,7 +99,7 @@ def durable_gator(durable_dsn):
 
 @pytest.fixture(params=["locmem", "sqlite", "redis", "cluster", "beanstalk+redis", "sqs+sqlite"])
 def gator_with_store(request, tmp_path):
-    """A Gator on each backend in turn, with a store, which those that have none are given."""
+    """Return a Gator on each backend in turn, with a store of another backend if it has none."""
     backend, _, store = request.param.partition("+")
     where = [
         f"locmem://{tmp_path}" if name == "locmem" else request.getfixturevalue(f"{name}_dsn")

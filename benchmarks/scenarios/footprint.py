@@ -13,7 +13,7 @@ REST = 2.0
 
 
 def idle(library: Library, scale: Scale) -> Figures:
-    """Return redis commands/s of an idle worker (sent, and with calls in scripts), CPU and memory."""
+    """Return redis commands/s of an idle worker (with those in scripts, too), CPU and memory."""
     with LibraryEnvironment(library) as environment:
         worker = environment.worker()
         environment.warm(worker, 100)

@@ -11,7 +11,7 @@ import pytest
 from alligator import Gator, Task, Worker, current_task
 from tests.support import jobs
 
-VALUE: ContextVar[str] = ContextVar("value", default="nobody's")
+VALUE: ContextVar[str] = ContextVar("value", default="the default")
 seen: list = []
 
 

@@ -480,7 +480,7 @@ def test_without_a_store(beanstalk_dsn):
 
 
 def test_two_workers_and_one_release(gator):
-    """Whoever acks last releases the child, and nobody else does."""
+    """The last parent to be acked releases the child, and no other does."""
     for turn in range(20):
         parents = [gator.task(number, turn) for _ in range(2)]
         after(gator, *parents).task(note, turn)

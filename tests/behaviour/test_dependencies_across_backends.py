@@ -130,7 +130,7 @@ def test_a_parent_that_saves_nothing_is_refused(gator):
     parent = gator.options(save_results=0).task(note, "parent")
     for each in (parent, parent.task_id):
         if isinstance(each, str) and gator.conn_string.startswith("sqs"):
-            continue  # nobody can look it up: unknown
+            continue  # it cannot be looked up: unknown
         with pytest.raises(UnsupportedOption, match="save_results"):
             after(gator, each).task(note, "child")
     assert gator.store.home.stats(HELD).delayed == 0

@@ -425,7 +425,7 @@ def test_a_child_does_not_hand_back_what_its_parents_worker_holds():
 
 
 def test_a_pool_in_a_thread_of_a_worker_in_the_main_thread():
-    """Those that a pool starts later are forked by threads of its own."""
+    """A pool forks its later processes from its own threads."""
     counted = []
     with Handlers(counted.append):
         with multiprocessing.get_context("fork").Pool(2, maxtasksperchild=1) as pool:

@@ -1,6 +1,6 @@
 """A backend that takes no more for now: it is full, draining, or asked too often.
 
-It is not one that is out of reach, and its workers are not dead. On every backend, and in every
+A full server is reachable, and its workers live. On every backend, and in every
 way of running: what has run does not run again, no retry is spent twice, no death is counted, and
 it is said once.
 """
@@ -320,9 +320,7 @@ def test_where_one_stands_it_is_an_error_and_the_task_is_back(local, way, monkey
     task = local.options(retries=0)(fail, "never")
     local.client.fail("bury", times=math.inf, error=QueueFull)
     call = {"get": lambda: local.get(task.task_id)}.get(way) or getattr(local, way)
-    with pytest.raises(
-        QueueFull, match=r"has run \(failed for good: ValueError: too much\).*handed back"
-    ):
+    with pytest.raises(QueueFull, match=r"has run \(failed for good: ValueError: .*handed back"):
         call()
     assert ran == ["never"]
     (delivery,) = local.client.reserve([local.queue_name]).deliveries

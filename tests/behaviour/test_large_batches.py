@@ -1,4 +1,4 @@
-"""Batches, and queues, so large that one step for all of them would hold up everybody else."""
+"""Test batches and queues so large that one step for all would block the other clients."""
 
 import time
 import uuid
@@ -202,7 +202,7 @@ def test_with_a_large_queue_go_its_children_and_those_who_waited_for_it(client, 
     assert client.find("big", "ours 0") is None
     while found := client.reserve(["other"], 500).deliveries:
         client.ack(found)
-    assert client.len("big") == 0, "nobody was released"
+    assert client.len("big") == 0, "no child was released"
     assert client.reserve(["big"]).deliveries == []
 
 

@@ -154,7 +154,7 @@ def test_with_none_left_it_fails_with_what_was_being_handled(gator):
 
 def test_not_with_what_was_being_handled_around_it(gator):
     try:
-        jobs.fail("somebody else's")
+        jobs.fail("another task's")
     except ValueError:
         with pytest.raises(TaskFailed, match="no retry left"):
             gator.options(is_async=False).task(again)

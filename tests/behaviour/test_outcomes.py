@@ -46,7 +46,7 @@ def gator(request, tmp_path):
 
 @pytest.fixture(params=["beanstalk", "beanstalk+redis"])
 def beanstalk(request):
-    """A Gator that may have a store, and tasks that tell nobody of their end."""
+    """Return a Gator that may have a store, and tasks whose end is not recorded."""
     backend, _, store = request.param.partition("+")
     store_dsn = request.getfixturevalue(f"{store}_dsn") if store else None
     dsn = request.getfixturevalue(f"{backend}_dsn")
@@ -351,7 +351,7 @@ def test_an_older_copy_of_a_file(sqlite_dsn, tmp_path):
     gator.close()
 
 
-# -- Where nobody can tell. -----------------------------------------------------------------------
+# -- Where neither queue nor store can tell. ------------------------------------------------------
 
 
 def test_without_a_note_of_its_end_nobody_knows(beanstalk):

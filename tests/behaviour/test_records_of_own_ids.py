@@ -320,7 +320,7 @@ def test_messages_that_alligator_1_1_can_read(gators):
 
 
 def test_a_worker_of_alligator_1_1_ends_the_parent_of_a_child_held_elsewhere(gators, monkeypatch):
-    """It knows of no stand-in by queue and id, so that somebody has to look after it."""
+    """It knows no stand-in by queue and id, so another worker has to check the stand-in."""
     gator, own_id = gators("a"), f"x-{uuid.uuid4().hex}"
     if gator.store is None or not gator.store.bridged:
         pytest.skip("children are held beside the queue")

@@ -217,7 +217,7 @@ def test_a_store_that_is_down_while_pushing(beanstalk, monkeypatch, caplog):
 
 
 def test_what_is_on_record_does_not_run_again_for_an_ack_that_failed():
-    """The store has it, and the queue is out of reach for a moment."""
+    """The store has the outcome, and the queue cannot be reached for a moment."""
     flaky = FlakyClient(Client(f"locmem://{uuid.uuid4().hex}"))
     gator = Gator("x", backend_class=lambda dsn: flaky, store=f"locmem://{uuid.uuid4().hex}")
     jobs.seen.clear()

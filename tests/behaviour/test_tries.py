@@ -114,7 +114,7 @@ def test_missing_code_is_looked_for_as_long_whatever_was_handed_back(clock, name
     assert letter.attempts == 6, "looked for it, and no more"
     assert letter.data == data, "as it was pushed"
     assert gator.revive() == 1
-    assert find_missing(gator, task.task_id) == 1, "counted anew"
+    assert find_missing(gator, task.task_id) == 1, "counted from the start"
 
 
 def test_retries_that_were_spent_are_no_looks(gator, deploy):

@@ -58,7 +58,7 @@ def test_medians_are_over_the_passes():
     with pytest.raises(Missing):
         results.median("drain", "a", "bytes")
     with pytest.raises(Missing):
-        results.median("drain", "nobody", "rate")
+        results.median("drain", "no library", "rate")
 
 
 def test_a_ratio_compares_within_each_pass():

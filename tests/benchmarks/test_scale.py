@@ -80,7 +80,7 @@ def test_throughput_keeps_within_the_bounds(workers, think, server):
     rate = model.closed(workers, think, server)
     assert rate <= model.capacity(server) * (1 + 1e-9)
     assert rate <= workers * 1e6 / (think + server) * (1 + 1e-9)
-    # Nobody waits for more than all the others at once.
+    # No worker waits for more than all the others at once.
     assert rate >= workers * 1e6 / (think + workers * server) * (1 - 1e-9)
 
 

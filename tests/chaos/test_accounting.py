@@ -178,7 +178,7 @@ def test_gaps_are_of_what_ended_before_a_kill_and_ended_again(ledger, at):
     at(0.25, KILLED, "-", pid=1)
     at(1, COMPLETED, "unacked", pid=2)
     at(1, COMPLETED, "alive", pid=2)
-    at(2, COMPLETED, "alive", pid=3)  # twice, but nobody was killed
+    at(2, COMPLETED, "alive", pid=3)  # twice, but no worker was killed
     assert ledger.account().gaps() == [0.25]
 
 
@@ -189,7 +189,7 @@ def test_runs_are_those_that_came_to_an_end(ledger, at):
     at(0, STARTED, "a", "b", "c", pid=1)
     at(1, COMPLETED, "a", pid=1)
     at(2, FAILED, "b", pid=1)
-    at(3, COMPLETED, "c", pid=2)  # of a start that nobody noted
+    at(3, COMPLETED, "c", pid=2)  # its start was not noted
     found = runs(ledger.account())
     assert {name: [(run.began, run.ended) for run in each] for name, each in found.items()} == {
         "a": [(1000.0, 1001.0)],
@@ -273,7 +273,7 @@ def test_a_line_says_what_is_wrong_and_does_without_recoveries():
 
 def test_what_else_is_said_of_a_lost_server_is_no_change_of_its_state(capsys, monkeypatch):
     monkeypatch.setattr("alligator.execution.outage.ECHO", 0.0)
-    why = ConnectionLost("The redis server is out of reach: closed.")
+    why = ConnectionLost("The redis server cannot be reached: closed.")
     outage = Outage(worker_logger("INFO"))
     print("Task 1 is a dead letter, but its failure could not be recorded:", describe_error(why))
     for _ in range(2):

@@ -243,7 +243,7 @@ def main(page: Path, page_dsn: str) -> int:
             module = vars(importlib.import_module(match[1].replace("/", ".")))
             names |= {name: each for name, each in module.items() if not name.startswith("__")}
         else:
-            # Line numbers of the page, for whoever reads the traceback.
+            # Line numbers of the page, for readers of the traceback.
             exec(compile("\n" * (block.line - 1) + code, str(page), "exec"), names)
         ran += 1
         if page.stem == "extending" and isinstance(names.get("gator"), Gator):

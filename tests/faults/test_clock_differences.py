@@ -60,12 +60,12 @@ def gator_at(dsn):
 
 @pytest.fixture
 def machines(gator_at, wrong):
-    """A producer, a worker, and somebody whose clock is right."""
+    """Hold a producer, a worker, and an observer whose clock is right."""
     return gator_at(wrong[0]), gator_at(wrong[1]), gator_at(0.0)
 
 
 def seconds_left(gator, task_id):
-    """Return in how many seconds a task is due, for whoever's clock is right."""
+    """Return in how many seconds a task is due, by a clock that is right."""
     place = gator.client.find(gator.queue_name, task_id)
     assert place.state == DELAYED
     return place.due - time.time()

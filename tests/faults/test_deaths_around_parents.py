@@ -145,7 +145,7 @@ def test_store_and_queue_in_one(request, monkeypatch, name, nth, late):
 @pytest.mark.parametrize("nth", range(1, 9))
 @pytest.mark.parametrize("apart", [False, True], ids=["in one", "apart"])
 def test_a_parent_that_fails(monkeypatch, apart, nth, late):
-    """Its children are canceled, whoever dies over it, and none of them runs."""
+    """Its children are canceled, whichever worker dies meanwhile, and none of them runs."""
     jobs.seen.clear()
     clock = FakeClock()
     store = f"locmem://{uuid.uuid4().hex}" if apart else None

@@ -236,7 +236,7 @@ def test_more_than_there_is_room_for(gator, process, monkeypatch):
     _, started, waiting = process._board.read()
     assert len(started) == 10
     assert 5_000 < len(waiting) < 40_000
-    assert not process.hold(many[:1])  # until all is written anew
+    assert not process.hold(many[:1])  # until all is written again
     process.rewrite([], many[:5])
     assert process.hold(many[5:6])
     assert [int(raw) for _, raw in process._board.read()[2]] == [0, 1, 2, 3, 4, 5]

@@ -1,4 +1,4 @@
-"""An exception from elsewhere in the middle of a command: its reply is nobody else's.
+"""Test an exception from elsewhere in the middle of a command: no other command gets its reply.
 
 A timeout, or a signal handler, raises it at any step: between what was sent and its reply, too.
 """

@@ -101,7 +101,7 @@ def test_a_lock_that_is_taken_by_with_is_given_back(kind):
 
 
 class _Slow(io.StringIO):
-    """A stream that keeps whoever writes until it is told to go on."""
+    """Block each writer of this stream until a test lets it go on."""
 
     def __init__(self):
         super().__init__()

@@ -136,7 +136,7 @@ def test_what_was_forgotten_is_not_waited_for(any_road, monkeypatch, what):
 
 
 def test_all_that_were_forgotten_are_left(any_road, monkeypatch):
-    """Also those that were needed once, deep in the pool."""
+    """Also connections that were needed once, deep in the pool."""
     crowd(any_road.client, any_road.queue)
     quiet_spell(any_road, monkeypatch)
     began = time.monotonic()
@@ -583,7 +583,7 @@ def breaking_off(monkeypatch):
 
     def read_response(self, *args, **options):
         monkeypatch.setattr(redis.Connection, "read_response", real)
-        self._sock.recv(65536)  # which nobody gets
+        self._sock.recv(65536)  # the reply is thrown away
         self._sock.shutdown(socket.SHUT_RDWR)
         return real(self, *args, **options)
 

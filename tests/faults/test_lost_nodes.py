@@ -161,7 +161,7 @@ def test_a_worker_serves_the_queues_on_other_nodes(cluster, work, caplog):
         last.task(note, number)
     eventually(lambda: len(ran) == 28, "and go on being served", within=5)
     cluster.signal(signal.SIGCONT)
-    # Not sooner: a reserve that it got before may be carried out now, for nobody.
+    # Not sooner: a reserve that it got before may take effect now, without a reader.
     eventually(lambda: said(caplog, "Can be reached again"), "it is told", within=5)
     first.task(note, "after")
     eventually(lambda: ran[-1] == "after", "the first queue is served again", within=5)

@@ -110,7 +110,7 @@ def test_a_new_queue_has_no_mark_where_nobody_waits(client):
 
 
 def test_a_long_wait_marks_its_queue_now_and_then(client, monkeypatch):
-    """Else nobody would know of it for as long as it goes on."""
+    """Else the loss would stay unknown for as long as it goes on."""
     monkeypatch.setattr("alligator.backends.redis.reserve.LONGEST_WAIT", 0.3)
     idle = Idle(client, 1)
     client.conn.delete("alligator:{q}:waiting")
@@ -123,7 +123,7 @@ def test_a_long_wait_marks_its_queue_now_and_then(client, monkeypatch):
 
 
 @pytest.fixture
-def nobody_asked(monkeypatch):
+def no_earlier_look(monkeypatch):
     monkeypatch.setattr(redis_client, "_asked", set())
 
 
@@ -137,7 +137,7 @@ FIRST = {
 @pytest.mark.parametrize(
     ("policy", "what"), [("allkeys-lru", "tasks"), ("volatile-ttl", "records and marks")]
 )
-@pytest.mark.usefixtures("nobody_asked")
+@pytest.mark.usefixtures("no_earlier_look")
 def test_a_first_push_warns_of_eviction(client, caplog, policy, what, push):
     client.conn.config_set("maxmemory-policy", policy)
     for _ in range(2):
@@ -149,7 +149,7 @@ def test_a_first_push_warns_of_eviction(client, caplog, policy, what, push):
     assert warning.name == "alligator.backends.redis_backend", "as documented"
 
 
-@pytest.mark.usefixtures("nobody_asked")
+@pytest.mark.usefixtures("no_earlier_look")
 def test_who_knows_already_is_not_told_again(client, caplog):
     client.conn.config_set("maxmemory-policy", "allkeys-lru")
     assert "allkeys-lru" in client.durability_warning()
@@ -157,7 +157,7 @@ def test_who_knows_already_is_not_told_again(client, caplog):
     assert caplog.records == []
 
 
-@pytest.mark.usefixtures("nobody_asked")
+@pytest.mark.usefixtures("no_earlier_look")
 def test_a_first_push_costs_one_round_trip_and_needs_no_right_to_ask(client, caplog):
     client.push("q", new_task_id(), "data")  # the script is known, and there is a connection
     again = new_task_id()
@@ -186,7 +186,7 @@ def test_a_script_with_one_push_says_it(client):
     assert client.len("q") == 1
 
 
-@pytest.mark.usefixtures("nobody_asked")
+@pytest.mark.usefixtures("no_earlier_look")
 def test_a_first_push_that_was_refused_leaves_it_to_the_next(client, caplog):
     client.conn.config_set("maxmemory", 1)
     try:
@@ -275,7 +275,7 @@ def test_the_last_push_behind_a_lost_lease_counts(client):
 
 @pytest.mark.parametrize("lost", ["leases", "ready", "delayed"])
 def test_tasks_that_lost_their_place_are_found_again(client, lost, caplog):
-    """By whoever looks for tasks; until then they count as waiting."""
+    """By the next worker that looks for tasks; until then they count as waiting."""
     names = [f"{number:04}" for number in range(700)]
     due = time.time() + 3600 if lost == "delayed" else None
     client.push_many("q", [Message(name, f"data {name}", due) for name in names])

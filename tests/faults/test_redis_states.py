@@ -196,7 +196,7 @@ def test_failover_under_load(tmp_path):
 
     Guaranteed: workers and producers find the new master by themselves and go on. A task is
     on it if a replica had confirmed it before, which redis tells by WAIT: a push, then any
-    write and WAIT 1 on any connection that answers 1. A push that nobody waited for may be
+    write and WAIT 1 on any connection that answers 1. A push without a WAIT may be
     lost, as redis replicates after it has answered. Leases and acks are replicated like
     that too, so a task may run twice, or be run again after it was done.
     """

@@ -23,7 +23,7 @@ from alligator.exceptions import ConnectionLost, QueueFull
 from tests.support import jobs
 
 DISK = 6 << 20  # bytes
-PLAIN_USER = 65534  # nobody, whom permissions bind even where the tests run as root
+PLAIN_USER = 65534  # a user whom permissions bind even if the tests run as root
 
 
 class Said(logging.Handler):
@@ -125,7 +125,7 @@ def test_a_disk_full_of_tasks_can_be_drained_and_filled_again(disk):
         for _ in range(3):
             with pytest.raises(QueueFull):
                 gator.task(fail_or_note, "refused", "x" * 200_000)
-        gator.close()  # whoever comes now has to get along, too
+        gator.close()  # the next process has to work, too
         assert gator.len() == len(taken)
         jobs.seen.clear()
         with working(gator) as said:
@@ -155,7 +155,7 @@ def test_a_worker_outlives_a_disk_that_others_fill(mounted):
             (mounted / "film").open("wb", buffering=0) as film,
             (mounted / "queue.db.lock").open() as lock,
         ):
-            fcntl.flock(lock, fcntl.LOCK_EX)  # so that nobody else writes meanwhile
+            fcntl.flock(lock, fcntl.LOCK_EX)  # so that no other process writes meanwhile
             with pytest.raises(OSError, match="No space"):
                 while True:
                     film.write(b"x" * 4096)

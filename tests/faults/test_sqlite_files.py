@@ -186,7 +186,7 @@ def test_a_read_only_database_is_said(client):
     client.conn.execute("PRAGMA query_only=1")
     with pytest.raises(ConnectionLost, match="queue.db"):
         client.push("q", "x", "1")
-    client.push("q", "x", "1")  # opened anew
+    client.push("q", "x", "1")  # opened again
 
 
 def test_what_sqlite_cannot_store_is_refused(client):

@@ -87,7 +87,7 @@ def end(worker, pid, how):
     """End the process that runs the task: stopped (S), then killed; or killed (K) at once."""
     if how == "S":
         worker.send_signal(signal.SIGTERM)
-        # Said by the worker itself, whoever it was that the signal was sent to.
+        # The worker itself logs it, whichever process got the signal.
         told = re.compile(rf"Worker \(#{pid}\) was told to stop")
         eventually(lambda: told.search(worker.out.read_text()), "it is told to stop")
     os.kill(pid, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""Messages that nobody has thought of: those of the corpus, damaged and crossed."""
+"""Make unexpected messages: damage and cross those of the corpus."""
 
 import json
 import random

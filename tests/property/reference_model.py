@@ -52,7 +52,7 @@ class Letter:
     error: str
     died_at: float
     task_id: str | None
-    is_of_last_push: bool = True  # False: its id was pushed anew since
+    is_of_last_push: bool = True  # False: its id was pushed again since
 
 
 def name_of(data: Any) -> str:
@@ -161,7 +161,7 @@ class Model:
                 item.state, item.due = WAITING, 0.0
 
     def line(self):
-        """Return those that wait, in their order."""
+        """Return the waiting tasks, in their order."""
         waiting = [item for item in self.items.values() if item.state == WAITING]
         return sorted(waiting, key=self.key)
 
@@ -239,7 +239,7 @@ class Model:
             item.place, item.has_place = item.put_at, True
 
     def is_adrift(self, delivery):
-        """Whether its lease lapsed with nobody on the task since: what counts is not promised."""
+        """Whether its lease ran out and no worker took the task since: the count is not defined."""
         item = self.held(delivery)
         return item is not None and item.state != RUNNING
 
@@ -253,7 +253,7 @@ class Model:
         self.settle(item, now)
 
     def _overrule(self, name):
-        """A dead letter of a task that is pushed anew no longer says what became of it."""
+        """A dead letter no longer tells the outcome of a task that is pushed again."""
         if name in self.dead:
             self.dead[name].is_of_last_push = False
 
@@ -267,7 +267,7 @@ class Model:
         return len(revived)
 
     def purge(self, until):
-        """Forget those that died up to a time; return how many."""
+        """Forget the tasks that died up to a time; return how many."""
         old = [name for name, letter in self.dead.items() if letter.died_at <= until]
         for name in old:
             del self.dead[name]

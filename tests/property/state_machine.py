@@ -57,7 +57,7 @@ class QueueMachine(Comparison, RuleBasedStateMachine):
         self.reserve_now(self.settler(who, acks), limit, self.lease(lease), acks)
 
     @rule(who=WHO, limit=st.integers(1, 3), lease=LEASE, is_retry=st.booleans(), when=WHEN)
-    def try_in_vain(self, who, limit, lease, is_retry, when):
+    def try_and_fail(self, who, limit, lease, is_retry, when):
         for each in self.reserve_now(self.clients[who], limit, self.lease(lease)):
             self.hand_back(each, self.clients[who], is_retry, self.due(when))
 

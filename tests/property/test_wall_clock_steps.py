@@ -187,7 +187,7 @@ def test_no_lease_is_immortal(stepping, lease, back):
     it = stepping([0.0, -back])
     it.push("1")
     assert it.reserve(lease).deaths == 0
-    assert it.reserve() is None  # somebody looks, and sees the new time
+    assert it.reserve() is None  # a worker looks, and sees the new time
     it.clock.advance(MAX_LEASE)
     assert it.reserve().deaths == 1
 

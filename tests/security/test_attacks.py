@@ -328,7 +328,7 @@ FORGERIES = {
     "a space added": lambda gator: signed(gator) + " ",
     "function changed": lambda gator: changed(signed(gator), "honest", "system"),
     "made for another queue": lambda gator: signed(other(gator, "images")),
-    "made with a key of somebody else": lambda gator: signed(other(gator, keys=["e" * 32])),
+    "made with a foreign key": lambda gator: signed(other(gator, keys=["e" * 32])),
     "made with a retired key": lambda gator: signed(other(gator, keys=["r" * 32])),
     "id changed": lambda gator: changed(signed(gator, task_id="y"), ':"y"', ':"x"'),
     "pushed under another id": lambda gator: signed(gator, task_id="y"),

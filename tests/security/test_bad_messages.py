@@ -38,7 +38,7 @@ def work(gator):
     """Let a worker empty the queue."""
     try:
         assert Worker(gator, burst=True, log_level="CRITICAL").run_forever() == 0
-    except BaseException as err:  # not to be mistaken for somebody at the keyboard
+    except BaseException as err:  # so that pytest does not take it for a Ctrl-C
         pytest.fail(f"the worker died: {err!r}")
 
 

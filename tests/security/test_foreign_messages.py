@@ -1,4 +1,4 @@
-"""What strangers may write straight onto a server, past every producer: it holds up nobody."""
+"""Test messages that other programs write straight onto a server: they block no worker."""
 
 import json
 import uuid

@@ -287,7 +287,7 @@ def test_overtaken_on_the_same_connection(server, queue):
 
 
 def test_a_lease_reaches_beyond_the_timeout_of_its_task(server, queue, tmp_path):
-    """From the push on, however it gets to the server: nobody could choose another later."""
+    """From the push on, however it gets to the server: no worker could choose another later."""
     jobs.seen.clear()
     gator = Gator(f"{server.dsn}?ttr=5", queue, store=f"sqlite://{tmp_path}/store.db")
     plain = gator.task(jobs.note, "plain")

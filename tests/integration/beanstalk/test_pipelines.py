@@ -149,7 +149,7 @@ def test_acks_of_two_connections_ride_with_one_reserve(client, queue):
     held, lock = [], threading.Barrier(2)
 
     def hold():
-        with client._pool.connection():  # whoever reserves meanwhile gets another
+        with client._pool.connection():  # a reserve meanwhile gets another connection
             lock.wait(5)
             lock.wait(5)
 

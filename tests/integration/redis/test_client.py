@@ -347,7 +347,7 @@ def test_nothing_is_left_behind_where_nobody_waits(client):
     assert client.conn.exists("alligator:{q}:wake") == 0
     client.pop("q")
     assert client.reserve(["q"], wait=0.2).deliveries == []
-    client.push("q", "2", "data")  # somebody just might still be there
+    client.push("q", "2", "data")  # a worker might still be there
     assert 0 < client.conn.pttl("alligator:{q}:wake") <= 60_000
     assert 0 < client.conn.pttl("alligator:{q}:waiting") <= 2_000
 
@@ -427,7 +427,7 @@ def test_oldest_is_read_from_the_id(client):
     client.push("q", new_task_id(), "data")
     assert 0 <= client.stats("q").oldest < 5
     client.pop("q")
-    client.push("q", "an id of somebody else's", "data")
+    client.push("q", "an id of another program", "data")
     assert client.stats("q").oldest is None
 
 

@@ -1,4 +1,4 @@
-"""A delay beyond the 15 minutes of SQS goes in hops; here of a second, in place of 900."""
+"""Test delays beyond the 15 minutes of SQS: they go in hops, here of 1 second instead of 900."""
 
 import logging
 import threading

@@ -47,8 +47,8 @@ class Proxy:
     """Forwards to a port on loopback; each connection gets the fault that ``choose`` returns.
 
     ``accepted`` and ``broken`` count connections, ``broken_at`` says when (Unix seconds).
-    A connection is closed at once while nobody listens behind. ``before_loss`` is called when
-    :meth:`lose_next` takes effect, before anybody can know.
+    A connection is closed at once while no server listens behind. ``before_loss`` is called when
+    :meth:`lose_next` takes effect, before any peer can know.
     """
 
     def __init__(self, port: int, choose: Callable[[], Fault] = Fault) -> None:
@@ -89,7 +89,7 @@ class Proxy:
                     each.shutdown(socket.SHUT_RDWR)
 
     def forget_all(self) -> None:
-        """Forget what is open now, as a firewall does: nothing gets through, nobody is told."""
+        """Forget open connections, as a firewall does: nothing passes, and no peer is told."""
         for client, _ in list(self._pairs):
             self._forgotten.add(client)
 

@@ -338,7 +338,7 @@ def test_the_newest_dead_of_all_queues(place, dsn, capsys):
 
 
 def test_a_store_for_a_queue_that_keeps_no_results(place, beanstalk_dsn, dsn):
-    """The worker records what became of tasks, and lets go those that waited for others."""
+    """The worker records outcomes, and releases the children."""
     gator = Gator(beanstalk_dsn, "cli-store", store=dsn)
     sums = gator.options(save_results=60)
     parent = sums("operator.add", 18, 24)

@@ -1,4 +1,4 @@
-"""``latergator.py dead --show`` and ``--pytest``: what is shown of a task that anybody may have
+"""``latergator.py dead --show`` and ``--pytest``: what is shown of a task that any program may have
 written, and the test that is made of it.
 """
 
@@ -199,7 +199,7 @@ def test_what_is_no_task_becomes_no_test(data):
 
 
 def test_what_may_not_run_becomes_no_test():
-    """Whoever runs the test would run it."""
+    """The user who runs the test would run it."""
     with pytest.raises(NotAllowed):
         as_test(message(module="os", name="system", args=["true"]))
     with pytest.raises(NotAllowed):

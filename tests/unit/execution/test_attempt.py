@@ -99,7 +99,7 @@ def test_ctrl_c_while_importing_is_about_the_worker(body, tmp_path, monkeypatch)
     ],
 )
 def test_a_module_that_does_not_import_is_a_failure(body, says, tmp_path, monkeypatch):
-    """It is there, so that it is no deploy which is under way; and it harms nobody."""
+    """It is there, so that it is no deploy which is under way; and it does no harm."""
     bad_module(tmp_path, body, monkeypatch)
     gator = Gator(f"locmem://{tmp_path.name}")
     gator.task("bad_module.function")

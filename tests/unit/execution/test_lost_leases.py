@@ -62,7 +62,7 @@ class SlowToSettle(Client):
 
 
 class Overtaken(Client):
-    """Somebody else takes over what runs, as if this process had stood still."""
+    """Another worker takes over the running task, as if this process had been stopped."""
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)

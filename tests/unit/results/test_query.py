@@ -255,10 +255,10 @@ def test_a_cancel_ends_the_waiting(gator):
 
 
 def test_unknown_is_not_done(gator):
-    assert gator.status("nobody") is None
-    assert gator.wait(["nobody"], 0.05) is False
+    assert gator.status("unknown") is None
+    assert gator.wait(["unknown"], 0.05) is False
     with pytest.raises(ResultTimeout, match="Nothing is known"):
-        gator.result("nobody")
+        gator.result("unknown")
     with pytest.raises(InvalidTask, match="neither"):
         gator.status(5)
 

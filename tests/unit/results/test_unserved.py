@@ -1,4 +1,4 @@
-"""Queues that nobody serves: said by a worker, by ``status`` and by ``explain``."""
+"""Test warnings of queues without a worker: in a worker's log, ``status`` and ``explain``."""
 
 import logging
 import threading
@@ -69,7 +69,7 @@ def test_a_schedule_onto_a_queue_that_nobody_serves_is_told_once(make, told):
     unserved = Unserved(served(gator), [gator.queue_name], log)
     for _ in range(GRACE - 1):
         unserved.look()
-        assert told() == [], "whoever serves it may be starting"
+        assert told() == [], "its worker may be starting"
     for _ in range(5):
         unserved.look()
     assert told() == [

@@ -249,7 +249,7 @@ def test_one_inside_another(gator):
 
 @pytest.mark.parametrize("threads", [1, 4])
 def test_nothing_is_raised_after_the_end(threads):
-    """Functions that end just as their time is up: the exception is theirs, or nobody's."""
+    """Functions that end just as their time is up: only they get the exception, if any."""
     timeouts, strays = [], []
 
     def body():
@@ -333,7 +333,7 @@ def test_a_wake_up_that_gets_lost_delays_a_timeout_and_no_more(watch):
         assert time.monotonic() < deadline
         time.sleep(0.01)
     alarm = _Looked(watch, 1)
-    watch._alarms[id(alarm)] = alarm  # and nobody calls
+    watch._alarms[id(alarm)] = alarm  # and no call follows
     assert alarm.done.wait(10)
 
 

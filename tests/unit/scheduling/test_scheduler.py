@@ -122,7 +122,7 @@ def test_the_clocks_change(gator, clock, expression, since, hours, ticks):
 def test_options_of_a_task_go_along(gator):
     with gator.options(queue_name="low", retries=1, retry_delay=60, priority=7) as opts:
         opts.every(HOUR, jobs.fail)
-    assert gator.run_until("+1h") == 0, "nobody works on that queue"
+    assert gator.run_until("+1h") == 0, "no worker serves that queue"
     assert gator.client.stats("low").waiting == 1
     assert gator.run_until("+30m", "low") == 2
     assert [letter.queue_name for letter in gator.client.dead("low")] == ["low"]

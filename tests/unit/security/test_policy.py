@@ -45,7 +45,11 @@ KEY = "k" * 32
         ([f"{HERE}.Mailer.*"], HERE, "Mailer.send"),
         (["tests.*"], HERE, "borrowed"),
         (["tests.*.victim.*"], HERE, "honest"),
-        ([f"{HERE}.borrowed"], HERE, "borrowed"),  # named outright, whoever wrote it
+        (
+            [f"{HERE}.borrowed"],
+            HERE,
+            "borrowed",
+        ),  # in the list, whatever module it is from
         (["*"], HERE, "honest"),
         (["operator.add"], "_operator", "add"),
         (["operator.*"], "operator", "add"),
@@ -138,13 +142,13 @@ def test_sync_mode_is_the_callers_own_business():
 
 
 def test_pop_get_and_cancel_are_held_to_it_too():
-    anybody = Gator("locmem://paths")
+    unrestricted = Gator("locmem://paths")
     strict = Gator("locmem://paths", allowed=["tests.support.jobs.*"])
     for take in (strict.pop, lambda: strict.get("a"), lambda: strict.cancel("a")):
-        anybody.options(task_id="a").task(victim.honest)
+        unrestricted.options(task_id="a").task(victim.honest)
         with pytest.raises(NotAllowed):
             take()
-        anybody.client.drop_all("all")
+        unrestricted.client.drop_all("all")
     assert victim.called == []
 
 

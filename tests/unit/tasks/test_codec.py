@@ -100,7 +100,7 @@ def test_the_second_is_read_from_where_it_differs(module):
         message(kwargs='{},"other":1'),
         message(kwargs='{"a":1,"options":{}}'),
         message(options='{"priority":5}'),
-        message(options='{"nobody knows":5}'),
+        message(options='{"unknown option":5}'),
         message(options="[]"),
         message(options="null"),
         message() + " ",

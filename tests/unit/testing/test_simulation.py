@@ -285,7 +285,7 @@ def test_a_lost_connection_is_tried_again_and_not_for_ever(clock, tmp_path):
 
 
 class Unfired:
-    """Stands in for schedules that nobody queues."""
+    """Replace schedules that are never queued."""
 
     def next_tick(self):
         return NOW + HOUR

@@ -1,4 +1,4 @@
-"""Workers say that they live, and nobody is the worse for it."""
+"""Test the heartbeat of workers, and that a failed one does no harm."""
 
 import logging
 import threading
@@ -58,7 +58,7 @@ class Store:
         self.tries += 1
         self.go.wait(30)
         if self.down:
-            raise ConnectionLost("nobody there")
+            raise ConnectionLost("no server there")
         self.signs.append((worker, tuple(queue_names), seconds))
 
 
@@ -117,7 +117,7 @@ def test_a_store_that_is_down_is_said_once_and_no_goodbye_is_tried(monkeypatch, 
         tries = store.tries
         eventually(lambda: store.tries > tries + 4, "it tries on")
         assert caplog.text.count("The heartbeat of this worker failed") == 1
-        assert "nobody there" in caplog.text
+        assert "no server there" in caplog.text
         store.down = False
         eventually(lambda: "gets through again" in caplog.text, "it is back")
     assert set(store.signs) == {(living.name, ("q",), heartbeat.COUNTS), (living.name, ("q",), 0.0)}

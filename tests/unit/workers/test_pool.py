@@ -43,7 +43,7 @@ async def meet(count):
 
 
 def hold():
-    seen.append("holds" if free.wait(20) else "in vain")
+    seen.append("holds" if free.wait(20) else "not held")
 
 
 async def release():

@@ -321,7 +321,7 @@ def test_a_backend_without_such_notes_is_not_asked(noting, monkeypatch):
 
 
 def fork_and_terminate():
-    """End a child by a signal that is meant for nobody else."""
+    """Kill a child by a signal that only the child gets."""
     pid = os.fork()
     if not pid:
         signal.signal(signal.SIGTERM, lambda number, frame: os._exit(0))
@@ -552,7 +552,7 @@ def test_a_burst_does_not_end_before_what_is_being_handed_back(concurrency):
 
 
 class Unshowable(Exception):
-    """Breaks whoever wants to show it, at one place or another."""
+    """Raise in any code that shows it, at one place or another."""
 
     def __init__(self, where):
         self.where = where

@@ -11,7 +11,7 @@ DATABASES = {
     "default": {"ENGINE": "django.db.backends.sqlite3", "NAME": BASE_DIR / "db.sqlite3"},
 }
 DEFAULT_AUTO_FIELD = "django.db.models.AutoField"
-# A worker in another process writes its mail to files, so that somebody can count it.
+# A worker in another process writes its mail to files, so that a test can count it.
 MAIL_FOLDER = os.environ.get("MAIL_FOLDER")
 EMAIL_BACKEND = f"django.core.mail.backends.{'filebased' if MAIL_FOLDER else 'locmem'}.EmailBackend"
 EMAIL_FILE_PATH = MAIL_FOLDER
