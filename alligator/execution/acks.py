@@ -25,53 +25,45 @@ class Acks:
         self, client: Client, outage: Outage, turn: threading.Condition, log: logging.Logger
     ) -> None:
         self.client, self._outage, self._turn, self.log = client, outage, turn, log
-        self._unsent: list[Delivery] = []
-        self._oldest = 0.0  # monotonic: when the first of them came
+        #: The acks to be sent. ``Leases.end`` appends to it, with the lock.
+        self.unsent: list[Delivery] = []
+        #: When the first of them came (monotonic); set with the lock, too.
+        self.oldest = 0.0
         self._repeated: set[int] = set()  # by id(): sent again, for want of a reply
         self._sending = 0  # calls of send() that have not returned
         self._parked: list[Delivery] = []  # until a node that was lost answers again
 
     def __bool__(self) -> bool:
-        return bool(self._unsent)
+        return bool(self.unsent)
 
-    def add(self, delivery: Delivery, now: float) -> bool:
-        """Buffer an ack; return whether the oldest has waited long enough. The caller has the lock.
-
-        :param now: monotonic.
-        """
-        if not self._unsent:
-            self._oldest = now
-        self._unsent.append(delivery)
-        return now - self._oldest >= ACK_WITHIN
-
-    def unsent(self) -> list[Delivery]:
+    def all(self) -> list[Delivery]:
         """Return the acks to be sent. The caller has the lock."""
-        return self._parked + self._unsent
+        return self._parked + self.unsent
 
     def are_on_their_way(self) -> bool:
         """Return whether any are to be sent, or are being sent. The caller has the lock."""
-        return bool(self._unsent or self._parked or self._sending)
+        return bool(self.unsent or self._parked or self._sending)
 
     def are_due(self) -> bool:
         """Return whether the oldest has waited long enough."""
-        return bool(self._unsent) and time.monotonic() - self._oldest >= ACK_WITHIN
+        return bool(self.unsent) and time.monotonic() - self.oldest >= ACK_WITHIN
 
     def hurry(self) -> None:
         """Make them due, since no others are to be expected."""
-        self._oldest = 0.0
+        self.oldest = 0.0
 
     def take(self) -> list[Delivery]:
         """Return the unsent acks; the caller sends them, or gives them back."""
-        if not self._unsent:
+        if not self.unsent:
             return []
         with self._turn:
-            acks, self._unsent = self._unsent, []
+            acks, self.unsent = self.unsent, []
             return acks
 
     def put_back(self, acks: list[Delivery]) -> None:
         """Buffer acks again that were taken and not sent."""
         with self._turn:
-            self._unsent = acks + self._unsent
+            self.unsent = acks + self.unsent
 
     def give_back(self, acks: list[Delivery], err: BaseException | None = None) -> None:
         """Buffer acks again that could not be sent, or whose reply was lost, because of ``err``."""
@@ -83,7 +75,7 @@ class Acks:
                 self._repeated |= untold
             return
         with self._turn:
-            self._unsent = acks + self._unsent
+            self.unsent = acks + self.unsent
             self._repeated.update(map(id, acks))
 
     def unpark(self) -> None:
@@ -95,7 +87,7 @@ class Acks:
             lost = self.client.out_of_reach(list(names))
             back = [each for each in self._parked if each.queue_name not in lost]
             self._parked = [each for each in self._parked if each.queue_name in lost]
-            self._unsent = back + self._unsent
+            self.unsent = back + self.unsent
 
     def were_sent(self, acks: Sequence[Delivery], refused: Sequence[Delivery]) -> None:
         """Report the acks that the backend refused."""
@@ -120,7 +112,7 @@ class Acks:
         """
         self.unpark()
         with self._turn:
-            acks, self._unsent = self._unsent, []
+            acks, self.unsent = self.unsent, []
             self._sending += 1
         try:
             if acks:

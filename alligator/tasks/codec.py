@@ -1,6 +1,7 @@
 """Encode tasks for a queue, signed or not, and decode them under the policy."""
 
 import logging
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -26,6 +27,7 @@ _ARGS = ',"args":'
 _KWARGS = ',"kwargs":'
 _CLOSE = ',"options":{}}'
 _CACHED_FIELDS = {"task_id", "retries", "is_async", "module", "callable"}
+_is_uuid = re.compile("[0-9a-f-]{36}").fullmatch
 _LONGEST_HEADER = 1500  # characters
 _MOST_HEADERS = 1024
 
@@ -59,7 +61,7 @@ class DecodeCache:
             return None  # it has been replaced
         task_id = data[_ID]
         call = strict_json.load_two(data, end + len(_ARGS), _KWARGS)
-        if call is None or not _is_plain(task_id):
+        if call is None or not _is_uuid(task_id):
             return None
         args, kwargs, end = call
         if type(args) is not list or type(kwargs) is not dict or data[end:] != _CLOSE:
@@ -89,15 +91,11 @@ class DecodeCache:
             set(fields) == _CACHED_FIELDS
             and fields["is_async"] is True
             and fields["task_id"] == data[_ID]
-            and _is_plain(data[_ID])
+            and _is_uuid(data[_ID])
         ):
             if len(self._known) >= _MOST_HEADERS:
                 self._known.clear()
             self._known[header] = task.retries, fields["module"], fields["callable"], task.func
-
-
-def _is_plain(task_id: str) -> bool:
-    return '"' not in task_id and "\\" not in task_id and task_id.isprintable()
 
 
 @dataclass(slots=True)

@@ -11,5 +11,5 @@ def test_a_push(redis_dsn):
 
 def test_a_task_in_the_steady_state_of_a_worker(redis_dsn):
     calls = paths.of_worker(redis_dsn)
-    assert len(calls.codes) / paths.COUNTED <= 26
-    assert len(calls.modules(paths.COUNTED)) <= 12, calls.modules(paths.COUNTED)
+    assert len(calls.codes) / paths.COUNTED <= 20
+    assert len(calls.modules(paths.COUNTED)) <= 10, calls.modules(paths.COUNTED)

@@ -223,7 +223,11 @@ def read_reply(queue_name: str, raw: bytes | list[bytes]) -> Reply:
     for receipt, data in zip(values[::2], values[1::2], strict=True):
         _, attempt, deaths, _, raw_id = receipt.split(b":", 4)
         task_id = decode_id(raw_id)
-        text = decode(data, task_id)
+        if data[:1] == _NO_ID_NOR_MORE:  # most are such: as decode() does it, without the call
+            rest = data[1:].decode("utf-8", "surrogateescape")
+            text: Data = f'{{"task_id":"{task_id}",{_AFTER_ID}{rest}'
+        else:
+            text = decode(data, task_id)
         leased.append(Delivery(queue_name, task_id, text, receipt, int(attempt), int(deaths)))
     return Reply(leased, refused, soon)
 
