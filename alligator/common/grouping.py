@@ -1,5 +1,6 @@
 """Group items by a key."""
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
@@ -16,7 +17,7 @@ def group_by(items: Iterable[Item], key: Callable[[Item], Key]) -> dict[Key, lis
 
     Unlike ``itertools.groupby``, it needs no sorted input.
     """
-    groups: dict[Key, list[Item]] = {}
+    groups = defaultdict[Key, list[Item]](list)
     for each in items:
-        groups.setdefault(key(each), []).append(each)
-    return groups
+        groups[key(each)].append(each)
+    return dict(groups)

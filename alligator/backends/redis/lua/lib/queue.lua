@@ -1,4 +1,4 @@
--- include: header places wake
+-- include: header places
 -- constants: FAILED CANCELED LONGEST_WAIT
 -- The states of a task on its queue, and the moves between them; most scripts include this.
 
@@ -277,6 +277,11 @@ local function next_change()
     end
   end
   return soonest and math.max(soonest - now, 0) or -1
+end
+
+-- Wake one waiting client. A client that takes something wakes the next one.
+local function wake()
+-- include: wake
 end
 
 local function wake_if_more()
