@@ -523,15 +523,10 @@ class Gator:
             letters = client.dead(queue_name, _ALL_DEAD)
             if given is not None and (letter := self.results.letter_among(letters, given)):
                 task_id = letter.task_id
-            self.store.forget(
-                key
-                for each in letters
-                if task_id is None or task_id == each.task_id
-                for key in self.recorder.keys_of_dead(each)
-            )
-            for each in letters:
-                if task_id is None or task_id == each.task_id:
-                    self.recorder.note_revived(each)
+            chosen = [each for each in letters if task_id in (None, each.task_id)]
+            self.store.forget(key for each in chosen for key in self.recorder.keys_of_dead(each))
+            for each in chosen:
+                self.recorder.note_revived(each)
         if "renew" in signature(client.revive).parameters:
             revived = client.revive(
                 queue_name,
