@@ -189,7 +189,7 @@ class Database:
         os.lseek(self._lock_file, self._mark, os.SEEK_SET)
 
     def _holds_lock_file(self) -> bool:
-        # By our position in it, which is beyond its end; an fstat costs three times as much.
+        # By our position in it, which is beyond its end: that costs a third of a stat.
         try:
             return os.lseek(self._lock_file, 0, os.SEEK_CUR) == self._mark
         except OSError:
