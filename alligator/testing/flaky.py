@@ -282,7 +282,7 @@ class _FlakyStore(Store):
 
     def __init__(self, flaky: FlakyClient, inner: Store) -> None:
         self.flaky, self.inner = flaky, inner
-        vars(self).update(follows_queues=inner.follows_queues)
+        vars(self).update(follows_queues=inner.follows_queues, bridged=inner.bridged)
 
     @property
     def home(self) -> Queues | None:
@@ -300,9 +300,13 @@ class _FlakyStore(Store):
     beat = _asked("beat")
     workers = _asked("workers")
     last_seen = _asked("last_seen")
+    maintain = _asked("maintain")
+    next_maintenance = _asked("next_maintenance")
+    release_children = _asked("release_children")
     close = _asked("close")
     push_once = _shared("push_once", "push_many")
     hold = _shared("hold", "push_many")
     settle = _shared("settle", "ack")
     cancel_held = _shared("cancel_held", "ack")
     waits_for = _shared("waits_for", "peek")
+    peek_held = _shared("peek_held", "peek")

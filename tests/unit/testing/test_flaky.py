@@ -209,14 +209,15 @@ def test_its_store_does_what_the_one_inside_does(name):
 def test_nothing_of_a_store_is_left_out(flaky):
     """A method that is new in the contract must not fall back on its default here."""
     public = {name for name, each in vars(Store).items() if not name.startswith("_")}
-    assert public - {"follows_queues"} <= set(vars(type(flaky.store)))
+    assert public - {"follows_queues", "bridged"} <= set(vars(type(flaky.store)))
     assert flaky.store.follows_queues is flaky.inner.store.follows_queues
+    assert flaky.store.bridged is flaky.inner.store.bridged
     assert flaky.store.home is flaky
 
 
 def test_store_and_queue_are_one_as_inside(flaky):
     gator = on(flaky)
-    assert gator.elsewhere is None
+    assert not gator.store.bridged
     parent = gator.options(save_results=60).task(jobs.note, "parent")
     child = gator.options(depends_on=[parent]).task(jobs.note, "child")
     assert gator.run_all() == 2
