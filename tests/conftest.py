@@ -1,4 +1,4 @@
-"""Servers that more than one test module uses, each started once and stopped at the end."""
+"""Start the servers that more than one test module uses, once each, and stop them at the end."""
 
 import uuid
 

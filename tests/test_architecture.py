@@ -1,4 +1,4 @@
-"""Imports run one way: between packages along ORDER, between files without a circle.
+"""Test that imports run one way: between packages along ORDER, between files without a circle.
 
 What only a type checker imports counts as well.
 """

@@ -1,4 +1,4 @@
-"""Which tests need a server is known before any runs: a laptop without servers runs the others."""
+"""Test that markers tell which tests need a server, so that the others run without any."""
 
 import os
 import re

@@ -1,1 +1,1 @@
-"""What a user sees, from the call to the outcome, on all backends and in every way of running."""
+"""Test what a user sees, from the call to the outcome, on all backends, in every way of running."""

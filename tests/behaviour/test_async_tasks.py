@@ -1,4 +1,4 @@
-"""``async def`` tasks: accepted everywhere, and run side by side on one loop per worker."""
+"""Test ``async def`` tasks: every backend takes them, one loop per worker runs them."""
 
 import asyncio
 import gc

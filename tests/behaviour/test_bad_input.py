@@ -1,4 +1,4 @@
-"""What cannot be is refused at the call, or told by the outcome, on every backend alike."""
+"""Test impossible input: the call refuses it, or the outcome tells, on every backend alike."""
 
 import threading
 

@@ -1,4 +1,4 @@
-"""Whatever a function does to its arguments: retries and dead letters have what was pushed."""
+"""Test functions that change their arguments: a retry has the arguments of the push."""
 
 import asyncio
 import copy

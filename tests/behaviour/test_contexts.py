@@ -1,4 +1,4 @@
-"""Each task and its hooks run in a context of their own, in every way of running them."""
+"""Test that each task and its hooks run in a context of their own, in every way of running."""
 
 import asyncio
 import logging

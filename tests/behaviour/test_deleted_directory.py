@@ -1,4 +1,4 @@
-"""A current directory that was deleted, as deploys do: it is said in one line."""
+"""Test a current directory that a deploy deleted: the error is one line."""
 
 import os
 import shutil

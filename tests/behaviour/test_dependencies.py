@@ -1,4 +1,4 @@
-"""Tasks that wait for others, with the real worker path, wherever a store is."""
+"""Test tasks that wait for others, run by real workers, on every backend with a store."""
 
 import threading
 import time

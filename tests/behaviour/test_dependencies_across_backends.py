@@ -1,4 +1,4 @@
-"""Tasks that wait for others, where the queue is on one backend and the store on another."""
+"""Test tasks that wait for others, with the queue on one backend and the store on another."""
 
 import threading
 import time

@@ -1,4 +1,4 @@
-"""The whole way, from the call to the worker, on every backend that outlives one."""
+"""Test the whole path from the call to the worker, on every backend that outlives its client."""
 
 import logging
 import threading

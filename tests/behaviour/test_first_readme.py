@@ -1,4 +1,4 @@
-"""The "Complex Usage" that the first README announced, as it stands there, on every backend."""
+"""Test the "Complex Usage" that the first README announced, unchanged, on every backend."""
 
 import logging
 import threading

@@ -1,4 +1,4 @@
-"""Processes that a task forks: they can be ended, use the Gator, and wait for no lost lock."""
+"""Test processes that a task forks: they can end, use the Gator, and wait for no lost lock."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""Children that a task forks, and that come out of it: they end there, and are no second worker."""
+"""Test forked children that return from the task: they end there, and are no second worker."""
 
 import os
 import signal

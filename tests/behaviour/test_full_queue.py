@@ -1,4 +1,4 @@
-"""A backend that takes no more for now: it is full, draining, or asked too often.
+"""Test a backend that takes no more for now: it is full, draining, or asked too often.
 
 A full server is reachable, and its workers live. On every backend, and in every
 way of running: what has run does not run again, no retry is spent twice, no death is counted, and

@@ -1,4 +1,4 @@
-"""Tasks whose module is there, and raises an error while it is imported.
+"""Test tasks whose module exists, and raises an error when it is imported.
 
 That is no deploy under way but a failure: told with the error's own text and traceback, and given
 up as failures are, by the task's own retries.

@@ -1,4 +1,4 @@
-"""The largest task: the tables say what the code does."""
+"""Test the largest task: the documentation has the limits of the code."""
 
 import re
 

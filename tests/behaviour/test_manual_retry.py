@@ -1,4 +1,4 @@
-"""``current_task().retry()``: a task that puts itself back on the queue."""
+"""Test ``current_task().retry()``: a task that puts itself back on the queue."""
 
 import asyncio
 import math

@@ -1,4 +1,4 @@
-"""Children of more parents than a message has room for: their ids are kept in the store."""
+"""Test children with too many parents for a message: the store keeps the ids of the parents."""
 
 import json
 import time

@@ -1,4 +1,4 @@
-"""How a task ended is told right, or not at all: what is unknown is never called done."""
+"""Test that an outcome is right or unknown: an unknown task never counts as done."""
 
 import sqlite3
 import time

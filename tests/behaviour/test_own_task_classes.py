@@ -1,4 +1,4 @@
-"""A Task class of its own kind, and a result, whose code ends its process, or tries to.
+"""Test Task classes and results of the user's own whose code ends its process, or tries to.
 
 It is a failure under the error's own name, with its traceback: it never ends a worker, and counts
 as no death of one.

@@ -1,4 +1,4 @@
-"""latergator.py as process 1, as in a container: a PID namespace does for one."""
+"""Test latergator.py as process 1 of a container, which a PID namespace stands for."""
 
 import os
 import shutil

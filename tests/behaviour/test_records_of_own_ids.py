@@ -1,4 +1,4 @@
-"""What is on record of an id of the user's own is that of its last push, on its own queue."""
+"""Test the records of the user's own ids: the last push counts, and each queue has its own."""
 
 import json
 import threading

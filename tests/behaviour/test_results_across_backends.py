@@ -1,4 +1,4 @@
-"""Results of tasks on backends that keep none themselves: on a store that the Gator names."""
+"""Test results of tasks whose backend keeps none: a second backend is the store."""
 
 import threading
 import time

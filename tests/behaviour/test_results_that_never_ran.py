@@ -1,4 +1,4 @@
-"""What returns a generator, a coroutine or the like has run nothing yet: it is never a success."""
+"""Test functions that return a generator, a coroutine or the like: this is never a success."""
 
 import asyncio
 import functools

@@ -1,4 +1,4 @@
-"""``gator.revive``: what was given up runs again as it was pushed, or as is said."""
+"""Test ``gator.revive``: a dead letter runs again as it was pushed, or with other options."""
 
 import bz2
 import json

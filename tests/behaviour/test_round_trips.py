@@ -1,4 +1,4 @@
-"""What a task costs in round trips, as docs/backends.rst has it; SQS charges for each."""
+"""Test the round trips of a task against docs/backends.rst; SQS charges for each."""
 
 import re
 import uuid

@@ -1,4 +1,4 @@
-"""Hooks that hang: it is said in the log, and ``hook_timeout`` breaks them off."""
+"""Test hooks that hang: the log names them, and ``hook_timeout`` breaks them off."""
 
 import asyncio
 import threading

@@ -1,4 +1,4 @@
-"""How often a task was tried: its runs, the deaths of its workers, the looks for missing code.
+"""Test the count of attempts: runs, deaths of workers, and looks for missing code.
 
 Each is counted for what it is: hand-backs of tasks that never ran are none of them.
 """

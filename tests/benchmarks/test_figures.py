@@ -1,4 +1,4 @@
-"""The arithmetic of the benchmarks; what they measure is no test's business."""
+"""Test the arithmetic of the benchmarks, without measuring anything."""
 
 import pytest
 

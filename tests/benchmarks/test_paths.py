@@ -1,4 +1,4 @@
-"""The path of a push, and of a task in a worker, stays short."""
+"""Test that the path of a push, and of a task in a worker, stays short."""
 
 from benchmarks import paths
 

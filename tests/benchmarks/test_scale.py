@@ -1,4 +1,4 @@
-"""The model of the scale page, and what is made of its figures; measuring is no test's business."""
+"""Test the model of the scale page and its tables, without measuring anything."""
 
 import json
 import math

@@ -1,1 +1,1 @@
-"""Tests of the chaos program itself: its accounting, its loops at a small size, the soak."""
+"""Test the chaos program itself: its accounting, its loops at a small size, the soak."""

@@ -1,4 +1,4 @@
-"""The chaos harness itself: what it counts, what it says, and when it refuses to."""
+"""Test the chaos harness itself: its counts, its reports, and when it refuses to report."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Every loop of ``make chaos``, at a size that leaves the suite quick."""
+"""Run every loop of ``make chaos`` at a small size."""
 
 import pytest
 

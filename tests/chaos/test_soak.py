@@ -1,4 +1,4 @@
-"""The soak itself is too long for here; that it would see a leak is not."""
+"""Test that the soak would see a leak; the soak itself takes too long here."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The contract on a real beanstalkd."""
+"""Run the conformance suite on a real beanstalkd."""
 
 import contextlib
 import threading

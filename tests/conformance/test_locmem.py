@@ -1,4 +1,4 @@
-"""The contract on the in-memory backend."""
+"""Run the conformance suite on the in-memory backend."""
 
 import uuid
 

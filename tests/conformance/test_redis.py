@@ -1,4 +1,4 @@
-"""The contract on Redis and Valkey, over every way there is to reach them."""
+"""Run the conformance suite on Redis and Valkey, with every way to reach them."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""The contract on SQLite files."""
+"""Run the conformance suite on SQLite files."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The contract on an emulator of SQS over HTTP, and on AWS itself where a DSN is given."""
+"""Run the conformance suite on an emulator of SQS over HTTP, and on AWS if a DSN is given."""
 
 import os
 import uuid

@@ -1,4 +1,4 @@
-"""Finding the code in a page."""
+"""Find the code in a page."""
 
 import re
 from pathlib import Path

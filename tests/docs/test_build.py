@@ -1,4 +1,4 @@
-"""The pages build without a warning, without any driver, and ask no other host for anything."""
+"""Test that the pages build without warnings or drivers, and load nothing from other hosts."""
 
 import re
 import subprocess

@@ -1,4 +1,4 @@
-"""The page on internals names files and packages that are there."""
+"""Test that the page on internals names only files and packages that exist."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Links between the files of the repository lead to files that exist."""
+"""Test that links between the files of the repository lead to files that exist."""
 
 import re
 

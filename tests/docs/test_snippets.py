@@ -1,4 +1,4 @@
-"""Every piece of code in the documentation works, as it stands there."""
+"""Test that every piece of code in the documentation works, unchanged."""
 
 import configparser
 import doctest

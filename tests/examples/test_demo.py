@@ -1,4 +1,4 @@
-"""``make demo`` on a small folder."""
+"""Run ``make demo`` on a small folder."""
 
 import subprocess
 import sys

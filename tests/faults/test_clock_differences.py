@@ -1,4 +1,4 @@
-"""Clocks that are a minute apart: what is "in so many seconds" comes when it was meant to.
+"""Test clocks that are a minute apart: a delay is as long as its producer meant.
 
 The servers here run beside the tests, so ``time.time()`` is what their clocks show.
 """

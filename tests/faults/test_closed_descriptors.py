@@ -1,4 +1,4 @@
-"""Descriptors that a task closed without asking, as code does that makes a daemon."""
+"""Test tasks that close descriptors of other code, as code does that starts a daemon."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""A worker dies between any two steps around the end of a parent; its children run, all the same.
+"""Test workers that die between any two steps at the end of a parent: its children run.
 
 Deaths are played: what stands for one is raised out of the n-th call of store or queue, before or
 after that took effect, and nothing of that worker is told any more. ``make chaos`` really kills.

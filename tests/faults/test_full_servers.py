@@ -1,4 +1,4 @@
-"""Real servers that are full, draining or throttling: leases and outcomes are held meanwhile.
+"""Test real servers that are full, draining or throttling: the worker keeps leases and outcomes.
 
 ``tests/behaviour/test_full_queue.py`` has the same, simulated, on every backend and in every way of
 running.

@@ -1,4 +1,4 @@
-"""C code that holds the interpreter's lock for longer than the lease."""
+"""Test C code that holds the interpreter's lock for longer than the lease."""
 
 import os
 import signal

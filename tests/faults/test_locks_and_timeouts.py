@@ -1,4 +1,4 @@
-"""A timeout comes while a function holds a lock, or another one does: nothing waits for ever."""
+"""Test timeouts while a function holds a lock, or another one does: nothing waits for ever."""
 
 import importlib
 import io

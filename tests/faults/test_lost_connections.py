@@ -1,4 +1,4 @@
-"""Connections that a firewall forgot, a restart closed, or that broke before a reply came."""
+"""Test connections that a firewall forgot, a restart closed, or that broke before a reply."""
 
 import contextlib
 import socket

@@ -1,4 +1,4 @@
-"""A cluster of which one node hangs, dies, or fails over: workers go on serving the others."""
+"""Test a cluster with a node that hangs, dies, or fails over: workers go on with the others."""
 
 import logging
 import resource

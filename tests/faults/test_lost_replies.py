@@ -1,4 +1,4 @@
-"""Requests and replies get lost: what a worker and a producer make of it."""
+"""Test lost requests and replies: how a worker and a producer handle them."""
 
 import logging
 import math

@@ -1,4 +1,4 @@
-"""A task that outlived its worker is to run alone, and others do not wait for that."""
+"""Test tasks that outlived their worker: they run alone next time, and others do not wait."""
 
 import os
 import subprocess

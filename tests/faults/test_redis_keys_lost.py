@@ -1,4 +1,4 @@
-"""Keys of a queue on redis that are gone: flushed, evicted, deleted by hand."""
+"""Test lost keys of a queue on redis: flushed, evicted, or deleted by hand."""
 
 import logging
 import subprocess

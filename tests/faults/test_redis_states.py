@@ -1,4 +1,4 @@
-"""A redis server in one bad state after the other, under load.
+"""Put a redis server into one bad state after the other, under load.
 
 In each the workers stay and go on, nothing that was acknowledged is lost, and no task runs
 twice at the same time (but where the fault itself outlasts a lease).

@@ -1,4 +1,4 @@
-"""One Gator in the hands of many: before and after forks, in threads, fifty side by side."""
+"""Share one Gator: before and after forks, between threads, fifty side by side."""
 
 import logging
 import os

@@ -1,4 +1,4 @@
-"""What a disk does to a queue in a file: it runs full, turns read-only, spoils the file."""
+"""Test a queue file whose disk runs full, turns read-only, or damages the file."""
 
 import contextlib
 import fcntl

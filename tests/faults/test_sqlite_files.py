@@ -1,4 +1,4 @@
-"""The SQLite backend where things go wrong: forks, full disks, strangers, broken files."""
+"""Test faults of the SQLite backend: forks, full disks, foreign files, broken files."""
 
 import os
 import random

@@ -1,4 +1,4 @@
-"""A SQLite file whose lock is held by a process that was stopped, or a thread that hangs."""
+"""Test a SQLite file whose lock is held by a stopped process, or by a thread that hangs."""
 
 import gc
 import logging

@@ -1,4 +1,4 @@
-"""C code that holds the interpreter's lock, in workers that have no process beside them."""
+"""Test C code that holds the interpreter's lock, in workers without a helper process."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""One stop, however often it arrives and from whom, is one; and nothing is left on a lease."""
+"""Test stop signals: one stop, however often it arrives and from where, and no lease is left."""
 
 import contextlib
 import os

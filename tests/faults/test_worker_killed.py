@@ -1,4 +1,4 @@
-"""A real worker process, really killed in the middle of its task: nothing is lost."""
+"""Kill a real worker process in the middle of its task: no task is lost."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""Real worker processes that are told to stop, and killed before they could: no task's fault."""
+"""Stop real worker processes, and kill them before they end: no task gets a death for it."""
 
 import os
 import re

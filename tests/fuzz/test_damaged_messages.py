@@ -1,4 +1,4 @@
-"""A worker is fed with messages by the thousand: each ends as it should, and no worker does.
+"""Feed a worker with thousands of damaged messages: each ends correctly, and no worker ends.
 
 ``make fuzz`` feeds a million of them; the default suite a few thousand, always the same.
 """

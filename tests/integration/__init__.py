@@ -1,1 +1,1 @@
-"""What only one backend does, on a real server or file."""
+"""Test the features of single backends, on a real server or file."""

@@ -1,4 +1,4 @@
-"""No warning on any interpreter that is installed, with all of them shown or taken for errors."""
+"""Test that no installed interpreter warns, with all warnings shown or taken for errors."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""What gets installed, and that the core needs nothing else."""
+"""Test the files that get installed, and that the core needs no other package."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Operations done to a backend and to the model at once, and held against each other."""
+"""Run operations on a backend and on the model, and compare the results."""
 
 from alligator.backends.base import GET, PRIORITY, Message
 from alligator.constants import DELAYED, RUNNING, WAITING

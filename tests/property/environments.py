@@ -1,4 +1,4 @@
-"""The backends that the state machine runs against: how time passes there, how a lease ends."""
+"""Define the backends of the state machine: how time passes there, and how a lease ends."""
 
 import time
 import uuid

@@ -1,4 +1,4 @@
-"""The contract of ``alligator/backends/base.py`` in plain Python, for one queue.
+"""Model the contract of ``alligator/backends/base.py`` in plain Python, for one queue.
 
 Slow, obvious, and without a thought for storage: what a backend does is held against it.
 """

@@ -1,4 +1,4 @@
-"""What producers, workers and clocks may do to a queue, as a Hypothesis state machine."""
+"""Define what producers, workers and clocks may do to a queue, as a Hypothesis state machine."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Cron against brute force, minute by minute, where the clocks of any time zone change.
+"""Compare cron with brute force, minute by minute, around clock changes of all time zones.
 
 By default one change of each sort is looked at, of the years around now. With CLOCK_CHANGES=all it
 is every change in every zone from 1970 to 2037 (of zones whose clocks change at the same moment by

@@ -1,4 +1,4 @@
-"""Properties of tasks and of what strangers may send."""
+"""Test properties of tasks and of foreign messages."""
 
 import contextlib
 import json

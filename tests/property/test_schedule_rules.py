@@ -1,4 +1,4 @@
-"""What holds of every rule, at every moment: above all around the hours when clocks change."""
+"""Test properties of every schedule rule, above all around the hours when clocks change."""
 
 import pytest
 from hypothesis import given, settings

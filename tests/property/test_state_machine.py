@@ -1,4 +1,4 @@
-"""Every backend against one model of the contract, through random histories.
+"""Compare every backend with one model of the contract, through random histories.
 
 ``ALLIGATOR_TEST_EXAMPLES=2000 pytest tests/property/test_state_machine.py`` looks longer,
 and each time elsewhere.

@@ -1,4 +1,4 @@
-"""The wall clock is set forward and back by up to an hour, between any two operations.
+"""Set the wall clock forward and back by up to an hour, between any two operations.
 
 What is promised: nothing is hidden for longer than its lease or delay and the step together,
 nothing comes earlier than the step explains, and no lease lasts for ever. On a server with a

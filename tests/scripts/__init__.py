@@ -1,1 +1,1 @@
-"""The programs in scripts/ that check the tree."""
+"""Test the programs in scripts/ that check the tree."""

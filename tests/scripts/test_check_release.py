@@ -1,4 +1,4 @@
-"""Version, changelog and tag agree, and the check says so when they do not."""
+"""Test the check that version, changelog and tag agree."""
 
 import runpy
 import shutil

@@ -1,4 +1,4 @@
-"""The words that the project does not use are found, and words like them are not."""
+"""Test that the check finds the words which the project does not use, and no similar ones."""
 
 import re
 import runpy

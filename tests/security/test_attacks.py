@@ -1,4 +1,4 @@
-"""Fifty messages that ask a worker for what they should not get, and do not get it.
+"""Send fifty attacks to a worker as messages: none gets what it asks for.
 
 Each is refused before anything is imported where the name decides, and before the call
 where only the object can tell; it becomes a dead letter, and the next task runs.

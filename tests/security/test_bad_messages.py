@@ -1,4 +1,4 @@
-"""Each message of the table meets a real worker, between two good tasks."""
+"""Send each message of the table to a real worker, between two good tasks."""
 
 import threading
 import time

@@ -1,4 +1,4 @@
-"""The users that docs/security.rst tells people to make: they can do their work, and no more."""
+"""Test the redis users that docs/security.rst describes: they can do their work, and no more."""
 
 import re
 import shlex

@@ -1,4 +1,4 @@
-"""Imports things by name itself, as plugins do."""
+"""Import attributes by name, as plugins do."""
 
 from alligator.utils import import_attr
 

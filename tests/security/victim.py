@@ -1,4 +1,4 @@
-"""A module such as people have: its own tasks, and what it imported for its own use."""
+"""Be a module like those of users: its own tasks, and imports for its own use."""
 
 import ctypes
 import functools

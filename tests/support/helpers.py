@@ -1,4 +1,4 @@
-"""Small helpers of tests."""
+"""Help tests with small functions."""
 
 import time
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Plain functions that tests use as tasks and hooks."""
+"""Define plain functions that tests use as tasks and hooks."""
 
 from alligator import current_task
 

@@ -1,4 +1,4 @@
-"""Which servers a test needs: read from its fixtures, its parameters and its code.
+"""Find out which servers a test needs, from its fixtures, its parameters and its code.
 
 No test has to say so itself: ``pytest -m "not server"`` runs what needs none, ``-m redis`` what
 needs a redis. A server that is started for a test without its marker is refused, so what is

@@ -1,4 +1,4 @@
-"""A Task class of one's own, which writes messages of bytes."""
+"""Define a Task class of the user's own, which writes messages of bytes."""
 
 import bz2
 import json

@@ -1,5 +1,5 @@
 # pyright: strict, reportUnnecessaryTypeIgnoreComment=true
-"""Calls as a type checker sees them: right ones pass, and each wrong one is refused.
+"""Call the public API for type checkers: right calls pass, and each wrong one is refused.
 
 Nothing here is run. An unused ``type: ignore`` is an error, so that a wrong call which passes is
 found as well as a right one which does not.

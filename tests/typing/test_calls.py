@@ -1,4 +1,4 @@
-"""What type checkers accept of a user's code, and what they refuse."""
+"""Test which code of users type checkers accept, and which they refuse."""
 
 import os
 import subprocess

@@ -1,1 +1,1 @@
-"""Tests of single modules, laid out as the packages of alligator are."""
+"""Test single modules; the folders are those of the packages of alligator."""

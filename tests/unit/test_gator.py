@@ -1,4 +1,4 @@
-"""The Gator: enqueueing, checks at the call, taking tasks back off."""
+"""Test the Gator: enqueueing, checks at the call, and dequeueing."""
 
 import datetime
 import operator

@@ -1,4 +1,4 @@
-"""What is special about the beanstalkd backend, on real servers."""
+"""Test the features of the beanstalkd backend beyond the contract, on real servers."""
 
 import contextlib
 import json

@@ -1,4 +1,4 @@
-"""Many commands in one write: what is refused, cut short, overtaken, or too much at once."""
+"""Test many beanstalkd commands in one write: refused, cut short, overtaken, or too many."""
 
 import io
 import threading

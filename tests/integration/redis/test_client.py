@@ -1,4 +1,4 @@
-"""What the redis backend does beyond the contract: failures, DSNs, waits, memory."""
+"""Test the features of the redis backend beyond the contract: failures, DSNs, waits, memory."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""What a Gator and the command line do on a redis cluster: ids as they are made, many queues."""
+"""Test a Gator and the command line on a redis cluster: new ids, many queues."""
 
 import uuid
 

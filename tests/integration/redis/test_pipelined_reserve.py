@@ -1,4 +1,4 @@
-"""A reserve that is sent before its reply is wanted: on redis."""
+"""Test reserves that redis gets before the worker needs the reply."""
 
 import gc
 import os

@@ -1,4 +1,4 @@
-"""latergator.py backup: a copy of a file that is in use."""
+"""Test ``latergator.py backup``: a copy of a file that is in use."""
 
 import sqlite3
 import stat

@@ -1,4 +1,4 @@
-"""What only the SQLite backend has: a file, processes, a fork."""
+"""Test the features of the SQLite backend beyond the contract: a file, processes, forks."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""Pushes of several threads to one SQLite file, written together."""
+"""Test pushes of several threads that one transaction writes to a SQLite file."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""What is particular to SQS, on an emulator over HTTP."""
+"""Test the features of the SQS backend beyond the contract, on an emulator over HTTP."""
 
 import json
 import logging

@@ -1,4 +1,4 @@
-"""Requests to SQS side by side: how many, in which order, and what one that fails means."""
+"""Test parallel requests to SQS: their number, their order, and failures of single ones."""
 
 import threading
 import uuid

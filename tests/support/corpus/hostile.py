@@ -1,4 +1,4 @@
-"""Hooks that leave the task they were given in no fit state."""
+"""Define hooks that leave their task in a broken state."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""What may turn up on a queue, and what has to become of it: the one table of bad input.
+"""List messages that may be on a queue, with their outcome: the one table of bad input.
 
 Each message is pushed as it stands, with good tasks before and after it.
 """

@@ -1,1 +1,1 @@
-"""Starting real servers on free loopback ports, and stopping them again."""
+"""Start real servers on free loopback ports, and stop them again."""

@@ -1,4 +1,4 @@
-"""A beanstalkd of one's own, with or without a binlog."""
+"""Start a beanstalkd, with or without a binlog."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""One server process on loopback: started, awaited, stopped by its own handle."""
+"""Start one server process on loopback, wait until it is ready, and stop it by its own handle."""
 
 import os
 import shutil

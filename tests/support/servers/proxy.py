@@ -1,4 +1,4 @@
-"""A TCP proxy on loopback that breaks connections on purpose: cut, reset, late, or swallowed."""
+"""Run a TCP proxy on loopback that breaks connections: cut, reset, delayed, or swallowed."""
 
 import contextlib
 import random

@@ -1,4 +1,4 @@
-"""Redis and Valkey servers on loopback: alone, over TLS, under sentinels, as a cluster."""
+"""Start Redis and Valkey servers on loopback: single, over TLS, with sentinels, as a cluster."""
 
 import importlib.util
 import subprocess

@@ -1,4 +1,4 @@
-"""An emulator of SQS that speaks its protocol over HTTP: moto's server."""
+"""Start an emulator of SQS that speaks its protocol over HTTP: moto's server."""
 
 import functools
 import http.server

@@ -1,4 +1,4 @@
-"""Counts how often this process waits for a server: the round trips, whatever the driver."""
+"""Count how often this process waits for a server: the round trips, whatever the driver."""
 
 import socket
 import threading

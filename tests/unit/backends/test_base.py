@@ -1,4 +1,4 @@
-"""What every client inherits: the loop of ``reserve``, and who answers for a store's own client."""
+"""Test what every client inherits: the loop of ``reserve``, and the ownership test of stores."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""DSNs are taken apart, and shown without their passwords; each scheme has its backend."""
+"""Test that DSNs are parsed, shown without passwords, and lead to their backend."""
 
 import pytest
 

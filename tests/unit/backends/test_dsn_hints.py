@@ -1,4 +1,4 @@
-"""Parameters that other libraries have in their DSNs: what to write here is said."""
+"""Test errors for DSN parameters of other libraries: they name Alligator's parameter."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""An error that quotes another ends in one full stop, whether that one had its own or not."""
+"""Test that an error which quotes another ends in exactly one full stop."""
 
 import botocore.exceptions
 import pytest

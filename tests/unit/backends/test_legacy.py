@@ -1,4 +1,4 @@
-"""A five-method client, as the documents of 2015 showed it, works unchanged."""
+"""Test that a five-method client, as documented in 2015, works unchanged."""
 
 import sqlite3
 

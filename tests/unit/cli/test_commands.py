@@ -1,4 +1,4 @@
-"""latergator.py as a person runs it: real processes on a real file."""
+"""Test latergator.py as a user runs it: real processes on a real file."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Task ids: UUIDs of version 7."""
+"""Test task ids: UUIDs of version 7."""
 
 import threading
 import uuid

@@ -1,4 +1,4 @@
-"""A worker's lines: each is shown once, whatever handlers the application has."""
+"""Test that each log line of a worker is shown once, whatever handlers the application has."""
 
 import io
 import logging

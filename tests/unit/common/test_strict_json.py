@@ -1,4 +1,4 @@
-"""JSON is read and written by the letter, and no deeper or larger than is safe."""
+"""Test that JSON is read and written strictly, and no deeper or larger than is safe."""
 
 import tracemalloc
 

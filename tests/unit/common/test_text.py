@@ -1,4 +1,4 @@
-"""Text from messages and errors, made fit for a log."""
+"""Test that text from messages and errors is made safe for a log."""
 
 from alligator.common.text import describe_error, shorten
 

@@ -1,4 +1,4 @@
-"""The fixture ``gator``, as a project that has Alligator installed gets it."""
+"""Test the fixture ``gator`` as a project with Alligator installed gets it."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""rpqueue's document, as it stands, on any Gator; and what it says about each name."""
+"""Test rpqueue's documentation, unchanged, on any Gator, and the errors for missing names."""
 
 import asyncio
 import importlib

@@ -1,4 +1,4 @@
-"""What becomes of a task whose hooks, or whose module, do their worst."""
+"""Test the verdict on tasks whose hooks or module raise anything."""
 
 import sys
 

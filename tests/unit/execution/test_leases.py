@@ -1,4 +1,4 @@
-"""What a worker holds, and when it lets go of it."""
+"""Test which deliveries a worker tracks, and when it releases them."""
 
 import logging
 import threading

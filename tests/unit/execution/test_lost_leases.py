@@ -1,4 +1,4 @@
-"""Who is told that a task lost its lease: where it did, and nowhere else."""
+"""Test that the owner of a lost lease is told, and no other task."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""How an outage of a backend is told, and how long the pauses between tries are."""
+"""Test the log lines of an outage, and the pauses between retries."""
 
 import logging
 import threading

@@ -1,4 +1,4 @@
-"""``gator.explain``: in words, and from the facts on each backend."""
+"""Test ``gator.explain``: its sentences, and the facts on each backend."""
 
 import logging
 import re

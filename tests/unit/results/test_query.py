@@ -1,4 +1,4 @@
-"""Status, wait and result, on each backend that has a store."""
+"""Test status, wait and result, on each backend that has a store."""
 
 import logging
 import threading

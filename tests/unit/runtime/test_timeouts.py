@@ -1,4 +1,4 @@
-"""``timeout`` and ``expires``: functions that take too long, and tasks that come too late."""
+"""Test ``timeout`` and ``expires``: functions that take too long, and tasks that start too late."""
 
 import asyncio
 import ctypes

@@ -1,4 +1,4 @@
-"""When schedules tick, above all where clocks change."""
+"""Test when schedules tick, above all around clock changes."""
 
 import math
 import os

@@ -1,4 +1,4 @@
-"""``every`` and ``cron``: declared, queued once, made up for, skipped, listed."""
+"""Test ``every`` and ``cron``: declared, queued once, caught up, skipped, listed."""
 
 import logging
 import os

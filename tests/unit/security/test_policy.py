@@ -1,4 +1,4 @@
-"""What a policy lets pass, and what it says at the call. What it keeps out: tests/security."""
+"""Test what a policy allows, and its errors at the call. Attacks are in tests/security."""
 
 import hmac
 import logging

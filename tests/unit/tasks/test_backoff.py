@@ -1,4 +1,4 @@
-"""How long a task waits before it is tried again."""
+"""Test how long a task waits before it is retried."""
 
 import random
 

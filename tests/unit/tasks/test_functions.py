@@ -1,4 +1,4 @@
-"""Which functions can be tasks."""
+"""Test which functions can be tasks."""
 
 import functools
 import json

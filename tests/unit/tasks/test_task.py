@@ -1,4 +1,4 @@
-"""Task: calling, hooks, states, and the wire."""
+"""Test Task: calling, hooks, states, and the message."""
 
 import json
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""What an option may be."""
+"""Test which values an option may have."""
 
 import datetime
 from unittest.mock import Mock

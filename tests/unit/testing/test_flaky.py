@@ -1,4 +1,4 @@
-"""The client that fails on purpose."""
+"""Test the client that fails on purpose."""
 
 import math
 import random

@@ -1,4 +1,4 @@
-"""``gator.run_until``: a day of delays, retries and schedules, played through a worker."""
+"""Test ``gator.run_until``: simulate a day of delays, retries and schedules."""
 
 import contextlib
 import math

@@ -1,4 +1,4 @@
-"""Batches that a worker sends for while it runs the one before."""
+"""Test batches that a worker reserves while it runs the one before."""
 
 import logging
 import threading

@@ -1,4 +1,4 @@
-"""What runs several tasks at a time: threads for functions, none for coroutines that wait."""
+"""Test how a worker runs several tasks at once: functions in threads, coroutines on the loop."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""How many tasks a worker reserves at a time."""
+"""Test how many tasks a worker reserves at once."""
 
 from alligator.workers.prefetch import Prefetch
 

@@ -1,4 +1,4 @@
-"""The worker, in this process."""
+"""Test the worker, in this process."""
 
 import logging
 import os

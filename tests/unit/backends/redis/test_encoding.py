@@ -1,4 +1,4 @@
-"""Ids and data as they are kept on a redis server: exactly what came, in fewer bytes."""
+"""Test the encoding of ids and data on a redis server: exactly reversible, in fewer bytes."""
 
 import uuid
 

@@ -1,4 +1,4 @@
-"""Scripts are joined with the libraries that they name, and share numbers with these and Python."""
+"""Test that scripts are joined with their libraries, and share numbers with these and Python."""
 
 import re
 from collections import defaultdict
