@@ -1,4 +1,4 @@
-"""Helpers that know nothing of tasks: text, ids, time, JSON, imports by name, logs.
+"""Help every package with text, ids, time, JSON, imports by name, logs and forks.
 
 Imports: only ``alligator.exceptions`` and ``alligator.constants``.
 """

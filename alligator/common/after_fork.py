@@ -1,11 +1,11 @@
-"""What is to begin anew in a forked child, such as that of a task that uses ``multiprocessing``.
+"""Reset locks and threads in a forked child, and end a child that returns from a task.
 
-A child has the thread that forked, and no other: a lock that another one held stays locked for
-ever, and what another one was to do is not done.
+A task that uses ``multiprocessing`` forks. The child has only the thread that forked: a lock that
+another thread held stays locked for ever, and the work of other threads is not done.
 
-Nor is a child the worker that its parent is. Where it comes out of the function that forked it,
-as after a bare ``os.fork``, it ends there (:func:`leave`): whoever calls code that may fork
-compares :data:`generation` before and after, or has :func:`leave_unless` do so.
+A child must not go on as a worker. If it returns from the function that forked it, as after a bare
+``os.fork``, it ends there (:func:`leave`). A caller of code that may fork compares
+:data:`generation` before and after, or calls :func:`leave_unless`.
 """
 
 import os
@@ -16,7 +16,7 @@ from typing import NoReturn, Protocol
 from alligator.common.log import safe_traceback
 from alligator.common.text import escape
 
-#: How many forks lie between the first of these processes and this one.
+#: The number of forks between the first process and this one.
 generation = 0
 
 
@@ -29,16 +29,16 @@ os.register_at_fork(after_in_child=_count)
 
 
 def leave_unless(origin: int, error: BaseException | None = None) -> None:
-    """End this process unless it still is that of the given :data:`generation`."""
+    """End this process unless its :data:`generation` is the given one."""
     if generation != origin:
         leave(error)
 
 
 def leave(error: BaseException | None = None) -> NoReturn:
-    """End this process at once, a child that came out of what its parent had called.
+    """End this process at once: a child that returned from the function its parent had called.
 
-    The exit code is 0, as where ``multiprocessing`` has called it; what ``sys.exit`` was given;
-    or 1 for any other error, whose traceback is printed.
+    The exit code is 0, as for a child of ``multiprocessing``; or the argument of ``sys.exit``; or
+    1 for any other error, whose traceback is printed.
     """
     code = 0
     try:
@@ -64,17 +64,17 @@ def _code_of(error: BaseException | None) -> int:
 
 
 class Renewable(Protocol):
-    """Has locks, or threads."""
+    """An object with locks, or with threads."""
 
     def renew(self) -> None:
-        """In the child of a fork: begin anew, waiting for nothing that was the parent's."""
+        """Make new locks in a forked child, and wait for no thread of the parent."""
 
 
 _registered: "weakref.WeakSet[Renewable]" = weakref.WeakSet()
 
 
 def renew_in_children(thing: Renewable) -> None:
-    """Have it renewed in every child that is forked while it lives."""
+    """Call its ``renew`` in each child that is forked while it lives."""
     _registered.add(thing)
 
 

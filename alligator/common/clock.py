@@ -1,4 +1,4 @@
-"""Where time comes from: wall clock for what is stored, monotonic for durations."""
+"""Read the time: the wall clock for stored times, the monotonic clock for durations."""
 
 import math
 import time
@@ -10,13 +10,13 @@ from typing import Any, Protocol
 
 
 class Clock(Protocol):
-    """What Alligator asks of a clock; ``alligator.testing.FakeClock`` is another one."""
+    """The methods of a clock; ``alligator.testing.FakeClock`` has them, too."""
 
     def time(self) -> float:
         """Return the wall-clock time as a Unix timestamp in seconds."""
 
     def monotonic(self) -> float:
-        """Return seconds that only ever grow, for measuring durations."""
+        """Return seconds that never decrease, for durations."""
 
 
 class SystemClock:
@@ -30,12 +30,12 @@ class SystemClock:
         return time.monotonic()
 
 
-#: What every option in seconds may be given as.
+#: The types of every option in seconds.
 Seconds = float | timedelta
 
 
 def in_seconds(value: Any) -> float:
-    """Return the seconds of a number or of a timedelta; NaN: it is neither."""
+    """Return a number or a timedelta as seconds; NaN for any other value."""
     if isinstance(value, timedelta):
         return value.total_seconds()
     try:

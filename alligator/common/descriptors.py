@@ -1,18 +1,18 @@
-"""Descriptors by what is behind them: code of a task may have closed those of others.
+"""Tell whether a descriptor still is the same file, since a task may have closed it.
 
-Code that makes a daemon of its process closes all that it finds. The number is then free, and may
-be given to a file of somebody else's, which is not to be read, written or closed.
+Code that makes a daemon of its process closes every descriptor. The system may then give the number
+to a file of other code, which Alligator must not read, write or close.
 """
 
 import os
 from contextlib import suppress
 
-#: What is behind a descriptor: device and number of the file.
+#: The file of a descriptor: its device and its inode.
 FileId = tuple[int, int]
 
 
 def identity(descriptor: int) -> FileId | None:
-    """Return what is behind a descriptor; None: it is closed."""
+    """Return the file of a descriptor; None: it is closed."""
     try:
         found = os.fstat(descriptor)
     except OSError:
@@ -21,7 +21,7 @@ def identity(descriptor: int) -> FileId | None:
 
 
 def identity_of(path: str) -> FileId | None:
-    """The same of a file."""
+    """Return the identity of the file at a path; None: there is none."""
     try:
         found = os.stat(path)  # noqa: PTH116
     except OSError:
@@ -30,14 +30,14 @@ def identity_of(path: str) -> FileId | None:
 
 
 def close_if(descriptor: int, known: FileId | None) -> None:
-    """Close a descriptor unless it has become somebody else's."""
+    """Close a descriptor if it still is that file."""
     if known is not None and identity(descriptor) == known:
         with suppress(OSError):
             os.close(descriptor)
 
 
 def open_numbers() -> set[int]:
-    """Return the descriptors of this process; none where the system does not tell."""
+    """Return the open descriptors of this process; an empty set if the system has no list."""
     try:
         found = [int(each) for each in os.listdir("/dev/fd")]  # noqa: PTH208 - names will do
     except OSError:

@@ -1,22 +1,22 @@
-"""Make task ids, and tell those of Alligator from those of the user."""
+"""Make task ids, and tell ids made by Alligator from ids that a user chose."""
 
 import os
 import threading
 import time
 from collections.abc import Sequence
 
-#: A random digit with the two bits before the rest that say which kind of UUID it is.
+#: A random digit, changed to start with the two bits that mark the variant of the UUID.
 _VARIANT = {f"{digit:x}": f"{digit & 3 | 8:x}" for digit in range(16)}
 
 
 class _TaskIds:
-    """Ids that sort by creation: UUID version 7, RFC 9562 section 6.2, method 1 (counter)."""
+    """Make ids that sort by creation: UUID version 7, RFC 9562 section 6.2, method 1 (counter)."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._last = 0
         self._used = 0
-        self._random = ""  # hexadecimal digits; one call of the system serves for many ids
+        self._random = ""  # hexadecimal digits; one system call serves many ids
 
     def next(self) -> str:
         """Return a new task id: unique, random in its tail, and sorting by creation time."""
@@ -47,20 +47,20 @@ os.register_at_fork(after_in_child=_task_ids.__init__)  # type: ignore[misc]
 new_task_id = _task_ids.next
 
 
-#: Where they are in a UUID; a slice that is made once, as ids are looked at for every task.
+#: The hyphens of a UUID; made once, as every task's id is checked.
 _HYPHENS = slice(8, 24, 5)
 
 
 class OwnId(str):
-    """An id of the user's own that looks like one of Alligator's making."""
+    """An id that the user chose and that looks like one made by Alligator."""
 
     __slots__ = ()
 
 
 def is_own_id(task_id: str) -> bool:
-    """Whether an id is the user's own, so that it may be pushed again, or to several queues.
+    """Return whether the user chose an id: it may be pushed again, or to several queues.
 
-    One of Alligator's making, a UUID of version 7, is pushed once.
+    An id made by Alligator, a UUID of version 7, is pushed once.
     """
     if len(task_id) != 36 or task_id[14] != "7" or task_id[_HYPHENS] != "----":
         return True
@@ -68,9 +68,9 @@ def is_own_id(task_id: str) -> bool:
 
 
 def own_ids(task_ids: Sequence[str]) -> list[str]:
-    """Return those that :func:`is_own_id` is true of.
+    """Return the ids for which :func:`is_own_id` is true.
 
-    All at a time, as there are none in most batches: to ask for each takes 0.2 µs.
+    Most batches have none, so all are checked together: one check for each takes 0.2 µs.
     """
     text, many = "".join(task_ids), len(task_ids)
     if (

@@ -1,4 +1,4 @@
-"""Import modules and their attributes by name, under the guard of who reads a message."""
+"""Import modules and their attributes by name, checked by a guard while a message is read."""
 
 import importlib
 import os
@@ -15,36 +15,36 @@ from alligator.exceptions import (
     UnknownModuleError,
 )
 
-#: Characters of a module and a function in it; longer names are not looked for.
+#: Characters of a module name with a function name; longer names are not imported.
 LONGEST_NAME = 500
 
 
 class ImportGuard(Protocol):
-    """Whoever has a say in what may be imported while a message is read."""
+    """The checks of each import while a message is read."""
 
     def stand_in(self, module: str, name: str) -> Any:
-        """Return what to hand out in place of an attribute; None: it is to be imported."""
+        """Return a value to use instead of an attribute; None: import it."""
 
     def before_module(self, module: str) -> None:
-        """Raise unless that module may be imported."""
+        """Raise unless this module may be imported."""
 
     def before_import(self, module: str, name: str) -> None:
-        """Raise unless that attribute may be imported."""
+        """Raise unless this attribute may be imported."""
 
     def on_the_way(self, module: str, name: str, owner: Any) -> None:
-        """Raise unless that object may stand between a module and its attribute."""
+        """Raise unless an attribute may be reached through this object."""
 
     def after_import(self, module: str, name: str, found: Any) -> None:
-        """Raise unless that object may be handed out."""
+        """Raise unless this object may be returned."""
 
     def remember(self, key: tuple[str, str, bool], found: Any) -> None:
-        """Take note of what a module, a name and whether it is to be plain have led to."""
+        """Remember the object of a key: module, name, and whether it must be a plain function."""
 
     def recall(self, key: tuple[str, str, bool]) -> Any:
-        """Return what was remembered, while it still stands there; None: nothing does."""
+        """Return the remembered object if its module still has it; else None."""
 
 
-#: Set while a message is read, so that no ``Task.deserialize`` gets around it.
+#: Set while a message is read, so that no ``Task.deserialize`` bypasses it.
 import_guard: ContextVar[ImportGuard | None] = ContextVar("alligator_import_guard", default=None)
 
 
@@ -69,9 +69,9 @@ def import_module(module_name: str) -> ModuleType:
     """Import a module by its dotted path and return it.
 
     :raises UnknownModuleError: there is no such module.
-    :raises ImportFailed: there is, and importing it raised an error, which is chained. (It is
-        an UnknownModuleError, too.)
-    :raises NotAllowed: a message is being read, and nothing of that module may run.
+    :raises ImportFailed: the import raised an error, which is chained. (It is an
+        UnknownModuleError, too.)
+    :raises NotAllowed: a message is being read, and no function of that module may run.
     """
     if guard := import_guard.get():
         _check_length(module_name)
@@ -80,7 +80,7 @@ def import_module(module_name: str) -> ModuleType:
 
 
 def _check_length(name: str) -> None:
-    # Importing takes time with the square of the parts of a name.
+    # The time of an import grows with the square of the number of parts of the name.
     if len(name) > LONGEST_NAME:
         message = f"{shorten(name)!r} is longer than the {LONGEST_NAME} characters of any name."
         raise UnknownCallableError(message)
@@ -93,8 +93,8 @@ def _load(module_name: str) -> ModuleType:
     except (LeaveNow, KeyboardInterrupt):
         raise
     except BaseException as err:
-        # Anything may go wrong in the body of a module; to the caller it is a module
-        # that cannot be used, for now or for good.
+        # The body of a module may raise anything; to the caller the module cannot be used,
+        # for now or for ever.
         kind = UnknownModuleError if _is_missing(module_name, err) else ImportFailed
         message = f"Module {shorten(module_name)!r} cannot be imported: "
         message += with_stop(describe_error(err))
@@ -106,12 +106,12 @@ def _load(module_name: str) -> ModuleType:
 
 
 def _is_missing(module_name: str, err: BaseException) -> bool:
-    """Whether that module, or a package that it is in, is not there: not one that it imports."""
+    """Return whether the module or its package is missing, and not one that it imports."""
     missing = err.name if isinstance(err, ModuleNotFoundError) else None
     return bool(missing) and f"{module_name}.".startswith(f"{missing}.")
 
 
-#: Said where code, or a file, may be missing for that reason.
+#: A hint for errors about missing code or files.
 NO_DIRECTORY = "The current directory was deleted; start it in one that exists."
 
 
@@ -128,7 +128,7 @@ def import_attr(module_name: str, attr_name: str) -> Any:
 
     :param attr_name: the attribute; dots reach into classes (``'Mailer.send'``).
     :raises UnknownModuleError: there is no such module.
-    :raises ImportFailed: importing the module, or asking it for the attribute, raised an error.
+    :raises ImportFailed: the import of the module, or the look-up of the attribute, failed.
     :raises UnknownCallableError: the module has no such attribute.
     :raises NotAllowed: a message is being read, and may not name it; see
         :mod:`alligator.security`.
@@ -150,7 +150,7 @@ def import_attr(module_name: str, attr_name: str) -> Any:
         except AttributeError as err:
             message = f"Module {shorten(module_name)!r} has no {shorten(attr_name)!r}."
             raise UnknownCallableError(message) from err
-        except BaseException as err:  # a module may have a __getattr__, and that its own ideas
+        except BaseException as err:  # a module may have a __getattr__, which may raise anything
             asked = f"Module {shorten(module_name)!r}, asked for {shorten(attr_name)!r}, raised"
             raise ImportFailed(f"{asked} {with_stop(describe_error(err))}") from err
     if guard:

@@ -1,5 +1,6 @@
-"""Where a worker's lines go: standard output, once, with nothing in them that could pass
-for another line or steer a terminal.
+"""Write a worker's log to standard output, each line once, and escape its control characters.
+
+So no line looks like two, and none controls a terminal.
 """
 
 import contextlib
@@ -14,12 +15,12 @@ _FORMAT = "%(asctime)s %(name)s %(levelname)s %(message)s"
 
 
 class _StdoutHandler(logging.StreamHandler):  # type: ignore[type-arg]
-    """Writes to whatever ``sys.stdout`` is at the time, also what that has no letters for."""
+    """Write to the current ``sys.stdout``, also text that its encoding does not have."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write one line; what the stream cannot encode is written out with backslashes."""
+        """Write one line; escape characters that the stream cannot encode."""
         stream = sys.stdout
-        if stream is None:  # as in a program without a console
+        if stream is None:  # the program has no console
             return
         try:
             line = self.format(record) + self.terminator
@@ -34,30 +35,29 @@ class _StdoutHandler(logging.StreamHandler):  # type: ignore[type-arg]
             self.handleError(record)
 
 
-#: Seconds that a worker waits at most for the lock of a handler.
+#: The longest time that a worker waits for the lock of a handler, in seconds.
 PATIENCE = 1.0
 
 
 class _WorkerLogger(logging.Logger):
-    """Gives a record to its own handler for standard output last, and only if no other handler
-    on the record's way has written it to a terminal.
+    """Pass a record to its own standard output handler last, if no other handler has shown it.
 
-    A handler whose lock is not to be had goes without the record: a task may hold it for ever,
-    and the worker has leases to keep. In the place of its own, standard error gets the record.
+    A handler whose lock is taken does not get the record: a task may hold the lock for ever, and
+    the worker has leases to renew. Instead of its own handler, standard error gets the record.
     """
 
     def __init__(self, name: str, level: int | str) -> None:
         super().__init__(name, level)
-        self._stuck: set[int] = set()  # by id(): handlers that are not waited for any more
+        self._stuck: set[int] = set()  # by id(): handlers that the logger no longer waits for
 
     def isEnabledFor(self, level: int) -> bool:  # noqa: N802 - logging's name
-        """Whether such a record is made. What is inherited takes the lock of all of logging."""
+        """Return whether to make a record; the inherited method takes the lock of all logging."""
         if self.disabled or self.manager.disable >= level:
             return False
         return level >= self.getEffectiveLevel()
 
     def callHandlers(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
-        """Pass a record to all handlers, those of the loggers above as far as it propagates."""
+        """Pass a record to all handlers, also of the loggers above if it propagates."""
         own: list[logging.Handler] = []
         others, shown = 0, False
         logger: logging.Logger | None = self
@@ -69,7 +69,7 @@ class _WorkerLogger(logging.Logger):
                 others += 1
                 if record.levelno >= handler.level:
                     on_terminal = _stream_of(handler) in (sys.stdout, sys.stderr)
-                    # What its filters say is known only now, and they are to be asked once.
+                    # Its filters decide only now, and must be asked once.
                     taken = self._give(record, handler)
                     shown = shown or (on_terminal and bool(taken))
             logger = logger.parent if logger.propagate else None
@@ -81,7 +81,7 @@ class _WorkerLogger(logging.Logger):
                     self._give(record, handler)
 
     def _give(self, record: logging.LogRecord, handler: logging.Handler) -> object:
-        """Have a handler handle a record, unless its lock is not to be had in good time."""
+        """Let a handler handle a record, unless its lock stays taken."""
         lock: Any = getattr(handler, "lock", None)
         if not hasattr(lock, "_is_owned"):  # of another kind than logging's own
             return handler.handle(record)
@@ -99,7 +99,7 @@ class _WorkerLogger(logging.Logger):
 
 
 def _stream_of(handler: logging.Handler) -> object:
-    """Return what a handler writes to, that of ``rich`` included; else an object of no use."""
+    """Return the stream of a handler, also of one of ``rich``; else a new object."""
     stream = getattr(handler, "stream", None) or getattr(
         getattr(handler, "console", None), "file", None
     )
@@ -107,14 +107,14 @@ def _stream_of(handler: logging.Handler) -> object:
 
 
 class SafeTracebacks(logging.Filter):
-    """Renders the traceback of a record, so that formatters take it as it is here.
+    """Render the traceback of a record, which formatters then use as it is.
 
-    The text of an exception may come from a message: its control characters are escaped, and
-    every line is indented, so that none looks like the beginning of a record.
+    The text of an exception may come from a message. Control characters are escaped, and every
+    line is indented, so that none looks like the start of a record.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Set ``record.exc_text``, which :class:`logging.Formatter` uses where it is set."""
+        """Set ``record.exc_text``, which :class:`logging.Formatter` uses if it is set."""
         if record.exc_info and record.exc_info[1] is not None and not record.exc_text:
             record.exc_text = safe_traceback(record.exc_info[1])
         return True
@@ -127,11 +127,11 @@ def safe_traceback(err: BaseException) -> str:
 
 
 def worker_logger(level: int | str) -> logging.Logger:
-    """Return a new logger with a level of its own, so that workers do not share or double it.
+    """Return a new logger with its own level, so that workers neither share nor repeat it.
 
-    Its lines also reach the handlers of ``logging.getLogger('alligator.workers')`` and up. It
-    writes to standard output itself unless one of those has written that very record to
-    standard output or error.
+    Its records also reach the handlers of ``logging.getLogger('alligator.workers')`` and above.
+    It writes a record to standard output itself, unless one of these has written the record to
+    standard output or standard error.
     """
     logger = _WorkerLogger("alligator.workers", level)
     logger.parent = logging.getLogger("alligator.workers")

@@ -1,8 +1,8 @@
-"""Reading JSON that strangers may have written: strict, and bounded before it is parsed.
+"""Read JSON from untrusted senders strictly, with limits checked before it is parsed.
 
-RFC 8259 leaves duplicate names and the size of numbers to each reader; Python's reader
-also takes ``NaN`` and recurses as deep as a message says. Here such a message is refused,
-and nothing is written that would be.
+RFC 8259 leaves duplicate names and the size of numbers to each reader. Python's reader also
+accepts ``NaN`` and recurses as deep as a message is nested. This one refuses such messages,
+and the writer writes none of them.
 """
 
 import json
@@ -15,26 +15,26 @@ from typing import Any
 
 from alligator.exceptions import BadPayload
 
-#: A message longer than this is not parsed: the largest that any backend takes by default.
+#: Longer messages are not parsed: this is the most that any backend takes by default.
 MAX_BYTES = 64 * 1024 * 1024
 
-#: Lists and objects within each other; far below what overflows Python's stack.
+#: The deepest nesting of lists and objects; far below the limit of Python's stack.
 MAX_DEPTH = 100
 
-# Possessive (+): without it, the engine remembers every letter of a string, to go back to.
+# Possessive (++): otherwise the engine remembers every letter of a string, to backtrack.
 _STRINGS = re.compile(r'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 _STEPS = bytes.maketrans(b"[{]}", b"\1\1\xff\xff")  # one up, one down
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 
-# What a key of another type than text becomes, and so perhaps the same as another key.
+# A key that was a number, a bool or None; as text it may equal another key.
 _CONVERTED_KEY = re.compile(r'"(?:[-0-9][-+.e0-9]*|true|false|null)":')
 
 
 def loads(data: str | bytes) -> Any:
     """Return the value of a JSON text.
 
-    :raises BadPayload: it is not JSON, holds NaN, Infinity or a name twice in one object,
-        is nested deeper than :data:`MAX_DEPTH` or longer than :data:`MAX_BYTES`.
+    :raises BadPayload: it is not JSON, has NaN, Infinity or a name twice in one object, is
+        nested deeper than :data:`MAX_DEPTH` or longer than :data:`MAX_BYTES`.
     """
     if len(data) > MAX_BYTES:
         raise BadPayload(f"The message has {len(data)} bytes; at most {MAX_BYTES} are read.")
@@ -49,10 +49,10 @@ def loads(data: str | bytes) -> Any:
 
 
 def load_two(text: str, start: int, between: str) -> tuple[Any, Any, int] | None:
-    """Return two values of a longer text, and where the second ends; None: read it in full.
+    """Return two values inside a text, and the end of the second; None: read it in full.
 
-    :param start: where the first begins.
-    :param between: the text between the two, with one colon in it.
+    :param start: the start of the first.
+    :param between: the text between the two, with one colon.
     """
     if len(text) > MAX_BYTES or (text.count("[") + text.count("{") > MAX_DEPTH and _is_deep(text)):
         return None
@@ -61,8 +61,8 @@ def load_two(text: str, start: int, between: str) -> tuple[Any, Any, int] | None
         if not text.startswith(between, end):
             return None
         second, end = _scan(text, end + len(between))
-        # Each name has its colon. Where there are no more colons than names in the result, no
-        # name stands twice; where there are, a string may hold them, or an object within.
+        # Each name has a colon. As many colons as names in the result: no name stands twice. With
+        # more colons, a string or an inner object may hold them, so the text is read in full.
         names = len(second) if isinstance(second, dict) else 0
         return (first, second, end) if text.count(":", start, end) == names + 1 else None
     except (ValueError, RecursionError, StopIteration):
@@ -99,7 +99,7 @@ _decoder = json.JSONDecoder(
 )
 
 
-#: The same, but of a name that stands twice the last one counts.
+#: The same, but the last of two equal names counts.
 _scan: Callable[[str, int], tuple[Any, int]] = json.JSONDecoder(
     parse_float=_finite, parse_constant=_no_constant
 ).scan_once  # type: ignore[attr-defined]
@@ -110,9 +110,9 @@ def dumps(value: Any, before: str = "") -> str:
 
     A tuple becomes a list, and a key of a dictionary text.
 
-    :param before: the text of an object that the value, an object too, is to continue.
-    :raises TypeError, ValueError: something in it has no place in JSON, or makes it too long
-        or too deep; or two keys of a dictionary are the same as text.
+    :param before: the text of an object that this value, also an object, continues.
+    :raises TypeError, ValueError: JSON cannot express the value, or it is too long or too deep;
+        or two keys of a dictionary are equal as text.
     """
     try:
         text = "".join(_encode(value, 0))
@@ -136,9 +136,9 @@ def _refuse(value: Any) -> Any:
 
 
 def _make_encoder() -> Callable[[Any, int], Iterable[str]]:
-    """Return what ``json.JSONEncoder`` makes anew for every text, which is most of its time.
+    """Return an encoder to be used again; ``json.JSONEncoder`` spends most time making one.
 
-    What contains itself is found by its depth.
+    A value that contains itself is found by its depth.
     """
     make: Any = json.encoder.c_make_encoder  # type: ignore[attr-defined]
     if make is None:  # a Python without it

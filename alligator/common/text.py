@@ -17,7 +17,7 @@ def describe_error(err: BaseException) -> str:
         return shorten(f"{name}: {text}" if text else name, 500)
     except LeaveNow:
         raise
-    except BaseException:  # a broken __str__ must not hide which error it was
+    except BaseException:  # a broken __str__ must not hide the type of the error
         return f"{name}: (its text cannot be shown)"
 
 
@@ -55,16 +55,16 @@ def show_time(
 
 
 def shorten(text: str, limit: int = 120) -> str:
-    """Return ``text`` free of control characters, and then cut to ``limit`` characters.
+    """Return ``text`` with control characters escaped, cut to ``limit`` characters.
 
-    For text that comes from a message and goes into a log line or an error.
+    For text from a message that goes into a log line or an error.
     """
     shown = escape(text[: limit + 1])
     return shown if len(shown) <= limit else shown[: limit - 1] + "…"
 
 
 def escape(text: str) -> str:
-    """Return ``text`` with control characters, and what else cannot be shown, written out."""
+    """Return ``text`` with control and other unprintable characters escaped."""
     if text.isprintable():
         return text
     return "".join(
@@ -73,5 +73,5 @@ def escape(text: str) -> str:
 
 
 def with_stop(text: str) -> str:
-    """Return text with a full stop behind it, unless it ends a sentence as it is."""
+    """Return text with a full stop at its end, unless it ends a sentence already."""
     return text if text.endswith((".", "!", "?", "…")) else f"{text}."

@@ -1,4 +1,4 @@
-"""Decide what a message may make a worker do: allow policy, blocklist, signatures.
+"""Decide which functions a message may run: allow policy, blocklist, signatures.
 
 Imports: ``alligator.common`` and below. Exports :class:`Policy`.
 """

@@ -1,13 +1,13 @@
-"""The known ways to run code, or to touch files, by calling one function with JSON.
+"""List the known functions that run code, or touch files, when called with JSON.
 
-A net, not a wall: no such list is ever complete. See :mod:`alligator.security`.
+The list is best effort and never complete; an allowlist protects. See :mod:`alligator.security`.
 """
 
 import sys
 from functools import lru_cache
 
-#: Modules, with all below them, whose functions run only when a list names the module.
-NET = frozenset(
+#: Modules, with all below them, whose functions run only if an allowlist names the module.
+BLOCKED = frozenset(
     """
     os posix nt subprocess _posixsubprocess pty sys importlib imp _imp _frozen_importlib
     _frozen_importlib_external runpy code codeop pdb bdb timeit cProfile profile trace doctest
@@ -36,7 +36,7 @@ NET = frozenset(
     """.split()  # noqa: SIM905 - a list of a hundred quoted words is no easier to read
 )
 
-#: What ``builtins`` has that may do no harm, whatever JSON it is given.
+#: Functions of ``builtins`` that are harmless with any JSON.
 HARMLESS = frozenset(
     """
     abs all any ascii bin chr divmod format hash hex len max min oct ord print repr round sorted
@@ -49,18 +49,18 @@ _OTHER_NAMES = {"posix": "os", "nt": "os"} | dict.fromkeys(
 )
 
 
-def held_by_net(module: str, name: str) -> str | None:
-    """Return the entry of the net that holds a function; None: it is free."""
+def blocked_by(module: str, name: str) -> str | None:
+    """Return the entry of the blocklist that covers a function; None: no entry does."""
     if module == "builtins":
         return None if name in HARMLESS else module
     parts = module.split(".")
     heads = (".".join(parts[:count]) for count in range(1, len(parts) + 1))
-    return next((head for head in heads if head in NET), None)
+    return next((head for head in heads if head in BLOCKED), None)
 
 
 @lru_cache(1024)
 def known_as(module: str) -> tuple[str, ...]:
-    """Return the names a module goes by: ``_operator`` is the half of ``operator`` in C."""
+    """Return the names of a module: ``_operator`` is the part of ``operator`` in C."""
     plain = module.removeprefix("_")
     if module in _OTHER_NAMES:
         return module, _OTHER_NAMES[module]

@@ -1,14 +1,15 @@
-"""Which functions a message may name.
+"""Decide which functions a message may name.
 
-Whoever can write to a queue names what a worker calls, so the names are held to a policy:
+A sender that can write to a queue names the functions that a worker calls. So a policy checks the
+names:
 
 1. The *written* name is checked before anything is imported.
-2. The imported object must be a function, and is checked again under its *own* module and
-   qualified name, so that what a module merely imported does not pass for its own.
+2. The imported object must be a function. It is checked again under its *own* module and
+   qualified name, so that a module's imports do not pass for its own functions.
 
-``Policy(allowed=[...])`` runs what the list names and nothing else. Without a list any
-importable function runs, as documented since 0.x, but for a net of the known ways to run
-code or touch files. The net is a net; the list, and signatures, are the wall.
+``Policy(allowed=[...])`` runs only functions that the list names. Without a list any importable
+function runs, as documented since 0.x, except those on a blocklist of the known ways to run code
+or touch files. The blocklist is best effort; an allowlist and signatures protect.
 """
 
 import inspect
@@ -21,7 +22,7 @@ from typing import Any
 
 from alligator.common.text import shorten
 from alligator.exceptions import InvalidTask, NotAllowed
-from alligator.security.blocklist import held_by_net, known_as
+from alligator.security.blocklist import blocked_by, known_as
 
 _MOST_FOUND = 4096
 
@@ -29,11 +30,11 @@ _ENTRY = re.compile(r"[^\W\d][\w]*(\.[^\W\d]\w*)*(\.[\w*.]*\*[\w*.]*)?|\*")
 
 
 class Policy:
-    """What may run.
+    """The functions that may run.
 
     :param allowed: names such as ``'myapp.tasks.resize'``, ``'myapp.mail:Mailer.send'``, or
-        with a ``*`` for anything there and below: ``'myapp.tasks.*'``. None: no list.
-    :raises InvalidTask: an entry that is no such name.
+        with a ``*`` for all names there and below: ``'myapp.tasks.*'``. None: no list.
+    :raises InvalidTask: an entry is no such name.
     """
 
     def __init__(self, allowed: Sequence[str] | None = None) -> None:
@@ -44,7 +45,7 @@ class Policy:
             for each in self.allowed or ()
             if "*" in each
         ]
-        # What passed once, passes; a refusal raises, so it is not remembered.
+        # A name that passed is remembered; a refusal raises, so it is not.
         self.check_name = lru_cache(4096)(self._check_name)
         self.check_function = lru_cache(4096)(self._check_function)
         self.found: dict[tuple[str, str, bool], Any] = {}
@@ -53,7 +54,7 @@ class Policy:
         return f"<{type(self).__name__} {'any' if self.allowed is None else list(self.allowed)}>"
 
     def _check_name(self, module: str, name: str) -> None:
-        """Refuse a name as it is written in a message.
+        """Refuse a name that is written in a message.
 
         :raises NotAllowed: before anything is imported.
         """
@@ -66,7 +67,7 @@ class Policy:
         self._check_listed(module, name, written)
 
     def check_module(self, module: str) -> None:
-        """Refuse a module that could hold nothing that may run.
+        """Refuse a module that has no function that may run.
 
         :raises NotAllowed: before it is imported.
         """
@@ -83,9 +84,9 @@ class Policy:
             raise _refusal(module, "it is not in the list of what is allowed")
 
     def check_found(self, found: Any, written: str) -> None:
-        """Refuse an imported object that may not be called; what cannot be called passes.
+        """Refuse an imported object that may not be called; one that is not callable passes.
 
-        :param written: the name it was found by.
+        :param written: the name in the message.
         :raises NotAllowed: a class, a partial, or a function whose own name is not allowed.
         """
         if callable(found):
@@ -97,8 +98,8 @@ class Policy:
     def _check_function(self, found: Any, written: str) -> None:
         for module, name in _own_names(found, written):
             own = f"{module}.{name}"
-            # An entry that names just this function vouches for it, wherever it comes from;
-            # not for what the net holds back, of which the entry does not speak.
+            # An entry that names exactly this function allows it, wherever it is defined; but
+            # not a function on the blocklist, which the entry does not name.
             self._check_listed(module, name, own, listed=written in self._exact)
         if written not in self._exact and _needs_self(found):
             raise _refusal(written or repr(found), "it is a method, and JSON is no object for it")
@@ -112,7 +113,7 @@ class Policy:
             for head, pattern in self._patterns
             if any(pattern.fullmatch(each) for each in names)
         ]
-        if root := held_by_net(module, name):
+        if root := blocked_by(module, name):
             roots = {root, *known_as(root)}
             if not any(head.startswith(f"{each}.") for head in matching for each in roots):
                 raise _refusal(shown, f"what is in {root!r} runs only when a list names it")
@@ -121,7 +122,7 @@ class Policy:
 
 
 class Reading:
-    """One message being read: its policy, and the objects that passed so far."""
+    """The import guard for one message: its policy, and the objects that passed so far."""
 
     __slots__ = ("_passed", "policy")
 
@@ -130,34 +131,34 @@ class Reading:
         self._passed: list[Any] = []
 
     def stand_in(self, module: str, name: str) -> None:
-        """Called before anything else: there is none, what a message names is imported."""
+        """Return None: the attribute is to be imported."""
 
     def before_module(self, module: str) -> None:
-        """Called before a module is imported."""
+        """Check the name of a module."""
         self.policy.check_module(module)
 
     def before_import(self, module: str, name: str) -> None:
-        """Called before an attribute is imported."""
+        """Check the name of an attribute."""
         self.policy.check_name(module, name)
 
     def on_the_way(self, module: str, name: str, owner: Any) -> None:
-        """Called with what stands between a module and its attribute: classes may."""
+        """Refuse any object between a module and its attribute but a class."""
         if not isinstance(owner, type):
             raise _refusal(f"{module}.{name}", f"a {type(owner).__name__} is on the way to it")
 
     def after_import(self, module: str, name: str, found: Any) -> None:
-        """Called with the attribute."""
+        """Check the attribute itself."""
         self.policy.check_found(found, f"{module}.{name}")
         self._passed.append(found)
 
     def remember(self, key: tuple[str, str, bool], found: Any) -> None:
-        """Called with what was imported and passed."""
+        """Remember an object that was imported and passed."""
         if len(self.policy.found) >= _MOST_FOUND:
             self.policy.found.clear()
         self.policy.found[key] = found
 
     def recall(self, key: tuple[str, str, bool]) -> Any:
-        """Return what has passed already, unless its module has another by that name now."""
+        """Return an object that passed before, unless its module has another by that name now."""
         found = self.policy.found.get(key)
         if found is None:
             return None
@@ -167,7 +168,7 @@ class Reading:
         return found
 
     def check(self, function: Any) -> None:
-        """Refuse what a task was given to call by another way than its name."""
+        """Refuse a function that a task got in another way than by its name."""
         for each in self._passed:
             if function is each:
                 return
@@ -178,7 +179,7 @@ class Reading:
 
 
 def _check_no_program(module: str, written: str) -> None:
-    # To import a package's __main__, or what is below it, would run it; its __init__, twice.
+    # An import of a package's __main__, or a module below it, runs it; its __init__, twice.
     if module != "__main__" and any(
         part.startswith("__") and part.endswith("__") for part in module.split(".")
     ):
@@ -186,7 +187,7 @@ def _check_no_program(module: str, written: str) -> None:
 
 
 def _needs_self(found: Any) -> bool:
-    """Whether it was written to be called with an object of its class first."""
+    """Return whether it is a method, which needs an object of its class."""
     if isinstance(found, types.MethodDescriptorType | types.WrapperDescriptorType):
         return True
     if not isinstance(found, types.FunctionType) or "." not in found.__qualname__:
@@ -199,7 +200,7 @@ def _needs_self(found: Any) -> bool:
 
 
 def _own_names(found: Any, written: str) -> Iterator[tuple[str, str]]:
-    """Yield the module and qualified name of a function, and of what it wraps."""
+    """Yield the module and qualified name of a function, and of each function that it wraps."""
     for _ in range(20):
         if isinstance(found, types.MethodType):
             found = found.__func__
@@ -217,7 +218,7 @@ def _own_names(found: Any, written: str) -> Iterator[tuple[str, str]]:
 
 
 def _owner(found: Any) -> Any:
-    """Return the class that a method written in C belongs to: the one that has it itself."""
+    """Return the class that defines a method written in C."""
     owner = getattr(found, "__objclass__", None) or getattr(found, "__self__", None)
     if owner is None:
         return None

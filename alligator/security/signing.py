@@ -1,12 +1,12 @@
-"""Signed messages: an envelope around a task that only a holder of a key can make.
+"""Sign messages: put a task in an envelope that only a holder of a key can make.
 
-HMAC-SHA256 (RFC 2104, FIPS 198-1) over the version, the queue, the task's own id and the
-body, each with its length, so that nothing can be moved from one field to another. What is
-signed for one queue does not pass on another. The envelope is a line before the body::
+The signature is an HMAC-SHA256 (RFC 2104, FIPS 198-1) of the version, the queue, the task's own
+id and the body. Each has its length before it, so that no byte can move from one field to another.
+A message signed for one queue is refused on another. The envelope is a line before the body::
 
     alligator-signed:1:<64 hex digits>:"<task id>"
 
-A task of text stays text, one of bytes stays bytes.
+Text stays text, and bytes stay bytes.
 """
 
 import hashlib
@@ -22,15 +22,15 @@ _MARK = "alligator-signed:"
 _LONGEST_HEADER = 4096
 _HEADER = re.compile(r'alligator-signed:([0-9]{1,4}):([0-9a-f]{64}):("[^\n]*")')
 
-#: A key shorter than this could be guessed; NIST SP 800-107 asks for 112 bits at least.
+#: A shorter key could be guessed; NIST SP 800-107 asks for at least 112 bits.
 SHORTEST_KEY = 16
 
 
 class Signer:
-    """Seals with the first key, opens with any: put a new key first to rotate.
+    """Sign with the first key, and accept any: to rotate, put a new key first.
 
     :param secret_keys: text or bytes, at least 16 bytes each.
-    :raises InvalidTask: not such a list; the message never shows a key.
+    :raises InvalidTask: it is no such list; the error never shows a key.
     """
 
     def __init__(self, secret_keys: Sequence[str | bytes]) -> None:
@@ -57,8 +57,8 @@ class Signer:
     def open(self, queue_name: str, data: str | bytes) -> tuple[str, str | bytes]:
         """Return the task's own id and the data inside an envelope.
 
-        :raises BadSignature: no envelope, one of another version, or none of our keys made
-            it for this queue.
+        :raises BadSignature: there is no envelope, it has another version, or none of these keys
+            signed it for this queue.
         """
         parts = _split(data)
         if parts is None:
@@ -67,7 +67,7 @@ class Signer:
         if version != _VERSION:
             raise BadSignature(f"The message is signed by version {version}, not {_VERSION}.")
         raw = body if isinstance(body, bytes) else body.encode(errors="surrogatepass")
-        # All keys, always: how long it takes tells nothing.
+        # Always try all keys, so that the time tells nothing.
         digests = [_digest(key, version, queue_name, task_id, raw) for key in self._keys]
         if not sum(hmac.compare_digest(each, given) for each in digests):
             raise BadSignature(
@@ -78,26 +78,26 @@ class Signer:
 
 
 def is_signed(data: str | bytes) -> bool:
-    """Whether data looks like an envelope."""
+    """Return whether data looks like an envelope."""
     if isinstance(data, bytes):
         return data.startswith(_MARK.encode())
     return data.startswith(_MARK)
 
 
 def signed_id(data: str | bytes) -> str | None:
-    """Return the task id that an envelope claims, unchecked; None: no envelope."""
+    """Return the task id in an envelope, unchecked; None: there is no envelope."""
     parts = _split(data)
     return parts[2] if parts else None
 
 
 def body_of(data: str | bytes) -> str | bytes:
-    """Return what an envelope holds, unchecked; what is in none, as it is."""
+    """Return the body of an envelope, unchecked; data without an envelope, as they are."""
     parts = _split(data)
     return parts[3] if parts else data
 
 
 def _split(data: str | bytes) -> tuple[str, str, str, str | bytes] | None:
-    """Return version, signature, task id and body; None: that is no envelope."""
+    """Return version, signature, task id and body; None: it is no envelope."""
     if not is_signed(data):
         return None
     if isinstance(data, bytes):

@@ -1,4 +1,4 @@
-"""A task: its options, its function, its message, and its backoff.
+"""Describe one task: its options, its function, its message, its run and its backoff.
 
 Imports: ``alligator.backends`` and below. Exports :class:`Task` and :func:`current_task`.
 """

@@ -1,12 +1,12 @@
-"""From what went wrong to when to try again. Nothing here reads a clock."""
+"""Compute how long to wait before a retry. Pure functions: none reads a clock."""
 
 import random
 
-#: Seconds to wait before a task is looked at again whose module or function is missing: a
-#: deploy may be under way. After the last, it becomes a dead letter.
+#: Seconds to wait before each further try of a task whose module or function is missing: a
+#: deploy may be under way. After the last, the task becomes a dead letter.
 DEPLOY_DELAYS = (1.0, 5.0, 15.0, 60.0, 300.0)
 
-#: How much of a delay jitter may take off, so that many failures do not come back at once.
+#: The part of a delay that jitter may take off, so that many failures do not return at once.
 JITTER = 0.25
 
 
@@ -20,10 +20,10 @@ def retry_delay(
     """Return the seconds to wait before the next try.
 
     :param base: the delay before the first retry, in seconds.
-    :param backoff: the factor per further retry; with one other than 1 the further delays
-        are shortened at random by up to a quarter.
-    :param retried: how many retries there have been.
-    :param longest: no delay is longer, in seconds; None: no cap.
+    :param backoff: the factor for each further retry. Unless it is 1, each further delay is
+        shortened at random by up to a quarter.
+    :param retried: the number of retries so far.
+    :param longest: the longest delay, in seconds; None: no cap.
     """
     if not base:
         return 0.0
@@ -40,8 +40,8 @@ def retry_delay(
 
 
 def deploy_delay(missed: int) -> float | None:
-    """Return the seconds until a task whose code is missing is tried again; None: give up.
+    """Return the seconds before the next try of a task whose code is missing; None: give up.
 
-    :param missed: how often its code has been found missing, from 1.
+    :param missed: how often its code was missing so far, from 1.
     """
     return DEPLOY_DELAYS[missed - 1] if 1 <= missed <= len(DEPLOY_DELAYS) else None

@@ -100,10 +100,11 @@ class DecodeCache:
 
 @dataclass(slots=True)
 class Codec:
-    """How one Gator writes and reads its tasks.
+    """Write and read the tasks of one Gator.
 
     :param own_ids: whether the id on the queue is the task's own.
-    :param parents: returns what a task depends on where that is in the store; None: there is none.
+    :param parents: returns the ids that a task depends on, if the store keeps them; None: there is
+        no store.
     """
 
     task_class: type[Task]
@@ -114,7 +115,7 @@ class Codec:
     cache: DecodeCache = field(default_factory=DecodeCache)
 
     def encode(self, task: Task, queue_name: str) -> Data:
-        """Return a task as it goes on that queue.
+        """Return the message of a task, signed for that queue if there are keys.
 
         :raises TypeError, ValueError, InvalidTask: see :meth:`alligator.Task.serialize`.
         """
@@ -124,11 +125,11 @@ class Codec:
     def decode(self, delivery: Delivery) -> Task:
         """Return the task of a delivery, if it may run here.
 
-        Whatever ``deserialize`` does, names are held to the policy when they are imported,
-        and what it came up with is looked at once more.
+        The policy checks each name before it is imported, whatever ``deserialize`` does, and
+        each function of the task afterwards.
 
-        :raises BadSignature: keys are set, and none of them has signed it.
-        :raises NotAllowed: it names what may not run.
+        :raises BadSignature: keys are set, and none of them has signed the message.
+        :raises NotAllowed: the message names a function that may not run.
         :raises BadPayload, UnknownModuleError, ImportFailed, UnknownCallableError: see
             :meth:`alligator.Task.deserialize`.
         """
@@ -155,12 +156,12 @@ class Codec:
     def renewed(
         self, queue_name: str, task_id: str, data: Data, retries: int | None = None
     ) -> Data:
-        """Return the data of a dead letter with what it was pushed with: no retry is spent.
+        """Return the data of a dead letter as it was pushed: with all retries, and no expiry.
 
-        Nor does it expire any more. What cannot be read here is returned as it is, and that logged.
+        Return data that cannot be read here as they are, and log that.
 
         :param task_id: its id on the queue.
-        :param retries: give it so many retries; None: those that it was pushed with.
+        :param retries: give it so many retries; None: as many as it was pushed with.
         """
         delivery = Delivery(queue_name, task_id, data, None)
         try:
@@ -171,10 +172,10 @@ class Codec:
             except BadPayload:
                 if self.task_class is Task:
                     raise
-                return self._renewed_by_its_class(delivery, retries)  # written in a way of its own
+                return self._renewed_by_its_class(delivery, retries)  # it has a format of its own
         except (KeyboardInterrupt, LeaveNow):
             raise
-        except BaseException as err:  # whatever such a class raises
+        except BaseException as err:  # such a class may raise anything
             log.warning("Task %s is revived as it died: %s", shorten(task_id), describe_error(err))
             return data
         if renewed is None:
@@ -184,17 +185,17 @@ class Codec:
         return self._sealed_as(delivery, renewed)
 
     def with_missed(self, delivery: Delivery, count: int) -> Data | None:
-        """Return the data of a delivery, noting how often its code was found missing.
+        """Return the data of a delivery with a count of how often its code was missing.
 
-        :param count: 0: without a note.
-        :returns: None: it has no place for one.
+        :param count: the count; 0: remove it.
+        :returns: None: the message has no room for the count.
         :raises BadSignature: see :meth:`open`.
         """
         noted = message_module.with_missed(self.open(delivery), count)
         return None if noted is None else self._sealed_as(delivery, noted)
 
     def _sealed_as(self, delivery: Delivery, opened: Data) -> Data:
-        """Return data in an envelope like that of a delivery, if that has one."""
+        """Return data in an envelope like that of the delivery, if it has one."""
         own_id = signed_id(delivery.data)
         if self.signer is None or own_id is None:
             return opened
@@ -209,10 +210,10 @@ class Codec:
     def decode_names(self, delivery: Delivery) -> Task:
         """Return the same task with names instead of functions; import nothing.
 
-        It can be looked at and put back on its queue, and not be run.
+        The task can be inspected and pushed again, but not run.
 
         :raises BadSignature, BadPayload: as :meth:`decode` does.
-        :raises NotAllowed: its class imports functions in a way of its own.
+        :raises NotAllowed: its class imports modules itself.
         """
         data = self.open(delivery)
         token = import_guard.set(_Names())
@@ -228,10 +229,10 @@ class Codec:
             task.kept_parents = replace(kept, load=self.parents)
 
     def open(self, delivery: Delivery) -> Data:
-        """Return the data of a delivery out of its envelope, unread.
+        """Return the data of a delivery without its envelope, unread.
 
-        :raises BadSignature: keys are set, and none of them has signed it; or the other way
-            round.
+        :raises BadSignature: keys are set and none of them has signed it; or it is signed and
+            no keys are set.
         """
         if self.signer is None:
             if is_signed(delivery.data):
@@ -244,7 +245,7 @@ class Codec:
 
 
 class FunctionName(str):
-    """``'myapp.mail:Mailer.send'``, with what a Task class may ask a function for its name by."""
+    """``'myapp.mail:Mailer.send'``, with the attributes that a function has for its name."""
 
     __name__: str
     __qualname__: str
@@ -256,7 +257,7 @@ class FunctionName(str):
 
 
 class _Names:
-    """An ImportGuard for a message of which nothing is imported: it gives out names instead."""
+    """An ImportGuard that returns names instead of functions, and lets nothing be imported."""
 
     def stand_in(self, module: str, name: str) -> FunctionName:
         return FunctionName(module, name)
@@ -277,4 +278,4 @@ class _Names:
         """Not called, as nothing is imported."""
 
     def remember(self, key: tuple[str, str, bool], found: Any) -> None:
-        """Not called, as all is known."""
+        """Not called, as each name is known."""

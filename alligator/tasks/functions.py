@@ -1,4 +1,4 @@
-"""Which functions can be tasks, what they are called on the queue, and back again."""
+"""Name a function for a message, import it by that name, and check how it is called."""
 
 import functools
 import inspect
@@ -28,10 +28,10 @@ def split_name(name: str) -> tuple[str, str]:
 
 @functools.lru_cache(maxsize=4096)
 def wire_name(func: Callable[..., Any]) -> tuple[str, str]:
-    """Return the module and qualified name under which a worker finds this very function.
+    """Return the module and the qualified name by which a worker imports this function.
 
     :raises InvalidTask: a lambda, a local function, a bound method, a class, a partial, or
-        anything else that importing by name would not give back; see also :func:`check_runs`.
+        anything else that an import by name does not return; see also :func:`check_runs`.
     """
     if not callable(func) or isinstance(func, type | functools.partial):
         raise InvalidTask(f"{func!r} is not a function; {_ADVICE}.")
@@ -46,13 +46,13 @@ def wire_name(func: Callable[..., Any]) -> tuple[str, str]:
     raise InvalidTask(f"{func!r} cannot be imported back by its name; {_ADVICE}.")
 
 
-_CACHED = type(functools.lru_cache(len))  # it hands on what the function in it returns
+_CACHED = type(functools.lru_cache(len))  # it returns what the function in it returns
 
 
 def kind_of(func: Any) -> str:
     """Return ``'generator function'``, ``'async generator function'`` or ``'coroutine function'``.
 
-    '' of a plain one: to call it is to run it, as far as can be seen.
+    Return '' for a plain function: as far as can be seen, a call runs it.
     """
     while isinstance(func, _CACHED | functools.partial):
         func = func.__wrapped__ if isinstance(func, _CACHED) else func.func
@@ -71,7 +71,7 @@ def kind_of(func: Any) -> str:
 
 
 def check_runs(func: Any) -> None:
-    """Refuse a function of which no line runs when it is called.
+    """Refuse a function whose call runs no line of it.
 
     :raises InvalidTask: it is a generator function, async or not.
     """
@@ -85,10 +85,10 @@ def check_runs(func: Any) -> None:
 
 
 def check_hook(hook: Any, name: str) -> None:
-    """Refuse a hook that would have to be awaited or iterated over.
+    """Refuse a hook that must be awaited or iterated over.
 
     :param name: the option.
-    :raises InvalidTask: see above.
+    :raises InvalidTask: it is a coroutine function or a generator function.
     """
     if kind := kind_of(hook):
         shown = getattr(hook, "__qualname__", None) or shorten(repr(hook), 60)
@@ -107,11 +107,11 @@ def _imports_as(module: str, name: str) -> Any:
 
 
 def check_callable(func: Callable[..., Any], in_process: bool) -> tuple[str, str]:
-    """Return the module and name of a function; refuse what no worker could run.
+    """Return the module and the name of a function; refuse one that no worker can run.
 
     :param in_process: whether the worker is in this process, as with locmem.
-    :raises InvalidTask: see :func:`wire_name`; or a function of the script itself, since a
-        worker's ``__main__`` is another one.
+    :raises InvalidTask: see :func:`wire_name`; or the function is defined in ``__main__``, which
+        is another module in a worker.
     """
     try:
         module, name = wire_name(func)
@@ -136,9 +136,9 @@ def _signature(func: Callable[..., Any]) -> inspect.Signature | None:
 def check_arguments(
     func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> None:
-    """Refuse arguments that do not fit the signature.
+    """Refuse arguments that do not fit the signature of a function.
 
-    :raises InvalidTask: the text says which, as Python would at the call.
+    :raises InvalidTask: with Python's own text, which says which arguments.
     """
     check_shape(func, len(args), tuple(kwargs))
 
@@ -159,12 +159,12 @@ def check_shape(func: Callable[..., Any], count: int, names: tuple[str, ...]) ->
 
 
 def import_callable(module: str, name: str, *, plain: bool = False) -> Callable[..., Any]:
-    """Import what a message names.
+    """Import the function that a message names.
 
-    :param plain: whether it must be neither ``async def`` nor have a ``yield``.
-    :raises UnknownModuleError, UnknownCallableError: it is not there, perhaps not yet.
-    :raises ImportFailed: its module is there, and raised an error while it was imported.
-    :raises BadPayload: it is there, and nothing that can be called.
+    :param plain: whether it must be a function without ``async`` and ``yield``.
+    :raises UnknownModuleError, UnknownCallableError: it does not exist, perhaps not yet.
+    :raises ImportFailed: its module raised an error while it was imported.
+    :raises BadPayload: it exists and cannot be called.
     """
     found = import_attr(module, name)
     kind = "" if callable(found) else type(found).__name__
@@ -174,10 +174,10 @@ def import_callable(module: str, name: str, *, plain: bool = False) -> Callable[
 
 
 def fits(func: Callable[..., Any], count: int) -> bool:
-    """Whether a function can be called with so many arguments; True also where nobody knows."""
+    """Return whether a function takes that many arguments; True if it has no known signature."""
     try:
         signature = _signature(func)
-    except TypeError:  # an object that cannot be hashed, and so not be remembered
+    except TypeError:  # it cannot be hashed, and so not be cached
         signature = _signature.__wrapped__(func)
     if signature is None:
         return True
@@ -189,10 +189,10 @@ def fits(func: Callable[..., Any], count: int) -> bool:
 
 
 def takes_two(hook: Callable[..., Any]) -> bool:
-    """Whether a hook takes the task and something; one that takes one gets the task only."""
+    """Return whether a hook takes two arguments; one that takes one gets the task alone."""
     return fits(hook, 2)
 
 
 def explain_json(err: BaseException, what: str = "the arguments") -> str:
-    """Return why arguments, or something else, did not survive JSON, for an error message."""
+    """Return an error text that says why arguments, or another value, do not survive JSON."""
     return f"{what} must survive JSON ({describe_error(err)})"

@@ -72,7 +72,7 @@ class Fields:
         return value
 
     def check_known(self, names: Sequence[str]) -> None:
-        """Refuse what a later version may have written: ignored, it would not be that task."""
+        """Refuse other names: a later version may need them for the task to run as it should."""
         for name, value in self.fields.items():
             if name not in names and value is not None:
                 known = ", ".join(names)
@@ -84,7 +84,7 @@ class Fields:
 
 
 class Described(Protocol):
-    """What a message says of a task, beside the options in ``_WRITTEN`` and the hooks."""
+    """The attributes that a message has of a task, beside its hooks and ``_WRITTEN`` options."""
 
     task_id: str
     retries: int
@@ -104,31 +104,31 @@ class Described(Protocol):
 
     @property
     def known_for(self) -> float:
-        """Seconds that a store will know how it ended."""
+        """Return the seconds that the store keeps its outcome."""
 
     @property
     def has_own_id(self) -> bool:
-        """Whether its id is the user's own."""
+        """Return whether the user chose its id."""
 
     def to_call(self, func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> None:
-        """Set what to call."""
+        """Set the function and its arguments."""
 
 
 T = TypeVar("T", bound=Described)
 
 
 def write(task: Described) -> str | bytes:
-    """Return the task as it goes on the queue: a JSON object, that of Alligator 1.0.
+    """Return the message of the task: a JSON object, that of Alligator 1.0.
 
     A subclass may return text or bytes of its own making.
 
     :raises TypeError, ValueError: the arguments do not survive JSON.
     :raises InvalidTask: the function, or a hook, cannot be imported.
     """
-    # Put together of two texts, as the first is cached but for the id: 3.6 µs, not 4.5, of 20.
+    # Two texts are joined, as the first is cached except for the id: 3.6 µs, not 4.5, of 20.
     begin = f'{{"task_id":{strict_json.quoted(task.task_id)},'
     begin += _call(task.retries, task.is_async, *_names(task.func))
-    # Most tasks have no option: this takes 0.7 µs, and to look at each of them 1.7, of 20.
+    # Most tasks have no option: this check takes 0.7 µs, a look at each option 1.7, of 20.
     plain = _TELLING.isdisjoint(vars(task)) and _has_defaults(type(task))
     plain = plain and not (task.pushed_at and is_own_id(task.task_id))
     options = {} if plain else _options(task)
@@ -142,7 +142,7 @@ def write(task: Described) -> str | bytes:
 
 @lru_cache(maxsize=1024, typed=True)
 def _call(retries: int, is_async: bool, module: str, name: str) -> str:
-    """Return what stands between the id and the arguments, and an object's end."""
+    """Return the part of a message between the id and the arguments, with the closing brace."""
     call = {"retries": retries, "is_async": is_async, "module": module, "callable": name}
     return strict_json.dumps(call)[1:]
 
@@ -174,7 +174,7 @@ def _options(task: Described) -> dict[str, Any]:
 
 @lru_cache(maxsize=64)
 def _has_defaults(kind: Any) -> bool:
-    """Whether tasks of this class that were told nothing else have no options."""
+    """Return whether a task of this class has no options unless it is given some."""
     missing = object()
     same = (getattr(kind, name, missing) == default for name, default in _WRITTEN.items())
     others = (getattr(kind, name, missing) for name in (*_HOOKS, *_NOTED))
@@ -245,7 +245,7 @@ def _read_hooks(task: Described, options: Fields) -> None:
 
 
 def function(module: str, name: str, *, plain: bool = False) -> Callable[..., Any]:
-    """Import the function that a message names; one that has passed is not looked at again."""
+    """Import the function that a message names; one that has passed is not checked again."""
     guard, key = import_guard.get(), (module, name, plain)
     if guard is not None and (known := guard.recall(key)) is not None:
         return known  # type: ignore[no-any-return]
@@ -260,12 +260,12 @@ def function(module: str, name: str, *, plain: bool = False) -> Callable[..., An
 
 
 def renewed(data: str | bytes, retries: int | None = None) -> str | bytes | None:
-    """Return the message of a dead letter as it was pushed; None: it is as it was.
+    """Return the message of a dead letter as it was pushed; None: it is that already.
 
-    Nothing that it names is imported. Spent retries are given back, those included that a hook
-    granted on the way; and it does not expire, since whoever revives it wants it to run.
+    Import nothing that it names. Give back the retries it has used, and any that a hook granted.
+    Remove the expiry, since the user who revives a task wants it to run.
 
-    :param retries: give it so many, in the place of those that it was pushed with.
+    :param retries: give it that many retries; None: as many as it was pushed with.
     :raises BadPayload: it is no message of a task.
     """
     message = Fields(strict_json.loads(data))
@@ -283,14 +283,14 @@ def renewed(data: str | bytes, retries: int | None = None) -> str | bytes | None
     return text.encode() if isinstance(data, bytes) else text
 
 
-# A tab and so many spaces at the end of a message. To every reader of JSON, those of Alligator 1.1
-# included, it is the same message; what is written anew, for a retry, has none.
+# The count is a tab and that many spaces at the end of a message. To every reader of JSON, also in
+# Alligator 1.1, it is the same message. A message that is written again, for a retry, has none.
 
 
 def missed(data: str | bytes) -> int:
-    """Return how often the code of a task was found missing, as its message, or its envelope, says.
+    """Return how often the code of a task was missing, from the end of its message or envelope.
 
-    That is since it was pushed, or last run.
+    It counts from the push, or from the last run.
     """
     if isinstance(data, bytes):
         bare = data.rstrip(b" ")
@@ -300,9 +300,9 @@ def missed(data: str | bytes) -> int:
 
 
 def with_missed(data: str | bytes, count: int) -> str | bytes | None:
-    """Return a message with a note of how often its code was found missing; 0: without any.
+    """Return a message with a count of how often its code was missing; 0: without a count.
 
-    :returns: None: it is no JSON object, or so long, that it has no place for one.
+    :returns: None: it is no JSON object, or so long that it has no room for the count.
     """
     before = missed(data)
     plain = data[: -before - 1] if before else data
@@ -319,12 +319,12 @@ def with_missed(data: str | bytes, count: int) -> str | bytes | None:
 
 
 def id_of(parent: Any) -> str:
-    """Return the id of what ``depends_on`` names: a task, an id, or ``(queue_name, id)``."""
+    """Return the id that an entry of ``depends_on`` names: a task, an id, ``(queue_name, id)``."""
     return str(parent[1] if isinstance(parent, tuple) else getattr(parent, "task_id", parent))
 
 
 def fields_of(data: Data) -> dict[str, Any]:
-    """Return the fields of a message, unchecked; none where it is no JSON object."""
+    """Return the fields of a message, unchecked; {} if it is no JSON object."""
     try:
         fields = strict_json.loads(body_of(data))
     except BadPayload:
@@ -333,12 +333,12 @@ def fields_of(data: Data) -> dict[str, Any]:
 
 
 def fields_in(fields: dict[str, Any], name: str) -> dict[str, Any]:
-    """Return an object within the fields of a message; none: an empty one."""
+    """Return an object inside a message; an empty one if there is none."""
     inner = fields.get(name)
     return inner if isinstance(inner, dict) else {}
 
 
 def is_known_later(data: Data) -> bool:
-    """Whether the task of a message tells a store of its end."""
+    """Return whether the outcome of a task will be recorded in a store."""
     options = fields_in(fields_of(data), "options")
     return bool(options.get("save_results") or options.get("note_end"))

@@ -1,7 +1,7 @@
-"""The ids of what a task depends on, kept in the store where they are too many for its message.
+"""Keep the ids of the tasks that a task depends on in the store, if its message has no room.
 
-A message then says so in their place: how many they are, and by a digest, which. So the message
-speaks for them: what somebody else wrote to the store in their place is not taken for them.
+The message then holds their number and a digest of them instead. A signature of the message so
+covers the ids, and ids that another program wrote to the store are refused.
 """
 
 import hashlib
@@ -17,8 +17,8 @@ from alligator.common.text import shorten
 from alligator.constants import SUCCESS
 from alligator.exceptions import AlligatorException, BadPayload
 
-#: Characters of ids that go with a message, all together: some 400 ids of Alligator's making.
-#: More are kept in the store.
+#: Characters of all ids that a message holds: about 400 ids made by Alligator. The store keeps
+#: a longer list.
 MOST = 16_000
 
 _PLACE = re.compile(r"alligator-parents:([0-9]{1,9}):([0-9a-f]{64})")
@@ -26,9 +26,9 @@ _PLACE = re.compile(r"alligator-parents:([0-9]{1,9}):([0-9a-f]{64})")
 
 @dataclass(frozen=True, slots=True)
 class KeptParents:
-    """What stands in a message for parents that are kept in the store.
+    """The number and digest that a message holds for parent ids in the store.
 
-    :param count: how many they are.
+    :param count: the number of ids.
     :param digest: the SHA-256 of their ids.
     :param load: returns the ids, given this; None: there is no store to ask.
     """
@@ -41,14 +41,14 @@ class KeptParents:
         return f"alligator-parents:{self.count}:{self.digest}"
 
     def key(self, task_id: str) -> str:
-        """Return under which key they are kept, for the task of that id."""
+        """Return the key of their record, for the task of that id."""
         return f"parents:{task_id}/{self.digest[:16]}"
 
     def ids(self, task_id: str) -> list[str]:
         """Return the ids.
 
-        :raises AlligatorException: they are not there, or not any more.
-        :raises ConnectionLost: the store is out of reach.
+        :raises AlligatorException: the store does not have them, or not any more.
+        :raises ConnectionLost: the store cannot be reached.
         """
         if self.load is None:
             raise AlligatorException(
@@ -59,25 +59,25 @@ class KeptParents:
 
 
 def read(ids: Sequence[Any]) -> KeptParents | None:
-    """Return what the ``depends_on`` of a message says of parents in the store; None: nothing."""
+    """Return the number and digest in the ``depends_on`` of a message; None: it holds ids."""
     if len(ids) != 1 or not isinstance(ids[0], str) or not (found := _PLACE.fullmatch(ids[0])):
         return None
     return KeptParents(int(found[1]), found[2])
 
 
 def are_many(ids: Sequence[str], largest: int | None) -> bool:
-    """Whether so many ids are kept in the store.
+    """Return whether the store is to keep these ids.
 
-    :param largest: bytes that a message may have; None: any number.
+    :param largest: the bytes that a message may have; None: any number.
     """
     return sum(map(len, ids)) > (MOST if largest is None else min(MOST, largest // 4))
 
 
 def keep(store: Store, task_id: str, ids: Sequence[str], now: float, delay: float) -> KeptParents:
-    """Keep ids in a store, for as long as failures are kept.
+    """Keep ids in a store, for as long as it keeps failures.
 
     :param now: a Unix timestamp, in seconds.
-    :param delay: seconds that the task is put off for; the ids are kept longer by these.
+    :param delay: the seconds of the task's delay, added to that time.
     """
     text = json.dumps(list(ids), separators=(",", ":"))
     kept = KeptParents(len(ids), hashlib.sha256(text.encode()).hexdigest())
@@ -87,7 +87,7 @@ def keep(store: Store, task_id: str, ids: Sequence[str], now: float, delay: floa
 
 
 def load(store: Store | None, task_id: str, kept: KeptParents) -> list[str]:
-    """Return ids that were kept in a store; see :meth:`KeptParents.ids`."""
+    """Return the ids from a store; see :meth:`KeptParents.ids`."""
     record = store.record(kept.key(task_id)) if store is not None else None
     text = (record.result if record is not None else None) or ""
     if hashlib.sha256(text.encode("utf-8", "replace")).hexdigest() != kept.digest:

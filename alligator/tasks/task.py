@@ -1,4 +1,4 @@
-"""A task: what to call, how it stands, and how it looks on the queue."""
+"""A task: its function and options, its status, and how it runs."""
 
 import logging
 import sys
@@ -28,10 +28,10 @@ from alligator.tasks.validation import CHECKS, check_options, seconds_of
 log = logging.getLogger(__name__)
 log.addFilter(SafeTracebacks())
 
-#: Seconds after which it is said in the log that a hook has not returned.
+#: Seconds after which the log says that a hook has not returned.
 HOOK_PATIENCE = 10.0
 
-#: Takes a task, and the coroutine that its function returned, and sees to the rest.
+#: Takes a task and the coroutine that its function returned, and runs it to its end.
 Carry = Callable[["Task", Coroutine[Any, Any, Any]], None]
 
 _current: ContextVar["Task | None"] = ContextVar("alligator_current_task", default=None)
@@ -43,7 +43,7 @@ def current_task() -> "Task | None":
 
 
 class TaskHandle(Protocol):
-    """What pushed a task, and can tell of it and cancel it: a Gator, as far as a task knows it."""
+    """The methods of a Gator that the tasks it pushed call."""
 
     def place_of(self, task: "Task") -> tuple[str, str]:
         """Return the DSN and the queue that a task was pushed to."""
@@ -67,8 +67,8 @@ class Task:
         :func:`alligator.tasks.validation.check_options`.
     """
 
-    # What a task has until it is told otherwise. Only what differs is kept in the task itself,
-    # since a worker makes one for every message.
+    # The defaults. A task itself holds only values that differ, since a worker makes one for every
+    # message.
     retries: int = 0
     is_async: bool = True
     on_start: Callable[..., Any] | None = None
@@ -81,32 +81,32 @@ class Task:
     retry_backoff: float = 1.0
     retry_max_delay: float | None = None
     timeout: float | None = None
-    #: Seconds that each call of a hook may take; None: any number.
+    #: Seconds that each call of a hook may take; None: no limit.
     hook_timeout: float | None = None
     expires: float | None = None
     #: The Unix timestamp after which it is not started; set when it is pushed.
     expires_at: float | None = None
     queue_name: str | None = None
     save_results: float | None = None
-    #: Seconds that its end is known in a store elsewhere, if not its result; None: as the
-    #: Gator sees fit.
+    #: Seconds that a store beside the queue keeps its outcome, without a result; None: the
+    #: Gator decides.
     note_end: float | None = None
 
     pushed_at: float = 0.0  # Unix seconds; 0: not yet
     id_was_given: bool = False  # the id, to its constructor
-    own_id: bool = False  # pushed with an id of the user's own that looks like one of ours
-    backend_id: str | None = None  # its id on the queue, where that is another
+    own_id: bool = False  # the user chose its id, which looks like one of Alligator's
+    backend_id: str | None = None  # its id on the queue, if that differs
     queue_position: Any = None  # where it was pushed to, for Client.lost_nothing_since
     retried: int = 0  # how many retries there have been
-    last_error: str = ""  # what the run before that ended with, in one line
+    last_error: str = ""  # the error of the run before, in one line
     status: int | None = WAITING  # one of alligator.constants; None: not known
     func: Any = None
     result: Any = None
     error: BaseException | None = None
-    #: Its arguments as they were before it ran; the very objects, to tell whether they were
-    #: replaced. None: it has not run.
+    #: Its arguments before it ran: the same objects, to tell whether they were replaced.
+    #: None: it has not run.
     called_with: tuple[Any, Any] | None = None
-    # What its message says of what it depends on, where that is kept in the store.
+    # Number and digest of the ids it depends on, if the store keeps them.
     kept_parents: KeptParents | None = None
     _depends_on: list[Any] | None = None
     _handle: TaskHandle | None = None
@@ -147,14 +147,14 @@ class Task:
                 self.note_end, self.save_results = value, value or None
             else:
                 setattr(self, name, value)
-        if self.delay_by is not None:  # as far as is known here; a push counts from its own time
+        if self.delay_by is not None:  # until it is pushed: a delay counts from the push
             self.delay_until = time.time() + self.delay_by
 
     @classmethod
     def with_checked(cls, options: Mapping[str, Any]) -> Self:
         """Return a new task with options as ``check_options`` returns them.
 
-        A subclass may have a constructor of its own, which then decides.
+        A subclass is constructed as usual, since it may have a constructor of its own.
         """
         if cls is not Task:
             return cls(**options)
@@ -172,12 +172,12 @@ class Task:
 
     @property
     def depends_on(self) -> list[Any] | None:
-        """Tasks, ids or ``(queue_name, id)``; of a task from a queue, ids. None: nothing.
+        """Tasks, ids or ``(queue_name, id)``; for a task from a queue, ids. None: nothing.
 
-        Of more than some hundred, the ids are in the store; the first look fetches them.
+        A list of more than some hundred ids is in the store; the first access fetches it.
 
-        :raises AlligatorException: they are not there, or not any more.
-        :raises ConnectionLost: the store is out of reach.
+        :raises AlligatorException: the store does not have them, or not any more.
+        :raises ConnectionLost: the store cannot be reached.
         """
         if self._depends_on is None and self.kept_parents is not None:
             self._depends_on = list(self.kept_parents.ids(self.task_id))
@@ -191,29 +191,29 @@ class Task:
 
     @property
     def is_pushed(self) -> bool:
-        """Whether this very object was put on a queue."""
+        """Whether this object itself was pushed to a queue."""
         return self._handle is not None
 
     @property
     def known_for(self) -> float:
-        """Seconds that a store will know how it ended; 0: it is not told."""
+        """Seconds that the store keeps its outcome; 0: it gets none."""
         return self.save_results or self.note_end or 0.0
 
     @property
     def has_own_id(self) -> bool:
-        """Whether its id is the user's own: it may be pushed again, or to several queues."""
+        """Whether the user chose its id: it may be pushed again, or to several queues."""
         return self.own_id or is_own_id(self.task_id)
 
     @property
     def place(self) -> tuple[str, str] | None:
-        """The DSN and the queue that this very object was pushed to; None: it was not."""
+        """The DSN and the queue that this object itself was pushed to; None: it was not."""
         return None if self._handle is None else self._handle.place_of(self)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {shorten(self.task_id)}>"
 
     def to_call(self, func: Callable[..., Any] | str, /, *args: Any, **kwargs: Any) -> None:
-        """Set what to call.
+        """Set the function to call, and its arguments.
 
         ::
 
@@ -240,11 +240,11 @@ class Task:
             if task.wait(5):
                 print(task.result)
 
-        Afterwards ``status`` is None where nobody knows how it stands. With False: it was dropped
-        or lost, or what was on record has expired; that ends the wait at once where the queue
-        can be asked. With True: it has left its queue, and there is no more to know (beanstalkd
-        where nobody tells a store; a redis that evicts keys, or does not let this user ask for
-        ``INFO``). What this object knew for certain stays, until there is news or a new push.
+        Afterwards ``status`` is None if its status is unknown. With False: it was dropped or
+        lost, or its record has expired; the wait ends at once if the queue can be asked. With
+        True: it has left its queue, and more cannot be known (on beanstalkd if no store is
+        told; on a redis that evicts keys, or does not let this user ask for ``INFO``). This
+        object keeps a status that was certain until there is a newer one, or a new push.
 
         :param timeout: seconds, or a timedelta; None: as long as it takes.
         :param started: wait only until it starts.
@@ -260,7 +260,7 @@ class Task:
         return ended
 
     def cancel(self) -> bool:
-        """Take the task off its queue before it runs; return False if it is too late for that.
+        """Take the task off its queue before it runs; return False if it is too late.
 
         :raises InvalidTask: it was not pushed.
         """
@@ -278,15 +278,14 @@ class Task:
 
         ``on_start(task)`` first; then the function; then ``on_success(task, result)``, or
         ``on_error(task, err)`` and the exception again. A hook that raises is logged and
-        changes nothing. The ``timeout`` is about the function alone. All of them run in one
-        context of their own, a copy of that around it: a ``ContextVar`` that is set in there is
-        seen by those that follow, and not by other tasks, or by who called this.
+        changes nothing. The ``timeout`` applies to the function alone. All of them run in one
+        context, a copy of the caller's: the hooks that follow see a ``ContextVar`` that one of
+        them sets, while other tasks and the caller do not.
 
-        What the function returns is awaited where that can be done, so that a decorator may hide
-        an ``async def``.
+        An awaitable result is awaited, so a decorator may hide an ``async def``.
 
         :raises TaskTimeout: the function ran for more than its ``timeout``.
-        :raises TaskFailed: it returned a generator, of which nothing has run.
+        :raises TaskFailed: it returned a generator, which has not run.
         :raises RunAgain: it called :meth:`retry`, and a retry is left.
         """
         copy_context().run(self.start)
@@ -306,7 +305,7 @@ class Task:
             if self.on_start is not None:
                 self._call_hook(self.on_start)
                 if after_fork.generation != origin:
-                    return False  # what a hook forked runs no task
+                    return False  # a child that a hook forked runs no task
             if self.timeout is None:
                 result = self.func(*self.func_args, **self.func_kwargs)
             else:
@@ -321,7 +320,7 @@ class Task:
                 if (failure := never_ran(result, self.func)) is not None:
                     raise failure  # noqa: TRY301 - so that it is judged as what it raises is
         except BaseException as err:
-            if after_fork.generation == origin:  # what became of it is its parent's to tell
+            if after_fork.generation == origin:  # the parent tells the outcome
                 self._judge(err, handled)
             raise
         else:
@@ -332,17 +331,17 @@ class Task:
             return False
 
     def end(self, result: Any, error: BaseException | None) -> None:
-        """Do the rest of :meth:`run`, after a coroutine returned or raised something.
+        """Do the rest of :meth:`run`, after a coroutine returned or raised an error.
 
         :raises BaseException: as :meth:`run` does.
         """
-        if error is None:  # and not whether it is true: an error may be empty
+        if error is None:  # not "if not error": an error may be false
             error = never_ran(result, self.func)
         if error is None:
             self._succeed(result)
             return
         try:
-            raise error  # noqa: TRY301 - so that a hook can ask for it as ever
+            raise error  # noqa: TRY301 - so that sys.exception() has it in a hook
         except BaseException as err:
             self._judge(err, None)
             raise
@@ -354,12 +353,12 @@ class Task:
             self._call_hook(self.on_success, result)
 
     def _judge(self, error: BaseException, handled: BaseException | None) -> None:
-        """Take note of what was raised; it is to go on, unless another is raised here.
+        """Set the status after an error; the caller raises it again, unless this raises another.
 
-        :param handled: what was being handled around it all.
+        :param handled: the exception that was being handled before the run.
         """
         if isinstance(error, LeaveNow | TimeIsUp):
-            return  # about what goes on around this task, not about the task
+            return  # about the worker around this task, not about the task
         if not isinstance(error, RunAgain):
             # Also SystemExit and KeyboardInterrupt: a task ends itself, not its worker.
             self._fail(error)
@@ -393,16 +392,17 @@ class Task:
 
             current_task().retry(delay=60)
 
-        It uses up one of the ``retries``, and is no failure: no hook is called. With none
-        left the task fails: with the exception that was being handled, or else
+        It uses one of the ``retries``, and is no failure: no hook is called. If none is left,
+        the task fails, with the exception that was being handled, or else with
         :exc:`~alligator.exceptions.TaskFailed`.
 
-        :param delay: seconds until then, or a timedelta, whatever ``retry_delay`` says.
-        :param args: other arguments for the next run.
-        :param kwargs: the same by name; with one of the two given, the other is empty.
+        :param delay: seconds until the next run, or a timedelta; overrides ``retry_delay``.
+        :param args: other positional arguments for the next run.
+        :param kwargs: other keyword arguments; if only one of the two is given, the other is
+            empty.
         :raises RunAgain: always, for Alligator to catch; ``except Exception`` lets it pass.
-        :raises InvalidTask: a delay that is none, or arguments that do not fit.
-        :raises RuntimeError: it is not this task that is running here.
+        :raises InvalidTask: a delay that is no duration, or arguments that do not fit.
+        :raises RuntimeError: another task, or none, is running here.
         """
         if _current.get() is not self:
             raise RuntimeError(f"Task {shorten(self.task_id)} is not the one that runs here.")
@@ -432,9 +432,9 @@ class Task:
                 raise failure  # noqa: TRY301 - so that it is logged as what it raises is
         except LeaveNow:
             raise
-        except BaseException:  # whatever it is, it changes no outcome
+        except BaseException:  # no error of a hook changes the outcome
             if after_fork.generation != origin:
-                raise  # a child that the hook forked, and that is to end
+                raise  # a child that the hook forked: it has to end
             log.exception("Hook %r of task %s raised; it goes on.", hook, shorten(self.task_id))
         finally:
             reminder.disarm()
@@ -452,9 +452,9 @@ class Task:
         )
 
     def spend_retry(self, error: BaseException | None = None) -> float:
-        """Use up one retry and return the seconds to wait before it.
+        """Use one retry and return the seconds to wait before it.
 
-        :param error: what the run ended with.
+        :param error: the error that ended the run.
         """
         self.last_error = ""
         if isinstance(error, RunAgain):
@@ -470,13 +470,12 @@ class Task:
         return delay
 
     def restore_arguments(self, args: Any, kwargs: Any) -> None:
-        """Undo what a run did to the arguments themselves, before the task is run again.
+        """Undo the changes that a run made inside its arguments, before the next run.
 
-        What was put in their place is left: by :meth:`retry`, or by a hook that sets
-        ``func_args`` or ``func_kwargs``.
+        Arguments that :meth:`retry`, or a hook, replaced as a whole stay replaced.
 
-        :param args: what ``func_args`` was as the run began.
-        :param kwargs: the same of ``func_kwargs``.
+        :param args: ``func_args`` as the run began.
+        :param kwargs: ``func_kwargs`` as the run began.
         """
         before = self.called_with or (None, None)
         if self.func_args is before[0]:
@@ -484,7 +483,7 @@ class Task:
         if self.func_kwargs is before[1]:
             self.func_kwargs = kwargs
 
-    # -- Its status, useful to a hook. ------------------------------------------------------
+    # -- Its status, for hooks and the Gator. -----------------------------------------------
 
     def to_waiting(self) -> None:
         """Set the status to ``WAITING``: on the queue."""
@@ -520,18 +519,18 @@ class Task:
 
     @classmethod
     def deserialize(cls, data: str | bytes) -> Self:
-        """Return the task that some data from a queue describes.
+        """Return the task of a message from a queue.
 
         ``task_id`` and ``retries`` are required, and ``is_async`` may be 0.x's ``async``.
 
-        :raises BadPayload: not JSON, fields missing or of the wrong type.
-        :raises UnknownModuleError, UnknownCallableError: its function is not there.
+        :raises BadPayload: it is not JSON, or a field is missing or of the wrong type.
+        :raises UnknownModuleError, UnknownCallableError: its function does not exist here.
         """
         return message_module.read(data, cls._new)
 
     @classmethod
     def _new(cls, task_id: str, retries: int, is_async: Any) -> Self:
-        if cls is not Task:  # a class of the user's own, with perhaps a constructor of its own
+        if cls is not Task:  # a subclass, which may have a constructor of its own
             return cls(task_id=task_id, retries=retries, is_async=is_async)
         task = cls.__new__(cls)
         task.task_id = CHECKS["task_id"](task_id)

@@ -13,10 +13,10 @@ from alligator.common.text import shorten
 from alligator.exceptions import InvalidTask, MultipleDelayError
 from alligator.tasks.functions import check_hook, fits
 
-#: Other spellings: 0.x's, and the first README's.
+#: Other spellings: in 0.x, and in the first README.
 ALIASES = {"async": "is_async", "run_after": "delay_by"}
 
-#: As many as anybody may ask for.
+#: The largest number of retries that a user may set.
 MOST_RETRIES = 1_000_000
 
 _FALSE = frozenset({"false", "0", "no", "off", ""})
@@ -24,9 +24,9 @@ _TRUE = frozenset({"true", "1", "yes", "on"})
 
 
 def truth(value: Any) -> bool:
-    """Return what ``is_async`` means; text as it comes from an environment is understood.
+    """Return ``is_async`` as a bool; text, as from an environment variable, is understood.
 
-    :raises InvalidTask: text that is neither a yes nor a no.
+    :raises InvalidTask: text that means neither true nor false.
     """
     if not isinstance(value, str):
         return bool(value)
@@ -40,10 +40,10 @@ def truth(value: Any) -> bool:
 
 
 def timestamp(value: Any) -> float:
-    """Return the Unix timestamp in seconds that a ``delay_until`` stands for.
+    """Return a ``delay_until`` as a Unix timestamp in seconds.
 
-    A number is one; an aware datetime is exact, a naive one local time as in Python's own
-    ``datetime.timestamp``; a date is its midnight, local time.
+    A number is a timestamp. An aware datetime is exact; a naive one is local time, as for
+    Python's ``datetime.timestamp``. A date is its midnight, local time.
 
     :raises InvalidTask: anything else, NaN and infinity included.
     """
@@ -67,9 +67,9 @@ def _number(name: str, value: Any, kind: str = "a finite number") -> float:
 
 
 def seconds_of(name: str, value: Any, low: float = 0.0, hint: str = "") -> float:
-    """Return a span of time in seconds: a number of them, or a timedelta.
+    """Return a duration in seconds, given as a number of seconds or a timedelta.
 
-    :raises InvalidTask: neither, below ``low`` or infinite.
+    :raises InvalidTask: it is neither, below ``low``, or infinite.
     """
     number = in_seconds(value)
     if not low <= number < math.inf:
@@ -94,7 +94,7 @@ def _positive(name: str) -> Callable[[Any], float]:
 
 
 def moment(name: str) -> Callable[[Any], float]:
-    """Return a check of a Unix timestamp as a queue holds it."""
+    """Return a check of a Unix timestamp in a message."""
     return lambda value: _number(name, value)
 
 
@@ -129,7 +129,7 @@ def _task_id(value: Any) -> str:
 def _hook(name: str, *takes: str) -> Callable[[Any], Any]:
     """Return a check of a hook.
 
-    :param takes: what it is called with: all of that, or the first alone.
+    :param takes: its arguments; a hook takes all of them, or the first alone.
     """
     ways = {1, len(takes)}
 
@@ -161,7 +161,7 @@ def _text(name: str) -> Callable[[Any], str]:
 
 
 def _parents(value: Any) -> list[Any]:
-    """Return what to wait for: tasks, ids and ``(queue_name, id)``, each once."""
+    """Return the entries of ``depends_on``: tasks, ids and ``(queue_name, id)``, each once."""
     one = isinstance(value, str) or hasattr(value, "task_id")
     if not one and not isinstance(value, Iterable):
         raise InvalidTask(f"depends_on={shorten(repr(value), 60)} is no task and no id of one.")
@@ -180,7 +180,7 @@ def _identity(parent: Any) -> Any:
     return parent if isinstance(parent, str | tuple) else id(parent)
 
 
-#: Every option, with what checks and normalizes its value.
+#: The check of each option, which returns the normalized value.
 CHECKS: Mapping[str, Callable[[Any], Any]] = {
     "task_id": _task_id,
     "retries": _whole("retries", 0, MOST_RETRIES),
@@ -202,10 +202,10 @@ CHECKS: Mapping[str, Callable[[Any], Any]] = {
     "save_results": _seconds("save_results", ", for which the result is to be kept"),
 }
 
-#: Options of a schedule, which ``every`` and ``cron`` take beside the others.
+#: Options of a schedule, which ``every`` and ``cron`` take as well.
 SCHEDULE_OPTIONS = frozenset({"tz", "catch_up", "overlap"})
 
-#: None stands for "not set" here, as in the signature of Task.
+#: For these, None means "not set", as in the signature of Task.
 _NONE_IS_UNSET = frozenset(
     {
         "task_id",
@@ -224,11 +224,11 @@ _NONE_IS_UNSET = frozenset(
 
 
 def check_options(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options under their proper names, checked and normalized.
+    """Check options, and return them normalized under their proper names.
 
     :raises TypeError: an unknown option, or one given under two spellings.
     :raises MultipleDelayError: ``delay_by`` and ``delay_until`` together.
-    :raises InvalidTask: a value that an option cannot have, or an option of a schedule.
+    :raises InvalidTask: an option cannot have this value, or is for schedules.
     """
     options: dict[str, Any] = {}
     for spelled, value in given.items():
@@ -250,7 +250,7 @@ def check_options(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def only_for_schedules(names: Iterable[str]) -> InvalidTask:
-    """Return the error for options of a schedule that were given to a task."""
+    """Return the error for a task that was given options of a schedule."""
     return InvalidTask(
         f"{', '.join(f'{name}=' for name in names)} is for schedules, opts.every(…) and "
         "opts.cron(…), and for nothing else; leave it out here."
