@@ -1,4 +1,4 @@
 """Run reserved tasks and settle them: attempts, leases, acks, pending outcomes, outages.
 
-Imports: ``alligator.producer`` and below.
+Imports: ``alligator.producer`` and below. Exports nothing; import the modules.
 """

@@ -57,6 +57,8 @@ _GROUP = struct.Struct("<HI")  # the size of a queue's name, and how many receip
 #: Seconds after a beat in which the worker need not look: the helper waits twice as long.
 _FRESH = TAKE_BACK / 2
 
+_PACKAGE = Path(__file__).resolve().parent.parent
+
 #: The name of a queue, and receipts of tasks on it.
 Group = tuple[bytes, Sequence[bytes]]
 
@@ -187,6 +189,12 @@ class Board:
         os.close(self.descriptor)
 
 
+def environment() -> dict[str, str]:
+    """Return the environment for a child process that is to find Alligator on its path."""
+    paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([*paths, str(_PACKAGE.parent)])}
+
+
 class LeaseProcess:
     """The helper process, as its worker sees it.
 
@@ -220,12 +228,10 @@ class LeaseProcess:
         import subprocess  # it would slow ``import alligator`` down
 
         assert self._board is not None
-        home = str(Path(__file__).resolve().parent.parent)
-        paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
         self._process = subprocess.Popen(  # noqa: S603 - our own program and arguments
             # By its path: by its name it would import the whole package first.
             [sys.executable, "-P", __file__, str(self._board.descriptor)],
-            env={**os.environ, "PYTHONPATH": os.pathsep.join([*paths, home])},
+            env=environment(),
             pass_fds=[self._board.descriptor],
             start_new_session=True,  # signals that stop the worker are not for this one
             stdin=subprocess.DEVNULL,
@@ -361,6 +367,18 @@ def _runs(pid: int) -> bool:
     return said.stdout.strip()[:1] not in ("T", "Z", "")
 
 
+def connect(dsn: str) -> "Client":
+    """Return a client, importing no more of Alligator than its backend."""
+    if "alligator" not in sys.modules:  # a bare package: the real one imports all
+        package = ModuleType("alligator")
+        package.__path__ = [str(_PACKAGE)]
+        sys.modules["alligator"] = package
+    from alligator.backends import client_class
+
+    client: Client = client_class(dsn)(dsn)
+    return client
+
+
 def main(descriptor: int) -> None:
     """Look again and again, until the parent is gone."""
     for each in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP):
@@ -369,23 +387,14 @@ def main(descriptor: int) -> None:
     setup = board.setup()
     pid, lease = setup["pid"], setup["lease"]
 
-    def connect() -> "Client":
-        if "alligator" not in sys.modules:  # a bare package: the real one imports all
-            package = ModuleType("alligator")
-            package.__path__ = [str(Path(__file__).resolve().parent)]
-            sys.modules["alligator"] = package
-        from alligator.backends import client_class
-
-        client: Client = client_class(setup["dsn"])(setup["dsn"])
-        return client
-
-    watcher, began = Watcher(board, lease, lambda: _runs(pid), connect), time.monotonic()
+    watcher = Watcher(board, lease, lambda: _runs(pid), lambda: connect(setup["dsn"]))
+    began = time.monotonic()
     while os.getppid() == pid:
         now = time.monotonic()
         with contextlib.suppress(Exception):  # such as an outage: the next turn tries again
             watcher.look(now)
             if lease < _SHORT and now - began > _SETTLED:
-                watcher.client = watcher.client or connect()
+                watcher.client = watcher.client or connect(setup["dsn"])
         time.sleep(min(_PAUSE, lease / 10))
 
 

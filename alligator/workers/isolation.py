@@ -16,10 +16,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from alligator.common.text import shorten
+from alligator.execution.lease_process import environment
 from alligator.workers.signals import block, unblock
 
 if TYPE_CHECKING:
@@ -53,15 +53,11 @@ def start_worker(argv: Sequence[str], pass_fds: Sequence[int]) -> "subprocess.Po
     """
     import subprocess  # few workers need it, and it would slow ``import alligator`` down
 
-    # -m puts the current directory on the path; this adds the directory of Alligator.
-    home = str(Path(__file__).resolve().parent.parent)
-    paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([*paths, home])}
     before = block()
     try:
         return subprocess.Popen(  # noqa: S603 - our own program and arguments
             [sys.executable, "-m", "alligator", *argv],
-            env=environment,
+            env=environment(),  # -m puts only the current directory on the path
             pass_fds=list(pass_fds),
             start_new_session=True,
         )
