@@ -78,7 +78,7 @@ def of_schedule(results: Results, queue_name: str, next_after: Callable[[float],
 def sentence(facts: Facts) -> str:
     """Return the facts in words."""
     say = {
-        WAITING: _waiting,
+        WAITING: _on_queue,
         DELAYED: _delayed,
         RETRYING: _retrying,
         RUNNING: _running,
@@ -91,11 +91,11 @@ def sentence(facts: Facts) -> str:
             f"unknown on {facts.queue_name!r}: it was not pushed there, or it is done and saved no "
             "result, or its record has expired, or it was dropped or lost"
         )
-    return _waiting_for_parents(facts) if facts.pending else say[facts.state](facts)
-
-
-def _waiting(facts: Facts) -> str:
-    return _not_on_queue(facts) if facts.lost else _on_queue(facts)
+    if facts.pending:
+        return _waiting_for_parents(facts)
+    if facts.lost and facts.state in (WAITING, DELAYED):
+        return _not_on_queue(facts)
+    return say[facts.state](facts)
 
 
 def _not_on_queue(facts: Facts) -> str:
@@ -154,8 +154,6 @@ def _waiting_for_parents(facts: Facts) -> str:
 
 
 def _delayed(facts: Facts) -> str:
-    if facts.lost:
-        return _not_on_queue(facts)
     if facts.due is None:
         return f"delayed when it was pushed{_at(facts)}; for how long is not recorded"
     if facts.due <= facts.now:

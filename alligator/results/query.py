@@ -3,13 +3,13 @@
 import time
 from collections import deque
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from math import isnan
 from typing import Any
 
 from alligator.backends.base import GET, OWN_ID, Client, DeadTask, Place
 from alligator.backends.dsn import mask_password
-from alligator.backends.store import ENDED, KEEP_FAILED, Record, Store, Watch, own_record_key
+from alligator.backends.store import ENDED, KEEP_FAILED, Record, Store, own_record_key
 from alligator.common.clock import Seconds, in_seconds
 from alligator.common.ids import is_own_id
 from alligator.common.text import shorten
@@ -71,7 +71,8 @@ class Results:
             return bool(done)
         pause, longest, queue_names = self._pauses(tasks, started=started)
         keys = [key for each in pending for key in self._keys(each)]
-        with self._watch(keys, queue_names) as watch:
+        store = self.store
+        with nullcontext() if store is None else store.watch(keys, queue_names) as watch:
             while (done := self._drop_ended(pending, started=started)) is None:
                 left = deadline - time.monotonic()
                 if left <= 0:
@@ -289,11 +290,6 @@ class Results:
             queue_names = sorted({self.queue_of(each) for each in tasks})
             return _FOLLOWING, _FOLLOWING, queue_names
         return _FIRST_PAUSE, _LONGEST_PAUSE, []
-
-    def _watch(
-        self, ids: Sequence[str], queue_names: Sequence[str]
-    ) -> AbstractContextManager[Watch | None]:
-        return nullcontext() if self.store is None else self.store.watch(ids, queue_names)
 
     def queue_of(self, task: Task | str) -> str:
         """Return the name of the queue that a task should be on."""
