@@ -51,8 +51,8 @@ class Gator:
 
     :param conn_string: the DSN of the backend.
     :param queue_name: the queue that tasks go to.
-    :param task_class: a class to use in place of :class:`alligator.Task`.
-    :param backend_class: a client class to use in place of the one that the DSN names.
+    :param task_class: a class to use instead of :class:`alligator.Task`.
+    :param backend_class: a client class to use instead of the one that the DSN names.
     :param store: the DSN of a store for results (or the store itself), if the backend has none
         (beanstalk, sqs), or to use another one.
     :param allowed: the functions that may run, hooks included: ``['myapp.tasks.*', …]``; None:
@@ -253,7 +253,7 @@ class Gator:
         self._producer.prepare(task, func, args, kwargs)
 
     def push_batch(self, tasks: Sequence[Task]) -> None:
-        """Push prepared tasks in bulk, queue by queue; then run those that are not async."""
+        """Push prepared tasks in bulk, queue by queue; then run the tasks that are not async."""
         self._producer.push_batch([task for task in tasks if task.is_async])
         for task in tasks:
             if not task.is_async:

@@ -103,7 +103,7 @@ def queue_parser(command: str) -> argparse.ArgumentParser:
             "--purge",
             type=_number(float, 0),
             metavar="SECONDS",
-            help="delete those that died longer ago than this",
+            help="delete the dead letters that are older than this",
         )
         one = parser.add_mutually_exclusive_group()
         one.add_argument("--show", metavar="ID", help="its error, traceback and data")

@@ -73,7 +73,7 @@ _priorities: dict[str, float] = {}
 def use(gator: Gator) -> Gator:
     """Push all tasks of this module by that Gator, and return it.
 
-    Tasks may be declared before and after. Those that name no queue go to the Gator's own.
+    Tasks may be declared before and after. Tasks that name no queue go to the Gator's own.
 
     :raises InvalidTask: a task was declared that this Gator cannot push.
     :raises UnsupportedOption: the same; or schedules were declared, and it has no store.

@@ -1,4 +1,4 @@
-"""The decorated functions of ``alligator.contrib.rpqueue``, and what ``execute`` returns."""
+"""Define the decorated functions of ``alligator.contrib.rpqueue``, and what ``execute`` returns."""
 
 import functools
 import inspect
@@ -263,7 +263,7 @@ def _attempt(function: Callable[..., Any]) -> Iterator[None]:
     except BaseException as err:
         if run.request and isinstance(err, Exception):
             raise run.request from err
-        task.retries = 0  # what is left of its attempts is for those that ask
+        task.retries = 0  # only a call of retry() uses the other attempts
         raise
     finally:
         _run.reset(token)

@@ -1,4 +1,4 @@
-"""Tasks that wait for others: turn ``depends_on`` into children and parents for the store.
+"""Turn ``depends_on`` into children and parents for the store.
 
 The store holds a child. The step that takes its last parent off the queue releases the child, or
 cancels it; see ``alligator.backends.store``. This module decides which tasks the parents are.
@@ -153,8 +153,9 @@ class Dependencies:
             )
         if place[0] != self.client.conn_string:
             raise InvalidTask(
-                f"Parent {shorten(given.task_id)} was pushed to {mask_password(place[0])}, and "
-                f"not to {mask_password(self.client.conn_string)}: nobody would tell of its end."
+                f"Parent {shorten(given.task_id)} was pushed to {mask_password(place[0])}, and not "
+                f"to {mask_password(self.client.conn_string)}: its end would not be known there. "
+                "Push both to one backend."
             )
         if self._bridged and not given.known_for:
             raise must_save(given.task_id)

@@ -221,7 +221,7 @@ class Producer:
         return task
 
     def push_batch(self, tasks: Sequence[Task]) -> None:
-        """Push prepared tasks in bulk, queue by queue, and then those that wait for others."""
+        """Push prepared tasks in bulk, queue by queue, and then the tasks that wait for others."""
         queues: dict[str, list[tuple[Task, Message]]] = {}
         children = self.dependencies.in_order(tasks)
         self.dependencies.record_outcomes(children, tasks)

@@ -1,11 +1,11 @@
-"""Schedules: tasks that any worker queues when their time has come.
+"""Queue the tasks of schedules when they are due, in any worker.
 
 Schedules are declared in code, beside their Gator. Each of its workers fires them before it
 reserves. All workers compute the same ticks (:mod:`alligator.scheduling.rules`) under the same
 ids, and ``Store.push_once`` lets one worker queue each tick. So there is no leader to lose.
 
 A schedule *is* its function, arguments, times and queue, hashed into its name. If one of these
-changes, it is another schedule and begins anew. Declared twice on one Gator, it is one.
+changes, it is another schedule, with no past. Declared twice on one Gator, it is one.
 
 The store keeps a record of each schedule (``schedule:<queue>/<name>``). It tells a worker that has
 just started what was missed: ``pushed`` is the last tick that was handled, ``attempt`` is 1 if that
@@ -221,7 +221,7 @@ class Schedules:
             schedule.due = now + _PAUSE
             if not schedule.failing:
                 why = describe_error(err)
-                log.warning("Schedule %s cannot be queued (%s); trying on.", schedule.name, why)
+                log.warning("Schedule %s cannot be queued (%s); retrying.", schedule.name, why)
             schedule.failing = True
         else:
             if schedule.failing:

@@ -1,4 +1,4 @@
-"""A clock that moves only when a test moves it."""
+"""Provide a clock that moves only when a test moves it."""
 
 from alligator.runtime.timeouts import TimeIsUp, pass_time
 

@@ -1,4 +1,4 @@
-"""A client that fails when a test says so, before a call took effect or after."""
+"""Provide a client that fails when a test says so, before a call took effect or after."""
 
 import math
 import random

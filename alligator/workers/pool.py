@@ -1,4 +1,4 @@
-"""The threads of a worker that runs several tasks at a time.
+"""Run several tasks of a worker at a time, in threads.
 
 There are as many task threads as functions run at the same time. A coroutine needs a thread only
 to start, so for coroutines alone there is one. After a coroutine has ended, an :class:`Executor`

@@ -186,7 +186,7 @@ class Connections:
         return False
 
     def out_of_reach(self, queue_names: Iterable[str]) -> dict[str, Exception]:
-        """Return which of these queues are out of reach, though others are not, and why."""
+        """Return which of these queues cannot be reached, though others can, and why."""
         del queue_names
         return {}
 

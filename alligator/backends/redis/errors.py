@@ -67,7 +67,7 @@ def translate(err: BaseException) -> AlligatorException:
         return ConnectionLost(f"The redis server cannot serve now: {code} {why}")
     if isinstance(err, ResponseError):
         return ConnectionLost(f"The redis server refused a command: {why}")
-    return ConnectionLost(f"The redis server is out of reach: {why}")
+    return ConnectionLost(f"The redis server cannot be reached: {why}")
 
 
 def is_answer(err: BaseException) -> bool:
@@ -84,7 +84,7 @@ class NotSent(RedisConnectionError):
 
 
 class NodeFailed(RedisError):
-    """One node of a cluster is out of reach; its cause is the error of the driver.
+    """One node of a cluster cannot be reached; the cause is the error of the driver.
 
     :param queue_name: the queue that the call was about; '': none.
     """

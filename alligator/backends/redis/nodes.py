@@ -61,7 +61,7 @@ class LostNodes:
         return False
 
     def find(self, node: str, key: bytes) -> Exception | None:
-        """Return why a key is out of reach; None: it is not, as far as is known."""
+        """Return why a key cannot be reached; None: it can, as far as is known."""
         if not self:
             return None
         queue_name = queue_of(key)

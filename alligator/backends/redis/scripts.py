@@ -16,7 +16,7 @@ from alligator.backends.base import MAX_LEASE
 from alligator.backends.store import KEEP_FAILED
 from alligator.constants import CANCELED, FAILED
 
-#: Seconds after which a waiting client marks the queue anew.
+#: Seconds after which a waiting client marks the queue again.
 LONGEST_WAIT = 15.0
 
 _INCLUDE, _CONSTANTS, _IDEMPOTENT = "-- include: ", "-- constants: ", "-- idempotent"

@@ -55,7 +55,7 @@ _LONGEST = 2**52  # milliseconds; the server adds them to its time
 _LINKS_AT_ONCE = 500  # links of children to their parents, likewise
 _REFUSED = {-1: running_already, -2: waits_for_itself}
 _MARKED = 10.0  # seconds that the mark of a watched queue stands
-_PAUSE = 0.1  # seconds before a broken watch is tried anew
+_PAUSE = 0.1  # seconds before a broken watch is retried
 
 
 class RedisStore(Store):
@@ -318,7 +318,7 @@ class _Watch:
             self._marked = time.monotonic()
 
     def wait(self, timeout: float) -> bool:
-        """Block until a message comes; if the connection breaks, subscribe anew."""
+        """Block until a message comes; if the connection breaks, subscribe again."""
         try:
             self._mark()
             if not self._connection.can_read(max(0.0, timeout)):

@@ -1,4 +1,4 @@
-"""What the suites share: clients on one server, an empty queue for each test, and helpers."""
+"""Share between the suites: clients on one server, an empty queue for each test, and helpers."""
 
 import time
 import uuid

@@ -1,4 +1,4 @@
-"""Contract: dead letters."""
+"""Test the contract of dead letters."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""Contract: children that wait for their parents."""
+"""Test the contract of children that wait for their parents."""
 
 import threading
 import time
@@ -207,7 +207,7 @@ class DependencyContract(Contract):
     def test_an_ack_overrules_a_failure_that_came_after_the_push(self) -> None:
         """That of a run that had begun before; a cancellation is noted before the ack."""
         keys = {state: record_key(self.queue, f"{state}") for state in (FAILED, CANCELED)}
-        self.hold("skipped?", "nobody")
+        self.hold("skipped?", "no parent")
         for state, key in keys.items():
             for riding in (False, True):
                 self.client.push(self.queue, f"{state}", "data")
@@ -222,7 +222,7 @@ class DependencyContract(Contract):
 
     def test_what_was_pushed_behind_a_run_that_fails(self) -> None:
         """Its dead letter is of an earlier push."""
-        self.hold("skipped?", "nobody")
+        self.hold("skipped?", "no parent")
         self.client.push(self.queue, "again", "1")
         delivery = self.run("again")
         self.client.push(self.queue, "again", "2")

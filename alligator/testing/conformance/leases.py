@@ -1,4 +1,4 @@
-"""Contract: leases, fencing, hand-backs, deaths, threads."""
+"""Test the contract of leases, fencing, hand-backs, deaths, and threads."""
 
 import threading
 import time

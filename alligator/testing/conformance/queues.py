@@ -1,4 +1,4 @@
-"""Contract: pushing, order, ids, delays, counting."""
+"""Test the contract of pushing, order, ids, delays, and counting."""
 
 import threading
 import time
