@@ -81,7 +81,7 @@ class Policy:
                 for head, pattern in self._patterns
             )
         ):
-            raise _refusal(module, "it is not in the list of what is allowed")
+            raise _refusal(module, "it is not in the list 'allowed'")
 
     def check_found(self, found: Any, written: str) -> None:
         """Refuse an imported object that may not be called; one that is not callable passes.
@@ -102,7 +102,9 @@ class Policy:
             # not a function on the blocklist, which the entry does not name.
             self._check_listed(module, name, own, listed=written in self._exact)
         if written not in self._exact and _needs_self(found):
-            raise _refusal(written or repr(found), "it is a method, and JSON is no object for it")
+            raise _refusal(
+                written or repr(found), "it is a method, and JSON cannot carry its object"
+            )
 
     def _check_listed(self, module: str, name: str, shown: str, *, listed: bool = False) -> None:
         names = {f"{known}.{name}" for known in known_as(module)}
@@ -116,9 +118,11 @@ class Policy:
         if root := blocked_by(module, name):
             roots = {root, *known_as(root)}
             if not any(head.startswith(f"{each}.") for head in matching for each in roots):
-                raise _refusal(shown, f"what is in {root!r} runs only when a list names it")
+                raise _refusal(
+                    shown, f"a function in {root!r} runs only if 'allowed' names the module"
+                )
         if self.allowed is not None and not matching and not listed:
-            raise _refusal(shown, "it is not in the list of what is allowed")
+            raise _refusal(shown, "it is not in the list 'allowed'")
 
 
 class Reading:
@@ -144,7 +148,9 @@ class Reading:
     def on_the_way(self, module: str, name: str, owner: Any) -> None:
         """Refuse any object between a module and its attribute but a class."""
         if not isinstance(owner, type):
-            raise _refusal(f"{module}.{name}", f"a {type(owner).__name__} is on the way to it")
+            raise _refusal(
+                f"{module}.{name}", f"it is reached through a {type(owner).__name__}, not a class"
+            )
 
     def after_import(self, module: str, name: str, found: Any) -> None:
         """Check the attribute itself."""

@@ -176,7 +176,7 @@ class Codec:
         except (KeyboardInterrupt, LeaveNow):
             raise
         except BaseException as err:  # such a class may raise anything
-            log.warning("Task %s is revived as it died: %s", shorten(task_id), describe_error(err))
+            log.warning("Task %s is revived unchanged: %s", shorten(task_id), describe_error(err))
             return data
         if renewed is None:
             renewed = plain

@@ -155,7 +155,9 @@ def check_shape(func: Callable[..., Any], count: int, names: tuple[str, ...]) ->
             signature.bind(*([None] * count), **dict.fromkeys(names))
         except TypeError as err:
             name = getattr(func, "__qualname__", repr(func))
-            raise InvalidTask(f"{name}{signature} cannot be called so: {err}.") from err
+            raise InvalidTask(
+                f"{name}{signature} cannot be called with these arguments: {err}."
+            ) from err
 
 
 def import_callable(module: str, name: str, *, plain: bool = False) -> Callable[..., Any]:

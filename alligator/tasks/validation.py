@@ -34,9 +34,11 @@ def truth(value: Any) -> bool:
     if text in _FALSE or text in _TRUE:
         return text in _TRUE
     allowed = ", ".join(sorted(_TRUE | _FALSE - {""}))
-    raise InvalidTask(
-        f"is_async={shorten(repr(value), 60)} is neither true nor false; it may be {allowed}."
-    )
+    raise _invalid("is_async", value, f"is neither true nor false; it may be {allowed}")
+
+
+def _invalid(name: str, value: Any, why: str) -> InvalidTask:
+    return InvalidTask(f"{name}={shorten(repr(value), 60)} {why}.")
 
 
 def timestamp(value: Any) -> float:
@@ -53,16 +55,14 @@ def timestamp(value: Any) -> float:
         if isinstance(value, date):
             return datetime.combine(value, day_time()).timestamp()
     except (ValueError, OverflowError, OSError) as err:
-        raise InvalidTask(
-            f"delay_until={shorten(repr(value), 60)} is no moment that a clock can show."
-        ) from err
+        raise _invalid("delay_until", value, "is outside the times of this system") from err
     return _number("delay_until", value, "a Unix timestamp, a datetime or a date")
 
 
 def _number(name: str, value: Any, kind: str = "a finite number") -> float:
     number = math.nan if isinstance(value, timedelta) else in_seconds(value)
     if not math.isfinite(number):
-        raise InvalidTask(f"{name}={shorten(repr(value), 60)} is not {kind}.")
+        raise _invalid(name, value, f"is not {kind}")
     return number
 
 
@@ -74,10 +74,8 @@ def seconds_of(name: str, value: Any, low: float = 0.0, hint: str = "") -> float
     number = in_seconds(value)
     if not low <= number < math.inf:
         above = "above 0" if low == _TINY else f"from {low:g} up"
-        raise InvalidTask(
-            f"{name}={shorten(repr(value), 60)} is neither a number of seconds {above} nor such a "
-            f"timedelta{hint}."
-        )
+        why = f"is neither a number of seconds {above} nor such a timedelta{hint}"
+        raise _invalid(name, value, why)
     return number
 
 
@@ -101,9 +99,7 @@ def moment(name: str) -> Callable[[Any], float]:
 def _whole(name: str, low: int, high: int) -> Callable[[Any], int]:
     def check(value: Any) -> int:
         if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-            raise InvalidTask(
-                f"{name}={shorten(repr(value), 60)} is not a whole number from {low} to {high}."
-            )
+            raise _invalid(name, value, f"is not a whole number from {low} to {high}")
         return value
 
     return check
@@ -112,17 +108,13 @@ def _whole(name: str, low: int, high: int) -> Callable[[Any], int]:
 def _backoff(value: Any) -> float:
     number = _number("retry_backoff", value)
     if number < 1:
-        raise InvalidTask(
-            f"retry_backoff={shorten(repr(value), 60)} is below 1; 2 doubles the delay each time."
-        )
+        raise _invalid("retry_backoff", value, "is below 1; 2 doubles the delay each time")
     return number
 
 
 def _task_id(value: Any) -> str:
     if not isinstance(value, str) or not 1 <= len(value) <= 200 or not value.isprintable():
-        raise InvalidTask(
-            f"task_id={shorten(repr(value), 60)} is not 1 to 200 printable characters."
-        )
+        raise _invalid("task_id", value, "is not 1 to 200 printable characters")
     return value
 
 
@@ -137,14 +129,13 @@ def _hook(name: str, *takes: str) -> Callable[[Any], Any]:
         if value is None:
             return None
         if not callable(value):
-            raise InvalidTask(f"{name}={shorten(repr(value), 60)} is not a function.")
+            raise _invalid(name, value, "is not a function")
         check_hook(value, name)
         if not any(fits(value, count) for count in ways):
             shown = getattr(value, "__qualname__", None) or shorten(repr(value), 60)
             calls = " or ".join(f"{name}({', '.join(takes[:count])})" for count in sorted(ways))
             raise InvalidTask(
-                f"{name}={shown} cannot be called as it will be, {calls}: its parameters do not "
-                "fit."
+                f"{name}={shown} cannot be called as {calls}: its parameters do not fit."
             )
         return value
 
@@ -154,7 +145,7 @@ def _hook(name: str, *takes: str) -> Callable[[Any], Any]:
 def _text(name: str) -> Callable[[Any], str]:
     def check(value: Any) -> str:
         if not isinstance(value, str):
-            raise InvalidTask(f"{name}={shorten(repr(value), 60)} is not text.")
+            raise _invalid(name, value, "is not text")
         return value
 
     return check
@@ -164,7 +155,7 @@ def _parents(value: Any) -> list[Any]:
     """Return the entries of ``depends_on``: tasks, ids and ``(queue_name, id)``, each once."""
     one = isinstance(value, str) or hasattr(value, "task_id")
     if not one and not isinstance(value, Iterable):
-        raise InvalidTask(f"depends_on={shorten(repr(value), 60)} is no task and no id of one.")
+        raise _invalid("depends_on", value, "is no task and no id of one")
     parents = [value] if one else list(value)
     for each in parents:
         pair = isinstance(each, tuple) and [type(part) for part in each] == [str, str]

@@ -137,7 +137,7 @@ def test_on_a_real_server(durable_gator):
 
 
 def test_arguments_are_checked_and_hooks_must_be_plain(gator):
-    with pytest.raises(InvalidTask, match="cannot be called so"):
+    with pytest.raises(InvalidTask, match="cannot be called with these"):
         gator.task(add)
     with pytest.raises(InvalidTask, match="hooks are plain"):
         gator.options(on_success=add)

@@ -175,7 +175,7 @@ def test_revive_and_cancel_leave_it_where_it_was(gator, error, caplog):
     raised["deserialize"] = error
     data = gator.dead()[0].data
     assert gator.codec.renewed("all", "x", b"\xff" + data.encode()) == b"\xff" + data.encode()
-    assert "is revived as it died" in caplog.text
+    assert "is revived unchanged" in caplog.text
     raised.clear()
     task = gator.task(jobs.note)
     raised["deserialize"] = error

@@ -110,12 +110,12 @@ def test_signed_ones_are_signed_anew(tmp_path, caplog):
     assert run_to_the_end(gator) == 3
     assert gator.revive() == 1
     assert run_to_the_end(gator) == 3
-    assert caplog.text.count("revived as it died") == 0
+    assert caplog.text.count("revived unchanged") == 0
     assert Gator(dsn, secret_keys=["other" * 4]).revive() == 1
-    assert "is revived as it died: BadSignature: No key" in caplog.text
+    assert "is revived unchanged: BadSignature: No key" in caplog.text
     assert run_to_the_end(gator) == 1
     assert Gator(dsn).revive(retries=5) == 1
-    assert "is revived as it died: BadSignature: The message is signed" in caplog.text
+    assert "is revived unchanged: BadSignature: The message is signed" in caplog.text
     assert run_to_the_end(gator) == 1
 
 
@@ -151,7 +151,7 @@ def test_what_cannot_be_read_goes_back_as_it_is(tmp_path, data, caplog):
     gator.run_all()
     assert gator.revive(retries=3) == 1
     assert gator.client.pop("all") == data
-    assert "Task x is revived as it died: BadPayload: " in caplog.text
+    assert "Task x is revived unchanged: BadPayload: " in caplog.text
 
 
 def test_a_message_that_is_as_it_was_pushed_is_not_touched(tmp_path):
