@@ -427,7 +427,7 @@ class Gator:
         self.prepare(task, schedule.func, schedule.args, schedule.kwargs)
         return task
 
-    # -- What became of tasks. ----------------------------------------------------------------
+    # -- Outcomes of tasks. -------------------------------------------------------------------
 
     def status(self, task: Task | str) -> int | None:
         """Return the status of a task: ``WAITING``, ``DELAYED``, ``RUNNING``, ``RETRYING``,
@@ -469,7 +469,7 @@ class Gator:
         return self.results.result(task, timeout)
 
     def explain(self, task: Task | str | Schedule) -> str:
-        """Return in one sentence why a task has not run, or what became of it.
+        """Return in one sentence why a task has not run, or how it ended.
 
         ::
 

@@ -76,7 +76,7 @@ __all__ = [
     "waits_for_itself",
 ]
 
-#: Seconds that failures and cancellations are kept on record.
+#: Seconds that the records of failures and cancellations are kept.
 KEEP_FAILED = 30 * 86_400.0
 
 #: Seconds that a claim stands between a push and its confirmation, where these are two steps.
@@ -100,7 +100,7 @@ def record_key(queue_name: str, task_id: str) -> str:
 
         gator.store.record(record_key('images', 'order-17'))
 
-    An id that Alligator made is unique, and is the key itself. So are all ids on record of
+    An id that Alligator made is unique, and is the key itself. So are all recorded ids of
     Alligator 1.1. A key is returned as it is.
     """
     return own_record_key(queue_name, task_id) if is_own_id(task_id) else task_id

@@ -1,4 +1,4 @@
-"""Record how tasks end, and answer what became of them: status, wait, result, explain.
+"""Record how tasks end, and answer questions about tasks: status, wait, result, explain.
 
 Imports: ``alligator.tasks`` and below.
 """

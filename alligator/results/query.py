@@ -1,4 +1,4 @@
-"""Answer what became of a task after its push: status, wait and result."""
+"""Look up the status and the result of pushed tasks, and wait for them."""
 
 import time
 from collections import deque
@@ -45,7 +45,7 @@ _STARTED = (RUNNING, RETRYING)
 
 
 class Results:
-    """Answer for one Gator what became of tasks: of its own, and of others by their id.
+    """Look up outcomes for one Gator: of its own tasks, and of others by their id.
 
     :param queue_name: the queue on which a task that is given as an id is looked up.
     """

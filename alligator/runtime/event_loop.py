@@ -49,7 +49,7 @@ worker_loop: ContextVar["EventLoop | None"] = ContextVar("alligator_worker_loop"
 PLAIN = frozenset({NoneType, bool, int, float, str, bytes, list, tuple, dict})
 
 _NOTHING, _AWAIT = "of which nothing has run", "await it inside, and return what it returns"
-_ITERATE = "iterate over it inside, and return what came of it"
+_ITERATE = "iterate over it inside, and return the outcome"
 _NEVER_RAN = (
     (Coroutine, f"a coroutine, {_NOTHING}: {_AWAIT}"),
     (Awaitable, f"an awaitable object, which is never awaited: {_AWAIT}"),

@@ -48,7 +48,7 @@ _PAUSE = 2.0
 #: The store knows of so many ticks whether they were queued; in seconds, at least and at most.
 _TICKS_KNOWN, _LEAST_KNOWN, _LONGEST_KNOWN = 3600, 600.0, 7 * 86_400.0
 
-#: Seconds that the last tick stays on record, at least.
+#: Seconds that the record of the last tick is kept, at least.
 _KEEP = 400 * 86_400.0
 
 #: Options that make no sense for a task made by a tick, and what to do instead.

@@ -158,7 +158,7 @@ class FlakyClient(Client):
             self._plans.append(plan)
         return plan
 
-    # -- What becomes of a call. ----------------------------------------------------------
+    # -- The outcome of a call. -----------------------------------------------------------
 
     def _call(self, operation: str, *args: Any, **kwargs: Any) -> Any:
         return self.try_call(operation, getattr(self.inner, operation), *args, **kwargs)

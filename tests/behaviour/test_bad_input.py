@@ -57,7 +57,7 @@ def test_a_result_that_cannot_be_saved(gator_with_store, caplog):
 
 
 def test_a_store_that_is_down_for_a_moment(gator_with_store, monkeypatch):
-    """The task is not acked without its outcome on record: elsewhere, it runs again for that."""
+    """The task is not acked without a recorded outcome: elsewhere, it runs again for that."""
     gator = gator_with_store
     jobs.seen.clear()
     monkeypatch.setattr("alligator.execution.settle._STORE_PAUSE", 0.1)

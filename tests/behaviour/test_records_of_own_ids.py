@@ -83,7 +83,7 @@ def fails(gator, own_id, **options):
 
 
 def purged(gator):
-    """Delete the dead letters, but not what is on record of them."""
+    """Delete the dead letters, but not their records."""
     gator.client.purge_dead(gator.queue_name)
 
 

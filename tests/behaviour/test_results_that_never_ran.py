@@ -231,11 +231,11 @@ def test_by_name_it_is_a_dead_letter_on_every_backend(durable_gator, concurrency
     assert ran == []
     assert sorted(each.error for each in gator.dead()) == [
         "TaskFailed: async_generator returned an async generator, of which nothing has run: "
-        "iterate over it inside, and return what came of it.",
+        "iterate over it inside, and return the outcome.",
         "TaskFailed: coroutine_of_coroutine returned a coroutine, of which nothing has run: "
         "await it inside, and return what it returns.",
         "TaskFailed: generator returned a generator, of which nothing has run: "
-        "iterate over it inside, and return what came of it.",
+        "iterate over it inside, and return the outcome.",
     ]
 
 

@@ -56,7 +56,7 @@ def beanstalkd(tmp_path_factory):
 
 
 class Road:
-    """A client behind a proxy, and one that sees what became of it."""
+    """Return a client behind a proxy, and one that sees the outcome."""
 
     def __init__(self, name, server, proxy):
         self.name, self.proxy = name, proxy
@@ -612,7 +612,7 @@ def moto(tmp_path_factory):
 
 @pytest.fixture
 def sqs(moto, monkeypatch):
-    """A client behind a proxy, the proxy, and a client that sees what became of it."""
+    """Return a client behind a proxy, the proxy, and a client that sees the outcome."""
     use_emulator(monkeypatch)
     direct = sqs_client.Client(moto.dsn)
     with Proxy(moto.port) as proxy:

@@ -28,7 +28,7 @@ from tests.support.corpus.messages import MODULES
 AT_ONCE = 50
 MESSAGES = int(os.environ.get("FUZZ_MESSAGES", "3000"))
 
-#: What came of all that were fed: shown at the end of ``make fuzz``.
+#: The outcomes of all messages: shown at the end of ``make fuzz``.
 ends: Counter[str] = Counter()
 
 
@@ -91,11 +91,11 @@ def test_a_worker_survives_all_of_them(messages):
     for number, (data, kind) in enumerate(zip(messages, expected, strict=True)):
         letter, place = letters.get(str(number)), gator.client.find("all", str(number))
         if kind == "bad":
-            assert letter is not None, "not set aside"
+            assert letter is not None, "not buried"
         if kind == "broken":
-            assert letter or place, "neither set aside nor to be tried again"
+            assert letter or place, "neither buried nor to be retried"
         if kind == "unknown":
-            assert place, "not to be tried again"
+            assert place, "not to be retried"
             assert place.due > clock.time()
         if letter is not None and kind != "good":
             if kind != "broken":  # of which retries have been spent

@@ -11,7 +11,7 @@ def is_among(delivery, others):
 
 
 class Comparison:
-    """One queue, two clients, and the model that says what should come of it."""
+    """Hold one queue, two clients, and the model that predicts the outcome."""
 
     def __init__(self, environment):
         self.environment, self.queue = environment, environment.queue

@@ -59,7 +59,7 @@ def for_dead_letter(data: Data | None, reason: Reason) -> Need:
 
 
 def for_record(*texts: str | None) -> Need:
-    """Return what it takes to put an outcome on record; a short one goes in any case."""
+    """Return the bytes that recording an outcome takes; a short outcome always fits."""
     size = sum(map(_length, texts))
     return Need(_ROW + size, _LEFT_BY_DEAD_LETTERS) if size > _ROW else TAKES
 

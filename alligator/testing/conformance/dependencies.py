@@ -107,7 +107,7 @@ class DependencyContract(Contract):
         assert self.is_free("child")
 
     def test_a_dead_letter_cancels_and_so_on(self) -> None:
-        """Each with the reason on record; those pushed later, too."""
+        """Each with the reason in its record; children pushed later, too."""
         self.client.push(self.queue, "parent", "1")
         self.hold("child", "parent")
         self.hold("grandchild", "child")
@@ -145,7 +145,7 @@ class DependencyContract(Contract):
 
     @pytest.mark.parametrize("how", ["one by one", "many", "once", "held"])
     def test_a_push_overrules_what_was_before(self, how: str) -> None:
-        """On record, also by Alligator 1.1; and its dead letter says no more how the id stands."""
+        """In its record, also by Alligator 1.1; its dead letter no longer decides its status."""
         for task_id in ("again", str(uuid.uuid4()), OwnId(new_task_id())):
             self._check_overruled(how, task_id)
 

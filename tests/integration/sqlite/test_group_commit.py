@@ -15,7 +15,7 @@ LONE_SURROGATE = "\ud800"  # no text that SQLite can store
 
 
 class Caller(threading.Thread):
-    """Pushes one task, and keeps what comes of it."""
+    """Push one task, and keep the outcome."""
 
     def __init__(self, client, task_id, data="x"):
         super().__init__(daemon=True)

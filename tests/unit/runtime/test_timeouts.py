@@ -578,7 +578,7 @@ def test_retries_do_not_put_it_off():
     for _ in range(6):
         ran += gator.run_all()
         clock.advance(25)
-    assert ran == 4, "at 0, 25, 50; at 75 it is set aside"
+    assert ran == 4, "at 0, 25, 50; at 75 it is buried"
     assert gator.dead()[0].error.startswith("Expired: ")
 
 

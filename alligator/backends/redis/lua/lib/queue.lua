@@ -35,7 +35,7 @@ end
 -- Forget a record. (A user that may only push needs no right to delete.)
 local function forget_record(key) redis.call('PEXPIRE', key, 0) end
 
--- Tasks of this queue are acked: if the id is the user's own, a failure on record was that of an
+-- Tasks of this queue are acked: if the id is the user's own, a recorded failure was that of an
 -- earlier push. Forget it.
 function have_succeeded(ids)
   for index = 1, #ids do
