@@ -18,6 +18,7 @@ import logging
 import math
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -47,6 +48,11 @@ _TO_ACT = 30.0
 
 #: Seconds that the watching thread sleeps at most, even if a call to wake it was missed.
 _LONGEST_PAUSE = 1.0
+
+#: Whether an exception that was sent to one thread stops the others, if they have a trace function
+#: (a debugger, coverage): Python 3.11 notes it once for all threads, and a traced one then repeats
+#: the first step of its next call until the note is gone.
+_STOPS_TRACED_THREADS = sys.version_info < (3, 12)
 
 
 class TimeIsUp(BaseException):
@@ -232,7 +238,10 @@ class Alarm:
         self._claim.setdefault("by", "function" if in_time else "clock")
         while self._raising.setdefault("by", "function") == "clock" and self._thread is not None:
             if self._sent:
-                _raise_in(self._thread, None)  # take back what has not been raised yet
+                # Python 3.11 has raised it: it does so before the thread gets here, and would keep
+                # the note of what is taken back.
+                if not _STOPS_TRACED_THREADS:
+                    _raise_in(self._thread, None)  # take back what has not been raised yet
                 return
             time.sleep(0)
 
@@ -246,7 +255,11 @@ class Alarm:
             return self.rings_at
         if self._claim.setdefault("by", "clock") != "clock":
             return math.inf
-        pause = self._send(now) if not self._sent else None
+        pause = None
+        if not self._sent:
+            pause = self._send(now)
+        elif self._thread is not None:
+            _let_traced_threads_run()  # once more: C code that waits several times noted it again
         if self._over:
             return math.inf
         if now >= self.acts_at and self.overrun:
@@ -425,6 +438,8 @@ class _Watch:
     def _run(self) -> None:
         import ctypes  # noqa: F401 - now, since a stuck task may hold the import lock later
 
+        if _STOPS_TRACED_THREADS:
+            sys.settrace(None)  # or it may stop here, before it acts on an overrun
         while True:
             pause = _PAUSE
             with contextlib.suppress(Exception):  # such as MemoryError: look again
@@ -473,14 +488,31 @@ def _raise_in(
     import ctypes  # only when a task takes too long: it would slow ``import alligator`` down
 
     number, what = ctypes.c_ulong(thread), None if error is None else ctypes.py_object(error)
+    here, noted = ctypes.c_ulong(threading.get_ident()), ctypes.py_object(_Noted)
     send = ctypes.pythonapi.PyThreadState_SetAsyncExc
     # No step between these two, or the thread could move on.
     if spot is not None and interrupts.spot(thread) != spot:
         return False
-    send(number, what)
+    try:
+        send(number, what)
+        if _STOPS_TRACED_THREADS:
+            # Raised here, it removes the note. The other thread notes its own again when it runs.
+            send(here, noted)
+    except _Noted:
+        pass
     if error is not None:
         _wake(thread)
     return True
+
+
+class _Noted(Exception):
+    """Raised by this module in the thread that raises something in another, and caught at once."""
+
+
+def _let_traced_threads_run() -> None:
+    """Remove the note that an exception waits in some thread; no exception is lost by that."""
+    if _STOPS_TRACED_THREADS:
+        _raise_in(threading.get_ident(), _Noted)
 
 
 _wakes = False

@@ -188,6 +188,84 @@ def test_the_main_thread_is_woken_from_a_call_that_waits(gator, run):
     assert seen == []
 
 
+TRACED = """
+import os, sys, threading, time
+from alligator.exceptions import TaskTimeout
+from alligator.runtime.timeouts import Overrun, call_within, overrun
+
+def trace(frame, event, arg):
+    return trace
+
+def limited(seconds, call, *args):
+    started = time.monotonic()
+    try:
+        call_within(seconds, lambda: call(*args))
+    except TaskTimeout:
+        ends.append(time.monotonic() - started)
+
+def nothing():
+    pass
+
+def longest_pause(thread):
+    longest, before = 0.0, time.monotonic()
+    while thread.is_alive():
+        nothing()
+        now = time.monotonic()
+        longest, before = max(longest, now - before), now
+    return longest
+
+def turn():
+    while True:
+        nothing()
+
+ends = []
+threading.settrace(trace)
+sys.settrace(trace)
+"""
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        # A call that waits, and one that does not; in the main thread, and in another.
+        "limited(0.1, time.sleep, 20); limited(0.1, turn); assert len(ends) == 2",
+        "other = threading.Thread(target=limited, args=(0.1, turn)); other.start(); other.join()\n"
+        "assert len(ends) == 1",
+        # Another thread waits in C code, after its time: this one goes on.
+        "other = threading.Thread(target=limited, args=(0.1, time.sleep, 3)); other.start()\n"
+        "pause = longest_pause(other); assert pause < 2, pause; assert len(ends) == 1",
+        # The same, and it is acted on the overrun in the meantime.
+        "acted = threading.Event()\n"
+        "def stuck():\n"
+        "    overrun.set(Overrun(0.2, acted.set))\n"
+        "    limited(0.1, time.sleep, 5)\n"
+        "threading.Thread(target=stuck, daemon=True).start()\n"
+        "assert acted.wait(4); os._exit(0)",
+        # C code that waits several times, and takes the interpreter's lock in between.
+        "reads, writes = os.pipe(); acted = threading.Event(); file = open(reads, 'rb')\n"
+        "def stuck():\n"
+        "    overrun.set(Overrun(1.0, acted.set))\n"
+        "    limited(0.1, file.read)\n"
+        "threading.Thread(target=stuck, daemon=True).start()\n"
+        "end = time.monotonic() + 10\n"
+        "while not acted.is_set() and time.monotonic() < end:\n"
+        "    os.write(writes, b'x'); time.sleep(0.05)\n"
+        "assert acted.is_set(); os._exit(0)",
+    ],
+    ids=["main-thread", "other-thread", "beside-c-code", "overrun", "waits-of-c-code"],
+)
+def test_a_trace_function_stops_no_timeout(script):
+    """Debuggers and measurements of coverage set one."""
+    done = subprocess.run(
+        [sys.executable, "-c", TRACED + script],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_what_it_is_and_where_it_came_from(gator):
     gator.options(timeout=0.1).task(step_by_step, 20)
     with pytest.raises(TaskTimeout, match=r"ran for more than its 0\.1 s") as caught:
