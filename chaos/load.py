@@ -59,7 +59,7 @@ class Load:
         folder = self.folder / f"worker-{concurrency}"
         folder.mkdir()
         flags = ["--concurrency", concurrency, "--lease", str(self.lease), "--log-level", "INFO"]
-        flags += ["--app", "chaos.traced:gator"]
+        flags += ["--app", "chaos.traced_client:gator"]
         dsn, queue = self.workers_dsn, self.gator.queue_name
         traced = {"CHAOS_DSN": dsn, "CHAOS_LEDGER": self.ledger.path}
         return Fleet(dsn, queue, folder, self.ledger, *flags, size=1, variables=traced)

@@ -16,5 +16,7 @@ def losses_seen(kills: int = 10, patience: float = 3.0) -> int:
         folder = Path(name)
         dsn = f"sqlite://{folder}/lossy.db"
         environment = Environment("sqlite", dsn, folder, variables={"CHAOS_LOSSY_DSN": dsn})
-        row = worker_killed.run(environment, kills, "--app", "chaos.lossy:gator", patience=patience)
+        row = worker_killed.run(
+            environment, kills, "--app", "chaos.lossy_client:gator", patience=patience
+        )
         return row.lost

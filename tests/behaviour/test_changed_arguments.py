@@ -9,7 +9,7 @@ import pytest
 
 from alligator import Gator, Task, Worker, current_task
 from alligator.cli.dead_letter import as_test
-from tests.support.skinny_task import SkinnyTask
+from tests.support.compressed_task import SkinnyTask
 
 seen: list = []
 LIST, DICT = [1, [2]], {"name": "x", "inner": {"deep": True}}

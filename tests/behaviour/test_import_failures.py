@@ -20,7 +20,7 @@ from alligator.exceptions import ImportFailed, UnknownModuleError
 from alligator.testing import FakeClock
 from alligator.utils import import_attr, import_module
 from tests.support import ROOT, jobs
-from tests.support.skinny_task import SkinnyTask
+from tests.support.compressed_task import SkinnyTask
 
 BROKEN = "raise ValueError('not set up')"
 MENDED = "def double(number): return 2 * number"

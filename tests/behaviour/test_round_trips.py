@@ -9,7 +9,7 @@ import pytest
 from alligator import Gator
 from alligator.backends.base import Message
 from tests.support import ROOT
-from tests.support.servers.turns import Turns
+from tests.support.servers.round_trips import RoundTrips
 
 DOCS = ROOT / "docs" / "backends.rst"
 FEW = 20
@@ -45,7 +45,7 @@ def client(backend, request):
 
 def turns_of(monkeypatch, client):
     found = re.findall(r":(\d+)", unquote(client.conn_string))
-    return Turns(monkeypatch, int(found[0]) if found else -1)
+    return RoundTrips(monkeypatch, int(found[0]) if found else -1)
 
 
 def messages(count):

@@ -17,7 +17,7 @@ from alligator.tasks import message as message_module
 from alligator.tasks.backoff import DEPLOY_DELAYS
 from alligator.testing import FakeClock
 from tests.support import jobs
-from tests.support.skinny_task import SkinnyTask
+from tests.support.compressed_task import SkinnyTask
 
 MISSING = "not_deployed_yet"
 SOURCE = """

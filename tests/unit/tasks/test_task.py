@@ -24,7 +24,7 @@ from alligator.exceptions import (
 )
 from alligator.testing import FakeClock
 from tests.support import jobs
-from tests.support.skinny_task import SkinnyTask
+from tests.support.compressed_task import SkinnyTask
 
 
 @pytest.fixture(autouse=True)

@@ -10,10 +10,10 @@ _READS = ("recv", "recv_into")
 _WRITES = ("send", "sendall")
 
 
-class Turns:
-    """``count`` is how many times something was sent and a reply to it then read.
+class RoundTrips:
+    """Count in ``count`` how often a request was sent and then a reply read.
 
-    Counted on sockets that are connected to ``port``; what waits within one write is one turn.
+    It watches sockets that are connected to ``port``. Requests in one write are one round trip.
     """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, port: int) -> None:

@@ -1,6 +1,6 @@
 """Note which tasks a server delivers: if a lost task never was, the server lost it.
 
-Workers load it with ``--app chaos.traced:gator``.
+Workers load it with ``--app chaos.traced_client:gator``.
 """
 
 import json

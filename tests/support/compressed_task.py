@@ -1,4 +1,4 @@
-"""Define a Task class of the user's own, which writes messages of bytes."""
+"""Define a Task class of the user's own, which compresses its messages: their data is bytes."""
 
 import bz2
 import json
@@ -8,7 +8,7 @@ from alligator.utils import determine_module, determine_name, import_attr
 
 
 class SkinnyTask(Task):
-    """The compressed task of the 'extending' document, with its slips mended."""
+    """Be the compressed task of the 'extending' document, with its mistakes fixed."""
 
     def serialize(self):
         data = {
