@@ -1,4 +1,4 @@
-"""``python -m alligator`` is ``latergator.py``."""
+"""Run ``latergator.py`` as ``python -m alligator``."""
 
 import signal
 import sys

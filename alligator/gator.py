@@ -1,4 +1,4 @@
-"""The Gator: the one object an application needs. It enqueues, looks up and cancels."""
+"""Enqueue, look up and cancel tasks with a Gator, the one object that an application needs."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict

@@ -1,4 +1,4 @@
-"""Public path of Alligator 1.0: the contexts that push tasks with the same options."""
+"""Keep a public path of Alligator 1.0: the contexts that push tasks with the same options."""
 
 from alligator.producer.options import Batch, Options
 

@@ -1,4 +1,4 @@
-"""Names of functions, and functions from names: the paths that Alligator 1.0 documented."""
+"""Keep the public paths of Alligator 1.0: names of functions, and functions from names."""
 
 from alligator.common.importing import (
     determine_module,

@@ -1,4 +1,4 @@
-"""Queues and stores on servers, files and in memory, behind one contract.
+"""Keep queues and outcomes on servers, in files and in memory, behind one contract.
 
 :func:`client_class` finds the client for a DSN. Drivers are imported only when a DSN asks for them.
 A third party's backend can register under the entry-point group ``alligator.backends``, named by

@@ -1,4 +1,4 @@
-"""The contract of every backend. It is written here and nowhere else.
+"""Define the contract of every backend. It is written here and nowhere else.
 
 A *client* keeps queues of tasks. To it a task is an id and some data (``str`` or ``bytes``). It
 returns the data as it got it, and never looks inside. A task is in one state at a time::

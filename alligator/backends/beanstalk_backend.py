@@ -1,4 +1,4 @@
-"""The beanstalk client, by the path that Alligator 1.0 documented."""
+"""Keep the public path of Alligator 1.0: the client of beanstalk."""
 
 from alligator.backends.beanstalk.client import Client
 

@@ -1,4 +1,4 @@
-"""The locmem client, by the path that Alligator 1.0 documented."""
+"""Keep the public path of Alligator 1.0: the client of locmem."""
 
 from alligator.backends.locmem.client import Client
 

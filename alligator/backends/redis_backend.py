@@ -1,4 +1,4 @@
-"""The redis client, by the path that Alligator 1.0 documented."""
+"""Keep the public path of Alligator 1.0: the client of redis."""
 
 from alligator.backends.redis.client import Client
 

@@ -1,4 +1,4 @@
-"""The sqlite client, by the path that Alligator 1.0 documented."""
+"""Keep the public path of Alligator 1.0: the client of sqlite."""
 
 from alligator.backends.sqlite.client import Client
 

@@ -1,4 +1,4 @@
-"""The sqs client, by the path that Alligator 1.0 documented."""
+"""Keep the public path of Alligator 1.0: the client of sqs."""
 
 from alligator.backends.sqs.client import Client
 

@@ -1,4 +1,4 @@
-"""The contract of every store: outcomes, marks and heartbeats, beside the queues.
+"""Define the contract of every store: outcomes, marks and heartbeats, beside the queues.
 
 A *store* keeps the outcomes of tasks that have left their queue, the keys that were claimed, and
 which workers are alive. locmem, sqlite and redis serve as store and as queue, each as

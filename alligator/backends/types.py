@@ -1,4 +1,4 @@
-"""The values that clients and stores take and return.
+"""Define the values that clients and stores take and return.
 
 ``alligator.backends.base`` and ``alligator.backends.store`` export them as well.
 """

@@ -1,4 +1,4 @@
-"""Optional extras: the names of rpqueue, and a pytest plugin.
+"""Provide optional extras: the names of rpqueue, and a pytest plugin.
 
 Imports: everything but ``alligator.cli``. Exports nothing; import the modules.
 """

@@ -1,4 +1,4 @@
-"""The pytest plugin, which pytest finds by itself if Alligator is installed: a fixture ``gator``.
+"""Provide a pytest fixture ``gator``; pytest finds this plugin if Alligator is installed.
 
 It adds nothing else. It imports the rest of Alligator only when a test asks for the fixture, so
 that coverage measurement misses nothing. A fixture ``gator`` of your own, in a test module or a

@@ -1,4 +1,4 @@
-"""The names of rpqueue, on any Gator: code written for it runs with only the import changed.
+"""Provide the names of rpqueue on any Gator: code for it runs with only the import changed.
 
 ::
 

@@ -1,4 +1,4 @@
-"""Contexts that push tasks with the same options: ``Options``, and ``Batch`` for many at once."""
+"""Push tasks with the same options: ``Options``, and ``Batch`` for many at once."""
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence

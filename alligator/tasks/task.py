@@ -1,4 +1,4 @@
-"""A task: its function and options, its status, and how it runs."""
+"""Define a task: its function and options, its status, and how it runs."""
 
 import logging
 import sys

@@ -1,4 +1,4 @@
-"""``gator.run_until``: simulate everything that would happen up to a moment, at once.
+"""Simulate everything that would happen up to a moment, at once: ``gator.run_until``.
 
 A worker runs what is due. Then the clock moves to the next event: the end of a delay, the end of a
 lease, or the tick of a schedule. This repeats. The clock stops at each event, so a task sees the

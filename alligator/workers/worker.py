@@ -1,4 +1,4 @@
-"""The worker: reserve, run and settle tasks, until it is told to stop.
+"""Reserve, run and settle tasks, until the worker is told to stop.
 
 1. ``starting()``.
 2. Reserve: a batch of short tasks, or one slow one; the acks of ended tasks ride along. With

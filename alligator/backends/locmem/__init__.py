@@ -1,4 +1,4 @@
-"""Queues and a store in this process's memory.
+"""Keep queues and a store in this process's memory.
 
 ``client`` and ``store`` keep the contracts on a ``memory``: its ``queue`` objects, ``records`` and
 ``dependencies``.

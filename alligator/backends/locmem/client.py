@@ -1,4 +1,4 @@
-"""Queues in this process's memory: for development, tests, and threads of one process.
+"""Keep queues in this process's memory: for development, tests, and threads of one process.
 
 Gators of one process share them by the name in the DSN (``locmem://``, ``locmem://mine``).
 Tasks do not survive the process; everything else of the contract holds.

@@ -1,4 +1,4 @@
-"""Children that wait for their parents, in memory. Callers hold the lock of the queues."""
+"""Hold children that wait for their parents, in memory. Callers hold the lock of the queues."""
 
 from collections.abc import Callable
 

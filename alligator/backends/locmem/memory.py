@@ -1,4 +1,4 @@
-"""The memories of this process, by name: their queues and records, and one lock for each."""
+"""Find the memories of this process by name: their queues and records, and one lock for each."""
 
 import threading
 from collections.abc import Sequence

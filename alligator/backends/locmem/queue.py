@@ -1,4 +1,4 @@
-"""One queue in memory: its tasks by id, and their order. Callers hold a lock."""
+"""Keep one queue in memory: its tasks by id, and their order. Callers hold a lock."""
 
 import heapq
 import itertools

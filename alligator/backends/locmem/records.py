@@ -1,4 +1,4 @@
-"""Outcomes, marks and heartbeats in memory. Callers hold the lock of the queues."""
+"""Keep outcomes, marks and heartbeats in memory. Callers hold the lock of the queues."""
 
 import heapq
 from threading import Event

@@ -1,4 +1,4 @@
-"""The store of the in-memory backend: dictionaries under the lock of its queues."""
+"""Keep outcomes beside the in-memory queues: dictionaries under the lock of the queues."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager

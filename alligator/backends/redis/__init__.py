@@ -1,4 +1,4 @@
-"""Queues and a store on a Redis or Valkey server, a sentinel set, or a cluster.
+"""Keep queues and a store on a Redis or Valkey server, a sentinel set, or a cluster.
 
 ``client`` is the contract of queues and ``store`` that of records. Both run Lua scripts
 (``lua/*.lua``, joined by ``scripts``) over ``connection``, or ``cluster``. Imports: redis-py, the

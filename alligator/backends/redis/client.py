@@ -1,4 +1,4 @@
-"""Queues on a Redis or Valkey server, a master kept by sentinels, or a cluster.
+"""Keep queues on a Redis or Valkey server, a master kept by sentinels, or a cluster.
 
 DSNs: ``redis://user:password@host:6379/0``, ``rediss://`` (TLS), ``redis+unix:///path?db=0``,
 ``redis+sentinel://host1,host2/master/0``, ``redis+cluster://host1,host2``, ``valkey://``.

@@ -1,4 +1,4 @@
-"""Queues and a store in one SQLite file, which processes of one machine share.
+"""Keep queues and a store in one SQLite file, which processes of one machine share.
 
 ``client`` and ``store`` keep the contracts; ``queue``, ``dependencies`` and ``records`` are their
 SQL, ``schema`` the tables, ``database`` the file that is open, with its locks.

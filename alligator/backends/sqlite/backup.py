@@ -1,4 +1,4 @@
-"""A copy of a SQLite file that is in use, as it stood at one moment."""
+"""Copy a SQLite file that is in use, as it stood at one moment."""
 
 import os
 import sqlite3

@@ -1,4 +1,4 @@
-"""Queues in one SQLite file, shared by processes of one machine. No server to run.
+"""Keep queues in one SQLite file, shared by processes of one machine. No server to run.
 
 ``sqlite:///var/lib/app/q.db`` (absolute) or ``sqlite://q.db`` (relative to the current
 directory). Tasks survive ``kill -9`` and a reboot; a power cut too with

@@ -1,4 +1,4 @@
-"""The DSN of a SQLite file: its path, and how it is written to the disk."""
+"""Read the DSN of a SQLite file: its path, and how it is written to the disk."""
 
 from pathlib import Path
 from urllib.parse import parse_qsl, unquote

@@ -1,4 +1,4 @@
-"""One SQLite file shared by processes: opened, locked fairly, closed around a fork.
+"""Share one SQLite file between processes: open it, lock it fairly, close it around a fork.
 
 SQLite's own waiting for a lock is a lottery that a process can lose for good. So writers queue up
 first: threads at a lock, processes at an ``flock`` on a file beside the database. (Never on the

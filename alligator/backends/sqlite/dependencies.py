@@ -1,4 +1,4 @@
-"""Children that wait for their parents, as SQL, inside a transaction that the caller opened.
+"""Hold children that wait for their parents, as SQL, inside the caller's transaction.
 
 A held child is a row among the tasks, in a state of its own. Each of its parents is a row in
 ``alligator_waits``; a child in any other state has none there.

@@ -1,4 +1,4 @@
-"""The descriptors that SQLite has open, in case that other code closes them.
+"""Know the descriptors that SQLite has open, in case other code closes them.
 
 Code that makes a daemon of its process closes all descriptors that it finds, SQLite's among them.
 SQLite would not notice, and would use the same numbers again, which may lead to other files by

@@ -1,4 +1,4 @@
-"""Disk-space reserve: pushes fail early, so that consumers can still drain a full queue.
+"""Reserve disk space: pushes fail early, so that consumers can still drain a full queue.
 
 To reserve and to ack a task writes, too: to the log beside the database, which is copied into the
 database later. On a disk that pushes have filled to the last byte neither could grow. The log could

@@ -1,4 +1,4 @@
-"""Group commit: pushes of several threads share one transaction, which costs more than a row.
+"""Commit pushes of several threads together, since a transaction costs more than a row.
 
 A thread that pushes while another one does gets in line. The next one to have its turn (the
 leader) writes for all in line. Each of them returns once that is committed, and not before.

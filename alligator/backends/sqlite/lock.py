@@ -1,4 +1,4 @@
-"""The two locks of a SQLite file: of the threads of a process, and of processes.
+"""Hold the two locks of a SQLite file: between threads of a process, and between processes.
 
 A thread waits for one of them for :data:`DEADLINE` seconds at most: its holder may have been
 stopped (SIGSTOP, a debugger, a container that is paused), or hang.

@@ -1,4 +1,4 @@
-"""Queues as SQL: pushes, leases, what ends a lease, dead letters, and looking.
+"""Keep queues as SQL: pushes, leases, what ends a lease, dead letters, and lookups.
 
 Each function works inside a transaction that the caller opened; functions that only look take
 a connection. All values are parameters: nothing from a message, and no queue name, becomes SQL.

@@ -1,4 +1,4 @@
-"""Records of tasks as SQL, inside a transaction that the caller opened."""
+"""Keep records of tasks as SQL, inside a transaction that the caller opened."""
 
 from collections.abc import Iterable
 

@@ -1,4 +1,4 @@
-"""The tables of a SQLite queue file, and one transaction on them."""
+"""Create the tables of a SQLite queue file, and open a transaction on them."""
 
 import sqlite3
 from collections.abc import Iterator, Sequence

@@ -1,4 +1,4 @@
-"""The store in a SQLite file: tables beside those of the queues."""
+"""Keep outcomes in a SQLite file, in tables beside those of the queues."""
 
 import time
 from collections.abc import Iterable, Iterator, Sequence

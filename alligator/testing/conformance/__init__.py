@@ -1,4 +1,4 @@
-"""The suites that every backend and every store must pass; they need pytest.
+"""Test every backend and every store against the contract, with pytest.
 
 ``alligator.testing`` exports ``backend.BackendContract`` and ``store.StoreContract``.
 

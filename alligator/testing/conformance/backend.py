@@ -1,4 +1,4 @@
-"""The suite that every backend has to pass, for a third party's backend as for our own.
+"""Test a backend against the contract: a third party's as well as Alligator's.
 
 ::
 

@@ -1,4 +1,4 @@
-"""The suite that every store has to pass, for a third party's as for our own.
+"""Test a store against the contract: a third party's as well as Alligator's.
 
 ::
 
