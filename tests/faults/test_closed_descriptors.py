@@ -61,6 +61,35 @@ def test_a_worker_goes_on(concurrency, durable_dsn, durable_gator, tmp_path):
         assert len(ran) == 24, "none twice"
 
 
+@pytest.mark.parametrize("looks", [True, False])
+def test_redis_loses_no_batch_that_was_sent_for(looks, redis_dsn, tmp_path):
+    """Closed before its reply was read, with acks, and tasks of others between."""
+    code = """
+        import os, sys, time
+        from alligator.backends.redis_backend import Client
+        client, other = Client(sys.argv[1]), Client(sys.argv[1])
+        client.drop_all("closed")
+        for n in range(120):
+            client.push("closed", str(n), f"data {n}", priority=n % 2)
+        done = client.reserve(["closed"], 3).deliveries
+        others = other.reserve(["closed"], 3).deliveries
+        ahead = client.begin_reserve(["closed"], 100, acks=done)
+        until = time.monotonic() + 10
+        while other.stats("closed").running < 103 and time.monotonic() < until:
+            time.sleep(0.01)
+        os.closerange(3, 1000)
+        assert sys.argv[2] == "False" or ahead.ready()
+        found, refused = ahead.read()
+        wanted = [n for n in range(120) if n % 2] + [n for n in range(120) if n % 2 == 0]
+        assert [each.data for each in found] == [f"data {n}" for n in wanted[6:106]], found
+        assert refused == []
+        assert client.ack(found) == client.ack(others) == []
+        stats = client.stats("closed")
+        assert (stats.waiting, stats.running) == (14, 0), stats
+    """
+    run(code, redis_dsn, looks, folder=tmp_path)
+
+
 def test_sqlite_goes_on_with_all_that_was_queued(sqlite_dsn, tmp_path):
     """Also beside another client of the process, and one that was closed before."""
     code = """

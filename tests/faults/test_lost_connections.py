@@ -317,6 +317,21 @@ REPEATED_ON_REDIS = {
     "workers": (lambda r: None, lambda r, _: r.client.store.workers(r.queue), []),
     "watch": (lambda r: None, lambda r, _: watch(r), None),
 }
+#: Likewise, but what the call leased is asked for: to repeat it would lease more.
+ASKED_ON_REDIS = {
+    "reserve": (lambda r: r.push("1", "2"), lambda r, _: ids(r.client.reserve([r.queue])), ["1"]),
+    "begin_reserve": (
+        lambda r: r.push("1", "2", "3"),
+        lambda r, _: ids(r.client.begin_reserve([r.queue], 2).read()),
+        ["1", "2"],
+    ),
+    "get": (id_of_pushed, lambda r, it: r.client.get(r.queue, it), "data"),
+    "pop": (id_of_pushed, lambda r, it: r.client.pop(r.queue), "data"),
+}
+
+
+def ids(reserved):
+    return [each.task_id for each in reserved.deliveries]
 
 
 def watch(road):
@@ -359,17 +374,24 @@ def test_what_does_no_harm_is_tried_once_more_on_redis(redis_road, what, how):
     check_that_it_is_repeated(redis_road, how, *REPEATED_ON_REDIS[what])
 
 
+@pytest.mark.parametrize("how", ["cut", "reset"])
+@pytest.mark.parametrize("what", ASKED_ON_REDIS)
+def test_what_was_leased_without_a_reply_is_asked_for(redis_road, what, how):
+    check_that_it_is_repeated(redis_road, how, *ASKED_ON_REDIS[what])
+
+
 NEVER = {
-    "reserve": (id_of_pushed, lambda r, _: r.client.reserve([r.queue])),
-    "get": (id_of_pushed, lambda r, it: r.client.get(r.queue, it)),
-    "pop": (id_of_pushed, lambda r, it: r.client.pop(r.queue)),
     "release": (held, lambda r, it: r.client.release(it[0])),
     "bury": (held, lambda r, it: r.client.bury(it[0], None, Reason("no"))),
     "revive": (buried, lambda r, it: r.client.revive(r.queue, it)),
     "purge_dead": (buried, lambda r, _: r.client.purge_dead(r.queue)),
 }
+NEVER_ON_BEANSTALKD = {
+    "reserve": (id_of_pushed, lambda r, _: r.client.reserve([r.queue])),
+    "get": (id_of_pushed, lambda r, it: r.client.get(r.queue, it)),
+    "pop": (id_of_pushed, lambda r, it: r.client.pop(r.queue)),
+}
 NEVER_ON_REDIS = {
-    "begin_reserve": (id_of_pushed, lambda r, _: r.client.begin_reserve([r.queue]).read()),
     "claim": (lambda r: None, lambda r, _: r.client.store.claim(f"{r.queue}/key", 60)),
     "unclaim": (lambda r: None, lambda r, _: r.client.store.unclaim(f"{r.queue}/key")),
     "push_once": (
@@ -396,19 +418,50 @@ def test_what_could_do_harm_is_not(any_road, what):
     check_that_it_is_not_repeated(any_road, *NEVER[what])
 
 
+@pytest.mark.parametrize("what", NEVER_ON_BEANSTALKD)
+def test_what_could_do_harm_is_not_on_beanstalkd(beanstalk_road, what):
+    check_that_it_is_not_repeated(beanstalk_road, *NEVER_ON_BEANSTALKD[what])
+
+
 @pytest.mark.parametrize("what", NEVER_ON_REDIS)
 def test_what_could_do_harm_is_not_on_redis(redis_road, what):
     check_that_it_is_not_repeated(redis_road, *NEVER_ON_REDIS[what])
 
 
 def test_a_reserve_whose_reply_got_lost_leased_but_once(redis_road):
-    redis_road.push("1", "2")
-    redis_road.client.reserve(["other"])
+    client, queue = redis_road.client, redis_road.queue
+    redis_road.push("0", "1", "2", "3")
+    done = client.reserve([queue]).deliveries
     redis_road.proxy.lose_next()
-    with pytest.raises(ConnectionLost):
+    found, refused = client.reserve([queue], 2, acks=done)
+    assert ([each.task_id for each in found], refused) == (["1", "2"], [])
+    stats = redis_road.direct.stats(queue)
+    assert (stats.waiting, stats.running) == (1, 2)
+    assert client.ack(found) == []
+    assert redis_road.direct.stats(queue).running == 0
+
+
+def test_a_reserve_that_got_lost_on_its_way_leased_nothing(redis_road):
+    """Nor does it count as a look at an empty queue."""
+    redis_road.push("1")
+    redis_road.client.reserve(["other"])
+    redis_road.proxy.lose_next("requests")
+    with pytest.raises(ConnectionLost, match="had leased nothing"):
         redis_road.client.reserve([redis_road.queue], 1)
     stats = redis_road.direct.stats(redis_road.queue)
-    assert (stats.waiting, stats.running) == (1, 1)
+    assert (stats.waiting, stats.running) == (1, 0)
+
+
+def test_a_lease_that_ran_out_is_not_asked_for(redis_road):
+    client, direct, queue = redis_road.client, redis_road.direct, redis_road.queue
+    redis_road.push("1")
+    client.reserve(["other"])
+    redis_road.proxy.before_loss = lambda: direct.reserve(["other"], wait=0.2)
+    redis_road.proxy.lose_next()
+    with pytest.raises(ConnectionLost, match="had leased nothing"):
+        client.reserve([queue], lease=0.1)
+    (again,) = direct.reserve([queue]).deliveries
+    assert (again.attempt, again.deaths) == (2, 1)
 
 
 def test_a_put_whose_reply_got_lost_is_told_and_put_but_once(beanstalk_road):

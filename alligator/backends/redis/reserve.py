@@ -14,13 +14,12 @@ from typing import Any
 from redis.exceptions import MovedError, NoScriptError
 
 from alligator.backends.base import MAX_LEASE, Ahead, Delivery, Reserved, never
-from alligator.backends.redis.connection import Connections
+from alligator.backends.redis.connection import Call, Connections, retry_of
 from alligator.backends.redis.encoding import keys_of, read_reply, wake_key
 from alligator.backends.redis.errors import (
     DRIVER_ERRORS,
     NodeFailed,
     node_lost,
-    translate,
     translated,
 )
 from alligator.backends.redis.scripts import LONGEST_WAIT, script
@@ -42,6 +41,16 @@ def _micros_of(lease: float) -> int:
     return int(min(lease, MAX_LEASE) * 1e6)
 
 
+def _new_name() -> str:
+    """Return a name for one call, by which the server finds what that call leased."""
+    return f"-{os.urandom(8).hex()}"
+
+
+def _reply_again(queue_name: str, call_name: str, receipts: Sequence[bytes]) -> Call:
+    """Return the call to make where the reply got lost to one that leases."""
+    return Call(script("reply_again"), keys_of(queue_name), [call_name, *receipts])
+
+
 class Reservation:
     """One call of ``Client.reserve``.
 
@@ -54,6 +63,7 @@ class Reservation:
     ) -> None:
         self.connections, self.queue_names = connections, queue_names
         self.limit, self.lease = min(limit, MOST_AT_ONCE), _micros_of(lease)
+        self.call_name = _new_name()  # of all its calls: one at most leases, on each queue
         self.taken: list[Delivery] = []
         self.refused: list[Delivery] = []
         self.soon = float("inf")  # seconds until a delay or a lease ends
@@ -150,9 +160,13 @@ class Reservation:
 
     def _lease(self, name: str, queue_name: str, args: list[Any], acks: list[Delivery]) -> None:
         receipts = [each.receipt for each in acks]
-        leased, refused, soon = read_reply(
-            queue_name, self._run(name, queue_name, [*args, *receipts])
+        raw = self.connections.run_or_fail(
+            script(name),
+            keys_of(queue_name),
+            [*args, self.call_name, *receipts],
+            lambda: _reply_again(queue_name, self.call_name, receipts),
         )
+        leased, refused, soon = read_reply(queue_name, raw)
         self.woken.discard(queue_name)
         self.refused += [acks[index] for index in refused]
         self.taken += leased
@@ -240,8 +254,11 @@ class RedisAhead(Ahead):
         self._result: Reserved | AlligatorException | None = None
         # As if an earlier queue had given something: so no task comes that has to go alone.
         receipts = [each.receipt for each in acks]
-        args = [min(limit, MOST_AT_ONCE), _micros_of(lease), 0, 0, *receipts]
-        self._call = script("reserve"), keys_of(queue_name), args
+        name = _new_name()
+        args = [min(limit, MOST_AT_ONCE), _micros_of(lease), 0, 0, name, *receipts]
+        self._call = Call(script("reserve"), keys_of(queue_name), args)
+        self._call_again = _reply_again(queue_name, name, receipts)
+        self._broken: Exception | None = None  # why the reply will not come on this connection
         self.sent = time.monotonic()
         with translated():
             self._stack, self._connection = connections.begin(*self._call)
@@ -250,10 +267,12 @@ class RedisAhead(Ahead):
         if self._pid != os.getpid() or not self._lock.acquire(blocking=False):
             return False
         try:
-            if self._result is None and not self._connection.can_read(0):
+            if self._result is not None or self._broken is not None:
+                return True
+            if not self._connection.can_read(0):
                 return False
         except DRIVER_ERRORS as err:
-            self._result = translate(err)
+            self._broken = err
             with contextlib.suppress(*DRIVER_ERRORS), self._stack:
                 raise  # so the stack closes the connection
         finally:
@@ -280,9 +299,16 @@ class RedisAhead(Ahead):
         with translated():
             try:
                 with self._stack:
+                    if self._broken is not None:
+                        raise self._broken
                     raw = self._connection.read_response()
             except NoScriptError:  # so nothing was done
                 raw = self._connections.run(*self._call)
+            except DRIVER_ERRORS as err:
+                call = retry_of(err, self._call, lambda: self._call_again)
+                if call is None:
+                    raise
+                raw = self._connections.run(*call)
         reply = read_reply(self._queue_name, raw)
         return Reserved(reply.leased, [self._acks[index] for index in reply.refused])
 

@@ -1,14 +1,16 @@
 #!lua flags=allow-oom
 -- include: leases
 -- ARGV: 1 limit  2 lease  3 whether nothing was taken elsewhere yet (1)
---       4 milliseconds that the client is willing to wait  5... receipts to ack
+--       4 milliseconds that the client is willing to wait  5 the name of this call
+--       6... receipts to ack
 -- Returns: see reply(); where nothing was leased, microseconds until the next change (-1: none in
 --          sight; -2: a task that has to go alone comes next, so that later queues have to wait
 --          for it as well; -3 or less: there are tasks that have lost their place, and this is
 --          -4 minus the time)
 local limit, ends = tonumber(ARGV[1]), now + math.min(tonumber(ARGV[2]), MAX_LEASE)
 local alone, wait = ARGV[3] == '1', tonumber(ARGV[4])
-local refused, done = end_leases(5, #ARGV)
+call_name = ARGV[5]
+local refused, done = end_leases(6, #ARGV)
 
 -- The places and ids in a reply by turns.
 local function split_pairs(found)
@@ -104,7 +106,7 @@ if not (alone and redis.call('EXISTS', LEASES) == 1 and expired()) then
   if redis.call('EXISTS', DELAYED) == 1 then promote_due() end
   take_ready()
 end
-if #leased > 0 or #ARGV > 4 then wake_if_more() end
+if #leased > 0 or #ARGV > 5 then wake_if_more() end
 local soon = -1
 if #leased == 0 and wait > 0 then
   soon = next_change()

@@ -1,9 +1,10 @@
 #!lua flags=allow-oom
 -- include: leases queue dependencies
--- ARGV: 1 the id of the task to lease  2 lease  3... receipts to ack
+-- ARGV: 1 the id of the task to lease  2 lease  3 the name of this call  4... receipts to ack
 -- Returns: as reserve.lua
 local wanted, ends = ARGV[1], now + math.min(tonumber(ARGV[2]), MAX_LEASE)
-local refused = ack(3, #ARGV)
+call_name = ARGV[3]
+local refused = ack(4, #ARGV)
 
 for _, receipt in ipairs(redis.call('ZRANGEBYSCORE', LEASES, '-inf', whole(now))) do
   local id, score, attempt, deaths = read_receipt(receipt)

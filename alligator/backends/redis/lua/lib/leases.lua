@@ -7,12 +7,13 @@ local LONG = 262144 -- bytes that are joined into one string
 local special = true -- whether there is anything but ordinary tasks; end_leases() sets it
 local own = false -- whether ids of the user's own are among the acks, likewise
 local leased, sizes, length = {}, {}, 0 -- receipts and data by turns, their sizes, all of them
+local call_name = '' -- of this call, in its receipts, for reply_again.lua: 20 characters or fewer
 
 -- How a receipt begins. No other ever has the same time, place and id: each push has a new place,
 -- and each lease between two pushes a higher attempt. With a place it is longer than 64 bytes; the
 -- server would keep shorter members in a list, and walk through it for each lease.
 local function receipt_head(attempt, deaths)
-  return string.format('%-54s', whole(now) .. ':' .. attempt .. ':' .. deaths .. ':')
+  return string.format('%-54s', whole(now) .. call_name .. ':' .. attempt .. ':' .. deaths .. ':')
 end
 
 -- Lease tasks that are off the queue; their places are text. The receipts say the attempts (nil:
