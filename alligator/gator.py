@@ -14,9 +14,9 @@ from alligator.backends.store import Store
 from alligator.common.clock import Clock, Seconds, SystemClock
 from alligator.constants import ALL, WAITING
 from alligator.exceptions import InvalidDSN, UnsupportedOption
-from alligator.execution.inline import InlineRunner
 from alligator.execution.settle import Settler
-from alligator.producer.bridge import bridge
+from alligator.execution.without_worker import InlineRunner
+from alligator.producer.bridged_store import bridge
 from alligator.producer.options import Batch, Options
 from alligator.producer.push import Producer
 from alligator.results import explain
@@ -27,7 +27,7 @@ from alligator.scheduling.scheduler import Schedule, Schedules
 from alligator.security.policy import Policy
 from alligator.security.signing import Signer
 from alligator.tasks.codec import Codec
-from alligator.tasks.parent_ids import KeptParents, load
+from alligator.tasks.stored_parents import KeptParents, load
 from alligator.tasks.task import Task
 from alligator.tasks.validation import CHECKS
 

@@ -39,9 +39,10 @@ nitpick_ignore_regex = [
     ),
     (
         "py:class",
-        r"alligator\.(workers\.isolation\.Given|security\.policy\.Reading|tasks\.parent_ids\.KeptParents)",
+        r"alligator\.(workers\.suspect_processes\.Given|security\.policy\.Reading"
+        r"|tasks\.stored_parents\.KeptParents)",
     ),
-    ("py:.*", r"(P|alligator\.contrib\.rpqueue_tasks\.[PR])"),
+    ("py:.*", r"(P|alligator\.contrib\.rpqueue_functions\.[PR])"),
     ("py:class", r"alligator\.testing\.conformance\.\w+\.\w+"),
 ]
 

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 from alligator.backends.base import QueueStats
 from alligator.backends.dsn import mask_password
-from alligator.cli import dead_letter, schedule
+from alligator.cli import schedule, show_dead_letter
 from alligator.common.importing import NO_DIRECTORY, current_directory, import_attr
 from alligator.common.log import worker_logger
 from alligator.common.text import escape, shorten, show_time
@@ -23,9 +23,9 @@ from alligator.results.unserved import Served, remarks
 from alligator.tasks.functions import split_name
 from alligator.tasks.task import Task
 from alligator.workers.init_process import stay_behind
-from alligator.workers.isolation import Given
 from alligator.workers.signals import StopSignals, unblock
 from alligator.workers.supervisor import Supervisor, stop_when_abandoned
+from alligator.workers.suspect_processes import Given
 from alligator.workers.worker import Worker, queue_names
 
 #: Names the secret keys, separated by spaces or commas; the first signs. It is an environment
@@ -395,9 +395,9 @@ def _dead(gator: Gator, arguments: argparse.Namespace) -> int:
     """List the tasks that were given up, newest first; or show one of them."""
     queues = _queues(gator, arguments)
     if arguments.show is not None:
-        return dead_letter.print_one(gator, queues, arguments.show)
+        return show_dead_letter.print_one(gator, queues, arguments.show)
     if arguments.pytest is not None:
-        return dead_letter.print_one(gator, queues, arguments.pytest, as_code=True)
+        return show_dead_letter.print_one(gator, queues, arguments.pytest, as_code=True)
     if arguments.purge is not None:
         for name in queues:
             print(f"{name}: {gator.client.purge_dead(name, arguments.purge)} deleted")

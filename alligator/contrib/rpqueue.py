@@ -24,7 +24,7 @@ from urllib.parse import quote, urlencode
 
 from alligator.common.importing import import_module
 from alligator.common.text import shorten
-from alligator.contrib.rpqueue_tasks import (
+from alligator.contrib.rpqueue_functions import (
     Declared,
     EnqueuedTask,
     P,

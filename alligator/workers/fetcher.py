@@ -22,7 +22,7 @@ from alligator.execution.leases import Leases
 from alligator.execution.outage import Outage
 from alligator.execution.pending import MOST_HELD
 from alligator.scheduling.scheduler import Schedules
-from alligator.workers.prefetch import AHEAD, Prefetch
+from alligator.workers.prefetch_size import AHEAD, Prefetch
 from alligator.workers.suspects import Suspects
 
 #: Seconds between two looks at leases that ran out, while batches are sent for in advance.

@@ -29,7 +29,7 @@ from alligator.gator import Gator
 from alligator.runtime.event_loop import EventLoop
 from alligator.tasks.task import Task
 from alligator.workers.pool import Executor
-from alligator.workers.prefetch import SLOW, Prefetch
+from alligator.workers.prefetch_size import SLOW, Prefetch
 from alligator.workers.signals import StopSignals
 
 

@@ -2,8 +2,8 @@
 
 Such a suspect has a death on its record. While other tasks run here, it must not make them wait:
 
-1. It goes to a process of its own (:class:`~alligator.workers.isolation.Isolation`), where the
-   worker can have some, and the backend finds a task by its id.
+1. It goes to a process of its own (:class:`~alligator.workers.suspect_processes.Isolation`),
+   where the worker can have some, and the backend finds a task by its id.
 2. Else the worker puts it aside for a moment, again and again. Another worker may take it then, or
    this one once nothing else runs here. Meanwhile it fetches others.
 3. If that did not help within :data:`PATIENCE`, the worker fetches nothing else until all tasks
@@ -20,7 +20,7 @@ from alligator.backends.base import GET, Client, Delivery, time_on
 from alligator.common.clock import Clock
 from alligator.execution.leases import Leases
 from alligator.execution.outage import Outage
-from alligator.workers.isolation import Isolation, Key
+from alligator.workers.suspect_processes import Isolation, Key
 
 #: Seconds that others are fetched although a suspect waits.
 PATIENCE = 5.0

@@ -38,11 +38,11 @@ from alligator.runtime.event_loop import EventLoop, worker_loop
 from alligator.runtime.timeouts import Overrun, beside
 from alligator.workers.fetcher import FetchConfig, Fetcher
 from alligator.workers.heartbeat import Heartbeat
-from alligator.workers.isolation import MOST, Given, Isolation
 from alligator.workers.pool import ThreadPool
-from alligator.workers.prefetch import Prefetch
+from alligator.workers.prefetch_size import Prefetch
 from alligator.workers.processor import Processor
 from alligator.workers.signals import StopSignals
+from alligator.workers.suspect_processes import MOST, Given, Isolation
 from alligator.workers.suspects import Suspects
 
 #: Seconds that a task has at least to end after its timeout, whatever the grace.

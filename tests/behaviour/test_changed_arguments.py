@@ -8,7 +8,7 @@ import uuid
 import pytest
 
 from alligator import Gator, Task, Worker, current_task
-from alligator.cli.dead_letter import as_test
+from alligator.cli.show_dead_letter import as_test
 from tests.support.compressed_task import SkinnyTask
 
 seen: list = []

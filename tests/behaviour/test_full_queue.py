@@ -17,8 +17,8 @@ import pytest
 
 from alligator import FAILED, SUCCESS, Gator, Worker
 from alligator.exceptions import QueueFull
-from alligator.execution import inline
-from alligator.producer import bridge
+from alligator.execution import without_worker
+from alligator.producer import bridged_store
 from alligator.testing import FlakyClient
 from alligator.workers import fetcher
 from tests.support import jobs
@@ -316,7 +316,7 @@ def test_a_single_check_waits_and_then_hands_back(local):
 
 @pytest.mark.parametrize("way", ["pop", "get", "run_all"])
 def test_where_one_stands_it_is_an_error_and_the_task_is_back(local, way, monkeypatch):
-    monkeypatch.setattr(inline, "ROOM_WITHIN", 0.2)
+    monkeypatch.setattr(without_worker, "ROOM_WITHIN", 0.2)
     task = local.options(retries=0)(fail, "never")
     local.client.fail("bury", times=math.inf, error=QueueFull)
     call = {"get": lambda: local.get(task.task_id)}.get(way) or getattr(local, way)
@@ -386,7 +386,7 @@ def test_a_store_that_is_full_is_waited_for(function, monkeypatch):
 
 
 def test_children_wait_where_they_are_for_a_queue_that_is_full(caplog, monkeypatch):
-    monkeypatch.setattr(bridge, "_EVERY", 0.5)
+    monkeypatch.setattr(bridged_store, "_EVERY", 0.5)
     plain = Gator(f"locmem://{uuid.uuid4().hex}", "q")
     gator = on(plain, store=f"locmem://{uuid.uuid4().hex}")
     parent = gator.task(note, "parent")

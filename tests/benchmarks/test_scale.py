@@ -63,7 +63,7 @@ def test_tasks_that_share_a_round_trip(task_us, fetched, together):
 
 
 def test_the_model_fetches_as_a_worker_does():
-    from alligator.workers.prefetch import AHEAD, MOST, Prefetch
+    from alligator.workers.prefetch_size import AHEAD, MOST, Prefetch
 
     assert (AHEAD * 1e6, MOST) == (model.AHEAD_US, model.MOST)
     for seconds in (0.0001, 0.001, 0.01, 0.2):

@@ -182,7 +182,7 @@ def check_testing(names: dict[str, Any]) -> None:
 
 def check_dead_letter(shown: str) -> None:
     """Compare a test in the page with what is really printed."""
-    from alligator.cli.dead_letter import as_test
+    from alligator.cli.show_dead_letter import as_test
 
     gator = Gator("locmem://dead-letter")
     gator.task("operator.truediv", 1, 0)

@@ -16,7 +16,7 @@ from types import SimpleNamespace
 import pytest
 
 from alligator import Gator, Worker
-from alligator.backends.sqlite import disk_space as sqlite_disk_space
+from alligator.backends.sqlite import disk_reserve
 from alligator.backends.sqlite_backend import Client
 from alligator.cli import main
 from alligator.exceptions import ConnectionLost, QueueFull
@@ -97,7 +97,7 @@ def disk(mounted, tmp_path, monkeypatch):
         used = sum(each.stat().st_size for each in folder.iterdir())
         return SimpleNamespace(f_bavail=max(0, DISK - used), f_frsize=1)
 
-    monkeypatch.setattr(sqlite_disk_space.os, "statvfs", statvfs)
+    monkeypatch.setattr(disk_reserve.os, "statvfs", statvfs)
     return folder
 
 

@@ -145,7 +145,7 @@ class Client(BaseClient):
             wall, monotonic = time.time(), time.monotonic()
             try:
                 place = self._connections.run(
-                    script("push_single"),
+                    script("push_plain"),
                     keys_of_push(queue_name),
                     args,
                     lambda: _retry(queue_name, [0, 0], _with_defaults(args)),
@@ -176,7 +176,7 @@ class Client(BaseClient):
                 args = []
                 for (_, _, delay_until, priority), pair in zip(some, pairs, strict=True):
                     args += *pair, priority, micros(delay_until)
-            name = "push_batch" if simple else "push_first" if asks else "push"
+            name = "push_batch" if simple else "push_and_ask_policy" if asks else "push"
             position = self._push_some(name, queue_name, begin, args)
             return all_queued(ids, position)
 
@@ -241,13 +241,13 @@ class Client(BaseClient):
         return {name: str(translate(err)) for name, err in found.items()} if found else {}
 
     def ack(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
-        return self._refused("ack", deliveries, retry="ack_retry")
+        return self._refused("ack", deliveries, retry="ack_again")
 
     def extend(self, deliveries: Sequence[Delivery], lease: float) -> list[Delivery]:
         return self._refused("extend", deliveries, int(lease * 1e6))
 
     def note_stop(self, deliveries: Sequence[Delivery]) -> None:
-        self._refused("note_stop", deliveries)
+        self._refused("mark_stopping", deliveries)
 
     def share(self, deliveries: Sequence[Delivery]) -> list[bytes]:
         return [each.receipt for each in deliveries]
@@ -372,7 +372,7 @@ class Client(BaseClient):
         )
 
     def peek(self, queue_name: str, task_id: str) -> Data | None:
-        raw = self._run("peek", queue_name, encode_id(task_id))
+        raw = self._run("data_of_task", queue_name, encode_id(task_id))
         return None if raw is None else decode(raw, task_id)
 
     def server_time(self, queue_name: str) -> float:
@@ -381,7 +381,7 @@ class Client(BaseClient):
 
     def position(self, queue_name: str) -> Any:
         began = _now()
-        return self._run("position", queue_name), *began
+        return self._run("history_position", queue_name), *began
 
     def lost_nothing_since(self, queue_name: str, position: Any) -> bool | None:
         # It is the same history of the queue, kept by a server that did not restart.
@@ -390,7 +390,7 @@ class Client(BaseClient):
         place, wall, monotonic = position
         now = _now()
         age = max(now[0] - wall, now[1] - monotonic, 0.0)  # one stands still in sleep
-        answer = int(self._run("check_history", queue_name, place, int(age * 1e6)))
+        answer = int(self._run("lost_nothing_since", queue_name, place, int(age * 1e6)))
         return None if answer < 0 else bool(answer)
 
     def stats(self, queue_name: str) -> QueueStats:
@@ -458,7 +458,7 @@ def _with_defaults(args: Sequence[bytes]) -> list[Any]:
 
 def _retry(queue_name: str, begin: Sequence[Any], args: Sequence[Any]) -> Call:
     """Return the call that pushes messages which may be pushed already."""
-    return Call(script("push_retry"), keys_of(queue_name), [*begin, *args])
+    return Call(script("push_again"), keys_of(queue_name), [*begin, *args])
 
 
 def _eviction_warning(policy: str) -> str | None:

@@ -54,7 +54,7 @@ def keys_of(queue_name: str) -> tuple[bytes, ...]:
 
 @lru_cache(maxsize=1024)
 def keys_of_push(queue_name: str) -> tuple[bytes, ...]:
-    """Return the keys of a queue that ``push_single.lua`` takes."""
+    """Return the keys of a queue that ``push_plain.lua`` takes."""
     return tuple(_key(queue_name, part) for part in ("ready", "data", "seq", "wake", "waiting"))
 
 

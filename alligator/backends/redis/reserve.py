@@ -174,19 +174,19 @@ class Reservation:
         if soon <= _LOST:
             if queue_name not in self.searched:
                 self.searched.add(queue_name)
-                self._requeue_lost(queue_name)
+                self._requeue_evicted(queue_name)
                 self._lease(name, queue_name, args, [])
                 return
             soon = -4 - soon  # the search found what it may find
         if soon >= 0:
             self.soon = min(self.soon, soon / 1e6)
 
-    def _requeue_lost(self, queue_name: str) -> None:
+    def _requeue_evicted(self, queue_name: str) -> None:
         """Give tasks a new place that have lost theirs: keys were evicted, or deleted."""
         cursor, total = b"0", 0
         with contextlib.suppress(*DRIVER_ERRORS):  # no right to; or the lease that follows says so
             while True:
-                cursor, count = self._run("requeue_lost", queue_name, [cursor, _SEARCH_STEP])
+                cursor, count = self._run("requeue_evicted", queue_name, [cursor, _SEARCH_STEP])
                 total += count
                 if cursor == b"0" or self.stop():
                     break

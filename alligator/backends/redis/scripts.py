@@ -2,7 +2,7 @@
 
 Three kinds of lines in ``lua/*.lua`` and ``lua/lib/*.lua`` are directives:
 
-- ``-- include: queue leases``: the libraries follow here, each once, with what they include;
+- ``-- include: states leases``: the libraries follow here, each once, with what they include;
 - ``-- constants: MAX_LEASE``: the numbers follow here, as Python has them;
 - ``-- idempotent``: the script does no harm, and replies the same, when it runs twice for one call.
 """

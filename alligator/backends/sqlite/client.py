@@ -17,7 +17,7 @@ from alligator.backends.sqlite import queue
 from alligator.backends.sqlite.backup import backup
 from alligator.backends.sqlite.config import parse_file_dsn
 from alligator.backends.sqlite.database import Database
-from alligator.backends.sqlite.disk_space import for_dead_letter
+from alligator.backends.sqlite.disk_reserve import for_dead_letter
 from alligator.backends.sqlite.schema import HELD, Position
 from alligator.backends.sqlite.store import SqliteStore
 from alligator.backends.types import (

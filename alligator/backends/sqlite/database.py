@@ -23,8 +23,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from alligator.backends.sqlite.descriptors import Descriptors
-from alligator.backends.sqlite.disk_space import TAKES, DiskSpace, Need
+from alligator.backends.sqlite.closed_descriptors import Descriptors
+from alligator.backends.sqlite.disk_reserve import TAKES, DiskSpace, Need
 from alligator.backends.sqlite.group_commit import GroupCommit
 from alligator.backends.sqlite.lock import (
     Holder,
@@ -37,7 +37,7 @@ from alligator.backends.sqlite.lock import (
 from alligator.backends.sqlite.schema import SCHEMA, Identity, Transaction
 from alligator.backends.sqlite.wakeup import Wakeup
 from alligator.common.clock import Clock
-from alligator.common.descriptors import FileId, close_if, identity, open_numbers
+from alligator.common.closed_descriptors import FileId, close_if, identity, open_numbers
 from alligator.common.text import with_stop
 from alligator.exceptions import AlligatorException, ConnectionLost, InvalidTask, QueueFull
 

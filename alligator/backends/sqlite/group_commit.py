@@ -12,7 +12,7 @@ from typing import Protocol
 
 from alligator.backends.base import Message
 from alligator.backends.sqlite import queue
-from alligator.backends.sqlite.disk_space import Need, for_push
+from alligator.backends.sqlite.disk_reserve import Need, for_push
 from alligator.backends.sqlite.lock import ThreadLock
 from alligator.backends.sqlite.schema import Position, Transaction
 from alligator.exceptions import InvalidTask, QueueFull

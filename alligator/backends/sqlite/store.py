@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 from alligator.backends.sqlite import dependencies, queue, records
 from alligator.backends.sqlite.database import Database
-from alligator.backends.sqlite.disk_space import for_push, for_record
+from alligator.backends.sqlite.disk_reserve import for_push, for_record
 from alligator.backends.sqlite.records import READ, SWEPT, writable
 from alligator.backends.sqlite.schema import HELD, Transaction
 from alligator.backends.store import (

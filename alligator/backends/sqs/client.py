@@ -53,7 +53,6 @@ from alligator.backends.base import (
 )
 from alligator.backends.base import Client as BaseClient
 from alligator.backends.sqs import dead_letters
-from alligator.backends.sqs.admin import Admin
 from alligator.backends.sqs.config import parse_address
 from alligator.backends.sqs.connection import MOST, Connection, run_all
 from alligator.backends.sqs.encoding import (
@@ -67,7 +66,8 @@ from alligator.backends.sqs.encoding import (
     encode,
     successor,
 )
-from alligator.backends.sqs.polling import LONGEST, Key, Polls
+from alligator.backends.sqs.long_polling import LONGEST, Key, Polls
+from alligator.backends.sqs.queue_admin import Admin
 from alligator.common.clock import Clock
 from alligator.common.grouping import group_by
 from alligator.exceptions import AlligatorException, UnsupportedOption

@@ -12,7 +12,7 @@ from datetime import timedelta
 import pytest
 
 from alligator import Gator, current_task
-from alligator.contrib import rpqueue, rpqueue_tasks
+from alligator.contrib import rpqueue, rpqueue_functions
 from alligator.exceptions import (
     InvalidDSN,
     InvalidTask,
@@ -178,12 +178,12 @@ def of_core():
 @pytest.fixture(autouse=True)
 def a_process_of_its_own(monkeypatch):
     """As if nothing had been declared, and no connection been set."""
-    monkeypatch.setattr(rpqueue_tasks, "_gator", None)
-    declared, priorities = dict(rpqueue_tasks.declared), dict(rpqueue._priorities)
-    rpqueue_tasks.declared.clear()
+    monkeypatch.setattr(rpqueue_functions, "_gator", None)
+    declared, priorities = dict(rpqueue_functions.declared), dict(rpqueue._priorities)
+    rpqueue_functions.declared.clear()
     rpqueue._priorities.clear()
     yield
-    for now, before in ((rpqueue_tasks.declared, declared), (rpqueue._priorities, priorities)):
+    for now, before in ((rpqueue_functions.declared, declared), (rpqueue._priorities, priorities)):
         now.clear()
         now.update(before)
 
@@ -303,7 +303,7 @@ def test_storing_results(gator, load, capsys):
 @pytest.mark.parametrize("first", ["declared", "connected"])
 def test_schedules(load, first, fake, monkeypatch):
     if first == "declared":
-        monkeypatch.setattr(rpqueue_tasks, "_gator", None)
+        monkeypatch.setattr(rpqueue_functions, "_gator", None)
     usertasks = load(DOCUMENT)
     rpqueue.use(fake)
     fake.run_until("+250s", rpqueue.known_queues())
@@ -538,7 +538,7 @@ def test_call_task_by_name(gator, load):
     called = rpqueue.call_task(f"{name}.divide", None, 6, two=3)
     later = rpqueue.call_task(f"{name}.low", "another", delay=60, taskid=f"mine-{name}")
     assert (later.queue, later.status, later.taskid) == ("low", "early", f"mine-{name}")
-    rpqueue_tasks.declared.clear()  # as in a process that does not have its code
+    rpqueue_functions.declared.clear()  # as in a process that does not have its code
     unseen = rpqueue.call_task(f"{name}.high", "high", delay=0)
     assert unseen.queue == "high"
     rpqueue.execute_tasks([gator.queue_name, "high"], burst=True, log_level="CRITICAL")
@@ -642,7 +642,7 @@ def test_without_a_connection(load):
 def test_settings_become_a_dsn(settings, dsn):
     gator = rpqueue.set_redis_connection_settings(**settings)
     assert gator.conn_string == dsn
-    assert rpqueue_tasks.connected() is gator
+    assert rpqueue_functions.connected() is gator
 
 
 @pytest.mark.parametrize("password", ["s:e/c?r@e#t %41", "@", "päss", "a&b=c"])
@@ -686,7 +686,7 @@ def test_settings_that_cannot_be(settings):
     with pytest.raises(InvalidDSN):
         rpqueue.set_redis_connection_settings(**settings)
     with pytest.raises(InvalidDSN, match="no connection yet"):
-        rpqueue_tasks.connected()
+        rpqueue_functions.connected()
 
 
 # -- Bad input. -------------------------------------------------------------------------------
@@ -728,7 +728,7 @@ def function(*args):
 def test_what_cannot_be_declared(declare):
     with pytest.raises(InvalidTask):
         declare()
-    assert rpqueue_tasks.declared == {}
+    assert rpqueue_functions.declared == {}
 
 
 @pytest.mark.parametrize("option", ["retries", "no_such"])
@@ -759,7 +759,7 @@ def test_what_this_gator_cannot_take(load, beanstalk_dsn):
         rpqueue.use(storeless)
     with pytest.raises(InvalidDSN):
         tasks.echo_to_stdout.execute("not connected")
-    rpqueue_tasks.declared.clear()
+    rpqueue_functions.declared.clear()
     rpqueue.use(storeless)
     with pytest.raises(UnsupportedOption, match="store="):
         rpqueue.periodic_task(25)(function)

@@ -158,7 +158,7 @@ WAYS = [inline, in_threads, in_a_burst, one_by_one, run_all, pop]
 @pytest.fixture
 def lines(caplog, monkeypatch):
     """What was logged of the kind."""
-    monkeypatch.setattr("alligator.execution.inline.LEASE", LEASE)
+    monkeypatch.setattr("alligator.execution.without_worker.LEASE", LEASE)
     caplog.set_level(logging.INFO, "alligator")
     return lambda said=LOST: [each.getMessage() for each in caplog.records if said in each.msg]
 

@@ -14,7 +14,7 @@ from alligator.backends.locmem_backend import Client
 from alligator.exceptions import ConnectionLost
 from alligator.execution.outage import Outage
 from alligator.workers.fetcher import FetchConfig, Fetcher
-from alligator.workers.prefetch import Prefetch
+from alligator.workers.prefetch_size import Prefetch
 from tests.support.helpers import eventually
 
 ran = []

@@ -19,7 +19,7 @@ from alligator.exceptions import LeaveNow
 from alligator.execution.leases import Leases
 from alligator.runtime.event_loop import EventLoop
 from alligator.workers.pool import Executor
-from alligator.workers.prefetch import FEW, Prefetch
+from alligator.workers.prefetch_size import FEW, Prefetch
 
 seen: list = []
 free = threading.Event()

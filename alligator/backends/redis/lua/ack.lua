@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- include: leases queue dependencies
+-- include: leases states dependencies
 -- ARGV: receipts of tasks that are done
 -- Returns: indices of the receipts refused
 local refused = ack(1, #ARGV)

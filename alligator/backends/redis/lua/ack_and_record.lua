@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- include: leases queue dependencies records
+-- include: leases states dependencies records
 -- KEYS: the keys of the queue, and the record
 -- ARGV: 1 receipt  2 why its children cannot run ('': they can)  3... as save_record.lua
 -- Returns: 1, or 0 if the lease was overtaken

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- include: queue dependencies
+-- include: states dependencies
 -- ARGV: 1 receipt  2 error  3 traceback  4 attempts  5 data, if not that of the delivery
 -- Returns: 1, or 0 if the lease was overtaken
 if redis.call('ZREM', LEASES, ARGV[1]) == 0 then return 0 end

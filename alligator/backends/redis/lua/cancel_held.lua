@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- include: queue dependencies records
+-- include: states dependencies records
 -- KEYS: the keys of the queue, and the record
 -- ARGV: 1 id  2 why  3... as save_record.lua
 -- Returns: 1, or 0 if that task is not held

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- idempotent
--- include: queue dependencies
+-- include: states dependencies
 -- Removes all of a queue, but not the marks of clients that wait for it, or watch. Links between
 -- children and parents go first, some in each call.
 -- ARGV: 1 how many links

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- idempotent
--- include: queue
+-- include: states
 -- ARGV: 1 lease  2... receipts
 -- Returns: indices of the leases that are lost
 local ends, lost = whole(now + math.min(tonumber(ARGV[1]), MAX_LEASE)), {}

@@ -1,6 +1,6 @@
 #!lua flags=no-writes
 -- idempotent
--- include: queue
+-- include: states
 -- ARGV: 1 id
 -- Returns: the state ('waiting', 'delayed', 'running', 'dead', or ''), how many go first or
 --          the due time

@@ -1,6 +1,6 @@
 #!lua flags=no-writes
 -- idempotent
--- include: queue
+-- include: states
 -- ARGV: 1 limit  2 how many of the oldest to leave out; given: oldest first  3 the id of one,
 --       given: that one alone  4 how many of the newest to leave out ('': as not given)
 -- Returns: of each dead letter, newest first: id, time of death, data, error, traceback, attempts

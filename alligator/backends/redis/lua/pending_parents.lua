@@ -1,6 +1,6 @@
 #!lua flags=no-writes
 -- idempotent
--- include: queue dependencies
+-- include: states dependencies
 -- ARGV: 1 id of a child that is held  2 how many of its parents to name
 -- Returns: how many parents it waits for; and of the first ones queue and id by turns
 local reply = { 0 }

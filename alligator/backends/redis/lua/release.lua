@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- include: queue dependencies
+-- include: states dependencies
 -- ARGV: 1 receipt  2 due time (0: now)  3 new data
 --       4 given: the task was not run, and keeps its deaths
 -- Returns: 1, or 0 if the lease was overtaken

@@ -40,7 +40,7 @@ if not (special or any_stray_lease()) then
   if #leased > 0 then return reply(refused, -1) end
   if wait == 0 and redis.call('EXISTS', DATA) == 0 then return reply(refused, -1) end
 end
--- include: queue dependencies
+-- include: states dependencies
 remove_done(done)
 local held_up = false
 

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- include: leases queue dependencies
+-- include: leases states dependencies
 -- ARGV: 1 the id of the task to lease  2 lease  3 the name of this call  4... receipts to ack
 -- Returns: as reserve.lua
 local wanted, ends = ARGV[1], now + math.min(tonumber(ARGV[2]), MAX_LEASE)

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- include: queue dependencies
+-- include: states dependencies
 -- ARGV: of each dead letter to put back: id, time of death and the data to queue; or the last two
 --       empty: whenever it died, with its own data. Or two numbers: how many of the oldest, and how
 --       many of these to leave out

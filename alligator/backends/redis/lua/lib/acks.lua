@@ -1,4 +1,4 @@
--- include: leases queue dependencies
+-- include: leases states dependencies
 
 -- Ack again after the reply got lost; return the indices of the receipts refused whose tasks are
 -- still there: the others are acked.

@@ -1,4 +1,4 @@
--- include: queue
+-- include: states
 -- constants: KEEP_FAILED
 -- Children that wait for their parents. A held child has its data in DATA and the rest in HELD.
 -- Each link between a child and a parent is in two places: in WAITS of the child's queue, and in

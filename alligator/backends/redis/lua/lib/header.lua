@@ -1,6 +1,6 @@
 -- The keys of one queue, and the time. All fifteen keys share a hash tag.
 -- KEYS: 1 ready (ZSET id, score = place)  2 data (HASH id)  3 leases (ZSET member = receipt,
---       score = end; half a microsecond more if the worker is being stopped: see queue.lua)
+--       score = end; half a microsecond more if the worker is being stopped: see states.lua)
 --       4 delayed (ZSET id, score = due)  5 meta (HASH id, only where not the default)
 --       6 after (HASH id, pushed while that id was running)  7 dead (HASH id)
 --       8 graves (ZSET id, score = time of death)  9 seq (counter)  10 wake (LIST of tokens)
@@ -12,7 +12,7 @@
 local READY, DATA, LEASES, DELAYED, META, AFTER, DEAD, GRAVES, SEQ, WAKE, WAITING, WATCHED =
   unpack(KEYS)
 local HELD, WAITS, CHILDREN = KEYS[13], KEYS[14], KEYS[15]
-local notify, remove_task, have_succeeded -- defined in queue.lua
+local notify, remove_task, have_succeeded -- defined in states.lua
 local dependencies -- defined in dependencies.lua
 
 local clock = redis.call('TIME')

@@ -1,4 +1,4 @@
--- include: queue
+-- include: states
 -- Pushing several messages; the scripts that push include this.
 
 -- Read how the ARGV of a push begins: how many of the ids are the user's own, whether old records

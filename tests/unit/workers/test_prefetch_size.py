@@ -1,6 +1,6 @@
 """Test how many tasks a worker reserves at once."""
 
-from alligator.workers.prefetch import Prefetch
+from alligator.workers.prefetch_size import Prefetch
 
 
 def test_pace_fetches_many_short_and_few_slow_tasks():

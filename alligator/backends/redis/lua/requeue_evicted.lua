@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- include: queue dependencies
+-- include: states dependencies
 -- Looks through a part of the tasks of a queue; a task with data but no place gets a new one.
 -- ARGV: 1 where to go on (0: at the beginning)  2 how many to look at, about
 -- Returns: where to go on, 0: nothing is lost any more, or all were looked at; how many got a place

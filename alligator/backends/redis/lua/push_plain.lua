@@ -6,7 +6,7 @@
 -- Returns: the position; 0 and nothing is done if that id is there already, or the history of the
 --          queue is to begin
 local READY, DATA, SEQ, WAKE, WAITING = unpack(KEYS)
--- include: places
+-- include: scores
 if redis.call('HSETNX', DATA, ARGV[1], ARGV[2]) == 0 then return 0 end
 local last = redis.call('INCR', SEQ)
 if last == 1 then

@@ -1,6 +1,6 @@
 #!lua flags=no-writes
 -- idempotent
--- include: queue
+-- include: states
 -- ARGV: 1 id
 -- Returns: its data, or nil
 local data = redis.call('HGET', DATA, ARGV[1])

@@ -1,4 +1,4 @@
--- include: header places
+-- include: header scores
 -- constants: FAILED CANCELED LONGEST_WAIT
 -- The states of a task on its queue, and the moves between them; most scripts include this.
 

@@ -14,7 +14,13 @@ together with its neighbours. If it leads elsewhere:
 import os
 from pathlib import Path
 
-from alligator.common.descriptors import FileId, close_if, identity, identity_of, open_numbers
+from alligator.common.closed_descriptors import (
+    FileId,
+    close_if,
+    identity,
+    identity_of,
+    open_numbers,
+)
 
 try:
     import fcntl

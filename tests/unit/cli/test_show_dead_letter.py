@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from alligator import DeadTask, Gator
 from alligator.cli import commands as cli
-from alligator.cli import dead_letter
+from alligator.cli import show_dead_letter
 from alligator.exceptions import BadPayload, BadSignature, NotAllowed
 from tests.support import ROOT
 
@@ -60,7 +60,7 @@ def message(module="dead_jobs", name="test_me", args=(), kwargs=None, **more):
 
 
 def as_test(data, **options):
-    return dead_letter.as_test(Gator("locmem://dead-letters", **options), letter(data))
+    return show_dead_letter.as_test(Gator("locmem://dead-letters", **options), letter(data))
 
 
 def pytest_run(place, source):
@@ -108,7 +108,7 @@ def test_a_letter_is_shown_and_becomes_a_test_that_fails_as_it_did(place, gator,
 def test_it_passes_once_the_task_is_mended(place, gator):
     gator.task("dead_jobs.test_me", 0)
     gator.run_all()
-    source = dead_letter.as_test(gator, gator.dead()[0])
+    source = show_dead_letter.as_test(gator, gator.dead()[0])
     (place / "dead_jobs.py").write_text("def test_me(number):\n    return 0\n")
     assert "1 passed" in pytest_run(place, source)
 
@@ -138,14 +138,14 @@ def test_on_every_backend(durable_gator, capsys):
     deadline = time.monotonic() + 10
     while not (letters := gator.dead()):
         assert time.monotonic() < deadline, "no dead letter"
-    assert dead_letter.print_one(gator, ["letters"], letters[0].task_id) == 0
+    assert show_dead_letter.print_one(gator, ["letters"], letters[0].task_id) == 0
     assert json.loads(capsys.readouterr().out.partition("\ndata:\n")[2])["args"] == [1, 0]
-    assert dead_letter.print_one(gator, ["letters"], letters[0].task_id, as_code=True) == 0
+    assert show_dead_letter.print_one(gator, ["letters"], letters[0].task_id, as_code=True) == 0
     assert "        truediv,\n        1,\n        0,\n" in capsys.readouterr().out
 
 
 def test_nothing_in_a_letter_steers_the_terminal_or_looks_like_another_field():
-    shown = dead_letter.show(
+    shown = show_dead_letter.show(
         letter(
             b'\xff\x1b[2J{"a":\n1}',
             task_id="x\nerror:     none",
@@ -213,9 +213,9 @@ def test_a_signed_one_is_opened(place):
     gator.task("dead_jobs.test_me", 0)
     gator.run_all()
     found = gator.dead()[0]
-    assert "from dead_jobs import test_me\n" in dead_letter.as_test(gator, found)
+    assert "from dead_jobs import test_me\n" in show_dead_letter.as_test(gator, found)
     with pytest.raises(BadSignature):
-        dead_letter.as_test(gator, replace(found, queue_name="other"))
+        show_dead_letter.as_test(gator, replace(found, queue_name="other"))
     gator.client.drop_all("all")
 
 
@@ -250,7 +250,7 @@ json_values = st.recursive(
 )
 def test_whatever_it_says_it_is_one_call_with_these_arguments(args, kwargs, error):
     dead = letter(message(args=args, kwargs=kwargs), error=error, task_id=error, queue_name=error)
-    source = dead_letter.as_test(Gator("locmem://dead-letters"), dead)
+    source = show_dead_letter.as_test(Gator("locmem://dead-letters"), dead)
     assert source.isascii()
     imported, library, test = ast.parse(source).body
     assert ast.unparse(imported) == "from dead_jobs import test_me"

@@ -1,5 +1,5 @@
 #!lua
 -- idempotent
--- include: queue
+-- include: states
 -- Returns: how far the history of the queue has come
 return position()

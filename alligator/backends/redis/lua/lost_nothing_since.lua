@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- idempotent
--- include: queue
+-- include: states
 -- Tells whether a queue may have lost tasks since a position.
 -- ARGV: 1 a position  2 microseconds since then, at least
 -- Returns: 1: each task that left the queue since was taken off it; 0: some may have been lost;
