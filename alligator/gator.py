@@ -101,10 +101,14 @@ class Gator:
     def _build(self) -> None:
         """Build the parts that depend on the queue, the task class, the policy or the signer."""
         client, store, clock = self.client, self._store, self._clock
-        queue_name, policy, own_ids = self._queue_name, self._policy, OWN_ID in client.supports
+        queue_name, policy, keeps_task_ids = (
+            self._queue_name,
+            self._policy,
+            OWN_ID in client.supports,
+        )
         #: Writes and reads tasks.
         self.codec = codec = Codec(
-            self._task_class, policy, self._signer, own_ids, self._load_parents
+            self._task_class, policy, self._signer, keeps_task_ids, self._load_parents
         )
         #: Records outcomes in the store.
         self.recorder = recorder = Recorder(client, store, clock, self._signer)

@@ -51,8 +51,8 @@ new_task_id = _task_ids.next
 _HYPHENS = slice(8, 24, 5)
 
 
-class OwnId(str):
-    """An id that the user chose and that looks like one made by Alligator."""
+class LookalikeId(str):
+    """An id that the user chose, although it looks like one made by Alligator."""
 
     __slots__ = ()
 
@@ -64,7 +64,7 @@ def is_own_id(task_id: str) -> bool:
     """
     if len(task_id) != 36 or task_id[14] != "7" or task_id[_HYPHENS] != "----":
         return True
-    return type(task_id) is OwnId
+    return type(task_id) is LookalikeId
 
 
 def own_ids(task_ids: Sequence[str]) -> list[str]:
@@ -75,7 +75,7 @@ def own_ids(task_ids: Sequence[str]) -> list[str]:
     text, many = "".join(task_ids), len(task_ids)
     if (
         set(map(len, task_ids)) <= {36}
-        and OwnId not in set(map(type, task_ids))
+        and LookalikeId not in set(map(type, task_ids))
         and text[14::36] == "7" * many
         and all(text[place::36] == "-" * many for place in (8, 13, 18, 23))
     ):

@@ -327,8 +327,8 @@ class BridgedStore(Store):
         """Replace a child that is on its queue by a stand-in."""
         key = delivery.task_id
         record = self._known(key)
-        own_id = id_in_key(key)
-        if record and not record.attempt and not record.ended and backend_id != own_id:
+        task_id = id_in_key(key)
+        if record and not record.attempt and not record.ended and backend_id != task_id:
             self.store.note(key, record._replace(place=backend_id), KEEP_FAILED)
         self.home.release(delivery, _STAND_IN, self._next_look_at(key))
         record = self._known(key)

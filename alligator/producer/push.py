@@ -10,7 +10,7 @@ from alligator.backends.legacy import LegacyClient
 from alligator.backends.store import Store
 from alligator.common import strict_json
 from alligator.common.clock import Clock
-from alligator.common.ids import OwnId, is_own_id
+from alligator.common.ids import LookalikeId, is_own_id
 from alligator.constants import CANCELED, WAITING
 from alligator.exceptions import AlligatorException, InvalidTask, UnsupportedOption
 from alligator.producer.dependencies import Dependencies
@@ -92,8 +92,9 @@ class Producer:
         if task.status != WAITING or task.queue_position is not None:  # it was pushed before
             task.to_waiting()
             task.result = task.error = task.queue_position = None
+        # The user chose this id, and it looks generated: is_own_id() cannot tell, so note it.
         if task.id_was_given and not is_own_id(task.task_id):
-            task.own_id = True
+            task.lookalike_id = True
         now = task.pushed_at = self.clock.time()
         if task.delay_by is not None:
             task.delay_until = now + task.delay_by
@@ -144,7 +145,7 @@ class Producer:
                 + _most(task)
             )
         task.to_delayed() if due else task.to_waiting()
-        task_id = OwnId(task.task_id) if task.own_id else task.task_id
+        task_id = LookalikeId(task.task_id) if task.lookalike_id else task.task_id
         message = Message(task_id, data, due, getattr(task, "priority", 0))
         if self.client.lease_seconds:
             limits = getattr(task, "timeout", None), getattr(task, "hook_timeout", None)

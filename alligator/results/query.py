@@ -140,8 +140,8 @@ class Results:
         found = next((each for each in letters if each.task_id == backend_id), None)
         if found is None and OWN_ID not in self.client.supports:
             # A retry gave it another id on the queue; the message has the id of the push.
-            own_id = _id_of(task)
-            found = next((e for e in letters if self.recorder.id_of_dead(e) == own_id), None)
+            task_id = _id_of(task)
+            found = next((e for e in letters if self.recorder.id_of_dead(e) == task_id), None)
         return found
 
     # -- Lookup. ------------------------------------------------------------------------------
@@ -256,11 +256,11 @@ class Results:
         """Return the queue that a task should be on, and its id there."""
         if isinstance(task, Task):
             return self.queue_of(task), task.backend_id or task.task_id
-        own_id = _id_of(task)
+        task_id = _id_of(task)
         if OWN_ID not in self.client.supports and self.store is not None:
-            record = self._record(own_id)
-            return self.queue_name, (record.place if record else "") or own_id
-        return self.queue_name, own_id
+            record = self._record(task_id)
+            return self.queue_name, (record.place if record else "") or task_id
+        return self.queue_name, task_id
 
     def find(self, task: Task | str) -> Place | None:
         """Return the place of a task on its queue; None: not there, or SQS cannot tell.

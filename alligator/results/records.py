@@ -152,12 +152,12 @@ class Recorder:
     def _id(self, task: Task | None, delivery: Delivery) -> str:
         # The id that the producer knows; see note_pushed.
         if task is None:  # its message could not be read
-            return self._own_id(delivery.queue_name, delivery.task_id, delivery.data)
+            return self._id_at_push(delivery.queue_name, delivery.task_id, delivery.data)
         if OWN_ID in self.client.supports or not kept_for(task):
             return delivery.task_id
         return task.task_id
 
-    def _own_id(self, queue_name: str, place: str, data: Data) -> str:
+    def _id_at_push(self, queue_name: str, place: str, data: Data) -> str:
         if OWN_ID in self.client.supports:
             return place
         if self.signer is not None:
@@ -165,12 +165,12 @@ class Recorder:
                 _, data = self.signer.open(queue_name, data)
             except BadSignature:
                 return place
-        own_id = fields_of(data).get("task_id")
-        return own_id if is_known_later(data) and isinstance(own_id, str) else place
+        task_id = fields_of(data).get("task_id")
+        return task_id if is_known_later(data) and isinstance(task_id, str) else place
 
     def id_of_dead(self, letter: DeadTask) -> str:
         """Return the id under which the task of a dead letter was pushed."""
-        return self._own_id(letter.queue_name, letter.task_id, letter.data)
+        return self._id_at_push(letter.queue_name, letter.task_id, letter.data)
 
     def note_revived(self, letter: DeadTask) -> None:
         """Record that a dead letter is to run again, if its queue knows it by another id.
@@ -235,10 +235,10 @@ class Recorder:
             return None
         if self.signer:
             try:
-                own_id, opened = self.signer.open(_sealed_for(queue_name), text)
+                sealed_id, opened = self.signer.open(_sealed_for(queue_name), text)
             except BadSignature:  # not of the user's own id, or written by Alligator 1.1
-                own_id, opened = self.signer.open(_RESULTS, text)
-            if own_id != task_id:
+                sealed_id, opened = self.signer.open(_RESULTS, text)
+            if sealed_id != task_id:
                 raise BadSignature(
                     f"The result of task {shorten(task_id)} was signed for another task: "
                     "another program may write to the store."
@@ -250,7 +250,7 @@ class Recorder:
 
 
 def _key(queue_name: str, task_id: str, task: Task | None) -> str:
-    if getattr(task, "own_id", False):
+    if getattr(task, "lookalike_id", False):
         return own_record_key(queue_name, task_id)
     return record_key(queue_name, task_id)
 

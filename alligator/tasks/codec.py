@@ -102,7 +102,7 @@ class DecodeCache:
 class Codec:
     """Write and read the tasks of one Gator.
 
-    :param own_ids: whether the id on the queue is the task's own.
+    :param keeps_task_ids: whether the queue keeps the ids of tasks, so that no other id is on it.
     :param parents: returns the ids that a task depends on, if the store keeps them; None: there is
         no store.
     """
@@ -110,7 +110,7 @@ class Codec:
     task_class: type[Task]
     policy: Policy
     signer: Signer | None
-    own_ids: bool
+    keeps_task_ids: bool
     parents: Callable[[str, KeptParents], list[str]] | None = None
     cache: DecodeCache = field(default_factory=DecodeCache)
 
@@ -196,10 +196,10 @@ class Codec:
 
     def _sealed_as(self, delivery: Delivery, opened: Data) -> Data:
         """Return data in an envelope like that of the delivery, if it has one."""
-        own_id = signed_id(delivery.data)
-        if self.signer is None or own_id is None:
+        sealed_id = signed_id(delivery.data)
+        if self.signer is None or sealed_id is None:
             return opened
-        return self.signer.seal(delivery.queue_name, own_id, opened)
+        return self.signer.seal(delivery.queue_name, sealed_id, opened)
 
     def _renewed_by_its_class(self, delivery: Delivery, retries: int | None) -> Data:
         task = self.decode(delivery)
@@ -239,7 +239,7 @@ class Codec:
                 raise BadSignature("The message is signed; this worker needs the secret_keys.")
             return delivery.data
         task_id, data = self.signer.open(delivery.queue_name, delivery.data)
-        if self.own_ids and task_id != delivery.task_id:
+        if self.keeps_task_ids and task_id != delivery.task_id:
             raise BadSignature("The message was signed under another task id.")
         return data
 

@@ -35,11 +35,11 @@ _WRITTEN = {
     "delay_until": None,
     "expires_at": None,
 }
-_NOTED = ("retried", "pushed_at", "depends_on", "last_error", "note_end", "own_id")
+_NOTED = ("retried", "pushed_at", "depends_on", "last_error", "note_end")
 _READ = {name: CHECKS.get(name) or moment(name) for name in _WRITTEN}
-_KNOWN = (*_HOOKS, *_WRITTEN, *_NOTED)
+_KNOWN = (*_HOOKS, *_WRITTEN, *_NOTED, "own_id")  # the last is Task.lookalike_id
 #: What a task has of its own if it has options; "pushed_at" is written beside others only.
-_TELLING = frozenset(_KNOWN) - {"pushed_at"} | {"_depends_on", "kept_parents"}
+_TELLING = frozenset(_KNOWN) - {"pushed_at"} | {"_depends_on", "kept_parents", "lookalike_id"}
 
 #: Options that a task gets on its way, and loses when it is revived.
 _OF_THIS_LIFE = frozenset({"retried", "last_error", "expires_at"})
@@ -96,7 +96,7 @@ class Described(Protocol):
     note_end: float | None
     expires_at: float | None
     pushed_at: float
-    own_id: bool
+    lookalike_id: bool
     retried: int
     last_error: str
     depends_on: list[Any] | None
@@ -161,7 +161,7 @@ def _options(task: Described) -> dict[str, Any]:
     known = task.known_for or task.expires_at is not None or task.has_own_id
     if task.pushed_at and known:
         options["pushed_at"] = task.pushed_at
-    if task.own_id:
+    if task.lookalike_id:
         options["own_id"] = None  # which Alligator 1.1 passes over
     if task.kept_parents is not None:
         options["depends_on"] = [str(task.kept_parents)]
@@ -177,7 +177,7 @@ def _has_defaults(kind: Any) -> bool:
     """Return whether a task of this class has no options unless it is given some."""
     missing = object()
     same = (getattr(kind, name, missing) == default for name, default in _WRITTEN.items())
-    others = (getattr(kind, name, missing) for name in (*_HOOKS, *_NOTED))
+    others = (getattr(kind, name, missing) for name in (*_HOOKS, *_NOTED, "lookalike_id"))
     return all(same) and not any(each for each in others if not isinstance(each, property))
 
 
@@ -235,7 +235,7 @@ def _read_options(task: Described, options: Fields) -> None:
     task.last_error = options.read("last_error", str, "")
     task.pushed_at = float(options.read("pushed_at", _NUMBER, 0))
     if "own_id" in options.fields:
-        task.own_id = True
+        task.lookalike_id = True
 
 
 def _read_hooks(task: Described, options: Fields) -> None:

@@ -94,7 +94,7 @@ class Task:
 
     pushed_at: float = 0.0  # Unix seconds; 0: not yet
     id_was_given: bool = False  # the id, to its constructor
-    own_id: bool = False  # the user chose its id, which looks like one of Alligator's
+    lookalike_id: bool = False  # the user chose its id, which looks like one of Alligator's
     backend_id: str | None = None  # its id on the queue, if that differs
     queue_position: Any = None  # where it was pushed to, for Client.lost_nothing_since
     retried: int = 0  # how many retries there have been
@@ -202,7 +202,7 @@ class Task:
     @property
     def has_own_id(self) -> bool:
         """Whether the user chose its id: it may be pushed again, or to several queues."""
-        return self.own_id or is_own_id(self.task_id)
+        return self.lookalike_id or is_own_id(self.task_id)
 
     @property
     def place(self) -> tuple[str, str] | None:

@@ -98,14 +98,14 @@ def revive(
     revived: set[str] = set()
     with reserved(connection, queue_name) as letters:
         for letter, lease in reversed(letters):
-            own_id = letter.task.task_id
-            if task_id not in (None, own_id):
+            letter_id = letter.task.task_id
+            if task_id not in (None, letter_id):
                 continue
-            if own_id not in revived:
+            if letter_id not in revived:
                 data = letter.task.data
-                body = encode(Body(renew(own_id, data) if renew else data))
+                body = encode(Body(renew(letter_id, data) if renew else data))
                 connection.put(queue_name, NewJob(body, letter.pri, 0, max(ttr, letter.ttr)))
-                revived.add(own_id)
+                revived.add(letter_id)
             connection.ack(lease)
     return len(revived)
 

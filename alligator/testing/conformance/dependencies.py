@@ -9,7 +9,7 @@ import pytest
 
 from alligator.backends.base import Client, Delivery, Message, Reason
 from alligator.backends.store import Child, Parent, Record, Store, own_record_key, record_key
-from alligator.common.ids import OwnId, new_task_id
+from alligator.common.ids import LookalikeId, new_task_id
 from alligator.constants import CANCELED, FAILED, SUCCESS, WAITING
 from alligator.exceptions import InvalidTask, UnsupportedOption
 from alligator.testing.conformance.base import Contract
@@ -146,7 +146,7 @@ class DependencyContract(Contract):
     @pytest.mark.parametrize("how", ["one by one", "many", "once", "held"])
     def test_a_push_overrules_what_was_before(self, how: str) -> None:
         """In its record, also by Alligator 1.1; its dead letter no longer decides its status."""
-        for task_id in ("again", str(uuid.uuid4()), OwnId(new_task_id())):
+        for task_id in ("again", str(uuid.uuid4()), LookalikeId(new_task_id())):
             self._check_overruled(how, task_id)
 
     def _check_overruled(self, how: str, task_id: str) -> None:

@@ -3,7 +3,7 @@
 import threading
 import uuid
 
-from alligator.common.ids import OwnId, is_own_id, new_task_id, own_ids
+from alligator.common.ids import LookalikeId, is_own_id, new_task_id, own_ids
 
 
 def test_ids_sort_by_creation_and_are_unique():
@@ -25,7 +25,7 @@ def test_ids_sort_by_creation_and_are_unique():
 
 
 def test_own_ids_of_a_batch_are_those_that_are_own_each():
-    made, own = [new_task_id() for _ in range(3)], OwnId(new_task_id())
+    made, own = [new_task_id() for _ in range(3)], LookalikeId(new_task_id())
     others = ["", "7", "x" * 36, str(uuid.uuid4()), new_task_id()[:-1], new_task_id() + "7"]
     # Together as long as two that are Alligator's, and each as one with the wrong length.
     others += [new_task_id().replace("-", "7"), own, "ü" * 36]
