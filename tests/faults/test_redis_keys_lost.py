@@ -124,7 +124,7 @@ def test_a_long_wait_marks_its_queue_now_and_then(client, monkeypatch):
 
 @pytest.fixture
 def no_earlier_look(monkeypatch):
-    monkeypatch.setattr(redis_client, "_asked", set())
+    monkeypatch.setattr(redis_client, "_servers_asked", set())
 
 
 FIRST = {

@@ -69,7 +69,7 @@ from alligator.constants import DELAYED, FAILED, RUNNING, WAITING
 log = logging.getLogger("alligator.backends.redis_backend")  # the documented name
 
 #: The DSNs of servers that this process has asked whether they evict keys.
-_asked: set[str] = set()
+_servers_asked: set[str] = set()
 
 _STATES = {b"waiting": WAITING, b"delayed": DELAYED, b"running": RUNNING, b"dead": FAILED}
 _SCANS = 100  # of a thousand keys each: the most that are searched for names of queues
@@ -99,7 +99,7 @@ class Client(BaseClient):
         self._connections = kind(target)
         self._store = RedisStore(self, self._connections)
         self._server_clock = ServerClock(self._connections)
-        self._asks = True  # the first push asks whether this server evicts keys
+        self._policy_is_unknown = True  # the first push asks whether this server evicts keys
 
     @property
     def store(self) -> RedisStore:
@@ -115,9 +115,9 @@ class Client(BaseClient):
         with translated():
             return self._connections.run(script(name), keys_of(queue_name), args)
 
-    def _run_or_fail(self, name: str, queue_name: str, *args: Any) -> Any:
+    def _run_if_reachable(self, name: str, queue_name: str, *args: Any) -> Any:
         with translated():
-            return self._connections.run_or_fail(script(name), keys_of(queue_name), args)
+            return self._connections.run_if_reachable(script(name), keys_of(queue_name), args)
 
     def max_size(self) -> int:
         # 1 MiB: far below what the server takes, as large values slow it for all.
@@ -140,11 +140,13 @@ class Client(BaseClient):
         *,
         priority: int = 0,
     ) -> str:
-        if not (delay_until or priority or self._asks or is_own_id(task_id)):  # nearly all
+        if not (
+            delay_until or priority or self._policy_is_unknown or is_own_id(task_id)
+        ):  # nearly all
             args = encode_new_id(task_id), encode_new(data, task_id)
             wall, monotonic = time.time(), time.monotonic()
             try:
-                place = self._connections.run(
+                counter = self._connections.run(
                     script("push_plain"),
                     keys_of_push(queue_name),
                     args,
@@ -152,9 +154,9 @@ class Client(BaseClient):
                 )
             except DRIVER_ERRORS as err:  # two calls less than translated(), for each push
                 raise translate(err) from err
-            if place:  # else another script has to do it
+            if counter:  # else another script has to do it
                 found = Queued(task_id)
-                found.position = place, wall, monotonic
+                found.position = counter, wall, monotonic
                 return found
         return super().push(queue_name, task_id, data, delay_until, priority=priority)
 
@@ -167,8 +169,8 @@ class Client(BaseClient):
 
         def push(first: int, last: int) -> list[str]:
             some = messages[first:last]
-            asks = self._asks and self.conn_string not in _asked
-            simple = plain and not asks
+            asks_policy = self._policy_is_unknown and self.conn_string not in _servers_asked
+            simple = plain and not asks_policy
             ids, pairs = [each.task_id for each in some], encoded[first:last]
             begin = opening(ids, one_server=self._connections.one_server)
             args = list[Any](chain.from_iterable(pairs))
@@ -176,7 +178,7 @@ class Client(BaseClient):
                 args = []
                 for (_, _, delay_until, priority), pair in zip(some, pairs, strict=True):
                     args += *pair, priority, micros(delay_until)
-            name = "push_batch" if simple else "push_and_ask_policy" if asks else "push"
+            name = "push_batch" if simple else "push_and_ask_policy" if asks_policy else "push"
             position = self._push_some(name, queue_name, begin, args)
             return all_queued(ids, position)
 
@@ -192,17 +194,21 @@ class Client(BaseClient):
             return _retry(queue_name, begin, _with_defaults(args) if name == "push_batch" else args)
 
         with translated():
-            place = self._connections.run(script(name), keys_of(queue_name), [*begin, *args], retry)
-        if isinstance(place, list):
-            place, policy = place
-            self._warn_once(policy.decode())
-        self._asks = False
-        return place, *began
+            counter = self._connections.run(
+                script(name), keys_of(queue_name), [*begin, *args], retry
+            )
+        if isinstance(counter, list):
+            counter, eviction_policy = counter
+            self._warn_once(eviction_policy.decode())
+        self._policy_is_unknown = False
+        return counter, *began
 
-    def _warn_once(self, policy: str) -> None:
-        if self.conn_string not in _asked and (warning := _eviction_warning(policy)):
+    def _warn_once(self, eviction_policy: str) -> None:
+        if self.conn_string not in _servers_asked and (
+            warning := _eviction_warning(eviction_policy)
+        ):
             log.warning("%s", warning)
-        _asked.add(self.conn_string)
+        _servers_asked.add(self.conn_string)
 
     def reserve(
         self,
@@ -241,13 +247,13 @@ class Client(BaseClient):
         return {name: str(translate(err)) for name, err in found.items()} if found else {}
 
     def ack(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
-        return self._refused("ack", deliveries, retry="ack_again")
+        return self._run_on_leases("ack", deliveries, retry="ack_again")
 
     def extend(self, deliveries: Sequence[Delivery], lease: float) -> list[Delivery]:
-        return self._refused("extend", deliveries, int(lease * 1e6))
+        return self._run_on_leases("extend", deliveries, int(lease * 1e6))
 
     def note_stop(self, deliveries: Sequence[Delivery]) -> None:
-        self._refused("mark_stopping", deliveries)
+        self._run_on_leases("mark_stopping", deliveries)
 
     def share(self, deliveries: Sequence[Delivery]) -> list[bytes]:
         return [each.receipt for each in deliveries]
@@ -255,7 +261,7 @@ class Client(BaseClient):
     def shared(self, queue_name: str, raw: bytes) -> Delivery:
         return Delivery(queue_name, "", "", raw)
 
-    def _refused(
+    def _run_on_leases(
         self, name: str, deliveries: Sequence[Delivery], *args: Any, retry: str | None = None
     ) -> list[Delivery]:
         """Run a script on deliveries, by queue and in batches; return those it refused.
@@ -273,7 +279,9 @@ class Client(BaseClient):
                 second = partial(Call, script(retry), keys, told) if retry else None
                 with translated():
                     try:
-                        indices = self._connections.run_or_fail(script(name), keys, told, second)
+                        indices = self._connections.run_if_reachable(
+                            script(name), keys, told, second
+                        )
                     except NodeFailed as err:  # the other queues are on other nodes
                         untold, lost = untold + group[first:], err
                         break
@@ -288,18 +296,18 @@ class Client(BaseClient):
         changed = () if data is None else (encode(data, delivery.task_id),)
         due = micros(delay_until)
         return bool(
-            self._run_or_fail("release", delivery.queue_name, delivery.receipt, due, *changed)
+            self._run_if_reachable("release", delivery.queue_name, delivery.receipt, due, *changed)
         )
 
     def postpone(self, delivery: Delivery, data: Data, delay_until: float) -> bool:
         told = delivery.receipt, micros(delay_until), encode(data, delivery.task_id), 1
-        return bool(self._run_or_fail("release", delivery.queue_name, *told))
+        return bool(self._run_if_reachable("release", delivery.queue_name, *told))
 
     def bury(self, delivery: Delivery, data: Data | None, reason: Reason) -> bool:
         kept = () if data is None else (encode(data, delivery.task_id),)
         why = [text.encode("utf-8", "backslashreplace") for text in reason]
         told = delivery.receipt, *why, delivery.attempt, *kept
-        return bool(self._run_or_fail("bury", delivery.queue_name, *told))
+        return bool(self._run_if_reachable("bury", delivery.queue_name, *told))
 
     def dead(self, queue_name: str, limit: int = 100) -> list[DeadTask]:
         found: dict[bytes, Any] = {}  # by id: letters may move while we look
@@ -310,15 +318,15 @@ class Client(BaseClient):
                 break
         return [
             DeadTask(
-                task_id=(own_id := decode_id(task_id)),
+                task_id=(task_id := decode_id(raw_id)),
                 queue_name=queue_name,
-                data=decode(data, own_id),
+                data=decode(data, task_id),
                 error=error.decode(errors="replace"),
                 traceback=traceback.decode(errors="replace"),
                 died_at=died_at / 1e6,
                 attempts=attempts,
             )
-            for task_id, died_at, data, error, traceback, attempts in found.values()
+            for raw_id, died_at, data, error, traceback, attempts in found.values()
         ]
 
     def revive(
@@ -387,10 +395,10 @@ class Client(BaseClient):
         # It is the same history of the queue, kept by a server that did not restart.
         if position is None:
             return None
-        place, wall, monotonic = position
+        counter, wall, monotonic = position
         now = _now()
         age = max(now[0] - wall, now[1] - monotonic, 0.0)  # one stands still in sleep
-        answer = int(self._run("lost_nothing_since", queue_name, place, int(age * 1e6)))
+        answer = int(self._run("lost_nothing_since", queue_name, counter, int(age * 1e6)))
         return None if answer < 0 else bool(answer)
 
     def stats(self, queue_name: str) -> QueueStats:
@@ -420,12 +428,12 @@ class Client(BaseClient):
     def durability_warning(self) -> str | None:
         with translated():
             try:
-                policy = self._setting("maxmemory-policy")
+                eviction_policy = self._setting("maxmemory-policy")
                 in_memory = not self._setting("save") and self._setting("appendonly") == "no"
             except ResponseError:  # CONFIG is often closed to users, or missing altogether
-                policy, in_memory = "", False
-        _asked.add(self.conn_string)
-        found = [_eviction_warning(policy)]
+                eviction_policy, in_memory = "", False
+        _servers_asked.add(self.conn_string)
+        found = [_eviction_warning(eviction_policy)]
         if in_memory:
             found.append(
                 "This redis server keeps tasks in memory only and loses all of them in a restart; "
@@ -461,16 +469,16 @@ def _retry(queue_name: str, begin: Sequence[Any], args: Sequence[Any]) -> Call:
     return Call(script("push_again"), keys_of(queue_name), [*begin, *args])
 
 
-def _eviction_warning(policy: str) -> str | None:
+def _eviction_warning(eviction_policy: str) -> str | None:
     """Return one line on what this server deletes when its memory is full; None: nothing.
 
-    :param policy: its ``maxmemory-policy``; empty: not known.
+    :param eviction_policy: its ``maxmemory-policy``; empty: not known.
     """
-    if policy in ("noeviction", ""):
+    if eviction_policy in ("noeviction", ""):
         return None
     # Only records and marks have a time to live.
-    what = "records and marks" if policy.startswith("volatile-") else "tasks"
+    what = "records and marks" if eviction_policy.startswith("volatile-") else "tasks"
     return (
         f"This redis server deletes {what} when its memory is full: maxmemory-policy is "
-        f"{policy}; set it to noeviction."
+        f"{eviction_policy}; set it to noeviction."
     )

@@ -62,7 +62,7 @@ class ClusterConnections(Connections):
                     raise
             return self._call(*call)  # the driver has closed its other connections to that node
 
-    def run_or_fail(
+    def run_if_reachable(
         self,
         script: Script,
         keys: Sequence[bytes],

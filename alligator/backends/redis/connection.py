@@ -112,7 +112,7 @@ class Connections:
 
     #: The same; on a cluster it fails at once where the node is known to be lost, so that one lost
     #: node does not keep a worker from serving the others.
-    run_or_fail = run
+    run_if_reachable = run
 
     def _evaluate(
         self, connection: Any, script: Script, keys: Sequence[bytes], args: Sequence[Any]

@@ -75,9 +75,9 @@ class Reservation:
 
     def reserve_by_id(self, task_id: bytes, acks: Sequence[Delivery]) -> Reserved:
         """Ack, then lease one task by its id."""
-        pending = self._ack_others(acks)
+        remaining = self._ack_others(acks)
         for name in self.queue_names:
-            self._lease("reserve_by_id", name, [task_id, self.lease], pending.pop(name, []))
+            self._lease("reserve_by_id", name, [task_id, self.lease], remaining.pop(name, []))
             if self.taken:
                 break
         return Reserved(self.taken, self.refused)
@@ -88,10 +88,10 @@ class Reservation:
         regained = self.connections.forget_regained()
         if wait or len(self.queue_names) > 1:  # else the caller would take "nothing" for empty
             self.regained = regained
-        pending = self._ack_others(acks)
+        remaining = self._ack_others(acks)
         while True:
             left = deadline - time.monotonic()
-            self._lease_in_order(min(max(0.0, left), LONGEST_WAIT), pending)
+            self._lease_in_order(min(max(0.0, left), LONGEST_WAIT), remaining)
             left = deadline - time.monotonic()
             if self.taken or left <= 0 or self.regained or stop():
                 break
@@ -107,14 +107,14 @@ class Reservation:
         """Ack the deliveries of all queues but the first; return the others, for its lease."""
         if not acks:
             return {}
-        pending, first = group_by(acks, attrgetter("queue_name")), self.queue_names[0]
+        remaining, first = group_by(acks, attrgetter("queue_name")), self.queue_names[0]
         untold: list[Delivery] = []
         lost: NodeFailed | None = None
         # The first queue comes last: if there is no lease, its acks go alone.
-        for name in sorted(pending, key=lambda name: name == first):
+        for name in sorted(remaining, key=lambda name: name == first):
             if name == first and lost is None and first not in self.regained:
                 break
-            deliveries = pending.pop(name)
+            deliveries = remaining.pop(name)
             try:
                 indices = self._run("ack", name, [each.receipt for each in deliveries])
             except NodeFailed as err:
@@ -123,14 +123,14 @@ class Reservation:
                 self.refused += [deliveries[index] for index in indices]
         if lost is not None:
             raise self._lost(lost, untold)
-        return pending
+        return remaining
 
     def _lost(self, err: NodeFailed, untold: Sequence[Delivery]) -> Exception:
         if len(self.connections.out_of_reach(self.queue_names)) == len(self.queue_names):
             return err.cause  # all of them, so it is no matter of one node
         return node_lost(err, untold, self.refused)
 
-    def _lease_in_order(self, wait: float, pending: dict[str, list[Delivery]]) -> None:
+    def _lease_in_order(self, wait: float, remaining: dict[str, list[Delivery]]) -> None:
         self.soon = float("inf")
         lost: NodeFailed | None = None
         reached = False
@@ -139,7 +139,7 @@ class Reservation:
                 continue
             args = [self.limit - len(self.taken), self.lease, int(not self.taken)]
             args.append(math.ceil(wait * 1000))
-            acks = pending.pop(name, [])
+            acks = remaining.pop(name, [])
             try:
                 self._lease("reserve", name, args, acks)
             except NodeFailed as err:  # the other queues are on other nodes
@@ -160,7 +160,7 @@ class Reservation:
 
     def _lease(self, name: str, queue_name: str, args: list[Any], acks: list[Delivery]) -> None:
         receipts = [each.receipt for each in acks]
-        raw = self.connections.run_or_fail(
+        raw = self.connections.run_if_reachable(
             script(name),
             keys_of(queue_name),
             [*args, self.call_name, *receipts],
@@ -231,7 +231,7 @@ class Reservation:
                 return
 
     def _run(self, name: str, queue_name: str, args: list[Any]) -> Any:
-        return self.connections.run_or_fail(script(name), keys_of(queue_name), args)
+        return self.connections.run_if_reachable(script(name), keys_of(queue_name), args)
 
 
 class RedisAhead(Ahead):

@@ -73,9 +73,9 @@ class RedisStore(Store):
         with translated():
             return self._connections.run(script(name), keys, args)
 
-    def _run_or_fail(self, name: str, keys: Sequence[bytes], *args: Any) -> Any:
+    def _run_if_reachable(self, name: str, keys: Sequence[bytes], *args: Any) -> Any:
         with translated():
-            return self._connections.run_or_fail(script(name), keys, args)
+            return self._connections.run_if_reachable(script(name), keys, args)
 
     def _command(
         self, keys: Sequence[bytes], name: str, *args: Any, idempotent: bool = False
@@ -95,7 +95,7 @@ class RedisStore(Store):
 
     def note(self, task_id: str, record: Record, keep_seconds: float) -> bool:
         args = _record_args(task_id, record, keep_seconds)
-        return bool(self._run_or_fail("save_record", [_record_key(task_id)], *args))
+        return bool(self._run_if_reachable("save_record", [_record_key(task_id)], *args))
 
     def _settle(
         self,
@@ -160,7 +160,7 @@ class RedisStore(Store):
         task_id, data, due, priority = message
         begin = opening([task_id], one_server=self._connections.one_server)
         args = (encode_new_id(task_id), encode_new(data, task_id), priority, micros(due))
-        return bool(self._run_or_fail("push_once", keys, *begin, _millis(ttl), *args))
+        return bool(self._run_if_reachable("push_once", keys, *begin, _millis(ttl), *args))
 
     # -- Dependencies. ------------------------------------------------------------------------
 
@@ -249,7 +249,7 @@ class RedisStore(Store):
         for keys in self._by_server([_workers_key(each) for each in queue_names]):
             args = [encode_id(worker), math.ceil(seconds * 1e6), queues]
             try:
-                self._run_or_fail("heartbeat", keys, *args)
+                self._run_if_reachable("heartbeat", keys, *args)
             except NodeLost as err:  # tell the other nodes all the same
                 lost = err
         if lost is not None:

@@ -1,4 +1,5 @@
 #!lua flags=allow-oom
+-- Ack tasks, and nothing else. Most acks ride with the next reserve instead: see reserve.lua.
 -- include: leases states dependencies
 -- ARGV: receipts of tasks that are done
 -- Returns: indices of the receipts refused

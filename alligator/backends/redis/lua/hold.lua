@@ -28,7 +28,7 @@ local function take_parents()
   local parents = {}
   for index = 1, tonumber(take()) do
     local parent = { id = take(), queues = {} }
-    for place = 1, tonumber(take()) do parent.queues[place] = take() end
+    for number = 1, tonumber(take()) do parent.queues[number] = take() end
     parents[index] = parent
   end
   return parents

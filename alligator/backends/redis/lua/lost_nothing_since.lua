@@ -5,8 +5,8 @@
 -- ARGV: 1 a position  2 microseconds since then, at least
 -- Returns: 1: each task that left the queue since was taken off it; 0: some may have been lost;
 --          -1: this user may not ask, or keys were evicted
--- Where the history does not reach back, it begins now, for later positions: above all places that
--- may have been given out and lost, as long as they stay below 2^44.
+-- Where the history does not reach back, it begins now, for later positions: above all positions
+-- that may have been given out and lost, as long as they stay below 2^44.
 local function begin(last)
   if last < 0.75 * TAIL then begin_history(0, last + 4294967296) end
 end

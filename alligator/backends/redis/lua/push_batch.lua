@@ -19,7 +19,7 @@ local function enqueue_some(first, last)
     return
   end
   redis.call('HSET', DATA, unpack(ARGV, first, last))
-  local before = place(0, false, #ids) - #ids
+  local before = next_score(0, false, #ids) - #ids
   for index, id in ipairs(ids) do
     placed[2 * index - 1], placed[2 * index] = before + index, id
   end

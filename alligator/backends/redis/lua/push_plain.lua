@@ -14,6 +14,6 @@ if last == 1 then
   redis.call('SET', SEQ, 0)
   return 0
 end
-redis.call('ZADD', READY, 100 * STEP + TAIL + last, ARGV[1]) -- see place()
+redis.call('ZADD', READY, 100 * STEP + TAIL + last, ARGV[1]) -- see next_score()
 -- include: wake
 return last

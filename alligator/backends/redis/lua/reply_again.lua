@@ -7,20 +7,20 @@
 local refused = ack_again(2, #ARGV)
 wake_if_more()
 
-local found, places, cursor = {}, {}, '0'
+local found, scores, cursor = {}, {}, '0'
 repeat
   local pattern = '*' .. ARGV[1] .. ':*'
   local page = redis.call('ZSCAN', LEASES, cursor, 'MATCH', pattern, 'COUNT', 1000)
   cursor = page[1]
   for index = 1, #page[2], 2 do
     local receipt, ends = page[2][index], tonumber(page[2][index + 1])
-    if ends > now and not places[receipt] then -- a scan may name one twice
+    if ends > now and not scores[receipt] then -- a scan may name one twice
       local _, score = read_receipt(receipt)
-      found[#found + 1], places[receipt] = receipt, score
+      found[#found + 1], scores[receipt] = receipt, score
     end
   end
 until cursor == '0'
-table.sort(found, function(one, other) return places[one] < places[other] end)
+table.sort(found, function(one, other) return scores[one] < scores[other] end)
 
 for _, receipt in ipairs(found) do
   local data = redis.call('HGET', DATA, (read_receipt(receipt)))

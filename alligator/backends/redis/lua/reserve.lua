@@ -10,16 +10,16 @@
 local limit, ends = tonumber(ARGV[1]), now + math.min(tonumber(ARGV[2]), MAX_LEASE)
 local alone, wait = ARGV[3] == '1', tonumber(ARGV[4])
 call_name = ARGV[5]
-local refused, done = end_leases(6, #ARGV)
+local refused, done, own, special = end_leases(6, #ARGV)
 
--- The places and ids in a reply by turns.
+-- The ids and scores in a reply by turns.
 local function split_pairs(found)
-  local ids, places = {}, {}
+  local ids, scores = {}, {}
   for index = 1, #found, 2 do
     local last = #ids + 1
-    ids[last], places[last] = found[index], found[index + 1]
+    ids[last], scores[last] = found[index], found[index + 1]
   end
-  return ids, places
+  return ids, scores
 end
 
 local FAR = whole(now + MAX_LEASE)
@@ -33,15 +33,15 @@ end
 
 -- Mostly there is nothing but waiting tasks. Then all is done before the other functions are made.
 if not (special or any_stray_lease()) then
-  remove_done(done)
+  remove_done(done, own, special)
   done = {}
-  local ids, places = split_pairs(redis.call('ZPOPMIN', READY, limit))
-  if #ids > 0 then lease_out(ids, places, ends) end
+  local ids, scores = split_pairs(redis.call('ZPOPMIN', READY, limit))
+  if #ids > 0 then lease_out(ids, scores, ends) end
   if #leased > 0 then return reply(refused, -1) end
   if wait == 0 and redis.call('EXISTS', DATA) == 0 then return reply(refused, -1) end
 end
 -- include: states dependencies
-remove_done(done)
+remove_done(done, own, special)
 local held_up = false
 
 local function expired()
@@ -68,7 +68,7 @@ local function promote_due()
   for _, id in ipairs(due) do
     local priority, attempt, deaths = get_meta(id)
     redis.call('ZREM', DELAYED, id)
-    redis.call('ZADD', READY, whole(place(priority, true)), id)
+    redis.call('ZADD', READY, whole(next_score(priority, true)), id)
     set_meta(id, 0, attempt, deaths)
   end
 end
@@ -88,7 +88,7 @@ local function attempts_of(ids)
 end
 
 local function take_ready()
-  local ids, places = split_pairs(redis.call('ZRANGE', READY, 0, limit - 1, 'WITHSCORES'))
+  local ids, scores = split_pairs(redis.call('ZRANGE', READY, 0, limit - 1, 'WITHSCORES'))
   if #ids == 0 then return end
   local attempts, deaths
   if redis.call('EXISTS', META) == 1 then
@@ -99,7 +99,7 @@ local function take_ready()
     redis.call('HDEL', META, unpack(ids))
   end
   redis.call('ZREMRANGEBYRANK', READY, 0, #ids - 1)
-  lease_out(ids, places, ends, attempts, deaths)
+  lease_out(ids, scores, ends, attempts, deaths)
 end
 
 if not (alone and redis.call('EXISTS', LEASES) == 1 and expired()) then

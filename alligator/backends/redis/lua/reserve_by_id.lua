@@ -31,7 +31,7 @@ if #leased == 0 then
   if score then
     redis.call('ZREM', READY, wanted)
   elseif redis.call('ZREM', DELAYED, wanted) == 1 then
-    score = place(priority, false)
+    score = next_score(priority, false)
   end
   if score then
     redis.call('HDEL', META, wanted)

@@ -1,5 +1,5 @@
 -- The keys of one queue, and the time. All fifteen keys share a hash tag.
--- KEYS: 1 ready (ZSET id, score = place)  2 data (HASH id)  3 leases (ZSET member = receipt,
+-- KEYS: 1 ready (ZSET id, see scores.lua)  2 data (HASH id)  3 leases (ZSET member = receipt,
 --       score = end; half a microsecond more if the worker is being stopped: see states.lua)
 --       4 delayed (ZSET id, score = due)  5 meta (HASH id, only where not the default)
 --       6 after (HASH id, pushed while that id was running)  7 dead (HASH id)

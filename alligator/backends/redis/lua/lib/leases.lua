@@ -3,36 +3,37 @@
 
 local AT_ONCE = 1000 -- values in one call; Lua takes some thousands
 local LONG = 262144 -- bytes that are joined into one string
+local HEAD_LENGTH = 54 -- bytes of a receipt before its score; receipt_head() fills them up
+local HEAD_FORMAT = '%-54s'
 
-local special = true -- whether there is anything but ordinary tasks; end_leases() sets it
-local own = false -- whether ids of the user's own are among the acks, likewise
 local leased, sizes, length = {}, {}, 0 -- receipts and data by turns, their sizes, all of them
 local call_name = '' -- of this call, in its receipts, for reply_again.lua: 20 characters or fewer
 
--- How a receipt begins. No other ever has the same time, place and id: each push has a new place,
--- and each lease between two pushes a higher attempt. With a place it is longer than 64 bytes; the
+-- How a receipt begins. No other ever has the same time, score and id: each push has a new score,
+-- and each lease between two pushes a higher attempt. With a score it is longer than 64 bytes; the
 -- server would keep shorter members in a list, and walk through it for each lease.
 local function receipt_head(attempt, deaths)
-  return string.format('%-54s', whole(now) .. call_name .. ':' .. attempt .. ':' .. deaths .. ':')
+  local head = whole(now) .. call_name .. ':' .. attempt .. ':' .. deaths .. ':'
+  return string.format(HEAD_FORMAT, head)
 end
 
--- Lease tasks that are off the queue; their places are text. The receipts say the attempts (nil:
+-- Lease tasks that are off the queue; their scores are text. The receipts say the attempts (nil:
 -- all are 1) and deaths (nil: none).
-local function lease_out(ids, places, ends, attempts, deaths)
+local function lease_out(ids, scores, ends, attempts, deaths)
   local found = redis.call('HMGET', DATA, unpack(ids))
   local usual, until_then, adding = receipt_head(1, 0), whole(ends), {}
   for index, data in ipairs(found) do
     if data then
       local attempt, died = attempts and attempts[index] or 1, deaths and deaths[index] or 0
       local begins = attempt == 1 and died == 0 and usual or receipt_head(attempt, died)
-      local receipt = begins .. places[index] .. ':' .. ids[index]
+      local receipt = begins .. scores[index] .. ':' .. ids[index]
       local last = #adding
       adding[last + 1], adding[last + 2] = until_then, receipt
       last = #leased
       leased[last + 1], leased[last + 2] = receipt, data
       sizes[#sizes + 1] = struct.pack('>I4I4', #receipt, #data)
       length = length + #receipt + #data
-      if special then notify(ids[index]) end
+      if notify then notify(ids[index]) end -- nil before states.lua: no client watches then
     end
   end
   if #adding > 0 then redis.call('ZADD', LEASES, unpack(adding)) end
@@ -51,12 +52,13 @@ local function reply(refused, soon)
   return begins .. table.concat(sizes) .. table.concat(leased)
 end
 
--- End the leases of tasks that are done; return the indices of the overtaken ones, and the ids.
+-- End the leases of tasks that are done. Return the indices of the overtaken ones; the ids; whether
+-- ids of the user's own are among them; and whether the queue has anything but ordinary tasks.
 local function end_leases(first, last)
-  local refused, ids = {}, {}
+  local refused, ids, own = {}, {}, false
   for index = first, last do
     local receipt = ARGV[index]
-    local ends = redis.call('ZREM', LEASES, receipt) == 1 and string.find(receipt, ':', 55, true)
+    local ends = redis.call('ZREM', LEASES, receipt) == 1 and string.find(receipt, ':', HEAD_LENGTH + 1, true)
     if ends then
       local id = string.sub(receipt, ends + 1)
       ids[#ids + 1], own = id, own or not is_generated(id)
@@ -64,12 +66,12 @@ local function end_leases(first, last)
       refused[#refused + 1] = index - first
     end
   end
-  special = own or redis.call('EXISTS', DELAYED, META, AFTER, WATCHED, CHILDREN, WAITING) > 0
-  return refused, ids
+  local special = own or redis.call('EXISTS', DELAYED, META, AFTER, WATCHED, CHILDREN, WAITING) > 0
+  return refused, ids, own, special
 end
 
 -- Take tasks off the queue whose leases have ended.
-local function remove_done(ids)
+local function remove_done(ids, own, special)
   if own then have_succeeded(ids) end
   if special and redis.call('EXISTS', AFTER, WATCHED, CHILDREN) > 0 then
     for _, id in ipairs(ids) do
@@ -84,7 +86,7 @@ local function remove_done(ids)
 end
 
 local function ack(first, last)
-  local refused, ids = end_leases(first, last)
-  remove_done(ids)
+  local refused, ids, own, special = end_leases(first, last)
+  remove_done(ids, own, special)
   return refused
 end

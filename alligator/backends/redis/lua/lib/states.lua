@@ -66,9 +66,9 @@ local function since_key() return (string.gsub(SEQ, 'seq$', 'since')) end
 -- Milliseconds that the mark of a waiting client stands beyond its wait.
 local WAIT_MARGIN = 1000
 
--- Begin the history of a queue without any keys: it is new, was emptied, or lost. Its places tell
--- it from others: they begin anywhere between 2^40 (Alligator 1.1 begins at 1) and 2^43, so that an
--- old place is among a million new ones once in eight million times.
+-- Begin the history of a queue without any keys: it is new, was emptied, or lost. Its positions
+-- tell it from others: they begin anywhere between 2^40 (Alligator 1.1 begins at 1) and 2^43, so that an
+-- old position is among a million new ones once in eight million times.
 local function begin_history(count, first)
   local born = run_id()
   if not first then
@@ -91,8 +91,8 @@ local function position()
   return last > 0 and last or begin_history(0)
 end
 
--- The last place of a priority, or (front) the last among its due tasks; of a count of places.
-local function place(priority, front, count)
+-- The next score of a priority, or (front) the next among its due tasks; of a count, the last one.
+local function next_score(priority, front, count)
   count = count or 1
   local last = redis.call('INCRBY', SEQ, count)
   if last == count then last = begin_history(count) end
@@ -126,12 +126,12 @@ local function put_at_tail(id, priority, due, attempt, deaths)
     redis.call('ZADD', DELAYED, whole(due), id)
     set_meta(id, priority, attempt, deaths)
   else
-    redis.call('ZADD', READY, whole(place(priority, false)), id)
+    redis.call('ZADD', READY, whole(next_score(priority, false)), id)
     set_meta(id, 0, attempt, deaths)
   end
 end
 
--- A receipt describes its lease: token:attempt:deaths:(spaces)place:id
+-- A receipt describes its lease: token:attempt:deaths:(spaces)score:id
 local function read_receipt(receipt)
   local attempt, deaths, score, id = string.match(receipt, '^[^:]*:(%d+):(%d+): *([^:]*):(.*)$')
   return id, tonumber(score), tonumber(attempt), tonumber(deaths)
@@ -173,7 +173,7 @@ local function enqueue(id, data, priority, due)
     if due > now or priority ~= 0 then
       put_at_tail(id, priority, due, 0, 0)
     else -- the common case: no meta to write or clear
-      redis.call('ZADD', READY, whole(place(0, false)), id)
+      redis.call('ZADD', READY, whole(next_score(0, false)), id)
     end
     return
   end
