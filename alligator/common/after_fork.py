@@ -5,7 +5,7 @@ another thread held stays locked for ever, and the work of other threads is not 
 
 A child must not go on as a worker. If it returns from the function that forked it, as after a bare
 ``os.fork``, it ends there (:func:`leave`). A caller of code that may fork compares
-:data:`generation` before and after, or calls :func:`leave_unless`.
+:data:`generation` before and after, or calls :func:`exit_child_unless`.
 """
 
 import os
@@ -28,7 +28,7 @@ def _count() -> None:
 os.register_at_fork(after_in_child=_count)
 
 
-def leave_unless(origin: int, error: BaseException | None = None) -> None:
+def exit_child_unless(origin: int, error: BaseException | None = None) -> None:
     """End this process unless its :data:`generation` is the given one."""
     if generation != origin:
         leave(error)

@@ -99,24 +99,24 @@ def attempt(
     try:
         task = codec.decode(delivery)
         if after_fork.generation != origin:  # asked here, as a call takes longer
-            after_fork.leave_unless(origin)
+            after_fork.exit_child_unless(origin)
         if getattr(task, "expires_at", None) and (
             not_run := _expired(delivery, codec, task, clock, client)
         ):
             return not_run
     except _NOT_BY_THE_TASK as err:
-        after_fork.leave_unless(origin, err)
+        after_fork.exit_child_unless(origin, err)
         raise
     except ImportFailed as err:
-        after_fork.leave_unless(origin, err)
+        after_fork.exit_child_unless(origin, err)
         return _not_imported(delivery, codec, clock, client, err)
     except (UnknownModuleError, UnknownCallableError, KeyboardInterrupt) as err:
-        after_fork.leave_unless(origin, err)
+        after_fork.exit_child_unless(origin, err)
         # A deploy may be under way, with this worker older than the task (or the user pressed
         # Ctrl-C): wait, and bury the task in the end.
         return _missing(delivery, codec, err)
     except BaseException as err:
-        after_fork.leave_unless(origin, err)
+        after_fork.exit_child_unless(origin, err)
         # The message cannot be read, or may not run here: bury it with its bytes. So, too, if a
         # Task class of the user's own raises SystemExit or the like: the worker must not end.
         return _given_up(delivery, codec, None, err)
@@ -138,14 +138,14 @@ def attempt(
         else:
             carried = copy_context().run(*call)
     except LeaveNow:
-        after_fork.leave_unless(origin)
+        after_fork.exit_child_unless(origin)
         raise  # the worker stops, and releases its deliveries
     except BaseException as err:
-        after_fork.leave_unless(origin, err)
+        after_fork.exit_child_unless(origin, err)
         # Any exception of a task is a failure: a retry if one is left, else a dead letter.
         return _failed(delivery, codec, task, err, called_with=(args, kwargs))
     if after_fork.generation != origin:
-        after_fork.leave_unless(origin)
+        after_fork.exit_child_unless(origin)
     return Outcome(delivery, Verdict.CARRIED if is_plain and carried else Verdict.ACK, task)
 
 
@@ -169,9 +169,9 @@ def conclude(
     except LeaveNow:
         raise
     except BaseException as err:
-        after_fork.leave_unless(origin, err)
+        after_fork.exit_child_unless(origin, err)
         return _failed(delivery, codec, task, err)
-    after_fork.leave_unless(origin)
+    after_fork.exit_child_unless(origin)
     return Outcome(delivery, Verdict.ACK, task)
 
 

@@ -30,7 +30,7 @@ from alligator.execution.pending import PendingOutcomes
 PATIENCE = 0.1
 
 #: Seconds after which they are handed back even if the wait was to be expected.
-LONGEST_WAIT = 0.5
+LONGEST_PATIENCE = 0.5
 
 _LONGEST_PAUSE = 0.2
 
@@ -79,7 +79,7 @@ class Leases:
         self._waiting: deque[Delivery] = deque()
         self._lookers = 0  # threads in wait_for_turn
         self._idle = 0  # threads in start_next
-        self._leavers = 0  # have ended, and keep their place until they are reported
+        self._kept_places = 0  # have ended, and keep their place until they are reported
         self._running: dict[int, Delivery] = {}  # by id(): one task id may be on two queues
         self._settling: set[int] = set()  # of those, by id(): the settlement reports a lost lease
         self._last_start = 0.0
@@ -215,7 +215,7 @@ class Leases:
             self._come_back()
             now = time.monotonic()
         with self._lock:
-            if not self._waiting or len(self._running) + self._leavers >= most:
+            if not self._waiting or len(self._running) + self._kept_places >= most:
                 if not (wait and self._may_start_within(wait, most)):
                     return None
                 now = time.monotonic()
@@ -256,10 +256,11 @@ class Leases:
             if id(delivery) in self._running:
                 self._settling.add(id(delivery))
 
-    def end(self, delivery: Delivery, *, ack: bool, leaves: bool = True) -> bool:
+    def end(self, delivery: Delivery, *, ack: bool, frees_place: bool = True) -> bool:
         """Note that a delivery has run; with ``ack`` it is acked soon, else it has been settled.
 
-        :param leaves: False: it keeps its place among the running ones until :meth:`leave`.
+        :param frees_place: False: it keeps its place among the running ones until
+            :meth:`free_place`.
         :returns: whether acks have waited long enough.
         """
         due = False
@@ -274,17 +275,17 @@ class Leases:
                     acks.oldest = now
                 acks.unsent.append(delivery)
                 due = now - acks.oldest >= ACK_WITHIN
-            self._leavers += not leaves
-            if (self._idle or self._lookers) and (leaves or not self._waiting):
+            self._kept_places += not frees_place
+            if (self._idle or self._lookers) and (frees_place or not self._waiting):
                 self._notify_of_end()
         if self._lengths.differ:
             self._lengths.forget(delivery)
         return due
 
-    def leave(self) -> None:
+    def free_place(self) -> None:
         """Free the place of a delivery that has ended, and was left there."""
         with self._lock:
-            self._leavers -= 1
+            self._kept_places -= 1
             self._notify_of_end()
 
     def _notify_of_end(self) -> None:
@@ -295,7 +296,7 @@ class Leases:
             self._turn.notify_all()
 
     def _taken(self) -> int:
-        return len(self._running) + self._leavers
+        return len(self._running) + self._kept_places
 
     def send_acks(self) -> None:
         """Send all acks now. If that fails, they are sent again."""
@@ -586,7 +587,9 @@ class Leases:
             self._warn_of_standstill(stood_still)
             if self.watch:
                 self.watch()
-                after_fork.leave_unless(origin)  # it calls the user's code, which may have forked
+                after_fork.exit_child_unless(
+                    origin
+                )  # it calls the user's code, which may have forked
             if self._extending and self._outage.try_is_due():
                 self._outage.call(self._turn_once)
 
@@ -601,7 +604,7 @@ class Leases:
         self._acks.unpark()
         if self._acks.are_due():
             self._unless_refused("acks", self._acks.send)
-        patience = min(self._expected() + PATIENCE, LONGEST_WAIT)
+        patience = min(self._expected() + PATIENCE, LONGEST_PATIENCE)
         overdue = time.monotonic() - self._last_start > patience
         if (self._waiting or self._ahead) and self._taken() and overdue:
             self._unless_refused("hand-backs", self.hand_back)

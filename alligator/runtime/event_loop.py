@@ -158,7 +158,7 @@ class _Alone:
             try:
                 return runner.run(_ends_in_children(coroutine))
             finally:
-                after_fork.leave_unless(origin, _no_loop)
+                after_fork.exit_child_unless(origin, _no_loop)
                 self._loop = None
 
 
@@ -167,9 +167,9 @@ async def _ends_in_children(coroutine: Coroutine[Any, Any, Any]) -> Any:
     try:
         result = await coroutine
     except BaseException as err:
-        after_fork.leave_unless(origin, err)
+        after_fork.exit_child_unless(origin, err)
         raise
-    after_fork.leave_unless(origin)
+    after_fork.exit_child_unless(origin)
     return result
 
 
@@ -215,7 +215,7 @@ async def _caught(coroutine: Coroutine[Any, Any, Any]) -> tuple[Any, BaseExcepti
         result, error = await coroutine, None
     except BaseException as err:  # SystemExit would end the loop for all others
         result, error = None, err
-    after_fork.leave_unless(origin, error)
+    after_fork.exit_child_unless(origin, error)
     return result, error
 
 
@@ -381,4 +381,4 @@ class EventLoop:
                 except BaseException:  # raised by something that a task started and did not await
                     if after_fork.generation == origin:
                         log.exception("Something on the event loop raised; it goes on.")
-                after_fork.leave_unless(origin, _no_loop)
+                after_fork.exit_child_unless(origin, _no_loop)

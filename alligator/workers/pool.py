@@ -195,6 +195,6 @@ class Executor:
                 self._keep_one_idle()  # for the next, as this one may take its time
             origin = after_fork.generation
             what()
-            after_fork.leave_unless(origin)
+            after_fork.exit_child_unless(origin)
             with self._ready:
                 self._idle += 1

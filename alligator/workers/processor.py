@@ -67,6 +67,7 @@ class Processor:
         self.executor = Executor()
         recorder = gator.recorder
         begin = recorder.note_started if recorder.notes_starts else None
+        # What attempt() takes between the delivery and ``carry``: how to read, check and limit it.
         # Passed by position: by name, and be it in a partial, takes 0.5 µs more for each task.
         self._how = self.codec, gator.client.max_deaths, gator.clock, limit, begin
         call: Callable[..., Outcome] = attempt
@@ -169,7 +170,7 @@ class Processor:
         self.count(outcome)  # before it ends: its thread is free only when max_tasks is known
         settled: bool | None = None
         if succeeded and not getattr(outcome.task, "known_for", 0):  # not recorded
-            due = leases.end(delivery, ack=True, leaves=not carried)
+            due = leases.end(delivery, ack=True, frees_place=not carried)
             # A suspect at once, too: if the worker dies in between, that would count against it.
             if delivery.deaths or (not carried and (due or took > SLOW)):
                 leases.send_acks()
@@ -177,7 +178,7 @@ class Processor:
                 leases.ack_soon()
         else:
             settled = self._settle(outcome)
-            leases.end(delivery, ack=False, leaves=not carried)
+            leases.end(delivery, ack=False, frees_place=not carried)
         try:
             if (
                 settled is not None
@@ -188,7 +189,7 @@ class Processor:
                 self._report(outcome, settled=settled)
         finally:
             if carried:
-                leases.leave()
+                leases.free_place()
 
     def _settle(self, outcome: Outcome) -> bool | None:
         self.leases.settles(outcome.delivery)

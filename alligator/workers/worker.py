@@ -122,8 +122,8 @@ class Worker:
         self._ended = 0
         self._fetcher: Fetcher | None = None
         self._goes_on = False  # until it ends by itself, or is told to
-        self._of_run: Leases | None = None  # also for outcomes that there is no room for
-        self._of_one: Leases | None = None  # of check_and_run_task, while it runs
+        self._leases_of_run: Leases | None = None  # also for outcomes that there is no room for
+        self._leases_of_one: Leases | None = None  # of check_and_run_task, while it runs
         self._outage = Outage(self.log, queue_names(self))
         self._signals = StopSignals()
         self._origin = after_fork.generation
@@ -191,7 +191,7 @@ class Worker:
             return False
 
     def _check_and_run_task(self) -> bool:
-        holder = self._of_run
+        holder = self._leases_of_run
         self.gator.schedules.fire(self.log)
         if holder is not None and holder.outcomes_held() >= MOST_HELD:
             return False
@@ -203,7 +203,7 @@ class Worker:
         if not found:
             return False
         with self._leases() as leases:
-            self._of_one = leases
+            self._leases_of_one = leases
             try:
                 leases.take(found)
                 leases.start_next()
@@ -212,7 +212,7 @@ class Worker:
                 leases.release_all()
                 raise
             finally:
-                self._of_one = None
+                self._leases_of_one = None
 
     def run_forever(self) -> int:
         """Run until ``max_tasks``, a stop signal, or an empty queue in a burst; return 0.
@@ -236,7 +236,7 @@ class Worker:
                 pass  # told again while it was leaving; what it still had comes back by its lease
             finally:
                 self._goes_on = self.keep_running = False
-                self._of_run = self._isolated = None
+                self._leases_of_run = self._isolated = None
                 self.stopping()
             if self._signals.count > 1 and self.owns_process:
                 self._leave()  # threads may still be running tasks that were handed back
@@ -249,7 +249,7 @@ class Worker:
             self._leases(process) as leases,
             _event_loop() as loop,
         ):
-            self._of_run = leases
+            self._leases_of_run = leases
             try:
                 self._work(self._processor(leases, loop if self.concurrency > 1 else None))
                 self._wait_for_room(leases)
@@ -390,12 +390,12 @@ class Worker:
         return has_come or (self._goes_on and not self.keep_running)
 
     def _pulls_on(self) -> bool:
-        after_fork.leave_unless(self._origin)
+        after_fork.exit_child_unless(self._origin)
         return self.keep_running
 
     def _is_done(self) -> bool:
         if after_fork.generation != self._origin:
-            after_fork.leave_unless(self._origin)
+            after_fork.exit_child_unless(self._origin)
         if not self.keep_running or self._signals.count:
             return True
         return bool(self.max_tasks) and self._ended >= self.max_tasks
@@ -477,7 +477,11 @@ class Worker:
     def _release_all(self, leases: Leases, but: Delivery | None) -> None:
         if self._isolated is not None and self._signals.count > 1:
             self._isolated.stop(signal.SIGQUIT)
-        all_leases = [each for each in dict.fromkeys((leases, self._of_one, self._of_run)) if each]
+        all_leases = [
+            each
+            for each in dict.fromkeys((leases, self._leases_of_one, self._leases_of_run))
+            if each
+        ]
         held = [each.snapshot() for each in all_leases]
 
         def release() -> None:

@@ -390,10 +390,10 @@ def test_so_many_run_and_no_more(gator):
     assert leases.start_next(most=1) is None
     assert leases.unattended(1) == 0.0
     assert leases.unattended(2) > 0.0, "another one could start"
-    leases.end(one, ack=False, leaves=False)
+    leases.end(one, ack=False, frees_place=False)
     assert leases.counts() == (1, 1)
     assert leases.start_next(most=1) is None, "it is still being told of"
-    leases.leave()
+    leases.free_place()
     assert leases.start_next(most=1) is two
 
 
