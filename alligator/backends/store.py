@@ -177,39 +177,39 @@ class Store(ABC):
     # -- Outcomes. ------------------------------------------------------------------------
 
     @abstractmethod
-    def note(self, task_id: str, record: Record, keep_seconds: float) -> bool:
+    def note(self, key: str, record: Record, keep_seconds: float) -> bool:
         """Save the record of a task, and wake the callers that watch it.
 
         A record with the same fence is replaced: that run has come further.
 
-        :param task_id: what :func:`record_key` makes of its queue and its id.
+        :param key: what :func:`record_key` makes of its queue and its id.
         :param keep_seconds: for how long; 0 or less: not at all, but callers are woken.
         :returns: False: the record of a later run stands, and nothing was changed.
         """
 
     @abstractmethod
-    def record(self, task_id: str) -> Record | None:
+    def record(self, key: str) -> Record | None:
         """Return what is known of a task; None: nothing, or no longer.
 
-        :param task_id: its key, see :func:`record_key`.
+        :param key: its key, see :func:`record_key`.
         """
 
-    def records(self, task_ids: Sequence[str]) -> list[Record | None]:
+    def records(self, keys: Sequence[str]) -> list[Record | None]:
         """Return :meth:`record` of each, in their order, with as few round trips as can be."""
-        return [self.record(each) for each in task_ids]
+        return [self.record(each) for each in keys]
 
     @abstractmethod
-    def forget(self, task_ids: Iterable[str]) -> None:
+    def forget(self, keys: Iterable[str]) -> None:
         """Delete records: their tasks are to run again."""
 
     @abstractmethod
     def watch(
-        self, task_ids: Sequence[str], queue_names: Sequence[str] = ()
+        self, keys: Sequence[str], queue_names: Sequence[str] = ()
     ) -> AbstractContextManager[Watch]:
         """Listen for :meth:`note` of any of these tasks. Look inside the block, then wait::
 
-            with store.watch([task_id]) as watch:
-                while not (found := store.record(task_id)) and time.monotonic() < deadline:
+            with store.watch([key]) as watch:
+                while not (found := store.record(key)) and time.monotonic() < deadline:
                     watch.wait(min(1.0, deadline - time.monotonic()))
 
         The wait asks nothing of the server, unless the server cannot call (sqlite: the wait looks
@@ -273,7 +273,7 @@ class Store(ABC):
         return self._steps(client)._hold(self, client, children)
 
     def settle(
-        self, client: Queues, delivery: Delivery, task_id: str, record: Record, keep_seconds: float
+        self, client: Queues, delivery: Delivery, key: str, record: Record, keep_seconds: float
     ) -> bool:
         """Note that a task succeeded or was canceled, and ack it; then its children follow.
 
@@ -281,10 +281,10 @@ class Store(ABC):
         CANCELED. Otherwise it happens in this order, so that a crash in between repeats the task
         and never loses it.
 
-        :param task_id: the key of its record, see :func:`record_key`.
+        :param key: the key of its record, see :func:`record_key`.
         :returns: False: the delivery had been overtaken.
         """
-        return self._steps(client)._settle(self, client, delivery, task_id, record, keep_seconds)
+        return self._steps(client)._settle(self, client, delivery, key, record, keep_seconds)
 
     def cancel_held(self, client: Queues, queue_name: str, task_id: str, record: Record) -> bool:
         """Cancel a child that is held, with its own children; False: it is not held.
@@ -304,12 +304,12 @@ class Store(ABC):
         """Return the data of a task that may be held; None: it is not."""
         return client.peek(queue_name, task_id) if client is self.home else None
 
-    def release_children(self, task_id: str, record: Record) -> None:  # noqa: B027 - an ack does it
+    def release_children(self, key: str, record: Record) -> None:  # noqa: B027 - an ack does it
         """Let the children follow of a task that has ended, before it is acked or buried.
 
         Only a :attr:`bridged` store does something: elsewhere the ack or the bury does it.
 
-        :param task_id: the key of its record.
+        :param key: the key of its record.
         """
 
     def maintain(self) -> bool:
@@ -349,9 +349,9 @@ class Store(ABC):
         raise UnsupportedOption(_NO_CHILDREN)
 
     def _settle(
-        self, client: Queues, delivery: Delivery, task_id: str, record: Record, keep_seconds: float
+        self, client: Queues, delivery: Delivery, key: str, record: Record, keep_seconds: float
     ) -> bool:
-        self.note(task_id, record, keep_seconds)
+        self.note(key, record, keep_seconds)
         return not client.ack([delivery])
 
     def _cancel_held(self, client: Queues, queue_name: str, task_id: str, record: Record) -> bool:

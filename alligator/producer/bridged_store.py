@@ -96,22 +96,22 @@ class BridgedStore(Store):
 
     # -- Passed on to the store. ----------------------------------------------------------
 
-    def note(self, task_id: str, record: Record, keep_seconds: float) -> bool:
-        return self.store.note(task_id, record, keep_seconds)
+    def note(self, key: str, record: Record, keep_seconds: float) -> bool:
+        return self.store.note(key, record, keep_seconds)
 
-    def record(self, task_id: str) -> Record | None:
-        return self.store.record(task_id)
+    def record(self, key: str) -> Record | None:
+        return self.store.record(key)
 
-    def records(self, task_ids: Sequence[str]) -> list[Record | None]:
-        return self.store.records(task_ids)
+    def records(self, keys: Sequence[str]) -> list[Record | None]:
+        return self.store.records(keys)
 
-    def forget(self, task_ids: Iterable[str]) -> None:
-        self.store.forget(task_ids)
+    def forget(self, keys: Iterable[str]) -> None:
+        self.store.forget(keys)
 
     def watch(
-        self, task_ids: Sequence[str], queue_names: Sequence[str] = ()
+        self, keys: Sequence[str], queue_names: Sequence[str] = ()
     ) -> AbstractContextManager[Watch]:
-        return self.store.watch(task_ids, queue_names)
+        return self.store.watch(keys, queue_names)
 
     def claim(self, key: str, ttl: float) -> bool:
         return self.store.claim(key, ttl)
@@ -225,17 +225,17 @@ class BridgedStore(Store):
                 return OWN_ID in self.client.supports
         return False
 
-    def release_children(self, task_id: str, record: Record | None) -> None:
+    def release_children(self, key: str, record: Record | None) -> None:
         # Children that Alligator 1.1 holds wait for the id alone. Without a record it is unknown
         # how the parent ended.
-        for key in dict.fromkeys((task_id, id_in_key(task_id))):
-            self._end_by_key(key, record)
+        for each in dict.fromkeys((key, id_in_key(key))):
+            self._end_by_key(each, record)
 
     def _settle(
-        self, client: Queues, delivery: Delivery, task_id: str, record: Record, keep_seconds: float
+        self, client: Queues, delivery: Delivery, key: str, record: Record, keep_seconds: float
     ) -> bool:
-        self.note(task_id, record, keep_seconds)
-        self.release_children(task_id, record)
+        self.note(key, record, keep_seconds)
+        self.release_children(key, record)
         return not client.ack([delivery])
 
     def _end_by_key(self, key: str, record: Record | None) -> None:

@@ -27,36 +27,36 @@ class LocmemStore(Store):
     def home(self) -> Queues:
         return self._client
 
-    def note(self, task_id: str, record: Record, keep_seconds: float) -> bool:
+    def note(self, key: str, record: Record, keep_seconds: float) -> bool:
         with self._memory.changed:
             now, records = self._clock.time(), self._memory.records
-            standing = records.outcomes.get(task_id, now)
+            standing = records.outcomes.get(key, now)
             if standing is not None and standing.fence > record.fence:
                 return False
-            records.put(task_id, record, now, keep_seconds)
+            records.put(key, record, now, keep_seconds)
         return True
 
-    def record(self, task_id: str) -> Record | None:
+    def record(self, key: str) -> Record | None:
         with self._memory.changed:
-            return self._memory.records.outcomes.get(task_id, self._clock.time())
+            return self._memory.records.outcomes.get(key, self._clock.time())
 
-    def forget(self, task_ids: Iterable[str]) -> None:
+    def forget(self, keys: Iterable[str]) -> None:
         with self._memory.changed:
-            for each in task_ids:
+            for each in keys:
                 self._memory.records.outcomes.pop(each)
 
     @contextmanager
-    def watch(self, task_ids: Sequence[str], queue_names: Sequence[str] = ()) -> Iterator[Watch]:
+    def watch(self, keys: Sequence[str], queue_names: Sequence[str] = ()) -> Iterator[Watch]:
         # Starts and ends are told by task, on whichever queue.
         watch, watches = Watch(), self._memory.records.watches
         with self._memory.changed:
-            for each in task_ids:
+            for each in keys:
                 watches.setdefault(each, []).append(watch)
         try:
             yield watch
         finally:
             with self._memory.changed:
-                for each in task_ids:
+                for each in keys:
                     watches[each].remove(watch)
                     if not watches[each]:
                         del watches[each]
@@ -98,15 +98,15 @@ class LocmemStore(Store):
         return states
 
     def _settle(
-        self, client: Queues, delivery: Delivery, task_id: str, record: Record, keep_seconds: float
+        self, client: Queues, delivery: Delivery, key: str, record: Record, keep_seconds: float
     ) -> bool:
         with self._memory.changed:
             queue = self._memory.queues.get(delivery.queue_name)
-            why = gone_badly(task_id, record.state, record.error)
+            why = gone_badly(key, record.state, record.error)
             if why and queue and queue.leased_to(delivery):
-                key = delivery.queue_name, delivery.task_id
-                self._memory.dependencies.cancel(key, why, self._clock.time())
-            return not client.ack([delivery]) and self.note(task_id, record, keep_seconds)
+                parent = delivery.queue_name, delivery.task_id
+                self._memory.dependencies.cancel(parent, why, self._clock.time())
+            return not client.ack([delivery]) and self.note(key, record, keep_seconds)
 
     def _cancel_held(self, client: Queues, queue_name: str, task_id: str, record: Record) -> bool:
         with self._memory.changed:

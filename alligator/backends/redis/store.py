@@ -93,45 +93,45 @@ class RedisStore(Store):
 
     # -- Outcomes. ----------------------------------------------------------------------------
 
-    def note(self, task_id: str, record: Record, keep_seconds: float) -> bool:
-        args = _record_args(task_id, record, keep_seconds)
-        return bool(self._run_if_reachable("save_record", [_record_key(task_id)], *args))
+    def note(self, key: str, record: Record, keep_seconds: float) -> bool:
+        args = _record_args(key, record, keep_seconds)
+        return bool(self._run_if_reachable("save_record", [_record_key(key)], *args))
 
     def _settle(
         self,
         client: Queues,
         delivery: Delivery,
-        task_id: str,
+        key: str,
         record: Record,
         keep_seconds: float,
     ) -> bool:
         # One script; two on a cluster, where record and task may be on two nodes.
         if not self._connections.one_server:
-            return super()._settle(client, delivery, task_id, record, keep_seconds)
-        keys = [*keys_of(delivery.queue_name), _record_key(task_id)]
-        why = _encode_reason(gone_badly(task_id, record.state, record.error))
-        args = _record_args(task_id, record, keep_seconds)
-        return bool(self._run("ack_and_record", keys, delivery.receipt, why, *args))
+            return super()._settle(client, delivery, key, record, keep_seconds)
+        server_keys = [*keys_of(delivery.queue_name), _record_key(key)]
+        why = _encode_reason(gone_badly(key, record.state, record.error))
+        args = _record_args(key, record, keep_seconds)
+        return bool(self._run("ack_and_record", server_keys, delivery.receipt, why, *args))
 
-    def record(self, task_id: str) -> Record | None:
-        return self.records([task_id])[0]
+    def record(self, key: str) -> Record | None:
+        return self.records([key])[0]
 
-    def records(self, task_ids: Sequence[str]) -> list[Record | None]:
+    def records(self, keys: Sequence[str]) -> list[Record | None]:
         found: list[Any] = []
-        for keys in self._by_server([_record_key(each) for each in task_ids]):
-            found += self._command(keys, "MGET", *keys, idempotent=True)
+        for some in self._by_server([_record_key(each) for each in keys]):
+            found += self._command(some, "MGET", *some, idempotent=True)
         return [_read(raw) for raw in found]
 
-    def forget(self, task_ids: Iterable[str]) -> None:
-        for keys in self._by_server([_record_key(each) for each in task_ids]):
-            self._command(keys, "UNLINK", *keys, idempotent=True)
+    def forget(self, keys: Iterable[str]) -> None:
+        for some in self._by_server([_record_key(each) for each in keys]):
+            self._command(some, "UNLINK", *some, idempotent=True)
 
     @contextmanager
-    def watch(self, task_ids: Sequence[str], queue_names: Sequence[str] = ()) -> Iterator[Watch]:
+    def watch(self, keys: Sequence[str], queue_names: Sequence[str] = ()) -> Iterator[Watch]:
         marks = [watched_key(each) for each in queue_names]
-        channels = list(dict.fromkeys(_channel(each) for each in task_ids))
+        channels = list(dict.fromkeys(_channel(each) for each in keys))
         # Any node of a cluster publishes for all; the one with the record is needed in any case.
-        near = _record_key(task_ids[0]) if task_ids else b"alligator:done"
+        near = _record_key(keys[0]) if keys else b"alligator:done"
         watch = _Watch(self._connections, channels, marks, near)
         try:
             watch.subscribe()

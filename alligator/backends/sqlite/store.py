@@ -63,45 +63,45 @@ class SqliteStore(Store):
     def home(self) -> Queues:
         return self._client
 
-    def note(self, task_id: str, record: Record, keep_seconds: float) -> bool:
+    def note(self, key: str, record: Record, keep_seconds: float) -> bool:
         with self._database.transaction(for_record(*record[1:4])) as tx:
-            return records.save(tx, task_id, record, keep_seconds)
+            return records.save(tx, key, record, keep_seconds)
 
     def _settle(
         self,
         client: Queues,
         delivery: Delivery,
-        task_id: str,
+        key: str,
         record: Record,
         keep_seconds: float,
     ) -> bool:
         with self._database.transaction(for_record(*record[1:4])) as tx:
-            why = gone_badly(task_id, record.state, record.error)
+            why = gone_badly(key, record.state, record.error)
             if why and queue.is_leased(tx, delivery):
                 dependencies.cancel(tx, delivery.queue_name, delivery.task_id, why)
             if queue.ack(tx, [delivery]):
                 return False
-            records.save(tx, task_id, record, keep_seconds)
+            records.save(tx, key, record, keep_seconds)
         return True
 
-    def record(self, task_id: str) -> Record | None:
-        return self.records([task_id])[0]
+    def record(self, key: str) -> Record | None:
+        return self.records([key])[0]
 
-    def records(self, task_ids: Sequence[str]) -> list[Record | None]:
+    def records(self, keys: Sequence[str]) -> list[Record | None]:
         now, found = self._database.clock.time(), list[Record | None]()
         with self._database.reading() as connection:
-            for each in task_ids:
+            for each in keys:
                 row = connection.execute(READ, (writable(each), now)).fetchone()
                 found.append(Record(*row) if row else None)
         return found
 
-    def forget(self, task_ids: Iterable[str]) -> None:
-        if rows := [(writable(each),) for each in task_ids]:
+    def forget(self, keys: Iterable[str]) -> None:
+        if rows := [(writable(each),) for each in keys]:
             with self._database.transaction() as tx:
                 tx.executemany("DELETE FROM alligator_records WHERE task_id = ?", rows)
 
     @contextmanager
-    def watch(self, task_ids: Sequence[str], queue_names: Sequence[str] = ()) -> Iterator[Watch]:
+    def watch(self, keys: Sequence[str], queue_names: Sequence[str] = ()) -> Iterator[Watch]:
         # Any record counts, of these tasks or of others.
         yield _Watch(self._database)
 

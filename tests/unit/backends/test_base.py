@@ -110,11 +110,11 @@ class Beside(Store):
     def home(self):
         return self._home
 
-    def note(self, task_id, record, keep_seconds):
+    def note(self, key, record, keep_seconds):
         self.calls.append("note")
         return True
 
-    def _settle(self, client, delivery, task_id, record, keep_seconds):
+    def _settle(self, client, delivery, key, record, keep_seconds):
         self.calls.append("one step")
         return True
 
