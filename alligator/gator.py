@@ -16,7 +16,7 @@ from alligator.constants import ALL, WAITING
 from alligator.exceptions import InvalidDSN, UnsupportedOption
 from alligator.execution.settle import Settler
 from alligator.execution.without_worker import InlineRunner
-from alligator.producer.bridged_store import bridge
+from alligator.producer.children_across_backends import bridge
 from alligator.producer.options import Batch, Options
 from alligator.producer.push import Producer
 from alligator.results import explain
@@ -27,7 +27,7 @@ from alligator.scheduling.scheduler import Schedule, Schedules
 from alligator.security.policy import Policy
 from alligator.security.signing import Signer
 from alligator.tasks.codec import Codec
-from alligator.tasks.stored_parents import KeptParents, load
+from alligator.tasks.parents_in_store import KeptParents, load
 from alligator.tasks.task import Task
 from alligator.tasks.validation import CHECKS
 
@@ -347,7 +347,7 @@ class Gator:
         :raises UnsupportedOption: the Gator's clock, or its backend's, cannot be moved.
         :raises InvalidTask: ``when`` is no moment, or lies in the past.
         """
-        from alligator.testing.simulation import play  # which imports the worker
+        from alligator.testing.run_until import play  # which imports the worker
 
         return play(self, when, to_consume)
 

@@ -39,8 +39,8 @@ nitpick_ignore_regex = [
     ),
     (
         "py:class",
-        r"alligator\.(workers\.suspect_processes\.Given|security\.policy\.Reading"
-        r"|tasks\.stored_parents\.KeptParents)",
+        r"alligator\.(workers\.isolation\.Given|security\.policy\.Reading"
+        r"|tasks\.parents_in_store\.KeptParents)",
     ),
     ("py:.*", r"(P|alligator\.contrib\.rpqueue_functions\.[PR])"),
     ("py:class", r"alligator\.testing\.conformance\.\w+\.\w+"),

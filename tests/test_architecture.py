@@ -30,7 +30,7 @@ ORDER = [
 #: file here may import from them.
 EXPORTS = {"", "__main__", "utils", "options"}
 #: Imported by a function when it is called, since only tests call it.
-AT_THE_CALL = {("gator", "testing.simulation")}
+AT_THE_CALL = {("gator", "testing.run_until")}
 
 
 def modules(package=PACKAGE):

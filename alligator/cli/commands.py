@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 from alligator.backends.base import QueueStats
 from alligator.backends.dsn import mask_password
-from alligator.cli import schedule, show_dead_letter
+from alligator.cli import show_dead_letter, show_schedule
 from alligator.common.importing import NO_DIRECTORY, current_directory, import_attr
 from alligator.common.log import worker_logger
 from alligator.common.text import escape, shorten, show_time
@@ -23,9 +23,9 @@ from alligator.results.unserved import Served, remarks
 from alligator.tasks.functions import split_name
 from alligator.tasks.task import Task
 from alligator.workers.init_process import stay_behind
+from alligator.workers.isolation import Given
 from alligator.workers.signals import StopSignals, unblock
 from alligator.workers.supervisor import Supervisor, stop_when_abandoned
-from alligator.workers.suspect_processes import Given
 from alligator.workers.worker import Worker, queue_names
 
 #: Names the secret keys, separated by spaces or commas; the first signs. It is an environment
@@ -479,7 +479,7 @@ def _schedule(gator: Gator, arguments: argparse.Namespace) -> int:
     """Show what the schedules of a Gator will queue next, and when."""
     if arguments.app is None:
         raise InvalidTask("Schedules are in your code; name their Gator: --app myapp.queues:gator.")
-    rows = schedule.table(gator.schedules.coming(arguments.next, arguments.queue or ()))
+    rows = show_schedule.table(gator.schedules.coming(arguments.next, arguments.queue or ()))
     for row in rows:
         print(row)
     if not rows:

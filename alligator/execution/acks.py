@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from alligator.backends.base import Client, Delivery
 from alligator.common.text import shorten
 from alligator.exceptions import NodeLost
-from alligator.execution.outage import Outage
+from alligator.execution.backend_trouble import Outage
 
 #: Seconds that the ack of a task waits at most for others.
 ACK_WITHIN = 0.005

@@ -22,8 +22,8 @@ from alligator.common import after_fork
 from alligator.common.text import shorten
 from alligator.exceptions import NodeLost, QueueFull
 from alligator.execution.acks import ACK_WITHIN, Acks, report_refused
+from alligator.execution.backend_trouble import Outage, tasks
 from alligator.execution.lease_process import LeaseProcess
-from alligator.execution.outage import Outage, tasks
 from alligator.execution.pending import PendingOutcomes
 
 #: Seconds beyond the expected after which tasks that have not started are handed back.

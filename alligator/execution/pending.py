@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from alligator.backends.base import Data, Delivery
 from alligator.exceptions import NodeLost, QueueFull
-from alligator.execution.outage import Outage
+from alligator.execution.backend_trouble import Outage
 
 #: How often a settlement is repeated, with the backend reachable, before its lease may run out.
 MOST_TRIES = 3

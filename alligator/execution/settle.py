@@ -17,7 +17,7 @@ from alligator.common.text import describe_error, shorten
 from alligator.constants import CANCELED
 from alligator.exceptions import AlligatorException, ConnectionLost, InvalidTask, QueueFull
 from alligator.execution.attempt import Outcome, Verdict
-from alligator.execution.outage import FIRST_PAUSE, LONGEST_PAUSE
+from alligator.execution.backend_trouble import FIRST_PAUSE, LONGEST_PAUSE
 from alligator.results.records import Recorder, kept_for, put_with_room
 from alligator.tasks.backoff import deploy_delay
 from alligator.tasks.task import Task

@@ -16,9 +16,9 @@ from alligator.common.clock import Clock
 from alligator.common.text import shorten
 from alligator.constants import CANCELED, FAILED
 from alligator.exceptions import InvalidTask, UnsupportedOption
-from alligator.producer.bridged_store import KEEP_CHILD, KEEP_END, must_save
+from alligator.producer.children_across_backends import KEEP_CHILD, KEEP_END, must_save
 from alligator.tasks.message import id_of
-from alligator.tasks.stored_parents import are_many, keep
+from alligator.tasks.parents_in_store import are_many, keep
 from alligator.tasks.task import Task
 
 

@@ -15,7 +15,7 @@ from alligator.common.text import shorten, show_time
 from alligator.constants import CANCELED, DELAYED, FAILED, RETRYING, RUNNING, SUCCESS, WAITING
 from alligator.results.query import Results
 from alligator.tasks.message import fields_in, fields_of, id_of
-from alligator.tasks.stored_parents import read as read_kept
+from alligator.tasks.parents_in_store import read as read_kept
 from alligator.tasks.task import Task
 
 #: How many parents of a waiting task the sentence names.

@@ -13,8 +13,8 @@ from alligator.common.text import describe_error, shorten
 from alligator.exceptions import BadPayload, InvalidTask
 from alligator.security.signing import body_of
 from alligator.tasks.functions import import_callable, split_name, wire_name
-from alligator.tasks.stored_parents import KeptParents
-from alligator.tasks.stored_parents import read as read_kept
+from alligator.tasks.parents_in_store import KeptParents
+from alligator.tasks.parents_in_store import read as read_kept
 from alligator.tasks.validation import CHECKS, MOST_RETRIES, moment
 
 #: What ``is_async`` may be on a queue.

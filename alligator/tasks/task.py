@@ -22,7 +22,7 @@ from alligator.runtime.timeouts import Reminder, TimeIsUp, call_within
 from alligator.tasks import message as message_module
 from alligator.tasks.backoff import retry_delay
 from alligator.tasks.functions import check_arguments, explain_json, takes_two
-from alligator.tasks.stored_parents import KeptParents
+from alligator.tasks.parents_in_store import KeptParents
 from alligator.tasks.validation import CHECKS, check_options, seconds_of
 
 log = logging.getLogger(__name__)

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from alligator.backends.base import Client
 from alligator.backends.store import Store
 from alligator.common.text import describe_error
+from alligator.execution.backend_trouble import Outage
 from alligator.execution.leases import Leases
-from alligator.execution.outage import Outage
 from alligator.execution.pending import MOST_HELD
 from alligator.scheduling.scheduler import Schedules
 from alligator.workers.prefetch_size import AHEAD, Prefetch

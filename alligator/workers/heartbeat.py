@@ -14,7 +14,7 @@ from typing import Self
 from alligator.backends.store import Store
 from alligator.common.text import describe_error
 from alligator.exceptions import NodeLost
-from alligator.execution.outage import Outage
+from alligator.execution.backend_trouble import Outage
 
 #: Seconds between two heartbeats.
 EVERY = 30.0

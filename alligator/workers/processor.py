@@ -23,8 +23,8 @@ from alligator.common.text import describe_error, shorten
 from alligator.exceptions import ConnectionLost, LeaveNow, QueueFull, RunAgain
 from alligator.execution.acks import report_refused
 from alligator.execution.attempt import Limit, Outcome, Verdict, attempt, conclude
+from alligator.execution.backend_trouble import Outage
 from alligator.execution.leases import Leases
-from alligator.execution.outage import Outage
 from alligator.gator import Gator
 from alligator.runtime.event_loop import EventLoop
 from alligator.tasks.task import Task

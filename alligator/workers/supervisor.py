@@ -14,8 +14,8 @@ import threading
 import time
 from collections.abc import Sequence
 
+from alligator.workers.isolation import start_worker
 from alligator.workers.signals import StopSignals
-from alligator.workers.suspect_processes import start_worker
 
 #: Seconds before a dead child is replaced: at first, and at most.
 FIRST_DELAY = 0.1

@@ -2,7 +2,7 @@
 
 Such a suspect has a death on its record. While other tasks run here, it must not make them wait:
 
-1. It goes to a process of its own (:class:`~alligator.workers.suspect_processes.Isolation`),
+1. It goes to a process of its own (:class:`~alligator.workers.isolation.Isolation`),
    where the worker can have some, and the backend finds a task by its id.
 2. Else the worker puts it aside for a moment, again and again. Another worker may take it then, or
    this one once nothing else runs here. Meanwhile it fetches others.
@@ -18,9 +18,9 @@ import time
 
 from alligator.backends.base import GET, Client, Delivery, time_on
 from alligator.common.clock import Clock
+from alligator.execution.backend_trouble import Outage
 from alligator.execution.leases import Leases
-from alligator.execution.outage import Outage
-from alligator.workers.suspect_processes import Isolation, Key
+from alligator.workers.isolation import Isolation, Key
 
 #: Seconds that others are fetched although a suspect waits.
 PATIENCE = 5.0

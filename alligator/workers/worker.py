@@ -27,9 +27,9 @@ from alligator.common.log import worker_logger
 from alligator.common.text import describe_error, shorten
 from alligator.exceptions import AlligatorException, InvalidTask, LeaveNow, QueueFull
 from alligator.execution.attempt import Outcome, Verdict
+from alligator.execution.backend_trouble import Outage
 from alligator.execution.lease_process import LeaseProcess
 from alligator.execution.leases import Leases
-from alligator.execution.outage import Outage
 from alligator.execution.pending import MOST_HELD
 from alligator.gator import Gator
 from alligator.results.unserved import Served, Unserved
@@ -38,11 +38,11 @@ from alligator.runtime.event_loop import EventLoop, worker_loop
 from alligator.runtime.timeouts import Overrun, beside
 from alligator.workers.fetcher import FetchConfig, Fetcher
 from alligator.workers.heartbeat import Heartbeat
+from alligator.workers.isolation import MOST, Given, Isolation
 from alligator.workers.pool import ThreadPool
 from alligator.workers.prefetch_size import Prefetch
 from alligator.workers.processor import Processor
 from alligator.workers.signals import StopSignals
-from alligator.workers.suspect_processes import MOST, Given, Isolation
 from alligator.workers.suspects import Suspects
 
 #: Seconds that a task has at least to end after its timeout, whatever the grace.

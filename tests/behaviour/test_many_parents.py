@@ -11,7 +11,7 @@ from alligator.backends.base import Delivery
 from alligator.backends.store import Record, record_key
 from alligator.exceptions import AlligatorException, InvalidTask
 from alligator.tasks import Task
-from alligator.tasks.stored_parents import MOST
+from alligator.tasks.parents_in_store import MOST
 from tests.support import jobs
 
 seen: list[object] = []

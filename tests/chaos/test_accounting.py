@@ -11,7 +11,7 @@ import pytest
 from alligator.common.log import worker_logger
 from alligator.common.text import describe_error
 from alligator.exceptions import ConnectionLost
-from alligator.execution.outage import Outage
+from alligator.execution.backend_trouble import Outage
 from chaos import __main__ as chaos
 from chaos import report, runner
 from chaos.ledger import (
@@ -272,7 +272,7 @@ def test_a_line_says_what_is_wrong_and_does_without_recoveries():
 
 
 def test_what_else_is_said_of_a_lost_server_is_no_change_of_its_state(capsys, monkeypatch):
-    monkeypatch.setattr("alligator.execution.outage.ECHO", 0.0)
+    monkeypatch.setattr("alligator.execution.backend_trouble.ECHO", 0.0)
     why = ConnectionLost("The redis server cannot be reached: closed.")
     outage = Outage(worker_logger("INFO"))
     print("Task 1 is a dead letter, but its failure could not be recorded:", describe_error(why))

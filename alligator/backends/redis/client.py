@@ -178,7 +178,9 @@ class Client(BaseClient):
                 args = []
                 for (_, _, delay_until, priority), pair in zip(some, pairs, strict=True):
                     args += *pair, priority, micros(delay_until)
-            name = "push_batch" if simple else "push_and_ask_policy" if asks_policy else "push"
+            name = (
+                "push_batch_plain" if simple else "push_and_ask_policy" if asks_policy else "push"
+            )
             position = self._push_some(name, queue_name, begin, args)
             return all_queued(ids, position)
 
@@ -191,7 +193,9 @@ class Client(BaseClient):
         began = _now()
 
         def retry() -> Call:
-            return _retry(queue_name, begin, _with_defaults(args) if name == "push_batch" else args)
+            return _retry(
+                queue_name, begin, _with_defaults(args) if name == "push_batch_plain" else args
+            )
 
         with translated():
             counter = self._connections.run(
@@ -253,7 +257,7 @@ class Client(BaseClient):
         return self._run_on_leases("extend", deliveries, int(lease * 1e6))
 
     def note_stop(self, deliveries: Sequence[Delivery]) -> None:
-        self._run_on_leases("mark_stopping", deliveries)
+        self._run_on_leases("mark_leases_stopping", deliveries)
 
     def share(self, deliveries: Sequence[Delivery]) -> list[bytes]:
         return [each.receipt for each in deliveries]
@@ -389,7 +393,7 @@ class Client(BaseClient):
 
     def position(self, queue_name: str) -> Any:
         began = _now()
-        return self._run("history_position", queue_name), *began
+        return self._run("queue_history_position", queue_name), *began
 
     def lost_nothing_since(self, queue_name: str, position: Any) -> bool | None:
         # It is the same history of the queue, kept by a server that did not restart.

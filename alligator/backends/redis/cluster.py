@@ -22,8 +22,8 @@ from alligator.backends.redis.errors import (
     is_cut,
     is_of_one_node,
 )
-from alligator.backends.redis.lost_nodes import LostNodes
 from alligator.backends.redis.scripts import Script, script
+from alligator.backends.redis.unreachable_nodes import LostNodes
 
 
 class ClusterConnections(Connections):
@@ -39,7 +39,7 @@ class ClusterConnections(Connections):
         return self._name_of_node(key)
 
     def _probe(self, key: bytes) -> None:
-        self._call(script("mark_stopping"), [key], ())  # for no lease at all
+        self._call(script("mark_leases_stopping"), [key], ())  # for no lease at all
 
     def _make_driver(self) -> Any:
         nodes = [ClusterNode(host, port) for host, port in self.target.hosts]  # type: ignore[no-untyped-call]

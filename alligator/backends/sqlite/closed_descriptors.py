@@ -14,7 +14,7 @@ together with its neighbours. If it leads elsewhere:
 import os
 from pathlib import Path
 
-from alligator.common.closed_descriptors import (
+from alligator.common.same_file import (
     FileId,
     close_if,
     identity,

@@ -37,7 +37,7 @@ from alligator.backends.sqlite.lock import (
 from alligator.backends.sqlite.schema import SCHEMA, Identity, Transaction
 from alligator.backends.sqlite.wakeup import Wakeup
 from alligator.common.clock import Clock
-from alligator.common.closed_descriptors import FileId, close_if, identity, open_numbers
+from alligator.common.same_file import FileId, close_if, identity, open_numbers
 from alligator.common.text import with_stop
 from alligator.exceptions import AlligatorException, ConnectionLost, InvalidTask, QueueFull
 

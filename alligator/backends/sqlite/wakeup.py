@@ -14,7 +14,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from alligator.common.closed_descriptors import FileId, close_if, identity
+from alligator.common.same_file import FileId, close_if, identity
 
 #: Seconds between two looks at everything, called or not.
 _SLICE = 0.2

@@ -13,8 +13,8 @@ from alligator import Gator, Worker
 from alligator.backends.base import Delivery
 from alligator.backends.locmem_backend import Client
 from alligator.exceptions import AlligatorException, ConnectionLost
+from alligator.execution.backend_trouble import Outage
 from alligator.execution.leases import Leases
-from alligator.execution.outage import Outage
 from alligator.execution.pending import PendingOutcomes
 
 LOST = "lost its lease"

@@ -12,7 +12,7 @@ from alligator import Gator, Worker
 from alligator.backends.base import Ahead
 from alligator.backends.locmem_backend import Client
 from alligator.exceptions import ConnectionLost
-from alligator.execution.outage import Outage
+from alligator.execution.backend_trouble import Outage
 from alligator.workers.fetcher import FetchConfig, Fetcher
 from alligator.workers.prefetch_size import Prefetch
 from tests.support.helpers import eventually

@@ -9,7 +9,7 @@ import pytest
 
 from alligator import Gator, Worker
 from alligator.exceptions import ConnectionLost
-from alligator.execution.outage import Outage
+from alligator.execution.backend_trouble import Outage
 from alligator.testing import FakeClock
 from alligator.workers import heartbeat
 from alligator.workers.heartbeat import Heartbeat

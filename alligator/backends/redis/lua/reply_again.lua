@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- Reply again to a call of reserve.lua whose reply got lost. It leases nothing more.
--- include: acks
+-- include: ack_again
 -- ARGV: 1 the name of that call  2... the receipts that it was to ack
 -- Returns: as reserve.lua, with what that call leased and is still on lease; an error if there is
 --          nothing: the call never reached the server, or found nothing

@@ -66,7 +66,7 @@ def _play(player: "_Player", clock: FakeClock, until: float) -> None:
         if tries > _TRIES:
             raise AlligatorException(
                 "Something is due, and cannot be run; the log of "
-                "alligator.testing.simulation tells why."
+                "alligator.testing.run_until tells why."
             )
         if upcoming > max(until, clock.time()):
             clock.advance_to(until)

@@ -6,12 +6,12 @@ import threading
 from alligator.exceptions import (
     ConnectionLost,
 )
-from alligator.execution.outage import ECHO, FIRST_PAUSE, LONGEST_PAUSE, Outage
+from alligator.execution.backend_trouble import ECHO, FIRST_PAUSE, LONGEST_PAUSE, Outage
 
 
 def test_the_pauses_of_an_outage_grow_and_differ(monkeypatch):
     now = 0.0
-    monkeypatch.setattr("alligator.execution.outage.time.monotonic", lambda: now)
+    monkeypatch.setattr("alligator.execution.backend_trouble.time.monotonic", lambda: now)
 
     def pauses():
         nonlocal now
@@ -56,7 +56,7 @@ def test_an_outage_is_said_in_step_whoever_of_many_threads_begins_or_ends_it(cap
 
 def test_a_call_that_fails_late_is_no_outage_of_its_own(monkeypatch, caplog):
     now = 100.0
-    monkeypatch.setattr("alligator.execution.outage.time.monotonic", lambda: now)
+    monkeypatch.setattr("alligator.execution.backend_trouble.time.monotonic", lambda: now)
     outage, why = Outage(logging.getLogger("in.step")), ConnectionLost("gone")
     with caplog.at_level(logging.INFO, "in.step"):
         outage.begins(why)
