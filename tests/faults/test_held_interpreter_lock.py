@@ -2,7 +2,6 @@
 
 import os
 import signal
-import subprocess
 import sys
 import time
 import uuid
@@ -13,7 +12,7 @@ import pytest
 from alligator import Gator
 from alligator.backends.base import Delivery
 from alligator.execution.lease_process import TAKE_BACK, LeaseProcess, Watcher
-from tests.support import ROOT
+from tests.support.processes import processes
 
 JOBS = """
 import ctypes, os, time
@@ -52,25 +51,13 @@ def gator(request):
 
 @pytest.fixture
 def start(folder):
-    started = []
+    with processes(folder) as run:
 
-    def start(gator, *flags):
-        command = [sys.executable, "-m", "alligator", gator.conn_string, "--queue"]
-        process = subprocess.Popen(
-            [*command, gator.queue_name, "--lease=5", *flags],
-            cwd=folder,
-            env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{folder}"},
-            stdout=(folder / "out").open("ab"),
-            stderr=subprocess.STDOUT,
-        )
-        started.append(process)
-        return process
+        def start(gator, *flags):
+            flags = ("--queue", gator.queue_name, "--lease=5", *flags)
+            return run("-m", "alligator", gator.conn_string, *flags)
 
-    yield start
-    for process in started:
-        if process.poll() is None:
-            process.kill()
-        process.wait()
+        yield start
 
 
 def lines(folder):

@@ -1,8 +1,6 @@
 """Test C code that holds the interpreter's lock, in workers without a helper process."""
 
-import os
 import signal
-import subprocess
 import sys
 import time
 import uuid
@@ -10,7 +8,7 @@ import uuid
 import pytest
 
 from tests.faults.test_held_interpreter_lock import JOBS
-from tests.support import ROOT
+from tests.support.processes import processes
 
 WORKER = """
 import sys
@@ -45,23 +43,10 @@ def lease(gator):
 
 @pytest.fixture
 def start(folder):
-    started = []
-
-    def start(gator, lease):
-        process = subprocess.Popen(
-            [sys.executable, "-c", WORKER, gator.conn_string, gator.queue_name, str(lease)],
-            cwd=folder,
-            env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{folder}"},
-            stdout=(folder / "out").open("ab"),
-            stderr=subprocess.STDOUT,
+    with processes(folder) as run:
+        yield lambda gator, lease: run(
+            "-c", WORKER, gator.conn_string, gator.queue_name, str(lease)
         )
-        started.append(process)
-        return process
-
-    yield start
-    for process in started:
-        process.kill()
-        process.wait()
 
 
 def names(folder):

@@ -1,7 +1,5 @@
 """Test tasks that outlived their worker: they run alone next time, and others do not wait."""
 
-import os
-import subprocess
 import sys
 import threading
 import time
@@ -14,7 +12,7 @@ from alligator import Gator, Worker
 from alligator.backends.sqs.encoding import FREE_RECEIVES
 from alligator.constants import FAILED
 from alligator.workers import suspects
-from tests.support import ROOT
+from tests.support.processes import processes
 
 JOBS = """
 import os, signal, sys, time
@@ -61,26 +59,14 @@ def gator(request):
 
 @pytest.fixture
 def start(folder):
-    started = []
+    with processes(folder) as run:
 
-    def start(gator, *flags):
-        command = [sys.executable, "-m", "alligator"]
-        process = subprocess.Popen(
-            [*command, gator.conn_string, f"--queue={gator.queue_name}", "--lease=0.7", *flags],
-            cwd=folder,
-            env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{folder}"},
-            stdout=(folder / "out").open("ab"),
-            stderr=subprocess.STDOUT,
-        )
-        started.append(process)
-        return process
+        def start(gator, *flags):
+            flags = (f"--queue={gator.queue_name}", "--lease=0.7", *flags)
+            return run("-m", "alligator", gator.conn_string, *flags)
 
-    yield start
-    (folder / "enough").touch()
-    for process in started:
-        if process.poll() is None:
-            process.kill()
-        process.wait()
+        yield start
+        (folder / "enough").touch()
 
 
 def lines(folder):

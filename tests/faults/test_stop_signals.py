@@ -4,7 +4,6 @@ import contextlib
 import os
 import pty
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -20,6 +19,7 @@ from alligator.exceptions import LeaveNow
 from alligator.workers.signals import PAUSE, StopSignals
 from tests.support import ROOT
 from tests.support.helpers import eventually
+from tests.support.processes import processes
 
 JOBS = """
 import os, time
@@ -64,25 +64,8 @@ def environment():
 
 @pytest.fixture
 def start(folder):
-    started = []
-
-    def start(*flags, script=("-m", "alligator")):
-        process = subprocess.Popen(
-            [sys.executable, *script, *flags],
-            cwd=folder,
-            env=environment(),
-            stdout=(folder / "out").open("ab"),
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        started.append(process)
-        return process
-
-    yield start
-    for process in started:
-        if process.poll() is None:
-            process.kill()
-        process.wait()
+    with processes(folder, start_new_session=True) as run:
+        yield lambda *flags, script=("-m", "alligator"): run(*script, *flags)
 
 
 def lines(folder, name):

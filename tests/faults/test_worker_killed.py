@@ -1,8 +1,6 @@
 """Kill a real worker process in the middle of its task: no task is lost."""
 
-import os
 import signal
-import subprocess
 import sys
 import time
 import uuid
@@ -10,7 +8,7 @@ import uuid
 import pytest
 
 from alligator import Gator
-from tests.support import ROOT
+from tests.support.processes import processes
 
 JOBS = """
 import os, time
@@ -41,24 +39,8 @@ def folder(tmp_path, monkeypatch):
 
 @pytest.fixture
 def workers(folder):
-    started = []
-
-    def start(dsn, *flags):
-        process = subprocess.Popen(
-            [sys.executable, "-m", "alligator", dsn, "--lease", "2", *flags],
-            cwd=folder,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            stdout=(folder / "out").open("ab"),
-            stderr=subprocess.STDOUT,
-        )
-        started.append(process)
-        return process
-
-    yield start
-    for process in started:
-        if process.poll() is None:
-            process.kill()
-        process.wait()
+    with processes(folder) as run:
+        yield lambda dsn, *flags: run("-m", "alligator", dsn, "--lease", "2", *flags)
 
 
 def lines(folder):

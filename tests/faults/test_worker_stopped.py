@@ -1,10 +1,10 @@
 """Stop real worker processes, and kill them before they end: no task gets a death for it."""
 
+import itertools
 import os
 import re
 import signal
 import sqlite3
-import subprocess
 import sys
 import uuid
 from contextlib import closing
@@ -12,8 +12,8 @@ from contextlib import closing
 import pytest
 
 from alligator import Gator
-from tests.support import ROOT
 from tests.support.helpers import eventually
+from tests.support.processes import processes
 
 JOBS = """
 import asyncio, hashlib, os, time
@@ -54,27 +54,16 @@ def folder(tmp_path, monkeypatch):
 
 @pytest.fixture
 def start(folder):
-    started = []
+    numbers = itertools.count()
+    with processes(folder, start_new_session=True) as run:
 
-    def start(dsn, *flags):
-        out = folder / f"out-{len(started)}"
-        process = subprocess.Popen(
-            [sys.executable, "-m", "alligator", dsn, *flags],
-            cwd=folder,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
-            stdout=out.open("wb"),
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        process.out = out
-        started.append(process)
-        return process
+        def start(dsn, *flags):
+            out = f"out-{next(numbers)}"
+            process = run("-m", "alligator", dsn, *flags, out=out)
+            process.out = folder / out
+            return process
 
-    yield start
-    for process in started:
-        if process.poll() is None:
-            process.kill()
-        process.wait()
+        yield start
 
 
 def lines(folder, name):
