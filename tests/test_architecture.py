@@ -19,6 +19,7 @@ ORDER = [
     ["backends"],
     ["tasks"],
     ["scheduling", "results"],
+    ["monitoring"],
     ["producer"],
     ["execution"],
     ["gator"],

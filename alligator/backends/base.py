@@ -60,10 +60,14 @@ from alligator.backends.dsn import mask_password
 from alligator.backends.store import Store
 from alligator.backends.types import (
     Ahead,
+    ControlledMessage,
+    Controls,
     Data,
     DeadTask,
     Delivery,
+    Duplicate,
     LastingMessage,
+    Listed,
     Message,
     Place,
     Queued,
@@ -72,6 +76,8 @@ from alligator.backends.types import (
     Renew,
     Reserved,
     all_queued,
+    controlled,
+    controls_of,
     lasting,
     queued,
 )
@@ -82,21 +88,31 @@ from alligator.exceptions import AlligatorException, InvalidTask, UnsupportedOpt
 __all__ = [
     "BATCH",
     "BATCH_SIZE",
+    "DEBOUNCE",
     "DELAY",
     "EVERYTHING",
     "GET",
     "LEASES",
+    "LIMIT",
+    "LISTING",
     "MAX_LEASE",
     "MAX_PRIORITY",
     "MIN_PRIORITY",
     "OWN_ID",
+    "PAUSE",
     "PRIORITY",
+    "RATE",
+    "UNIQUE",
     "Ahead",
     "Client",
+    "ControlledMessage",
+    "Controls",
     "Data",
     "DeadTask",
     "Delivery",
+    "Duplicate",
     "LastingMessage",
+    "Listed",
     "Message",
     "Place",
     "QueueStats",
@@ -105,6 +121,8 @@ __all__ = [
     "Renew",
     "Reserved",
     "all_queued",
+    "controlled",
+    "controls_of",
     "lasting",
     "never",
     "push_in_steps",
@@ -129,6 +147,12 @@ PRIORITY = "priority"  # push(..., priority=...)
 OWN_ID = "task_id"  # the id of a push is the id on the queue
 GET = "get"  # get, find and peek by id
 EVERYTHING = frozenset({LEASES, DELAY, PRIORITY, OWN_ID, GET})
+
+#: What a client can be asked for beyond these; ``Client.controls`` lists which of them it keeps.
+LIMIT, RATE = "limit", "rate"  # see Controls
+UNIQUE, DEBOUNCE = "unique", "debounce"  # likewise
+PAUSE = "pause"  # pause, resume
+LISTING = "listing"  # list_tasks, queue_names
 
 
 def push_in_steps(messages: Sequence[Message], push: Callable[[int, int], list[str]]) -> list[str]:
@@ -177,6 +201,9 @@ class Client(ABC):
 
     #: Which of :data:`EVERYTHING` this backend keeps.
     supports: ClassVar[frozenset[str]] = EVERYTHING
+
+    #: Which of LIMIT, RATE, UNIQUE, DEBOUNCE, PAUSE and LISTING this backend keeps.
+    controls: ClassVar[frozenset[str]] = frozenset()
 
     #: A task that has died this often is a dead letter rather than run again.
     max_deaths: ClassVar[int] = 3

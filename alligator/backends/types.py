@@ -20,6 +20,24 @@ Renew = Callable[[str, Data], Data]
 ENDED = frozenset({SUCCESS, FAILED, CANCELED})
 
 
+class Controls(NamedTuple):
+    """What a task asks of its queue: how many may run, how often, and whether it is queued twice.
+
+    All keys belong to one queue. '' and 0 mean: not asked for. A client keeps them with the task
+    until it leaves the queue for good; a dead letter keeps them, too, for its revival.
+    """
+
+    limit_key: str = ""
+    limit: int = 0  # tasks of that key that may run at the same time
+    rate_key: str = ""
+    rate: float = 0.0  # tasks of that key that may start ...
+    rate_seconds: float = 0.0  # ... within so many seconds
+    unique_key: str = ""
+    unique_until_start: bool = False  # the key is free when the task starts, not when it ends
+    debounce: float = 0.0  # seconds that a further push of that unique key delays the task
+    debounce_max: float = 0.0  # seconds that all of them together delay it at most
+
+
 class Message(NamedTuple):
     """A task on its way to a queue."""
 
@@ -45,6 +63,24 @@ def lasting(message: Message, lease: float) -> LastingMessage:
     return found
 
 
+class ControlledMessage(Message):
+    """A message with controls, for a client that lists them in ``Client.controls``."""
+
+    controls: Controls = Controls()
+
+
+def controlled(message: Message, controls: Controls) -> ControlledMessage:
+    """Return a message with controls."""
+    found = ControlledMessage(*message)
+    found.controls = controls
+    return found
+
+
+def controls_of(message: Message) -> Controls | None:
+    """Return the controls of a message; None: it has none."""
+    return message.controls if isinstance(message, ControlledMessage) else None
+
+
 class Queued(str):
     """The id that a task has on its queue, as a push returns it, with its position there.
 
@@ -54,6 +90,12 @@ class Queued(str):
     __slots__ = ("position",)
 
     position: Any
+
+
+class Duplicate(Queued):
+    """The id of the task that has the unique key of a message, which was not queued itself."""
+
+    __slots__ = ()
 
 
 def all_queued(task_ids: Iterable[str], position: Any) -> list[str]:
@@ -69,6 +111,18 @@ def queued(task_id: str, position: Any) -> Queued:
     found = Queued(task_id)
     found.position = position
     return found
+
+
+class Listed(NamedTuple):
+    """A task as a look at its queue found it; see ``Client.list_tasks``."""
+
+    task_id: str
+    data: Data
+    state: int  # WAITING, DELAYED, RUNNING or FAILED (dead); a held or limited task is WAITING
+    priority: int = 0
+    due: float | None = None  # DELAYED: a Unix timestamp in seconds
+    attempts: int = 0
+    until: float | None = None  # RUNNING: when its lease ends, where that can be told
 
 
 class Delivery(NamedTuple):

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import Any
 
-from alligator.backends.base import DELAY, PRIORITY, Client, LastingMessage, Message, reaching
+from alligator.backends.base import DELAY, PRIORITY, Client, Message, reaching
 from alligator.backends.dsn import mask_password
 from alligator.backends.legacy import LegacyClient
 from alligator.backends.store import Store
@@ -209,7 +209,7 @@ class Producer:
         if self._overrules:
             self.recorder.overrule([(queue_name, task)])
         task_id, data, delay_until, priority = message
-        if isinstance(message, LastingMessage):
+        if type(message) is not Message:  # it asks for more than push() takes
             backend_id = self.client.push_many(queue_name, [message])[0]
         else:
             extra: dict[str, Any] = {}
