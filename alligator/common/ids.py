@@ -5,6 +5,8 @@ import threading
 import time
 from collections.abc import Sequence
 
+from alligator.common.after_fork import renew_in_children
+
 #: A random digit, changed to start with the two bits that mark the variant of the UUID.
 _VARIANT = {f"{digit:x}": f"{digit & 3 | 8:x}" for digit in range(16)}
 
@@ -13,6 +15,10 @@ class _TaskIds:
     """Make ids that sort by creation: UUID version 7, RFC 9562 section 6.2, method 1 (counter)."""
 
     def __init__(self) -> None:
+        self.renew()
+        renew_in_children(self)
+
+    def renew(self) -> None:
         self._lock = threading.Lock()
         self._last = 0
         self._used = 0
@@ -38,10 +44,6 @@ class _TaskIds:
 
 
 _task_ids = _TaskIds()
-
-
-os.register_at_fork(after_in_child=_task_ids.__init__)  # type: ignore[misc]
-
 
 #: Returns a new task id: unique, random in its tail, and sorting by creation time.
 new_task_id = _task_ids.next

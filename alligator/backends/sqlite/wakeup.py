@@ -14,6 +14,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from alligator.common.after_fork import renew_in_children
 from alligator.common.same_file import FileId, close_if, identity
 
 #: Seconds between two looks at everything, called or not.
@@ -26,16 +27,19 @@ _POLL = 0.01
 HOPS = 32
 
 
-#: Descriptors that threads wait on. A child of a fork closes them, or it would count as a reader.
-_waiting: dict[int, FileId] = {}
+class _Readers:
+    """Descriptors that threads wait on. A child of a fork closes them: it is no reader."""
+
+    def __init__(self) -> None:
+        self.open: dict[int, FileId] = {}
+        renew_in_children(self)
+
+    def renew(self) -> None:
+        while self.open:
+            close_if(*self.open.popitem())
 
 
-def _close_all() -> None:
-    while _waiting:
-        close_if(*_waiting.popitem())
-
-
-os.register_at_fork(after_in_child=_close_all)
+_readers = _Readers()
 
 
 class Wakeup:
@@ -75,7 +79,7 @@ class Wakeup:
         known = None if fifo is None else identity(fifo)
         try:
             if fifo is not None and known is not None:
-                _waiting[fifo] = known
+                _readers.open[fifo] = known
             while version() == seen and not stop() and (rest := until()) > 0:
                 if fifo is None:
                     time.sleep(min(rest, _POLL))
@@ -84,7 +88,7 @@ class Wakeup:
             return 0
         finally:
             if fifo is not None:
-                _waiting.pop(fifo, None)
+                _readers.open.pop(fifo, None)
                 close_if(fifo, known)
 
     @staticmethod
