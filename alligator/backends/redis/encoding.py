@@ -38,6 +38,7 @@ _PARTS = (
     "held",
     "waits",
     "children",
+    "controls",
 )
 _FOREVER = 2**53 - 1  # what a score holds exactly, in microseconds: some 285 years
 

@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
 -- idempotent
 -- include: states dependencies
--- Removes all of a queue, but not the marks of clients that wait for it, or watch. Links between
--- children and parents go first, some in each call.
+-- Removes all of a queue, but not the marks of clients that wait for it, or watch, nor its pause.
+-- Links between children and parents go first, some in each call.
 -- ARGV: 1 how many links
 -- Returns: 1: call it again; 0: all is gone
 local deps = dependencies()
@@ -35,8 +35,10 @@ for _, member in ipairs(links) do
 end
 if #links == limit then return 1 end
 
+local paused = redis.call('HGET', CONTROLS, 'paused')
 redis.call('UNLINK', since_key())
 for _, key in ipairs(KEYS) do
   if key ~= WAITING and key ~= WATCHED then redis.call('UNLINK', key) end
 end
+if paused then redis.call('HSET', CONTROLS, 'paused', paused) end
 return 0

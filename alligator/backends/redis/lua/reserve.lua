@@ -42,6 +42,22 @@ if not (special or any_stray_lease()) then
 end
 -- include: states dependencies
 remove_done(done, own, special)
+
+-- Microseconds until a pause of the queue ends by itself (-1: it does not); nil: it is not paused.
+local function pause_left()
+  local ends = redis.call('HGET', CONTROLS, 'paused')
+  if not ends then return nil end
+  local left = ends == '' and -1 or math.max(0, (tonumber(ends) or 0) - now)
+  if left ~= 0 then return left end
+  redis.call('HDEL', CONTROLS, 'paused')
+  redis.call('SET', WAITING, 1, 'PX', LONGEST_WAIT + WAIT_MARGIN) -- clients wait since before
+end
+
+local paused = pause_left()
+if paused then
+  redis.call('UNLINK', WAITING) -- else each push would wake a client
+  return reply(refused, paused)
+end
 local held_up = false
 
 local function expired()

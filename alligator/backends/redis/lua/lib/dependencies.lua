@@ -35,16 +35,17 @@ function dependencies()
     if queue == own_queue() then return work() end
     local ready, data, leases, delayed, meta, after = READY, DATA, LEASES, DELAYED, META, AFTER
     local dead, graves, seq, wakes, waiting = DEAD, GRAVES, SEQ, WAKE, WAITING
-    local held, waits, children = HELD, WAITS, CHILDREN
+    local held, waits, children, controls = HELD, WAITS, CHILDREN, CONTROLS
     READY, DATA, LEASES = part(queue, 'ready'), part(queue, 'data'), part(queue, 'leases')
     DELAYED, META, AFTER = part(queue, 'delayed'), part(queue, 'meta'), part(queue, 'after')
     DEAD, GRAVES, SEQ = part(queue, 'dead'), part(queue, 'graves'), part(queue, 'seq')
     WAKE, WAITING = part(queue, 'wake'), part(queue, 'waiting')
     HELD, WAITS, CHILDREN = part(queue, 'held'), part(queue, 'waits'), part(queue, 'children')
+    CONTROLS = part(queue, 'controls')
     local result = work()
     READY, DATA, LEASES, DELAYED, META, AFTER = ready, data, leases, delayed, meta, after
     DEAD, GRAVES, SEQ, WAKE, WAITING = dead, graves, seq, wakes, waiting
-    HELD, WAITS, CHILDREN = held, waits, children
+    HELD, WAITS, CHILDREN, CONTROLS = held, waits, children, controls
     return result
   end
 

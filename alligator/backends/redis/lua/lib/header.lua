@@ -1,4 +1,4 @@
--- The keys of one queue, and the time. All fifteen keys share a hash tag.
+-- The keys of one queue, and the time. All sixteen keys share a hash tag.
 -- KEYS: 1 ready (ZSET id, see scores.lua)  2 data (HASH id)  3 leases (ZSET member = receipt,
 --       score = end; half a microsecond more if the worker is being stopped: see states.lua)
 --       4 delayed (ZSET id, score = due)  5 meta (HASH id, only where not the default)
@@ -7,11 +7,13 @@
 --       11 waiting (exists while a client waits)  12 watched (exists while a client watches
 --       tasks of this queue)  13 held (HASH id, of children that wait)  14 waits (ZSET, of each
 --       such child its parents)  15 children (ZSET, of each parent on this queue)
+--       16 controls (HASH, only while something steers the queue; a field of each feature:
+--       'paused', when the pause ends, '': by a call)
 -- Times are whole microseconds of the server's clock.
 -- constants: MAX_LEASE
 local READY, DATA, LEASES, DELAYED, META, AFTER, DEAD, GRAVES, SEQ, WAKE, WAITING, WATCHED =
   unpack(KEYS)
-local HELD, WAITS, CHILDREN = KEYS[13], KEYS[14], KEYS[15]
+local HELD, WAITS, CHILDREN, CONTROLS = KEYS[13], KEYS[14], KEYS[15], KEYS[16]
 local notify, remove_task, have_succeeded -- defined in states.lua
 local dependencies -- defined in dependencies.lua
 

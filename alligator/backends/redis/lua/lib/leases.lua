@@ -66,7 +66,8 @@ local function end_leases(first, last)
       refused[#refused + 1] = index - first
     end
   end
-  local special = own or redis.call('EXISTS', DELAYED, META, AFTER, WATCHED, CHILDREN, WAITING) > 0
+  local special = own
+    or redis.call('EXISTS', DELAYED, META, AFTER, WATCHED, CHILDREN, WAITING, CONTROLS) > 0
   return refused, ids, own, special
 end
 
