@@ -23,6 +23,9 @@ seconds after it at the latest.
 *No change is missed.* :meth:`Store.watch` listens before its block begins. So a change after the
 caller looked ends the next wait. A wait may end without a change: look again.
 
+*Monitoring.* With :attr:`Store.monitors`, what workers report adds up, and ends by itself; see
+:meth:`Store.report`. No task rests on it.
+
 *Once.* Of all callers that claim one key, one gets True until the claim ends.
 
 *Time, threads, forks, errors.* As with the queues: see ``alligator.backends.base``.
@@ -36,13 +39,16 @@ from typing import ClassVar
 
 from alligator.backends.types import (
     ENDED,
+    Activity,
     Child,
     Data,
     Delivery,
+    LiveWorker,
     Message,
     Parent,
     Queues,
     Record,
+    Report,
     Waits,
     Watch,
     Worker,
@@ -59,10 +65,13 @@ __all__ = [
     "HELD",
     "KEEP_FAILED",
     "UNCONFIRMED",
+    "Activity",
     "Child",
+    "LiveWorker",
     "Parent",
     "Queues",
     "Record",
+    "Report",
     "Store",
     "Waits",
     "Watch",
@@ -168,6 +177,9 @@ class Store(ABC):
     #: Whether it holds children for a queue on another backend. Such a store must be told of the
     #: end of each parent, see :meth:`release_children`, and be maintained.
     bridged: ClassVar[bool] = False
+
+    #: Whether it keeps reports and documents. Without, both are dropped.
+    monitors: ClassVar[bool] = False
 
     @property
     def home(self) -> Queues | None:
@@ -381,6 +393,49 @@ class Store(ABC):
         """
         found = self.workers(queue_name)
         return found[0].seen if found else None
+
+    # -- What workers report, and documents about tasks: with `monitors`. -----------------------
+
+    def report(self, report: Report) -> list[str | None]:
+        """Take the report of a worker, and return the documents that it asks for.
+
+        It is one round trip, and one atomic step. A report that is repeated after a
+        ``ConnectionLost`` may count its activity and its ended tasks twice.
+
+        *Activity* is added to what stands for that minute, queue and function. It is kept for 48
+        hours after its minute; earlier minutes are ignored. A minute has 1,000 rows at most. What
+        would be more is added to function '(others)' of its queue, at last to that of queue ''.
+        *Ended tasks* are kept for 48 hours as well, 10,000 at most. *Documents* are replaced; ''
+        as text deletes one. They are kept before the answer is made.
+
+        A worker sends its live view now and then even though nothing changed, as a store that was
+        emptied lists nobody without. A report with ``seconds`` 0 ends the listing.
+
+        :returns: in the order of ``report.ask``; None: there is none, or no longer.
+        """
+        return [None] * len(report.ask)
+
+    def live_workers(self) -> list[LiveWorker]:
+        """Return the workers that reported a live view, also those lost in the last hour."""
+        return []
+
+    def activity(self, since: int) -> list[Activity]:
+        """Return what was reported of the minutes from a Unix timestamp on, by minute."""
+        return []
+
+    def recent(self, limit: int) -> list[str]:
+        """Return the tasks that ended last, the newest first, as they were reported."""
+        return []
+
+    def put_document(self, key: str, text: str, keep_seconds: float) -> None:  # noqa: B027
+        """Keep a text under a key for so many seconds; it replaces another one."""
+
+    def documents(self, keys: Sequence[str]) -> list[str | None]:
+        """Return the texts under these keys, in their order; None: there is none."""
+        return [None] * len(keys)
+
+    def delete_documents(self, keys: Sequence[str]) -> None:  # noqa: B027
+        """Delete the texts under these keys; none there is fine."""
 
     def close(self) -> None:  # noqa: B027 - a client closes what they share
         """Let go of connections; the next use opens them again."""

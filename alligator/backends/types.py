@@ -4,8 +4,9 @@
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 from alligator.constants import CANCELED, FAILED, SUCCESS
@@ -236,6 +237,34 @@ class Worker(NamedTuple):
     queue_names: tuple[str, ...]
     seen: float  # when it sent the last one, a Unix timestamp in seconds
     until: float  # when it counts as gone unless it sends another
+
+
+#: What happened in one minute (Unix seconds at which it began), on a queue, to the tasks of one
+#: function: numbers to add, but for the maxima (``alligator.backends.activity.MAX_AT``).
+Activity = tuple[int, str, str, tuple[float, ...]]
+
+_NO_DOCUMENTS: Mapping[str, tuple[str, float]] = MappingProxyType({})
+
+
+class Report(NamedTuple):
+    """What a worker tells a store, and asks of it; see ``Store.report``."""
+
+    worker: str  # its name, unique
+    live: str | None = None  # what it does now, JSON text; None: unchanged
+    seconds: float = 0.0  # that it counts as alive from now; 0: it ends, and is listed no more
+    activity: Sequence[Activity] = ()
+    recent: Sequence[str] = ()  # tasks that have ended, JSON text of each, oldest first
+    documents: Mapping[str, tuple[str, float]] = _NO_DOCUMENTS  # text and seconds to keep it
+    ask: Sequence[str] = ()  # keys of documents to return
+
+
+class LiveWorker(NamedTuple):
+    """A worker that reported what it does."""
+
+    name: str
+    text: str  # what it does, JSON text as it reported it
+    seen: float  # when it sent the last report, a Unix timestamp in seconds
+    until: float  # when it counts as lost, unless it sends another; it stays listed for an hour
 
 
 class Parent(NamedTuple):

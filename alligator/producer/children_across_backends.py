@@ -32,10 +32,13 @@ from alligator.backends.base import (
 from alligator.backends.store import (
     HELD,
     KEEP_FAILED,
+    Activity,
     Child,
+    LiveWorker,
     Parent,
     Queues,
     Record,
+    Report,
     Store,
     Waits,
     Watch,
@@ -85,6 +88,7 @@ class BridgedStore(Store):
 
     def __init__(self, client: Client, store: Store, home: Client) -> None:
         self.client, self.store, self._home = client, store, home
+        vars(self).update(monitors=store.monitors)
         self._next_look = 0.0
 
     @property
@@ -135,6 +139,27 @@ class BridgedStore(Store):
 
     def last_seen(self, queue_name: str) -> float | None:
         return self.store.last_seen(queue_name)
+
+    def report(self, report: Report) -> list[str | None]:
+        return self.store.report(report)
+
+    def live_workers(self) -> list[LiveWorker]:
+        return self.store.live_workers()
+
+    def activity(self, since: int) -> list[Activity]:
+        return self.store.activity(since)
+
+    def recent(self, limit: int) -> list[str]:
+        return self.store.recent(limit)
+
+    def put_document(self, key: str, text: str, keep_seconds: float) -> None:
+        self.store.put_document(key, text, keep_seconds)
+
+    def documents(self, keys: Sequence[str]) -> list[str | None]:
+        return self.store.documents(keys)
+
+    def delete_documents(self, keys: Sequence[str]) -> None:
+        self.store.delete_documents(keys)
 
     def close(self) -> None:
         self.store.close()

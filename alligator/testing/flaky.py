@@ -282,7 +282,8 @@ class _FlakyStore(Store):
 
     def __init__(self, flaky: FlakyClient, inner: Store) -> None:
         self.flaky, self.inner = flaky, inner
-        vars(self).update(follows_queues=inner.follows_queues, bridged=inner.bridged)
+        kinds = ("follows_queues", "bridged", "monitors")
+        vars(self).update((name, getattr(inner, name)) for name in kinds)
 
     @property
     def home(self) -> Queues | None:
@@ -300,6 +301,13 @@ class _FlakyStore(Store):
     beat = _asked("beat")
     workers = _asked("workers")
     last_seen = _asked("last_seen")
+    report = _asked("report")
+    live_workers = _asked("live_workers")
+    activity = _asked("activity")
+    recent = _asked("recent")
+    put_document = _asked("put_document")
+    documents = _asked("documents")
+    delete_documents = _asked("delete_documents")
     maintain = _asked("maintain")
     next_maintenance = _asked("next_maintenance")
     release_children = _asked("release_children")

@@ -1,11 +1,19 @@
 """Keep outcomes, marks and heartbeats in memory. Callers hold the lock of the queues."""
 
 import heapq
+from collections import deque
 from threading import Event
 from typing import Generic, TypeVar
 
+from alligator.backends.activity import (
+    KEEP_ACTIVITY,
+    KEEP_LOST,
+    MAX_RECENT,
+    added,
+    row_for,
+)
 from alligator.backends.store import BAD, record_key
-from alligator.backends.types import Record, Worker
+from alligator.backends.types import Activity, LiveWorker, Record, Report, Worker
 from alligator.common.ids import is_own_id
 from alligator.constants import FAILED
 
@@ -65,6 +73,57 @@ class Watch:
         return True
 
 
+class Reports:
+    """What workers reported, and documents about tasks."""
+
+    def __init__(self) -> None:
+        self.live = Expiring[LiveWorker]()
+        self.documents = Expiring[str]()
+        self._minutes: dict[int, dict[tuple[str, str], tuple[float, ...]]] = {}
+        self._recent = deque[tuple[float, str]](maxlen=MAX_RECENT)
+
+    def add(self, report: Report, now: float) -> list[str | None]:
+        """Take a report, and return the documents that it asks for."""
+        self._list(report, now)
+        for minute, queue_name, function, numbers in report.activity:
+            rows = self._minutes.setdefault(minute, {})
+            row = row_for(queue_name, function, lambda *key, rows=rows: key in rows, rows.__len__)
+            rows[row] = added(rows.get(row, ()), numbers)
+        for minute in [each for each in self._minutes if each + KEEP_ACTIVITY <= now]:
+            del self._minutes[minute]
+        self._recent.extend((now, each) for each in report.recent)
+        for key, (text, seconds) in report.documents.items():
+            self.documents.put(key, text, now, seconds if text else 0)
+        return [self.documents.get(key, now) for key in report.ask]
+
+    def _list(self, report: Report, now: float) -> None:
+        if not report.seconds > 0:
+            self.live.pop(report.worker)
+            return
+        known = self.live.get(report.worker, now)
+        text = report.live if report.live is not None else known and known.text
+        if text is not None:
+            until = now + report.seconds
+            sign = LiveWorker(report.worker, text, now, until)
+            self.live.put(report.worker, sign, now, report.seconds + KEEP_LOST)
+
+    def activity(self, since: int, now: float) -> list[Activity]:
+        """Return what was reported of the minutes from then on, by minute."""
+        return [
+            (minute, *row, numbers)
+            for minute, rows in sorted(self._minutes.items())
+            if minute >= since and minute + KEEP_ACTIVITY > now
+            for row, numbers in rows.items()
+        ]
+
+    def recent(self, limit: int, now: float) -> list[str]:
+        """Return the tasks that ended last, the newest first."""
+        while self._recent and self._recent[0][0] + KEEP_ACTIVITY <= now:
+            self._recent.popleft()
+        newest_first = reversed(self._recent)
+        return [text for (_, text), _ in zip(newest_first, range(limit), strict=False)]
+
+
 class Records:
     """What the stores of one memory share."""
 
@@ -72,6 +131,7 @@ class Records:
         self.outcomes = Expiring[Record]()
         self.marks = Expiring[bool]()
         self.workers = Expiring[Worker]()
+        self.reports = Reports()
         self.seen: dict[str, float] = {}  # by queue: when a worker of it was last alive
         self.watches: dict[str, list[Watch]] = {}
 

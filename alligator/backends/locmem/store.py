@@ -6,7 +6,18 @@ from contextlib import contextmanager
 from alligator.backends.locmem.memory import Memory
 from alligator.backends.locmem.records import Watch
 from alligator.backends.store import KEEP_FAILED, Store, gone_badly, record_key
-from alligator.backends.types import Child, Delivery, Message, Queues, Record, Waits, Worker
+from alligator.backends.types import (
+    Activity,
+    Child,
+    Delivery,
+    LiveWorker,
+    Message,
+    Queues,
+    Record,
+    Report,
+    Waits,
+    Worker,
+)
 from alligator.common.clock import Clock
 from alligator.constants import CANCELED
 
@@ -19,6 +30,7 @@ class LocmemStore(Store):
     """
 
     follows_queues = True
+    monitors = True
 
     def __init__(self, client: Queues, memory: Memory, clock: Clock) -> None:
         self._client, self._memory, self._clock = client, memory, clock
@@ -140,3 +152,34 @@ class LocmemStore(Store):
     def last_seen(self, queue_name: str) -> float | None:
         with self._memory.changed:
             return self._memory.records.seen.get(queue_name)
+
+    def report(self, report: Report) -> list[str | None]:
+        with self._memory.changed:
+            return self._memory.records.reports.add(report, self._clock.time())
+
+    def live_workers(self) -> list[LiveWorker]:
+        with self._memory.changed:
+            return self._memory.records.reports.live.live(self._clock.time())
+
+    def activity(self, since: int) -> list[Activity]:
+        with self._memory.changed:
+            return self._memory.records.reports.activity(since, self._clock.time())
+
+    def recent(self, limit: int) -> list[str]:
+        with self._memory.changed:
+            return self._memory.records.reports.recent(limit, self._clock.time())
+
+    def put_document(self, key: str, text: str, keep_seconds: float) -> None:
+        with self._memory.changed:
+            documents = self._memory.records.reports.documents
+            documents.put(key, text, self._clock.time(), keep_seconds)
+
+    def documents(self, keys: Sequence[str]) -> list[str | None]:
+        with self._memory.changed:
+            now, documents = self._clock.time(), self._memory.records.reports.documents
+            return [documents.get(key, now) for key in keys]
+
+    def delete_documents(self, keys: Sequence[str]) -> None:
+        with self._memory.changed:
+            for each in keys:
+                self._memory.records.reports.documents.pop(each)

@@ -12,6 +12,7 @@ from hashlib import sha1
 from importlib.resources import files
 from typing import NamedTuple
 
+from alligator.backends.activity import KEEP_ACTIVITY, KEEP_LOST, MAX_RECENT, MAX_ROWS, SINGLE_ROWS
 from alligator.backends.base import MAX_LEASE
 from alligator.backends.store import KEEP_FAILED
 from alligator.constants import CANCELED, FAILED
@@ -26,6 +27,11 @@ _VALUES = {
     "LONGEST_WAIT": int(LONGEST_WAIT * 1e3),
     "FAILED": FAILED,
     "CANCELED": CANCELED,
+    "KEEP_ACTIVITY": int(KEEP_ACTIVITY * 1e3),
+    "KEEP_LOST": int(KEEP_LOST * 1e6),  # microseconds
+    "MAX_RECENT": MAX_RECENT,
+    "MAX_ROWS": MAX_ROWS,
+    "SINGLE_ROWS": SINGLE_ROWS,
 }
 
 

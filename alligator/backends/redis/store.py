@@ -15,6 +15,7 @@ from typing import Any
 from redis.exceptions import ResponseError
 
 from alligator.backends.base import Client as BaseClient
+from alligator.backends.redis import reports
 from alligator.backends.redis.connection import Connections
 from alligator.backends.redis.encoding import (
     decode_id,
@@ -27,6 +28,7 @@ from alligator.backends.redis.encoding import (
     watched_key,
 )
 from alligator.backends.redis.errors import DRIVER_ERRORS, is_cut, translated
+from alligator.backends.redis.reports import millis
 from alligator.backends.redis.scripts import script
 from alligator.backends.store import (
     KEEP_FAILED,
@@ -45,13 +47,13 @@ from alligator.backends.store import (
     running_already,
     waits_for_itself,
 )
-from alligator.backends.types import Delivery, Message
+from alligator.backends.types import Activity, Delivery, LiveWorker, Message, Report
 from alligator.common.ids import is_own_id
 from alligator.constants import CANCELED, WAITING
 from alligator.exceptions import NodeLost, UnsupportedOption
 
 _AT_ONCE = 500  # keys of one command; it blocks the server meanwhile
-_LONGEST = 2**52  # milliseconds; the server adds them to its time
+_MINUTES_AT_ONCE = 10  # up to 1,000 rows each
 _LINKS_AT_ONCE = 500  # links of children to their parents, likewise
 _REFUSED = {-1: running_already, -2: waits_for_itself}
 _MARKED = 10.0  # seconds that the mark of a watched queue stands
@@ -65,6 +67,7 @@ class RedisStore(Store):
     """
 
     follows_queues = True
+    monitors = True
 
     def __init__(self, client: BaseClient, connections: Connections) -> None:
         self._client, self._connections = client, connections
@@ -143,11 +146,11 @@ class RedisStore(Store):
 
     def claim(self, key: str, ttl: float) -> bool:
         mark = _mark_key(key)
-        return self._command([mark], "SET", mark, "1", "NX", "PX", _millis(ttl)) is not None
+        return self._command([mark], "SET", mark, "1", "NX", "PX", millis(ttl)) is not None
 
     def confirm(self, key: str, ttl: float) -> None:
         mark = _mark_key(key)
-        self._command([mark], "SET", mark, "1", "PX", _millis(ttl), idempotent=True)
+        self._command([mark], "SET", mark, "1", "PX", millis(ttl), idempotent=True)
 
     def unclaim(self, key: str) -> None:
         mark = _mark_key(key)
@@ -160,7 +163,7 @@ class RedisStore(Store):
         task_id, data, due, priority = message
         begin = opening([task_id], one_server=self._connections.one_server)
         args = (encode_new_id(task_id), encode_new(data, task_id), priority, micros(due))
-        return bool(self._run_if_reachable("push_once", keys, *begin, _millis(ttl), *args))
+        return bool(self._run_if_reachable("push_once", keys, *begin, millis(ttl), *args))
 
     # -- Dependencies. ------------------------------------------------------------------------
 
@@ -275,6 +278,54 @@ class RedisStore(Store):
         texts = [each.decode(errors="replace") for each in flat]
         return int(now), dict(zip(texts[::2], texts[1::2], strict=True))
 
+    # -- Reports and documents: all of them on one server, or one node. -----------------------
+
+    def report(self, report: Report) -> list[str | None]:
+        keys, args = reports.call_of(report)
+        found = self._run_if_reachable("report", keys, *args)
+        return [reports.decoded(each) for each in found]
+
+    def live_workers(self) -> list[LiveWorker]:
+        return list(reports.read_live(*self._run_if_reachable("live_workers", [reports.LIVE])))
+
+    def activity(self, since: int) -> list[Activity]:
+        kept = [reports.MINUTES]
+        found = self._command(kept, "ZRANGEBYSCORE", *kept, since, "+inf", idempotent=True)
+        minutes, rows = [int(each) for each in found], list[Activity]()
+        for start in range(0, len(minutes), _MINUTES_AT_ONCE):
+            some = minutes[start : start + _MINUTES_AT_ONCE]
+            found = self._run_if_reachable("activity", [reports.minute_key(each) for each in some])
+            for minute, flat in zip(some, found, strict=True):
+                rows += reports.read_minute(minute, flat)
+        return rows
+
+    def recent(self, limit: int) -> list[str]:
+        if limit <= 0:
+            return []
+        kept = [reports.RECENT]
+        found = self._command(kept, "LRANGE", *kept, 0, limit - 1, idempotent=True)
+        return [reports.decoded(each) or "" for each in found]
+
+    def put_document(self, key: str, text: str, keep_seconds: float) -> None:
+        if keep_seconds <= 0:
+            self.delete_documents([key])
+            return
+        keys, value = reports.document_keys([key]), reports.encoded(text)
+        keep = millis(keep_seconds)
+        self._command(keys, "SET", *keys, value, "PX", keep, idempotent=True)
+
+    def documents(self, keys: Sequence[str]) -> list[str | None]:
+        found: list[Any] = []
+        for start in range(0, len(keys), _AT_ONCE):
+            some = reports.document_keys(keys[start : start + _AT_ONCE])
+            found += self._command(some, "MGET", *some, idempotent=True)
+        return [reports.decoded(each) for each in found]
+
+    def delete_documents(self, keys: Sequence[str]) -> None:
+        for start in range(0, len(keys), _AT_ONCE):
+            some = reports.document_keys(keys[start : start + _AT_ONCE])
+            self._command(some, "UNLINK", *some, idempotent=True)
+
 
 class _Watch:
     """A connection that has subscribed to channels."""
@@ -313,7 +364,7 @@ class _Watch:
         if self._marks and time.monotonic() - self._marked > _MARKED / 2:
             for key in self._marks:
                 self._connections.command(
-                    [key], "SET", key, "1", "PX", _millis(_MARKED), idempotent=True
+                    [key], "SET", key, "1", "PX", millis(_MARKED), idempotent=True
                 )
             self._marked = time.monotonic()
 
@@ -385,17 +436,13 @@ def _mark_key(key: str) -> bytes:
     )
 
 
-def _millis(seconds: float) -> int:
-    return max(1, math.ceil(min(seconds * 1000, _LONGEST)))
-
-
 def _record_args(task_id: str, record: Record, keep_seconds: float) -> list[Any]:
     """Return the arguments of ``save_record.lua``, which reads the fence before the rest."""
     pushed, attempt = repr(float(record.pushed)), record.attempt
     state, result, error, traceback, at, *_, place = record
     rest = json.dumps([state, result, error, traceback, at, place])
     value = f"{pushed} {attempt}\n{rest}"
-    keep = _millis(keep_seconds) if keep_seconds > 0 else 0
+    keep = millis(keep_seconds) if keep_seconds > 0 else 0
     return [pushed, attempt, value, keep, _channel(task_id)]
 
 

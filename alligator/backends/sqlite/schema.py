@@ -96,6 +96,21 @@ CREATE TABLE IF NOT EXISTS alligator_workers (
     queue TEXT NOT NULL, name TEXT NOT NULL, seen REAL NOT NULL, ends REAL NOT NULL,
     PRIMARY KEY (queue, name)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS alligator_live (
+    name TEXT PRIMARY KEY, seen REAL NOT NULL, ends REAL NOT NULL, view TEXT NOT NULL
+);
+CREATE TABLE IF NOT EXISTS alligator_activity (
+    minute INTEGER NOT NULL, queue TEXT NOT NULL, function TEXT NOT NULL,
+    numbers TEXT NOT NULL,          -- as JSON
+    PRIMARY KEY (minute, queue, function)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS alligator_recent (
+    id INTEGER PRIMARY KEY, at REAL NOT NULL, task TEXT NOT NULL
+);
+CREATE TABLE IF NOT EXISTS alligator_documents (
+    key TEXT PRIMARY KEY, ends REAL NOT NULL, document TEXT NOT NULL
+);
+CREATE INDEX IF NOT EXISTS alligator_documents_end ON alligator_documents (ends);
 """
 
 _COUNT = (

@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
-from alligator.backends.sqlite import dependencies, queue, records
+from alligator.backends.sqlite import dependencies, queue, records, reports
 from alligator.backends.sqlite.database import Database
 from alligator.backends.sqlite.disk_reserve import for_push, for_record
 from alligator.backends.sqlite.records import READ, SWEPT, writable
@@ -19,12 +19,15 @@ from alligator.backends.store import (
     waits_for_itself,
 )
 from alligator.backends.types import (
+    Activity,
     Child,
     Delivery,
+    LiveWorker,
     Message,
     Parent,
     Queues,
     Record,
+    Report,
     Waits,
     Watch,
     Worker,
@@ -55,6 +58,8 @@ class SqliteStore(Store):
 
     :param client: the client it belongs to.
     """
+
+    monitors = True
 
     def __init__(self, client: Queues, database: Database) -> None:
         self._client, self._database = client, database
@@ -187,6 +192,35 @@ class SqliteStore(Store):
                 "SELECT max(seen) FROM alligator_workers WHERE queue = ?", (queue_name,)
             ).fetchone()
         return None if row[0] is None else float(row[0])
+
+    def report(self, report: Report) -> list[str | None]:
+        texts = [*report.recent, *(text for text, _ in report.documents.values())]
+        with self._database.transaction(for_record(report.live, *texts)) as tx:
+            return reports.add(tx, report)
+
+    def live_workers(self) -> list[LiveWorker]:
+        with self._database.reading() as connection:
+            return reports.live_workers(connection, self._database.clock.time())
+
+    def activity(self, since: int) -> list[Activity]:
+        with self._database.reading() as connection:
+            return reports.activity(connection, since, self._database.clock.time())
+
+    def recent(self, limit: int) -> list[str]:
+        with self._database.reading() as connection:
+            return reports.recent(connection, limit, self._database.clock.time())
+
+    def put_document(self, key: str, text: str, keep_seconds: float) -> None:
+        with self._database.transaction(for_record(text)) as tx:
+            reports.put(tx, key, text, keep_seconds)
+
+    def documents(self, keys: Sequence[str]) -> list[str | None]:
+        with self._database.reading() as connection:
+            return reports.documents(connection, keys, self._database.clock.time())
+
+    def delete_documents(self, keys: Sequence[str]) -> None:
+        with self._database.transaction() as tx:
+            reports.delete(tx, keys)
 
 
 class _Watch:

@@ -20,8 +20,9 @@ from typing import Any, ClassVar
 
 import pytest
 
+from alligator.backends.activity import MAX_RECENT, MAX_ROWS, OTHERS
 from alligator.backends.base import Client, Message
-from alligator.backends.store import Record, Store
+from alligator.backends.store import Activity, Record, Report, Store
 from alligator.common.ids import new_task_id
 from alligator.constants import FAILED, RETRYING, RUNNING, SUCCESS
 from alligator.exceptions import ConnectionLost
@@ -365,6 +366,132 @@ class StoreContract(DependencyContract):
         assert alive.name == "host:1:a"
         self.store.beat("host:3:c", [self.queue], 60)
         assert [each.name for each in self.store.workers(self.queue)] == ["host:3:c", "host:1:a"]
+
+    # -- What workers report. A test has rows, workers and keys of its own, as a store may be -----
+    #    shared; one that keeps no reports drops them.
+
+    def _monitors(self) -> Store:
+        """Return another client's store, or skip the test."""
+        if not self.store.monitors:
+            pytest.skip("this store keeps no reports")
+        return self.store_of(self.another_client())
+
+    def _activity(self, since: int) -> list[Activity]:
+        return [row for row in self.store.activity(since) if row[1] in (self.queue, "")]
+
+    def test_a_store_without_monitoring_drops_reports(self) -> None:
+        """It answers all the same."""
+        if self.store.monitors:
+            pytest.skip("this store keeps reports")
+        assert self.store.report(Report("host:1:a", "{}", 60, ask=["a", "b"])) == [None, None]
+        self.store.put_document("a", "text", 60)
+        assert self.store.documents(["a"]) == [None]
+        self.store.delete_documents(["a"])
+        assert self.store.live_workers() == []
+        assert self.store.activity(0) == []
+        assert self.store.recent(10) == []
+
+    def test_activity_adds_up(self) -> None:
+        """Over reports and workers; maxima stay, and rows may grow longer."""
+        other, minute = self._monitors(), int(time.time()) // 60 * 60
+        first = (1, 0, 0, 0, 0, 0, 0.5, 0.25, 2.0, 1.5)
+        then = (1, 2, 0, 0, 0, 0, 0.25, 0.125, 3.5, 3.0, 1, 7)
+        self.store.report(Report("host:1:a", activity=[(minute, self.queue, "app.f", first)]))
+        rows: list[Activity] = [
+            (minute - 60, self.queue, "app.f", (4,)),
+            (minute, self.queue, "app.f", then),
+            (minute, self.queue, "schräg ✓", (5,)),
+            (minute, self.queue, "schräg ✓", (6, 1)),
+        ]
+        other.report(Report("host:2:b", activity=rows))
+        found = {row[0:3:2]: row[3] for row in self._activity(minute - 60)}
+        assert [row[0] for row in self._activity(minute - 60)] == [minute - 60, minute, minute]
+        assert found == {
+            (minute - 60, "app.f"): (4,),
+            (minute, "app.f"): (2, 2, 0, 0, 0, 0, 0.75, 0.25, 5.5, 3.0, 1, 7),
+            (minute, "schräg ✓"): (11, 1),
+        }
+        assert {row[0] for row in self._activity(minute)} == {minute}
+
+    def test_activity_has_bounds(self) -> None:
+        """48 hours; 1,000 rows of a minute, and what is more counts for the others."""
+        other, now = self._monitors(), int(time.time()) // 60 * 60
+        old, minute = now - 48 * 3600 - 60, now - 47 * 3600 - hash(self.queue) % 50 * 60
+        self.store.report(Report("host:1:a", activity=[(old, self.queue, "app.f", (1,))]))
+        assert not any(row[0] == old for row in other.activity(0))
+        before = sum(row[0] == minute for row in other.activity(minute))
+        rows = [(minute, self.queue, f"app.f{number}", (1.0,)) for number in range(1100)]
+        other.report(Report("host:1:a", activity=rows))
+        rows = [(minute, f"{self.queue}-{number}", "app.f", (1.0,)) for number in range(200)]
+        other.report(Report("host:1:a", activity=rows))
+        found = [row for row in self.store.activity(minute) if row[0] == minute]
+        assert len(found) <= MAX_ROWS
+        own = [row for row in found if row[1].startswith(self.queue)]
+        assert sum(row[3][0] for row in own if row[2] == OTHERS) >= 200
+        if not before:
+            assert sum(row[3][0] for row in found) == 1300
+
+    def test_tasks_that_ended_are_listed(self) -> None:
+        """The newest first, over all workers; 10,000 at most."""
+        other, name = self._monitors(), self.new_key()
+        self.store.report(Report("host:1:a", recent=[f"{name} 0", f"{name} 1 schräg ✓"]))
+        other.report(Report("host:2:b", recent=[f"{name} 2"]))
+        assert self.store.recent(3) == [f"{name} 2", f"{name} 1 schräg ✓", f"{name} 0"]
+        assert self.store.recent(1) == [f"{name} 2"]
+        assert self.store.recent(0) == []
+        other.report(Report("host:2:b", recent=[f"{name} {each}" for each in range(10_010)]))
+        found = self.store.recent(20_000)
+        assert len(found) == MAX_RECENT
+        assert found[0] == f"{name} 10009"
+        assert found[-1] == f"{name} 10"
+
+    def test_workers_are_listed_with_what_they_do(self) -> None:
+        """While they report, and for an hour after they were lost; not after an orderly end."""
+        other, name, lost = self._monitors(), self.new_key(), self.new_key()
+
+        def listed(worker: str) -> Any:
+            return next((each for each in other.live_workers() if each.name == worker), None)
+
+        self.store.report(Report(name, seconds=60))
+        assert listed(name) is None, "nothing is known of it"
+        self.store.report(Report(name, '{"ü": 1}', 60))
+        self.store.report(Report(lost, "[]", self.short))
+        first = listed(name)
+        assert first.text == '{"ü": 1}'
+        assert 50 < first.until - first.seen < 70
+        assert abs(first.seen - time.time()) < 60
+        self.store.report(Report(name, seconds=90))
+        again = listed(name)
+        assert again.text == first.text
+        assert again.until - again.seen > 80
+        self.store.report(Report(name, "{}", 60))
+        assert listed(name).text == "{}"
+        time.sleep(self.short)
+        gone = listed(lost)
+        assert gone.text == "[]"
+        assert gone.until - gone.seen < 50
+        self.store.report(Report(name))
+        assert listed(name) is None
+        assert listed(lost) is not None
+
+    def test_documents(self) -> None:
+        """Kept, replaced, deleted and ended, by hand or with a report, which answers with them."""
+        other, keys = self._monitors(), [f"progress:{self.queue}\x1f{each}" for each in "a ü"]
+        assert self.store.documents([]) == []
+        assert self.store.documents(keys) == [None] * 3
+        self.store.put_document(keys[0], "one", 60)
+        self.store.put_document(keys[2], '["schräg ✓"]', 60)
+        asked = [keys[2], "unknown", keys[0]]
+        assert other.documents(asked) == ['["schräg ✓"]', None, "one"]
+        documents = {keys[0]: ("", 60.0), keys[1]: ("two", 60.0), keys[2]: ("3", self.short)}
+        report = Report("host:1:a", documents=documents, ask=[keys[1], keys[0]])
+        assert other.report(report) == ["two", None]
+        self.eventually(lambda: self.store.documents(keys) == [None, "two", None], "one has ended")
+        self.store.put_document(keys[1], "three", 60)
+        assert other.report(Report("host:1:a", ask=[keys[1]])) == ["three"]
+        other.delete_documents([*keys, "unknown"])
+        other.delete_documents([])
+        assert self.store.documents(keys) == [None] * 3
 
 
 class _Refusing:

@@ -209,9 +209,10 @@ def test_its_store_does_what_the_one_inside_does(name):
 def test_nothing_of_a_store_is_left_out(flaky):
     """A method that is new in the contract must not fall back on its default here."""
     public = {name for name, each in vars(Store).items() if not name.startswith("_")}
-    assert public - {"follows_queues", "bridged"} <= set(vars(type(flaky.store)))
+    assert public - {"follows_queues", "bridged", "monitors"} <= set(vars(type(flaky.store)))
     assert flaky.store.follows_queues is flaky.inner.store.follows_queues
     assert flaky.store.bridged is flaky.inner.store.bridged
+    assert flaky.store.monitors is flaky.inner.store.monitors is True
     assert flaky.store.home is flaky
 
 
