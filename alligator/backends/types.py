@@ -69,6 +69,9 @@ class ControlledMessage(Message):
 
     controls: Controls = Controls()
 
+    def _replace(self, **changes: Any) -> "ControlledMessage":
+        return controlled(super()._replace(**changes), self.controls)
+
 
 def controlled(message: Message, controls: Controls) -> ControlledMessage:
     """Return a message with controls."""

@@ -8,7 +8,18 @@ from typing import Any
 
 from alligator.backends.base import MAX_LEASE
 from alligator.backends.store import running_already
-from alligator.backends.types import Data, DeadTask, Delivery, Message, Place, Reason, Renew
+from alligator.backends.types import (
+    Controls,
+    Data,
+    DeadTask,
+    Delivery,
+    Message,
+    Place,
+    Reason,
+    Renew,
+    controlled,
+    controls_of,
+)
 from alligator.constants import DELAYED, FAILED, RUNNING, WAITING
 
 _tickets = itertools.count(1)
@@ -35,6 +46,7 @@ class Entry:
     lease_ends: float = 0.0
     stopped: bool = False  # the worker that has it is being stopped
     following: Message | None = None  # pushed while this one was running
+    controls: Controls | None = None
 
 
 class LazyHeap:
@@ -72,6 +84,7 @@ class Queue:
         self.leased: dict[str, Entry] = {}
         self.held: set[str] = set()  # ids of tasks that wait for their parents
         self.dead: dict[str, tuple[DeadTask, int]] = {}  # with the priority; oldest first
+        self.dead_controls: dict[str, Controls] = {}  # of the dead letters that have some
         self.overruled: set[str] = set()  # ids of dead letters that were pushed again since
         self.history = object()  # another object after the queue was emptied
         self._ready = LazyHeap()  # by (-priority, place)
@@ -83,14 +96,16 @@ class Queue:
         entry = self.entries.get(message.task_id)
         self.overrule(message.task_id)
         due = message.delay_until if message.delay_until and message.delay_until > now else 0.0
+        controls = controls_of(message)
         if entry is None:
             entry = Entry(message.task_id, message.data, message.priority, due, now)
+            entry.controls = controls
             self.entries[message.task_id] = entry
         elif entry.state == RUNNING:
             entry.following = message._replace(delay_until=due)  # "now" as of now: see the contract
             return
         else:
-            entry.data = message.data
+            entry.data, entry.controls = message.data, controls
             same = (entry.priority, entry.due) == (message.priority, due)
             if same and message.task_id not in self.held:
                 return
@@ -107,6 +122,7 @@ class Queue:
             raise running_already(message.task_id)
         due = message.delay_until or 0.0
         entry = Entry(message.task_id, message.data, message.priority, due, now)
+        entry.controls = controls_of(message)
         self.drop_waiting(message.task_id)
         self.overrule(message.task_id)
         self.entries[message.task_id] = entry
@@ -126,6 +142,7 @@ class Queue:
     def forget_letter(self, task_id: str) -> None:
         """Remove a dead letter."""
         del self.dead[task_id]
+        self.dead_controls.pop(task_id, None)
         self.overruled.discard(task_id)
 
     def free(self, task_id: str, now: float) -> None:
@@ -224,6 +241,9 @@ class Queue:
         )
         self.dead.pop(entry.task_id, None)  # so that the order of the dict is that of deaths
         self.dead[entry.task_id] = (letter, entry.priority)
+        self.dead_controls.pop(entry.task_id, None)
+        if entry.controls is not None:
+            self.dead_controls[entry.task_id] = entry.controls
         self.overruled.discard(entry.task_id)
         self.end(entry, now)
 
@@ -233,8 +253,12 @@ class Queue:
             return False
         letter, priority = self.dead[task_id]
         data = renew(task_id, letter.data) if renew else letter.data
+        message, controls = (
+            Message(task_id, data, priority=priority),
+            self.dead_controls.get(task_id),
+        )
         self.forget_letter(task_id)
-        self.push(Message(task_id, data, priority=priority), now)
+        self.push(message if controls is None else controlled(message, controls), now)
         return True
 
     def find(self, task_id: str) -> Place | None:

@@ -18,6 +18,7 @@ from redis.exceptions import ResponseError
 
 from alligator.backends.base import (
     Ahead,
+    ControlledMessage,
     Data,
     DeadTask,
     Delivery,
@@ -41,6 +42,7 @@ from alligator.backends.redis.encoding import (
     decode,
     decode_id,
     encode,
+    encode_controls,
     encode_id,
     encode_new,
     encode_new_id,
@@ -166,6 +168,7 @@ class Client(BaseClient):
         ]
         plain = len({task_id for task_id, _ in encoded}) == len(encoded)
         plain = plain and not any(each.delay_until or each.priority for each in messages)
+        controlled = ControlledMessage in set(map(type, messages))
 
         def push(first: int, last: int) -> list[str]:
             some = messages[first:last]
@@ -174,6 +177,11 @@ class Client(BaseClient):
             ids, pairs = [each.task_id for each in some], encoded[first:last]
             begin = opening(ids, one_server=self._connections.one_server)
             args = list[Any](chain.from_iterable(pairs))
+            if controlled:
+                name, args = "push_controlled", []
+                for each, pair in zip(some, pairs, strict=True):
+                    args += *pair, each.priority, micros(each.delay_until), encode_controls(each)
+                return all_queued(ids, self._push_some(name, queue_name, begin, args))
             if not simple:
                 args = []
                 for (_, _, delay_until, priority), pair in zip(some, pairs, strict=True):
@@ -193,6 +201,9 @@ class Client(BaseClient):
         began = _now()
 
         def retry() -> Call:
+            if name == "push_controlled":
+                again = script("push_controlled_again")
+                return Call(again, keys_of(queue_name), [*begin, *args])
             return _retry(
                 queue_name, begin, _with_defaults(args) if name == "push_batch_plain" else args
             )
@@ -204,7 +215,8 @@ class Client(BaseClient):
         if isinstance(counter, list):
             counter, eviction_policy = counter
             self._warn_once(eviction_policy.decode())
-        self._policy_is_unknown = False
+        if name != "push_controlled":  # which does not ask
+            self._policy_is_unknown = False
         return counter, *began
 
     def _warn_once(self, eviction_policy: str) -> None:

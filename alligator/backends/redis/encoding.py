@@ -8,7 +8,8 @@ from functools import lru_cache, partial
 from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
-from alligator.backends.types import Data, Delivery
+from alligator.backends.controls import write_controls
+from alligator.backends.types import Data, Delivery, Message, controls_of
 from alligator.common.ids import own_ids
 from alligator.exceptions import InvalidTask
 
@@ -190,6 +191,11 @@ def decode(raw: bytes, task_id: str) -> Data:
     if mark == _NO_ID:
         return f'{{"task_id":"{task_id}",{decode_text(raw[1:])}'
     return raw[1:] if mark == _BYTES else decode_text(raw)
+
+
+def encode_controls(message: Message) -> str:
+    """Return the controls of a message as the scripts keep them; '': it has none."""
+    return write_controls(controls_of(message)) or ""
 
 
 def micros(timestamp: float | None) -> int:

@@ -19,6 +19,7 @@ from alligator.backends.redis import reports
 from alligator.backends.redis.connection import Connections
 from alligator.backends.redis.encoding import (
     decode_id,
+    encode_controls,
     encode_id,
     encode_new,
     encode_new_id,
@@ -163,7 +164,8 @@ class RedisStore(Store):
         task_id, data, due, priority = message
         begin = opening([task_id], one_server=self._connections.one_server)
         args = (encode_new_id(task_id), encode_new(data, task_id), priority, micros(due))
-        return bool(self._run_if_reachable("push_once", keys, *begin, millis(ttl), *args))
+        controls = encode_controls(message)
+        return bool(self._run_if_reachable("push_once", keys, *begin, millis(ttl), *args, controls))
 
     # -- Dependencies. ------------------------------------------------------------------------
 
@@ -219,7 +221,13 @@ class RedisStore(Store):
                 break
             began = began or state
         else:
-            state = step("last", began, encode_new(data, task_id), priority, micros(due), own)
+            rest = (
+                encode_new(data, task_id),
+                priority,
+                micros(due),
+                encode_controls(child.message),
+            )
+            state = step("last", began, *rest, own)
             if state == WAITING:
                 return state
         while step("undo", _LINKS_AT_ONCE):
@@ -397,6 +405,7 @@ def _child_args(child: Child) -> Iterator[Any]:
     """Return the arguments of ``hold.lua`` for a child."""
     task_id, data, due, priority = child.message
     yield from (encode_new_id(task_id), encode_new(data, task_id), priority, micros(due))
+    yield encode_controls(child.message)
     yield int(is_own_id(task_id))
     yield from _parent_args(child.parents)
 

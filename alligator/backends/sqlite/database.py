@@ -34,7 +34,7 @@ from alligator.backends.sqlite.lock import (
     name_of_lock,
     runs,
 )
-from alligator.backends.sqlite.schema import SCHEMA, Identity, Transaction
+from alligator.backends.sqlite.schema import Identity, Transaction, make_tables
 from alligator.backends.sqlite.wakeup import Wakeup
 from alligator.common.clock import Clock
 from alligator.common.same_file import FileId, close_if, identity, open_numbers
@@ -168,7 +168,7 @@ class Database:
                 self._connection.execute(f"PRAGMA synchronous={self._synchronous}")
                 self._connection.execute(f"PRAGMA wal_autocheckpoint={_CHECKPOINT}")
                 self._connection.execute("PRAGMA journal_mode=WAL")
-                self._connection.executescript(SCHEMA)
+                make_tables(self._connection)
                 (number,) = self._connection.execute(
                     "SELECT n FROM alligator_counters WHERE queue = '' AND state = -3"
                 ).fetchone()

@@ -8,12 +8,24 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 
 from alligator.backends.base import MAX_LEASE
+from alligator.backends.controls import read_controls, write_controls
 from alligator.backends.sqlite import dependencies as children
 from alligator.backends.sqlite import records
 from alligator.backends.sqlite.records import VALID_LETTER, writable
 from alligator.backends.sqlite.schema import HELD, Identity, Position, Transaction
 from alligator.backends.store import gone_badly
-from alligator.backends.types import Data, DeadTask, Delivery, Message, Place, Reason, Renew
+from alligator.backends.types import (
+    ControlledMessage,
+    Data,
+    DeadTask,
+    Delivery,
+    Message,
+    Place,
+    Reason,
+    Renew,
+    controlled,
+    controls_of,
+)
 from alligator.constants import DELAYED, FAILED, RUNNING, WAITING
 
 #: Rows that one transaction deletes or moves, since all other writers wait for it.
@@ -32,6 +44,17 @@ _OUTLOOK = (
 
 _NEVER = float("inf")
 
+_INSERT = (
+    "INSERT INTO alligator_tasks "
+    "(queue, task_id, state, priority, place, due, pushed_at, data) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (queue, task_id) DO NOTHING"
+)
+_INSERT_CONTROLLED = (
+    "INSERT INTO alligator_tasks "
+    "(queue, task_id, state, priority, place, due, pushed_at, data, controls) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (queue, task_id) DO NOTHING"
+)
+
 #: id, state, task_id, attempt, deaths, data
 _Row = tuple[int, int, str, int, int, Data]
 
@@ -46,22 +69,27 @@ def push(tx: Transaction, queue: str, messages: Sequence[Message]) -> Position:
         due = delay_until if delay_until and delay_until > now else 0.0
         state = DELAYED if due else WAITING
         rows.append((queue, task_id, state, priority, place + offset, due, now, data))
-    inserted = tx.executemany(
-        "INSERT INTO alligator_tasks "
-        "(queue, task_id, state, priority, place, due, pushed_at, data) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (queue, task_id) DO NOTHING",
-        rows,
-    ).rowcount
+    controls: list[str | None] = []
+    if ControlledMessage in set(map(type, messages)):
+        controls = [write_controls(controls_of(each)) for each in messages]
+        pairs = zip(rows, controls, strict=True)
+        inserted = tx.executemany(_INSERT_CONTROLLED, [(*row, own) for row, own in pairs]).rowcount
+    else:
+        inserted = tx.executemany(_INSERT, rows).rowcount
     delayed = sum(row[2] == DELAYED for row in rows)
     tx.count(queue, DELAYED, delayed)
     tx.count(queue, WAITING, len(rows) - delayed)
     if inserted < len(rows):
-        for row in rows:
-            _push_again(tx, row)
+        for index, row in enumerate(rows):
+            _push_again(tx, row, controls[index] if controls else None)
     return Position(tx.file, place)
 
 
-def _push_again(tx: Transaction, row: tuple[str, str, int, int, int, float, float, Data]) -> None:
+def _push_again(
+    tx: Transaction,
+    row: tuple[str, str, int, int, int, float, float, Data],
+    controls: str | None,
+) -> None:
     """Push an id that was on the queue before; do nothing if it is of this very push."""
     queue, task_id, state, priority, place, due, _, data = row
     row_id, old_state, old_priority, old_place, old_due = tx.execute(
@@ -74,9 +102,9 @@ def _push_again(tx: Transaction, row: tuple[str, str, int, int, int, float, floa
     tx.count(queue, state, -1)
     if old_state == RUNNING:
         tx.execute(
-            "UPDATE alligator_tasks SET next_data = ?, next_due = ?, next_priority = ? "
-            "WHERE id = ?",
-            (data, due, priority, row_id),
+            "UPDATE alligator_tasks SET next_data = ?, next_due = ?, next_priority = ?, "
+            "next_controls = ? WHERE id = ?",
+            (data, due, priority, controls, row_id),
         )
         return
     if old_state == HELD:
@@ -86,9 +114,9 @@ def _push_again(tx: Transaction, row: tuple[str, str, int, int, int, float, floa
     if (old_state, old_priority, old_due) == (state, priority, due):
         place = old_place
     tx.execute(
-        "UPDATE alligator_tasks SET data = ?, priority = ?, due = ?, state = ?, place = ? "
-        "WHERE id = ?",
-        (data, priority, due, state, place, row_id),
+        "UPDATE alligator_tasks SET data = ?, priority = ?, due = ?, state = ?, place = ?, "
+        "controls = ? WHERE id = ?",
+        (data, priority, due, state, place, controls, row_id),
     )
 
 
@@ -224,6 +252,7 @@ def queue_following(tx: Transaction, queue: str, row_id: int) -> bool:
     tx.execute(
         "UPDATE alligator_tasks SET data = next_data, priority = next_priority, place = ?, "
         "due = ?, state = ?, pushed_at = ?, ticket = 0, attempt = 0, deaths = 0, "
+        "controls = next_controls, next_controls = NULL, "
         "next_data = NULL, next_due = NULL, next_priority = NULL WHERE id = ?",
         (tx.tickets(), due, state, tx.now, row_id),
     )
@@ -324,8 +353,8 @@ def bury(tx: Transaction, delivery: Delivery, data: Data | None, reason: Reason)
     )
     tx.execute(
         "INSERT INTO alligator_dead "
-        "(queue, task_id, data, error, traceback, died_at, attempts, priority) "
-        "SELECT queue, task_id, coalesce(?, data), ?, ?, ?, ?, priority "
+        "(queue, task_id, data, error, traceback, died_at, attempts, priority, controls) "
+        "SELECT queue, task_id, coalesce(?, data), ?, ?, ?, ?, priority, controls "
         "FROM alligator_tasks WHERE id = ?",
         (data, *map(writable, reason), tx.now, delivery.attempt, delivery.receipt[0]),
     )
@@ -349,7 +378,7 @@ def revive(
     Returns how many, and the row id after which to go on; 0: that was all.
     """
     rows = tx.execute(
-        "SELECT id, task_id, data, priority FROM alligator_dead WHERE queue = ? "
+        "SELECT id, task_id, data, priority, controls FROM alligator_dead WHERE queue = ? "
         "AND (? IS NULL OR task_id = ?) AND id > ? AND id <= ? "
         "AND NOT EXISTS (SELECT 1 FROM alligator_tasks "
         "WHERE queue = ? AND alligator_tasks.task_id = alligator_dead.task_id) "
@@ -357,10 +386,11 @@ def revive(
         (queue, task_id, task_id, after, upto, queue, AT_ONCE),
     ).fetchall()
     if rows:
-        messages = [
-            Message(each, renew(each, data) if renew else data, priority=rank)
-            for _, each, data, rank in rows
-        ]
+        messages = []
+        for _, each, data, rank, text in rows:
+            message = Message(each, renew(each, data) if renew else data, priority=rank)
+            controls = read_controls(text)
+            messages.append(message if controls is None else controlled(message, controls))
         push(tx, queue, messages)
         tx.executemany(
             "DELETE FROM alligator_overruled WHERE queue = ? AND task_id = ?",

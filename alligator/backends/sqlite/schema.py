@@ -25,6 +25,8 @@ CREATE TABLE IF NOT EXISTS alligator_tasks (
     lease_ends REAL NOT NULL DEFAULT 0,
     next_due REAL,                  -- pushed under this id while it ran
     next_priority INTEGER,
+    controls TEXT,                  -- see backends/controls.py; NULL: none
+    next_controls TEXT,             -- of what was pushed under this id while it ran
     next_data,
     data NOT NULL,
     UNIQUE (queue, task_id)
@@ -51,6 +53,7 @@ CREATE TABLE IF NOT EXISTS alligator_dead (
     priority INTEGER NOT NULL,
     error TEXT NOT NULL,
     traceback TEXT NOT NULL,
+    controls TEXT,
     data NOT NULL,
     UNIQUE (queue, task_id)
 );
@@ -112,6 +115,28 @@ CREATE TABLE IF NOT EXISTS alligator_documents (
 );
 CREATE INDEX IF NOT EXISTS alligator_documents_end ON alligator_documents (ends);
 """
+
+#: Columns that files of earlier versions lack.
+_LATER_COLUMNS = (
+    ("alligator_tasks", "controls", "TEXT"),
+    ("alligator_tasks", "next_controls", "TEXT"),
+    ("alligator_dead", "controls", "TEXT"),
+)
+
+#: What needs these columns.
+_LATER_SCHEMA = """
+"""
+
+
+def make_tables(connection: sqlite3.Connection) -> None:
+    """Create what a queue file lacks, be it new or of an earlier version."""
+    connection.executescript(SCHEMA)
+    for table, column, kind in _LATER_COLUMNS:
+        columns = connection.execute(f"PRAGMA table_info({table})").fetchall()
+        if all(each[1] != column for each in columns):
+            connection.execute(f"ALTER TABLE {table} ADD COLUMN {column} {kind}")
+    connection.executescript(_LATER_SCHEMA)
+
 
 _COUNT = (
     "INSERT INTO alligator_counters VALUES (?, ?, ?) "

@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
+from alligator.backends.controls import write_controls
 from alligator.backends.sqlite import dependencies, queue, records, reports
 from alligator.backends.sqlite.database import Database
 from alligator.backends.sqlite.disk_reserve import for_push, for_record
@@ -31,6 +32,7 @@ from alligator.backends.types import (
     Waits,
     Watch,
     Worker,
+    controls_of,
 )
 from alligator.constants import CANCELED, FAILED, RUNNING, WAITING
 
@@ -341,9 +343,12 @@ def _keep(tx: Transaction, name: str, message: Message) -> int:
     tx.count(name, HELD, 1)
     row = tx.execute(
         "INSERT INTO alligator_tasks "
-        "(queue, task_id, state, priority, place, due, pushed_at, data) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
-        (name, task_id, HELD, priority, place, due or 0.0, tx.now, data),
+        "(queue, task_id, state, priority, place, due, pushed_at, controls, data) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
+        (
+            *(name, task_id, HELD, priority, place, due or 0.0, tx.now),
+            *(write_controls(controls_of(message)), data),
+        ),
     ).fetchone()
     return int(row[0])
 

@@ -6,6 +6,8 @@ if redis.call('ZREM', LEASES, ARGV[1]) == 0 then return 0 end
 local id, score = read_receipt(ARGV[1])
 local data = ARGV[5] or redis.call('HGET', DATA, id) or ''
 local letter = { data, ARGV[2], ARGV[3], tonumber(ARGV[4]), priority_of(score) }
+local controls = redis.call('HGET', CONTROLS, ':' .. id)
+if controls then letter[6], letter[7] = false, controls end -- the sixth: see overrule()
 redis.call('HSET', DEAD, id, cmsgpack.pack(letter))
 redis.call('ZADD', GRAVES, whole(now), id)
 remove_task(id)

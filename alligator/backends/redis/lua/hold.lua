@@ -4,12 +4,12 @@
 -- meanwhile. Before the last step there is no child, but links to its parents, and one to a guard
 -- that never ends: so no end of a parent releases the child. If the last step never comes, the
 -- links go as parents end, and the guard stays, which does no harm.
--- ARGV: 1 'whole'  2... of each child its id, data, priority, due time (0: now), whether the id is
---       the user's own (1), how many parents; of each of these its id, how many queues it may be on,
---       and their names
+-- ARGV: 1 'whole'  2... of each child its id, data, priority, due time (0: now), controls ('':
+--       none), whether the id is the user's own (1), how many parents; of each of these its id, how
+--       many queues it may be on, and their names
 --       1 'first' or 'more'  2 id  3 guard  4... how many parents, and of each as above
 --       1 'last'  2 id  3 guard  4 when the first step was (its reply)  5 data  6 priority  7 due
---       8 whether the id is the user's own (1)
+--       8 controls  9 whether the id is the user's own (1)
 --       1 'undo'  2 id  3 guard  4 how many links to remove
 -- Returns: whole: of each child the new status, or -1 where its id is that of a running task, -2
 --          where one of its parents waits for it
@@ -64,6 +64,7 @@ local function removed(id)
   end
   redis.call('HDEL', DATA, id)
   redis.call('HDEL', META, id)
+  keep_controls(id)
   return true
 end
 
@@ -84,7 +85,7 @@ local function waits_for_itself(id, waits)
   return false
 end
 
-local function hold(id, data, priority, due, own, parents)
+local function hold(id, data, priority, due, controls, own, parents)
   local waits = {}
   for _, parent in ipairs(parents) do
     local queue = where(parent)
@@ -100,13 +101,14 @@ local function hold(id, data, priority, due, own, parents)
   end
   if #waits == 0 then
     if own then overrule(id, true) end
-    enqueue(id, data, priority, due)
+    enqueue(id, data, priority, due, controls)
     return 0
   end
   if deps.any() and waits_for_itself(id, waits) then return -2 end
   if not removed(id) then return -1 end
   if own then overrule(id, true) end
   redis.call('HSET', DATA, id, data)
+  keep_controls(id, controls)
   redis.call('HSET', HELD, id, cmsgpack.pack({ priority, whole(due) }))
   for _, parent in ipairs(waits) do
     redis.call('ZADD', WAITS, 0, link(id, parent.queue, parent.id))
@@ -149,13 +151,14 @@ if step == 'last' then
     redis.call('ZADD', WAITS, 0, link(id, '', token))
     return CANCELED -- a parent ended badly meanwhile, and left that record
   end
-  local data, priority, due = take(), tonumber(take()), tonumber(take())
+  local data, priority, due, controls = take(), tonumber(take()), tonumber(take()), take()
   if take() == '1' then overrule(id, true) end
   if #deps.linked(WAITS, id, 1) == 0 then
-    enqueue(id, data, priority, due)
+    enqueue(id, data, priority, due, controls)
     end_pushes()
   else
     redis.call('HSET', DATA, id, data)
+    keep_controls(id, controls)
     redis.call('HSET', HELD, id, cmsgpack.pack({ priority, whole(due) }))
   end
   return 0
@@ -183,7 +186,8 @@ end
 local states = {}
 while taken < #ARGV do
   local id, data, priority, due = take(), take(), tonumber(take()), tonumber(take())
-  states[#states + 1] = hold(id, data, priority, due, take() == '1', take_parents())
+  local controls, own = take(), take() == '1'
+  states[#states + 1] = hold(id, data, priority, due, controls, own, take_parents())
 end
 end_pushes()
 return states

@@ -25,7 +25,7 @@ for index = 1, #chosen, 3 do
     redis.call('HDEL', DEAD, id)
     redis.call('ZREM', GRAVES, id)
     local data = died_at == '' and (letter[1] or packed) or chosen[index + 2]
-    enqueue(id, data, tonumber(letter[5]) or 0, 0)
+    enqueue(id, data, tonumber(letter[5]) or 0, 0, letter[7])
     revived = revived + 1
   end
 end

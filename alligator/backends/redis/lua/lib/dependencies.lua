@@ -99,6 +99,7 @@ function dependencies()
     if redis.call('HDEL', HELD, id) == 0 then return false end
     forget(id)
     redis.call('HDEL', DATA, id)
+    keep_controls(id)
     return true
   end
 

@@ -8,7 +8,8 @@
 --       tasks of this queue)  13 held (HASH id, of children that wait)  14 waits (ZSET, of each
 --       such child its parents)  15 children (ZSET, of each parent on this queue)
 --       16 controls (HASH, only while something steers the queue; a field of each feature:
---       'paused', when the pause ends, '': by a call)
+--       'paused', when the pause ends, '': by a call; and ':' with the id of each task that has
+--       controls: see backends/controls.py)
 -- Times are whole microseconds of the server's clock.
 -- constants: MAX_LEASE
 local READY, DATA, LEASES, DELAYED, META, AFTER, DEAD, GRAVES, SEQ, WAKE, WAITING, WATCHED =

@@ -74,7 +74,7 @@ end
 -- Take tasks off the queue whose leases have ended.
 local function remove_done(ids, own, special)
   if own then have_succeeded(ids) end
-  if special and redis.call('EXISTS', AFTER, WATCHED, CHILDREN) > 0 then
+  if special and redis.call('EXISTS', AFTER, WATCHED, CHILDREN, CONTROLS) > 0 then
     for _, id in ipairs(ids) do
       remove_task(id)
       dependencies().release(id)

@@ -17,10 +17,13 @@ local function end_pushes()
   return last
 end
 
--- Push all messages: of each its id, data, priority, due time (0: now). Return the position.
-local function push_all()
-  for index = begin_pushes(), #ARGV, 4 do
-    enqueue(ARGV[index], ARGV[index + 1], tonumber(ARGV[index + 2]), tonumber(ARGV[index + 3]))
+-- Push all messages: of each its id, data, priority, due time (0: now), and, if there are five
+-- values, its controls ('': none). Return the position.
+local function push_all(values)
+  values = values or 4
+  for index = begin_pushes(), #ARGV, values do
+    local id, data, priority, due, controls = unpack(ARGV, index, index + values - 1)
+    enqueue(id, data, tonumber(priority), tonumber(due), controls)
   end
   return end_pushes()
 end

@@ -168,8 +168,18 @@ local function is_leased(id)
   return false
 end
 
-local function enqueue(id, data, priority, due)
+-- What a task asks of its queue, as text (nil or '': nothing). It stays until the task has left.
+local function keep_controls(id, controls)
+  if controls and controls ~= '' then
+    redis.call('HSET', CONTROLS, ':' .. id, controls)
+  else
+    redis.call('HDEL', CONTROLS, ':' .. id)
+  end
+end
+
+local function enqueue(id, data, priority, due, controls)
   if redis.call('HSETNX', DATA, id, data) == 1 then
+    if controls and controls ~= '' then keep_controls(id, controls) end
     if due > now or priority ~= 0 then
       put_at_tail(id, priority, due, 0, 0)
     else -- the common case: no meta to write or clear
@@ -184,16 +194,18 @@ local function enqueue(id, data, priority, due)
       dependencies().forget(id)
     elseif is_leased(id) then
       due = whole(due > now and due or 0)
-      redis.call('HSET', AFTER, id, cmsgpack.pack({ data, priority, due }))
+      redis.call('HSET', AFTER, id, cmsgpack.pack({ data, priority, due, controls or '' }))
       return
     else -- its place was lost
       redis.call('HDEL', AFTER, id)
     end
     redis.call('HSET', DATA, id, data)
+    keep_controls(id, controls)
     put_at_tail(id, priority, due, 0, 0)
     return
   end
   redis.call('HSET', DATA, id, data)
+  keep_controls(id, controls)
   local old_priority, attempt, deaths = get_meta(id)
   if score then old_priority = priority_of(score) end
   if old_priority == priority and (old_due or 0) == (due > now and due or 0) then return end
@@ -237,12 +249,13 @@ end
 function remove_task(id)
   notify(id)
   redis.call('HDEL', DATA, id)
+  keep_controls(id)
   local packed = redis.call('HGET', AFTER, id)
   if packed then
     redis.call('HDEL', AFTER, id)
     overrule(id)
     local after = unpacked(packed)
-    enqueue(id, after[1] or packed, tonumber(after[2]) or 0, tonumber(after[3]) or 0)
+    enqueue(id, after[1] or packed, tonumber(after[2]) or 0, tonumber(after[3]) or 0, after[4])
   end
 end
 

@@ -1,0 +1,6 @@
+#!lua
+-- Push messages some of which have controls.
+-- include: pushes dependencies
+-- ARGV: see begin_pushes() and push_all(), with five values
+-- Returns: the position
+return push_all(5)
