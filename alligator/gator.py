@@ -29,7 +29,7 @@ from alligator.security.signing import Signer
 from alligator.tasks.codec import Codec
 from alligator.tasks.parents_in_store import KeptParents, load
 from alligator.tasks.task import Task
-from alligator.tasks.validation import CHECKS
+from alligator.tasks.validation import CHECKS, check_defaults
 
 P = ParamSpec("P")
 
@@ -60,9 +60,12 @@ class Gator:
     :param secret_keys: keys that sign tasks; unsigned tasks are then not run. The first key
         signs, all are accepted: ``[new, old]``. At least 16 bytes each.
     :param clock: where time comes from; for tests.
+    :param options: options of all tasks, ``{'retries': 3, …}``, which those of :meth:`options`
+        and :meth:`batch` override.
     :raises InvalidDSN: the DSN is malformed, its scheme unknown, or its driver missing.
     :raises InvalidTask: the backend cannot have a queue of that name; ``allowed`` or
-        ``secret_keys`` is not such a list.
+        ``secret_keys`` is not such a list; an option cannot have this value.
+    :raises TypeError: there is no such option.
     """
 
     def __init__(
@@ -76,6 +79,7 @@ class Gator:
         allowed: Sequence[str] | None = None,
         secret_keys: Sequence[str | bytes] | None = None,
         clock: Clock | None = None,
+        options: Mapping[str, Any] | None = None,
     ) -> None:
         self.conn_string = conn_string
         self.backend_class = backend_class
@@ -89,6 +93,9 @@ class Gator:
             self.backend if isinstance(self.backend, Client) else LegacyClient(self.backend)
         )
         self.client.check_queue_name(queue_name)
+        self._default_options = check_defaults(options)
+        if "queue_name" in self._default_options:
+            self.client.check_queue_name(self._default_options["queue_name"])
         given = self.client.store if store is None else self._store_at(store)
         self._store = bridge(self.client, given)
         self.schedules = Schedules(
@@ -159,6 +166,11 @@ class Gator:
         return self._signer
 
     @property
+    def default_options(self) -> Mapping[str, Any]:
+        """The options of all tasks, checked; set by ``options``."""
+        return self._default_options
+
+    @property
     def store(self) -> Store | None:
         """Where outcomes are kept; None: nowhere."""
         return self._store
@@ -202,7 +214,7 @@ class Gator:
     def task(self, func: str, /, *args: Any, **kwargs: Any) -> Task: ...
 
     def task(self, func: Callable[..., Any] | str, /, *args: Any, **kwargs: Any) -> Task:
-        """Push a task with the default options, and return it.
+        """Push a task with the options of this Gator, and return it.
 
         ::
 
@@ -215,7 +227,9 @@ class Gator:
         :raises NotAllowed: the function may not run here; see ``allowed``.
         :raises ConnectionLost, QueueFull, QueueNotFound: the backend did not take it.
         """
-        return self.push(self._task_class.with_checked({}), func, *args, **kwargs)
+        return self.push(
+            self._task_class.with_checked(self._default_options), func, *args, **kwargs
+        )
 
     def options(self, **options: Any) -> Options:
         """Return a reusable context whose ``task`` method uses these options.

@@ -284,7 +284,7 @@ def _failed(
     """
     decode, tries = decode or codec.decode, _tries(delivery, codec, task)
     try:
-        if not task.retries > 0:
+        if not task.may_retry(error):
             return _given_up(delivery, codec, task, error)
         delay = task.spend_retry(error)
         if called_with is not None:

@@ -101,7 +101,7 @@ class InlineRunner:
             except BaseException as err:
                 if after_fork.generation != origin:
                     raise
-                if not task.retries > 0:
+                if not task.may_retry(err):
                     self.recorder.note_local(task, task.queue_name or self.queue_name)
                     raise
                 delay = task.spend_retry(err)

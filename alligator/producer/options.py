@@ -18,6 +18,8 @@ P = ParamSpec("P")
 class Target(Protocol):
     """The methods of a Gator that its contexts call."""
 
+    @property
+    def default_options(self) -> Mapping[str, Any]: ...
     def check_queue_name(self, queue_name: str) -> None: ...
     def new_task(self, options: Mapping[str, Any]) -> Task: ...
     def push(
@@ -51,7 +53,7 @@ class Options:
     def __init__(self, gator: Target, **options: Any) -> None:
         self.gator = gator
         self.schedule_kwargs = check_schedule_options(options)
-        self.task_kwargs = check_options(options)
+        self.task_kwargs = check_options(options, gator.default_options)
         if "queue_name" in self.task_kwargs:
             gator.check_queue_name(self.task_kwargs["queue_name"])
 
@@ -89,7 +91,7 @@ class Options:
         """
         extra = {}
         if "timeout" in kwargs and not _takes_timeout(func):
-            extra = check_options({"timeout": kwargs.pop("timeout")})
+            extra = {"timeout": kwargs.pop("timeout")}
         return self._push(self._make_task(extra), func, args, kwargs)
 
     @overload
@@ -133,7 +135,8 @@ class Options:
     def _make_task(self, extra: dict[str, Any]) -> Task:
         if self.schedule_kwargs:
             raise only_for_schedules(self.schedule_kwargs)
-        return self.gator.new_task({**self.task_kwargs, **extra})
+        options = check_options(extra, self.task_kwargs) if extra else self.task_kwargs
+        return self.gator.new_task(options)
 
     def _push(self, task: Task, func: Callable[..., Any] | str, args: Any, kwargs: Any) -> Task:
         return self.gator.push(task, func, *args, **kwargs)
@@ -147,7 +150,8 @@ class Batch(Options):
     """
 
     def __init__(self, gator: Target, **options: Any) -> None:
-        super().__init__(gator, **check_options(options))
+        check_options(options, gator.default_options)  # it declares no schedules
+        super().__init__(gator, **options)
         self._tasks: list[Task] | None = None
 
     def __enter__(self) -> Self:

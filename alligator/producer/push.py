@@ -28,6 +28,7 @@ from alligator.tasks.functions import (
 )
 from alligator.tasks.message import id_of
 from alligator.tasks.task import Task, TaskHandle
+from alligator.tasks.validation import CHECKS
 
 
 class Producer:
@@ -75,6 +76,7 @@ class Producer:
                 raise InvalidTask(f"{_name(func)}: {explain_json(err)}.") from err
             check_runs(func)
             check_shape(func, len(args), tuple(kwargs))
+            CHECKS["headers"](task.headers)
         elif isinstance(func, str):
             self.policy.check_name(*split_name(func))
         else:

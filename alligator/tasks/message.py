@@ -29,6 +29,8 @@ _WRITTEN = {
     "retry_delay": 0.0,
     "retry_backoff": 1.0,
     "retry_max_delay": None,
+    "retry_on": None,
+    "give_up_on": None,
     "save_results": None,
     "timeout": None,
     "hook_timeout": None,
@@ -37,9 +39,14 @@ _WRITTEN = {
 }
 _NOTED = ("retried", "pushed_at", "depends_on", "last_error", "note_end")
 _READ = {name: CHECKS.get(name) or moment(name) for name in _WRITTEN}
-_KNOWN = (*_HOOKS, *_WRITTEN, *_NOTED, "own_id")  # the last is Task.lookalike_id
+_KNOWN = (*_HOOKS, *_WRITTEN, *_NOTED, "headers", "own_id")  # the last is Task.lookalike_id
 #: What a task has of its own if it has options; "pushed_at" is written beside others only.
-_TELLING = frozenset(_KNOWN) - {"pushed_at"} | {"_depends_on", "kept_parents", "lookalike_id"}
+_TELLING = frozenset(_KNOWN) - {"pushed_at"} | {
+    "_depends_on",
+    "_headers",
+    "kept_parents",
+    "lookalike_id",
+}
 
 #: Options that a task gets on its way, and loses when it is revived.
 _OF_THIS_LIFE = frozenset({"retried", "last_error", "expires_at"})
@@ -101,6 +108,7 @@ class Described(Protocol):
     last_error: str
     depends_on: list[Any] | None
     kept_parents: KeptParents | None
+    headers: Any
 
     @property
     def known_for(self) -> float:
@@ -169,6 +177,8 @@ def _options(task: Described) -> dict[str, Any]:
         options["depends_on"] = [id_of(each) for each in task.depends_on]
     if task.retried:
         options["retried"] = task.retried
+    if headers := getattr(task, "_headers", None):
+        options["headers"] = CHECKS["headers"](headers)  # again: it may have been changed
     return options
 
 
@@ -234,6 +244,8 @@ def _read_options(task: Described, options: Fields) -> None:
     task.retried = options.read("retried", int, 0)
     task.last_error = options.read("last_error", str, "")
     task.pushed_at = float(options.read("pushed_at", _NUMBER, 0))
+    if (headers := options.fields.get("headers")) is not None:
+        task.headers = CHECKS["headers"](headers)
     if "own_id" in options.fields:
         task.lookalike_id = True
 

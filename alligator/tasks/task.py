@@ -21,6 +21,7 @@ from alligator.runtime.interrupts import calls_users
 from alligator.runtime.timeouts import Reminder, TimeIsUp, call_within
 from alligator.tasks import message as message_module
 from alligator.tasks.backoff import retry_delay
+from alligator.tasks.exception_names import is_named
 from alligator.tasks.functions import check_arguments, explain_json, takes_two
 from alligator.tasks.parents_in_store import KeptParents
 from alligator.tasks.validation import CHECKS, check_options, seconds_of
@@ -80,6 +81,10 @@ class Task:
     retry_delay: float = 0.0
     retry_backoff: float = 1.0
     retry_max_delay: float | None = None
+    #: Names of the exceptions after which it is retried; None: of all but ``give_up_on``.
+    retry_on: list[str] | None = None
+    #: Names of the exceptions after which it is given up, whatever ``retries`` are left.
+    give_up_on: list[str] | None = None
     timeout: float | None = None
     #: Seconds that each call of a hook may take; None: no limit.
     hook_timeout: float | None = None
@@ -109,6 +114,7 @@ class Task:
     # Number and digest of the ids it depends on, if the store keeps them.
     kept_parents: KeptParents | None = None
     _depends_on: list[Any] | None = None
+    _headers: dict[str, str] | None = None
     _handle: TaskHandle | None = None
 
     def __init__(
@@ -188,6 +194,22 @@ class Task:
         self._depends_on = value
         if self.kept_parents is not None:
             self.kept_parents = None
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Text that travels with the task, by name: a trace id, a tenant, a locale.
+
+        It may be changed, or assigned, until the task is pushed: at most 32 entries, 8 KiB in all.
+
+        :raises InvalidTask: what is assigned has more, or is not printable text.
+        """
+        if self._headers is None:
+            self._headers = {}
+        return self._headers
+
+    @headers.setter
+    def headers(self, value: Mapping[str, str] | None) -> None:
+        self._headers = None if value is None else CHECKS["headers"](value)
 
     @property
     def is_pushed(self) -> bool:
@@ -450,6 +472,20 @@ class Task:
             HOOK_PATIENCE,
             show_time(time.time() - HOOK_PATIENCE, zone=UTC),
         )
+
+    def may_retry(self, error: BaseException) -> bool:
+        """Return whether a retry is left, and is to be used after this error.
+
+        :meth:`retry` is asked for by the task itself: ``retry_on`` and ``give_up_on`` do not
+        count then.
+        """
+        if not self.retries > 0:
+            return False
+        if isinstance(error, RunAgain):
+            return True
+        if self.give_up_on is not None and is_named(error, CHECKS["give_up_on"](self.give_up_on)):
+            return False
+        return self.retry_on is None or is_named(error, CHECKS["retry_on"](self.retry_on))
 
     def spend_retry(self, error: BaseException | None = None) -> float:
         """Use one retry and return the seconds to wait before it.

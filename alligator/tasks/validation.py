@@ -11,6 +11,7 @@ from alligator.backends.base import MAX_PRIORITY, MIN_PRIORITY
 from alligator.common.clock import in_seconds
 from alligator.common.text import shorten
 from alligator.exceptions import InvalidTask, MultipleDelayError
+from alligator.tasks.exception_names import exception_name
 from alligator.tasks.functions import check_hook, fits
 
 #: Other spellings: in 0.x, and in the first README.
@@ -18,6 +19,15 @@ ALIASES = {"async": "is_async", "run_after": "delay_by"}
 
 #: The largest number of retries that a user may set.
 MOST_RETRIES = 1_000_000
+
+#: The most headers of a task, and the most bytes of all their names and texts.
+MOST_HEADERS, HEADERS_BYTES = 32, 8192
+
+#: The most exceptions that ``retry_on``, or ``give_up_on``, may name.
+MOST_EXCEPTIONS = 100
+
+#: Options that are about one task, and so cannot be those of all.
+_OF_ONE_TASK = frozenset({"task_id", "delay_until", "depends_on"})
 
 _FALSE = frozenset({"false", "0", "no", "off", ""})
 _TRUE = frozenset({"true", "1", "yes", "on"})
@@ -151,6 +161,45 @@ def _text(name: str) -> Callable[[Any], str]:
     return check
 
 
+def _headers(value: Any) -> dict[str, str]:
+    """Return a copy of headers. The errors show no value, which may be a secret."""
+    if not isinstance(value, Mapping):
+        raise InvalidTask(f"headers= is a {type(value).__name__}, not a dictionary of text.")
+    if len(value) > MOST_HEADERS:
+        raise InvalidTask(f"headers= has {len(value)} entries; at most {MOST_HEADERS} are kept.")
+    size = 0
+    for name, text in value.items():
+        if not isinstance(name, str) or not name or not name.isprintable():
+            raise InvalidTask(
+                f"headers= has the name {shorten(repr(name), 60)}; a name is printable text."
+            )
+        if not isinstance(text, str) or not text.isprintable():
+            what = "unprintable text" if isinstance(text, str) else f"a {type(text).__name__}"
+            raise InvalidTask(
+                f"Header {shorten(name, 60)!r} is {what}; headers are printable text, on one line."
+            )
+        size += len(name.encode()) + len(text.encode())
+    if size > HEADERS_BYTES:
+        raise InvalidTask(
+            f"headers= have {size} bytes; names and texts may have {HEADERS_BYTES} in all."
+        )
+    return dict(value)
+
+
+def _exceptions(option: str) -> Callable[[Any], list[str]]:
+    def check(value: Any) -> list[str]:
+        if isinstance(value, str | type) or not isinstance(value, Iterable):
+            value = [value]
+        names = list(dict.fromkeys(exception_name(option, each) for each in value))
+        if not 1 <= len(names) <= MOST_EXCEPTIONS:
+            raise InvalidTask(
+                f"{option}= names {len(names)} exceptions; it takes 1 to {MOST_EXCEPTIONS}."
+            )
+        return names
+
+    return check
+
+
 def _parents(value: Any) -> list[Any]:
     """Return the entries of ``depends_on``: tasks, ids and ``(queue_name, id)``, each once."""
     one = isinstance(value, str) or hasattr(value, "task_id")
@@ -191,6 +240,9 @@ CHECKS: Mapping[str, Callable[[Any], Any]] = {
     "expires": _positive("expires"),
     "queue_name": _text("queue_name"),
     "save_results": _seconds("save_results", ", for which the result is to be kept"),
+    "headers": _headers,
+    "retry_on": _exceptions("retry_on"),
+    "give_up_on": _exceptions("give_up_on"),
 }
 
 #: Options of a schedule, which ``every`` and ``cron`` take as well.
@@ -209,24 +261,34 @@ _NONE_IS_UNSET = frozenset(
         "expires",
         "queue_name",
         "save_results",
+        "headers",
+        "retry_on",
+        "give_up_on",
         *SCHEDULE_OPTIONS,
     }
 )
 
 
-def check_options(given: Mapping[str, Any]) -> dict[str, Any]:
+def check_options(
+    given: Mapping[str, Any], defaults: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Check options, and return them normalized under their proper names.
 
+    :param defaults: checked options, which the given ones override. A None that means "not set"
+        removes a default.
     :raises TypeError: an unknown option, or one given under two spellings.
     :raises MultipleDelayError: ``delay_by`` and ``delay_until`` together.
-    :raises InvalidTask: an option cannot have this value, or is for schedules.
+    :raises InvalidTask: an option cannot have this value, or is for schedules; or ``retry_on``
+        without ``retries``.
     """
     options: dict[str, Any] = {}
+    unset = set()
     for spelled, value in given.items():
         name = ALIASES.get(spelled, spelled)
         if name in options:
             raise TypeError(f"Option {name!r} is given twice, once as {spelled!r}.")
         if value is None and name in _NONE_IS_UNSET:
+            unset.add(name)
             continue
         if name in SCHEDULE_OPTIONS:
             raise only_for_schedules([name])
@@ -237,6 +299,28 @@ def check_options(given: Mapping[str, Any]) -> dict[str, Any]:
         options[name] = CHECKS[name](value)
     if "delay_by" in options and "delay_until" in options:
         raise MultipleDelayError("Give either delay_by or delay_until, not both.")
+    only_given = options
+    if defaults:
+        unset |= {"delay_by"} if "delay_until" in options else set()
+        options = {name: each for name, each in defaults.items() if name not in unset} | options
+    if "retry_on" in only_given and not options.get("retries"):
+        raise InvalidTask("retry_on= changes nothing without retries: give retries=1, or more.")
+    return options
+
+
+def check_defaults(given: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Check the options of all tasks of a Gator, and return them as :func:`check_options` does.
+
+    :raises TypeError, MultipleDelayError: as that does.
+    :raises InvalidTask: as that does; or an option is about one task.
+    """
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        raise InvalidTask(f"options= is a {type(given).__name__}, not a dictionary of options.")
+    options = check_options(given)
+    for name in sorted(_OF_ONE_TASK & options.keys()):
+        raise InvalidTask(f"{name}= is about one task, and cannot be an option of all.")
     return options
 
 

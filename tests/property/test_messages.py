@@ -22,6 +22,10 @@ JSON = st.recursive(
     max_leaves=20,
 )
 
+PRINTABLE = st.text(st.characters(exclude_categories=["Cs"]).filter(str.isprintable), max_size=80)
+HEADERS = st.dictionaries(PRINTABLE.filter(bool), PRINTABLE, max_size=20)
+NAMES = st.from_regex(r"[a-z_]{1,9}(\.[A-Za-z_][A-Za-z0-9_]{0,9}){1,3}", fullmatch=True)
+
 OPTIONS = st.fixed_dictionaries(
     {},
     optional={
@@ -35,6 +39,8 @@ OPTIONS = st.fixed_dictionaries(
         "on_start": st.just(jobs.on_start),
         "on_success": st.just(jobs.on_success),
         "on_error": st.just(jobs.on_error),
+        "headers": HEADERS,
+        "give_up_on": st.lists(NAMES, min_size=1, max_size=3, unique=True),
     },
 )
 

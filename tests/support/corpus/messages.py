@@ -267,6 +267,23 @@ OPTIONS = [
     *fine(timeout=options(timeout=30), endless_timeout=options(timeout=1e300)),
     *fine(waited_for_others=options(depends_on=["a", "b"])),
     *dead("BadPayload", waits_for_text=options(depends_on="a"), deep=options(depends_on=[["a"]])),
+    *fine(headers=options(headers={"tenant": "ada", "note": ""}), no_headers=options(headers={})),
+    *dead(
+        "BadPayload: header",
+        headers_of_a_number=options(headers={"tenant": 5}),
+        headers_in_lines=options(headers={"tenant": "ada\nroot"}),
+        headers_without_a_name=options(headers={"": "ada"}),
+        headers_in_a_list=options(headers=["tenant"]),
+        too_many_headers=options(headers={str(each): "" for each in range(33)}),
+        too_long_headers=options(headers={"a": "x" * 8192}),
+    ),
+    *fine(named_errors=options(retry_on=["not.there.Error"], give_up_on=["builtins.OSError"])),
+    *dead(
+        "BadPayload: retry_on",
+        errors_with_code=options(retry_on=["os.system('x')"]),
+        errors_by_number=options(retry_on=[1]),
+        no_errors=options(retry_on=[]),
+    ),
     *dead("BadPayload: not_known_yet", unknown_option=options(not_known_yet=True)),
 ]
 

@@ -25,10 +25,50 @@ from tests.support import jobs
         ({"retry_delay": 0, "retry_backoff": 2}, {"retry_delay": 0.0, "retry_backoff": 2.0}),
         ({"on_error": jobs.on_error}, {"on_error": jobs.on_error}),
         ({"on_error": None}, {"on_error": None}),
+        ({"headers": {"a": "1"}}, {"headers": {"a": "1"}}),
+        ({"headers": None, "retry_on": None, "give_up_on": None}, {}),
+        ({"give_up_on": ValueError}, {"give_up_on": ["builtins.ValueError"]}),
+        ({"give_up_on": "ValueError"}, {"give_up_on": ["builtins.ValueError"]}),
+        ({"give_up_on": ("a.B", "a:B", "c.D")}, {"give_up_on": ["a.B", "c.D"]}),
+        (
+            {"retries": 1, "retry_on": [InvalidTask]},
+            {"retries": 1, "retry_on": ["alligator.exceptions.InvalidTask"]},
+        ),
     ],
 )
 def test_good(given, checked):
     assert check_options(given) == checked
+
+
+def test_the_largest_headers():
+    headers = {"é" * 16: "x" * 4064, **{str(each): "" for each in range(10, 40)}}
+    headers["last"] = "y" * (8192 - 32 - 4064 - 60 - 4)
+    assert len(headers) == 32
+    assert check_options({"headers": headers}) == {"headers": headers}
+
+
+def test_an_error_shows_no_text_of_a_header():
+    with pytest.raises(InvalidTask) as caught:
+        check_options({"headers": {"token": "s3cret\n"}})
+    assert "token" in str(caught.value)
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "merged"),
+    [
+        ({}, {"retries": 3, "timeout": 5.0, "delay_by": 1.0}),
+        ({"retries": 0}, {"retries": 0, "timeout": 5.0, "delay_by": 1.0}),
+        ({"timeout": None, "run_after": None}, {"retries": 3}),
+        ({"timeout": 7, "delay_until": 9}, {"retries": 3, "timeout": 7.0, "delay_until": 9.0}),
+        (
+            {"retry_on": "a.B", "timeout": None, "delay_by": None},
+            {"retries": 3, "retry_on": ["a.B"]},
+        ),
+    ],
+)
+def test_defaults_and_what_overrides_them(given, merged):
+    assert check_options(given, {"retries": 3, "timeout": 5.0, "delay_by": 1.0}) == merged
 
 
 @pytest.mark.parametrize(
@@ -44,6 +84,23 @@ def test_good(given, checked):
         *(
             (given, InvalidTask, next(iter(given)))
             for given in (
+                {"headers": "a"},
+                {"headers": {1: "a"}},
+                {"headers": {"a": None}},
+                {"headers": {"a\0": "b"}},
+                {"headers": {"a": "b\n"}},
+                {"headers": {"a": "\ud800"}},
+                {"headers": dict.fromkeys(map(str, range(33)), "")},
+                {"headers": {"a": "é" * 4096}},
+                {"retry_on": OSError},
+                {"retry_on": OSError, "retries": 0},
+                {"give_up_on": int},
+                {"give_up_on": OSError()},
+                {"give_up_on": "NoSuchError"},
+                {"give_up_on": "os.path/x"},
+                {"give_up_on": "a." * 300 + "b"},
+                {"give_up_on": []},
+                {"give_up_on": [f"a.b{each}" for each in range(101)]},
                 {"retries": -1},
                 {"retries": 1.5},
                 {"retries": True},
