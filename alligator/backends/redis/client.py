@@ -259,8 +259,10 @@ class Client(BaseClient):
         return RedisAhead(self._connections, name, limit, lease, acks)
 
     def out_of_reach(self, queue_names: Sequence[str]) -> dict[str, str]:
+        if self._connections.one_server:  # a worker asks before each reserve, and after it
+            return {}
         found = self._connections.out_of_reach(queue_names)
-        return {name: str(translate(err)) for name, err in found.items()} if found else {}
+        return {name: str(translate(err)) for name, err in found.items()}
 
     def ack(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
         return self._run_on_leases("ack", deliveries, retry="ack_again")

@@ -66,7 +66,7 @@ class Reservation:
         self.call_name = _new_name()  # of all its calls: one at most leases, on each queue
         self.taken: list[Delivery] = []
         self.refused: list[Delivery] = []
-        self.soon = float("inf")  # seconds until a delay or a lease ends
+        self.soon = math.inf  # seconds until a delay or a lease ends
         self.held_up = False  # by a task that has to go alone
         self.woken: set[str] = set()  # queues with a token that the wait took, still unused
         self.searched: set[str] = set()  # queues that were searched for lost tasks
@@ -92,8 +92,10 @@ class Reservation:
         while True:
             left = deadline - time.monotonic()
             self._lease_in_order(min(max(0.0, left), LONGEST_WAIT), remaining)
+            if self.taken:
+                break
             left = deadline - time.monotonic()
-            if self.taken or left <= 0 or self.regained or stop():
+            if left <= 0 or self.regained or stop():
                 break
             pause = min(left, self.soon + _MARGIN, LONGEST_WAIT)
             came = self._wait(pause, stop)
@@ -107,7 +109,10 @@ class Reservation:
         """Ack the deliveries of all queues but the first; return the others, for its lease."""
         if not acks:
             return {}
-        remaining, first = group_by(acks, attrgetter("queue_name")), self.queue_names[0]
+        first = self.queue_names[0]
+        if first not in self.regained and {each.queue_name for each in acks} == {first}:
+            return {first: list(acks)}
+        remaining = group_by(acks, attrgetter("queue_name"))
         untold: list[Delivery] = []
         lost: NodeFailed | None = None
         # The first queue comes last: if there is no lease, its acks go alone.
@@ -131,14 +136,14 @@ class Reservation:
         return node_lost(err, untold, self.refused)
 
     def _lease_in_order(self, wait: float, remaining: dict[str, list[Delivery]]) -> None:
-        self.soon = float("inf")
+        self.soon = math.inf
         lost: NodeFailed | None = None
         reached = False
         for name in self.queue_names:
             if name in self.regained:
                 continue
-            args = [self.limit - len(self.taken), self.lease, int(not self.taken)]
-            args.append(math.ceil(wait * 1000))
+            room, first = self.limit - len(self.taken), int(not self.taken)
+            args = [room, self.lease, first, math.ceil(wait * 1000)]
             acks = remaining.pop(name, [])
             try:
                 self._lease("reserve", name, args, acks)
@@ -168,7 +173,8 @@ class Reservation:
         )
         leased, refused, soon = read_reply(queue_name, raw)
         self.woken.discard(queue_name)
-        self.refused += [acks[index] for index in refused]
+        if refused:
+            self.refused += [acks[index] for index in refused]
         self.taken += leased
         self.held_up = soon == _HELD_UP
         if soon <= _LOST:
