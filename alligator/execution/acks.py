@@ -18,13 +18,20 @@ class Acks:
     """The acks that have yet to reach the backend.
 
     :param outage: told whenever the backend answers.
-    :param turn: notified when a sending ends; its lock guards all that is kept here.
+    :param lock: guards all that is kept here.
+    :param turn: a condition on that lock, notified when a sending ends.
     """
 
     def __init__(
-        self, client: Client, outage: Outage, turn: threading.Condition, log: logging.Logger
+        self,
+        client: Client,
+        outage: Outage,
+        lock: threading.Lock,
+        turn: threading.Condition,
+        log: logging.Logger,
     ) -> None:
-        self.client, self._outage, self._turn, self.log = client, outage, turn, log
+        self.client, self._outage, self.log = client, outage, log
+        self._lock, self._turn = lock, turn  # a Condition would enter the lock by Python code
         #: The acks to be sent. ``Leases.end`` appends to it, with the lock.
         self.unsent: list[Delivery] = []
         #: When the first of them came (monotonic); set with the lock, too.
@@ -56,13 +63,13 @@ class Acks:
         """Return the unsent acks; the caller sends them, or gives them back."""
         if not self.unsent:
             return []
-        with self._turn:
+        with self._lock:
             acks, self.unsent = self.unsent, []
             return acks
 
     def put_back(self, acks: list[Delivery]) -> None:
         """Buffer acks again that were taken and not sent."""
-        with self._turn:
+        with self._lock:
             self.unsent = acks + self.unsent
 
     def give_back(self, acks: list[Delivery], err: BaseException | None = None) -> None:
@@ -70,11 +77,11 @@ class Acks:
         if isinstance(err, NodeLost):
             untold = set(map(id, err.untold))
             self.were_sent([each for each in acks if id(each) not in untold], err.refused)
-            with self._turn:
+            with self._lock:
                 self._parked += [each for each in acks if id(each) in untold]
                 self._repeated |= untold
             return
-        with self._turn:
+        with self._lock:
             self.unsent = acks + self.unsent
             self._repeated.update(map(id, acks))
 
@@ -82,7 +89,7 @@ class Acks:
         """Have parked acks sent again, unless their node is still known to be lost."""
         if not self._parked:
             return
-        with self._turn:
+        with self._lock:
             names = {each.queue_name for each in self._parked}
             lost = self.client.out_of_reach(list(names))
             back = [each for each in self._parked if each.queue_name not in lost]
@@ -93,7 +100,7 @@ class Acks:
         """Report the acks that the backend refused."""
         if not (refused or self._repeated):
             return
-        with self._turn:
+        with self._lock:
             repeated = {id(delivery) for delivery in acks} & self._repeated
             self._repeated -= repeated
         report_refused(self.log, [each for each in refused if id(each) not in repeated])
@@ -111,7 +118,7 @@ class Acks:
         :raises AlligatorException: they are kept, and sent again.
         """
         self.unpark()
-        with self._turn:
+        with self._lock:
             acks, self.unsent = self.unsent, []
             self._sending += 1
         try:
@@ -123,7 +130,7 @@ class Acks:
             self.give_back(acks, err)
             raise
         finally:
-            with self._turn:
+            with self._lock:
                 self._sending -= 1
                 self._turn.notify_all()
 

@@ -90,7 +90,7 @@ class Leases:
         self._outage = outage or Outage(log)
         self._pending = PendingOutcomes(self._outage, self._was_overtaken)
         self._refused = dict[str, float]()  # duties that there was no room for, and until when
-        self._acks = Acks(client, self._outage, self._turn, log)
+        self._acks = Acks(client, self._outage, self._lock, self._turn, log)
         self._extending = True
         self._leaving = threading.Lock()
         self._closed = False
@@ -193,13 +193,15 @@ class Leases:
 
     def take(self, deliveries: Sequence[Delivery]) -> None:
         """Let reserved deliveries wait for their turn here."""
-        with self._turn:
+        with self._lock:
             self._waiting.extend(deliveries)
             if self._process is not None and not self._process.hold(deliveries):
                 self._share()
             self._last_start = time.monotonic()
-            self._turn.notify_all()
-            self._arrived.notify(len(deliveries))
+            if self._lookers:
+                self._turn.notify_all()
+            if self._idle:
+                self._arrived.notify(len(deliveries))
         if len(deliveries) > 1:
             self._wake.set()
 
@@ -214,6 +216,8 @@ class Leases:
         if process is not None and now >= process.stale_at:
             self._come_back()
             now = time.monotonic()
+        if not (self._waiting or wait):
+            return None  # without the lock, as this is asked before each fetch
         with self._lock:
             if not self._waiting or len(self._running) + self._kept_places >= most:
                 if not (wait and self._may_start_within(wait, most)):
@@ -462,7 +466,7 @@ class Leases:
     def counts(self) -> tuple[int, int]:
         """Return how many wait for their turn, and how many run, or keep their place."""
         with self._lock:
-            return len(self._waiting), self._taken()
+            return len(self._waiting), len(self._running) + self._kept_places
 
     def wait_for_hand_back(self) -> None:
         """Block while tasks are neither held nor back on their queue."""
