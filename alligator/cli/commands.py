@@ -22,11 +22,12 @@ from alligator.results import explain
 from alligator.results.unserved import Served, remarks
 from alligator.tasks.functions import split_name
 from alligator.tasks.task import Task
+from alligator.workers.fetcher import queue_names
 from alligator.workers.init_process import stay_behind
 from alligator.workers.isolation import Given
 from alligator.workers.signals import StopSignals, unblock
 from alligator.workers.supervisor import Supervisor, stop_when_abandoned
-from alligator.workers.worker import Worker, queue_names
+from alligator.workers.worker import Worker
 
 #: Names the secret keys, separated by spaces or commas; the first signs. It is an environment
 #: variable, since every user of a machine can read command lines.

@@ -122,17 +122,19 @@ class Leases:
         stop: Callable[[], bool],
         *,
         at_once: bool,
+        may_end: bool,
     ) -> tuple[Sequence[Delivery], bool]:
         """Reserve deliveries, and send acks with that; the caller decides whether to :meth:`take`.
 
         :param at_once: whether a node that was lost answers again; see :meth:`catch_up`.
-        :returns: those to run, and whether nothing waited, ran or was being acked before. (An
-            ack may queue further tasks: the children of the task.)
+        :param may_end: whether the worker may end if nothing is there.
+        :returns: those to run, and whether the worker may end: nothing waited, ran or was being
+            acked before. (An ack may queue further tasks: the children of the task.)
         :raises AlligatorException: nothing was reserved; the acks are sent again.
         """
         acks = self._acks.take()
         try:
-            quiet = self._is_quiet()
+            quiet = may_end and self._is_quiet()
             self.catch_up(at_once=at_once)
             found, refused = self.client.reserve(
                 queue_names, limit, self.lease, wait, acks=acks, stop=stop

@@ -18,7 +18,8 @@ from alligator.common.text import shorten
 from alligator.exceptions import AlligatorException, InvalidTask, UnsupportedOption
 from alligator.tasks.validation import timestamp
 from alligator.testing.clock import FakeClock
-from alligator.workers.worker import Worker, queue_names
+from alligator.workers.fetcher import queue_names
+from alligator.workers.worker import Worker
 
 if TYPE_CHECKING:
     from alligator.execution.attempt import Outcome

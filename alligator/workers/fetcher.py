@@ -12,8 +12,8 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
 
 from alligator.backends.base import Client
 from alligator.backends.store import Store
@@ -29,22 +29,27 @@ from alligator.workers.suspects import Suspects
 _LOOK_EVERY = 0.2
 
 
-@dataclass(frozen=True, slots=True)
-class FetchConfig:
-    """What the options of a worker say about fetching; the names are those of the options."""
+class FetchOptions(Protocol):
+    """The options of a worker that say how it fetches."""
 
-    queue_names: Sequence[str]
-    lease: float
+    max_tasks: int
+    to_consume: str | Sequence[str]
     nap_time: float
+    lease: float
     grace: float
     burst: bool
-    max_tasks: int
+
+
+def queue_names(options: FetchOptions) -> list[str]:
+    """Return the queues that a worker consumes, in their order."""
+    names = options.to_consume
+    return [names] if isinstance(names, str) else list(names)
 
 
 class Fetcher:
     """Fetches for one run of a worker.
 
-    :param configure: returns the options as they are now, as they may be assigned meanwhile.
+    :param options: read anew for each fetch, as they may be assigned meanwhile.
     :param store: is maintained, if it needs that; None: there is none.
     :param stop: returns whether the worker is to stop.
     :param ended: returns how many tasks have ended, to be compared with ``max_tasks``.
@@ -52,7 +57,7 @@ class Fetcher:
 
     def __init__(
         self,
-        configure: Callable[[], FetchConfig],
+        options: FetchOptions,
         client: Client,
         leases: Leases,
         prefetch: Prefetch,
@@ -65,8 +70,7 @@ class Fetcher:
         stop: Callable[[], bool],
         ended: Callable[[], int],
     ) -> None:
-        self.configure, self.config = configure, configure()
-        self.client, self.leases = client, leases
+        self.options, self.client, self.leases = options, client, leases
         self.prefetch, self.suspects = prefetch, suspects
         self.schedules = schedules
         self.store = store if store is not None and store.bridged else None
@@ -75,17 +79,16 @@ class Fetcher:
         self._idle_since: float | None = None  # monotonic: in a burst, with outcomes held
         self._children_stay = False
         self._fetching = threading.Lock()
-        self._lost = frozenset[str]()  # queues on lost nodes, before the last reserve
+        self._lost: Mapping[str, str] = {}  # queues on lost nodes, before the last reserve
 
     def fetch(self, limit: int) -> bool:
         """Reserve up to that many; return whether any came (or may have)."""
-        self.config = config = self.configure()
-        leases = self.leases
-        if config.burst:
+        options, leases = self.options, self.leases
+        if options.burst:
             leases.wait_for_hand_back()  # else the queue may look empty, and is not
         waiting, running = leases.counts()
-        if config.max_tasks:
-            limit = min(limit, config.max_tasks - self.ended() - waiting - running)
+        if options.max_tasks:
+            limit = min(limit, options.max_tasks - self.ended() - waiting - running)
         if held := leases.outcomes_held():
             limit = min(limit, MOST_HELD - held - waiting - running)
         if limit < 1:
@@ -109,23 +112,25 @@ class Fetcher:
         self._see_to_what_is_due()
         if self._collect(limit):
             return True
+        names, burst = queue_names(self.options), self.options.burst
+        before, self._lost = self._lost, self.client.out_of_reach(names)
         # In a burst: if not, more may be queued right after a look.
-        may_end = not self.config.burst or not (
-            self._waits_for_room(running) or self._lost_queues() or self.suspects.are_near
+        may_end = burst and not (
+            self._waits_for_room(running) or self._lost or self.suspects.are_near
         )
-        before, self._lost = self._lost, frozenset(self._lost_queues())
         try:
-            found, quiet = self.leases.reserve(
-                self.config.queue_names,
+            found, ends = self.leases.reserve(
+                names,
                 limit,
                 self._wait(running),
                 self.stop,
-                at_once=not self._lost >= before,
+                at_once=bool(before) and not before.keys() <= self._lost.keys(),
+                may_end=may_end,
             )
         except Exception as err:  # of any kind: the worker stays, and nothing was leased
             self._lose_touch(err)
             return True
-        self.outage.looks(self._lost_queues())
+        self.outage.looks(self.client.out_of_reach(names))
         if found and found[0].deaths:
             self.suspects.see_to(found[0])
         else:
@@ -135,7 +140,7 @@ class Fetcher:
         if found:
             self._idle_since = None
             return True
-        if may_end and (quiet or not self.config.burst):
+        if ends or not burst:
             return False
         self.leases.wait_for_turn(0.02)
         return True
@@ -153,7 +158,7 @@ class Fetcher:
         now = time.monotonic()
         if self._idle_since is None:
             self._idle_since = now
-        return now - self._idle_since < self.config.grace
+        return now - self._idle_since < self.options.grace
 
     def _collect(self, limit: int) -> bool:
         """Take the batch that was sent for; return whether anything came (or may have)."""
@@ -163,14 +168,15 @@ class Fetcher:
             # The acks are sent again; what was leased, if anything, comes back by its lease.
             self._lose_touch(err)
             return True
-        if found:
-            self._send_ahead(limit, found)
-        return bool(found)
+        if not found:
+            return False
+        self._send_ahead(limit, found)
+        return True
 
     def _send_ahead(self, limit: int, found: int) -> None:
         if found < limit:  # the queue has run dry, or others take from it
             return
-        if self.config.max_tasks or self.stop() or self.outage.lasts or self.outage.is_full:
+        if self.options.max_tasks or self.stop() or self.outage.lasts or self.outage.is_full:
             return
         if limit < 2:  # a worker that takes one at a time should hold no second one
             return
@@ -179,7 +185,7 @@ class Fetcher:
         if time.monotonic() - self._looked_at > _LOOK_EVERY:
             return
         try:
-            self.leases.send_ahead(self.config.queue_names, limit)
+            self.leases.send_ahead(queue_names(self.options), limit)
         except Exception as err:
             self.outage.begins(err)  # as in _collect; the next fetch waits until it ends
 
@@ -187,16 +193,12 @@ class Fetcher:
         self.outage.begins(err)
         self.outage.pause(self.stop)
 
-    def _lost_queues(self) -> dict[str, str]:
-        """Return which queues cannot be reached though others can, and why."""
-        return self.client.out_of_reach(self.config.queue_names)
-
     def _wait(self, running: int) -> float:
         """Return the seconds to block where there is nothing."""
-        if self.config.burst:
+        options, idle = self.options, self.client.idle_wait
+        if options.burst:
             return 0.2 if self._lost else 0.02 if running else 0.0
-        idle = self.client.idle_wait
-        longest = self.config.nap_time if idle is None else min(idle, self.config.lease / 2)
+        longest = options.nap_time if idle is None else min(idle, options.lease / 2)
         longest = min(longest, self.schedules.seconds_left())
         if self.store is not None:
             longest = min(longest, self.store.next_maintenance())

@@ -110,11 +110,12 @@ class Suspects:
         A suspect that can run now is taken.
         """
         self.alone = False
-        now = time.monotonic()
-        for key in self._isolation.give_back() if self._isolation else ():
-            self._met.setdefault(key, _Met(now))
+        if self._isolation is not None:
+            for key in self._isolation.give_back():
+                self._met.setdefault(key, _Met(time.monotonic()))
         if not self._met:
             return False
+        now = time.monotonic()
         running = sum(self.leases.counts())
         if not running:
             self._makes_room_for = None

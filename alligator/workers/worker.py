@@ -36,7 +36,7 @@ from alligator.results.unserved import Served, Unserved
 from alligator.runtime import interrupts
 from alligator.runtime.event_loop import EventLoop, worker_loop
 from alligator.runtime.timeouts import Overrun, beside
-from alligator.workers.fetcher import FetchConfig, Fetcher
+from alligator.workers.fetcher import Fetcher, queue_names
 from alligator.workers.heartbeat import Heartbeat
 from alligator.workers.isolation import MOST, Given, Isolation
 from alligator.workers.pool import ThreadPool
@@ -278,9 +278,7 @@ class Worker:
     def _new_fetcher(self, leases: Leases, isolation: Isolation | None) -> Fetcher:
         gator, outage, lease = self.gator, self._outage, self.lease
         return Fetcher(
-            lambda: FetchConfig(
-                queue_names(self), self.lease, self.nap_time, self.grace, self.burst, self.max_tasks
-            ),
+            self,
             gator.client,
             leases,
             self._prefetch,
@@ -398,7 +396,9 @@ class Worker:
             after_fork.exit_child_unless(self._origin)
         if not self.keep_running or self._signals.count:
             return True
-        return bool(self.max_tasks) and self._ended >= self.max_tasks
+        if self.max_tasks:
+            return self._ended >= self.max_tasks
+        return False
 
     def _leases(self, process: LeaseProcess | None = None) -> Leases:
         leases = Leases(
@@ -537,12 +537,6 @@ class Worker:
             return  # the first reserve logs it
         if warning:
             self.log.warning("%s", warning)
-
-
-def queue_names(worker: Worker) -> list[str]:
-    """Return the queues that a worker consumes, in their order."""
-    names = worker.to_consume
-    return [names] if isinstance(names, str) else list(names)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from alligator.backends.base import Ahead
 from alligator.backends.locmem_backend import Client
 from alligator.exceptions import ConnectionLost
 from alligator.execution.backend_trouble import Outage
-from alligator.workers.fetcher import FetchConfig, Fetcher
+from alligator.workers.fetcher import Fetcher
 from alligator.workers.prefetch_size import Prefetch
 from tests.support.helpers import eventually
 
@@ -164,7 +164,7 @@ def test_a_reply_of_before_an_outage_is_no_sign_of_its_end():
     outage = Outage(logging.getLogger(__name__))
     leases = SimpleNamespace(collect=lambda: 3)
     fetcher = Fetcher(
-        lambda: FetchConfig(["q"], 30.0, 0.1, 30.0, burst=True, max_tasks=0),
+        SimpleNamespace(to_consume="q", burst=True, max_tasks=0),
         None,
         leases,
         Prefetch("auto", 1),
