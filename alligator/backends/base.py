@@ -28,6 +28,20 @@ running task queues it to run once more afterwards, never at the same time; ack,
 bury and recovery of the running one leave the new data alone (a retry of the old data is
 dropped in its favour, as a push would have replaced it).
 
+*One per key.* Where :attr:`Client.controls` has :data:`UNIQUE`, a message may have a unique key
+(:class:`Controls`). While a task with that key is pending on the queue (waiting, delayed, held,
+running, to be retried), a push with the key queues nothing, and returns the
+:class:`Duplicate` of that task. The key is free once the task is acked, buried or removed;
+with ``unique_until_start`` in the step that leases it, and a retry does not take it again. It is
+taken exactly while a task with it is on the queue: a worker that was killed leaves no key behind. A
+push behind a running task of its own id takes its key at once. A dead letter keeps its key for its
+revival, and stays dead while another task has it.
+
+*The last push counts* (:data:`DEBOUNCE`). A message with ``debounce`` waits so many seconds. If
+its key is taken by a task that has ``debounce`` as well and has not started, the push replaces
+data, priority and controls of that task. The task then waits again, up to ``debounce_max`` seconds
+after the push that queued it, and not less than its own delay. Any other task is left as it is.
+
 *Deaths are counted.* ``Delivery.deaths`` is how often a lease of this task ran out and the worker
 had not handed the task back. A lease does not count if its worker noted, by
 :meth:`Client.note_stop`, that it was being stopped. A run that ended in order and is to be repeated
@@ -314,7 +328,10 @@ class Client(ABC):
         steps before the last one is done. Where a step fails, or without transactions a message,
         that raises, and the messages before it stay queued. After steps, the attribute ``queued``
         of the error says how many they are. It is safe to push the whole batch again: there is one
-        place per id.
+        place per id. (Messages with ``debounce`` are a step each.)
+
+        A message whose unique key is taken, also by one before it in the same batch, is not
+        queued. Instead of its id, the :class:`Duplicate` of the pending task is returned.
         """
 
     def reserve(

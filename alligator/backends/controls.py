@@ -2,7 +2,7 @@
 
 import json
 
-from alligator.backends.types import Controls
+from alligator.backends.types import ControlledMessage, Controls, Message, controls_of
 
 
 def write_controls(controls: Controls | None) -> str | None:
@@ -18,3 +18,21 @@ def read_controls(text: str | bytes | None) -> Controls | None:
         return Controls(*json.loads(text))
     except (ValueError, TypeError):
         return None
+
+
+def unique_key(message: Message) -> str:
+    """Return the unique key of a message; '': it has none."""
+    controls = controls_of(message)
+    return "" if controls is None else controls.unique_key
+
+
+def debounced(message: ControlledMessage, since: float, now: float) -> ControlledMessage:
+    """Return a message with the delay that its ``debounce`` gives it; see ``Client.push_many``.
+
+    :param since: when its key was taken, a Unix timestamp in seconds, as ``now`` is.
+    """
+    controls = message.controls
+    if not controls.debounce:
+        return message
+    until = min(now + controls.debounce, since + controls.debounce_max)
+    return message._replace(delay_until=max(message.delay_until or 0.0, until))

@@ -43,6 +43,7 @@ from alligator.backends.types import (
     Child,
     Data,
     Delivery,
+    Duplicate,
     LiveWorker,
     Message,
     Parent,
@@ -264,7 +265,7 @@ class Store(ABC):
 
     # -- Children that wait for their parents. --------------------------------------------
 
-    def hold(self, client: Queues, children: Sequence[Child]) -> list[int]:
+    def hold(self, client: Queues, children: Sequence[Child]) -> Sequence[int | Duplicate]:
         """Keep tasks back until all their parents have succeeded; in order, a parent first.
 
         A child waits for each parent that waits, is delayed, runs or is held itself. A parent that
@@ -277,7 +278,9 @@ class Store(ABC):
         the last parent releases the child. ``bury``, ``drop_all`` and :meth:`settle` of a
         cancellation cancel it, with its own children in turn.
 
-        :returns: WAITING (held, or queued) or CANCELED, of each.
+        :returns: WAITING (held, or queued) or CANCELED, of each; or a
+            :class:`~alligator.backends.base.Duplicate`: it is not held, since the task of that id
+            has its unique key (see ``Client.push_many``), whatever that one waits for.
         :raises InvalidTask: the id of a child is that of a task which runs now, or for which
             one of its parents waits, directly or through others.
         :raises ConnectionLost, QueueFull: as with a push.
@@ -357,7 +360,7 @@ class Store(ABC):
         self.confirm(own_key, ttl)
         return True
 
-    def _hold(self, client: Queues, children: Sequence[Child]) -> list[int]:
+    def _hold(self, client: Queues, children: Sequence[Child]) -> Sequence[int | Duplicate]:
         raise UnsupportedOption(_NO_CHILDREN)
 
     def _settle(

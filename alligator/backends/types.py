@@ -68,15 +68,20 @@ class ControlledMessage(Message):
     """A message with controls, for a client that lists them in ``Client.controls``."""
 
     controls: Controls = Controls()
+    #: Returns the data with which a debounced message replaces the task of another id. It must not
+    #: use the client. None: the data serve for any id.
+    data_for: Callable[[str], Data] | None = None
 
     def _replace(self, **changes: Any) -> "ControlledMessage":
-        return controlled(super()._replace(**changes), self.controls)
+        return controlled(super()._replace(**changes), self.controls, self.data_for)
 
 
-def controlled(message: Message, controls: Controls) -> ControlledMessage:
+def controlled(
+    message: Message, controls: Controls, data_for: Callable[[str], Data] | None = None
+) -> ControlledMessage:
     """Return a message with controls."""
     found = ControlledMessage(*message)
-    found.controls = controls
+    found.controls, found.data_for = controls, data_for
     return found
 
 
@@ -107,6 +112,18 @@ def all_queued(task_ids: Iterable[str], position: Any) -> list[str]:
     found: list[Any] = list(map(Queued, task_ids))  # faster than one by one
     for each in found:
         each.position = position
+    return found
+
+
+def queued_or_pending(
+    task_ids: Sequence[str], pending: Mapping[int, str], position: Any
+) -> list[str]:
+    """Return ids with the same position; those of pending tasks, by index, as duplicates."""
+    found = all_queued(task_ids, position)
+    for index, task_id in pending.items():
+        duplicate = Duplicate(task_id)
+        duplicate.position = position
+        found[index] = duplicate
     return found
 
 

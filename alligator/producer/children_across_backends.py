@@ -24,6 +24,7 @@ from alligator.backends.base import (
     Client,
     Data,
     Delivery,
+    Duplicate,
     Message,
     Reason,
     reaching,
@@ -166,7 +167,7 @@ class BridgedStore(Store):
 
     # -- Children. ------------------------------------------------------------------------
 
-    def _hold(self, client: Queues, children: Sequence[Child]) -> list[int]:
+    def _hold(self, client: Queues, children: Sequence[Child]) -> Sequence[int | Duplicate]:
         # A parent whose end would not be recorded raises UnsupportedOption.
         together = {
             record_key(child.queue_name, child.message.task_id): child.queue_name

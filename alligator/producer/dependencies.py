@@ -4,12 +4,12 @@ The store holds a child. The step that takes its last parent off the queue relea
 cancels it; see ``alligator.backends.store``. This module decides which tasks the parents are.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
-from alligator.backends.base import Client, Message
+from alligator.backends.base import Client, Duplicate, Message
 from alligator.backends.dsn import mask_password
 from alligator.backends.store import ENDED, Child, Parent, Store
 from alligator.common.clock import Clock
@@ -99,10 +99,32 @@ class Dependencies:
                 )
         return not any(each.status in (FAILED, CANCELED) for each in parents)
 
+    def in_steps(self, tasks: Sequence[Task]) -> Iterator[list[Task]]:
+        """Yield tasks that wait for others in groups, each of which can be held in one step.
+
+        A task with ``unique`` may turn out to be a duplicate, and then its children wait for the
+        pending one. So they come in a later group.
+        """
+        step: list[Task] = []
+        unsure = set[str]()
+        for task in tasks:
+            if unsure and not unsure.isdisjoint(id_of(each) for each in task.depends_on or ()):
+                yield step
+                for before in step:
+                    replace_parent(tasks, before)
+                step, unsure = [], set()
+            if getattr(task, "unique", False):
+                unsure.add(task.task_id)
+            step.append(task)
+        if step:
+            yield step
+
     def hold(
         self, tasks: Sequence[Task], message: Callable[[Task, str], Message], clock: Clock
-    ) -> list[int]:
+    ) -> Sequence[int | Duplicate]:
         """Push tasks that wait for others, in their order; return the new status of each.
+
+        Of a duplicate it returns the pending task instead.
 
         :param message: returns a task as it goes on a queue of that name.
         :raises UnsupportedOption: there is no store to hold them.
@@ -160,6 +182,21 @@ class Dependencies:
         if self._bridged and not given.known_for:
             raise must_save(given.task_id)
         return Parent(given.task_id, (place[1],))
+
+
+def replace_parent(children: Sequence[Task], before: Task) -> None:
+    """Where children name a duplicate by its own id, name the pending task instead."""
+    if not before.is_duplicate:
+        return
+    for child in children:
+        if child.depends_on:
+            child.depends_on = [_pending(each, before) for each in child.depends_on]
+
+
+def _pending(parent: Any, before: Task) -> Any:
+    if parent is before or id_of(parent) != before.replaced_id:
+        return parent
+    return (parent[0], before.task_id) if isinstance(parent, tuple) else before.task_id
 
 
 def _is_done(given: Any) -> bool:

@@ -4,7 +4,19 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import Any
 
-from alligator.backends.base import DELAY, PRIORITY, Client, Message, reaching
+from alligator.backends.base import (
+    DEBOUNCE,
+    DELAY,
+    PRIORITY,
+    UNIQUE,
+    Client,
+    Controls,
+    Data,
+    Duplicate,
+    Message,
+    controlled,
+    reaching,
+)
 from alligator.backends.dsn import mask_password
 from alligator.backends.legacy import LegacyClient
 from alligator.backends.store import Store
@@ -13,7 +25,7 @@ from alligator.common.clock import Clock
 from alligator.common.ids import LookalikeId, is_own_id
 from alligator.constants import CANCELED, WAITING
 from alligator.exceptions import AlligatorException, InvalidTask, UnsupportedOption
-from alligator.producer.dependencies import Dependencies
+from alligator.producer.dependencies import Dependencies, replace_parent
 from alligator.results.records import Recorder
 from alligator.security.policy import Policy
 from alligator.tasks.codec import Codec
@@ -28,6 +40,7 @@ from alligator.tasks.functions import (
 )
 from alligator.tasks.message import id_of
 from alligator.tasks.task import Task, TaskHandle
+from alligator.tasks.uniqueness import with_unique
 from alligator.tasks.validation import CHECKS
 
 
@@ -94,6 +107,8 @@ class Producer:
         if task.status != WAITING or task.queue_position is not None:  # it was pushed before
             task.to_waiting()
             task.result = task.error = task.queue_position = None
+            if task.is_duplicate:
+                task.task_id, task.is_duplicate = task.replaced_id or task.task_id, False
         # The user chose this id, and it looks generated: is_own_id() cannot tell, so note it.
         if task.id_was_given and not is_own_id(task.task_id):
             task.lookalike_id = True
@@ -102,7 +117,8 @@ class Producer:
             task.delay_until = now + task.delay_by
         if task.expires is not None:
             task.expires_at = now + task.expires
-            if task.is_async and (task.delay_until or 0) >= task.expires_at:
+            due = max(task.delay_until or 0, now + (task.debounce or 0))
+            if task.is_async and due >= task.expires_at:
                 raise InvalidTask(
                     f"expires={task.expires:g} is before the task is due; give seconds from now."
                 )
@@ -129,7 +145,8 @@ class Producer:
         :raises InvalidTask: it does not survive JSON, or is too large for the backend.
         """
         due: float | None = getattr(task, "delay_until", None)
-        if due or getattr(task, "save_results", None) or getattr(task, "priority", 0):
+        asks = getattr(task, "unique", False) or getattr(task, "debounce", None)
+        if due or asks or getattr(task, "save_results", None) or getattr(task, "priority", 0):
             self.check_supported(task)
         if due is not None or getattr(task, "expires", None) is not None:
             due = self._due(task, queue_name)
@@ -152,7 +169,22 @@ class Producer:
         if self.client.lease_seconds:
             limits = getattr(task, "timeout", None), getattr(task, "hook_timeout", None)
             return reaching(message, self.client, *limits)
-        return message
+        return self._controlled(task, message, queue_name) if asks else message
+
+    def _controlled(self, task: Task, message: Message, queue_name: str) -> Message:
+        """Return a message with what its task asks of its queue."""
+
+        def data_for(task_id: str) -> Data:
+            own, task.task_id = task.task_id, task_id
+            try:
+                return self.codec.encode(task, queue_name)
+            finally:
+                task.task_id = own
+
+        controls = with_unique(Controls(), task)
+        if controls.debounce:
+            task.to_delayed()
+        return controlled(message, controls, data_for)
 
     def _due(self, task: Task, queue_name: str) -> float | None:
         """Return when a task is due, by the clock of its queue; None: at once."""
@@ -182,6 +214,18 @@ class Producer:
             raise UnsupportedOption(
                 f"{mask_password(client.conn_string)} keeps no results; name a place that "
                 "does, Gator(…, store='redis://localhost:6379/0'), for the workers, too."
+            )
+        for option, needs in (("unique", UNIQUE), ("debounce", DEBOUNCE)):
+            if getattr(task, option, None) and needs not in client.controls:
+                raise UnsupportedOption(
+                    f"{mask_password(client.conn_string)} keeps no {option!r}, as a push cannot "
+                    "look for a pending task there; leave it out, or use a queue on locmem, "
+                    "sqlite or redis."
+                )
+        if self._bridged and getattr(task, "unique", False) and task.depends_on:
+            raise UnsupportedOption(
+                "'unique' and 'depends_on' together need a queue that is its own store; use "
+                "locmem, sqlite or redis without store=, or leave one of them out."
             )
         if isinstance(client, LegacyClient):
             return  # its own push raises
@@ -237,13 +281,17 @@ class Producer:
             ids = self.client.push_many(name, [message for _, message in pairs])
             for (task, _), task_id in zip(pairs, ids, strict=True):
                 self._was_pushed(task, name, task_id)
+                if children:
+                    replace_parent(children, task)
         if children:
             self._hold(children)
 
     def _was_pushed(self, task: Task, queue_name: str, backend_id: str) -> None:
         task.queue_position = getattr(backend_id, "position", None)
         task.backend_id = None
-        if backend_id != task.task_id:
+        if type(backend_id) is Duplicate:
+            _stand_for(task, backend_id)
+        elif backend_id != task.task_id:
             task.backend_id = str(backend_id)
             if not self.recorder.note_pushed(task, queue_name):
                 task.task_id, task.backend_id = task.backend_id, None
@@ -252,19 +300,28 @@ class Producer:
 
     def _hold(self, tasks: Sequence[Task]) -> None:
         positions = self._positions(tasks)
-        states = self.dependencies.hold(tasks, self.message, self.clock)
-        for task, state in zip(tasks, states, strict=True):
-            queue_name = task.queue_name or self.queue_name
-            task.queue_position = positions.get(queue_name)
-            self.used[queue_name] = None
-            task.to_pushed(self.handle)
-            if state == CANCELED:
-                task.to_canceled()
+        for some in self.dependencies.in_steps(tasks):
+            states = self.dependencies.hold(some, self.message, self.clock)
+            for task, state in zip(some, states, strict=True):
+                queue_name = task.queue_name or self.queue_name
+                task.queue_position = positions.get(queue_name)
+                self.used[queue_name] = None
+                task.to_pushed(self.handle)
+                if isinstance(state, Duplicate):
+                    _stand_for(task, state)
+                elif state == CANCELED:
+                    task.to_canceled()
 
     def _positions(self, tasks: Iterable[Task]) -> dict[str, Any]:
         """Return the positions of the queues of held tasks whose end no store is told."""
         names = {each.queue_name or self.queue_name for each in tasks if not each.known_for}
         return {each: self.client.position(each) for each in names}
+
+
+def _stand_for(task: Task, pending: Duplicate) -> None:
+    """Let a task that was not queued stand for the one that is pending instead."""
+    task.replaced_id, task.task_id = task.task_id, str(pending)
+    task.is_duplicate, task.lookalike_id = True, False
 
 
 def _name(func: Any) -> str:

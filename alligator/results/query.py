@@ -209,7 +209,7 @@ class Results:
         if isinstance(task, Task):
             if not task.is_pushed and task.status in ENDED:
                 return task.status, None
-            if record is not None and record.ended and record.pushed >= task.pushed_at:
+            if record is not None and record.ended and record.pushed >= _pushed(task):
                 return record.state, record
         place = self.find(task)
         if self.store is not None:  # after the queue: a task that left it since has a record
@@ -312,11 +312,16 @@ def _is_there_again(task: Task | str, state: int) -> None:
         task.status, task.error = state, None
 
 
+def _pushed(task: Task) -> float:
+    """Return the time before which no record of a task was made; 0: the pending one was earlier."""
+    return 0.0 if task.is_duplicate else task.pushed_at
+
+
 def _is_earlier(record: Record, task: Task) -> bool:
     """Return whether a record belongs to an earlier push of the same id."""
     # The time of the push is exact for a success, and for a failure of the user's own id.
     exact = record.state == SUCCESS or (record.state == FAILED and task.has_own_id)
-    return exact and record.pushed < task.pushed_at
+    return exact and record.pushed < _pushed(task)
 
 
 def _chosen(task: Task | str, found: Sequence[Record | None]) -> Record | None:
@@ -329,7 +334,7 @@ def _chosen(task: Task | str, found: Sequence[Record | None]) -> Record | None:
     if not of_queue or by_id is None:
         return mine or by_id
     # Alligator 1.1 wrote it if the id is the user's own. Of another queue, it looks the same.
-    if isinstance(task, Task) and by_id.pushed < task.pushed_at:
+    if isinstance(task, Task) and by_id.pushed < _pushed(task):
         return mine
     if mine is not None and not is_own_id(_id_of(task)):
         return mine

@@ -55,6 +55,7 @@ _KEEP = 400 * 86_400.0
 _NOT_FOR_TICKS = {
     "task_id": "each tick has an id made of its time",
     "delay_until": "use delay_by=seconds, which count from the tick",
+    "debounce": "each tick is pushed once; use unique= to skip it while another one is pending",
     "depends_on": "let the scheduled function push what depends on it",
 }
 

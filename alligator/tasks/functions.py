@@ -160,6 +160,24 @@ def check_shape(func: Callable[..., Any], count: int, names: tuple[str, ...]) ->
             ) from err
 
 
+def positional(
+    func: Callable[..., Any] | str, args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> tuple[Sequence[Any], Mapping[str, Any]]:
+    """Return arguments with as many of them by position as the signature of a function lets.
+
+    So ``f(1, b=2)`` and ``f(b=2, a=1)`` become the same. Defaults are not filled in. A function
+    that is known by its name only, or has no known signature, keeps its arguments as given.
+    """
+    signature = None if isinstance(func, str) else _signature(func)
+    if signature is None:
+        return args, kwargs
+    try:
+        bound = signature.bind(*args, **kwargs)
+    except TypeError:  # refused elsewhere, with a text
+        return args, kwargs
+    return bound.args, bound.kwargs
+
+
 def import_callable(module: str, name: str, *, plain: bool = False) -> Callable[..., Any]:
     """Import the function that a message names.
 

@@ -96,11 +96,22 @@ class Task:
     #: Seconds that a store beside the queue keeps its outcome, without a result; None: the
     #: Gator decides.
     note_end: float | None = None
+    #: Whether a push returns the pending task of the same function and arguments; or of this key.
+    unique: bool | str = False
+    #: ``'end'``, or ``'start'``: until when a task with ``unique`` counts as pending.
+    unique_until: str = "end"
+    #: Seconds that it waits after the last push of its key.
+    debounce: float | None = None
+    #: Seconds after the first push at which it starts though there are further ones.
+    debounce_max: float | None = None
+    #: Whether the last push returned a pending task instead: ``task_id`` is the id of that.
+    is_duplicate: bool = False
 
     pushed_at: float = 0.0  # Unix seconds; 0: not yet
     id_was_given: bool = False  # the id, to its constructor
     lookalike_id: bool = False  # the user chose its id, which looks like one of Alligator's
     backend_id: str | None = None  # its id on the queue, if that differs
+    replaced_id: str | None = None  # its own id, if it is a duplicate
     queue_position: Any = None  # where it was pushed to, for Client.lost_nothing_since
     retried: int = 0  # how many retries there have been
     last_error: str = ""  # the error of the run before, in one line

@@ -200,6 +200,61 @@ def _exceptions(option: str) -> Callable[[Any], list[str]]:
     return check
 
 
+def _unique(value: Any) -> str | bool:
+    """Return ``unique``: False, True (function and arguments), or a key."""
+    if isinstance(value, bool):
+        return value
+    if not isinstance(value, str) or not 1 <= len(value) <= 200 or not value.isprintable():
+        why = "is neither True (the function and its arguments) nor a key of 1 to 200 printable"
+        raise _invalid("unique", value, f"{why} characters")
+    return value
+
+
+def _unique_until(value: Any) -> str:
+    if not isinstance(value, str) or value not in ("end", "start"):
+        raise _invalid("unique_until", value, "is neither 'end' nor 'start'")
+    return value
+
+
+def _check_together(options: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    """Refuse options that say nothing, or contradict each other.
+
+    :param given: those of them that are no defaults.
+    """
+    unique, debounce = options.get("unique"), options.get("debounce")
+    if debounce is None:
+        if "debounce_max" in given:
+            raise InvalidTask(
+                f"debounce_max={options['debounce_max']:g} is the most that debounce= may delay a "
+                "task; give debounce=seconds as well."
+            )
+        if "unique_until" in given and not unique:
+            raise InvalidTask(
+                f"unique_until={options['unique_until']!r} says how long unique= holds; give "
+                "unique=True or unique='key' as well."
+            )
+        return
+    if options.get("debounce_max", debounce) < debounce:
+        raise InvalidTask(
+            f"debounce_max={options['debounce_max']:g} is below debounce={debounce:g}; it is the "
+            "most that all pushes together delay the task, so give as many seconds or more."
+        )
+    if unique is False:
+        raise InvalidTask(
+            "debounce= and unique=False do not go together; leave unique= out, or give a key."
+        )
+    if options.get("unique_until") == "end":
+        raise InvalidTask(
+            "debounce= and unique_until='end' do not go together: a push after the start makes a "
+            "new task; leave unique_until= out."
+        )
+    if options.get("depends_on"):
+        raise InvalidTask(
+            "debounce= and depends_on= do not go together: a task that waits for others starts "
+            "when they have ended; use unique= instead."
+        )
+
+
 def _parents(value: Any) -> list[Any]:
     """Return the entries of ``depends_on``: tasks, ids and ``(queue_name, id)``, each once."""
     one = isinstance(value, str) or hasattr(value, "task_id")
@@ -243,6 +298,10 @@ CHECKS: Mapping[str, Callable[[Any], Any]] = {
     "headers": _headers,
     "retry_on": _exceptions("retry_on"),
     "give_up_on": _exceptions("give_up_on"),
+    "unique": _unique,
+    "unique_until": _unique_until,
+    "debounce": _positive("debounce"),
+    "debounce_max": _positive("debounce_max"),
 }
 
 #: Options of a schedule, which ``every`` and ``cron`` take as well.
@@ -264,9 +323,17 @@ _NONE_IS_UNSET = frozenset(
         "headers",
         "retry_on",
         "give_up_on",
+        "unique",
+        "unique_until",
+        "debounce",
+        "debounce_max",
         *SCHEDULE_OPTIONS,
     }
 )
+
+
+#: Options of which one needs, or excludes, another.
+_TOGETHER = frozenset({"unique_until", "debounce", "debounce_max"})
 
 
 def check_options(
@@ -305,6 +372,8 @@ def check_options(
         options = {name: each for name, each in defaults.items() if name not in unset} | options
     if "retry_on" in only_given and not options.get("retries"):
         raise InvalidTask("retry_on= changes nothing without retries: give retries=1, or more.")
+    if not _TOGETHER.isdisjoint(options):
+        _check_together(options, only_given)
     return options
 
 

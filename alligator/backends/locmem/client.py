@@ -8,12 +8,15 @@ import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from alligator.backends.base import DEBOUNCE, UNIQUE
 from alligator.backends.base import Client as BaseClient
+from alligator.backends.controls import debounced
 from alligator.backends.locmem.memory import memory_of
 from alligator.backends.locmem.queue import Entry
 from alligator.backends.locmem.store import LocmemStore
 from alligator.backends.store import gone_badly
 from alligator.backends.types import (
+    ControlledMessage,
     Data,
     DeadTask,
     Delivery,
@@ -23,7 +26,7 @@ from alligator.backends.types import (
     Reason,
     Renew,
     Reserved,
-    all_queued,
+    queued_or_pending,
 )
 from alligator.common.clock import Clock
 from alligator.constants import FAILED
@@ -37,6 +40,7 @@ class Client(BaseClient):
     idle_wait = 60.0
     in_process = True
     notes_stops = True
+    controls = frozenset({UNIQUE, DEBOUNCE})
 
     def __init__(self, conn_string: str, *, clock: Clock | None = None) -> None:
         super().__init__(conn_string, clock=clock)
@@ -61,12 +65,21 @@ class Client(BaseClient):
     def push_many(self, queue_name: str, messages: Sequence[Message]) -> list[str]:
         with self._memory.changed:
             queue, now = self._memory.queue(queue_name), self.clock.time()
-            for message in messages:
+            pending: dict[int, str] = {}
+            for index, message in enumerate(messages):
+                if isinstance(message, ControlledMessage) and message.controls.unique_key:
+                    taken = queue.with_key(message.controls.unique_key)
+                    if taken is not None:
+                        queue.push_over(taken, message, now)
+                        pending[index] = taken.task_id
+                        continue
+                    message = debounced(message, now, now)
                 self._memory.dependencies.forget((queue_name, message.task_id))
                 self._memory.records.overrule(queue_name, message.task_id, now)
                 queue.push(message, now)
             self._memory.changed.notify_all()
-            return all_queued((each.task_id for each in messages), queue.history)
+            ids = [each.task_id for each in messages]
+            return queued_or_pending(ids, pending, queue.history)
 
     def _lease(
         self,

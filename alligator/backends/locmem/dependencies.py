@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from alligator.backends.controls import unique_key
 from alligator.backends.locmem.queue import Queue
 from alligator.backends.locmem.records import Records
 from alligator.backends.store import (
@@ -12,7 +13,7 @@ from alligator.backends.store import (
     record_key,
     waits_for_itself,
 )
-from alligator.backends.types import Child, Parent, Record, Waits
+from alligator.backends.types import Child, Duplicate, Parent, Record, Waits
 from alligator.constants import CANCELED, FAILED, WAITING
 
 #: A task by its queue and its id.
@@ -27,9 +28,11 @@ class Dependencies:
         self._waits: dict[Key, set[Key]] = {}  # the parents of each held child
         self._children: dict[Key, dict[Key, None]] = {}  # the children of each parent, in order
 
-    def hold(self, child: Child, now: float) -> int:
+    def hold(self, child: Child, now: float) -> int | Duplicate:
         """Keep a child back, queue it, or cancel it; see ``Store.hold``."""
         key = child.queue_name, child.message.task_id
+        if taken := self._queue(child.queue_name).with_key(unique_key(child.message)):
+            return Duplicate(taken.task_id)
         waits = set[Key]()
         for parent in child.parents:
             stands = self._where(parent)

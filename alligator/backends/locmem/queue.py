@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from alligator.backends.base import MAX_LEASE
+from alligator.backends.controls import debounced, unique_key
 from alligator.backends.store import running_already
 from alligator.backends.types import (
+    ControlledMessage,
     Controls,
     Data,
     DeadTask,
@@ -47,6 +49,7 @@ class Entry:
     stopped: bool = False  # the worker that has it is being stopped
     following: Message | None = None  # pushed while this one was running
     controls: Controls | None = None
+    key_since: float = 0.0  # when its unique key was taken
 
 
 class LazyHeap:
@@ -85,6 +88,7 @@ class Queue:
         self.held: set[str] = set()  # ids of tasks that wait for their parents
         self.dead: dict[str, tuple[DeadTask, int]] = {}  # with the priority; oldest first
         self.dead_controls: dict[str, Controls] = {}  # of the dead letters that have some
+        self.keys: dict[str, str] = {}  # the id of the task with each unique key
         self.overruled: set[str] = set()  # ids of dead letters that were pushed again since
         self.history = object()  # another object after the queue was emptied
         self._ready = LazyHeap()  # by (-priority, place)
@@ -99,19 +103,61 @@ class Queue:
         controls = controls_of(message)
         if entry is None:
             entry = Entry(message.task_id, message.data, message.priority, due, now)
-            entry.controls = controls
+            if controls is not None:
+                self._control(entry, controls, now)
             self.entries[message.task_id] = entry
         elif entry.state == RUNNING:
+            self._free_key(entry.task_id, controls_of(entry.following) if entry.following else None)
             entry.following = message._replace(delay_until=due)  # "now" as of now: see the contract
+            self._take_key(entry, controls, now)
             return
         else:
-            entry.data, entry.controls = message.data, controls
+            entry.data = message.data
+            self._control(entry, controls, now)
             same = (entry.priority, entry.due) == (message.priority, due)
             if same and message.task_id not in self.held:
                 return
             entry.priority, entry.due = message.priority, due
             self.held.discard(message.task_id)
         self._enqueue_at_tail(entry)
+
+    # -- Unique keys. A key is taken while the task that it names is here, and still has it. ------
+
+    def with_key(self, key: str) -> Entry | None:
+        """Return the task that has a unique key; None: it is free."""
+        task_id = self.keys.get(key)
+        return None if task_id is None else self.entries.get(task_id)
+
+    def push_over(self, pending: Entry, message: ControlledMessage, now: float) -> None:
+        """Put a message in the place of the pending one, if both are debounced and it can be."""
+        if not message.controls.debounce:
+            return
+        key, own = message.controls.unique_key, pending.controls
+        if pending.following is not None and unique_key(pending.following) == key:
+            own = controls_of(pending.following)
+        elif pending.state == RUNNING or pending.attempt or pending.task_id in self.held:
+            return
+        if own is None or not own.debounce:
+            return
+        since = pending.key_since
+        if message.data_for is not None:
+            message = message._replace(data=message.data_for(pending.task_id))
+        self.push(debounced(message._replace(task_id=pending.task_id), since, now), now)
+        pending.key_since = since
+
+    def _control(self, entry: Entry, controls: Controls | None, now: float) -> None:
+        """Set what a task asks of its queue, instead of what it asked before."""
+        self._free_key(entry.task_id, entry.controls)
+        entry.controls = controls
+        self._take_key(entry, controls, now)
+
+    def _take_key(self, entry: Entry, controls: Controls | None, now: float) -> None:
+        if controls is not None and controls.unique_key:
+            self.keys[controls.unique_key], entry.key_since = entry.task_id, now
+
+    def _free_key(self, task_id: str, controls: Controls | None) -> None:
+        if controls is not None and self.keys.get(controls.unique_key) == task_id:
+            del self.keys[controls.unique_key]
 
     def hold(self, message: Message, now: float) -> None:
         """Keep a task back, instead of a waiting one of its id.
@@ -122,8 +168,8 @@ class Queue:
             raise running_already(message.task_id)
         due = message.delay_until or 0.0
         entry = Entry(message.task_id, message.data, message.priority, due, now)
-        entry.controls = controls_of(message)
         self.drop_waiting(message.task_id)
+        self._control(entry, controls_of(message), now)
         self.overrule(message.task_id)
         self.entries[message.task_id] = entry
         self.held.add(message.task_id)
@@ -160,7 +206,7 @@ class Queue:
     def drop_held(self, task_id: str) -> None:
         """Remove a task that was held."""
         self.held.remove(task_id)
-        del self.entries[task_id]
+        self._free_key(task_id, self.entries.pop(task_id).controls)
 
     def lease_next(self, now: float, lease: float, *, alone: bool) -> Entry | None:
         """Lease the next task; None: there is none, or (``alone`` False) it must go alone."""
@@ -197,12 +243,15 @@ class Queue:
         self.remove(entry)
         if entry.following is not None:
             self.push(entry.following, now)
+            self.entries[entry.task_id].key_since = entry.key_since
 
     def remove(self, entry: Entry) -> None:
         """Remove an entry and make every receipt for it stale."""
         entry.ticket = 0
         self.entries.pop(entry.task_id, None)
         self.leased.pop(entry.task_id, None)
+        if entry.controls is not None:
+            self._free_key(entry.task_id, entry.controls)
 
     def release(
         self, entry: Entry, data: Data | None, due: float | None, now: float, *, ran: bool
@@ -248,10 +297,12 @@ class Queue:
         self.end(entry, now)
 
     def revive(self, task_id: str, now: float, renew: Renew | None) -> bool:
-        """Queue a dead letter again unless its id is in use."""
+        """Queue a dead letter again unless its id is in use, or its unique key is taken."""
         if task_id not in self.dead or task_id in self.entries:
             return False
         letter, priority = self.dead[task_id]
+        if task_id in self.dead_controls and self.with_key(self.dead_controls[task_id].unique_key):
+            return False
         data = renew(task_id, letter.data) if renew else letter.data
         message, controls = (
             Message(task_id, data, priority=priority),
@@ -341,5 +392,7 @@ class Queue:
         entry.ticket = next(_tickets)
         entry.attempt += 1
         self.leased[entry.task_id] = entry
+        if entry.controls is not None and entry.controls.unique_until_start:
+            self._free_key(entry.task_id, entry.controls)
         self.extend(entry, now, lease)
         return entry

@@ -10,6 +10,7 @@ from alligator.backends.types import (
     Activity,
     Child,
     Delivery,
+    Duplicate,
     LiveWorker,
     Message,
     Queues,
@@ -102,7 +103,7 @@ class LocmemStore(Store):
                 raise
         return True
 
-    def _hold(self, client: Queues, children: Sequence[Child]) -> list[int]:
+    def _hold(self, client: Queues, children: Sequence[Child]) -> Sequence[int | Duplicate]:
         with self._memory.changed:
             now = self._clock.time()
             states = [self._memory.dependencies.hold(each, now) for each in children]

@@ -24,7 +24,8 @@ Where a server has to be up first, override the fixture ``server``::
 from alligator.testing.conformance.dead_letters import DeadLetterContract
 from alligator.testing.conformance.leases import LeaseContract
 from alligator.testing.conformance.queues import QueueContract
+from alligator.testing.conformance.unique import UniqueContract
 
 
-class BackendContract(QueueContract, LeaseContract, DeadLetterContract):
+class BackendContract(QueueContract, LeaseContract, DeadLetterContract, UniqueContract):
     """Inherit, define :meth:`make_client`, and name the class ``Test…``."""

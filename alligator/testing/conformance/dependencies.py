@@ -28,7 +28,7 @@ class DependencyContract(Contract):
         waits = tuple(Parent(each, (self.queue,)) for each in parents)
         child = Child(queue or self.queue, Message(task_id, f"data of {task_id}"), waits)
         try:
-            return self.store.hold(self.client, [child])[0]
+            return int(self.store.hold(self.client, [child])[0])
         except UnsupportedOption as err:
             pytest.skip(str(err))
 
