@@ -80,6 +80,7 @@ from alligator.backends.types import (
     DeadTask,
     Delivery,
     Duplicate,
+    Finding,
     LastingMessage,
     Listed,
     Message,
@@ -125,6 +126,7 @@ __all__ = [
     "DeadTask",
     "Delivery",
     "Duplicate",
+    "Finding",
     "LastingMessage",
     "Listed",
     "Message",
@@ -676,6 +678,29 @@ class Client(ABC):
         """Return one line on why this server may lose tasks as it is set up; None: it won't.
 
         A worker logs it at its start. Connects.
+        """
+        return None
+
+    def examine(self) -> list[Finding]:
+        """Return what there is to know about the server or file, and what to change there.
+
+        For people, and not often: it may take a second. Connects, and changes nothing. By default
+        that it can be reached, and :meth:`durability_warning`.
+
+        :raises ConnectionLost, QueueNotFound: it cannot be reached, or a queue is not there.
+        """
+        warning = self.durability_warning()
+        found = [Finding("connection", "the backend can be reached")]
+        if warning:
+            found.append(Finding("persistence", warning.rstrip("."), must_change=True))
+        return found
+
+    def place_of(self, queue_name: str) -> str | None:
+        """Return text that names where the tasks of a queue are, however the DSN is written.
+
+        Two clients of equal text would see the same tasks. Connects.
+
+        :returns: None, as by default: it cannot be told.
         """
         return None
 

@@ -131,7 +131,7 @@ class LegacyClient(Client):
         for name in queue_names:
             data = self.pop(name) if task_id is None else self.get(name, task_id)
             if data is not None:
-                found = task_id or _id_in(data)
+                found = task_id or id_in(data)
                 attempt = self._attempts.pop(found, 0) + 1
                 return Reserved([Delivery(name, found, data, None, attempt)], [])
         return Reserved([], [])
@@ -210,7 +210,7 @@ class LegacyClient(Client):
             close()
 
 
-def _id_in(data: Data) -> str:
+def id_in(data: Data) -> str:
     # So that a retry is pushed under the id it had; a message of another program gets a new one.
     if (signed := signed_id(data)) is not None:
         return signed

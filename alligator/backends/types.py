@@ -208,6 +208,37 @@ class QueueStats:
     held: int = 0  # tasks that the queue itself keeps back until their parents have succeeded
 
 
+class Finding(NamedTuple):
+    """What a client found out about its server or file; see ``Client.examine``."""
+
+    subject: str  # such as 'version' or 'persistence'
+    found: str  # a sentence without its full stop
+    advice: str = ""  # what to change, likewise; '': nothing
+    must_change: bool = False  # until then tasks may get lost, or cannot be queued or run
+
+    @property
+    def warning(self) -> str:
+        """The finding and the advice in one sentence."""
+        return f"{self.found}; {self.advice}." if self.advice else f"{self.found}."
+
+
+def clock_finding(server: float, before: float, after: float) -> Finding:
+    """Return how far a server's clock is from ours.
+
+    :param server: what the server's clock showed, a Unix timestamp in seconds.
+    :param before: what ours showed before the server was asked, and ``after`` the reply.
+    """
+    difference = 0.0 if before <= server <= after else server - (before + after) / 2
+    if abs(difference) < 1.0:
+        return Finding("clock", "the clocks of the server and of this machine agree")
+    way = "ahead of" if difference > 0 else "behind"
+    return Finding(
+        "clock",
+        f"the server's clock is {abs(difference):,.1f} s {way} that of this machine",
+        "delays go by the server's clock; let both follow the same time servers (NTP)",
+    )
+
+
 class Ahead(ABC):
     """A ``reserve`` whose reply has not been read; see ``Client.begin_reserve``."""
 

@@ -1,6 +1,7 @@
 """Show what schedules will queue next."""
 
 from datetime import datetime
+from typing import Any
 
 from alligator.common.text import shorten
 from alligator.scheduling.rules import Cron, time_zone
@@ -16,6 +17,14 @@ def describe(tick: float, schedule: Schedule) -> tuple[str, str, str, str]:
     call = f"{function_name(schedule.func)}({shorten(', '.join(given), 60)})"
     when = datetime.fromtimestamp(tick, clock).isoformat(" ")
     return when, schedule.queue_name, call, f"{rule} ({zone})" if zone else rule
+
+
+def as_json(tick: float, schedule: Schedule) -> dict[str, Any]:
+    """Return a tick as an object, with stable keys."""
+    _, queue_name, call, rule = describe(tick, schedule)
+    function = function_name(schedule.func)
+    about = {"due": tick, "queue_name": queue_name, "function": function}
+    return {**about, "name": schedule.name, "call": call, "rule": rule}
 
 
 def table(ticks: list[tuple[float, Schedule]]) -> list[str]:

@@ -19,11 +19,13 @@ and extended many in one write. For any other lease the client first asks the se
 """
 
 import math
+import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from operator import attrgetter
+from typing import Any
 
 from alligator.backends.base import (
     DELAY,
@@ -36,6 +38,7 @@ from alligator.backends.base import (
     Data,
     DeadTask,
     Delivery,
+    Finding,
     LastingMessage,
     Message,
     Place,
@@ -79,6 +82,9 @@ _HINTS = {
     ),
 }
 _STATES = {"ready": WAITING, "delayed": DELAYED, "reserved": RUNNING, "buried": FAILED}
+
+#: The oldest version that has all commands which are sent.
+_OLDEST = (1, 12)
 
 _POLL_EVERY = 0.05  # seconds, for waits that are shorter than the server's whole seconds
 
@@ -470,9 +476,48 @@ class Client(BaseClient):
             ]
 
     def durability_warning(self) -> str | None:
-        if self._pool.run(Connection.stats)["binlog-current-index"]:
-            return None
-        return "beanstalkd runs without a binlog (option -b): when it stops, its tasks are lost."
+        finding = _persistence(self._pool.run(Connection.stats))
+        return finding.warning if finding.must_change else None
+
+    def examine(self) -> list[Finding]:
+        about = self._pool.run(Connection.stats)
+        size = int(about["max-job-size"])
+        found = [
+            _version(str(about["version"])),
+            _persistence(about),
+            Finding("limits", f"a task may have up to {size - 2 - HEADROOM:,} bytes (option -z)"),
+            Finding("clock", "beanstalkd counts seconds and shows no clock"),
+            Finding("permissions", "beanstalkd has no passwords: all who reach it may do anything"),
+        ]
+        if about.get("draining") in (True, "true"):
+            text = "beanstalkd is draining (it received SIGUSR1), and takes no further tasks"
+            found.append(Finding("state", text, "restart it", must_change=True))
+        return found
+
+    def place_of(self, queue_name: str) -> str | None:
+        """Return the id that a beanstalkd makes at its start."""
+        found = self._pool.run(Connection.stats).get("id")
+        return None if found is None else f"beanstalkd {found}"
+
+
+def _persistence(about: Mapping[str, Any]) -> Finding:
+    if about["binlog-current-index"]:
+        return Finding("persistence", "beanstalkd keeps a binlog")
+    return Finding(
+        "persistence",
+        "beanstalkd runs without a binlog (option -b): when it stops, its tasks are lost",
+        "start it with -b FOLDER",
+        must_change=True,
+    )
+
+
+def _version(version: str) -> Finding:
+    numbers = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
+    if numbers and numbers < _OLDEST:
+        oldest = ".".join(map(str, _OLDEST))
+        advice = f"use version {oldest} or newer"
+        return Finding("version", f"beanstalkd {version}", advice, must_change=True)
+    return Finding("version", f"beanstalkd {version}")
 
 
 def _check_size(message: Message, largest: int) -> None:

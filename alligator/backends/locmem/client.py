@@ -20,6 +20,7 @@ from alligator.backends.types import (
     Data,
     DeadTask,
     Delivery,
+    Finding,
     Message,
     Place,
     QueueStats,
@@ -252,6 +253,13 @@ class Client(BaseClient):
         with self._memory.changed:
             queues = self._memory.queues.items()
             return [name for name, queue in queues if queue.entries or queue.dead]
+
+    def examine(self) -> list[Finding]:
+        text = "tasks are in the memory of this process only, and end with it"
+        return [Finding("persistence", text, "use it for development and tests")]
+
+    def place_of(self, queue_name: str) -> str:
+        return f"locmem {id(self._memory)}"
 
     def next_change(self, queue_names: Sequence[str]) -> float:
         with self._memory.changed:

@@ -14,14 +14,13 @@ from itertools import chain
 from operator import attrgetter
 from typing import Any
 
-from redis.exceptions import ResponseError
-
 from alligator.backends.base import (
     Ahead,
     ControlledMessage,
     Data,
     DeadTask,
     Delivery,
+    Finding,
     Message,
     Place,
     Queued,
@@ -34,6 +33,7 @@ from alligator.backends.base import (
     push_in_steps,
 )
 from alligator.backends.base import Client as BaseClient
+from alligator.backends.redis import examine
 from alligator.backends.redis.cluster import ClusterConnections
 from alligator.backends.redis.config import parse_target
 from alligator.backends.redis.connection import Call, Connections
@@ -221,9 +221,9 @@ class Client(BaseClient):
 
     def _warn_once(self, eviction_policy: str) -> None:
         if self.conn_string not in _servers_asked and (
-            warning := _eviction_warning(eviction_policy)
+            finding := examine.eviction(eviction_policy)
         ):
-            log.warning("%s", warning)
+            log.warning("%s", finding.warning)
         _servers_asked.add(self.conn_string)
 
     def reserve(
@@ -445,31 +445,17 @@ class Client(BaseClient):
 
     def durability_warning(self) -> str | None:
         with translated():
-            try:
-                eviction_policy = self._setting("maxmemory-policy")
-                in_memory = not self._setting("save") and self._setting("appendonly") == "no"
-            except ResponseError:  # CONFIG is often closed to users, or missing altogether
-                eviction_policy, in_memory = "", False
+            found = examine.durability(self._connections)
         _servers_asked.add(self.conn_string)
-        found = [_eviction_warning(eviction_policy)]
-        if in_memory:
-            found.append(
-                "This redis server keeps tasks in memory only and loses all of them in a restart; "
-                "set appendonly to yes."
-            )
-        return " ".join(filter(None, found)) or None
+        return " ".join(each.warning for each in found if each.must_change) or None
 
-    def _setting(self, name: str) -> str:
-        command, answer = self._connections.command, None
-        if not self._connections.one_server:
-            answer = command((), "CONFIG GET", name, idempotent=True)
-        if answer is None:
-            answer = command((), "CONFIG", "GET", name, idempotent=True)
-        if isinstance(answer, dict):
-            value = answer.get(name, answer.get(name.encode(), ""))
-        else:
-            value = answer[1] if len(answer) > 1 else ""
-        return value.decode() if isinstance(value, bytes) else str(value)
+    def examine(self) -> list[Finding]:
+        with translated():
+            return examine.all_findings(self._connections)
+
+    def place_of(self, queue_name: str) -> str | None:
+        with translated():
+            return examine.place_of(self._connections, keys_of(queue_name)[0])
 
     def close(self) -> None:
         with contextlib.suppress(OSError):
@@ -485,18 +471,3 @@ def _with_defaults(args: Sequence[bytes]) -> list[Any]:
 def _retry(queue_name: str, begin: Sequence[Any], args: Sequence[Any]) -> Call:
     """Return the call that pushes messages which may be pushed already."""
     return Call(script("push_again"), keys_of(queue_name), [*begin, *args])
-
-
-def _eviction_warning(eviction_policy: str) -> str | None:
-    """Return one line on what this server deletes when its memory is full; None: nothing.
-
-    :param eviction_policy: its ``maxmemory-policy``; empty: not known.
-    """
-    if eviction_policy in ("noeviction", ""):
-        return None
-    # Only records and marks have a time to live.
-    what = "records and marks" if eviction_policy.startswith("volatile-") else "tasks"
-    return (
-        f"This redis server deletes {what} when its memory is full: maxmemory-policy is "
-        f"{eviction_policy}; set it to noeviction."
-    )

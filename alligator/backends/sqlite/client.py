@@ -13,7 +13,7 @@ from typing import Any
 
 from alligator.backends.base import Client as BaseClient
 from alligator.backends.base import push_in_steps
-from alligator.backends.sqlite import queue
+from alligator.backends.sqlite import examine, queue
 from alligator.backends.sqlite.backup import backup
 from alligator.backends.sqlite.config import parse_file_dsn
 from alligator.backends.sqlite.database import Database
@@ -24,6 +24,7 @@ from alligator.backends.types import (
     Data,
     DeadTask,
     Delivery,
+    Finding,
     Message,
     Place,
     QueueStats,
@@ -236,6 +237,16 @@ class Client(BaseClient):
                 f"There is no file {self.database.path}: nothing was ever queued there, or its "
                 "path is another."
             )
+
+    def examine(self) -> list[Finding]:
+        self.check_exists()
+        return examine.all_findings(self.database)
+
+    def place_of(self, queue_name: str) -> str:
+        """Return the random number and the inode of the file."""
+        with self.database.reading():
+            number, inode = self.database.identity
+        return f"sqlite {number} {inode}"
 
     def position(self, queue_name: str) -> Position:
         """Return the last ticket that was given out in this very file."""

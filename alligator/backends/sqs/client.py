@@ -44,6 +44,7 @@ from alligator.backends.base import (
     Data,
     DeadTask,
     Delivery,
+    Finding,
     Message,
     Place,
     QueueStats,
@@ -68,6 +69,7 @@ from alligator.backends.sqs.encoding import (
 )
 from alligator.backends.sqs.long_polling import LONGEST, Key, Polls
 from alligator.backends.sqs.queue_admin import Admin
+from alligator.backends.types import clock_finding
 from alligator.common.clock import Clock
 from alligator.common.grouping import group_by
 from alligator.exceptions import AlligatorException, UnsupportedOption
@@ -500,6 +502,30 @@ class Client(BaseClient):
     def durability_warning(self) -> str | None:
         """Return what may lose tasks on the queues whose names this client has checked."""
         return self._session.admin.warning(list(self._names), FREE_RECEIVES + self.max_deaths)
+
+    def examine(self) -> list[Finding]:
+        """Examine the queues whose names this client has checked."""
+        region, endpoint = self._address
+        found = [Finding("connection", f"SQS of {endpoint or region}")]
+        most = FREE_RECEIVES + self.max_deaths
+        for name in self._names:
+            risks = self._session.admin.risks(name, most)
+            subjects = {each.subject for each in risks}
+            if "persistence" not in subjects:
+                text = f"queue {name!r} keeps a task for 14 days"
+                found.append(Finding("persistence", text))
+            if "dead letters" not in subjects:
+                found.append(Finding("dead letters", f"those of queue {name!r} are kept"))
+            found += risks
+        for name in list(self._names)[:1]:
+            before = time.time()
+            server = self._connection.server_time(name)  # of whole seconds
+            if server is not None:
+                found.append(clock_finding(server + 0.5, before - 1.0, time.time() + 1.0))
+        return found
+
+    def place_of(self, queue_name: str) -> str | None:
+        return f"SQS {self._connection.url(queue_name)}"
 
 
 def _whole_seconds(lease: float) -> int:

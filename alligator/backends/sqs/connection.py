@@ -8,6 +8,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from email.utils import parsedate_to_datetime
 from functools import partial
 from typing import Any, TypeVar
 
@@ -107,6 +108,22 @@ class Connection:
         )
         found: dict[str, str] = reply.get("Attributes", {})
         return found
+
+    def url(self, queue_name: str) -> str:
+        """Return the URL of a queue, which names its region and account."""
+        with translated(queue_name, self._address):
+            return self._url(queue_name)
+
+    def server_time(self, queue_name: str) -> float | None:
+        """Return the date of a reply about a queue, a Unix timestamp in whole seconds."""
+        reply = self.call(
+            queue_name, "get_queue_attributes", idempotent=True, AttributeNames=["QueueArn"]
+        )
+        date = reply.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
+        try:
+            return parsedate_to_datetime(date).timestamp() if date else None
+        except ValueError:
+            return None
 
     def receive(
         self, queue_name: str, limit: int, visibility: int, wait: int = 0

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from alligator.backends.base import QueueStats
+from alligator.backends.base import Finding, QueueStats
 from alligator.backends.sqs import dead_letters
 from alligator.backends.sqs.connection import Connection
 from alligator.backends.sqs.encoding import BATCH
@@ -81,28 +81,46 @@ class Admin:
 
         :param most_receives: the most that a task may need.
         """
-        found = [each for name in queue_names for each in self._risks(name, most_receives)]
-        return "SQS: " + "; ".join(found) if found else None
+        found = [each for name in queue_names for each in self.risks(name, most_receives)]
+        return "SQS: " + "; ".join(each.found for each in found) if found else None
 
-    def _risks(self, queue_name: str, most_receives: int) -> list[str]:
+    def risks(self, queue_name: str, most_receives: int) -> list[Finding]:
+        """Return how the set-up of a queue may lose tasks; see :meth:`warning`."""
         found = self._connection.attributes(queue_name, _RETENTION, "RedrivePolicy")
         retention = int(found.get(_RETENTION, _LONGEST_RETENTION))
         risks = []
         if retention < _LONGEST_RETENTION:
             risks.append(
-                f"queue {queue_name!r} drops a task {_span(retention)} after its push, done or "
-                f"not ({_RETENTION}; at most 14 days)"
+                Finding(
+                    "persistence",
+                    f"queue {queue_name!r} drops a task {_span(retention)} after its push, done or "
+                    f"not ({_RETENTION}; at most 14 days)",
+                    f"set {_RETENTION} to {_LONGEST_RETENTION}",
+                    must_change=True,
+                )
             )
         policy = _redrive(found)
         most = int(policy.get("maxReceiveCount", 0))
         if policy and most < most_receives:
             risks.append(
-                f"the redrive policy of {queue_name!r} takes tasks away after {most} receives, "
-                f"hand-backs included (maxReceiveCount; {most_receives} is fine)"
+                Finding(
+                    "dead letters",
+                    f"the redrive policy of {queue_name!r} takes tasks away after {most} receives, "
+                    f"hand-backs included (maxReceiveCount; {most_receives} is fine)",
+                    f"set maxReceiveCount to {most_receives}",
+                    must_change=True,
+                )
             )
         if not policy and not self._has_dead_queue(queue_name):
             dead_queue = dead_letters.dead_name(queue_name)
-            risks.append(f"there is no queue {dead_queue!r}, so dead letters are only logged")
+            risks.append(
+                Finding(
+                    "dead letters",
+                    f"there is no queue {dead_queue!r}, so dead letters are only logged",
+                    "make that queue",
+                    must_change=True,
+                )
+            )
         return risks
 
 

@@ -212,7 +212,7 @@ def test_what_cannot_be_asked_harms_no_worker(make, monkeypatch, caplog):
 def test_status_says_it(make, monkeypatch, capsys):
     gator, low, schedule = scheduled(make)
     gator.task(jobs.note)
-    monkeypatch.setattr(cli, "_gator", lambda arguments, *_: gator)
+    monkeypatch.setattr(cli, "gator_of", lambda arguments, *_: gator)
     assert cli.main(["status", "locmem://", "--queue", gator.queue_name]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[2:] == [

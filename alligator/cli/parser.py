@@ -1,0 +1,311 @@
+"""Define the command line of ``latergator.py``: its commands, their flags and their help."""
+
+import argparse
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any, NamedTuple, NoReturn
+
+from alligator.workers.isolation import Given
+
+#: How standard output of every command ends: with one of these exit codes.
+EXIT_CODES = """\
+Exit codes: 0, done; 1, no, or not all of it (each command says what that means); 2, it cannot be
+done, for the reason on standard error."""
+
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+LOG_FORMATS = ("text", "json")
+
+SHELLS = ("bash", "zsh", "fish")
+
+
+class CommandHelp(NamedTuple):
+    """What the help says of a command."""
+
+    usage: str  # after the name of the program
+    summary: str  # one line
+    description: str  # whole sentences
+    examples: tuple[str, ...]  # after the name of the program
+
+
+COMMANDS: dict[str, CommandHelp] = {
+    "status": CommandHelp(
+        "status DSN [--queue NAME]",
+        "how many tasks are in which state",
+        "Show how many tasks are in which state on each queue, and how many workers serve it.",
+        (
+            "status redis://localhost:6379/0",
+            "status redis://localhost:6379/0 --queue images --json",
+        ),
+    ),
+    "explain": CommandHelp(
+        "explain DSN ID",
+        "why a task has not run",
+        "Explain why a task has not run, or how it ended. Exit code 1: nothing is known of it.",
+        ("explain redis://localhost:6379/0 0192d1f3-8c1e-7000-a1b2-c3d4e5f60718",),
+    ),
+    "dead": CommandHelp(
+        "dead DSN [--queue NAME]",
+        "the tasks that were given up (dead letters)",
+        "List the tasks that were given up, newest first; or show one of them. Exit code 1: there "
+        "is no dead task with the id given.",
+        (
+            "dead redis://localhost:6379/0",
+            "dead redis://localhost:6379/0 --show 0192d1f3-8c1e-7000-a1b2-c3d4e5f60718",
+            "dead redis://localhost:6379/0 --purge 2592000",
+        ),
+    ),
+    "revive": CommandHelp(
+        "revive DSN [ID ...]",
+        "run dead tasks again (no ID: all)",
+        "Put dead tasks back on their queue. Exit code 1: none of the ids given is dead.",
+        ("revive redis://localhost:6379/0", "revive redis://localhost:6379/0 ID --retries 5"),
+    ),
+    "move": CommandHelp(
+        "move SOURCE TARGET",
+        "move all waiting and delayed tasks to another backend",
+        "Move every waiting and delayed task of a queue to the queue of the same name elsewhere, "
+        "with its id, delay and priority. Running tasks, dead letters, results and tasks that are "
+        "held back until others are done stay. You may interrupt the command and repeat it: "
+        "nothing is lost. A move that was killed may have doubled some tasks, which is then said. "
+        "Exit code 1: some tasks are still at the source.",
+        (
+            "move sqlite:///var/lib/app/queue.db redis://localhost:6379/0",
+            "move beanstalk://localhost:11300/ redis://localhost:6379/0 --queue all --queue mail",
+        ),
+    ),
+    "drop": CommandHelp(
+        "drop DSN [--queue NAME]",
+        "delete everything on a queue",
+        "Delete everything on a queue: waiting, delayed, running and dead. It counts what would "
+        "go, and asks first. Exit code 1: the answer was no.",
+        ("drop redis://localhost:6379/0 --queue images",),
+    ),
+    "backup": CommandHelp(
+        "backup DSN TARGET",
+        "copy a SQLite file that is in use",
+        "Copy a SQLite file that is in use, as it is at one moment.",
+        ("backup sqlite:///var/lib/app/queue.db /backup/queue.db",),
+    ),
+    "schedule": CommandHelp(
+        "schedule --app MODULE:GATOR",
+        "what its schedules will queue next",
+        "Show what the schedules of a Gator will queue next, and when.",
+        ("schedule --app myapp.gator:gator --next 20",),
+    ),
+    "doctor": CommandHelp(
+        "doctor DSN",
+        "what is wrong with the server or file, and what to change",
+        "Connect, and look at the versions, persistence, eviction, clock, permissions and tables. "
+        "Say what should be changed. Exit code 1: something must be changed, as tasks may get "
+        "lost or cannot run; 2: the server cannot be reached.",
+        ("doctor redis://localhost:6379/0", "doctor sqs://eu-west-1/ --queue all"),
+    ),
+    "completion": CommandHelp(
+        "completion SHELL",
+        "a script by which a shell completes commands and flags",
+        "Print a script for bash, zsh or fish; load it from the start-up file of your shell.",
+        ("completion bash > ~/.local/share/bash-completion/completions/latergator.py",),
+    ),
+}
+
+
+class Parser(argparse.ArgumentParser):
+    """Parse, and report an error in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print one line, without the whole usage, and exit with 2."""
+        self.exit(2, f"{self.prog}: {message} (--help tells more)\n")
+
+
+def _epilog() -> str:
+    width = max(len(about.usage) for about in COMMANDS.values()) + 2
+    lines = [f"  %(prog)s {each.usage:<{width}}{each.summary}" for each in COMMANDS.values()]
+    return (
+        "Examples of workers:\n"
+        "  %(prog)s redis://localhost:6379/0 --concurrency 8\n"
+        "  %(prog)s --app myapp.gator:gator --processes 4 --max-tasks 10000\n\n"
+        "%(prog)s reads secret keys for signed tasks from ALLIGATOR_SECRET_KEYS.\n\n"
+        "Looking after queues (COMMAND --help tells more):\n" + "\n".join(lines) + "\n\n"
+        "Exit codes of a worker: 0, it ended as it was told; 1, it did not end gracefully; 2, it\n"
+        "could not start, for the reason on standard error.\n"
+    )
+
+
+def worker_parser() -> argparse.ArgumentParser:
+    """Return the parser of ``latergator.py DSN``."""
+    parser = Parser(
+        prog="latergator.py",
+        description="Run a worker that consumes an Alligator queue.",
+        epilog=_epilog(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    _add_source(parser)
+    add = parser.add_argument
+    add("--max-tasks", type=_number(int, 0), default=0, metavar="N", help="stop after N tasks")
+    add("--nap", type=_number(float, 0), metavar="SECONDS", help="between looks at an empty queue")
+    add("--burst", action="store_true", help="stop when the queue is empty")
+    add("--concurrency", type=_number(int, 1), metavar="N", help="tasks at a time, in threads")
+    add("--processes", type=_number(int, 1), metavar="N", help="worker processes, supervised")
+    add("--lease", type=_number(float, 0.1), metavar="SECONDS", help="until a dead worker's task")
+    add("--prefetch", type=_prefetch, metavar="N", help="tasks reserved at once, or 'auto'")
+    add("--grace", type=_number(float, 0), default=30.0, metavar="SECONDS", help="to finish in")
+    add("--log-level", type=str.upper, choices=LOG_LEVELS, default="INFO")
+    add(
+        "--allow",
+        action="append",
+        metavar="NAME",
+        help="run only this function, or these: myapp.tasks.*; may be repeated",
+    )
+    add("--worker", metavar="MODULE:CLASS", help="a Worker class of your own")
+    _add_version(parser)
+    add("--leash", type=int, help=argparse.SUPPRESS)
+    add("--isolated", type=_descriptors, help=argparse.SUPPRESS)
+    return parser
+
+
+def queue_parser(command: str) -> argparse.ArgumentParser:
+    """Return the parser of ``latergator.py status DSN``, and of the other commands."""
+    about = COMMANDS[command]
+    examples = "\n".join(f"  latergator.py {each}" for each in about.examples)
+    parser = Parser(
+        prog=f"latergator.py {command}",
+        description=about.description,
+        epilog=f"Examples:\n{examples}\n\n{EXIT_CODES}\n",
+        formatter_class=_Sentences,
+    )
+    _add_version(parser)
+    if command == "completion":
+        parser.add_argument("shell", choices=SHELLS, metavar="SHELL", help=", ".join(SHELLS))
+        return parser
+    _add_source(parser)
+    if command in _FLAGS:
+        _FLAGS[command](parser)
+    if command in LISTINGS:
+        parser.add_argument(
+            "--json", action="store_true", help="print one JSON document instead of a table"
+        )
+    return parser
+
+
+class _Sentences(argparse.RawDescriptionHelpFormatter):
+    """Wrap the description, and leave the examples as they are."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        if text.startswith("Examples:"):
+            return super()._fill_text(text, width, indent)
+        return argparse.HelpFormatter._fill_text(self, text, width, indent)
+
+
+#: The commands that take ``--json``.
+LISTINGS = frozenset(("status", "explain", "dead", "schedule", "doctor"))
+
+
+def _dead(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--limit",
+        type=_number(int, 1),
+        default=100,
+        metavar="N",
+        help="list the newest so many of all these queues",
+    )
+    parser.add_argument(
+        "--purge",
+        type=_number(float, 0),
+        metavar="SECONDS",
+        help="delete the dead letters that are older than this",
+    )
+    one = parser.add_mutually_exclusive_group()
+    one.add_argument("--show", metavar="ID", help="its error, traceback and data")
+    one.add_argument("--pytest", metavar="ID", help="a test that fails as it did")
+
+
+def _revive(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("ids", nargs="*", metavar="ID", help="task ids; none: all")
+    parser.add_argument(
+        "--retries",
+        type=_number(int, 0),
+        metavar="N",
+        help="further tries after the first; not given: as it was pushed",
+    )
+
+
+def _id(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("id", metavar="ID", help="of the task")
+
+
+def _schedule(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--next",
+        type=_number(int, 1),
+        default=10,
+        metavar="N",
+        help="so many, and at least the next of each schedule",
+    )
+
+
+def _backup(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("target", nargs="?", metavar="TARGET", help="a file that is not there")
+
+
+def _move(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("target", nargs="?", metavar="TARGET", help="the DSN of another backend")
+
+
+def _drop(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--yes", action="store_true", help="do not ask; needed without a terminal")
+
+
+_FLAGS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
+    "dead": _dead,
+    "revive": _revive,
+    "explain": _id,
+    "schedule": _schedule,
+    "backup": _backup,
+    "move": _move,
+    "drop": _drop,
+}
+
+
+def _add_source(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("dsn", nargs="?", help="such as redis://localhost:6379/0")
+    parser.add_argument(
+        "--queue", action="append", metavar="NAME", help="may be repeated: strict order"
+    )
+    parser.add_argument("--store", metavar="DSN", help="where results are, if not with the queue")
+    parser.add_argument("--app", metavar="MODULE:GATOR", help="take the Gator from your code")
+    parser.add_argument("--task", metavar="MODULE:CLASS", help="a Task class of your own")
+
+
+def _add_version(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version")
+
+
+class _Version(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *given: object) -> NoReturn:
+        print(f"Alligator {version()}")
+        parser.exit(0)
+
+
+def version() -> str:
+    """Return the version of Alligator; its package exports it, and imports this one's callers."""
+    return str(import_module("alligator").version())
+
+
+def _number(kind: type, low: float) -> Callable[[str], Any]:
+    def convert(text: str) -> Any:
+        value = kind(text)
+        if not low <= value < float("inf"):
+            raise argparse.ArgumentTypeError(f"{text} is not a number from {low} up")
+        return value
+
+    convert.__name__ = "number"
+    return convert
+
+
+def _descriptors(text: str) -> Given:
+    tasks, answers = map(int, text.split(","))
+    return Given(tasks, answers)
+
+
+def _prefetch(text: str) -> int | str:
+    return text if text == "auto" else int(_number(int, 1)(text))

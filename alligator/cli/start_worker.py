@@ -1,0 +1,93 @@
+"""Start a worker, or a supervisor with its workers, as the command line says."""
+
+import argparse
+import logging
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from alligator.cli.source import gator_of, load
+from alligator.common.log import worker_logger
+from alligator.exceptions import LeaveNow, NodeLost
+from alligator.gator import Gator
+from alligator.workers.fetcher import queue_names
+from alligator.workers.init_process import stay_behind
+from alligator.workers.signals import StopSignals
+from alligator.workers.supervisor import Supervisor, stop_when_abandoned
+from alligator.workers.worker import Worker
+
+
+def work(arguments: argparse.Namespace, argv: list[str], *, is_program: bool) -> int:
+    if os.getpid() == 1 and (code := stay_behind()) is not None:
+        return code
+    signals = StopSignals()
+    try:
+        with signals.around(to_the_end=is_program):
+            worker = _worker(arguments)
+            if arguments.processes is not None and arguments.leash is None:
+                worker.gator.close()
+                return _supervise(arguments, argv, signals)
+            if arguments.leash is not None:
+                stop_when_abandoned(arguments.leash)
+            worker.owns_process = True
+            worker.command_line, worker.given = argv, arguments.isolated
+            if type(worker).run_forever is Worker.run_forever:
+                worker.process_signals = signals
+            else:
+                signals.put_back()  # it may handle them itself
+            return int(worker.run_forever() or 0)
+    except (KeyboardInterrupt, LeaveNow):
+        if not signals.count:
+            raise
+        return 1 if signals.count > 1 else 0  # told to stop before it reserved anything
+
+
+def _worker(arguments: argparse.Namespace) -> Worker:
+    gator = gator_of(arguments)
+    worker_class = load(arguments.worker, Worker, "--worker") if arguments.worker else Worker
+    worker: Worker = worker_class(gator, **_worker_options(arguments))
+    if arguments.leash is None:
+        _check_reach(gator, queue_names(worker))  # report a lost server now, in one line
+        if gator.store is not None and gator.store is not gator.client.store:
+            gator.store.last_seen(gator.queue_name)  # the same for the store
+    return worker
+
+
+def _check_reach(gator: Gator, names: Sequence[str]) -> None:
+    """Ask for the first of these queues; if only its node is lost, for the next."""
+    for name in names[:-1]:
+        try:
+            gator.client.len(name)
+        except NodeLost:
+            continue
+        return
+    gator.client.len(names[-1])
+
+
+def _worker_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    options: dict[str, Any] = {"log_level": getattr(logging, arguments.log_level)}
+    given = {
+        "max_tasks": arguments.max_tasks or None,
+        "to_consume": arguments.queue if len(arguments.queue or ()) > 1 else None,
+        "nap_time": arguments.nap,
+        "concurrency": arguments.concurrency,
+        "lease": arguments.lease,
+        "prefetch": arguments.prefetch,
+        "grace": arguments.grace,
+        "burst": arguments.burst or None,
+    }
+    # Only what was given, so that a Worker class written for 1.0 still fits.
+    options.update({name: value for name, value in given.items() if value is not None})
+    return options
+
+
+def _supervise(arguments: argparse.Namespace, argv: list[str], signals: StopSignals) -> int:
+    supervisor = Supervisor(
+        argv,
+        arguments.processes,
+        grace=arguments.grace,
+        log=worker_logger(arguments.log_level),
+        replace_finished=bool(arguments.max_tasks) and not arguments.burst,
+        signals=signals,
+    )
+    return supervisor.run()
