@@ -63,7 +63,7 @@ def test_python_of_a_page(page, page_dsn, tmp_path):
 @pytest.mark.parametrize("command", COMMANDS)
 def test_commands_are_understood(command):
     arguments = shlex.split(command.partition(" >")[0], comments=True)
-    if arguments[0] in cli._COMMANDS:
+    if arguments[0] in cli.COMMANDS:
         parsed = cli.queue_parser(arguments[0]).parse_intermixed_args(arguments[1:])
     else:
         parsed = cli.worker_parser().parse_args(arguments)
