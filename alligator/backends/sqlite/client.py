@@ -11,16 +11,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from alligator.backends.base import DEBOUNCE, UNIQUE, push_in_steps
 from alligator.backends.base import Client as BaseClient
-from alligator.backends.base import push_in_steps
+from alligator.backends.controls import unique_key
 from alligator.backends.sqlite import examine, queue
 from alligator.backends.sqlite.backup import backup
 from alligator.backends.sqlite.config import parse_file_dsn
 from alligator.backends.sqlite.database import Database
-from alligator.backends.sqlite.disk_reserve import for_dead_letter
+from alligator.backends.sqlite.disk_reserve import for_dead_letter, for_push
 from alligator.backends.sqlite.schema import HELD, Position
 from alligator.backends.sqlite.store import SqliteStore
 from alligator.backends.types import (
+    ControlledMessage,
     Data,
     DeadTask,
     Delivery,
@@ -32,6 +34,7 @@ from alligator.backends.types import (
     Renew,
     Reserved,
     all_queued,
+    queued_or_pending,
 )
 from alligator.common.clock import Clock
 from alligator.constants import DELAYED, FAILED, RUNNING, WAITING
@@ -50,6 +53,7 @@ class Client(BaseClient):
     idle_wait = 60.0
     notes_stops = True
     shares_leases = True
+    controls = frozenset({UNIQUE, DEBOUNCE})
 
     def __init__(self, conn_string: str, *, clock: Clock | None = None) -> None:
         super().__init__(conn_string, clock=clock)
@@ -97,9 +101,14 @@ class Client(BaseClient):
 
         def push(first: int, last: int) -> list[str]:
             some, database = messages[first:last], self.database
+            if unique:  # alone, as the other threads are told no more than a position
+                with database.transaction(for_push(some)) as tx:
+                    at, pending = queue.push_unique(tx, queue_name, some)
+                return queued_or_pending([each.task_id for each in some], pending, at)
             position = database.pushes.push(database.lock, database.transaction, queue_name, some)
             return all_queued((each.task_id for each in some), position)
 
+        unique = ControlledMessage in set(map(type, messages)) and any(map(unique_key, messages))
         return push_in_steps(messages, push)
 
     def _lease(

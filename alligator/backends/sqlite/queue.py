@@ -6,9 +6,10 @@ a connection. All values are parameters: nothing from a message, and no queue na
 
 import sqlite3
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from alligator.backends.base import MAX_LEASE
-from alligator.backends.controls import read_controls, write_controls
+from alligator.backends.controls import debounced, read_controls, write_controls
 from alligator.backends.sqlite import dependencies as children
 from alligator.backends.sqlite import records
 from alligator.backends.sqlite.records import VALID_LETTER, writable
@@ -16,6 +17,7 @@ from alligator.backends.sqlite.schema import HELD, Identity, Position, Transacti
 from alligator.backends.store import gone_badly
 from alligator.backends.types import (
     ControlledMessage,
+    Controls,
     Data,
     DeadTask,
     Delivery,
@@ -51,12 +53,87 @@ _INSERT = (
 )
 _INSERT_CONTROLLED = (
     "INSERT INTO alligator_tasks "
-    "(queue, task_id, state, priority, place, due, pushed_at, data, controls) "
-    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (queue, task_id) DO NOTHING"
+    "(queue, task_id, state, priority, place, due, pushed_at, data, "
+    "controls, unique_key, key_since, key_attempt) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (queue, task_id) DO NOTHING"
+)
+
+#: The task that has a unique key: one that waits, or follows a running one of its id. Nothing is
+#: written when a task starts or ends: until then its row has the key.
+_WITH_KEY = (
+    "SELECT task_id, key_since, controls, state >= 6 OR attempt > coalesce(key_attempt, 0) "
+    "FROM alligator_tasks WHERE queue = ? AND unique_key = ? "
+    "AND (key_attempt IS NULL OR (state <> 6 AND attempt <= key_attempt)) UNION ALL "
+    "SELECT task_id, key_since, next_controls, 0 "
+    "FROM alligator_tasks WHERE queue = ? AND next_key = ? LIMIT 1"
 )
 
 #: id, state, task_id, attempt, deaths, data
 _Row = tuple[int, int, str, int, int, Data]
+
+#: The controls as text, unique_key, key_since, key_attempt
+_Controls = tuple[str | None, str | None, float | None, int | None]
+_NO_CONTROLS: _Controls = (None, None, None, None)
+
+
+class Pending(NamedTuple):
+    """A task that has a unique key."""
+
+    task_id: str
+    since: float  # when it took the key
+    controls: Controls | None
+    is_fixed: bool  # it is held, or has started, so that no push replaces it
+
+
+def with_key(tx: Transaction, queue: str, key: str) -> Pending | None:
+    """Return the task that has a unique key; None: it is free, or there is no key ('')."""
+    row = key and tx.execute(_WITH_KEY, (queue, key, queue, key)).fetchone()
+    if not row:
+        return None
+    return Pending(row[0], row[1], read_controls(row[2]), bool(row[3]))
+
+
+def push_unique(
+    tx: Transaction, queue: str, messages: Sequence[Message]
+) -> tuple[Position, dict[int, str]]:
+    """Queue those of some tasks whose unique keys are free.
+
+    :returns: also the ids of the tasks that are pending instead, by index.
+    """
+    pending: dict[int, str] = {}
+    position: Position | None = None
+    for index, message in enumerate(messages):
+        if isinstance(message, ControlledMessage) and (key := message.controls.unique_key):
+            if (found := with_key(tx, queue, key)) is not None:
+                pending[index] = found.task_id
+                _push_over(tx, queue, found, message)
+                continue
+            message = debounced(message, tx.now, tx.now)
+        begun = push(tx, queue, [message])
+        position = position or begun
+    return position or Position(tx.file, tx.tickets()), pending
+
+
+def _push_over(tx: Transaction, queue: str, pending: Pending, message: ControlledMessage) -> None:
+    """Put a message in the place of the pending one, if both are debounced and it can be."""
+    own, task_id = pending.controls, pending.task_id
+    if pending.is_fixed or not message.controls.debounce or own is None or not own.debounce:
+        return
+    data = message.data if message.data_for is None else message.data_for(task_id)
+    replaced = debounced(message._replace(task_id=task_id, data=data), pending.since, tx.now)
+    push(tx, queue, [replaced])
+    tx.execute(
+        "UPDATE alligator_tasks SET key_since = ? WHERE queue = ? AND task_id = ?",
+        (pending.since, queue, task_id),
+    )
+
+
+def key_columns(message: Message, now: float) -> tuple[str | None, float | None, int | None]:
+    """Return ``unique_key``, ``key_since`` and ``key_attempt`` of a task that is pushed."""
+    controls = controls_of(message)
+    if controls is None or not controls.unique_key:
+        return None, None, None
+    return controls.unique_key, now, 0 if controls.unique_until_start else None
 
 
 def push(tx: Transaction, queue: str, messages: Sequence[Message]) -> Position:
@@ -69,11 +146,13 @@ def push(tx: Transaction, queue: str, messages: Sequence[Message]) -> Position:
         due = delay_until if delay_until and delay_until > now else 0.0
         state = DELAYED if due else WAITING
         rows.append((queue, task_id, state, priority, place + offset, due, now, data))
-    controls: list[str | None] = []
+    controls: list[_Controls] = []
     if ControlledMessage in set(map(type, messages)):
-        controls = [write_controls(controls_of(each)) for each in messages]
+        controls = [
+            (write_controls(controls_of(each)), *key_columns(each, now)) for each in messages
+        ]
         pairs = zip(rows, controls, strict=True)
-        inserted = tx.executemany(_INSERT_CONTROLLED, [(*row, own) for row, own in pairs]).rowcount
+        inserted = tx.executemany(_INSERT_CONTROLLED, [(*row, *own) for row, own in pairs]).rowcount
     else:
         inserted = tx.executemany(_INSERT, rows).rowcount
     delayed = sum(row[2] == DELAYED for row in rows)
@@ -81,14 +160,14 @@ def push(tx: Transaction, queue: str, messages: Sequence[Message]) -> Position:
     tx.count(queue, WAITING, len(rows) - delayed)
     if inserted < len(rows):
         for index, row in enumerate(rows):
-            _push_again(tx, row, controls[index] if controls else None)
+            _push_again(tx, row, controls[index] if controls else _NO_CONTROLS)
     return Position(tx.file, place)
 
 
 def _push_again(
     tx: Transaction,
     row: tuple[str, str, int, int, int, float, float, Data],
-    controls: str | None,
+    controls: _Controls,
 ) -> None:
     """Push an id that was on the queue before; do nothing if it is of this very push."""
     queue, task_id, state, priority, place, due, _, data = row
@@ -103,8 +182,8 @@ def _push_again(
     if old_state == RUNNING:
         tx.execute(
             "UPDATE alligator_tasks SET next_data = ?, next_due = ?, next_priority = ?, "
-            "next_controls = ? WHERE id = ?",
-            (data, due, priority, controls, row_id),
+            "next_controls = ?, next_key = ?, key_since = ? WHERE id = ?",
+            (data, due, priority, *controls[:3], row_id),
         )
         return
     if old_state == HELD:
@@ -115,8 +194,8 @@ def _push_again(
         place = old_place
     tx.execute(
         "UPDATE alligator_tasks SET data = ?, priority = ?, due = ?, state = ?, place = ?, "
-        "controls = ? WHERE id = ?",
-        (data, priority, due, state, place, controls, row_id),
+        "controls = ?, unique_key = ?, key_since = ?, key_attempt = attempt + ? WHERE id = ?",
+        (data, priority, due, state, place, *controls, row_id),
     )
 
 
@@ -241,7 +320,8 @@ def _promote_due(tx: Transaction, queue: str) -> None:
 def queue_following(tx: Transaction, queue: str, row_id: int) -> bool:
     """Queue the task that was pushed under the id of a running one; False: there is none."""
     row = tx.execute(
-        "SELECT next_due, task_id FROM alligator_tasks WHERE id = ? AND next_data IS NOT NULL",
+        "SELECT next_due, task_id, next_controls FROM alligator_tasks "
+        "WHERE id = ? AND next_data IS NOT NULL",
         (row_id,),
     ).fetchone()
     if row is None:
@@ -249,12 +329,15 @@ def queue_following(tx: Transaction, queue: str, row_id: int) -> bool:
     records.overrule(tx, queue, [row[1]])
     due = row[0] if row[0] > tx.now else 0.0
     state = DELAYED if due else WAITING
+    controls = read_controls(row[2])
+    until_start = controls is not None and controls.unique_until_start
     tx.execute(
         "UPDATE alligator_tasks SET data = next_data, priority = next_priority, place = ?, "
         "due = ?, state = ?, pushed_at = ?, ticket = 0, attempt = 0, deaths = 0, "
         "controls = next_controls, next_controls = NULL, "
+        "unique_key = next_key, next_key = NULL, key_attempt = ?, "
         "next_data = NULL, next_due = NULL, next_priority = NULL WHERE id = ?",
-        (tx.tickets(), due, state, tx.now, row_id),
+        (tx.tickets(), due, state, tx.now, 0 if until_start else None, row_id),
     )
     tx.count(queue, RUNNING, -1)
     tx.count(queue, state, 1)
@@ -385,20 +468,26 @@ def revive(
         "ORDER BY id LIMIT ?",
         (queue, task_id, task_id, after, upto, queue, AT_ONCE),
     ).fetchall()
-    if rows:
-        messages = []
-        for _, each, data, rank, text in rows:
-            message = Message(each, renew(each, data) if renew else data, priority=rank)
-            controls = read_controls(text)
-            messages.append(message if controls is None else controlled(message, controls))
+    messages, revived, keys = list[Message](), [], set[str]()
+    for row in rows:
+        _, each, data, rank, text = row
+        message, controls = Message(each, data, priority=rank), read_controls(text)
+        if controls is not None:
+            message, key = controlled(message, controls), controls.unique_key
+            if key in keys or with_key(tx, queue, key):
+                continue  # it stays dead
+            keys |= {key} - {""}
+        messages.append(message._replace(data=renew(each, data)) if renew else message)
+        revived.append(row)
+    if revived:
         push(tx, queue, messages)
         tx.executemany(
             "DELETE FROM alligator_overruled WHERE queue = ? AND task_id = ?",
-            [(queue, row[1]) for row in rows],
+            [(queue, row[1]) for row in revived],
         )
-        tx.executemany("DELETE FROM alligator_dead WHERE id = ?", [row[:1] for row in rows])
-        tx.count(queue, FAILED, -len(rows))
-    return len(rows), rows[-1][0] if len(rows) == AT_ONCE else 0
+        tx.executemany("DELETE FROM alligator_dead WHERE id = ?", [row[:1] for row in revived])
+        tx.count(queue, FAILED, -len(revived))
+    return len(revived), rows[-1][0] if len(rows) == AT_ONCE else 0
 
 
 def purge_dead(tx: Transaction, queue: str, older_than: float) -> int:

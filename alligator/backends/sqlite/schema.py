@@ -27,6 +27,10 @@ CREATE TABLE IF NOT EXISTS alligator_tasks (
     next_priority INTEGER,
     controls TEXT,                  -- see backends/controls.py; NULL: none
     next_controls TEXT,             -- of what was pushed under this id while it ran
+    unique_key TEXT,                -- see with_key() in queue.py
+    key_since REAL,                 -- when that key, or next_key, was taken
+    key_attempt INTEGER,            -- it is free after this attempt began; NULL: when it ends
+    next_key TEXT,                  -- the key of what was pushed under this id while it ran
     next_data,
     data NOT NULL,
     UNIQUE (queue, task_id)
@@ -120,11 +124,19 @@ CREATE INDEX IF NOT EXISTS alligator_documents_end ON alligator_documents (ends)
 _LATER_COLUMNS = (
     ("alligator_tasks", "controls", "TEXT"),
     ("alligator_tasks", "next_controls", "TEXT"),
+    ("alligator_tasks", "unique_key", "TEXT"),
+    ("alligator_tasks", "key_since", "REAL"),
+    ("alligator_tasks", "key_attempt", "INTEGER"),
+    ("alligator_tasks", "next_key", "TEXT"),
     ("alligator_dead", "controls", "TEXT"),
 )
 
 #: What needs these columns.
 _LATER_SCHEMA = """
+CREATE INDEX IF NOT EXISTS alligator_unique
+    ON alligator_tasks (queue, unique_key) WHERE unique_key IS NOT NULL;
+CREATE INDEX IF NOT EXISTS alligator_next_unique
+    ON alligator_tasks (queue, next_key) WHERE next_key IS NOT NULL;
 """
 
 

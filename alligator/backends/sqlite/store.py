@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
-from alligator.backends.controls import write_controls
+from alligator.backends.controls import unique_key, write_controls
 from alligator.backends.sqlite import dependencies, queue, records, reports
 from alligator.backends.sqlite.database import Database
 from alligator.backends.sqlite.disk_reserve import for_push, for_record
@@ -23,6 +23,7 @@ from alligator.backends.types import (
     Activity,
     Child,
     Delivery,
+    Duplicate,
     LiveWorker,
     Message,
     Parent,
@@ -146,10 +147,10 @@ class SqliteStore(Store):
         with self._database.transaction(for_push([message])) as tx:
             if not _claim(tx, own_key, ttl):
                 return False
-            queue.push(tx, queue_name, [message])
+            queue.push_unique(tx, queue_name, [message])
         return True
 
-    def _hold(self, client: Queues, children: Sequence[Child]) -> list[int]:
+    def _hold(self, client: Queues, children: Sequence[Child]) -> Sequence[int | Duplicate]:
         with self._database.transaction(for_push(each.message for each in children)) as tx:
             return [_hold(tx, each) for each in children]
 
@@ -269,9 +270,11 @@ def _claim(tx: Transaction, key: str, ttl: float) -> bool:
     )
 
 
-def _hold(tx: Transaction, child: Child) -> int:
+def _hold(tx: Transaction, child: Child) -> int | Duplicate:
     """Keep a child back, queue it, or cancel it; see ``Store.hold``."""
     name, message = child.queue_name, child.message
+    if pending := queue.with_key(tx, name, unique_key(message)):
+        return Duplicate(pending.task_id)
     waits = list[tuple[str, str]]()
     for parent in child.parents:
         stands = _where(tx, parent)
@@ -343,11 +346,12 @@ def _keep(tx: Transaction, name: str, message: Message) -> int:
     tx.count(name, HELD, 1)
     row = tx.execute(
         "INSERT INTO alligator_tasks "
-        "(queue, task_id, state, priority, place, due, pushed_at, controls, data) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
+        "(queue, task_id, state, priority, place, due, pushed_at, controls, "
+        "unique_key, key_since, key_attempt, data) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
         (
             *(name, task_id, HELD, priority, place, due or 0.0, tx.now),
-            *(write_controls(controls_of(message)), data),
+            *(write_controls(controls_of(message)), *queue.key_columns(message, tx.now), data),
         ),
     ).fetchone()
     return int(row[0])
