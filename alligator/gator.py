@@ -16,6 +16,7 @@ from alligator.constants import ALL, WAITING
 from alligator.exceptions import InvalidDSN, UnsupportedOption
 from alligator.execution.settle import Settler
 from alligator.execution.without_worker import InlineRunner
+from alligator.monitoring import progress
 from alligator.producer.children_across_backends import bridge
 from alligator.producer.options import Batch, Options
 from alligator.producer.push import Producer
@@ -485,6 +486,19 @@ class Gator:
         :raises ResultTimeout: the task has not ended in that time, or is unknown.
         """
         return self.results.result(task, timeout)
+
+    def progress(self, task: Task | str) -> tuple[float, str] | None:
+        """Return how far a task is that runs, as it said with :meth:`alligator.Task.progress`.
+
+        ::
+
+            fraction, text = gator.progress(task.id) or (0.0, '')
+
+        :param task: the task, or its id on this Gator's queue.
+        :returns: a fraction from 0 to 1, and a text; None: it does not run, or has not said.
+        :raises UnsupportedOption: there is no store to read it from.
+        """
+        return progress.of_task(self.results, task)
 
     def explain(self, task: Task | str | Schedule) -> str:
         """Return in one sentence why a task has not run, or how it ended.

@@ -127,6 +127,10 @@ def attempt(
             seconds = _limited(task)
         if carry is not None:  # it may fail after this has returned
             task.called_with = args, kwargs
+        try:  # noqa: SIM105 - suppress() takes 0.3 µs
+            task.delivery = delivery
+        except AttributeError:  # the user's own class may have no room for it
+            pass
         if begin:
             begin(task, delivery)
         # The user's own class may override run(), and does not carry coroutines.

@@ -55,6 +55,7 @@ class Leases:
     :param outage: that of the worker, where it has one.
     :param process: the helper process, which extends leases while this thread cannot run.
     :param expected: returns the seconds that a task is expected to take.
+    :param at_end: called as the ``with`` block ends, when nothing runs any more.
     """
 
     def __init__(
@@ -67,9 +68,10 @@ class Leases:
         outage: Outage | None = None,
         process: LeaseProcess | None = None,
         expected: Callable[[], float] = lambda: 0.0,
+        at_end: Callable[[], None] | None = None,
     ) -> None:
         self.client, self.lease, self.log, self.watch = client, lease, log, watch
-        self._expected, self._process = expected, process
+        self._expected, self._process, self._at_end = expected, process, at_end
         self._stood_still_at = -math.inf  # monotonic: when that was logged last
         self._every = min(lease, client.lease_seconds or lease) / 3
         self._lock = threading.Lock()
@@ -80,7 +82,8 @@ class Leases:
         self._lookers = 0  # threads in wait_for_turn
         self._idle = 0  # threads in start_next
         self._kept_places = 0  # have ended, and keep their place until they are reported
-        self._running: dict[int, Delivery] = {}  # by id(): one task id may be on two queues
+        # With their starts (monotonic); by id(), since one task id may be on two queues.
+        self._running: dict[int, tuple[Delivery, float]] = {}
         self._settling: set[int] = set()  # of those, by id(): the settlement reports a lost lease
         self._last_start = 0.0
         self._extend_at = 0.0
@@ -111,6 +114,8 @@ class Leases:
         self._outage.call(self.hand_back)
         self._outage.call(self._acks.send)
         self._outage.call(self._settle_the_last)
+        if self._at_end is not None:
+            self._at_end()
 
     # -- Reserving. ---------------------------------------------------------------------------
 
@@ -226,7 +231,7 @@ class Leases:
                     return None
                 now = time.monotonic()
             delivery = self._waiting.popleft()
-            self._running[id(delivery)] = delivery
+            self._running[id(delivery)] = delivery, now
             if process is not None:
                 process.started()
             self._last_start = now
@@ -300,6 +305,14 @@ class Leases:
                 self._arrived.notify()
         elif self._lookers:
             self._turn.notify_all()
+
+    def running(self) -> list[tuple[Delivery, float]]:
+        """Return the deliveries that run, each with when it started (monotonic)."""
+        with self._lock:
+            return list(self._running.values())
+
+    def _that_run(self) -> list[Delivery]:
+        return [delivery for delivery, _ in self._running.values()]
 
     def _taken(self) -> int:
         return len(self._running) + self._kept_places
@@ -538,7 +551,7 @@ class Leases:
             self._outage.call(self.hand_back)
             self._outage.call(self._settle_the_last)
             with self._lock:
-                running, self._running = list(self._running.values()), {}
+                running, self._running = self._that_run(), {}
                 self._settling.clear()
             for delivery in running:
                 if delivery is not but:
@@ -550,7 +563,7 @@ class Leases:
     def snapshot(self) -> tuple[list[Delivery], list[Delivery]]:
         """Return what is to be acked, and what waits or runs; for :meth:`release_by`."""
         with self._lock:
-            return self._acks.all(), [*self._waiting, *self._running.values()]
+            return self._acks.all(), [*self._waiting, *self._that_run()]
 
     def release_by(
         self,
@@ -661,7 +674,7 @@ class Leases:
     def _share(self) -> None:
         """With the lock, write all deliveries again for the helper process."""
         if self._process is not None:
-            started = [*self._running.values(), *self._acks.all()]
+            started = [*self._that_run(), *self._acks.all()]
             self._process.rewrite(started + self._pending.deliveries(), self._waiting)
 
     def _come_back(self) -> None:
@@ -696,7 +709,7 @@ class Leases:
 
     def _held(self) -> list[Delivery]:
         with self._lock:
-            held = [*self._waiting, *self._running.values(), *self._acks.all()]
+            held = [*self._waiting, *self._that_run(), *self._acks.all()]
         return held + self._pending.deliveries()
 
     def _report_lost(self, deliveries: Sequence[Delivery]) -> None:

@@ -12,6 +12,7 @@ from alligator.exceptions import AlligatorException, LeaveNow, QueueFull
 from alligator.execution.acks import report_refused
 from alligator.execution.attempt import Outcome, Verdict, attempt
 from alligator.execution.leases import Leases
+from alligator.execution.running_tasks import RunningTasks
 from alligator.execution.settle import Settler
 from alligator.results.query import Results
 from alligator.runtime.timeouts import Overrun, TimeIsUp
@@ -151,7 +152,15 @@ class InlineRunner:
         return found[0] if found else None
 
     def _leases(self) -> Leases:
-        return Leases(self.client, LEASE, log=log)
+        leases = Leases(
+            self.client,
+            LEASE,
+            log=log,
+            watch=lambda: running.look(),
+            at_end=lambda: running.close(),
+        )
+        running = RunningTasks(self.settler.store, self.recorder, leases)
+        return leases
 
     def _run(self, leases: Leases, delivery: Delivery) -> Outcome:
         leases.take([delivery])

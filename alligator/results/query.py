@@ -70,7 +70,7 @@ class Results:
         if done is not None or deadline <= time.monotonic():
             return bool(done)
         pause, longest, queue_names = self._pauses(tasks, started=started)
-        keys = [key for each in pending for key in self._keys(each)]
+        keys = [key for each in pending for key in self.keys(each)]
         store = self.store
         with nullcontext() if store is None else store.watch(keys, queue_names) as watch:
             while (done := self._drop_ended(pending, started=started)) is None:
@@ -182,7 +182,7 @@ class Results:
     def _records(self, tasks: Sequence[Task | str]) -> list[Record | None]:
         if self.store is None:
             return [None] * len(tasks)
-        keys = [self._keys(each) for each in tasks]
+        keys = [self.keys(each) for each in tasks]
         found = iter(self.store.records([key for some in keys for key in some]))
         return [
             _chosen(task, [next(found) for _ in some])
@@ -192,7 +192,7 @@ class Results:
     def _record(self, task: Task | str) -> Record | None:
         return self._records([task])[0]
 
-    def _keys(self, task: Task | str) -> list[str]:
+    def keys(self, task: Task | str) -> list[str]:
         """Return the keys under which a task may be recorded: queue and id, or the id alone."""
         task_id = _id_of(task)
         if isinstance(task, Task) and not task.has_own_id:

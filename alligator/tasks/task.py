@@ -3,12 +3,14 @@
 import logging
 import sys
 import time
+import weakref
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextvars import ContextVar, copy_context
 from datetime import UTC, date
 from functools import partial
 from typing import Any, NoReturn, Protocol, Self
 
+from alligator.backends.types import Delivery
 from alligator.common import after_fork, strict_json
 from alligator.common.clock import Seconds
 from alligator.common.ids import is_own_id, new_task_id
@@ -32,6 +34,9 @@ log.addFilter(SafeTracebacks())
 #: Seconds after which the log says that a hook has not returned.
 HOOK_PATIENCE = 10.0
 
+#: The longest text that goes with a progress, in characters.
+LONGEST_PROGRESS = 200
+
 #: Takes a task and the coroutine that its function returned, and runs it to its end.
 Carry = Callable[["Task", Coroutine[Any, Any, Any]], None]
 
@@ -41,6 +46,15 @@ _current: ContextVar["Task | None"] = ContextVar("alligator_current_task", defau
 def current_task() -> "Task | None":
     """Return the task that is running in this thread or coroutine, or None outside of one."""
     return _current.get()
+
+
+#: Tasks that have reported progress in this process, by id().
+_reporting: "weakref.WeakValueDictionary[int, Task]" = weakref.WeakValueDictionary()
+
+
+def that_report_progress() -> "list[Task]":
+    """Return the tasks of this process that have reported progress; some may have ended."""
+    return list(_reporting.values()) if _reporting else []
 
 
 class TaskHandle(Protocol):
@@ -57,6 +71,9 @@ class TaskHandle(Protocol):
 
     def cancel(self, task: "Task") -> "Task | None":
         """Take a task off its queue before it runs; None: it does not wait."""
+
+    def progress(self, task: "Task") -> tuple[float, str] | None:
+        """Return how far a task is that runs; None: that is not known."""
 
 
 class Task:
@@ -122,6 +139,9 @@ class Task:
     #: Its arguments before it ran: the same objects, to tell whether they were replaced.
     #: None: it has not run.
     called_with: tuple[Any, Any] | None = None
+    #: What it was delivered with, where it runs; None: it is not from a queue.
+    delivery: Delivery | None = None
+    _progress: tuple[float, str] | None = None
     # Number and digest of the ids it depends on, if the store keeps them.
     kept_parents: KeptParents | None = None
     _depends_on: list[Any] | None = None
@@ -497,6 +517,48 @@ class Task:
         if self.give_up_on is not None and is_named(error, CHECKS["give_up_on"](self.give_up_on)):
             return False
         return self.retry_on is None or is_named(error, CHECKS["retry_on"](self.retry_on))
+
+    def progress(self, fraction: float | None = None, text: str = "") -> tuple[float, str] | None:
+        """Say how far the running task is; without arguments, return how far it is.
+
+        In the task, from any thread or coroutine of it, as often as it likes::
+
+            current_task().progress(0.4, 'page 40 of 100')
+
+        The worker writes the last value to the store, at most twice a second. Without a store it
+        is kept here alone. Where the task was pushed::
+
+            task.progress()  # (0.4, 'page 40 of 100')
+
+        :param fraction: from 0 to 1.
+        :param text: what it is at, 200 characters at most.
+        :returns: the fraction and the text; None: it does not run, or has not said.
+        :raises InvalidTask: a value that is none of these, or the task does not run here.
+        :raises UnsupportedOption: there is no store from which to read it.
+        """
+        handle = self._handle if self.delivery is None else None
+        if fraction is None:
+            return self._progress if handle is None else handle.progress(self)
+        if handle is not None and _current.get() is not self:
+            raise InvalidTask(f"Task {shorten(self.task_id)} does not run here.")
+        if (
+            isinstance(fraction, bool)
+            or not isinstance(fraction, int | float)
+            or not 0 <= fraction <= 1
+        ):
+            raise InvalidTask(
+                f"progress({shorten(repr(fraction), 60)}) is no number from 0 to 1; 0.4 stands for "
+                "40 percent."
+            )
+        if not isinstance(text, str) or len(text) > LONGEST_PROGRESS:
+            raise InvalidTask(
+                f"The text of a progress, {shorten(repr(text), 60)}, is no text of at most "
+                f"{LONGEST_PROGRESS} characters."
+            )
+        self._progress = float(fraction), text
+        if self.delivery is not None:
+            _reporting[id(self)] = self
+        return self._progress
 
     def spend_retry(self, error: BaseException | None = None) -> float:
         """Use one retry and return the seconds to wait before it.

@@ -31,6 +31,7 @@ from alligator.execution.backend_trouble import Outage
 from alligator.execution.lease_process import LeaseProcess
 from alligator.execution.leases import Leases
 from alligator.execution.pending import MOST_HELD
+from alligator.execution.running_tasks import RunningTasks
 from alligator.gator import Gator
 from alligator.results.unserved import Served, Unserved
 from alligator.runtime import interrupts
@@ -405,11 +406,13 @@ class Worker:
             self.gator.client,
             self.lease,
             log=self.log,
-            watch=lambda: self._watch(leases),
+            watch=lambda: self._watch(leases, running),
             outage=self._outage,
             process=process,
             expected=lambda: self._prefetch.average,
+            at_end=lambda: running.close(),
         )
+        running = RunningTasks(self.gator.store, self.gator.recorder, leases)
         return leases
 
     @contextmanager
@@ -511,8 +514,9 @@ class Worker:
             beside(lambda: os.write(2, f"{why}\n".encode()), _TO_LOG)
         os._exit(1)
 
-    def _watch(self, leases: Leases) -> None:
+    def _watch(self, leases: Leases, running: RunningTasks) -> None:
         """In the lease thread, act on a stop signal while the main thread is busy."""
+        running.look()
         if self._is_told_to_stop():
             leases.note_stop()  # first: a kill may follow at once
         if self._signals.count and not self._signals.announced:
