@@ -10,6 +10,8 @@ DELAYED: Final = 3
 RETRYING: Final = 4
 CANCELED: Final = 5
 RUNNING: Final = 6
+#: To ask a queue for the tasks that wait for others. They have the status ``WAITING``.
+HELD: Final = 7
 
 #: The queue that tasks go to when the Gator names no other.
 ALL: Final = "all"

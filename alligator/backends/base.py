@@ -70,6 +70,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar
 
+from alligator.backends.cursors import read_cursor, write_cursor
 from alligator.backends.dsn import mask_password
 from alligator.backends.store import Store
 from alligator.backends.types import (
@@ -98,6 +99,7 @@ from alligator.backends.types import (
 )
 from alligator.common.clock import Clock, SystemClock
 from alligator.common.text import with_stop
+from alligator.constants import DELAYED, FAILED, HELD, RUNNING, WAITING
 from alligator.exceptions import AlligatorException, InvalidTask, UnsupportedOption
 
 __all__ = [
@@ -156,6 +158,8 @@ MAX_PRIORITY = 100
 #: The most messages, and bytes of their data, that ``push_many`` queues in one step.
 BATCH, BATCH_SIZE = 500, 4 << 20
 
+_NAMES = {WAITING: "waiting", DELAYED: "delayed", RUNNING: "running", HELD: "held"}
+
 #: What a client can be asked for; ``Client.supports`` lists which of them it keeps.
 LEASES = "leases"  # a killed worker's tasks come back
 DELAY = "delay"  # push(..., delay_until=...)
@@ -168,7 +172,7 @@ EVERYTHING = frozenset({LEASES, DELAY, PRIORITY, OWN_ID, GET})
 LIMIT, RATE = "limit", "rate"  # see Controls
 UNIQUE, DEBOUNCE = "unique", "debounce"  # likewise
 PAUSE = "pause"  # pause, resume
-LISTING = "listing"  # list_tasks, queue_names
+LISTING = "listing"  # list_tasks, in every state
 
 
 def push_in_steps(messages: Sequence[Message], push: Callable[[int, int], list[str]]) -> list[str]:
@@ -628,6 +632,31 @@ class Client(ABC):
         """
         return None
 
+    def list_tasks(
+        self, queue_name: str, state: int, limit: int = 100, after: str | None = None
+    ) -> tuple[list[Listed], str | None]:
+        """Return some tasks of a queue in one state, and leave them as they are.
+
+        They come in the order in which they would run: of those running, the one on lease for the
+        longest comes first; of the dead, the last to die. A task that stays where it is while
+        others come, go and move is on one page, and on no second one. A client with
+        ``LISTING`` in its ``controls`` can list all of these states.
+
+        :param state: ``WAITING`` (also where a limit keeps it back, or one of its id runs),
+            ``DELAYED``, ``RUNNING``, ``FAILED`` (dead), or ``HELD`` (it waits for its parents).
+        :param limit: at least 1. Fewer are returned where they have many megabytes of data.
+        :param after: the cursor of the page before; None: from the beginning.
+        :returns: the tasks, and the cursor of the next page; None: there is none.
+        :raises InvalidTask: ``after`` is no such cursor.
+        :raises UnsupportedOption: the backend cannot list tasks in that state.
+        """
+        if state == FAILED:
+            return _list_dead(self.dead, queue_name, limit, after)
+        raise UnsupportedOption(
+            f"{mask_password(self.conn_string)} cannot list tasks that are {_NAMES[state]}; "
+            "redis://, sqlite:// and locmem:// can."
+        )
+
     def queue_names(self) -> list[str] | None:
         """Return the names of the queues that tasks were pushed to and that are not forgotten.
 
@@ -711,6 +740,25 @@ class Client(ABC):
         return (
             f"<{type(self).__module__}.{type(self).__qualname__} {mask_password(self.conn_string)}>"
         )
+
+
+def _list_dead(
+    dead: Callable[[str, int], list[DeadTask]], queue_name: str, limit: int, after: str | None
+) -> tuple[list[Listed], str | None]:
+    """Return a page of dead letters, from a method that returns the newest ones."""
+    last = None if after is None else tuple(read_cursor(after, float, str))
+    wanted = limit + 1
+    while True:
+        letters = dead(queue_name, wanted)
+        left = [each for each in letters if last is None or (each.died_at, each.task_id) < last]
+        if len(left) > limit or len(letters) < wanted:
+            break
+        wanted *= 2
+    page = [
+        Listed(each.task_id, each.data, FAILED, attempts=each.attempts) for each in left[:limit]
+    ]
+    more = len(left) > limit
+    return page, write_cursor(left[limit - 1].died_at, page[-1].task_id) if more else None
 
 
 def reaching(

@@ -40,6 +40,7 @@ from alligator.backends.base import (
     Delivery,
     Finding,
     LastingMessage,
+    Listed,
     Message,
     Place,
     QueueStats,
@@ -58,11 +59,13 @@ from alligator.backends.beanstalk.encoding import (
     encode,
     encode_letter,
     pri_of,
+    priority_of,
     to_bytes,
     whole_seconds,
 )
 from alligator.backends.beanstalk.pool import Pool
 from alligator.backends.beanstalk.protocol import NewJob
+from alligator.backends.cursors import no_cursor
 from alligator.backends.dsn import mask_password, parse_dsn, seconds
 from alligator.common.clock import Clock
 from alligator.common.grouping import group_by
@@ -444,6 +447,32 @@ class Client(BaseClient):
             return decode(job.body).data
         found = self._letter(queue_name, task_id)
         return found.data if found else None
+
+    def list_tasks(
+        self, queue_name: str, state: int, limit: int = 100, after: str | None = None
+    ) -> tuple[list[Listed], str | None]:
+        """List dead letters, and of the waiting and the delayed tasks only the first.
+
+        The server shows no others, and none that runs.
+        """
+        if state not in (WAITING, DELAYED):
+            return super().list_tasks(queue_name, state, limit, after)
+        self.check_queue_name(queue_name)
+        if after is not None:
+            raise no_cursor(after)
+        return self._pool.run(lambda connection: self._first(connection, queue_name, state)), None
+
+    def _first(self, connection: Connection, queue_name: str, state: int) -> list[Listed]:
+        look = connection.next_ready if state == WAITING else connection.next_delayed
+        job = look(queue_name)
+        record = connection.stats_job(job.id) if job else None
+        if job is None or record is None:  # it is gone
+            return []
+        body = decode(job.body)
+        due = self.clock.time() + record["time-left"] if state == DELAYED else None
+        attempts = body.attempts + record["reserves"]
+        task = Listed(str(job.id), body.data, state, priority_of(record["pri"]), due, attempts)
+        return [task]
 
     def stats(self, queue_name: str) -> QueueStats:
         self.check_queue_name(queue_name)

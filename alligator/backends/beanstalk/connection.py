@@ -388,6 +388,11 @@ class Connection:
         self._use(tube)
         return self._look(Server.peek_ready)
 
+    def next_delayed(self, tube: str) -> Job | None:
+        """Return the job of a tube whose delay ends first, and leave it there."""
+        self._use(tube)
+        return self._look(Server.peek_delayed)
+
     def next_buried(self, tube: str) -> Job | None:
         """Return the job of a tube that was buried first, and leave it there."""
         self._use(tube)

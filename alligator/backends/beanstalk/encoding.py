@@ -80,6 +80,11 @@ def pri_of(priority: int) -> int:
     return _CENTER - priority
 
 
+def priority_of(pri: int) -> int:
+    """Return the priority of a job with such a priority of the server's."""
+    return _CENTER - pri
+
+
 def whole_seconds(delay_until: float | None, now: float) -> int:
     """Return the delay in the server's whole seconds, rounded up so that no task runs early.
 

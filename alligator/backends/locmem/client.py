@@ -4,13 +4,16 @@ Gators of one process share them by the name in the DSN (``locmem://``, ``locmem
 Tasks do not survive the process; everything else of the contract holds.
 """
 
+import heapq
 import itertools
 from collections.abc import Callable, Sequence
+from operator import itemgetter
 from typing import Any
 
-from alligator.backends.base import DEBOUNCE, UNIQUE
+from alligator.backends.base import DEBOUNCE, LISTING, UNIQUE
 from alligator.backends.base import Client as BaseClient
 from alligator.backends.controls import debounced
+from alligator.backends.cursors import read_cursor, write_cursor
 from alligator.backends.locmem.memory import memory_of
 from alligator.backends.locmem.queue import Entry
 from alligator.backends.locmem.store import LocmemStore
@@ -21,6 +24,7 @@ from alligator.backends.types import (
     DeadTask,
     Delivery,
     Finding,
+    Listed,
     Message,
     Place,
     QueueStats,
@@ -30,9 +34,12 @@ from alligator.backends.types import (
     queued_or_pending,
 )
 from alligator.common.clock import Clock
-from alligator.constants import FAILED
+from alligator.constants import DELAYED, FAILED, HELD, RUNNING, WAITING
 
 _SLICE = 0.2  # seconds between two looks at `stop`
+
+#: Of how many numbers the keys in the listing of a state consist; see ``Queue.list_tasks``.
+_KEYS = {WAITING: 4, DELAYED: 2, RUNNING: 1, HELD: 1, FAILED: 1}
 
 
 class Client(BaseClient):
@@ -41,7 +48,7 @@ class Client(BaseClient):
     idle_wait = 60.0
     in_process = True
     notes_stops = True
-    controls = frozenset({UNIQUE, DEBOUNCE})
+    controls = frozenset({UNIQUE, DEBOUNCE, LISTING})
 
     def __init__(self, conn_string: str, *, clock: Clock | None = None) -> None:
         super().__init__(conn_string, clock=clock)
@@ -247,6 +254,18 @@ class Client(BaseClient):
 
     def lost_nothing_since(self, queue_name: str, position: Any) -> bool | None:
         return None if position is None else self.position(queue_name) is position
+
+    def list_tasks(
+        self, queue_name: str, state: int, limit: int = 100, after: str | None = None
+    ) -> tuple[list[Listed], str | None]:
+        with self._memory.changed:
+            found = self._memory.queue(queue_name).list_tasks(state)
+            if after is not None:
+                last = read_cursor(after, *[float] * _KEYS[state])
+                found = (each for each in found if each[0] > tuple(last))
+            page = heapq.nsmallest(limit + 1, found, key=itemgetter(0))
+        tasks = [task for _, task in page[:limit]]
+        return tasks, write_cursor(*page[limit - 1][0]) if len(page) > limit else None
 
     def queue_names(self) -> list[str]:
         """Return the names of the queues that hold something."""

@@ -15,6 +15,7 @@ from alligator.backends.types import (
     Data,
     DeadTask,
     Delivery,
+    Listed,
     Message,
     Place,
     Reason,
@@ -22,9 +23,12 @@ from alligator.backends.types import (
     controlled,
     controls_of,
 )
-from alligator.constants import DELAYED, FAILED, RUNNING, WAITING
+from alligator.constants import DELAYED, FAILED, HELD, RUNNING, WAITING
 
 _tickets = itertools.count(1)
+
+#: What orders the tasks of a listing: numbers, as many in each task of one state.
+Key = tuple[float, ...]
 
 
 @dataclass(slots=True, eq=False)
@@ -89,6 +93,7 @@ class Queue:
         self.dead: dict[str, tuple[DeadTask, int]] = {}  # with the priority; oldest first
         self.dead_controls: dict[str, Controls] = {}  # of the dead letters that have some
         self.keys: dict[str, str] = {}  # the id of the task with each unique key
+        self.deaths: dict[str, int] = {}  # by id: tickets of dead letters, in order of deaths
         self.overruled: set[str] = set()  # ids of dead letters that were pushed again since
         self.history = object()  # another object after the queue was emptied
         self._ready = LazyHeap()  # by (-priority, place)
@@ -171,6 +176,7 @@ class Queue:
         self.drop_waiting(message.task_id)
         self._control(entry, controls_of(message), now)
         self.overrule(message.task_id)
+        entry.ticket = next(_tickets)
         self.entries[message.task_id] = entry
         self.held.add(message.task_id)
 
@@ -187,7 +193,7 @@ class Queue:
 
     def forget_letter(self, task_id: str) -> None:
         """Remove a dead letter."""
-        del self.dead[task_id]
+        del self.dead[task_id], self.deaths[task_id]
         self.dead_controls.pop(task_id, None)
         self.overruled.discard(task_id)
 
@@ -293,6 +299,7 @@ class Queue:
         self.dead_controls.pop(entry.task_id, None)
         if entry.controls is not None:
             self.dead_controls[entry.task_id] = entry.controls
+        self.deaths[entry.task_id] = next(_tickets)
         self.overruled.discard(entry.task_id)
         self.end(entry, now)
 
@@ -325,6 +332,29 @@ class Queue:
         if entry.state == RUNNING:
             return Place(RUNNING, until=entry.lease_ends)
         return Place(entry.state, due=entry.due or None)
+
+    def list_tasks(self, state: int) -> Iterator[tuple[Key, Listed]]:
+        """Yield the tasks in a state, each with what they are ordered by, in no order."""
+        if state == WAITING:
+            for (priority, place), entry in self._ready.live():
+                yield (0, priority, *map(int, place)), _listed(entry, WAITING)
+            for entry in self.leased.values():
+                if (after := entry.following) is not None:
+                    task = Listed(after.task_id, after.data, WAITING, after.priority)
+                    yield (1, 0, 0, entry.ticket), task
+        elif state == DELAYED:
+            for due, entry in self._delayed.live():
+                yield (due, entry.ticket), _listed(entry, DELAYED)
+        elif state == RUNNING:
+            for entry in self.leased.values():
+                yield (entry.ticket,), _listed(entry, RUNNING)
+        elif state == HELD:
+            for entry in map(self.entries.__getitem__, self.held):
+                yield (entry.ticket,), _listed(entry, WAITING)
+        elif state == FAILED:
+            for task_id, (letter, priority) in self.dead.items():
+                task = Listed(task_id, letter.data, FAILED, priority, attempts=letter.attempts)
+                yield (-self.deaths[task_id],), task
 
     def counts(self) -> tuple[int, int, int]:
         """Return how many wait, are delayed, are running."""
@@ -396,3 +426,15 @@ class Queue:
             self._free_key(entry.task_id, entry.controls)
         self.extend(entry, now, lease)
         return entry
+
+
+def _listed(entry: Entry, state: int) -> Listed:
+    return Listed(
+        entry.task_id,
+        entry.data,
+        state,
+        entry.priority,
+        (entry.due or None) if state == DELAYED else None,
+        entry.attempt,
+        entry.lease_ends if state == RUNNING else None,
+    )

@@ -15,12 +15,14 @@ from operator import attrgetter
 from typing import Any
 
 from alligator.backends.base import (
+    LISTING,
     Ahead,
     ControlledMessage,
     Data,
     DeadTask,
     Delivery,
     Finding,
+    Listed,
     Message,
     Place,
     Queued,
@@ -59,6 +61,7 @@ from alligator.backends.redis.errors import (
     translate,
     translated,
 )
+from alligator.backends.redis.listing import list_tasks
 from alligator.backends.redis.reserve import MOST_AT_ONCE, RedisAhead, Reservation
 from alligator.backends.redis.scripts import script
 from alligator.backends.redis.server_clock import ServerClock
@@ -91,6 +94,7 @@ class Client(BaseClient):
     """The contract, on a server: see the module for its DSNs."""
 
     idle_wait = 15.0
+    controls = frozenset({LISTING})
     notes_stops = True
     shares_leases = True
 
@@ -424,6 +428,14 @@ class Client(BaseClient):
         pushed = pushed_at(first)
         age = None if pushed is None else max(0.0, now / 1e6 - pushed)
         return QueueStats(waiting, delayed, running, dead, age, held)
+
+    def list_tasks(
+        self, queue_name: str, state: int, limit: int = 100, after: str | None = None
+    ) -> tuple[list[Listed], str | None]:
+        def run(name: str, *args: Any) -> Any:
+            return self._run(name, queue_name, *args)
+
+        return list_tasks(run, state, limit, after)
 
     def queue_names(self) -> list[str] | None:
         # A few keys in each step, since the server does nothing else meanwhile.

@@ -11,15 +11,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from alligator.backends.base import DEBOUNCE, UNIQUE, push_in_steps
+from alligator.backends.base import DEBOUNCE, LISTING, UNIQUE, push_in_steps
 from alligator.backends.base import Client as BaseClient
 from alligator.backends.controls import unique_key
-from alligator.backends.sqlite import examine, queue
+from alligator.backends.sqlite import examine, listing, queue
 from alligator.backends.sqlite.backup import backup
 from alligator.backends.sqlite.config import parse_file_dsn
 from alligator.backends.sqlite.database import Database
 from alligator.backends.sqlite.disk_reserve import for_dead_letter, for_push
-from alligator.backends.sqlite.schema import HELD, Position
+from alligator.backends.sqlite.schema import Position
 from alligator.backends.sqlite.store import SqliteStore
 from alligator.backends.types import (
     ControlledMessage,
@@ -27,6 +27,7 @@ from alligator.backends.types import (
     DeadTask,
     Delivery,
     Finding,
+    Listed,
     Message,
     Place,
     QueueStats,
@@ -37,7 +38,7 @@ from alligator.backends.types import (
     queued_or_pending,
 )
 from alligator.common.clock import Clock
-from alligator.constants import DELAYED, FAILED, RUNNING, WAITING
+from alligator.constants import DELAYED, FAILED, HELD, RUNNING, WAITING
 from alligator.exceptions import QueueFull, QueueNotFound
 
 #: A cell of SQLite holds at most so many bytes (SQLITE_MAX_LENGTH, as Python builds it).
@@ -53,7 +54,7 @@ class Client(BaseClient):
     idle_wait = 60.0
     notes_stops = True
     shares_leases = True
-    controls = frozenset({UNIQUE, DEBOUNCE})
+    controls = frozenset({UNIQUE, DEBOUNCE, LISTING})
 
     def __init__(self, conn_string: str, *, clock: Clock | None = None) -> None:
         super().__init__(conn_string, clock=clock)
@@ -270,6 +271,12 @@ class Client(BaseClient):
             now = queue.position(connection, self.database.identity)
             emptied = queue.emptied(connection, queue_name)
         return now.file == position.file and emptied <= position.ticket <= now.ticket
+
+    def list_tasks(
+        self, queue_name: str, state: int, limit: int = 100, after: str | None = None
+    ) -> tuple[list[Listed], str | None]:
+        with self.database.reading() as connection:
+            return listing.list_tasks(connection, queue_name, state, limit, after)
 
     def queue_names(self) -> list[str]:
         """Return the names of the queues that were ever counted, but for those dropped."""

@@ -7,7 +7,7 @@ A held child is a row among the tasks, in a state of its own. Each of its parent
 import sqlite3
 
 from alligator.backends.sqlite.records import save
-from alligator.backends.sqlite.schema import HELD, Transaction
+from alligator.backends.sqlite.schema import Transaction
 from alligator.backends.store import (
     CANCELED_BY,
     KEEP_FAILED,
@@ -16,7 +16,7 @@ from alligator.backends.store import (
     gone_badly,
     record_key,
 )
-from alligator.constants import CANCELED, DELAYED, WAITING
+from alligator.constants import CANCELED, DELAYED, HELD, WAITING
 
 _FREE = (
     "SELECT t.id, t.queue, t.due FROM alligator_waits w JOIN alligator_tasks t ON t.id = w.child "

@@ -13,7 +13,7 @@ from alligator.backends.controls import debounced, read_controls, write_controls
 from alligator.backends.sqlite import dependencies as children
 from alligator.backends.sqlite import records
 from alligator.backends.sqlite.records import VALID_LETTER, writable
-from alligator.backends.sqlite.schema import HELD, Identity, Position, Transaction
+from alligator.backends.sqlite.schema import Identity, Position, Transaction
 from alligator.backends.store import gone_badly
 from alligator.backends.types import (
     ControlledMessage,
@@ -28,7 +28,7 @@ from alligator.backends.types import (
     controlled,
     controls_of,
 )
-from alligator.constants import DELAYED, FAILED, RUNNING, WAITING
+from alligator.constants import DELAYED, FAILED, HELD, RUNNING, WAITING
 
 #: Rows that one transaction deletes or moves, since all other writers wait for it.
 AT_ONCE = 500

@@ -4,9 +4,6 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-#: The state of a child that waits for its parents.
-HELD = 7
-
 #: Names have a prefix, since the file may be that of an application. Large columns come last,
 #: so that looking at the others does not read through them.
 SCHEMA = """

@@ -9,7 +9,7 @@ from alligator.backends.sqlite import dependencies, queue, records, reports
 from alligator.backends.sqlite.database import Database
 from alligator.backends.sqlite.disk_reserve import for_push, for_record
 from alligator.backends.sqlite.records import READ, SWEPT, writable
-from alligator.backends.sqlite.schema import HELD, Transaction
+from alligator.backends.sqlite.schema import Transaction
 from alligator.backends.store import (
     KEEP_FAILED,
     Store,
@@ -35,7 +35,7 @@ from alligator.backends.types import (
     Worker,
     controls_of,
 )
-from alligator.constants import CANCELED, FAILED, RUNNING, WAITING
+from alligator.constants import CANCELED, FAILED, HELD, RUNNING, WAITING
 
 #: Seconds between two looks at the version of the file: at first, and at most.
 _FIRST_LOOK, _LAST_LOOK = 0.001, 0.02

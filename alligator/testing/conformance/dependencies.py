@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from alligator.backends.base import Client, Delivery, Message, Reason
+from alligator.backends.base import LISTING, Client, Delivery, Listed, Message, Reason
 from alligator.backends.store import Child, Parent, Record, Store, own_record_key, record_key
 from alligator.common.ids import LookalikeId, new_task_id
-from alligator.constants import CANCELED, FAILED, SUCCESS, WAITING
+from alligator.constants import CANCELED, FAILED, HELD, SUCCESS, WAITING
 from alligator.exceptions import InvalidTask, UnsupportedOption
 from alligator.testing.conformance.base import Contract
 
@@ -63,6 +63,25 @@ class DependencyContract(Contract):
         self.client.ack([self.run("parent")])
         stats = self.client.stats(self.queue)
         assert (stats.waiting, stats.held) == (2, 0)
+
+    def test_who_is_held_is_listed(self) -> None:
+        """Once, however many parents it waits for; those of other queues are not."""
+        if LISTING not in self.client.controls:
+            pytest.skip("this backend does not list tasks in every state")
+        self.client.push(self.queue, "a", "1")
+        self.client.push(self.queue, "b", "2")
+        for child in ("c-1", "c-2", "c-3"):
+            assert self.hold(child, "a", "b") == WAITING
+        assert self.hold("elsewhere", "a", queue=f"{self.queue}-2") == WAITING
+        first, cursor = self.client.list_tasks(self.queue, HELD, 2)
+        second, end = self.client.list_tasks(self.queue, HELD, 2, cursor)
+        assert [each.task_id for each in (*first, *second)] == ["c-1", "c-2", "c-3"]
+        assert (first[0], end) == (Listed("c-1", "data of c-1", WAITING), None)
+        assert [each.task_id for each in self.client.list_tasks(self.queue, WAITING)[0]] == [
+            "a",
+            "b",
+        ]
+        self.client.drop_all(f"{self.queue}-2")
 
     def test_an_ack_releases_who_waited_for_nobody_else(self) -> None:
         """Until then a child can be found, but not counted nor reserved."""

@@ -14,12 +14,18 @@ import greenstalk
 import pytest
 
 from alligator import Gator
-from alligator.backends.base import Message, Reason
+from alligator.backends.base import Listed, Message, Reason
 from alligator.backends.beanstalk import socket as beanstalk_socket
 from alligator.backends.beanstalk.connection import Connection
 from alligator.backends.beanstalk_backend import Client
 from alligator.constants import DELAYED, FAILED, RUNNING, WAITING
-from alligator.exceptions import ConnectionLost, InvalidDSN, InvalidTask, QueueFull
+from alligator.exceptions import (
+    ConnectionLost,
+    InvalidDSN,
+    InvalidTask,
+    QueueFull,
+    UnsupportedOption,
+)
 from alligator.testing import FakeClock
 from tests.support import ROOT, jobs
 from tests.support.helpers import eventually
@@ -90,6 +96,20 @@ def test_the_servers_id_is_the_tasks_id(client, queue):
         assert client.get(queue, unknown) is None
         assert client.find(queue, unknown) is None
         assert client.revive(queue, unknown) == 0
+
+
+def test_the_server_shows_the_first_of_a_queue(client, queue):
+    assert client.list_tasks(queue, WAITING) == client.list_tasks(queue, DELAYED) == ([], None)
+    client.push(queue, "x", "low", priority=-5)
+    first = client.push(queue, "x", "high", priority=7)
+    client.push(queue, "x", "later", time.time() + 7200)
+    later = client.push(queue, "x", "late", time.time() + 3600)
+    assert client.list_tasks(queue, WAITING) == ([Listed(first, "high", WAITING, 7)], None)
+    ((found,), cursor) = client.list_tasks(queue, DELAYED)
+    assert (found.task_id, found.data, cursor) == (later, "late", None)
+    assert round(found.due - time.time(), -2) == 3600
+    with pytest.raises(UnsupportedOption, match="running"):
+        client.list_tasks(queue, RUNNING)
 
 
 def test_dead_letters_are_found_by_the_id_they_had(client, queue):
