@@ -48,6 +48,14 @@ had not handed the task back. A lease does not count if its worker noted, by
 (``release`` with data) sets the deaths to 0. A delivery with deaths on its record is returned
 alone: such a task may be what kills its worker, and must take no neighbour with it.
 
+*Limits and rates.* (``Client.controls``) A task with a limit is leased only while fewer than so
+many others of its key are on lease, counted in that very step: a place ends with its lease, however
+that ends. A task with a rate is leased only while its key has a token. A task that has to wait is
+kept back. It counts as waiting, keeps its place in the order, and holds up nothing behind it. As
+soon as a lease of its key ends, or a token comes, the first one of the key, by priority and order,
+may go, and a waiting client is woken. Each decides by its own limit when it is its turn. All keys
+belong to one queue.
+
 *Time.* The server's clock decides where the server has one, else the injected clock. Delays and
 leases count by that clock (:meth:`Client.server_time` and :func:`time_on`), so that nothing depends
 on how producers and workers have set theirs. "Now" is stored as 0, so that a clock that steps back
@@ -314,13 +322,21 @@ class Client(ABC):
 
         Returns None where there is no such task, or it is running.
         """
-        return self._take(self.reserve([queue_name], task_id=task_id))
+        return self._take(self.withdraw(queue_name, task_id))
 
     def _take(self, reserved: Reserved) -> Data | None:
         for delivery in reserved.deliveries:
             if not self.ack([delivery]):
                 return delivery.data
         return None
+
+    def withdraw(self, queue_name: str, task_id: str, lease: float = 30.0) -> Reserved:
+        """Lease a task that is not to run, but to be taken off its queue: canceled, or moved.
+
+        As ``reserve(..., task_id=)``, but its limit and its rate do not matter, and no place and no
+        token is taken. By default it is reserved.
+        """
+        return self.reserve([queue_name], 1, lease, task_id=task_id)
 
     # -- What a worker needs. -------------------------------------------------------------
 
@@ -362,7 +378,8 @@ class Client(ABC):
         :param acks: deliveries to ack in the same round trip, before anything is leased
             and before any wait.
         :param task_id: lease this very task, waiting or delayed (its delay is waived) or
-            with its lease expired, and no other; ``wait`` does not apply.
+            with its lease expired, and no other; ``wait`` does not apply. Its limit and its rate
+            do.
         :param stop: asked at least every 0.2 s during the wait, which it ends (1 s where
             the protocol cannot do better).
         :raises ConnectionLost: it is unknown whether the acks counted; send them again.

@@ -1,4 +1,7 @@
-"""Write down the controls of a task, for the backends that keep them beside its data."""
+"""Write down the controls of a task, and count starts against a rate.
+
+Backends that keep controls beside the data of a task share this.
+"""
 
 import json
 
@@ -36,3 +39,24 @@ def debounced(message: ControlledMessage, since: float, now: float) -> Controlle
         return message
     until = min(now + controls.debounce, since + controls.debounce_max)
     return message._replace(delay_until=max(message.delay_until or 0.0, until))
+
+
+def next_start(arrival: float, now: float, controls: Controls) -> float:
+    """Return when the next task of a rate key may start: now, or later.
+
+    A bucket holds ``rate`` tokens; one more comes every ``rate_seconds / rate``. (GCRA: the bucket
+    is one number, when it will be full again.)
+
+    :param arrival: when the bucket will be full again; 0: it is full.
+    """
+    interval = controls.rate_seconds / controls.rate
+    arrival = min(arrival, now + controls.rate_seconds)  # a clock set back must not stop it
+    at = arrival - controls.rate_seconds + interval
+    # Floating point may be off by microseconds.
+    return at if at > now + min(interval / 2, 0.001) else now
+
+
+def after_start(arrival: float, now: float, controls: Controls) -> float:
+    """Return when the bucket of a rate key will be full again, after one more task has started."""
+    arrival = min(arrival, now + controls.rate_seconds)
+    return max(arrival, now) + controls.rate_seconds / controls.rate

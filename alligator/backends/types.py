@@ -178,6 +178,9 @@ class Place(NamedTuple):
     ahead: int | None = None  # WAITING: how many tasks go first, where that can be told
     due: float | None = None  # DELAYED: when it may run, a Unix timestamp in seconds
     until: float | None = None  # RUNNING: when its lease ends, likewise, where that can be told
+    #: WAITING: the control that keeps it back, LIMIT or RATE; RATE: ``due`` is when the next task
+    #: of its key may start.
+    kept_by: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,7 +64,7 @@ class InlineRunner:
         # Held first: a task goes from the store to its queue, and never back.
         if held := self._cancel_held(queue_name, id_of(task_id)):
             return held
-        reserved = self.client.reserve([queue_name], 1, LEASE, task_id=backend_id)
+        reserved = self.client.withdraw(queue_name, backend_id, LEASE)
         for delivery in reserved.deliveries:
             try:
                 task = self.codec.decode(delivery)

@@ -7,7 +7,9 @@ from typing import Any
 from alligator.backends.base import (
     DEBOUNCE,
     DELAY,
+    LIMIT,
     PRIORITY,
+    RATE,
     UNIQUE,
     Client,
     Controls,
@@ -38,6 +40,7 @@ from alligator.tasks.functions import (
     import_callable,
     split_name,
 )
+from alligator.tasks.limits import with_limits
 from alligator.tasks.message import id_of
 from alligator.tasks.task import Task, TaskHandle
 from alligator.tasks.uniqueness import with_unique
@@ -146,6 +149,7 @@ class Producer:
         """
         due: float | None = getattr(task, "delay_until", None)
         asks = getattr(task, "unique", False) or getattr(task, "debounce", None)
+        asks = asks or getattr(task, "limit", None) or getattr(task, "rate", None)
         if due or asks or getattr(task, "save_results", None) or getattr(task, "priority", 0):
             self.check_supported(task)
         if due is not None or getattr(task, "expires", None) is not None:
@@ -181,7 +185,7 @@ class Producer:
             finally:
                 task.task_id = own
 
-        controls = with_unique(Controls(), task)
+        controls = with_limits(with_unique(Controls(), task), task)
         if controls.debounce:
             task.to_delayed()
         return controlled(message, controls, data_for)
@@ -227,6 +231,13 @@ class Producer:
                 "'unique' and 'depends_on' together need a queue that is its own store; use "
                 "locmem, sqlite or redis without store=, or leave one of them out."
             )
+        for option in (LIMIT, RATE):
+            if getattr(task, option, None) and option not in client.controls:
+                raise UnsupportedOption(
+                    f"{mask_password(client.conn_string)} keeps no {option!r}, as its server hands "
+                    "out tasks without counting; leave it out, or use a queue on locmem, sqlite or "
+                    "redis."
+                )
         if isinstance(client, LegacyClient):
             return  # its own push raises
         for option, needs in (("priority", PRIORITY), ("delay_until", DELAY)):

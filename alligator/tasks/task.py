@@ -102,6 +102,14 @@ class Task:
     retry_on: list[str] | None = None
     #: Names of the exceptions after which it is given up, whatever ``retries`` are left.
     give_up_on: list[str] | None = None
+    #: How many tasks of ``limit_key`` may run at the same time; None: any number.
+    limit: int | None = None
+    #: Counted together for ``limit``; None: by the name of the function.
+    limit_key: str | None = None
+    #: How many tasks of ``rate_key`` may start, and within how many seconds; None: any number.
+    rate: tuple[int, float] | None = None
+    #: Counted together for ``rate``; None: by the name of the function.
+    rate_key: str | None = None
     timeout: float | None = None
     #: Seconds that each call of a hook may take; None: no limit.
     hook_timeout: float | None = None

@@ -13,6 +13,7 @@ from alligator.common.text import shorten
 from alligator.exceptions import InvalidTask, MultipleDelayError
 from alligator.tasks.exception_names import exception_name
 from alligator.tasks.functions import check_hook, fits
+from alligator.tasks.limits import MOST, rate_of
 
 #: Other spellings: in 0.x, and in the first README.
 ALIASES = {"async": "is_async", "run_after": "delay_by"}
@@ -147,6 +148,15 @@ def _hook(name: str, *takes: str) -> Callable[[Any], Any]:
             raise InvalidTask(
                 f"{name}={shown} cannot be called as {calls}: its parameters do not fit."
             )
+        return value
+
+    return check
+
+
+def _key(name: str) -> Callable[[Any], str]:
+    def check(value: Any) -> str:
+        if not isinstance(value, str) or not 1 <= len(value) <= 200 or not value.isprintable():
+            raise _invalid(name, value, "is not 1 to 200 printable characters")
         return value
 
     return check
@@ -302,6 +312,10 @@ CHECKS: Mapping[str, Callable[[Any], Any]] = {
     "unique_until": _unique_until,
     "debounce": _positive("debounce"),
     "debounce_max": _positive("debounce_max"),
+    "limit": _whole("limit", 1, MOST),
+    "limit_key": _key("limit_key"),
+    "rate": rate_of,
+    "rate_key": _key("rate_key"),
 }
 
 #: Options of a schedule, which ``every`` and ``cron`` take as well.
@@ -327,6 +341,10 @@ _NONE_IS_UNSET = frozenset(
         "unique_until",
         "debounce",
         "debounce_max",
+        "limit",
+        "limit_key",
+        "rate",
+        "rate_key",
         *SCHEDULE_OPTIONS,
     }
 )
@@ -374,6 +392,9 @@ def check_options(
         raise InvalidTask("retry_on= changes nothing without retries: give retries=1, or more.")
     if not _TOGETHER.isdisjoint(options):
         _check_together(options, only_given)
+    for key, needs in (("limit_key", "limit"), ("rate_key", "rate")):
+        if key in only_given and needs not in options:
+            raise InvalidTask(f"{key}= changes nothing without {needs}=: give both.")
     return options
 
 

@@ -219,6 +219,10 @@ class FlakyClient(Client):
         """Close the client inside; never fails on purpose."""
         self.inner.close()
 
+    def withdraw(self, *args: Any, **kwargs: Any) -> Reserved:
+        """Fail as a ``reserve`` does."""
+        return self.try_call("reserve", self.inner.withdraw, *args, **kwargs)  # type: ignore[no-any-return]
+
     def reserve(self, *args: Any, stop: Callable[[], bool] = never, **kwargs: Any) -> Reserved:
         """Ack, then lease. Tasks whose reply was lost come back when their lease ends."""
 

@@ -41,6 +41,8 @@ OPTIONS = st.fixed_dictionaries(
         "on_error": st.just(jobs.on_error),
         "headers": HEADERS,
         "give_up_on": st.lists(NAMES, min_size=1, max_size=3, unique=True),
+        "limit": st.integers(1, 1_000_000_000),
+        "rate": st.tuples(st.integers(1, 1_000_000_000), st.floats(0.001, 1e7)),
     },
 )
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from operator import itemgetter
 from typing import Any
 
-from alligator.backends.base import DEBOUNCE, LISTING, UNIQUE
+from alligator.backends.base import DEBOUNCE, LIMIT, LISTING, RATE, UNIQUE
 from alligator.backends.base import Client as BaseClient
 from alligator.backends.controls import debounced
 from alligator.backends.cursors import read_cursor, write_cursor
@@ -48,7 +48,7 @@ class Client(BaseClient):
     idle_wait = 60.0
     in_process = True
     notes_stops = True
-    controls = frozenset({UNIQUE, DEBOUNCE, LISTING})
+    controls = frozenset({LIMIT, RATE, UNIQUE, DEBOUNCE, LISTING})
 
     def __init__(self, conn_string: str, *, clock: Clock | None = None) -> None:
         super().__init__(conn_string, clock=clock)
@@ -132,12 +132,20 @@ class Client(BaseClient):
                 return taken
         return taken
 
-    def _lease_one(self, queue_names: Sequence[str], task_id: str, lease: float) -> list[Delivery]:
+    def _lease_one(
+        self, queue_names: Sequence[str], task_id: str, lease: float, *, to_run: bool = True
+    ) -> list[Delivery]:
         now = self.clock.time()
         for name in queue_names:
-            if entry := self._memory.queue(name).lease_one(task_id, now, lease):
+            if entry := self._memory.queue(name).lease_one(task_id, now, lease, to_run=to_run):
                 return [_delivery(name, entry)]
         return []
+
+    def withdraw(self, queue_name: str, task_id: str, lease: float = 30.0) -> Reserved:
+        with self._memory.changed:
+            found = self._lease_one([queue_name], task_id, lease, to_run=False)
+            self._memory.tell(found)
+        return Reserved(found, [])
 
     def ack(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
         with self._memory.changed:

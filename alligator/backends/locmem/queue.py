@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from alligator.backends.base import MAX_LEASE
-from alligator.backends.controls import debounced, unique_key
+from alligator.backends.base import LIMIT, MAX_LEASE, RATE
+from alligator.backends.controls import after_start, debounced, next_start, unique_key
 from alligator.backends.store import running_already
 from alligator.backends.types import (
     ControlledMessage,
@@ -29,6 +29,12 @@ _tickets = itertools.count(1)
 
 #: What orders the tasks of a listing: numbers, as many in each task of one state.
 Key = tuple[float, ...]
+
+#: What keeps tasks back: LIMIT or RATE, and the key.
+Line = tuple[str, str]
+
+#: How many rate keys are kept before those with a full bucket are forgotten.
+_RATES_KEPT = 1000
 
 
 @dataclass(slots=True, eq=False)
@@ -54,6 +60,7 @@ class Entry:
     following: Message | None = None  # pushed while this one was running
     controls: Controls | None = None
     key_since: float = 0.0  # when its unique key was taken
+    line: Line | None = None  # WAITING: what keeps it back
 
 
 class LazyHeap:
@@ -99,6 +106,10 @@ class Queue:
         self._ready = LazyHeap()  # by (-priority, place)
         self._delayed = LazyHeap()  # by due time
         self._soonest_end = float("inf")  # no lease ends before this
+        self._holders: dict[str, set[Entry]] = {}  # by limit key: what is on lease
+        self._lines: dict[Line, LazyHeap] = {}  # tasks kept back, by (-priority, place)
+        self._arrivals: dict[str, float] = {}  # by rate key: see next_start()
+        self._turns: dict[str, float] = {}  # by rate key: when its line has a token
 
     def push(self, message: Message, now: float) -> None:
         """Queue a task, replace a waiting one, or keep it to follow a running one."""
@@ -117,13 +128,19 @@ class Queue:
             self._take_key(entry, controls, now)
             return
         else:
-            entry.data = message.data
+            left, entry.data = entry.controls, message.data
             self._control(entry, controls, now)
             same = (entry.priority, entry.due) == (message.priority, due)
             if same and message.task_id not in self.held:
+                if entry.state == WAITING and left != controls:
+                    self._enqueue(entry)
+                    self._promote_next(left)
                 return
             entry.priority, entry.due = message.priority, due
             self.held.discard(message.task_id)
+            self._enqueue_at_tail(entry)
+            self._promote_next(left)
+            return
         self._enqueue_at_tail(entry)
 
     # -- Unique keys. A key is taken while the task that it names is here, and still has it. ------
@@ -219,17 +236,28 @@ class Queue:
         if alone and (expired := self._reclaim(now, lease)):
             return expired
         self._promote_due(now)
-        first = self._ready.first()
-        if first is None or (first[1].deaths and not alone):
-            return None
-        return self._lease(first[1], now, lease)
+        if self._turns:
+            self._promote_turns(now)
+        while (first := self._ready.first()) is not None:
+            entry = first[1]
+            if entry.controls is not None and (line := self._kept_by(entry, now)):
+                self._keep_back(entry, line, now)
+            elif entry.deaths and not alone:
+                return None
+            else:
+                return self._lease(entry, now, lease)
+        return None
 
-    def lease_one(self, task_id: str, now: float, lease: float) -> Entry | None:
-        """Lease this very task unless a live lease is on it."""
+    def lease_one(
+        self, task_id: str, now: float, lease: float, *, to_run: bool = True
+    ) -> Entry | None:
+        """Lease this very task unless a live lease is on it, or (``to_run``) it is kept back."""
         entry = self.entries.get(task_id)
         if entry is None or task_id in self.held:
             return None
         if entry.state == RUNNING and entry.lease_ends > now:
+            return None
+        if entry.controls is not None and to_run and self._kept_by(entry, now):
             return None
         if entry.state == RUNNING and entry.following is not None:
             self.end(entry, now)
@@ -237,7 +265,7 @@ class Queue:
         elif entry.state == RUNNING:
             entry.deaths += not entry.stopped
         entry.due = 0.0
-        return self._lease(entry, now, lease)
+        return self._lease(entry, now, lease, to_run=to_run)
 
     def leased_to(self, delivery: Delivery) -> Entry | None:
         """Return the entry that a delivery has on lease; None: it was overtaken."""
@@ -258,6 +286,7 @@ class Queue:
         self.leased.pop(entry.task_id, None)
         if entry.controls is not None:
             self._free_key(entry.task_id, entry.controls)
+            self._give_up_place(entry)
 
     def release(
         self, entry: Entry, data: Data | None, due: float | None, now: float, *, ran: bool
@@ -267,6 +296,10 @@ class Queue:
             self.end(entry, now)
             return
         del self.leased[entry.task_id]
+        if entry.controls is not None:
+            self._give_up_place(entry)
+            if not ran:
+                self._refund(entry.controls)
         entry.deaths = 0 if ran else entry.deaths
         entry.due = due if due and due > now else 0.0
         if data is None and not entry.due:
@@ -326,6 +359,9 @@ class Queue:
             return Place(FAILED) if self.valid_letter(task_id) else None
         if task_id in self.held:
             return Place(WAITING)
+        if entry.line is not None:
+            due = self._turns.get(entry.line[1]) if entry.line[0] == RATE else None
+            return Place(WAITING, due=due, kept_by=entry.line[0])
         if entry.state == WAITING:
             own = (-entry.priority, entry.place)
             return Place(WAITING, ahead=sum(key < own for key, _ in self._ready.live()))
@@ -338,10 +374,13 @@ class Queue:
         if state == WAITING:
             for (priority, place), entry in self._ready.live():
                 yield (0, priority, *map(int, place)), _listed(entry, WAITING)
+            for line in self._lines.values():
+                for (priority, place), entry in line.live():
+                    yield (1, priority, *map(int, place)), _listed(entry, WAITING)
             for entry in self.leased.values():
                 if (after := entry.following) is not None:
                     task = Listed(after.task_id, after.data, WAITING, after.priority)
-                    yield (1, 0, 0, entry.ticket), task
+                    yield (2, 0, 0, entry.ticket), task
         elif state == DELAYED:
             for due, entry in self._delayed.live():
                 yield (due, entry.ticket), _listed(entry, DELAYED)
@@ -370,7 +409,8 @@ class Queue:
 
     def oldest(self) -> float | None:
         """Return when the next task was pushed."""
-        first = self._ready.first()
+        lines = (self._ready, *self._lines.values())
+        first = min((found for each in lines if (found := each.first())), default=None, key=_key)
         return first[1].pushed_at if first else None
 
     def next_change(self) -> float:
@@ -379,14 +419,15 @@ class Queue:
             return 0.0
         due = self._delayed.first()
         ends = self._soonest_end if self.leased else float("inf")
-        return min(due[0] if due else float("inf"), ends)
+        turn = min(self._turns.values(), default=float("inf"))
+        return min(due[0] if due else float("inf"), ends, turn)
 
     def _enqueue_at_tail(self, entry: Entry) -> None:
         entry.place = (True, next(_tickets))
         self._enqueue(entry)
 
     def _enqueue(self, entry: Entry) -> None:
-        entry.ticket = next(_tickets)
+        entry.ticket, entry.line = next(_tickets), None
         if entry.due:
             entry.state = DELAYED
             self._delayed.push(entry.due, entry, len(self.entries))
@@ -402,10 +443,16 @@ class Queue:
 
     def _reclaim(self, now: float, lease: float) -> Entry | None:
         while entry := self._expired(now):
-            if entry.following is None:
-                entry.deaths += not entry.stopped
+            if entry.following is not None:
+                self.end(entry, now)
+                continue
+            entry.deaths += not entry.stopped
+            line = entry.controls is not None and self._kept_by(entry, now)
+            if not line:
                 return self._lease(entry, now, lease)
-            self.end(entry, now)
+            del self.leased[entry.task_id]
+            self._give_up_place(entry)
+            self._keep_back(entry, line, now)
         return None
 
     def _expired(self, now: float) -> Entry | None:
@@ -417,8 +464,10 @@ class Queue:
         self._soonest_end = soonest.lease_ends if soonest else float("inf")
         return soonest if soonest and soonest.lease_ends <= now else None
 
-    def _lease(self, entry: Entry, now: float, lease: float) -> Entry:
-        entry.state, entry.stopped = RUNNING, False
+    def _lease(self, entry: Entry, now: float, lease: float, *, to_run: bool = True) -> Entry:
+        if entry.controls is not None and to_run:
+            self._take_place(entry, entry.controls, now)
+        entry.state, entry.stopped, entry.line = RUNNING, False, None
         entry.ticket = next(_tickets)
         entry.attempt += 1
         self.leased[entry.task_id] = entry
@@ -426,6 +475,100 @@ class Queue:
             self._free_key(entry.task_id, entry.controls)
         self.extend(entry, now, lease)
         return entry
+
+    # -- Limits and rates. --------------------------------------------------------------------
+
+    def _kept_by(self, entry: Entry, now: float) -> Line | None:
+        """Return what does not let a task start now; None: it may."""
+        controls = entry.controls
+        assert controls is not None
+        if controls.limit:
+            holders = self._holders.get(controls.limit_key, ())
+            if len(holders) - (entry in holders) >= controls.limit:
+                return LIMIT, controls.limit_key
+        if controls.rate:
+            arrival = self._arrivals.get(controls.rate_key, 0.0)
+            if next_start(arrival, now, controls) > now:
+                return RATE, controls.rate_key
+        return None
+
+    def _take_place(self, entry: Entry, controls: Controls, now: float) -> None:
+        if controls.limit:
+            self._holders.setdefault(controls.limit_key, set()).add(entry)
+        if controls.rate:
+            arrival = self._arrivals.get(controls.rate_key, 0.0)
+            if len(self._arrivals) > _RATES_KEPT:
+                self._arrivals = {key: at for key, at in self._arrivals.items() if at > now}
+            self._arrivals[controls.rate_key] = after_start(arrival, now, controls)
+
+    def _give_up_place(self, entry: Entry) -> None:
+        """Note that a task is not on lease any more, or left the queue; the next one may go."""
+        controls = entry.controls
+        assert controls is not None
+        if holders := self._holders.get(controls.limit_key):
+            holders.discard(entry)
+            if not holders:
+                del self._holders[controls.limit_key]
+        self._promote_next(controls)
+
+    def _refund(self, controls: Controls) -> None:
+        """Give the token of a task back that was not run after all."""
+        if controls.rate and controls.rate_key in self._arrivals:
+            self._arrivals[controls.rate_key] -= controls.rate_seconds / controls.rate
+
+    def _keep_back(self, entry: Entry, line: Line, now: float) -> None:
+        controls = entry.controls
+        assert controls is not None
+        entry.state, entry.ticket, entry.line = WAITING, next(_tickets), line
+        key = (-entry.priority, entry.place)
+        self._lines.setdefault(line, LazyHeap()).push(key, entry, len(self.entries))
+        if line[0] == RATE:
+            arrival = self._arrivals.get(line[1], 0.0)
+            self._turns.setdefault(line[1], next_start(arrival, now, controls))
+            self._promote_next(controls)  # it leaves its place to one that has a token
+
+    def _promote_next(self, left: Controls | None) -> None:
+        """Let the next task that a limit keeps back try, as one of its key has gone."""
+        if left is not None and left.limit:
+            self._promote((LIMIT, left.limit_key))
+
+    def _promote(self, line: Line) -> None:
+        """Queue the first task of a line again, in its old place."""
+        if (first := self._first_in(line)) is not None:
+            self._enqueue(first)
+
+    def _first_in(self, line: Line) -> Entry | None:
+        first = heap.first() if (heap := self._lines.get(line)) else None
+        if first is None:
+            self._lines.pop(line, None)
+            return None
+        entry: Entry = first[1]
+        return entry
+
+    def _promote_turns(self, now: float) -> None:
+        """Queue as many tasks again as there are tokens for."""
+        for key, turn in list(self._turns.items()):
+            first = self._first_in((RATE, key))
+            if first is not None and now < turn <= now + _controls(first).rate_seconds:
+                continue
+            arrival = self._arrivals.get(key, 0.0)
+            while first is not None and next_start(arrival, now, _controls(first)) <= now:
+                arrival = after_start(arrival, now, _controls(first))
+                self._enqueue(first)
+                first = self._first_in((RATE, key))
+            if first is None:
+                del self._turns[key]
+            else:
+                self._turns[key] = next_start(arrival, now, _controls(first))
+
+
+def _key(found: tuple[Any, Entry]) -> Any:
+    return found[0]
+
+
+def _controls(entry: Entry) -> Controls:
+    assert entry.controls is not None
+    return entry.controls
 
 
 def _listed(entry: Entry, state: int) -> Listed:

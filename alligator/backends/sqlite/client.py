@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from alligator.backends.base import DEBOUNCE, LISTING, UNIQUE, push_in_steps
+from alligator.backends.base import DEBOUNCE, LIMIT, LISTING, RATE, UNIQUE, push_in_steps
 from alligator.backends.base import Client as BaseClient
 from alligator.backends.controls import unique_key
 from alligator.backends.sqlite import examine, listing, queue
@@ -54,7 +54,7 @@ class Client(BaseClient):
     idle_wait = 60.0
     notes_stops = True
     shares_leases = True
-    controls = frozenset({UNIQUE, DEBOUNCE, LISTING})
+    controls = frozenset({LIMIT, RATE, UNIQUE, DEBOUNCE, LISTING})
 
     def __init__(self, conn_string: str, *, clock: Clock | None = None) -> None:
         super().__init__(conn_string, clock=clock)
@@ -135,7 +135,13 @@ class Client(BaseClient):
             if limit == 1:
                 raise
             return self._lease(queue_names, 1, lease, wait, acks, task_id)  # takes less room
+        if tx.more:  # others may write in between
+            found = self._lease(queue_names, limit, lease, wait, (), None).deliveries
         return Reserved(found, refused)
+
+    def withdraw(self, queue_name: str, task_id: str, lease: float = 30.0) -> Reserved:
+        with self.database.transaction() as tx:
+            return Reserved(queue.lease_one(tx, [queue_name], task_id, lease, to_run=False), [])
 
     def _wait(
         self,

@@ -22,7 +22,7 @@ _START: Key = (0, 0, -1)
 
 #: The parts of the list of a state, one after the other.
 _PARTS = {
-    WAITING: ("ready", "following"),
+    WAITING: ("ready", "kept", "following"),
     DELAYED: ("delayed",),
     RUNNING: ("running",),
     HELD: ("held",),
@@ -32,6 +32,7 @@ _PARTS = {
 # Of each part: the order, and what a list has of a row.
 _COLUMNS = {
     "ready": "priority, place, id, task_id, data, 0, priority, NULL, attempt, NULL",
+    "kept": "priority, place, id, task_id, data, 0, priority, NULL, attempt, NULL",
     "following": "0, 0, id, task_id, next_data, 0, next_priority, NULL, 0, NULL",
     "delayed": "due, 0, id, task_id, data, 3, priority, due, attempt, NULL",
     "running": "ticket, 0, id, task_id, data, 6, priority, NULL, attempt, lease_ends",
@@ -45,6 +46,14 @@ _SELECT = {
     ),
     "lower priority": (
         "FROM alligator_tasks WHERE queue = ? AND state = 0 AND priority < ? "
+        "ORDER BY priority DESC, place, id"
+    ),
+    "same priority, kept": (
+        "FROM alligator_tasks WHERE queue = ? AND state = -4 AND priority = ? "
+        "AND (place, id) > (?, ?) ORDER BY place, id"
+    ),
+    "lower priority, kept": (
+        "FROM alligator_tasks WHERE queue = ? AND state = -4 AND priority < ? "
         "ORDER BY priority DESC, place, id"
     ),
     "following": (
@@ -69,6 +78,8 @@ _SELECT = {
 _PART_OF = {
     "same priority": "ready",
     "lower priority": "ready",
+    "same priority, kept": "kept",
+    "lower priority, kept": "kept",
     "same due time": "delayed",
     "later due time": "delayed",
 }
@@ -108,8 +119,10 @@ def _rows(
 ) -> Iterator[tuple[float, float, int, Listed]]:
     """Yield the rows of a part after a key."""
     first, second, row_id = key
-    if part == "ready":
+    if part in ("ready", "kept"):
         same, others = "same priority", "lower priority"
+        if part == "kept":
+            same, others = f"{same}, kept", f"{others}, kept"
         values: Sequence[object] = (queue, first, second, row_id)
         first = first if row_id >= 0 else MAX_PRIORITY + 1
     elif part == "delayed":

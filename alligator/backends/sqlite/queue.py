@@ -8,12 +8,12 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from alligator.backends.base import MAX_LEASE
+from alligator.backends.base import MAX_LEASE, RATE
 from alligator.backends.controls import debounced, read_controls, write_controls
 from alligator.backends.sqlite import dependencies as children
-from alligator.backends.sqlite import records
+from alligator.backends.sqlite import limits, records
 from alligator.backends.sqlite.records import VALID_LETTER, writable
-from alligator.backends.sqlite.schema import Identity, Position, Transaction
+from alligator.backends.sqlite.schema import KEPT, Identity, Position, Transaction
 from alligator.backends.store import gone_badly
 from alligator.backends.types import (
     ControlledMessage,
@@ -36,11 +36,12 @@ AT_ONCE = 500
 #: Subtracted from the place of a task whose delay has ended: it goes first in its priority.
 _FRONT = 1 << 60
 
-#: Four steps into indices: when a delay or a lease ends, and whether a task waits.
+#: Steps into indices: when a delay or a lease ends, a rate has a token, and whether a task waits.
 _OUTLOOK = (
     "SELECT (SELECT min(due) FROM alligator_tasks WHERE queue = ? AND state = 3), "
     "(SELECT min(lease_ends) FROM alligator_tasks WHERE queue = ? AND state = 6), "
     "(SELECT max(lease_ends) FROM alligator_tasks WHERE queue = ? AND state = 6), "
+    "(SELECT min(turn) FROM alligator_rates WHERE queue = ? AND turn IS NOT NULL), "
     "EXISTS (SELECT 1 FROM alligator_tasks WHERE queue = ? AND state = 0)"
 )
 
@@ -54,8 +55,8 @@ _INSERT = (
 _INSERT_CONTROLLED = (
     "INSERT INTO alligator_tasks "
     "(queue, task_id, state, priority, place, due, pushed_at, data, "
-    "controls, unique_key, key_since, key_attempt) "
-    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (queue, task_id) DO NOTHING"
+    "controls, unique_key, key_since, key_attempt, limit_key) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (queue, task_id) DO NOTHING"
 )
 
 #: The task that has a unique key: one that waits, or follows a running one of its id. Nothing is
@@ -68,12 +69,12 @@ _WITH_KEY = (
     "FROM alligator_tasks WHERE queue = ? AND next_key = ? LIMIT 1"
 )
 
-#: id, state, task_id, attempt, deaths, data
-_Row = tuple[int, int, str, int, int, Data]
+#: id, state, task_id, attempt, deaths, data, controls
+_Row = tuple[int, int, str, int, int, Data, str | None]
 
-#: The controls as text, unique_key, key_since, key_attempt
-_Controls = tuple[str | None, str | None, float | None, int | None]
-_NO_CONTROLS: _Controls = (None, None, None, None)
+#: The controls as text, unique_key, key_since, key_attempt, limit_key
+_Controls = tuple[str | None, str | None, float | None, int | None, str | None]
+_NO_CONTROLS: _Controls = (None, None, None, None, None)
 
 
 class Pending(NamedTuple):
@@ -148,9 +149,7 @@ def push(tx: Transaction, queue: str, messages: Sequence[Message]) -> Position:
         rows.append((queue, task_id, state, priority, place + offset, due, now, data))
     controls: list[_Controls] = []
     if ControlledMessage in set(map(type, messages)):
-        controls = [
-            (write_controls(controls_of(each)), *key_columns(each, now)) for each in messages
-        ]
+        controls = [_columns(each, now) for each in messages]
         pairs = zip(rows, controls, strict=True)
         inserted = tx.executemany(_INSERT_CONTROLLED, [(*row, *own) for row, own in pairs]).rowcount
     else:
@@ -161,18 +160,42 @@ def push(tx: Transaction, queue: str, messages: Sequence[Message]) -> Position:
     if inserted < len(rows):
         for index, row in enumerate(rows):
             _push_again(tx, row, controls[index] if controls else _NO_CONTROLS)
+    if controls:
+        _join_lines(tx, rows, [controls_of(each) for each in messages])
     return Position(tx.file, place)
 
 
-def _push_again(
-    tx: Transaction,
-    row: tuple[str, str, int, int, int, float, float, Data],
-    controls: _Controls,
+_NewRow = tuple[str, str, int, int, int, float, float, Data]
+
+
+def _columns(message: Message, now: float) -> _Controls:
+    own = controls_of(message)
+    return write_controls(own), *key_columns(message, now), limits.limit_key(own)
+
+
+def _join_lines(
+    tx: Transaction, rows: Sequence[_NewRow], controls: Sequence[Controls | None]
 ) -> None:
+    """Keep new tasks back at once where others of their key are kept that go first."""
+    for (queue, task_id, state, priority, place, *_), own in zip(rows, controls, strict=True):
+        if own is None or state != WAITING:
+            continue
+        if line := limits.line_ahead(tx, queue, own, priority):
+            found = tx.execute(
+                "SELECT id FROM alligator_tasks WHERE queue = ? AND task_id = ? AND place = ? "
+                "AND state = 0",
+                (queue, task_id, place),
+            ).fetchone()
+            if found is not None:
+                limits.keep_back(tx, queue, found[0], line, own)
+                tx.news -= 1
+
+
+def _push_again(tx: Transaction, row: _NewRow, controls: _Controls) -> None:
     """Push an id that was on the queue before; do nothing if it is of this very push."""
     queue, task_id, state, priority, place, due, _, data = row
-    row_id, old_state, old_priority, old_place, old_due = tx.execute(
-        "SELECT id, state, priority, place, due FROM alligator_tasks "
+    row_id, old_state, old_priority, old_place, old_due, old_text, old_key = tx.execute(
+        "SELECT id, state, priority, place, due, controls, limit_key FROM alligator_tasks "
         "WHERE queue = ? AND task_id = ?",
         (queue, task_id),
     ).fetchone()
@@ -188,39 +211,51 @@ def _push_again(
         return
     if old_state == HELD:
         children.forget(tx, row_id)
+    same = (WAITING if old_state == KEPT else old_state) == state
+    if same and (old_priority, old_due) == (priority, due):
+        place = old_place
+        if old_state == KEPT and controls[0] == old_text:
+            state = KEPT
     tx.count(queue, old_state, -1)
     tx.count(queue, state, 1)
-    if (old_state, old_priority, old_due) == (state, priority, due):
-        place = old_place
     tx.execute(
         "UPDATE alligator_tasks SET data = ?, priority = ?, due = ?, state = ?, place = ?, "
-        "controls = ?, unique_key = ?, key_since = ?, key_attempt = attempt + ? WHERE id = ?",
+        "controls = ?, unique_key = ?, key_since = ?, key_attempt = attempt + ?, limit_key = ? "
+        "WHERE id = ?",
         (data, priority, due, state, place, *controls, row_id),
     )
+    if old_state == WAITING:
+        limits.promote(tx, queue, old_key)
 
 
 def next_change(connection: sqlite3.Connection, queue: str, now: float) -> float:
     """Return when a task can be leased: ``now``, or when a delay or a lease ends."""
-    due, ends, last_end, waiting = connection.execute(_OUTLOOK, (queue,) * 4).fetchone()
+    due, ends, last_end, turn, waiting = connection.execute(_OUTLOOK, (queue,) * 5).fetchone()
     if waiting or (last_end is not None and last_end > now + MAX_LEASE):
         return now
-    return min(_NEVER if due is None else due, _NEVER if ends is None else ends)
+    return min(_NEVER if each is None else each for each in (due, ends, turn))
 
 
 def lease_next(tx: Transaction, queues: Iterable[str], limit: int, lease: float) -> list[Delivery]:
     """Lease the next tasks; a task with a death on its record goes alone."""
     taken: list[Delivery] = []
     for queue in queues:
-        due, ends, last_end, waiting = tx.execute(_OUTLOOK, (queue,) * 4).fetchone()
+        due, ends, last_end, turn, waiting = tx.execute(_OUTLOOK, (queue,) * 5).fetchone()
         if ends is not None and not taken:
             _mend_leases(tx, queue, last_end)
             if expired := _reclaim(tx, queue, ends, lease):
                 return [expired]
+        if turn is not None and turn <= tx.now:
+            limits.promote_turns(tx, queue)
         if due is not None and due <= tx.now:
             _promote_due(tx, queue)
         elif not waiting and not tx.news:
             continue
         rows = _first_in_line(tx, queue, limit - len(taken))
+        if any(row[6] for row in rows):
+            if _lease_controlled(tx, queue, taken, limit, lease):
+                break
+            continue
         deadly = next((index for index, row in enumerate(rows) if row[4]), None)
         if deadly is not None:
             rows = rows[:1] if deadly == 0 and not taken else rows[:deadly]
@@ -230,20 +265,55 @@ def lease_next(tx: Transaction, queues: Iterable[str], limit: int, lease: float)
     return taken
 
 
-def lease_one(tx: Transaction, queues: Iterable[str], task_id: str, lease: float) -> list[Delivery]:
-    """Lease this very task unless a live lease is on it."""
+def _lease_controlled(
+    tx: Transaction, queue: str, taken: list[Delivery], limit: int, lease: float
+) -> bool:
+    """Lease tasks one by one, and keep those back that may not start yet.
+
+    Returns whether later queues have to wait: it is full, or a task has to go alone, or there are
+    tasks to be looked at.
+    """
+    looks = 0
+    while len(taken) < limit:
+        rows = _first_in_line(tx, queue, max(limit - len(taken), 50))
+        if not rows:
+            return False
+        for row in rows:
+            controls = read_controls(row[6])
+            if controls is not None and (line := limits.kept_by(tx, queue, controls)):
+                limits.keep_back(tx, queue, row[0], line, controls)
+                looks += 1
+                continue
+            if row[4] and taken:
+                return True
+            taken += _lease(tx, queue, [row], lease)
+            if row[4] or len(taken) >= limit:
+                return True
+        if looks >= limits.AT_ONCE:
+            tx.more = not taken
+            return True
+    return True
+
+
+def lease_one(
+    tx: Transaction, queues: Iterable[str], task_id: str, lease: float, *, to_run: bool = True
+) -> list[Delivery]:
+    """Lease this very task unless a live lease is on it, or (``to_run``) it is kept back."""
     for queue in queues:
         if row := _expired_or_idle(tx, queue, task_id):
             if row[1] == RUNNING and queue_following(tx, queue, row[0]):
                 row = _expired_or_idle(tx, queue, task_id)
                 assert row is not None
-            return _lease(tx, queue, [row], lease)
+            controls = read_controls(row[6])
+            if to_run and controls is not None and limits.kept_by(tx, queue, controls, row[0]):
+                return []
+            return _lease(tx, queue, [row], lease, to_run=to_run)
     return []
 
 
 def _expired_or_idle(tx: Transaction, queue: str, task_id: str) -> _Row | None:
     row: _Row | None = tx.execute(
-        "SELECT id, state, task_id, attempt, deaths, data FROM alligator_tasks "
+        "SELECT id, state, task_id, attempt, deaths, data, controls FROM alligator_tasks "
         "WHERE queue = ? AND task_id = ? AND state <> 7 AND (state <> 6 OR lease_ends <= ?)",
         (queue, task_id, tx.now),
     ).fetchone()
@@ -252,19 +322,23 @@ def _expired_or_idle(tx: Transaction, queue: str, task_id: str) -> _Row | None:
 
 def _first_in_line(tx: Transaction, queue: str, limit: int) -> list[_Row]:
     return tx.execute(
-        "SELECT id, state, task_id, attempt, deaths, data FROM alligator_tasks "
+        "SELECT id, state, task_id, attempt, deaths, data, controls FROM alligator_tasks "
         "WHERE queue = ? AND state = 0 ORDER BY priority DESC, place LIMIT ?",
         (queue, limit),
     ).fetchall()
 
 
-def _lease(tx: Transaction, queue: str, rows: Sequence[_Row], lease: float) -> list[Delivery]:
+def _lease(
+    tx: Transaction, queue: str, rows: Sequence[_Row], lease: float, *, to_run: bool = True
+) -> list[Delivery]:
     if not rows:
         return []
     ticket = tx.tickets()  # one for all: together with the id of the row it is unique
     ends = tx.now + min(lease, MAX_LEASE)
     deliveries, changes = [], []
-    for row_id, state, task_id, attempt, deaths, data in rows:
+    for row_id, state, task_id, attempt, deaths, data, text in rows:
+        if text and to_run and (controls := read_controls(text)) and controls.rate:
+            limits.take_token(tx, queue, controls)
         died = deaths + (state == RUNNING)
         changes.append((ticket, attempt + 1, died, ends, row_id))
         deliveries.append(Delivery(queue, task_id, data, (row_id, ticket), attempt + 1, died))
@@ -291,14 +365,27 @@ def _mend_leases(tx: Transaction, queue: str, last_end: float) -> None:
 def _reclaim(tx: Transaction, queue: str, ends: float, lease: float) -> Delivery | None:
     while ends <= tx.now:
         row = tx.execute(
-            "SELECT id, state, task_id, attempt, deaths, data FROM alligator_tasks "
+            "SELECT id, state, task_id, attempt, deaths, data, controls FROM alligator_tasks "
             "WHERE queue = ? AND state = 6 AND lease_ends <= ? ORDER BY lease_ends LIMIT 1",
             (queue, tx.now),
         ).fetchone()
         if row is None:
             break
-        if not queue_following(tx, queue, row[0]):
+        if queue_following(tx, queue, row[0]):
+            continue
+        controls = read_controls(row[6])
+        line = controls and limits.kept_by(tx, queue, controls, row[0])
+        if not (controls and line):
             return _lease(tx, queue, [row], lease)[0]
+        tx.execute(
+            "UPDATE alligator_tasks SET state = 0, due = 0, ticket = 0, deaths = deaths + 1 "
+            "WHERE id = ?",
+            row[:1],
+        )
+        tx.count(queue, RUNNING, -1)
+        tx.count(queue, WAITING, 1)
+        limits.keep_back(tx, queue, row[0], line, controls)
+        limits.promote(tx, queue, limits.limit_key(controls))
     return None
 
 
@@ -320,7 +407,7 @@ def _promote_due(tx: Transaction, queue: str) -> None:
 def queue_following(tx: Transaction, queue: str, row_id: int) -> bool:
     """Queue the task that was pushed under the id of a running one; False: there is none."""
     row = tx.execute(
-        "SELECT next_due, task_id, next_controls FROM alligator_tasks "
+        "SELECT next_due, task_id, next_controls, limit_key FROM alligator_tasks "
         "WHERE id = ? AND next_data IS NOT NULL",
         (row_id,),
     ).fetchone()
@@ -335,10 +422,14 @@ def queue_following(tx: Transaction, queue: str, row_id: int) -> bool:
         "UPDATE alligator_tasks SET data = next_data, priority = next_priority, place = ?, "
         "due = ?, state = ?, pushed_at = ?, ticket = 0, attempt = 0, deaths = 0, "
         "controls = next_controls, next_controls = NULL, "
-        "unique_key = next_key, next_key = NULL, key_attempt = ?, "
+        "unique_key = next_key, next_key = NULL, key_attempt = ?, limit_key = ?, "
         "next_data = NULL, next_due = NULL, next_priority = NULL WHERE id = ?",
-        (tx.tickets(), due, state, tx.now, 0 if until_start else None, row_id),
+        (
+            *(tx.tickets(), due, state, tx.now, 0 if until_start else None),
+            *(limits.limit_key(controls), row_id),
+        ),
     )
+    limits.promote(tx, queue, row[3])
     tx.count(queue, RUNNING, -1)
     tx.count(queue, state, 1)
     tx.news += 1
@@ -353,13 +444,24 @@ def is_leased(tx: Transaction, delivery: Delivery) -> bool:
     return row is not None
 
 
-_DELETE = "DELETE FROM alligator_tasks WHERE id = ? AND ticket = ? AND next_data IS NULL"
+_DELETE = (
+    "DELETE FROM alligator_tasks WHERE id = ? AND ticket = ? AND next_data IS NULL "
+    "AND limit_key IS NULL"
+)
+_DELETE_LIMITED = (
+    "DELETE FROM alligator_tasks WHERE id = ? AND ticket = ? AND next_data IS NULL "
+    "RETURNING limit_key"
+)
 
 
 def _end(tx: Transaction, delivery: Delivery) -> bool:
     """Remove a task on lease, or queue the one that follows it."""
     if tx.execute(_DELETE, delivery.receipt).rowcount:
         tx.count(delivery.queue_name, RUNNING, -1)
+        return True
+    if limited := tx.execute(_DELETE_LIMITED, delivery.receipt).fetchone():
+        tx.count(delivery.queue_name, RUNNING, -1)
+        limits.promote(tx, delivery.queue_name, limited[0])
         return True
     return is_leased(tx, delivery) and queue_following(tx, delivery.queue_name, delivery.receipt[0])
 
@@ -372,7 +474,7 @@ def ack(tx: Transaction, deliveries: Sequence[Delivery]) -> list[Delivery]:
     for index, each in enumerate(deliveries):
         if index not in left:
             tx.count(each.queue_name, RUNNING, -1)
-        elif not (is_leased(tx, each) and queue_following(tx, each.queue_name, each.receipt[0])):
+        elif not _end(tx, each):
             refused.append(each)
             continue
         done.append((each.queue_name, each.task_id))
@@ -390,6 +492,7 @@ def release(
     queue, row_id = delivery.queue_name, delivery.receipt[0]
     if queue_following(tx, queue, row_id):
         return True
+    (text,) = tx.execute("SELECT controls FROM alligator_tasks WHERE id = ?", (row_id,)).fetchone()
     due = delay_until if delay_until and delay_until > tx.now else 0.0
     state = DELAYED if due else WAITING
     place = None if data is None and not due else tx.tickets()
@@ -401,6 +504,10 @@ def release(
     tx.count(queue, RUNNING, -1)
     tx.count(queue, state, 1)
     tx.news += 1
+    if controls := read_controls(text):
+        limits.promote(tx, queue, limits.limit_key(controls))
+        if not ran:
+            limits.give_back_token(tx, queue, controls)
     return True
 
 
@@ -517,15 +624,17 @@ def drop_some(tx: Transaction, queue: str) -> bool:
         if dropped == limit:
             return True
     rows = tx.execute(
-        "SELECT id, task_id, state FROM alligator_tasks WHERE queue = ? LIMIT ?", (queue, limit)
+        "SELECT id, task_id, state, limit_key FROM alligator_tasks WHERE queue = ? LIMIT ?",
+        (queue, limit),
     ).fetchall()
     if len(rows) == limit:
         if tx.has_children():
-            for _, task_id, _ in rows:
+            for _, task_id, _, _ in rows:
                 children.cancel(tx, queue, task_id, children.because_emptied(task_id))
         tx.executemany("DELETE FROM alligator_tasks WHERE id = ?", [row[:1] for row in rows])
-        for _, _, state in rows:
+        for _, _, state, key in rows:
             tx.count(queue, state, -1)
+            limits.promote(tx, queue, key)
         _note_emptied(tx, queue)
         return True
     records.forget_letters(
@@ -544,6 +653,7 @@ def drop_some(tx: Transaction, queue: str) -> bool:
         return True
     children.cancel_all(tx, queue)
     tasks = tx.execute("DELETE FROM alligator_tasks WHERE queue = ?", (queue,)).rowcount
+    tx.execute("DELETE FROM alligator_rates WHERE queue = ?", (queue,))
     tx.forget_counts(queue)
     if tasks or dead:
         _note_emptied(tx, queue)
@@ -559,8 +669,9 @@ def counts(connection: sqlite3.Connection, queue: str) -> dict[int, int]:
     found = dict.fromkeys((WAITING, DELAYED, RUNNING, FAILED, HELD), 0)
     rows = connection.execute(
         "SELECT state, n FROM alligator_counters WHERE queue = ? AND state >= 0 UNION ALL "
+        "SELECT 0, n FROM alligator_counters WHERE queue = ? AND state = -4 UNION ALL "
         "SELECT 0, count(*) FROM alligator_tasks WHERE queue = ? AND next_data IS NOT NULL",
-        (queue, queue),
+        (queue, queue, queue),
     )
     for state, how_many in rows:
         found[state] += how_many
@@ -575,25 +686,34 @@ def queue_names(connection: sqlite3.Connection) -> list[str]:
 
 def oldest(connection: sqlite3.Connection, queue: str) -> float | None:
     """Return when the next task was pushed."""
-    row = connection.execute(
-        "SELECT pushed_at FROM alligator_tasks WHERE queue = ? AND state = 0 "
-        "ORDER BY priority DESC, place LIMIT 1",
-        (queue,),
+    first = connection.execute(
+        "SELECT pushed_at FROM (SELECT * FROM (SELECT pushed_at, priority, place "
+        "FROM alligator_tasks WHERE queue = ? AND state = 0 ORDER BY priority DESC, place LIMIT 1) "
+        "UNION ALL SELECT * FROM (SELECT pushed_at, priority, place "
+        "FROM alligator_tasks WHERE queue = ? AND state = -4 ORDER BY priority DESC, place LIMIT 1)"
+        ") ORDER BY priority DESC, place LIMIT 1",
+        (queue, queue),
     ).fetchone()
-    return float(row[0]) if row else None
+    return float(first[0]) if first else None
 
 
 def find(connection: sqlite3.Connection, queue: str, task_id: str) -> Place | None:
     """Return where a task stands."""
     row = connection.execute(
-        "SELECT state, due, priority, place, lease_ends FROM alligator_tasks "
+        "SELECT state, due, priority, place, lease_ends, line FROM alligator_tasks "
         "WHERE queue = ? AND task_id = ?",
         (queue, task_id),
     ).fetchone()
     if row is None:
         dead = connection.execute(VALID_LETTER, (queue, task_id)).fetchone()
         return Place(FAILED) if dead else None
-    state, due, priority, place, lease_ends = row
+    state, due, priority, place, lease_ends, line = row
+    if state == KEPT:
+        (turn,) = connection.execute(
+            "SELECT (SELECT turn FROM alligator_rates WHERE queue = ? AND key = ?)",
+            (queue, line.partition(" ")[2] if limits.kind_of(line) == RATE else None),
+        ).fetchone()
+        return Place(WAITING, due=turn, kept_by=limits.kind_of(line))
     if state == HELD:
         return Place(WAITING)
     if state == RUNNING:

@@ -4,6 +4,10 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+#: The state of a task that a limit or a rate keeps back. Below 0, so that a worker of Alligator 1.1
+#: takes it for none of its own.
+KEPT = -4
+
 #: Names have a prefix, since the file may be that of an application. Large columns come last,
 #: so that looking at the others does not read through them.
 SCHEMA = """
@@ -11,7 +15,7 @@ CREATE TABLE IF NOT EXISTS alligator_tasks (
     id INTEGER PRIMARY KEY,
     queue TEXT NOT NULL,
     task_id TEXT NOT NULL,
-    state INTEGER NOT NULL,         -- WAITING 0, DELAYED 3, RUNNING 6; 7: held back
+    state INTEGER NOT NULL,         -- WAITING 0, DELAYED 3, RUNNING 6, HELD 7, KEPT -4
     priority INTEGER NOT NULL,
     place INTEGER NOT NULL,         -- order among its like; negative: a delay that ended
     due REAL NOT NULL,              -- 0: now
@@ -28,6 +32,8 @@ CREATE TABLE IF NOT EXISTS alligator_tasks (
     key_since REAL,                 -- when that key, or next_key, was taken
     key_attempt INTEGER,            -- it is free after this attempt began; NULL: when it ends
     next_key TEXT,                  -- the key of what was pushed under this id while it ran
+    limit_key TEXT,                 -- of its controls, if they have a limit
+    line TEXT,                      -- KEPT: what keeps it back
     next_data,
     data NOT NULL,
     UNIQUE (queue, task_id)
@@ -125,6 +131,8 @@ _LATER_COLUMNS = (
     ("alligator_tasks", "key_since", "REAL"),
     ("alligator_tasks", "key_attempt", "INTEGER"),
     ("alligator_tasks", "next_key", "TEXT"),
+    ("alligator_tasks", "limit_key", "TEXT"),
+    ("alligator_tasks", "line", "TEXT"),
     ("alligator_dead", "controls", "TEXT"),
 )
 
@@ -134,6 +142,20 @@ CREATE INDEX IF NOT EXISTS alligator_unique
     ON alligator_tasks (queue, unique_key) WHERE unique_key IS NOT NULL;
 CREATE INDEX IF NOT EXISTS alligator_next_unique
     ON alligator_tasks (queue, next_key) WHERE next_key IS NOT NULL;
+CREATE INDEX IF NOT EXISTS alligator_limited
+    ON alligator_tasks (queue, limit_key) WHERE state = 6 AND limit_key IS NOT NULL;
+CREATE INDEX IF NOT EXISTS alligator_lines
+    ON alligator_tasks (queue, line, priority DESC, place) WHERE state = -4;
+CREATE INDEX IF NOT EXISTS alligator_kept
+    ON alligator_tasks (queue, priority DESC, place) WHERE state = -4;
+CREATE TABLE IF NOT EXISTS alligator_rates (
+    queue TEXT NOT NULL,
+    key TEXT NOT NULL,
+    arrival REAL NOT NULL,          -- see next_start() in backends/controls.py
+    turn REAL,                      -- when the first task of its line may go; NULL: none is kept
+    PRIMARY KEY (queue, key)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS alligator_turns ON alligator_rates (queue, turn) WHERE turn IS NOT NULL;
 """
 
 
@@ -174,6 +196,7 @@ class Transaction:
         self.executemany = connection.executemany
         self.now = now
         self.news = 0  # how many tasks workers may wait for
+        self.more = False  # nothing was leased, though there are more tasks to look at
         self._counted: dict[tuple[str, int], int] = {}
         self._has_children: bool | None = None
         self._last_ticket = -1
@@ -205,7 +228,7 @@ class Transaction:
     def forget_counts(self, queue: str) -> None:
         """Note that a queue is empty, whatever was counted so far."""
         self._counted = {key: by for key, by in self._counted.items() if key[0] != queue}
-        self.execute("DELETE FROM alligator_counters WHERE queue = ? AND state >= 0", (queue,))
+        self.execute("DELETE FROM alligator_counters WHERE queue = ?", (queue,))
 
     def has_children(self) -> bool:
         """Return whether a child waits for a parent; looked up once."""

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from alligator.backends.controls import unique_key, write_controls
-from alligator.backends.sqlite import dependencies, queue, records, reports
+from alligator.backends.sqlite import dependencies, limits, queue, records, reports
 from alligator.backends.sqlite.database import Database
 from alligator.backends.sqlite.disk_reserve import for_push, for_record
 from alligator.backends.sqlite.records import READ, SWEPT, writable
@@ -346,12 +346,13 @@ def _keep(tx: Transaction, name: str, message: Message) -> int:
     tx.count(name, HELD, 1)
     row = tx.execute(
         "INSERT INTO alligator_tasks "
-        "(queue, task_id, state, priority, place, due, pushed_at, controls, "
+        "(queue, task_id, state, priority, place, due, pushed_at, controls, limit_key, "
         "unique_key, key_since, key_attempt, data) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
         (
             *(name, task_id, HELD, priority, place, due or 0.0, tx.now),
-            *(write_controls(controls_of(message)), *queue.key_columns(message, tx.now), data),
+            *(write_controls(controls_of(message)), limits.limit_key(controls_of(message))),
+            *(*queue.key_columns(message, tx.now), data),
         ),
     ).fetchone()
     return int(row[0])
@@ -366,8 +367,10 @@ def _remove(tx: Transaction, name: str, task_id: str) -> str:
     if state == RUNNING:
         return task_id
     dependencies.forget(tx, row_id)
-    tx.execute("DELETE FROM alligator_tasks WHERE id = ?", (row_id,))
+    deleted = "DELETE FROM alligator_tasks WHERE id = ? RETURNING limit_key"
+    (key,) = tx.execute(deleted, (row_id,)).fetchone()
     tx.count(name, state, -1)
+    limits.promote(tx, name, key)
     return ""
 
 

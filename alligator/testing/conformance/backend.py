@@ -23,12 +23,18 @@ Where a server has to be up first, override the fixture ``server``::
 
 from alligator.testing.conformance.dead_letters import DeadLetterContract
 from alligator.testing.conformance.leases import LeaseContract
+from alligator.testing.conformance.limits import LimitContract
 from alligator.testing.conformance.listing import ListingContract
 from alligator.testing.conformance.queues import QueueContract
 from alligator.testing.conformance.unique import UniqueContract
 
 
 class BackendContract(
-    QueueContract, LeaseContract, DeadLetterContract, ListingContract, UniqueContract
+    QueueContract,
+    LeaseContract,
+    DeadLetterContract,
+    ListingContract,
+    LimitContract,
+    UniqueContract,
 ):
     """Inherit, define :meth:`make_client`, and name the class ``Test…``."""

@@ -284,6 +284,9 @@ OPTIONS = [
         errors_by_number=options(retry_on=[1]),
         no_errors=options(retry_on=[]),
     ),
+    *fine(limited=options(limit=3, limit_key="a", rate=[5, 1.0], rate_key="b")),
+    *dead("BadPayload: limit", limit_of_none=options(limit=0)),
+    *dead("BadPayload: rate", rate_of_none=options(rate=[0, 1])),
     *dead("BadPayload: not_known_yet", unknown_option=options(not_known_yet=True)),
 ]
 

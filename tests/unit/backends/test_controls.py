@@ -7,7 +7,7 @@ from alligator.backends.locmem_backend import Client as LocmemClient
 from alligator.backends.sqlite_backend import Client as SqliteClient
 from alligator.backends.types import Controls, Message, Reason, controlled, controls_of
 
-CONTROLS = Controls(limit_key="kunde √ 7", limit=3, rate_key="r", rate=0.5, rate_seconds=60.0)
+CONTROLS = Controls(limit_key="kunde √ 7", limit=3, rate_key="r", rate=50.0, rate_seconds=60.0)
 
 
 def test_controls_are_read_as_they_were_written():

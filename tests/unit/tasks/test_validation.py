@@ -34,6 +34,14 @@ from tests.support import jobs
             {"retries": 1, "retry_on": [InvalidTask]},
             {"retries": 1, "retry_on": ["alligator.exceptions.InvalidTask"]},
         ),
+        ({"limit": 3, "limit_key": "customer 7"}, {"limit": 3, "limit_key": "customer 7"}),
+        ({"limit": None, "limit_key": None, "rate": None, "rate_key": None}, {}),
+        ({"rate": "100/m", "rate_key": "é"}, {"rate": (100, 60.0), "rate_key": "é"}),
+        ({"rate": " 5 / s "}, {"rate": (5, 1.0)}),
+        ({"rate": "1/h"}, {"rate": (1, 3600.0)}),
+        ({"rate": "1/d"}, {"rate": (1, 86_400.0)}),
+        ({"rate": [7, 0.5]}, {"rate": (7, 0.5)}),
+        ({"rate": (7, datetime.timedelta(minutes=2))}, {"rate": (7, 120.0)}),
     ],
 )
 def test_good(given, checked):
@@ -52,6 +60,34 @@ def test_an_error_shows_no_text_of_a_header():
         check_options({"headers": {"token": "s3cret\n"}})
     assert "token" in str(caught.value)
     assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [0, -1, True, 1.0, "3", 1_000_000_001])
+def test_a_limit_is_a_whole_number(value):
+    with pytest.raises(InvalidTask, match=r"^limit=.* is not a whole number from 1 to [0-9]+\.$"):
+        check_options({"limit": value})
+
+
+@pytest.mark.parametrize("name", ["limit_key", "rate_key"])
+def test_keys_are_short_and_printable(name):
+    needs = {name.removesuffix("_key"): 1 if name == "limit_key" else "1/s"}
+    for value in ("", "a\nb", "x" * 201, 7, "\ud800"):
+        with pytest.raises(InvalidTask, match=f"^{name}=.* 1 to 200 printable"):
+            check_options({name: value, **needs})
+    with pytest.raises(InvalidTask, match=f"^{name}= changes nothing without"):
+        check_options({name: "key"})
+
+
+UNREADABLE = ["", "100", "100/y", "0/s", "-1/s", "1.5/s", "/m", 100, (1,), (0, 1), (1, 0), (1, -1)]
+UNREADABLE += [(1, 2, 3), (True, 1), (1.5, 1), (1, "m"), ("1", 1), (1, 1e99), (1, float("nan"))]
+
+
+@pytest.mark.parametrize("value", UNREADABLE, ids=repr)
+def test_a_rate_that_cannot_be_read(value):
+    with pytest.raises(InvalidTask) as caught:
+        check_options({"rate": value})
+    assert str(caught.value).startswith(f"rate={value!r} cannot be read: give 'N/s', 'N/m', 'N/h'")
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
