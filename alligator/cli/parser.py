@@ -150,6 +150,8 @@ def worker_parser() -> argparse.ArgumentParser:
     add("--prefetch", type=_prefetch, metavar="N", help="tasks reserved at once, or 'auto'")
     add("--grace", type=_number(float, 0), default=30.0, metavar="SECONDS", help="to finish in")
     add("--log-level", type=str.upper, choices=LOG_LEVELS, default="INFO")
+    add("--log-format", choices=LOG_FORMATS, default="text", help="text, or a JSON object a line")
+    add("--hide-results", action="store_true", help="do not log what tasks return")
     add(
         "--allow",
         action="append",

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from alligator.cli.source import gator_of, load
-from alligator.common.log import worker_logger
+from alligator.common.log import log_as_json, worker_logger
 from alligator.exceptions import LeaveNow, NodeLost
 from alligator.gator import Gator
 from alligator.workers.fetcher import queue_names
@@ -21,6 +21,8 @@ def work(arguments: argparse.Namespace, argv: list[str], *, is_program: bool) ->
     if os.getpid() == 1 and (code := stay_behind()) is not None:
         return code
     signals = StopSignals()
+    if arguments.log_format == "json":
+        log_as_json()
     try:
         with signals.around(to_the_end=is_program):
             worker = _worker(arguments)
@@ -30,6 +32,7 @@ def work(arguments: argparse.Namespace, argv: list[str], *, is_program: bool) ->
             if arguments.leash is not None:
                 stop_when_abandoned(arguments.leash)
             worker.owns_process = True
+            worker.hides_results = arguments.hide_results
             worker.command_line, worker.given = argv, arguments.isolated
             if type(worker).run_forever is Worker.run_forever:
                 worker.process_signals = signals

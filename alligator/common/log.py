@@ -4,6 +4,7 @@ So no line looks like two, and none controls a terminal.
 """
 
 import contextlib
+import json
 import logging
 import os
 import sys
@@ -33,6 +34,43 @@ class _StdoutHandler(logging.StreamHandler):  # type: ignore[type-arg]
             raise
         except Exception:
             self.handleError(record)
+
+
+#: The fields of a record about a task, beside those that each record has.
+TASK_FIELDS = ("task_id", "function", "queue_name", "attempt", "outcome", "duration")
+
+
+class JsonFormatter(logging.Formatter):
+    """Write a record as one JSON object on one line.
+
+    Its keys are ``time`` (Unix seconds), ``level``, ``logger``, ``message`` and ``process``;
+    ``traceback``, if there is one; and of a record about a task those of :data:`TASK_FIELDS`.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line, in ASCII, so that no character of it controls a terminal."""
+        found: dict[str, Any] = {
+            "time": round(record.created, 6),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+            "process": record.process,
+        }
+        known = vars(record)
+        found |= {name: known[name] for name in TASK_FIELDS if name in known}
+        if record.exc_info and record.exc_info[1] is not None:
+            found["traceback"] = describe_traceback(record.exc_info[1])
+        return json.dumps(found, default=str)
+
+
+def log_as_json() -> None:
+    """Write all that Alligator logs in this process as JSON, on standard output.
+
+    A worker writes its lines by this handler then, and not by its own.
+    """
+    handler, ours = logging.StreamHandler(sys.stdout), logging.getLogger("alligator")
+    handler.setFormatter(JsonFormatter())
+    ours.addHandler(handler)
 
 
 #: The longest time that a worker waits for the lock of a handler, in seconds.

@@ -1,9 +1,13 @@
 """Show errors, tracebacks, times and parts of messages, whatever text they hold."""
 
+import os
 import traceback
 from datetime import datetime, tzinfo
 
 from alligator.exceptions import LeaveNow
+
+#: Where the code of Alligator is.
+_OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep  # noqa: PTH100, PTH120
 
 #: Characters of a traceback that are logged or kept.
 LONGEST_TRACEBACK = 20_000
@@ -24,16 +28,37 @@ def describe_error(err: BaseException) -> str:
 def describe_traceback(err: BaseException) -> str:
     """Return the traceback of an error, with those of its causes, as Python prints it.
 
-    Of a very long one, return the end, which says most.
+    The frames of Alligator that lead to the code of a task are left out. Of a very long one,
+    return the end, which says most.
     """
     try:
-        text = "".join(traceback.format_exception(err))
+        shown = traceback.TracebackException.from_exception(err)
+        _leave_out_ours(shown)
+        text = "".join(shown.format())
     except LeaveNow:
         raise
     except BaseException:  # its text, notes or details may be anything
         frames = "".join(traceback.format_tb(err.__traceback__))
         text = f"{frames}{type(err).__name__} (the rest cannot be shown)\n"
     return text if len(text) <= LONGEST_TRACEBACK else "…" + text[-LONGEST_TRACEBACK:]
+
+
+def _leave_out_ours(shown: traceback.TracebackException) -> None:
+    """Take off the first frames of each traceback that are Alligator's own, unless all are."""
+    seen: set[int] = set()
+    left = [shown]
+    while left:
+        each = left.pop()
+        if id(each) in seen:
+            continue
+        seen.add(id(each))
+        first = next(
+            (at for at, frame in enumerate(each.stack) if not frame.filename.startswith(_OURS)), 0
+        )
+        if first:
+            each.stack = traceback.StackSummary.from_list(each.stack[first:])
+        left += [other for other in (each.__cause__, each.__context__) if other is not None]
+        left += each.exceptions or ()
 
 
 def show_time(

@@ -31,6 +31,7 @@ from alligator.tasks.task import Task
 from alligator.workers.pool import Executor
 from alligator.workers.prefetch_size import SLOW, Prefetch
 from alligator.workers.signals import StopSignals
+from alligator.workers.task_lines import TaskLines, described, fields_of
 
 
 class Processor:
@@ -42,6 +43,7 @@ class Processor:
     :param signals: may interrupt a task in the main thread; None: no signal does.
     :param loop: runs coroutines; None: :meth:`run` waits for them.
     :param shows_none: whether ``show`` is told of results that are None.
+    :param lines: logs a line when a task starts and ends; None: nothing does.
     """
 
     def __init__(
@@ -58,15 +60,22 @@ class Processor:
         signals: StopSignals | None = None,
         loop: EventLoop | None = None,
         shows_none: bool = True,
+        lines: TaskLines | None = None,
     ) -> None:
         self.leases, self.log = leases, log
         self.settler, self.codec, self._client = gator.settler, gator.codec, gator.client
         self.prefetch, self.outage = prefetch, outage
         self.count, self.show = count, show
-        self.loop, self.shows_none = loop, shows_none
+        self.loop, self.lines = loop, lines
+        # Whether each task is reported; else those of which there is something to say.
+        self._reports_all = shows_none or lines is not None
         self.executor = Executor()
         recorder = gator.recorder
-        begin = recorder.note_started if recorder.notes_starts else None
+        begin: Callable[[Task, Delivery], None] | None = None
+        if recorder.notes_starts:
+            begin = recorder.note_started
+        if lines is not None:
+            begin = lines.begins(begin)
         # What attempt() takes between the delivery and ``carry``: how to read, check and limit it.
         # Passed by position: by name, and be it in a partial, takes 0.5 µs more for each task.
         self._how = self.codec, gator.client.max_deaths, gator.clock, limit, begin
@@ -103,7 +112,9 @@ class Processor:
         """
         if delivery.attempt > 1:
             self.leases.lengthen(delivery)
+        started = time.monotonic()
         outcome = self._attempt(delivery, *self._how, None, self._client)
+        took = time.monotonic() - started
         self.count(outcome)
         self.leases.settles(delivery)
         settled: bool | None = None
@@ -112,7 +123,7 @@ class Processor:
         except QueueFull as err:
             self._settle_later(outcome, err, holder or self.leases)
         self.leases.end(delivery, ack=False)
-        self._report(outcome, settled=settled)
+        self._report(outcome, took, settled=settled)
         if holder is None:
             self.leases.wait_for_room(patience)
         return outcome.verdict is Verdict.ACK
@@ -135,7 +146,7 @@ class Processor:
         if isinstance(error, LeaveNow):
             return  # canceled because the worker leaves, which hands the task back
         blocks = error is not None or task.on_success is not None or task.known_for
-        shows = result is not None or self.shows_none
+        shows = result is not None or self._reports_all
         if blocks or shows or delivery.deaths or self.leases.is_closed:
             conclude = partial(self._conclude, delivery, started, task, result, error)
             self.executor.call(partial(copy_context().run, conclude))
@@ -182,11 +193,11 @@ class Processor:
         try:
             if (
                 settled is not None
-                or self.shows_none
+                or self._reports_all
                 or not succeeded
                 or getattr(outcome.task, "result", None) is not None
             ):
-                self._report(outcome, settled=settled)
+                self._report(outcome, took, settled=settled)
         finally:
             if carried:
                 leases.free_place()
@@ -205,22 +216,32 @@ class Processor:
         due, settle = self.settler.due(outcome), partial(self.settler.settle, outcome)
         leases.settle_later(outcome.delivery, settle, err, due, outcome.leased_again)
 
-    def _report(self, outcome: Outcome, *, settled: bool | None) -> None:
+    def _report(self, outcome: Outcome, took: float, *, settled: bool | None) -> None:
         if settled is False:
             report_refused(self.log, [outcome.delivery])
         if outcome.verdict is Verdict.ACK and outcome.task is not None:
             self._show(getattr(outcome.task, "result", None))
+            if self.lines is not None:
+                self.lines.succeed(outcome, took)
             return
-        task_id = shorten(outcome.delivery.task_id)
+        task_id, about = shorten(outcome.delivery.task_id), described(outcome, took)
+        fields = fields_of(outcome, took)
         if outcome.verdict is Verdict.BURY:
+            why = outcome.reason.error
             self.log.error(
-                "Task %s was given up: %s", task_id, outcome.reason.error, exc_info=outcome.error
+                "Task %s was given up: %s %s",
+                task_id,
+                why,
+                about,
+                exc_info=outcome.error,
+                extra=fields,
             )
         elif isinstance(outcome.error, RunAgain):
-            self.log.info("Task %s %s.", task_id, outcome.error)
+            self.log.info("Task %s %s. %s", task_id, outcome.error, about, extra=fields)
         else:
             why = describe_error(outcome.error) if outcome.error is not None else "no reason given"
-            self.log.warning("Task %s (%s): %s", task_id, outcome.verdict.value, why)
+            verdict = outcome.verdict.value
+            self.log.warning("Task %s (%s): %s %s", task_id, verdict, why, about, extra=fields)
 
     def _show(self, result: Any) -> None:
         try:

@@ -45,6 +45,10 @@ from alligator.workers.prefetch_size import Prefetch
 from alligator.workers.processor import Processor
 from alligator.workers.signals import StopSignals
 from alligator.workers.suspects import Suspects
+from alligator.workers.task_lines import TaskLines
+
+#: Characters of a result that are logged.
+LONGEST_RESULT = 200
 
 #: Seconds that a task has at least to end after its timeout, whatever the grace.
 LEAST_GRACE = 0.2
@@ -87,6 +91,9 @@ class Worker:
 
     #: Set by the command line: its arguments, by which a process for a single task is started.
     command_line: Sequence[str] | None = None
+
+    #: Set by the command line: whether :meth:`result` logs nothing.
+    hides_results = False
 
     #: Set in such a process: the tasks that it is given, one by one; it fetches no others.
     given: Given | None = None
@@ -165,9 +172,9 @@ class Worker:
         )
 
     def result(self, result: Any) -> None:
-        """Log what a task returned, unless that is None."""
-        if result is not None:
-            self.log.info("%s", shorten(repr(result), 1000))
+        """Log what a task returned, shortened, unless that is None."""
+        if result is not None and not self.hides_results:
+            self.log.info("%s", shorten(repr(result), LONGEST_RESULT))
 
     # -- Running. -------------------------------------------------------------------------------
 
@@ -448,6 +455,7 @@ class Worker:
             signals=None if loop else self._signals,
             loop=loop,
             shows_none=getattr(self.result, "__func__", None) is not Worker.result,
+            lines=TaskLines(self.log) if self.log.isEnabledFor(logging.INFO) else None,
         )
 
     def _limit(self, leases: Leases, delivery: Delivery, seconds: float) -> Overrun:
