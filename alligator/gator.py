@@ -28,6 +28,7 @@ from alligator.scheduling.scheduler import Schedule, Schedules
 from alligator.security.policy import Policy
 from alligator.security.signing import Signer
 from alligator.tasks.codec import Codec
+from alligator.tasks.middleware import RunMiddleware, read_middleware
 from alligator.tasks.parents_in_store import KeptParents, load
 from alligator.tasks.task import Task
 from alligator.tasks.validation import CHECKS, check_defaults
@@ -63,9 +64,12 @@ class Gator:
     :param clock: where time comes from; for tests.
     :param options: options of all tasks, ``{'retries': 3, …}``, which those of :meth:`options`
         and :meth:`batch` override.
+    :param middleware: objects with ``push(task, call_next)`` or ``run(task, call_next)`` or both,
+        which are called around each push and each run, the first one outermost.
     :raises InvalidDSN: the DSN is malformed, its scheme unknown, or its driver missing.
     :raises InvalidTask: the backend cannot have a queue of that name; ``allowed`` or
-        ``secret_keys`` is not such a list; an option cannot have this value.
+        ``secret_keys`` is not such a list; an option cannot have this value; a middleware has
+        neither method.
     :raises TypeError: there is no such option.
     """
 
@@ -81,6 +85,7 @@ class Gator:
         secret_keys: Sequence[str | bytes] | None = None,
         clock: Clock | None = None,
         options: Mapping[str, Any] | None = None,
+        middleware: Sequence[Any] | None = None,
     ) -> None:
         self.conn_string = conn_string
         self.backend_class = backend_class
@@ -95,12 +100,13 @@ class Gator:
         )
         self.client.check_queue_name(queue_name)
         self._default_options = check_defaults(options)
+        self._push_middleware, self._run_middleware = read_middleware(middleware)
         if "queue_name" in self._default_options:
             self.client.check_queue_name(self._default_options["queue_name"])
         given = self.client.store if store is None else self._store_at(store)
         self._store = bridge(self.client, given)
         self.schedules = Schedules(
-            self.client, self._store, self._clock, self._tick_message, self._check_tick
+            self.client, self._store, self._clock, self._push_tick, self._check_tick
         )
         self._queue_name, self._task_class = queue_name, task_class
         self._used: dict[str, None] = {}
@@ -128,7 +134,14 @@ class Gator:
             client, store, codec, policy, clock, recorder, queue_name, self._used, handle=self
         )
         self._inline = InlineRunner(
-            client, codec, clock, settler, results, queue_name, partial(producer.push, again=True)
+            client,
+            codec,
+            clock,
+            settler,
+            results,
+            queue_name,
+            partial(producer.push, again=True),
+            self._run_middleware,
         )
 
     def __repr__(self) -> str:
@@ -170,6 +183,11 @@ class Gator:
     def default_options(self) -> Mapping[str, Any]:
         """The options of all tasks, checked; set by ``options``."""
         return self._default_options
+
+    @property
+    def run_middleware(self) -> RunMiddleware | None:
+        """What calls the middleware around runs; set by ``middleware``. None: there is none."""
+        return self._run_middleware
 
     @property
     def store(self) -> Store | None:
@@ -263,6 +281,14 @@ class Gator:
             finished = gator.push(Task(is_async=False, retries=3), increment, incr_by=2)
         """
         self.prepare(task, func, args, kwargs)
+        if self._push_middleware is not None:
+            pushed: Task = self._push_middleware.push(task, partial(self._push_changed, task))
+            return pushed
+        return self._producer.push(task) if task.is_async else self._run_here(task)
+
+    def _push_changed(self, task: Task) -> Task:
+        """Push a task that a middleware may have changed."""
+        self._producer.prepare_again(task)
         return self._producer.push(task) if task.is_async else self._run_here(task)
 
     def prepare(
@@ -272,7 +298,13 @@ class Gator:
         self._producer.prepare(task, func, args, kwargs)
 
     def push_batch(self, tasks: Sequence[Task]) -> None:
-        """Push prepared tasks in bulk, queue by queue; then run the tasks that are not async."""
+        """Push prepared tasks in bulk, queue by queue; then run the tasks that are not async.
+
+        Each passes the middleware before the first is pushed.
+        """
+        if self._push_middleware is not None:
+            for task in tasks:
+                self._push_middleware.push(task, partial(self._producer.prepare_again, task))
         self._producer.push_batch([task for task in tasks if task.is_async])
         for task in tasks:
             if not task.is_async:
@@ -435,8 +467,16 @@ class Gator:
             rule, func, args, kwargs, task_options, queue_name=self._queue_name, **schedule_options
         )
 
-    def _tick_message(self, schedule: Schedule, task_id: str) -> Message:
-        return self._producer.message(self._tick_task(schedule, task_id), schedule.queue_name)
+    def _push_tick(self, schedule: Schedule, task_id: str, put: Callable[[Message], bool]) -> bool:
+        producer, task = self._producer, self._tick_task(schedule, task_id)
+        if self._push_middleware is None:
+            return put(producer.message(task, schedule.queue_name))
+
+        def push() -> Task | None:
+            producer.prepare_again(task)
+            return task if put(producer.message(task, schedule.queue_name)) else None
+
+        return self._push_middleware.push(task, push) is not None
 
     def _check_tick(self, schedule: Schedule, task_id: str) -> None:
         self._producer.check_supported(self._tick_task(schedule, task_id))

@@ -29,6 +29,7 @@ from alligator.runtime.timeouts import Overrun, TimeIsUp, overrun, overruns_tell
 from alligator.tasks.backoff import deploy_delay
 from alligator.tasks.codec import Codec
 from alligator.tasks.message import missed
+from alligator.tasks.middleware import Ended, RunMiddleware
 from alligator.tasks.task import Carry, Task
 
 #: Exceptions by which a worker stops or a timeout ends the run; they are not the task's own.
@@ -77,8 +78,9 @@ def attempt(
     clock: Clock,
     limit: Limit | None = None,
     begin: Callable[[Task, Delivery], None] | None = None,
-    carry: Carry | None = None,
     client: Client | None = None,
+    middleware: RunMiddleware | None = None,
+    carry: Carry | None = None,
 ) -> Outcome:
     """Decode a delivered task, run it unless it has expired, and return the verdict.
 
@@ -86,9 +88,10 @@ def attempt(
 
     :param max_deaths: bury the task unrun after this many deaths.
     :param begin: called with the task right before it runs.
+    :param client: delivered the task; its server may have its own clock.
+    :param middleware: called around the run.
     :param carry: waits for a coroutine instead of this thread; see :meth:`alligator.Task.start`.
         Then :func:`conclude` returns the verdict.
-    :param client: delivered the task; its server may have its own clock.
     """
     if delivery.deaths >= max_deaths:
         why = f"WorkerDied: {delivery.deaths} deaths of its worker were counted while it ran."
@@ -136,6 +139,8 @@ def attempt(
         # The user's own class may override run(), and does not carry coroutines.
         is_plain = getattr(type(task), "run", None) is Task.run
         call: tuple[Any, ...] = (task.start, carry) if is_plain else (task.run,)
+        if middleware is not None:
+            call = middleware.run, task, carry
         if seconds or overrun.get() is not None:
             with overruns_tell(limit(delivery, seconds) if seconds and limit else None):
                 carried = copy_context().run(*call)
@@ -169,7 +174,10 @@ def conclude(
     """Return the verdict on a task that ran on as a coroutine, by its result or error."""
     origin = after_fork.generation
     try:
-        task.end(result, error)
+        if isinstance(result, Ended):
+            result.check()
+        else:
+            task.end(result, error)
     except LeaveNow:
         raise
     except BaseException as err:

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable
 from contextvars import copy_context
+from functools import partial
 
 from alligator.backends.base import Client, Delivery, time_on
 from alligator.common import after_fork, strict_json
@@ -18,6 +19,7 @@ from alligator.results.query import Results
 from alligator.runtime.timeouts import Overrun, TimeIsUp
 from alligator.tasks.codec import Codec
 from alligator.tasks.message import id_of
+from alligator.tasks.middleware import RunMiddleware
 from alligator.tasks.task import Task
 
 log = logging.getLogger(__name__)
@@ -34,6 +36,7 @@ class InlineRunner:
     """Run and cancel the tasks of one Gator; its methods of the same names say more.
 
     :param push_again: puts a task back on its queue, for a retry.
+    :param middleware: called around the runs.
     """
 
     def __init__(
@@ -45,10 +48,12 @@ class InlineRunner:
         results: Results,
         queue_name: str,
         push_again: Callable[[Task], Task],
+        middleware: RunMiddleware | None = None,
     ) -> None:
         self.client, self.codec, self.clock = client, codec, clock
         self.settler, self.recorder, self.results = settler, settler.recorder, results
         self.queue_name, self.push_again = queue_name, push_again
+        self.middleware = middleware
 
     # -- Canceling. ---------------------------------------------------------------------------
 
@@ -96,7 +101,10 @@ class InlineRunner:
             given = _as_json(task)
             task.called_with = task.func_args, task.func_kwargs
             try:
-                copy_context().run(task.run)  # a class of the user may override it
+                if self.middleware is None:
+                    copy_context().run(task.run)  # a class of the user may override it
+                else:
+                    copy_context().run(partial(self.middleware.run, task, ends_children=False))
             except (KeyboardInterrupt, LeaveNow, TimeIsUp):
                 raise  # raised at the keyboard, or for what runs around the task
             except BaseException as err:
@@ -175,7 +183,8 @@ class InlineRunner:
             self.clock,
             lambda delivery, seconds: _limit(leases, delivery, seconds),
             recorder.note_started,
-            client=self.client,
+            self.client,
+            self.middleware,
         )
         leases.settles(delivery)
         try:

@@ -80,9 +80,17 @@ class Producer:
     # -- Checking a call. ---------------------------------------------------------------------
 
     def prepare(
-        self, task: Task, func: Callable[..., Any] | str, args: Sequence[Any], kwargs: Any
+        self,
+        task: Task,
+        func: Callable[..., Any] | str,
+        args: Sequence[Any],
+        kwargs: Any,
+        now: float | None = None,
     ) -> None:
-        """Check a call, and set it in the task."""
+        """Check a call, and set it in the task.
+
+        :param now: when it is pushed, a Unix timestamp; None: now.
+        """
         if not task.is_async:
             if isinstance(func, str):
                 func = import_callable(*split_name(func))
@@ -115,7 +123,7 @@ class Producer:
         # The user chose this id, and it looks generated: is_own_id() cannot tell, so note it.
         if task.id_was_given and not is_own_id(task.task_id):
             task.lookalike_id = True
-        now = task.pushed_at = self.clock.time()
+        now = task.pushed_at = self.clock.time() if now is None else now
         if task.delay_by is not None:
             task.delay_until = now + task.delay_by
         if task.expires is not None:
@@ -127,6 +135,11 @@ class Producer:
                 )
         if task.depends_on:
             self.dependencies.check(task)
+
+    def prepare_again(self, task: Task) -> Task:
+        """Check what a middleware may have changed in a prepared task, and return that task."""
+        self.prepare(task, task.func, task.func_args, task.func_kwargs, task.pushed_at)
+        return task
 
     def _check_call_once(
         self, func: Callable[..., Any], count: int, names: tuple[str, ...]

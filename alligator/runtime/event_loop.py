@@ -209,6 +209,115 @@ async def _bounded(coroutine: Coroutine[Any, Any, Any], seconds: float) -> Any:
     return result
 
 
+async def within(
+    coroutine: Coroutine[Any, Any, Any], timeout: float | None
+) -> tuple[Any, BaseException | None]:
+    """Await a coroutine, and return its result and its error; a child that it forks ends there.
+
+    :param timeout: as for :func:`finish`.
+    """
+    if timeout is None:
+        return await _caught(coroutine)
+    with watched(timeout):
+        return await _caught(_bounded(coroutine, timeout))
+
+
+async def in_thread(call: Callable[[], Any]) -> Any:
+    """Make a call in a thread, in a copy of this context; variables set there are then set here.
+
+    A child that it forks, and that returns from it, ends there.
+    """
+    import asyncio
+
+    context, origin = copy_context(), after_fork.generation
+    ended: Future[tuple[Any, BaseException | None]] = Future()
+    ended.set_running_or_notify_cancel()  # it cannot be canceled: the call goes on
+
+    def work() -> None:
+        try:
+            result, error = context.run(call), None
+        except BaseException as err:
+            result, error = None, err
+        after_fork.exit_child_unless(origin, error)
+        ended.set_result((result, error))
+
+    loop = worker_loop.get()
+    if loop is not None and loop.call_in_thread is not None:
+        loop.call_in_thread(work)
+    else:
+        threading.Thread(target=work, name="alligator-beside-loop", daemon=True).start()
+    result, error = await asyncio.wrap_future(ended)
+    _adopt(context)
+    if error is not None:
+        raise error
+    return result
+
+
+class AwaitedFromThread:
+    """A coroutine of the loop that a call in a thread waits for.
+
+    :param coroutine: makes the coroutine.
+    """
+
+    def __init__(self, coroutine: Callable[[], Coroutine[Any, Any, Any]]) -> None:
+        import asyncio
+
+        self._coroutine, self._loop = coroutine, asyncio.get_running_loop()
+        self._awaiting: asyncio.Task[Any] | None = None
+        self._is_canceled = False
+
+    def call(self) -> Any:
+        """In the thread, await the coroutine; variables set in it are then set here."""
+        contexts: list[Context] = []
+        ended: Future[tuple[Any, BaseException | None]] = Future()
+        self._loop.call_soon_threadsafe(self._begin, contexts, ended)
+        result, error = ended.result()
+        for context in contexts:
+            _adopt(context)
+        if error is not None:
+            raise error
+        return result
+
+    def _begin(
+        self, contexts: list[Context], ended: "Future[tuple[Any, BaseException | None]]"
+    ) -> None:
+        import asyncio
+
+        async def awaiting() -> tuple[Any, BaseException | None]:
+            try:
+                return await self._coroutine(), None
+            except BaseException as err:
+                return None, err
+            finally:
+                contexts.append(copy_context())
+
+        def tell(task: "asyncio.Task[Any]") -> None:
+            # Canceled: before it began.
+            canceled = None, asyncio.CancelledError()
+            ended.set_result(canceled if task.cancelled() else task.result())
+
+        self._awaiting = self._loop.create_task(awaiting())
+        self._awaiting.add_done_callback(tell)
+        if self._is_canceled:
+            self._awaiting.cancel()
+
+    async def wait_for(self, call: Callable[[], Any]) -> Any:
+        """Make the call in a thread. If this is canceled, so is the coroutine that it awaits."""
+        import asyncio
+
+        thread = asyncio.ensure_future(in_thread(call))
+        try:
+            return await asyncio.shield(thread)
+        except asyncio.CancelledError:
+            if not thread.done():
+                self._is_canceled = True
+                if self._awaiting is not None:
+                    self._awaiting.cancel()
+                with contextlib.suppress(BaseException):
+                    await thread
+            raise
+
+
 async def _caught(coroutine: Coroutine[Any, Any, Any]) -> tuple[Any, BaseException | None]:
     origin = after_fork.generation
     try:
@@ -245,6 +354,8 @@ class EventLoop:
         self._running = 0  # coroutines that a thread waits for
         self._new: list[tuple[Coroutine[Any, Any, None], Context]] = []
         self._carried: set[asyncio.Task[None]] = set()  # the loop itself keeps only weak references
+        #: Has a function called in a thread, as the pool of a worker does; None: start one for it.
+        self.call_in_thread: Callable[[Callable[[], None]], None] | None = None
         #: While asyncio is imported, which takes long, and the thread starts.
         self.is_starting = False
         self._closing = False

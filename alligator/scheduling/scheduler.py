@@ -102,11 +102,15 @@ class Schedule:
         return self.rule.next_after(now) if self.due == -math.inf else self.due
 
 
+#: See :class:`Ticker`.
+PushTick = Callable[[Schedule, str, Callable[[Message], bool]], bool]
+
+
 class Schedules:
     """All schedules of one Gator; safe to use from threads.
 
     :param store: where it is noted which ticks were queued; None: nowhere, so none can be declared.
-    :param make_message: returns the message of a schedule's task with that id.
+    :param push_tick: see :class:`Ticker`.
     :param check_task: refuses a schedule whose task, with that id, cannot be pushed.
     """
 
@@ -115,11 +119,11 @@ class Schedules:
         client: Client,
         store: Store | None,
         clock: Clock,
-        make_message: Callable[[Schedule, str], Message],
+        push_tick: PushTick,
         check_task: Callable[[Schedule, str], None],
     ) -> None:
         self._client, self._clock, self._check_task = client, clock, check_task
-        self._ticker = None if store is None else Ticker(client, store, make_message)
+        self._ticker = None if store is None else Ticker(client, store, push_tick)
         self._all: dict[str, Schedule] = {}
         self._next = math.inf  # when the first of them is due
         self._looked = -math.inf  # when that was computed
@@ -260,13 +264,12 @@ class Schedules:
 class Ticker:
     """Queues the ticks of schedules.
 
-    :param make_message: returns the message of a schedule's task with that id.
+    :param push_tick: makes a schedule's task with that id, and gives its message to the last
+        argument, which queues it unless another worker has; returns what that returns.
     """
 
-    def __init__(
-        self, client: Client, store: Store, make_message: Callable[[Schedule, str], Message]
-    ) -> None:
-        self.client, self.store, self.make_message = client, store, make_message
+    def __init__(self, client: Client, store: Store, push_tick: PushTick) -> None:
+        self.client, self.store, self.push_tick = client, store, push_tick
 
     def fire(self, schedule: Schedule, now: float, since: float, log: logging.Logger) -> None:
         """Queue what is due of a schedule, and set when it is ``due`` again.
@@ -344,15 +347,27 @@ class Ticker:
     def _push(self, schedule: Schedule, tick: float) -> bool:
         gap = schedule.rule.next_after(tick) - tick
         known = min(max(_TICKS_KNOWN * gap, _LEAST_KNOWN), _LONGEST_KNOWN)
+
+        raised: list[BaseException] = []  # by the store: no error of the task
+
+        def push(message: Message) -> bool:
+            try:
+                return self.store.push_once(
+                    self.client, message.task_id, known, schedule.queue_name, message
+                )
+            except BaseException as err:
+                raised.append(err)
+                raise
+
         try:
-            message = self.make_message(schedule, tick_id(schedule.name, tick))
+            return self.push_tick(schedule, tick_id(schedule.name, tick), push)
         except (Exception, KeyboardInterrupt, LeaveNow, TimeIsUp):
             raise
-        except BaseException as err:  # raised by a Task class of the user: it must end no worker
+        except BaseException as err:
+            if err in raised:
+                raise
+            # Raised by a Task class, or a middleware, of the user: it must end no worker.
             raise InvalidTask(f"It cannot be written: {describe_error(err)}.") from err
-        return self.store.push_once(
-            self.client, message.task_id, known, schedule.queue_name, message
-        )
 
     def _note(
         self, schedule: Schedule, tick: float, attempt: int, run: float | None, now: float

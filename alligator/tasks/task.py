@@ -37,8 +37,8 @@ HOOK_PATIENCE = 10.0
 #: The longest text that goes with a progress, in characters.
 LONGEST_PROGRESS = 200
 
-#: Takes a task and the coroutine that its function returned, and runs it to its end.
-Carry = Callable[["Task", Coroutine[Any, Any, Any]], None]
+#: Takes a task, the coroutine that its function returned, and its timeout; runs it to its end.
+Carry = Callable[["Task", Coroutine[Any, Any, Any], float | None], None]
 
 _current: ContextVar["Task | None"] = ContextVar("alligator_current_task", default=None)
 
@@ -352,6 +352,11 @@ class Task:
         copy_context().run(self.start)
         return self.result
 
+    def begin(self) -> None:
+        """Make it the task that runs in this context; :meth:`start` does it as well."""
+        _current.set(self)
+        self.to_running()
+
     @calls_users
     def start(self, carry: "Carry | None" = None) -> bool:
         """Do as :meth:`run` does, in this very context; return whether a coroutine goes on.
@@ -375,7 +380,7 @@ class Task:
             if type(result) not in PLAIN:
                 if (coroutine := as_coroutine(result)) is not None:
                     if carry is not None:
-                        carry(self, coroutine)
+                        carry(self, coroutine, self.timeout)
                         return True
                     result = finish(coroutine, self.timeout)
                 if (failure := never_ran(result, self.func)) is not None:

@@ -63,7 +63,7 @@ class Processor:
         lines: TaskLines | None = None,
     ) -> None:
         self.leases, self.log = leases, log
-        self.settler, self.codec, self._client = gator.settler, gator.codec, gator.client
+        self.settler, self.codec = gator.settler, gator.codec
         self.prefetch, self.outage = prefetch, outage
         self.count, self.show = count, show
         self.loop, self.lines = loop, lines
@@ -78,7 +78,10 @@ class Processor:
             begin = lines.begins(begin)
         # What attempt() takes between the delivery and ``carry``: how to read, check and limit it.
         # Passed by position: by name, and be it in a partial, takes 0.5 µs more for each task.
-        self._how = self.codec, gator.client.max_deaths, gator.clock, limit, begin
+        checks = self.codec, gator.client.max_deaths, gator.clock
+        self._how = *checks, limit, begin, gator.client, gator.run_middleware
+        if loop is not None:
+            loop.call_in_thread = self.executor.call
         call: Callable[..., Outcome] = attempt
         self._attempt = call if signals is None else partial(signals.interruptible, call)
 
@@ -93,7 +96,7 @@ class Processor:
         started = time.monotonic()
         carry = partial(self._carry, delivery, started) if self.loop is not None else None
         try:
-            outcome = self._attempt(delivery, *self._how, carry, self._client)
+            outcome = self._attempt(delivery, *self._how, carry)
             if outcome.verdict is Verdict.CARRIED:
                 return False
             self._finish(outcome, time.monotonic() - started)
@@ -113,7 +116,7 @@ class Processor:
         if delivery.attempt > 1:
             self.leases.lengthen(delivery)
         started = time.monotonic()
-        outcome = self._attempt(delivery, *self._how, None, self._client)
+        outcome = self._attempt(delivery, *self._how)
         took = time.monotonic() - started
         self.count(outcome)
         self.leases.settles(delivery)
@@ -134,10 +137,11 @@ class Processor:
         started: float,
         task: Task,
         coroutine: Coroutine[Any, Any, Any],
+        timeout: float | None,
     ) -> None:
         if self.loop is not None:
             done = partial(self._ended, delivery, started, task)
-            self.loop.carry(coroutine, task.timeout, done)
+            self.loop.carry(coroutine, timeout, done)
 
     def _ended(
         self, delivery: Delivery, started: float, task: Task, result: Any, error: Any

@@ -26,7 +26,7 @@ async def fetch(url: str) -> bytes:
     return url.encode()
 
 
-gator = Gator("locmem://")
+gator = Gator("locmem://", options={"retries": 3}, middleware=[object()])
 opts = gator.options(retries=3)
 minute = timedelta(minutes=1)
 
