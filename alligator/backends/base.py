@@ -179,7 +179,7 @@ EVERYTHING = frozenset({LEASES, DELAY, PRIORITY, OWN_ID, GET})
 #: What a client can be asked for beyond these; ``Client.controls`` lists which of them it keeps.
 LIMIT, RATE = "limit", "rate"  # see Controls
 UNIQUE, DEBOUNCE = "unique", "debounce"  # likewise
-PAUSE = "pause"  # pause, resume
+PAUSE = "pause"  # pause, resume, paused
 LISTING = "listing"  # list_tasks, in every state
 
 
@@ -561,6 +561,43 @@ class Client(ABC):
         :raises UnsupportedOption: as :meth:`share`.
         """
         raise UnsupportedOption(f"{type(self).__qualname__} keeps leases to its process.")
+
+    # -- Pauses. --------------------------------------------------------------------------
+
+    def pause(self, queue_name: str, until: float | None = None) -> None:
+        """Let no :meth:`reserve` lease from a queue, but for a task that it names by its id.
+
+        Pushes go on, delays and leases run, and what is on lease may be acked, released and
+        buried. A caller that waits in :meth:`reserve` goes on waiting, without looking again and
+        again. A second pause replaces the first. Neither :meth:`drop_all` nor a restart of the
+        server ends it, if that keeps its tasks.
+
+        :param until: when the pause ends by itself, a Unix timestamp in seconds; None: by
+            :meth:`resume`.
+        :raises UnsupportedOption: by default; see ``PAUSE`` in ``controls``.
+        """
+        raise self._no_pause()
+
+    def resume(self, queue_name: str) -> bool:
+        """End the pause of a queue, and wake the callers that wait for its tasks.
+
+        :returns: False: it was not paused.
+        :raises UnsupportedOption: by default; see ``PAUSE`` in ``controls``.
+        """
+        raise self._no_pause()
+
+    def paused(self, queue_name: str) -> float | None:
+        """Return until when a queue is paused, infinity: until :meth:`resume`; None: it is not.
+
+        :raises UnsupportedOption: by default; see ``PAUSE`` in ``controls``.
+        """
+        raise self._no_pause()
+
+    def _no_pause(self) -> UnsupportedOption:
+        return UnsupportedOption(
+            f"{mask_password(self.conn_string)} cannot pause a queue; name a store, as in "
+            "Gator(…, store='redis://localhost:6379/0'), or use a redis:// or sqlite:// queue."
+        )
 
     # -- Dead letters. --------------------------------------------------------------------
 

@@ -6,11 +6,12 @@ Tasks do not survive the process; everything else of the contract holds.
 
 import heapq
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from operator import itemgetter
 from typing import Any
 
-from alligator.backends.base import DEBOUNCE, LIMIT, LISTING, RATE, UNIQUE
+from alligator.backends.base import DEBOUNCE, LIMIT, LISTING, PAUSE, RATE, UNIQUE
 from alligator.backends.base import Client as BaseClient
 from alligator.backends.controls import debounced
 from alligator.backends.cursors import read_cursor, write_cursor
@@ -48,7 +49,7 @@ class Client(BaseClient):
     idle_wait = 60.0
     in_process = True
     notes_stops = True
-    controls = frozenset({LIMIT, RATE, UNIQUE, DEBOUNCE, LISTING})
+    controls = frozenset({LIMIT, RATE, UNIQUE, DEBOUNCE, LISTING, PAUSE})
 
     def __init__(self, conn_string: str, *, clock: Clock | None = None) -> None:
         super().__init__(conn_string, clock=clock)
@@ -123,6 +124,8 @@ class Client(BaseClient):
         taken: list[Delivery] = []
         now = self.clock.time()
         for name in queue_names:
+            if self._memory.pauses and self._memory.paused(name, now) is not None:
+                continue
             queue = self._memory.queue(name)
             while len(taken) < limit and (entry := queue.lease_next(now, lease, alone=not taken)):
                 taken.append(_delivery(name, entry))
@@ -290,7 +293,27 @@ class Client(BaseClient):
 
     def next_change(self, queue_names: Sequence[str]) -> float:
         with self._memory.changed:
-            return min(self._memory.queue(name).next_change() for name in queue_names)
+            return min(map(self._next_change, queue_names))
+
+    def _next_change(self, queue_name: str) -> float:
+        if (until := self._memory.paused(queue_name, self.clock.time())) is not None:
+            return until
+        return self._memory.queue(queue_name).next_change()
+
+    def pause(self, queue_name: str, until: float | None = None) -> None:
+        with self._memory.changed:
+            self._memory.pauses[queue_name] = math.inf if until is None else until
+            self._memory.changed.notify_all()  # the pause may end before what they wait for
+
+    def resume(self, queue_name: str) -> bool:
+        with self._memory.changed:
+            until = self._memory.pauses.pop(queue_name, None)
+            self._memory.changed.notify_all()
+        return until is not None and until > self.clock.time()
+
+    def paused(self, queue_name: str) -> float | None:
+        with self._memory.changed:
+            return self._memory.paused(queue_name, self.clock.time())
 
 
 def _delivery(queue_name: str, entry: Entry) -> Delivery:

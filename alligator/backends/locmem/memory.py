@@ -16,6 +16,7 @@ class Memory:
     def __init__(self) -> None:
         self.changed = threading.Condition(threading.RLock())
         self.queues: dict[str, Queue] = {}
+        self.pauses: dict[str, float] = {}  # when they end, by queue; a drop does not end them
         self.records = Records()
         self.dependencies = Dependencies(self.queue, self.records)
         renew_in_children(self)
@@ -29,6 +30,11 @@ class Memory:
         """Return a queue, which is made if need be."""
         queue = self.queues.get(name)  # first: to make one takes 1 µs
         return self.queues.setdefault(name, Queue()) if queue is None else queue
+
+    def paused(self, name: str, now: float) -> float | None:
+        """Return until when a queue is paused; None: it is not."""
+        until = self.pauses.get(name) if self.pauses else None
+        return until if until is not None and until > now else None
 
     def tell(self, deliveries: Sequence[Delivery]) -> None:
         """Wake the callers that watch these tasks: they start, or leave their queue."""

@@ -7,6 +7,7 @@ Each compound step is one Lua script (``lua/*.lua``), and the server's clock dec
 
 import contextlib
 import logging
+import math
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -16,6 +17,7 @@ from typing import Any
 
 from alligator.backends.base import (
     LISTING,
+    PAUSE,
     Ahead,
     ControlledMessage,
     Data,
@@ -94,7 +96,7 @@ class Client(BaseClient):
     """The contract, on a server: see the module for its DSNs."""
 
     idle_wait = 15.0
-    controls = frozenset({LISTING})
+    controls = frozenset({LISTING, PAUSE})
     notes_stops = True
     shares_leases = True
 
@@ -324,6 +326,17 @@ class Client(BaseClient):
     def postpone(self, delivery: Delivery, data: Data, delay_until: float) -> bool:
         told = delivery.receipt, micros(delay_until), encode(data, delivery.task_id), 1
         return bool(self._run_if_reachable("release", delivery.queue_name, *told))
+
+    def pause(self, queue_name: str, until: float | None = None) -> None:
+        # 0 would resume it.
+        self._run("pause", queue_name, "" if until is None else max(1, micros(until)))
+
+    def resume(self, queue_name: str) -> bool:
+        return bool(self._run("pause", queue_name, 0))
+
+    def paused(self, queue_name: str) -> float | None:
+        until = int(self._run("paused", queue_name))
+        return None if until == 0 else math.inf if until < 0 else until / 1e6
 
     def bury(self, delivery: Delivery, data: Data | None, reason: Reason) -> bool:
         kept = () if data is None else (encode(data, delivery.task_id),)

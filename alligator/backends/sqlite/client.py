@@ -5,13 +5,14 @@ directory). Tasks survive ``kill -9`` and a reboot; a power cut too with
 ``?synchronous=FULL``, at the price of a disk flush per transaction.
 """
 
+import math
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from alligator.backends.base import DEBOUNCE, LIMIT, LISTING, RATE, UNIQUE, push_in_steps
+from alligator.backends.base import DEBOUNCE, LIMIT, LISTING, PAUSE, RATE, UNIQUE, push_in_steps
 from alligator.backends.base import Client as BaseClient
 from alligator.backends.controls import unique_key
 from alligator.backends.sqlite import examine, listing, queue
@@ -54,7 +55,7 @@ class Client(BaseClient):
     idle_wait = 60.0
     notes_stops = True
     shares_leases = True
-    controls = frozenset({LIMIT, RATE, UNIQUE, DEBOUNCE, LISTING})
+    controls = frozenset({LIMIT, RATE, UNIQUE, DEBOUNCE, LISTING, PAUSE})
 
     def __init__(self, conn_string: str, *, clock: Clock | None = None) -> None:
         super().__init__(conn_string, clock=clock)
@@ -207,6 +208,19 @@ class Client(BaseClient):
     def shared(self, queue_name: str, raw: bytes) -> Delivery:
         row_id, ticket, deaths = map(int, raw.split())
         return Delivery(queue_name, "", "", (row_id, ticket), deaths=deaths)
+
+    def pause(self, queue_name: str, until: float | None = None) -> None:
+        with self.database.transaction() as tx:
+            queue.pause(tx, queue_name, math.inf if until is None else until)
+
+    def resume(self, queue_name: str) -> bool:
+        with self.database.transaction() as tx:
+            return queue.resume(tx, queue_name)
+
+    def paused(self, queue_name: str) -> float | None:
+        with self.database.reading() as connection:
+            until = queue.paused(connection, queue_name)
+        return until if until is not None and until > self.clock.time() else None
 
     # -- Dead letters, and looking. -----------------------------------------------------------
 

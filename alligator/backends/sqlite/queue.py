@@ -36,13 +36,15 @@ AT_ONCE = 500
 #: Subtracted from the place of a task whose delay has ended: it goes first in its priority.
 _FRONT = 1 << 60
 
-#: Steps into indices: when a delay or a lease ends, a rate has a token, and whether a task waits.
+#: Steps into indices: when a delay or a lease ends, a rate has a token, whether a task waits, and
+#: when a pause ends.
 _OUTLOOK = (
     "SELECT (SELECT min(due) FROM alligator_tasks WHERE queue = ? AND state = 3), "
     "(SELECT min(lease_ends) FROM alligator_tasks WHERE queue = ? AND state = 6), "
     "(SELECT max(lease_ends) FROM alligator_tasks WHERE queue = ? AND state = 6), "
     "(SELECT min(turn) FROM alligator_rates WHERE queue = ? AND turn IS NOT NULL), "
-    "EXISTS (SELECT 1 FROM alligator_tasks WHERE queue = ? AND state = 0)"
+    "EXISTS (SELECT 1 FROM alligator_tasks WHERE queue = ? AND state = 0), "
+    "(SELECT until FROM alligator_paused WHERE queue = ?)"
 )
 
 _NEVER = float("inf")
@@ -230,7 +232,10 @@ def _push_again(tx: Transaction, row: _NewRow, controls: _Controls) -> None:
 
 def next_change(connection: sqlite3.Connection, queue: str, now: float) -> float:
     """Return when a task can be leased: ``now``, or when a delay or a lease ends."""
-    due, ends, last_end, turn, waiting = connection.execute(_OUTLOOK, (queue,) * 5).fetchone()
+    row = connection.execute(_OUTLOOK, (queue,) * 6).fetchone()
+    due, ends, last_end, turn, waiting, paused = row
+    if paused is not None and paused > now:
+        return float(paused)
     if waiting or (last_end is not None and last_end > now + MAX_LEASE):
         return now
     return min(_NEVER if each is None else each for each in (due, ends, turn))
@@ -240,7 +245,10 @@ def lease_next(tx: Transaction, queues: Iterable[str], limit: int, lease: float)
     """Lease the next tasks; a task with a death on its record goes alone."""
     taken: list[Delivery] = []
     for queue in queues:
-        due, ends, last_end, turn, waiting = tx.execute(_OUTLOOK, (queue,) * 5).fetchone()
+        row = tx.execute(_OUTLOOK, (queue,) * 6).fetchone()
+        due, ends, last_end, turn, waiting, paused = row
+        if paused is not None and paused > tx.now:
+            continue
         if ends is not None and not taken:
             _mend_leases(tx, queue, last_end)
             if expired := _reclaim(tx, queue, ends, lease):
@@ -662,6 +670,27 @@ def drop_some(tx: Transaction, queue: str) -> bool:
 
 def _note_emptied(tx: Transaction, queue: str) -> None:
     tx.execute("INSERT OR REPLACE INTO alligator_emptied VALUES (?, ?)", (queue, tx.tickets()))
+
+
+def pause(tx: Transaction, queue: str, until: float) -> None:
+    """Let no task of a queue be leased before a time, a Unix timestamp."""
+    tx.execute("INSERT OR REPLACE INTO alligator_paused VALUES (?, ?)", (queue, until))
+
+
+def resume(tx: Transaction, queue: str) -> bool:
+    """End the pause of a queue; False: it was not paused."""
+    row = tx.execute("SELECT until FROM alligator_paused WHERE queue = ?", (queue,)).fetchone()
+    tx.execute("DELETE FROM alligator_paused WHERE queue = ?", (queue,))
+    tx.news += 1
+    return row is not None and row[0] > tx.now
+
+
+def paused(connection: sqlite3.Connection, queue: str) -> float | None:
+    """Return until when a queue is paused, or was; None: it was not."""
+    row = connection.execute(
+        "SELECT until FROM alligator_paused WHERE queue = ?", (queue,)
+    ).fetchone()
+    return float(row[0]) if row else None
 
 
 def counts(connection: sqlite3.Connection, queue: str) -> dict[int, int]:

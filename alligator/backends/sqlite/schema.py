@@ -84,6 +84,9 @@ CREATE TABLE IF NOT EXISTS alligator_emptied (
     queue TEXT PRIMARY KEY,
     ticket INTEGER NOT NULL         -- when it was last emptied; later pushes have higher ones
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS alligator_paused (
+    queue TEXT PRIMARY KEY, until REAL NOT NULL
+) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS alligator_records (
     id INTEGER PRIMARY KEY,
     task_id TEXT NOT NULL UNIQUE,   -- the key: see store.record_key

@@ -25,6 +25,7 @@ from alligator.testing.conformance.dead_letters import DeadLetterContract
 from alligator.testing.conformance.leases import LeaseContract
 from alligator.testing.conformance.limits import LimitContract
 from alligator.testing.conformance.listing import ListingContract
+from alligator.testing.conformance.pauses import PauseContract
 from alligator.testing.conformance.queues import QueueContract
 from alligator.testing.conformance.unique import UniqueContract
 
@@ -35,6 +36,7 @@ class BackendContract(
     DeadLetterContract,
     ListingContract,
     LimitContract,
+    PauseContract,
     UniqueContract,
 ):
     """Inherit, define :meth:`make_client`, and name the class ``Test…``."""

@@ -352,6 +352,50 @@ def test_nothing_is_left_behind_where_nobody_waits(client):
     assert 0 < client.conn.pttl("alligator:{q}:waiting") <= 2_000
 
 
+def test_pushes_onto_a_paused_queue_wake_nobody_twice(client):
+    def looks():
+        return client.conn.info("commandstats").get("cmdstat_blpop", {}).get("calls", 0)
+
+    found = []
+    waiting = threading.Thread(
+        target=lambda: found.extend(client.reserve(["q"], wait=20.0).deliveries)
+    )
+    waiting.start()
+    eventually(lambda: client.conn.exists("alligator:{q}:waiting"))
+    before = looks()
+    client.pause("q")
+    for number in range(50):
+        client.push("q", f"t-{number}", "data")
+        time.sleep(0.002)  # so that each push could wake it
+    assert looks() - before <= 2
+    assert found == []
+    client.resume("q")
+    waiting.join(5)
+    assert [each.task_id for each in found] == ["t-0"]
+
+
+def test_a_queue_that_is_not_paused_costs_a_reserve_nothing_more(client):
+    def commands(reserve):
+        before = client.conn.info("commandstats")
+        assert len(reserve().deliveries) == 1
+        after = client.conn.info("commandstats")
+        names = [name for name in after if name not in ("cmdstat_info", "cmdstat_evalsha")]
+        calls = {
+            name: after[name]["calls"] - before.get(name, {"calls": 0})["calls"] for name in names
+        }
+        return {name: count for name, count in calls.items() if count}
+
+    client.push_many("q", [Message(new_task_id(), "data") for _ in range(3)])
+    client.reserve(["q"])
+    plain = commands(lambda: client.reserve(["q"]))
+    assert sum(plain.values()) == 8, plain  # as before pauses
+    client.pause("q")
+    client.resume("q")
+    assert client.conn.exists("alligator:{q}:controls") == 0
+    client.conn.delete("alligator:{q}:waiting")
+    assert commands(lambda: client.reserve(["q"])) == plain
+
+
 def test_connections_that_were_needed_once_are_closed(client):
     connections = client._connections
     with ExitStack() as stack:

@@ -1,8 +1,9 @@
 #!lua flags=no-writes
 -- idempotent
 -- include: header
--- Returns: microseconds until a pause of the queue ends by itself (-1: it does not; 0: it is not
---          paused), and the time
+-- Returns: when a pause of the queue ends; -1: by a call; 0: it is not paused
 local ends = redis.call('HGET', CONTROLS, 'paused')
-if not ends then return { 0, now } end
-return { ends == '' and -1 or math.max(0, (tonumber(ends) or 0) - now), now }
+if not ends then return 0 end
+if ends == '' then return -1 end
+local time = tonumber(ends) or 0
+return time > now and time or 0
