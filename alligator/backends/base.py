@@ -75,7 +75,7 @@ new connection. It repeats no call that could lease a task to a worker that does
 import re
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from typing import Any, ClassVar
 
 from alligator.backends.cursors import read_cursor, write_cursor
@@ -104,6 +104,7 @@ from alligator.backends.types import (
     controls_of,
     lasting,
     queued,
+    queued_or_pending,
 )
 from alligator.common.clock import Clock, SystemClock
 from alligator.common.text import with_stop
@@ -153,6 +154,7 @@ __all__ = [
     "never",
     "push_in_steps",
     "queued",
+    "queued_or_pending",
     "reaching",
     "time_on",
 ]
@@ -183,13 +185,18 @@ PAUSE = "pause"  # pause, resume, paused
 LISTING = "listing"  # list_tasks, in every state
 
 
-def push_in_steps(messages: Sequence[Message], push: Callable[[int, int], list[str]]) -> list[str]:
+def push_in_steps(
+    messages: Sequence[Message],
+    push: Callable[[int, int], list[str]],
+    alone: Container[int] = (),
+) -> list[str]:
     """Push a batch in steps, so that other callers wait only for one; see ``Client.push_many``.
 
     :param push: queues the messages from one index up to another, all or none; returns their ids.
+    :param alone: the indices of messages that are a step each.
     """
     ids: list[str] = []
-    for first, last in _steps(messages):
+    for first, last in _steps(messages, alone):
         try:
             ids += push(first, last)
         except AlligatorException as err:
@@ -203,11 +210,12 @@ def push_in_steps(messages: Sequence[Message], push: Callable[[int, int], list[s
 _DATA = (str, bytes)  # made once: str | bytes would be made again for each message
 
 
-def _steps(messages: Sequence[Message]) -> Iterator[tuple[int, int]]:
+def _steps(messages: Sequence[Message], alone: Container[int]) -> Iterator[tuple[int, int]]:
     first = size = 0
     for index, message in enumerate(messages):
         length = len(message.data) if isinstance(message.data, _DATA) else 0  # refused later
-        if index > first and (index - first == BATCH or size + length > BATCH_SIZE):
+        full = index - first == BATCH or size + length > BATCH_SIZE
+        if index > first and (full or (alone and (index in alone or first in alone))):
             yield first, index
             first, size = index, 0
         size += length

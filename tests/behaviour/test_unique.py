@@ -11,7 +11,7 @@ from alligator.exceptions import InvalidTask, TaskFailed, UnsupportedOption
 from tests.support import jobs
 from tests.support.helpers import eventually, skip_without_children
 
-BACKENDS = ["locmem", "sqlite"]
+BACKENDS = ["locmem", "sqlite", "redis"]
 gates: dict[str, threading.Event] = {}
 again: list = []
 

@@ -16,8 +16,10 @@ from operator import attrgetter
 from typing import Any
 
 from alligator.backends.base import (
+    DEBOUNCE,
     LISTING,
     PAUSE,
+    UNIQUE,
     Ahead,
     ControlledMessage,
     Data,
@@ -35,6 +37,7 @@ from alligator.backends.base import (
     all_queued,
     never,
     push_in_steps,
+    queued_or_pending,
 )
 from alligator.backends.base import Client as BaseClient
 from alligator.backends.redis import examine
@@ -96,7 +99,7 @@ class Client(BaseClient):
     """The contract, on a server: see the module for its DSNs."""
 
     idle_wait = 15.0
-    controls = frozenset({LISTING, PAUSE})
+    controls = frozenset({LISTING, PAUSE, UNIQUE, DEBOUNCE})
     notes_stops = True
     shares_leases = True
 
@@ -175,6 +178,14 @@ class Client(BaseClient):
         plain = len({task_id for task_id, _ in encoded}) == len(encoded)
         plain = plain and not any(each.delay_until or each.priority for each in messages)
         controlled = ControlledMessage in set(map(type, messages))
+        alone = set[int]()
+        if controlled:
+            for index, each in enumerate(messages):
+                if isinstance(each, ControlledMessage) and each.controls.debounce:
+                    if each.data_for is not None:
+                        alone.add(index)
+                    else:  # they serve for any id, so they must not be encoded for one
+                        encoded[index] = encoded[index][0], encode_new(each.data, "")
 
         def push(first: int, last: int) -> list[str]:
             some = messages[first:last]
@@ -183,11 +194,14 @@ class Client(BaseClient):
             ids, pairs = [each.task_id for each in some], encoded[first:last]
             begin = opening(ids, one_server=self._connections.one_server)
             args = list[Any](chain.from_iterable(pairs))
+            if first in alone:
+                return [self._push_debounced(queue_name, begin, some[0])]
             if controlled:
                 name, args = "push_controlled", []
                 for each, pair in zip(some, pairs, strict=True):
                     args += *pair, each.priority, micros(each.delay_until), encode_controls(each)
-                return all_queued(ids, self._push_some(name, queue_name, begin, args))
+                position, pending = self._push_controlled(queue_name, begin, args)
+                return queued_or_pending(ids, pending, position)
             if not simple:
                 args = []
                 for (_, _, delay_until, priority), pair in zip(some, pairs, strict=True):
@@ -198,7 +212,41 @@ class Client(BaseClient):
             position = self._push_some(name, queue_name, begin, args)
             return all_queued(ids, position)
 
-        return push_in_steps(messages, push)
+        return push_in_steps(messages, push, alone)
+
+    def _push_controlled(
+        self, queue_name: str, begin: Sequence[Any], args: Sequence[Any]
+    ) -> tuple[tuple[int, float, float], dict[int, str]]:
+        """Push messages with controls; return the position, and which tasks are pending instead."""
+        began, keys = _now(), keys_of(queue_name)
+        again = Call(script("push_controlled_again"), keys, [*begin, *args])
+        with translated():
+            found = self._connections.run(
+                script("push_controlled"), keys, [*begin, *args], lambda: again
+            )
+        counter, *pending = found if isinstance(found, list) else [found]
+        raw_ids = zip(pending[::2], pending[1::2], strict=True)
+        return (counter, *began), {index: decode_id(raw_id) for index, raw_id in raw_ids}
+
+    def _push_debounced(self, queue_name: str, begin: Sequence[Any], message: Message) -> str:
+        """Push a message whose data depend on the id that its task will have."""
+        assert isinstance(message, ControlledMessage)
+        assert message.data_for is not None
+        task_id, data, due, priority = message
+        named = task_id
+        while True:  # until the data name the task that they are for
+            began, keys = _now(), keys_of(queue_name)
+            args = [*begin, encode_new_id(task_id), encode_new(data, named), priority]
+            args += micros(due), encode_controls(message), encode_new_id(named)
+            again = partial(Call, script("push_debounced"), keys, args)
+            with translated():
+                counter, outcome, raw_id = self._connections.run(*again(), again)
+            found = decode_id(raw_id)
+            if outcome == 0:
+                return queued_or_pending([task_id], {}, (counter, *began))[0]
+            if outcome == 1:
+                return queued_or_pending([task_id], {0: found}, (counter, *began))[0]
+            named, data = found, message.data if found == task_id else message.data_for(found)
 
     def _push_some(
         self, name: str, queue_name: str, begin: Sequence[Any], args: Sequence[Any]
@@ -207,9 +255,6 @@ class Client(BaseClient):
         began = _now()
 
         def retry() -> Call:
-            if name == "push_controlled":
-                again = script("push_controlled_again")
-                return Call(again, keys_of(queue_name), [*begin, *args])
             return _retry(
                 queue_name, begin, _with_defaults(args) if name == "push_batch_plain" else args
             )
@@ -221,8 +266,7 @@ class Client(BaseClient):
         if isinstance(counter, list):
             counter, eviction_policy = counter
             self._warn_once(eviction_policy.decode())
-        if name != "push_controlled":  # which does not ask
-            self._policy_is_unknown = False
+        self._policy_is_unknown = False
         return counter, *began
 
     def _warn_once(self, eviction_policy: str) -> None:

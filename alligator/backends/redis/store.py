@@ -48,7 +48,7 @@ from alligator.backends.store import (
     running_already,
     waits_for_itself,
 )
-from alligator.backends.types import Activity, Delivery, LiveWorker, Message, Report
+from alligator.backends.types import Activity, Delivery, Duplicate, LiveWorker, Message, Report
 from alligator.common.ids import is_own_id
 from alligator.constants import CANCELED, WAITING
 from alligator.exceptions import NodeLost, UnsupportedOption
@@ -169,14 +169,14 @@ class RedisStore(Store):
 
     # -- Dependencies. ------------------------------------------------------------------------
 
-    def _hold(self, client: Queues, children: Sequence[Child]) -> list[int]:
+    def _hold(self, client: Queues, children: Sequence[Child]) -> Sequence[int | Duplicate]:
         # Some hundreds of links in each script; a child of many parents takes several.
         if not self._connections.one_server:
             raise UnsupportedOption(
                 "A redis cluster keeps no 'depends_on', since parents and children may be on two "
                 "nodes; name a store on one server, Gator(…, store='redis://…')."
             )
-        states: list[int] = []
+        states: list[int | Duplicate] = []
         batch, links = list[Child](), 0
         for child in children:
             many = len(child.parents) > _LINKS_AT_ONCE
@@ -193,29 +193,30 @@ class RedisStore(Store):
                 batch.append(child)
         states += self._hold_at_once(batch) if batch else []
         for child, state in zip(children, states, strict=True):
-            if state in _REFUSED:
+            if isinstance(state, int) and state in _REFUSED:
                 raise _REFUSED[state](child.message.task_id)
         return states
 
-    def _hold_at_once(self, children: Sequence[Child]) -> list[int]:
+    def _hold_at_once(self, children: Sequence[Child]) -> list[int | Duplicate]:
         """Hold children of one queue in one script."""
         args = [arg for each in children for arg in _child_args(each)]
-        found: list[int] = self._run("hold", keys_of(children[0].queue_name), "whole", *args)
-        return found
+        found = self._run("hold", keys_of(children[0].queue_name), "whole", *args)
+        return [_state(each) for each in found]
 
-    def _hold_in_steps(self, child: Child) -> int:
+    def _hold_in_steps(self, child: Child) -> int | Duplicate:
         """Hold a child in several scripts. The last one makes it: all of it or nothing."""
         task_id, data, due, priority = child.message
         token, own = secrets.token_hex(8), int(is_own_id(task_id))
 
-        def step(name: str, *args: Any) -> int:
+        def step(name: str, *args: Any) -> int | Duplicate:
             ends = (encode_new_id(task_id), token, *args)
-            return int(self._run("hold", keys_of(child.queue_name), name, *ends))
+            return _state(self._run("hold", keys_of(child.queue_name), name, *ends))
 
-        began, state, failed = 0, 0, list[Parent]()
+        state: int | Duplicate = 0
+        began, failed = 0, list[Parent]()
         for start in range(0, len(child.parents), _LINKS_AT_ONCE):
             some = child.parents[start : start + _LINKS_AT_ONCE]
-            state = step("more" if start else "first", *_parent_args(some))
+            state = int(step("more" if start else "first", *_parent_args(some)))
             if state < 0:
                 failed = [some[-11 - state]] if state <= -11 else []
                 break
@@ -232,7 +233,7 @@ class RedisStore(Store):
                 return state
         while step("undo", _LINKS_AT_ONCE):
             pass
-        if state == CANCELED:
+        if isinstance(state, Duplicate) or state == CANCELED:
             return state
         # One failed parent decides alone; or the id was in use, or the queue emptied: one step.
         return self._hold_at_once([child._replace(parents=tuple(failed) or child.parents)])[0]
@@ -399,6 +400,11 @@ class _Watch:
             self._connection.disconnect()
             self._connection = None
         self._stack.close()
+
+
+def _state(reply: int | bytes) -> int | Duplicate:
+    """Return the new status of a child; or the task that has its unique key."""
+    return Duplicate(decode_id(reply)) if isinstance(reply, bytes) else reply
 
 
 def _child_args(child: Child) -> Iterator[Any]:

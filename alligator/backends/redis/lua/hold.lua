@@ -11,9 +11,9 @@
 --       1 'last'  2 id  3 guard  4 when the first step was (its reply)  5 data  6 priority  7 due
 --       8 controls  9 whether the id is the user's own (1)
 --       1 'undo'  2 id  3 guard  4 how many links to remove
--- Returns: whole: of each child the new status, or -1 where its id is that of a running task, -2
---          where one of its parents waits for it
---          first: the time; more: 0; last: the new status; undo: how many links are left, or 0
+-- Returns: whole: of each child the new status, or the id of the task that has its unique key, or
+--          -1 where its id is that of a running task, -2 where one of its parents waits for it
+--          first: the time; more: 0; last: as whole; undo: how many links are left, or 0
 --          all of these: -3 where there is a task of that id, -4 where the guard is gone,
 --          -10 - n where the parent number n has failed
 local deps = dependencies()
@@ -86,6 +86,8 @@ local function waits_for_itself(id, waits)
 end
 
 local function hold(id, data, priority, due, controls, own, parents)
+  local pending = with_key((unique_in(controls)))
+  if pending then return pending end
   local waits = {}
   for _, parent in ipairs(parents) do
     local queue = where(parent)
@@ -144,6 +146,8 @@ end
 if step == 'last' then
   local id, token, began = take(), take(), tonumber(take())
   if redis.call('HEXISTS', DATA, id) == 1 then return -3 end
+  local pending = with_key((unique_in(ARGV[8])))
+  if pending then return pending end
   if redis.call('ZREM', WAITS, link(id, '', token)) == 0 then return -4 end
   local at, state = string.match(
     redis.call('GET', record_of(own_queue(), id)) or '', '^(%S+) %d+\n%[(%d+),')

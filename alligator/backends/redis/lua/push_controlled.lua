@@ -2,5 +2,5 @@
 -- Push messages some of which have controls.
 -- include: pushes dependencies
 -- ARGV: see begin_pushes() and push_all(), with five values
--- Returns: the position
+-- Returns: see push_all()
 return push_all(5)

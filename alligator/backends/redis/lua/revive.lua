@@ -22,11 +22,13 @@ for index = 1, #chosen, 3 do
   local same = died_at == '' or died == tonumber(died_at)
   if packed and same and redis.call('HEXISTS', DATA, id) == 0 then
     local letter = unpacked(packed)
-    redis.call('HDEL', DEAD, id)
-    redis.call('ZREM', GRAVES, id)
-    local data = died_at == '' and (letter[1] or packed) or chosen[index + 2]
-    enqueue(id, data, tonumber(letter[5]) or 0, 0, letter[7])
-    revived = revived + 1
+    if not with_key((unique_in(letter[7]))) then
+      redis.call('HDEL', DEAD, id)
+      redis.call('ZREM', GRAVES, id)
+      local data = died_at == '' and (letter[1] or packed) or chosen[index + 2]
+      enqueue(id, data, tonumber(letter[5]) or 0, 0, letter[7])
+      revived = revived + 1
+    end
   end
 end
 if revived > 0 then wake() end

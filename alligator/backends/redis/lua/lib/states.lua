@@ -168,11 +168,70 @@ local function is_leased(id)
   return false
 end
 
--- What a task asks of its queue, as text (nil or '': nothing). It stays until the task has left.
-local function keep_controls(id, controls)
+-- The unique key in controls as text (nil: none), whether it is free once the task has started, and
+-- debounce and debounce_max in microseconds; see backends/controls.py.
+local function unique_in(controls)
+  if not controls or controls == '' then return nil end
+  local fine, asked = pcall(cjson.decode, controls)
+  if not fine or type(asked) ~= 'table' or type(asked[6]) ~= 'string' or asked[6] == '' then
+    return nil
+  end
+  return asked[6], asked[7], (tonumber(asked[8]) or 0) * 1000000, (tonumber(asked[9]) or 0) * 1000000
+end
+
+-- Who has a unique key: since when, the attempts at the task by then, and its id.
+local function read_key(key)
+  local since, attempt, id = string.match(
+    redis.call('HGET', CONTROLS, 'unique:' .. key) or '', '^(%d+) (%d+) (.*)$')
+  return id, tonumber(since), tonumber(attempt)
+end
+
+local function free_key(key, id)
+  if key and read_key(key) == id then redis.call('HDEL', CONTROLS, 'unique:' .. key) end
+end
+
+local function take_key(key, id)
+  local _, attempt = get_meta(id)
+  local owner, since = read_key(key)
+  if owner ~= id then since = now end
+  redis.call('HSET', CONTROLS, 'unique:' .. key, whole(since) .. ' ' .. attempt .. ' ' .. id)
+end
+
+-- The task that has a unique key: its id, since when it has the key, and whether a push may take its
+-- place (it has debounce and did not start). nil: the key is free. Who has it is only looked up by
+-- the key; whether that task has it still depends on the task, as it may have started, or a worker
+-- of version 1.1 may have ended it.
+local function with_key(key)
+  local id, since, attempt = nil, nil, nil
+  if key then id, since, attempt = read_key(key) end
+  if not id then return nil end
+  if redis.call('HEXISTS', DATA, id) == 1 then
+    local packed = redis.call('HGET', AFTER, id)
+    local behind, _, delay = unique_in(packed and unpacked(packed)[4])
+    if behind == key then return id, since, delay > 0 end
+    local own, until_start, debounce = unique_in(redis.call('HGET', CONTROLS, ':' .. id))
+    if own == key then
+      local waits = redis.call('ZSCORE', READY, id) or redis.call('ZSCORE', DELAYED, id)
+      local _, attempts = get_meta(id)
+      local fresh = waits and attempts <= attempt
+      if fresh or not until_start or redis.call('HEXISTS', HELD, id) == 1 then
+        return id, since, fresh and debounce > 0
+      end
+    end
+  end
+  redis.call('HDEL', CONTROLS, 'unique:' .. key)
+end
+
+-- Keep what a task asks of its queue, as text (nil or '': nothing), until it has left. It takes its
+-- unique key, and frees the one that it had, unless what follows it has that.
+local function keep_controls(id, controls, key_behind)
+  local before, key = redis.call('HGET', CONTROLS, ':' .. id), unique_in(controls)
+  local key_before = unique_in(before)
+  if key_before ~= key and key_before ~= key_behind then free_key(key_before, id) end
   if controls and controls ~= '' then
     redis.call('HSET', CONTROLS, ':' .. id, controls)
-  else
+    if key then take_key(key, id) end
+  elseif before then
     redis.call('HDEL', CONTROLS, ':' .. id)
   end
 end
@@ -194,7 +253,11 @@ local function enqueue(id, data, priority, due, controls)
       dependencies().forget(id)
     elseif is_leased(id) then
       due = whole(due > now and due or 0)
+      local before, key = redis.call('HGET', AFTER, id), unique_in(controls)
+      local key_before = before and unique_in(unpacked(before)[4])
+      if key_before ~= key then free_key(key_before, id) end
       redis.call('HSET', AFTER, id, cmsgpack.pack({ data, priority, due, controls or '' }))
+      if key then take_key(key, id) end
       return
     else -- its place was lost
       redis.call('HDEL', AFTER, id)
@@ -249,12 +312,12 @@ end
 function remove_task(id)
   notify(id)
   redis.call('HDEL', DATA, id)
-  keep_controls(id)
   local packed = redis.call('HGET', AFTER, id)
-  if packed then
+  local after = packed and unpacked(packed)
+  keep_controls(id, nil, after and unique_in(after[4]))
+  if after then
     redis.call('HDEL', AFTER, id)
     overrule(id)
-    local after = unpacked(packed)
     enqueue(id, after[1] or packed, tonumber(after[2]) or 0, tonumber(after[3]) or 0, after[4])
   end
 end
