@@ -191,9 +191,12 @@ def test_a_batch_with_duplicates_and_their_children(gator):
 
 def test_a_schedule_skips_a_tick_while_the_last_one_is_pending(gator):
     schedule = gator.options(unique=True).every(1, note_id)
-    for tick in (1, 2, 3):
-        message = gator._tick_message(schedule, f"tick-{tick}")
-        gator.store.push_once(gator.client, f"tick-{tick}", 60, gator.queue_name, message)
+    for tick in ("tick-1", "tick-2", "tick-3"):
+
+        def once(message, tick=tick):
+            return gator.store.push_once(gator.client, tick, 60, gator.queue_name, message)
+
+        assert gator._push_tick(schedule, tick, once)
     assert gator.len() == 1
     with pytest.raises(InvalidTask, match="debounce= is not for a schedule"):
         gator.options(debounce=5).every(1, note_id)
