@@ -30,7 +30,7 @@ import alligator
 
 
 def test_{title}_as_it_died():
-    alligator.Gator("locmem://").options(is_async=False).task(
+    alligator.Gator("locmem://").options(is_async=False{headers}).task(
         {call}
     )
 """
@@ -90,6 +90,7 @@ def as_test(gator: Gator, letter: DeadTask) -> str:
     arguments = [name, *map(ascii, message.read("args", list, []))]
     if kwargs := message.read("kwargs", dict, {}):
         arguments.append(f"**{kwargs!a}")
+    headers = Fields(message.read("options", dict, {})).read("headers", dict, {})
     return _TEST.format(
         task_id=_comment(letter.task_id),
         queue=_comment(letter.queue_name),
@@ -99,6 +100,7 @@ def as_test(gator: Gator, letter: DeadTask) -> str:
         module=module,
         top=name.partition(".")[0],
         title=name.replace(".", "_"),
+        headers=f", headers={headers!a}" if headers else "",
         call=",\n        ".join(arguments) + ",",
     )
 

@@ -5,6 +5,7 @@ import logging
 import time
 import uuid
 from contextvars import ContextVar, copy_context
+from types import SimpleNamespace
 
 import pytest
 
@@ -105,6 +106,13 @@ def work(gator, **options):
     Worker(gator, log_level="CRITICAL", **{"burst": True, **options}).run_forever()
 
 
+def work_given(gator, tasks):
+    """As in a process that runs single tasks."""
+    worker = Worker(gator, log_level="CRITICAL")
+    worker.given = SimpleNamespace(keys=lambda stop: [("all", each.task_id) for each in tasks])
+    worker.run_forever()
+
+
 def here(call):
     """Call it in a context with a value of its own, which nothing may change."""
 
@@ -139,7 +147,9 @@ def check(func, first="the caller's", *, fail=False):
 
 @functions
 @pytest.mark.parametrize("fail", [False, True])
-@pytest.mark.parametrize("way", ["inline", "threads", "run_all", "pop", "get", "one by one"])
+@pytest.mark.parametrize(
+    "way", ["inline", "threads", "given", "run_all", "pop", "get", "one by one"]
+)
 def test_from_a_queue(gator, func, fail, way):
     tasks = [gator.options(**HOOKS).task(func, fail=fail) for _ in range(2)]
 
@@ -154,6 +164,7 @@ def test_from_a_queue(gator, func, fail, way):
         {
             "inline": lambda: work(gator),
             "threads": lambda: work(gator, concurrency=3),
+            "given": lambda: work_given(gator, tasks),
             "run_all": gator.run_all,
             "pop": lambda: pop(lambda task: gator.pop()),
             "get": lambda: pop(lambda task: gator.get(task.task_id)),

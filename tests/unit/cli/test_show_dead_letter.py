@@ -247,9 +247,11 @@ json_values = st.recursive(
     st.lists(json_values, max_size=4),
     st.dictionaries(st.text(), json_values, max_size=4),
     st.text(st.characters(exclude_categories=[])),
+    st.dictionaries(st.text(), json_values, max_size=2),
 )
-def test_whatever_it_says_it_is_one_call_with_these_arguments(args, kwargs, error):
-    dead = letter(message(args=args, kwargs=kwargs), error=error, task_id=error, queue_name=error)
+def test_whatever_it_says_it_is_one_call_with_these_arguments(args, kwargs, error, headers):
+    data = message(args=args, kwargs=kwargs, options={"headers": headers})
+    dead = letter(data, error=error, task_id=error, queue_name=error)
     source = show_dead_letter.as_test(Gator("locmem://dead-letters"), dead)
     assert source.isascii()
     imported, library, test = ast.parse(source).body
@@ -258,6 +260,10 @@ def test_whatever_it_says_it_is_one_call_with_these_arguments(args, kwargs, erro
     (statement,) = test.body
     function, *given_args = statement.value.args
     assert function.id == "test_me"
+    options = {
+        each.arg: ast.literal_eval(each.value) for each in statement.value.func.value.keywords
+    }
+    assert options == {"is_async": False, **({"headers": headers} if headers else {})}
     assert [ast.literal_eval(each) for each in given_args] == args
     found = {}
     for each in statement.value.keywords:
