@@ -13,10 +13,13 @@ from alligator.backends.legacy import LegacyClient
 from alligator.backends.store import Store
 from alligator.common.clock import Clock, Seconds, SystemClock
 from alligator.constants import ALL, WAITING
-from alligator.exceptions import InvalidDSN, UnsupportedOption
+from alligator.exceptions import InvalidDSN, InvalidTask, UnsupportedOption
+from alligator.execution.recording import Recording
 from alligator.execution.settle import Settler
 from alligator.execution.without_worker import InlineRunner
 from alligator.monitoring import progress
+from alligator.monitoring.query import Monitor
+from alligator.monitoring.rows import ActivityRow, History, RecentRow, RunningRow, WorkerRow
 from alligator.producer.children_across_backends import bridge
 from alligator.producer.options import Batch, Options
 from alligator.producer.push import Producer
@@ -66,10 +69,14 @@ class Gator:
         and :meth:`batch` override.
     :param middleware: objects with ``push(task, call_next)`` or ``run(task, call_next)`` or both,
         which are called around each push and each run, the first one outermost.
+    :param activity: whether workers of this Gator record what they do, where there is a store;
+        see :doc:`/monitoring`.
+    :param show_arguments: what is shown of the arguments of tasks. True: their first characters,
+        with secrets masked; False: nothing; a function of the task: the text that it returns.
     :raises InvalidDSN: the DSN is malformed, its scheme unknown, or its driver missing.
     :raises InvalidTask: the backend cannot have a queue of that name; ``allowed`` or
         ``secret_keys`` is not such a list; an option cannot have this value; a middleware has
-        neither method.
+        neither method; ``activity`` or ``show_arguments`` is of another type.
     :raises TypeError: there is no such option.
     """
 
@@ -86,6 +93,8 @@ class Gator:
         clock: Clock | None = None,
         options: Mapping[str, Any] | None = None,
         middleware: Sequence[Any] | None = None,
+        activity: bool = True,
+        show_arguments: Callable[[Task], str] | bool = True,
     ) -> None:
         self.conn_string = conn_string
         self.backend_class = backend_class
@@ -105,6 +114,11 @@ class Gator:
             self.client.check_queue_name(self._default_options["queue_name"])
         given = self.client.store if store is None else self._store_at(store)
         self._store = bridge(self.client, given)
+        for name, value in (("activity", activity), ("show_arguments", show_arguments)):
+            if not (isinstance(value, bool) or (name == "show_arguments" and callable(value))):
+                also = ", nor a function of a task" if name == "show_arguments" else ""
+                raise InvalidTask(f"{name}={value!r:.60} is neither True nor False{also}.")
+        self._activity, self._show_arguments = activity, show_arguments
         self.schedules = Schedules(
             self.client, self._store, self._clock, self._push_tick, self._check_tick
         )
@@ -130,6 +144,7 @@ class Gator:
         self.settler = settler = Settler(client, store, clock, recorder)
         #: Tells how tasks stand, and waits for them.
         self.results = results = Results(recorder, queue_name)
+        self._monitor = Monitor(results, clock)
         self._producer = producer = Producer(
             client, store, codec, policy, clock, recorder, queue_name, self._used, handle=self
         )
@@ -142,6 +157,7 @@ class Gator:
             queue_name,
             partial(producer.push, again=True),
             self._run_middleware,
+            self.new_recording(),
         )
 
     def __repr__(self) -> str:
@@ -198,6 +214,13 @@ class Gator:
     def clock(self) -> Clock:
         """Where time comes from."""
         return self._clock
+
+    def new_recording(self) -> Recording | None:
+        """Return what records the tasks of one worker; None: nothing is recorded."""
+        store = self._store
+        if not self._activity or store is None or not store.monitors:
+            return None
+        return Recording(self.recorder, store, self._show_arguments)
 
     def build_backend(self, conn_string: str) -> Any:
         """Return a new client for a DSN.
@@ -623,6 +646,80 @@ class Gator:
         found = asdict(self.client.stats(self.queue_name))
         del found["held"]  # never was among these
         return found
+
+    # -- What workers do. -----------------------------------------------------------------------
+
+    def workers(self) -> list[WorkerRow]:
+        """Return the workers that live, and then those that were lost in the last hour.
+
+        ::
+
+            for worker in gator.workers():
+                print(worker.host, worker.pid, worker.done, len(worker.running))
+
+        A worker tells what it does at most once a second. After an orderly end it is gone at
+        once. After a kill it is lost, ``is_lost``, when it was not seen for 90 seconds.
+
+        :raises UnsupportedOption: there is no store that keeps this.
+        """
+        return self._monitor.workers()
+
+    def running(self) -> list[RunningRow]:
+        """Return the tasks that run now, by queue, the one that runs longest first.
+
+        :raises UnsupportedOption: there is no store that keeps this.
+        """
+        return self._monitor.running()
+
+    def activity(self, minutes: int = 60) -> list[ActivityRow]:
+        """Return what happened in the last minutes, by minute, queue and function.
+
+        ::
+
+            failed = sum(row.failed for row in gator.activity(minutes=5))
+
+        :param minutes: up to 2880, two days; the one that goes on counts.
+        :raises InvalidTask: it is no such number.
+        :raises UnsupportedOption: there is no store that keeps this.
+        """
+        return self._monitor.activity(minutes)
+
+    def recent(
+        self,
+        limit: int = 100,
+        function: Callable[..., Any] | str | None = None,
+        state: int | str | None = None,
+    ) -> list[RecentRow]:
+        """Return the runs of tasks that ended last, the newest first.
+
+        ::
+
+            for row in gator.recent(10, state='failed'):
+                print(row.function, row.args, row.error)
+
+        Failures and retries are all listed, successes up to 50 a second for each worker.
+
+        :param limit: 1 to 10,000; so many are kept, for 48 hours.
+        :param function: only runs of this function, or of this name: ``'myapp.tasks.resize'``.
+        :param state: only ``SUCCESS``, ``RETRYING``, ``FAILED`` or ``CANCELED``; or the name:
+            ``'failed'``.
+        :raises InvalidTask: one of them cannot have this value.
+        :raises UnsupportedOption: there is no store that keeps this.
+        """
+        return self._monitor.recent(limit, function, state)
+
+    def history(self, task: Task | str) -> History | None:
+        """Return each attempt at a task that was pushed with ``history`` or ``save_results``.
+
+        It is there soon after the first attempt has started: within a second.
+
+        :param task: the task, or its id on this Gator's queue.
+        :returns: None: it has not started, was pushed without these options, or its history has
+            expired.
+        :raises InvalidTask: it is no task and no id.
+        :raises UnsupportedOption: there is no store that keeps this.
+        """
+        return self._monitor.history(task)
 
     def close(self) -> None:
         """Close connections and files; the next use opens them again."""

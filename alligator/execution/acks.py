@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from alligator.backends.base import Client, Delivery
 from alligator.common.text import shorten
@@ -20,6 +20,7 @@ class Acks:
     :param outage: told whenever the backend answers.
     :param lock: guards all that is kept here.
     :param turn: a condition on that lock, notified when a sending ends.
+    :param refused: told of the acks that the backend refused.
     """
 
     def __init__(
@@ -29,8 +30,10 @@ class Acks:
         lock: threading.Lock,
         turn: threading.Condition,
         log: logging.Logger,
+        refused: Callable[[Sequence[Delivery]], None] | None = None,
     ) -> None:
         self.client, self._outage, self.log = client, outage, log
+        self._refused = refused
         self._lock, self._turn = lock, turn  # a Condition would enter the lock by Python code
         #: The acks to be sent. ``Leases.end`` appends to it, with the lock.
         self.unsent: list[Delivery] = []
@@ -103,7 +106,10 @@ class Acks:
         with self._lock:
             repeated = {id(delivery) for delivery in acks} & self._repeated
             self._repeated -= repeated
-        report_refused(self.log, [each for each in refused if id(each) not in repeated])
+        certain = [each for each in refused if id(each) not in repeated]
+        report_refused(self.log, certain)
+        if self._refused is not None:
+            self._refused(certain)
         for delivery in refused:
             if id(delivery) in repeated:
                 self.log.info(

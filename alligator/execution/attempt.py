@@ -61,6 +61,7 @@ class Outcome:
     delay: float = 0.0  # seconds before the next attempt
     reason: Reason = _NONE
     tries: int | None = None  # the number of attempts; None: of deliveries
+    expired: bool = False
 
     def leased_again(self, delivery: Delivery) -> None:
         """Take over another lease on the same task, by which to settle it."""
@@ -278,7 +279,7 @@ def _expired(
     except BaseException:
         data = None  # the user's own Task class: bury it as delivered
     tries = _tries(delivery, codec, task) - 1  # this delivery does not count
-    return Outcome(delivery, Verdict.BURY, task, data=data, reason=why, tries=tries)
+    return Outcome(delivery, Verdict.BURY, task, data=data, reason=why, tries=tries, expired=True)
 
 
 def _failed(

@@ -56,6 +56,7 @@ class Leases:
     :param process: the helper process, which extends leases while this thread cannot run.
     :param expected: returns the seconds that a task is expected to take.
     :param at_end: called as the ``with`` block ends, when nothing runs any more.
+    :param refused: told of tasks that succeeded, and whose acks were refused.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class Leases:
         process: LeaseProcess | None = None,
         expected: Callable[[], float] = lambda: 0.0,
         at_end: Callable[[], None] | None = None,
+        refused: Callable[[Sequence[Delivery]], None] | None = None,
     ) -> None:
         self.client, self.lease, self.log, self.watch = client, lease, log, watch
         self._expected, self._process, self._at_end = expected, process, at_end
@@ -93,7 +95,7 @@ class Leases:
         self._outage = outage or Outage(log)
         self._pending = PendingOutcomes(self._outage, self._was_overtaken)
         self._refused = dict[str, float]()  # duties that there was no room for, and until when
-        self._acks = Acks(client, self._outage, self._lock, self._turn, log)
+        self._acks = Acks(client, self._outage, self._lock, self._turn, log, refused)
         self._extending = True
         self._leaving = threading.Lock()
         self._closed = False

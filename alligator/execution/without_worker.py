@@ -1,7 +1,9 @@
 """Run tasks of a queue in the calling thread, without a worker."""
 
 import logging
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from contextvars import copy_context
 from functools import partial
 
@@ -13,6 +15,7 @@ from alligator.exceptions import AlligatorException, LeaveNow, QueueFull
 from alligator.execution.acks import report_refused
 from alligator.execution.attempt import Outcome, Verdict, attempt
 from alligator.execution.leases import Leases
+from alligator.execution.recording import Recording
 from alligator.execution.running_tasks import RunningTasks
 from alligator.execution.settle import Settler
 from alligator.results.query import Results
@@ -37,6 +40,7 @@ class InlineRunner:
 
     :param push_again: puts a task back on its queue, for a retry.
     :param middleware: called around the runs.
+    :param recording: what is recorded of the tasks that run; None: nothing.
     """
 
     def __init__(
@@ -49,11 +53,13 @@ class InlineRunner:
         queue_name: str,
         push_again: Callable[[Task], Task],
         middleware: RunMiddleware | None = None,
+        recording: Recording | None = None,
     ) -> None:
         self.client, self.codec, self.clock = client, codec, clock
         self.settler, self.recorder, self.results = settler, settler.recorder, results
         self.queue_name, self.push_again = queue_name, push_again
         self.middleware = middleware
+        self.recording = recording
 
     # -- Canceling. ---------------------------------------------------------------------------
 
@@ -133,7 +139,7 @@ class InlineRunner:
     def run_all(self) -> int:
         """Run what is due until nothing is left, and return how many tasks were run."""
         ran = 0
-        with self._leases() as leases:
+        with self._recorded(), self._leases() as leases:
             while delivery := self._reserve(None):
                 self._run(leases, delivery)
                 ran += 1
@@ -147,7 +153,7 @@ class InlineRunner:
         delivery = self._reserve(None if task is None else self.results.where(task)[1])
         if delivery is None:
             return None
-        with self._leases() as leases:
+        with self._recorded(), self._leases() as leases:
             outcome = self._run(leases, delivery)
         if outcome.error is not None and outcome.verdict is not Verdict.RETRY:
             raise outcome.error
@@ -158,6 +164,15 @@ class InlineRunner:
     def _reserve(self, task_id: str | None) -> Delivery | None:
         found = self.client.reserve([self.queue_name], 1, LEASE, task_id=task_id).deliveries
         return found[0] if found else None
+
+    @contextmanager
+    def _recorded(self) -> Iterator[None]:
+        """Send what was recorded in the block to the store, at its end."""
+        try:
+            yield
+        finally:
+            if self.recording is not None:
+                self.recording.flush_quietly()
 
     def _leases(self) -> Leases:
         leases = Leases(
@@ -175,7 +190,8 @@ class InlineRunner:
         leases.start_next()
         if delivery.attempt > 1:
             leases.lengthen(delivery)
-        recorder = self.recorder
+        recorder, recording = self.recorder, self.recording
+        began = time.monotonic()
         outcome = attempt(
             delivery,
             self.codec,
@@ -186,6 +202,8 @@ class InlineRunner:
             self.client,
             self.middleware,
         )
+        if recording is not None:
+            recording.record(outcome, time.monotonic() - began)
         leases.settles(delivery)
         try:
             settled = self.settler.settle_within(outcome, ROOM_WITHIN)
@@ -195,6 +213,8 @@ class InlineRunner:
         leases.end(delivery, ack=False)
         if not settled:
             report_refused(log, [delivery])
+            if recording is not None and outcome.verdict is Verdict.ACK:
+                recording.note_lost([delivery])
         if isinstance(outcome.error, KeyboardInterrupt):
             raise outcome.error  # probably raised at the keyboard
         return outcome

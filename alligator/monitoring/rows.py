@@ -140,7 +140,7 @@ class RecentRow:
 class AttemptRow:
     """One attempt in the history of a task."""
 
-    started: float
+    started: float  # 0: not known, since its worker was lost before it told
     ended: float | None  # None: it runs, or its worker was lost
     worker: str
     outcome: str  # 'running', 'succeeded', 'retried', 'failed', 'canceled', 'expired' or 'lost'

@@ -163,7 +163,8 @@ class Producer:
         due: float | None = getattr(task, "delay_until", None)
         asks = getattr(task, "unique", False) or getattr(task, "debounce", None)
         asks = asks or getattr(task, "limit", None) or getattr(task, "rate", None)
-        if due or asks or getattr(task, "save_results", None) or getattr(task, "priority", 0):
+        asks = asks or getattr(task, "save_results", None) or getattr(task, "history", None)
+        if due or asks or getattr(task, "priority", 0):
             self.check_supported(task)
         if due is not None or getattr(task, "expires", None) is not None:
             due = self._due(task, queue_name)
@@ -226,8 +227,13 @@ class Producer:
 
         :raises UnsupportedOption: naming what would work.
         """
-        client = self.client
-        if self.store is None and getattr(task, "save_results", None):
+        client, store = self.client, self.store
+        if getattr(task, "history", None) and (store is None or not store.monitors):
+            raise UnsupportedOption(
+                f"{mask_password(client.conn_string)} keeps no history; name a store that does, "
+                "Gator(…, store='redis://localhost:6379/0'), for the workers, too."
+            )
+        if store is None and getattr(task, "save_results", None):
             raise UnsupportedOption(
                 f"{mask_password(client.conn_string)} keeps no results; name a place that "
                 "does, Gator(…, store='redis://localhost:6379/0'), for the workers, too."

@@ -192,6 +192,10 @@ class Results:
     def _record(self, task: Task | str) -> Record | None:
         return self._records([task])[0]
 
+    def record(self, task: Task | str) -> Record | None:
+        """Return the record of a task; None: there is none."""
+        return None if self.store is None else self._record(task)
+
     def keys(self, task: Task | str) -> list[str]:
         """Return the keys under which a task may be recorded: queue and id, or the id alone."""
         task_id = _id_of(task)

@@ -36,6 +36,7 @@ _WRITTEN = {
     "rate": None,
     "rate_key": None,
     "save_results": None,
+    "history": None,
     "timeout": None,
     "hook_timeout": None,
     "delay_until": None,

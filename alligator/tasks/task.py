@@ -118,6 +118,8 @@ class Task:
     expires_at: float | None = None
     queue_name: str | None = None
     save_results: float | None = None
+    #: Seconds that its history is kept; None: as long as its result, if that is saved.
+    history: float | None = None
     #: Seconds that a store beside the queue keeps its outcome, without a result; None: the
     #: Gator decides.
     note_end: float | None = None

@@ -316,6 +316,7 @@ CHECKS: Mapping[str, Callable[[Any], Any]] = {
     "limit_key": _key("limit_key"),
     "rate": rate_of,
     "rate_key": _key("rate_key"),
+    "history": _seconds("history", ", for which the history is to be kept"),
 }
 
 #: Options of a schedule, which ``every`` and ``cron`` take as well.
@@ -345,6 +346,7 @@ _NONE_IS_UNSET = frozenset(
         "limit_key",
         "rate",
         "rate_key",
+        "history",
         *SCHEDULE_OPTIONS,
     }
 )

@@ -1,23 +1,32 @@
-"""Send the heartbeats of a worker to the store; ``gator.explain`` reads them.
+"""Tell the store that a worker lives, and what it does.
 
-A thread of its own sends them. The store may hang on another server, and leases and acks must not
-wait for that.
+A thread of its own does it. The store may hang on another server, and leases and acks must not
+wait for that. Every 30 seconds it sends a heartbeat, which ``gator.explain`` reads. At most once a
+second it sends a report, if there is something new: what the worker runs, and what was recorded
+(:mod:`alligator.execution.recording`). The report also asks for documents, such as the requests to
+cancel what runs here.
 """
 
 import logging
 import os
 import secrets
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Self
 
 from alligator.backends.store import Store
+from alligator.backends.types import Report
 from alligator.common.text import describe_error
 from alligator.exceptions import NodeLost
 from alligator.execution.backend_trouble import Outage
+from alligator.execution.recording import Recording, host
 
 #: Seconds between two heartbeats.
 EVERY = 30.0
+
+#: Seconds between two reports, at least.
+REPORT_EVERY = 1.0
 
 #: Seconds without a heartbeat after which a worker counts as gone: two may get lost.
 COUNTS = 3 * EVERY
@@ -26,15 +35,30 @@ COUNTS = 3 * EVERY
 _LAST = 1.0
 
 
+class Asked:
+    """What a worker asks the store for with each report. This one asks for nothing."""
+
+    def keys(self) -> Sequence[str]:
+        """Return the keys of the documents to ask for."""
+        return ()
+
+    def answered(self, keys: Sequence[str], texts: Sequence[str | None]) -> None:
+        """Take the documents that were asked for, in the order of their keys."""
+
+
 class Heartbeat:
-    """Sends heartbeats to a store, for as long as it is entered; see ``Store.beat``.
+    """Sends heartbeats and reports to a store, for as long as it is entered.
 
     A failure is logged once, and has no further effect.
 
-    :param store: None: there is none, and no heartbeat is sent.
+    :param store: None: there is none, and nothing is sent.
     :param look: called after each heartbeat that got through.
     :param outage: that of the worker's queue, which logs for itself, if the store is on the same
         backend; None: it is on another.
+    :param recording: what there is to report; None: nothing is recorded.
+    :param live: returns what the worker does now, as text.
+    :param asked: what to ask for.
+    :param beats: False: the worker serves no queue, so it sends reports only.
     """
 
     def __init__(
@@ -45,15 +69,20 @@ class Heartbeat:
         log: logging.Logger,
         outage: Outage | None,
         look: Callable[[], None] | None = None,
+        recording: Recording | None = None,
+        live: Callable[[], str] | None = None,
+        asked: Asked | None = None,
+        beats: bool = True,
     ) -> None:
-        self.store, self.queue_names, self.log, self.outage = store, queue_names, log, outage
+        self.store, self.queue_names = store, queue_names
         # Each of several containers may be process 1 on a host of the same name.
-        import socket  # only here: it would slow ``import alligator`` down
-
-        self.name = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
-        self._look = look
-        self._failures = 0
-        self._logged = False
+        self.name = f"{host()}:{os.getpid()}:{secrets.token_hex(4)}"
+        self._look, self._recording, self._live = look, recording, live
+        self._asked, self._sends_beats = asked or Asked(), beats
+        self._beats = _Calls("The heartbeat of this worker", log, outage)
+        self._reports = _Calls("The report of what this worker does", log, outage)
+        self._sent: str | None = None  # the live view that the store has
+        self._log = log
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._serve, name="alligator-heartbeat", daemon=True)
 
@@ -63,48 +92,103 @@ class Heartbeat:
         return self
 
     def __exit__(self, *exc: object) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """Say that the worker ends, for up to a second."""
         self._stop.set()
-        if self.store is not None:
+        if self._thread.is_alive():
             self._thread.join(_LAST)
 
     def _serve(self) -> None:
+        due = report_due = 0.0
         while True:
-            self._send(COUNTS)
-            self._call_look()
-            if self._stop.wait(EVERY):
+            now = time.monotonic()
+            if now >= due:
+                due, report_due = now + EVERY, 0.0
+                self._sent = None  # again: a store that was emptied does not know it
+                if self._sends_beats and self._beat(COUNTS):
+                    self._call_look()
+            if now >= report_due:
+                failures = self._report(COUNTS)
+                report_due = now + min(REPORT_EVERY * 2**failures, EVERY)
+            pause = max(0.0, min(due, report_due) - time.monotonic())
+            if self._stop.wait(min(pause, REPORT_EVERY)):
                 break
-        if not self._failures:
-            self._send(0.0)
+        if not self._reports.failures:
+            self._report(0.0)
+        if self._sends_beats and not self._beats.failures:
+            self._beat(0.0)
 
-    def _send(self, seconds: float) -> None:
+    def _beat(self, seconds: float) -> bool:
+        store = self.store
+        assert store is not None
+        return self._beats.call(lambda: store.beat(self.name, self.queue_names, seconds))
+
+    def _report(self, seconds: float) -> int:
+        """Send a report; return how many have failed in a row."""
+        self._reports.call(lambda: self._send_report(seconds))
+        return min(self._reports.failures, 10)
+
+    def _send_report(self, seconds: float) -> None:
         assert self.store is not None
-        try:
-            self.store.beat(self.name, self.queue_names, seconds)
-        except Exception as err:
-            self._failures += 1
-            self._complain(err)
-            return
-        if self._logged:
-            self.log.info("The heartbeat of this worker gets through again.")
-        self._failures, self._logged = 0, False
+        keys: Sequence[str] = self._asked.keys() if seconds else ()
+        live = None
+        ends = seconds == 0.0 and self._sent is not None
+
+        def make() -> Report:
+            nonlocal live
+            live = self._live() if self._live is not None and seconds else None
+            return Report(self.name, live if live != self._sent else None, seconds, ask=keys)
+
+        if self._recording is not None:
+            found = self._recording.flush(make, always=ends)
+        else:
+            found = self.store.report(make()) if keys else None
+        if live is not None:
+            self._sent = live
+        if keys and found is not None:
+            self._asked.answered(keys, found)
 
     def _call_look(self) -> None:
-        if self._look is not None and not self._failures:
+        if self._look is not None:
             try:
                 self._look()
             except Exception as err:  # the look is a courtesy, and may not be allowed
-                self.log.debug("It is unknown which queues are served: %s", describe_error(err))
+                self._log.debug("It is unknown which queues are served: %s", describe_error(err))
+
+
+class _Calls:
+    """Calls of one kind, whose failures are logged once in a row.
+
+    :param name: of the calls, with which a sentence may begin.
+    """
+
+    def __init__(self, name: str, log: logging.Logger, outage: Outage | None) -> None:
+        self.name, self.log, self.outage = name, log, outage
+        self.failures = 0  # in a row
+        self._logged = False
+
+    def call(self, call: Callable[[], object]) -> bool:
+        """Make a call; return whether it got through."""
+        try:
+            call()
+        except Exception as err:
+            self.failures += 1
+            self._complain(err)
+            return False
+        if self._logged:
+            self.log.info("%s gets through again.", self.name)
+        self.failures, self._logged = 0, False
+        return True
 
     def _complain(self, err: Exception) -> None:
         # Once; and not at all if it is the queue that cannot be reached.
         outage = self.outage
         if outage is not None and isinstance(err, NodeLost):
             return
-        if outage is not None and (outage.lasts or outage.is_full or self._failures < 2):
+        if outage is not None and (outage.lasts or outage.is_full or self.failures < 2):
             return
         if not self._logged:
             self._logged = True
-            self.log.warning(
-                "The heartbeat of this worker failed (%s); the worker goes on.",
-                describe_error(err),
-            )
+            self.log.warning("%s failed (%s); the worker goes on.", self.name, describe_error(err))

@@ -25,7 +25,9 @@ from alligator.execution.acks import report_refused
 from alligator.execution.attempt import Limit, Outcome, Verdict, attempt, conclude
 from alligator.execution.backend_trouble import Outage
 from alligator.execution.leases import Leases
+from alligator.execution.recording import Recording
 from alligator.gator import Gator
+from alligator.monitoring.activity import LONG
 from alligator.runtime.event_loop import EventLoop
 from alligator.tasks.task import Task
 from alligator.workers.pool import Executor
@@ -38,6 +40,7 @@ class Processor:
     """Runs the deliveries of one worker; safe to use from threads.
 
     :param count: told of each outcome, before it is settled.
+    :param recording: what is recorded of the tasks that run; None: nothing.
     :param show: told of each result.
     :param limit: asked about each task that has a timeout.
     :param signals: may interrupt a task in the main thread; None: no signal does.
@@ -61,11 +64,15 @@ class Processor:
         loop: EventLoop | None = None,
         shows_none: bool = True,
         lines: TaskLines | None = None,
+        recording: Recording | None = None,
     ) -> None:
         self.leases, self.log = leases, log
         self.settler, self.codec = gator.settler, gator.codec
         self.prefetch, self.outage = prefetch, outage
         self.count, self.show = count, show
+        self.recording = recording
+        # The user's own class may lack what a Task has: then each task takes the long way.
+        self._records_all = not issubclass(gator.task_class, Task)
         self.loop, self.lines = loop, lines
         # Whether each task is reported; else those of which there is something to say.
         self._reports_all = shows_none or lines is not None
@@ -118,6 +125,8 @@ class Processor:
         started = time.monotonic()
         outcome = self._attempt(delivery, *self._how)
         took = time.monotonic() - started
+        if self.recording is not None:
+            self.recording.record(outcome, took)
         self.count(outcome)
         self.leases.settles(delivery)
         settled: bool | None = None
@@ -183,8 +192,17 @@ class Processor:
         succeeded = outcome.verdict is Verdict.ACK
         self.prefetch.add(took)
         self.count(outcome)  # before it ends: its thread is free only when max_tasks is known
-        settled: bool | None = None
-        if succeeded and not getattr(outcome.task, "known_for", 0):  # not recorded
+        task: Any = outcome.task
+        recording, settled = self.recording, None
+        if succeeded and not getattr(task, "known_for", 0):  # its end is not in the store
+            if recording is not None:
+                if self._records_all or delivery.deaths:
+                    recording.record(outcome, took)
+                else:  # in place, as this is done for every task
+                    ended = recording.ended[delivery.queue_name]
+                    ended.append(task.func)
+                    if len(ended) >= ended.measure_at or took >= LONG or task.history:
+                        recording.notice(outcome, took)
             due = leases.end(delivery, ack=True, frees_place=not carried)
             # A suspect at once, too: if the worker dies in between, that would count against it.
             if delivery.deaths or (not carried and (due or took > SLOW)):
@@ -192,6 +210,8 @@ class Processor:
             elif self.loop is not None:  # else this very thread is about to
                 leases.ack_soon()
         else:
+            if recording is not None:
+                recording.record(outcome, took)
             settled = self._settle(outcome)
             leases.end(delivery, ack=False, frees_place=not carried)
         try:
@@ -223,6 +243,8 @@ class Processor:
     def _report(self, outcome: Outcome, took: float, *, settled: bool | None) -> None:
         if settled is False:
             report_refused(self.log, [outcome.delivery])
+            if self.recording is not None and outcome.verdict is Verdict.ACK:
+                self.recording.note_lost([outcome.delivery])
         if outcome.verdict is Verdict.ACK and outcome.task is not None:
             self._show(getattr(outcome.task, "result", None))
             if self.lines is not None:

@@ -40,6 +40,7 @@ from alligator.runtime.timeouts import Overrun, beside
 from alligator.workers.fetcher import Fetcher, queue_names
 from alligator.workers.heartbeat import Heartbeat
 from alligator.workers.isolation import MOST, Given, Isolation
+from alligator.workers.live_view import LiveView
 from alligator.workers.pool import ThreadPool
 from alligator.workers.prefetch_size import Prefetch
 from alligator.workers.processor import Processor
@@ -137,6 +138,8 @@ class Worker:
         self._origin = after_fork.generation
         self._isolated: Isolation | None = None  # of a run
         self._count_lock = threading.Lock()
+        self._recording = gator.new_recording()
+        self._heart: Heartbeat | None = None  # of a run
         for name in queue_names(self):
             gator.client.check_queue_name(name)
 
@@ -221,6 +224,8 @@ class Worker:
                 raise
             finally:
                 self._leases_of_one = None
+                if self._recording is not None and self._heart is None:
+                    self._recording.flush_quietly()
 
     def run_forever(self) -> int:
         """Run until ``max_tasks``, a stop signal, or an empty queue in a burst; return 0.
@@ -244,7 +249,7 @@ class Worker:
                 pass  # told again while it was leaving; what it still had comes back by its lease
             finally:
                 self._goes_on = self.keep_running = False
-                self._leases_of_run = self._isolated = None
+                self._leases_of_run = self._isolated = self._heart = None
                 self.stopping()
             if self._signals.count > 1 and self.owns_process:
                 self._leave()  # threads may still be running tasks that were handed back
@@ -253,7 +258,7 @@ class Worker:
     def _run(self) -> None:
         with (
             self._lease_process() as process,
-            self._heartbeat(),
+            self._heartbeat() as self._heart,
             self._leases(process) as leases,
             _event_loop() as loop,
         ):
@@ -418,6 +423,7 @@ class Worker:
             process=process,
             expected=lambda: self._prefetch.average,
             at_end=lambda: running.close(),
+            refused=None if self._recording is None else self._recording.note_lost,
         )
         running = RunningTasks(self.gator.store, self.gator.recorder, leases)
         return leases
@@ -431,16 +437,27 @@ class Worker:
             process.stop()
 
     def _heartbeat(self) -> Heartbeat:
-        store = self.gator.store if self.given is None else None  # it counts as no worker
-        at_home = store is self.gator.client.store
-        served = Served(self.gator.client, self.gator.store, self.gator.schedules)
+        gator, recording, names = self.gator, self._recording, queue_names(self)
+        at_home = gator.store is gator.client.store
+        served = Served(gator.client, gator.store, gator.schedules)
+        live = None
+        if recording is not None:
+            live = LiveView(recording, gator.clock, names, self.concurrency, self._running).text
         return Heartbeat(
-            store,
-            queue_names(self),
+            gator.store,
+            names,
             log=self.log,
             outage=self._outage if at_home else None,
-            look=Unserved(served, queue_names(self), self.log).look,
+            look=Unserved(served, names, self.log).look,
+            recording=recording,
+            live=live,
+            beats=self.given is None,  # else it serves no queue
         )
+
+    def _running(self) -> list[tuple[Delivery, float]]:
+        """Return what runs, each with when it started (monotonic)."""
+        both = self._leases_of_run, self._leases_of_one
+        return [found for each in both if each is not None for found in each.running()]
 
     def _processor(self, leases: Leases, loop: EventLoop | None = None) -> Processor:
         return Processor(
@@ -456,6 +473,7 @@ class Worker:
             loop=loop,
             shows_none=getattr(self.result, "__func__", None) is not Worker.result,
             lines=TaskLines(self.log) if self.log.isEnabledFor(logging.INFO) else None,
+            recording=self._recording,
         )
 
     def _limit(self, leases: Leases, delivery: Delivery, seconds: float) -> Overrun:
@@ -520,6 +538,8 @@ class Worker:
 
         if not beside(log_why, _TO_LOG) and why is not None:
             beside(lambda: os.write(2, f"{why}\n".encode()), _TO_LOG)
+        if self._heart is not None:
+            beside(self._heart.end, _TO_LOG)
         os._exit(1)
 
     def _watch(self, leases: Leases, running: RunningTasks) -> None:

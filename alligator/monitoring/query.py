@@ -1,0 +1,154 @@
+"""Read what workers recorded, for a Gator."""
+
+from dataclasses import replace
+from typing import Any
+
+from alligator.backends.activity import KEEP_ACTIVITY, MAX_RECENT
+from alligator.backends.base import Client
+from alligator.backends.dsn import mask_password
+from alligator.backends.store import Store, record_key
+from alligator.common.clock import Clock
+from alligator.common.text import shorten
+from alligator.constants import CANCELED, FAILED, RETRYING, SUCCESS
+from alligator.exceptions import InvalidTask, UnsupportedOption
+from alligator.monitoring import progress
+from alligator.monitoring.activity import to_row
+from alligator.monitoring.attempts import ended_as_recorded, read_history
+from alligator.monitoring.encoding import read_live, read_recent
+from alligator.monitoring.rows import ActivityRow, History, RecentRow, RunningRow, WorkerRow
+from alligator.results.query import Results
+from alligator.tasks.functions import wire_name
+from alligator.tasks.task import Task
+
+#: The states of tasks that are listed as ended, by the names that are understood, too.
+ENDED_STATES = {
+    "success": SUCCESS,
+    "retrying": RETRYING,
+    "failed": FAILED,
+    "canceled": CANCELED,
+}
+
+#: Minutes of activity that are kept.
+_MOST_MINUTES = int(KEEP_ACTIVITY // 60)
+
+
+class Monitor:
+    """Answers for one Gator what its workers do, and did."""
+
+    def __init__(self, results: Results, clock: Clock) -> None:
+        self.results, self.clock = results, clock
+        self.client: Client = results.client
+
+    def workers(self) -> list[WorkerRow]:
+        """Return the workers; see :meth:`alligator.Gator.workers`."""
+        store = self._store()
+        now = self._now(store)
+        rows = (read_live(each, now) for each in store.live_workers())
+        return sorted(
+            (each for each in rows if each is not None),
+            key=lambda row: (row.is_lost, row.host, row.pid, row.started, row.name),
+        )
+
+    def running(self) -> list[RunningRow]:
+        """Return what is on lease; see :meth:`alligator.Gator.running`."""
+        store = self._store()
+        rows = {
+            (each.queue_name, each.task_id): RunningRow(
+                each.task_id,
+                each.function,
+                each.queue_name,
+                each.attempt,
+                each.started,
+                f"{worker.host}:{worker.pid}",
+                None,
+                None,
+            )
+            for worker in self.workers()
+            if not worker.is_lost
+            for each in worker.running
+        }
+        found = list(rows.values())
+        keys = [progress.document_key(record_key(row.queue_name, row.task_id)) for row in found]
+        texts = store.documents(keys) if keys else []
+        found = [
+            replace(row, progress=progress.from_text(text))
+            for row, text in zip(found, texts, strict=True)
+        ]
+        return sorted(found, key=lambda row: (row.queue_name, row.started or 0.0, row.task_id))
+
+    def activity(self, minutes: int) -> list[ActivityRow]:
+        """Return what happened lately; see :meth:`alligator.Gator.activity`."""
+        _check_whole("minutes", minutes, _MOST_MINUTES)
+        since = (int(self.clock.time() // 60) - (minutes - 1)) * 60
+        rows = (to_row(*each) for each in self._store().activity(since))
+        return sorted(rows, key=lambda row: (row.minute, row.queue_name, row.function))
+
+    def recent(self, limit: int, function: Any, state: int | str | None) -> list[RecentRow]:
+        """Return what ended lately; see :meth:`alligator.Gator.recent`."""
+        _check_whole("limit", limit, MAX_RECENT)
+        name, wanted = _function_name(function), _ended_state(state)
+        store, some = self._store(), name is None and wanted is None
+        found = list[RecentRow]()
+        for text in store.recent(limit if some else MAX_RECENT):
+            row = read_recent(text)
+            if row is None or name not in (None, row.function):
+                continue
+            if wanted in (None, row.state):
+                found.append(row)
+                if len(found) == limit:
+                    break
+        return found
+
+    def history(self, task: Task | str) -> History | None:
+        """Return the history of a task; see :meth:`alligator.Gator.history`."""
+        if not isinstance(task, Task) and not (isinstance(task, str) and task):
+            raise InvalidTask(f"{shorten(repr(task), 60)} is no task and no id of one.")
+        keys = self.results.keys(task)
+        for text in self._store().documents([f"history:{each}" for each in keys]):
+            found = read_history(text) if text else None
+            if found is not None:
+                return ended_as_recorded(found, self.results.record(task))
+        return None
+
+    def _store(self) -> Store:
+        store = self.results.store
+        if store is None or not store.monitors:
+            raise UnsupportedOption(
+                f"{mask_password(self.client.conn_string)} keeps nothing of what workers do. Name "
+                "a store that does, Gator(…, store='redis://localhost:6379/0'), for the workers, "
+                "too."
+            )
+        return store
+
+    def _now(self, store: Store) -> float:
+        """Return the time by the clock of the store's server, if it has one."""
+        home = store.home
+        now = home.server_time("all") if isinstance(home, Client) else None
+        return self.clock.time() if now is None else now
+
+
+def _check_whole(name: str, value: Any, most: int) -> None:
+    good = isinstance(value, int) and not isinstance(value, bool)
+    if not good or not 1 <= value <= most:
+        shown = shorten(repr(value), 60)
+        raise InvalidTask(f"{name}={shown} is no whole number from 1 to {most}.")
+
+
+def _function_name(function: Any) -> str | None:
+    if function is None or isinstance(function, str):
+        return function.replace(":", ".") if function else None
+    return ".".join(wire_name(function))
+
+
+def _ended_state(state: Any) -> int | None:
+    if state is None:
+        return None
+    for name, number in ENDED_STATES.items():
+        if state == number and not isinstance(state, bool):
+            return number
+        if isinstance(state, str) and state.lower() == name:
+            return number
+    known = ", ".join(ENDED_STATES)
+    raise InvalidTask(
+        f"state={shorten(repr(state), 60)} is no state of an ended task; these are {known}."
+    )
