@@ -17,8 +17,10 @@ from typing import Any
 
 from alligator.backends.base import (
     DEBOUNCE,
+    LIMIT,
     LISTING,
     PAUSE,
+    RATE,
     UNIQUE,
     Ahead,
     ControlledMessage,
@@ -99,7 +101,7 @@ class Client(BaseClient):
     """The contract, on a server: see the module for its DSNs."""
 
     idle_wait = 15.0
-    controls = frozenset({LISTING, PAUSE, UNIQUE, DEBOUNCE})
+    controls = frozenset({LIMIT, RATE, UNIQUE, DEBOUNCE, LISTING, PAUSE})
     notes_stops = True
     shares_leases = True
 
@@ -293,6 +295,11 @@ class Client(BaseClient):
                 return reservation.reserve_by_id(encode_id(task_id), acks)
             return reservation.reserve(wait, acks, stop)
 
+    def withdraw(self, queue_name: str, task_id: str, lease: float = 30.0) -> Reserved:
+        reservation = Reservation(self._connections, [queue_name], 1, lease)
+        with translated():
+            return reservation.reserve_by_id(encode_id(task_id), (), to_run=False)
+
     def begin_reserve(
         self,
         queue_names: Sequence[str],
@@ -449,9 +456,12 @@ class Client(BaseClient):
                 return purged
 
     def find(self, queue_name: str, task_id: str) -> Place | None:
-        name, number = self._run("find", queue_name, encode_id(task_id))
+        name, number, *kept = self._run("find", queue_name, encode_id(task_id))
         if not name:
             return None
+        if kept:
+            kind, turn = kept
+            return Place(WAITING, due=turn / 1e6 or None, kept_by=kind.decode())
         return Place(
             _STATES[name],
             ahead=number if name == b"waiting" and number >= 0 else None,

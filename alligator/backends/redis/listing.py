@@ -18,7 +18,7 @@ from alligator.constants import DELAYED, FAILED, HELD, RUNNING, WAITING
 
 #: The parts of the list of a state.
 _PARTS = {
-    WAITING: ("ready", "following"),
+    WAITING: ("ready", "kept", "following"),
     DELAYED: ("delayed",),
     RUNNING: ("running",),
     HELD: ("held",),

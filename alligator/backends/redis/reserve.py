@@ -73,11 +73,21 @@ class Reservation:
         self.stop: Callable[[], bool] = never
         self.regained: set[str] = set()  # queues in reach again, to be served from the next call on
 
-    def reserve_by_id(self, task_id: bytes, acks: Sequence[Delivery]) -> Reserved:
-        """Ack, then lease one task by its id."""
+    def reserve_by_id(
+        self, task_id: bytes, acks: Sequence[Delivery], *, to_run: bool = True
+    ) -> Reserved:
+        """Ack, then lease one task by its id.
+
+        :param to_run: whether its limit and its rate count.
+        """
         remaining = self._ack_others(acks)
         for name in self.queue_names:
-            self._lease("reserve_by_id", name, [task_id, self.lease], remaining.pop(name, []))
+            self._lease(
+                "reserve_by_id",
+                name,
+                [task_id, self.lease, int(not to_run)],
+                remaining.pop(name, []),
+            )
             if self.taken:
                 break
         return Reserved(self.taken, self.refused)
@@ -184,6 +194,9 @@ class Reservation:
                 self._lease(name, queue_name, args, [])
                 return
             soon = -4 - soon  # the search found what it may find
+        if soon == 0 and not self.taken and not self.stop():  # there are more to be looked at
+            self._lease(name, queue_name, args, [])
+            return
         if soon >= 0:
             self.soon = min(self.soon, soon / 1e6)
 

@@ -4,6 +4,7 @@
 -- Returns: 1, or 0 if the lease was overtaken
 if redis.call('ZREM', LEASES, ARGV[1]) == 0 then return 0 end
 local id, score = read_receipt(ARGV[1])
+limits().drop_holder(ARGV[1], id)
 local data = ARGV[5] or redis.call('HGET', DATA, id) or ''
 local letter = { data, ARGV[2], ARGV[3], tonumber(ARGV[4]), priority_of(score) }
 local controls = redis.call('HGET', CONTROLS, ':' .. id)

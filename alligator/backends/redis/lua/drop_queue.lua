@@ -37,6 +37,9 @@ if #links == limit then return 1 end
 
 local paused = redis.call('HGET', CONTROLS, 'paused')
 redis.call('UNLINK', since_key())
+for _, name in ipairs({ 'kept', 'lines', 'holders', 'rates', 'turns' }) do
+  redis.call('UNLINK', part_key(name))
+end
 for _, key in ipairs(KEYS) do
   if key ~= WAITING and key ~= WATCHED then redis.call('UNLINK', key) end
 end

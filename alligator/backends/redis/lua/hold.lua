@@ -58,13 +58,17 @@ end
 -- Take a task off the queue; false: it runs, and stays.
 local function removed(id)
   if redis.call('HEXISTS', DATA, id) == 0 or deps.drop_held(id) then return true end
-  if redis.call('ZREM', READY, id) + redis.call('ZREM', DELAYED, id) == 0 then
+  local asked = limits().of(id)
+  if limits().drop(id) then
+    asked = nil -- it could take no place
+  elseif redis.call('ZREM', READY, id) + redis.call('ZREM', DELAYED, id) == 0 then
     if is_leased(id) then return false end
     redis.call('HDEL', AFTER, id) -- its place was lost
   end
   redis.call('HDEL', DATA, id)
   redis.call('HDEL', META, id)
   keep_controls(id)
+  limits().promote_next(asked)
   return true
 end
 

@@ -1,7 +1,7 @@
 #!lua flags=no-writes
 -- idempotent
 -- include: states dependencies
--- ARGV: 1 the part of the queue: 'ready', 'following', 'delayed', 'held' or 'dead'
+-- ARGV: 1 the part of the queue: 'ready', 'kept', 'following', 'delayed', 'held' or 'dead'
 --       2 how many tasks at most  3 the score and  4 the id after which to go on; 3 is '' for: from
 --       the beginning
 -- Returns: 1 if there are more, else 0; and of each task its id, score (text), data, priority and
@@ -68,12 +68,16 @@ local function list_set(key, describe)
   return 0
 end
 
-local function list_ready()
-  return list_set(READY, function(id, score)
+local function list_by_priority(key)
+  return list_set(key, function(id, score)
     local _, attempts = get_meta(id)
     return priority_of(score), attempts
   end)
 end
+
+local function list_ready() return list_by_priority(READY) end
+
+local function list_kept() return list_by_priority(part_key('kept')) end
 
 local function list_delayed() return list_set(DELAYED, get_meta) end
 
@@ -123,7 +127,7 @@ end
 
 local list = {
   ready = list_ready, following = list_following, delayed = list_delayed, held = list_held,
-  dead = list_dead,
+  dead = list_dead, kept = list_kept,
 }
 local more = list[part]()
 return { more, found }

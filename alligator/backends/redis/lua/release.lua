@@ -6,6 +6,7 @@
 if redis.call('ZREM', LEASES, ARGV[1]) == 0 then return 0 end
 local id, score, attempt, deaths = read_receipt(ARGV[1])
 local due = tonumber(ARGV[2])
+local asked = limits().drop_holder(ARGV[1], id)
 if redis.call('HEXISTS', AFTER, id) == 1 then
   remove_task(id)
 elseif not ARGV[3] and due <= now then
@@ -17,6 +18,10 @@ else
     if not ARGV[4] then deaths = 0 end
   end
   put_at_tail(id, priority_of(score), due, attempt, deaths)
+end
+if asked then
+  if not ARGV[3] or ARGV[4] then limits().give_back(asked) end
+  limits().promote_next(asked)
 end
 wake()
 return 1

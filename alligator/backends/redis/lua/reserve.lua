@@ -3,7 +3,8 @@
 -- ARGV: 1 limit  2 lease  3 whether nothing was taken elsewhere yet (1)
 --       4 milliseconds that the client is willing to wait  5 the name of this call
 --       6... receipts to ack
--- Returns: see reply(); where nothing was leased, microseconds until the next change (-1: none in
+-- Returns: see reply(); where nothing was leased, microseconds until the next change (0: call it
+--          again, as there are more tasks to be looked at; -1: none in
 --          sight; -2: a task that has to go alone comes next, so that later queues have to wait
 --          for it as well; -3 or less: there are tasks that have lost their place, and this is
 --          -4 minus the time)
@@ -33,7 +34,7 @@ end
 
 -- Mostly there is nothing but waiting tasks. Then all is done before the other functions are made.
 if not (special or any_stray_lease()) then
-  remove_done(done, own, special)
+  remove_done(done, own, special, 6)
   done = {}
   local ids, scores = split_pairs(redis.call('ZPOPMIN', READY, limit))
   if #ids > 0 then lease_out(ids, scores, ends) end
@@ -41,7 +42,7 @@ if not (special or any_stray_lease()) then
   if wait == 0 and redis.call('EXISTS', DATA) == 0 then return reply(refused, -1) end
 end
 -- include: states dependencies
-remove_done(done, own, special)
+remove_done(done, own, special, 6)
 
 -- Microseconds until a pause of the queue ends by itself (-1: it does not); nil: it is not paused.
 local function pause_left()
@@ -59,6 +60,9 @@ if paused then
   return reply(refused, paused)
 end
 local held_up = false
+local MOST_KEPT = 1000 -- tasks that one call keeps back, as it blocks the server
+local has_controls = redis.call('EXISTS', CONTROLS) == 1
+local more = false -- whether there are more tasks to be looked at
 
 local function expired()
   for _, receipt in ipairs(redis.call('ZRANGEBYSCORE', LEASES, '(' .. FAR, '+inf')) do
@@ -73,8 +77,18 @@ local function expired()
     local id, score, attempt, deaths = read_receipt(receipt)
     if reclaim(receipt, id) then
       local dead = deaths_after(deaths, tonumber(ended))
-      lease_out({ id }, { whole(score) }, ends, { attempt + 1 }, { dead })
-      if #leased > 0 then return true end
+      local asked = has_controls and limits().of(id)
+      local line, turn
+      if asked then line, turn = limits().kept_by(asked) end
+      if line then
+        set_meta(id, 0, attempt, dead)
+        limits().keep(id, score, line, turn, asked)
+        limits().promote_next(asked)
+      else
+        lease_out({ id }, { whole(score) }, ends, { attempt + 1 }, { dead })
+        if asked and #leased > 0 then limits().start(asked, leased[#leased - 1]) end
+        if #leased > 0 then return true end
+      end
     end
   end
 end
@@ -103,7 +117,49 @@ local function attempts_of(ids)
   return attempts, deaths, #ids
 end
 
+-- Take tasks one by one, as some have a limit or a rate, and keep those back that may not start.
+local function take_controlled()
+  local kept = 0
+  while #leased < 2 * limit do
+    local first = math.max(limit - #leased / 2, 50)
+    local ids, scores = split_pairs(redis.call('ZRANGE', READY, 0, first - 1, 'WITHSCORES'))
+    if #ids == 0 then return end
+    local fields = {}
+    for index, id in ipairs(ids) do fields[index] = ':' .. id end
+    local texts, metas = redis.call('HMGET', CONTROLS, unpack(fields)), redis.call('HMGET', META, unpack(ids))
+    for index, id in ipairs(ids) do
+      local asked, line, turn = texts[index] and limits().read(texts[index]), nil, nil
+      if asked then line, turn = limits().kept_by(asked) end
+      if line then
+        limits().keep(id, tonumber(scores[index]), line, turn, asked)
+        kept = kept + 1
+      else
+        local meta = metas[index] and unpacked(metas[index]) or {}
+        local attempt, deaths = (tonumber(meta[2]) or 0) + 1, tonumber(meta[3]) or 0
+        if deaths > 0 and (#leased > 0 or not alone) then
+          held_up = true
+          return
+        end
+        redis.call('ZREM', READY, id)
+        redis.call('HDEL', META, id)
+        local before = #leased
+        lease_out({ id }, { scores[index] }, ends, { attempt }, { deaths })
+        if asked and #leased > before then limits().start(asked, leased[#leased - 1]) end
+        if deaths > 0 or #leased >= 2 * limit then return end
+      end
+    end
+    if kept >= MOST_KEPT then
+      more = true
+      return
+    end
+  end
+end
+
 local function take_ready()
+  if has_controls then
+    limits().promote_turns()
+    return take_controlled()
+  end
   local ids, scores = split_pairs(redis.call('ZRANGE', READY, 0, limit - 1, 'WITHSCORES'))
   if #ids == 0 then return end
   local attempts, deaths
@@ -126,10 +182,12 @@ if #leased > 0 or #ARGV > 5 then wake_if_more() end
 local soon = -1
 if #leased == 0 and wait > 0 then
   soon = next_change()
+  if soon == 0 then soon = 1 end
   if redis.call('PTTL', WAITING) < wait then
     redis.call('SET', WAITING, 1, 'PX', whole(wait + WAIT_MARGIN))
   end
 end
+if #leased == 0 and more then return reply(refused, 0) end
 if #leased == 0 and not held_up and redis.call('EXISTS', DATA) == 1 and count_lost() > 0 then
   soon = -4 - soon
 end

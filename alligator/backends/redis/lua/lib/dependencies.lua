@@ -1,4 +1,4 @@
--- include: states
+-- include: states limits
 -- constants: KEEP_FAILED
 -- Children that wait for their parents. A held child has its data in DATA and the rest in HELD.
 -- Each link between a child and a parent is in two places: in WAITS of the child's queue, and in
@@ -96,7 +96,7 @@ function dependencies()
   end
 
   local function drop_held(id)
-    if redis.call('HDEL', HELD, id) == 0 then return false end
+    if limits().kept_line(id) or redis.call('HDEL', HELD, id) == 0 then return false end
     forget(id)
     redis.call('HDEL', DATA, id)
     keep_controls(id)

@@ -15,8 +15,9 @@
 local READY, DATA, LEASES, DELAYED, META, AFTER, DEAD, GRAVES, SEQ, WAKE, WAITING, WATCHED =
   unpack(KEYS)
 local HELD, WAITS, CHILDREN, CONTROLS = KEYS[13], KEYS[14], KEYS[15], KEYS[16]
-local notify, remove_task, have_succeeded -- defined in states.lua
+local notify, remove_task, have_succeeded, read_receipt -- defined in states.lua
 local dependencies -- defined in dependencies.lua
+local limits -- defined in limits.lua
 
 local clock = redis.call('TIME')
 local now = clock[1] * 1000000 + clock[2]
@@ -27,5 +28,8 @@ local function is_generated(id)
   local kind = string.byte(id, 8)
   return kind >= 112 and kind < 128
 end
+
+-- Another key of this queue.
+local function part_key(name) return (string.gsub(READY, 'ready$', name)) end
 
 local function whole(number) return string.format('%.0f', number) end

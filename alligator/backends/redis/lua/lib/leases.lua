@@ -71,10 +71,13 @@ local function end_leases(first, last)
   return refused, ids, own, special
 end
 
--- Take tasks off the queue whose leases have ended.
-local function remove_done(ids, own, special)
+-- Take tasks off the queue whose leases have ended, with the receipts from one argument on.
+local function remove_done(ids, own, special, first)
   if own then have_succeeded(ids) end
   if special and redis.call('EXISTS', AFTER, WATCHED, CHILDREN, CONTROLS) > 0 then
+    if redis.call('EXISTS', CONTROLS) == 1 then
+      for index = first, #ARGV do limits().drop_holder(ARGV[index], (read_receipt(ARGV[index]))) end
+    end
     for _, id in ipairs(ids) do
       remove_task(id)
       dependencies().release(id)
@@ -88,6 +91,6 @@ end
 
 local function ack(first, last)
   local refused, ids, own, special = end_leases(first, last)
-  remove_done(ids, own, special)
+  remove_done(ids, own, special, first)
   return refused
 end

@@ -4,7 +4,7 @@
 local function is_there(id, data)
   return is_generated(id)
     and redis.call('HGET', DATA, id) == data
-    and redis.call('HEXISTS', HELD, id) == 0
+    and (redis.call('HEXISTS', HELD, id) == 0 or limits().kept_line(id))
 end
 
 -- The reply of a push that was done before: of the messages that are not there, some were not

@@ -132,7 +132,7 @@ local function put_at_tail(id, priority, due, attempt, deaths)
 end
 
 -- A receipt describes its lease: token:attempt:deaths:(spaces)score:id
-local function read_receipt(receipt)
+function read_receipt(receipt)
   local attempt, deaths, score, id = string.match(receipt, '^[^:]*:(%d+):(%d+): *([^:]*):(.*)$')
   return id, tonumber(score), tonumber(attempt), tonumber(deaths)
 end
@@ -211,7 +211,9 @@ local function with_key(key)
     if behind == key then return id, since, delay > 0 end
     local own, until_start, debounce = unique_in(redis.call('HGET', CONTROLS, ':' .. id))
     if own == key then
-      local waits = redis.call('ZSCORE', READY, id) or redis.call('ZSCORE', DELAYED, id)
+      local waits = redis.call('ZSCORE', READY, id)
+        or redis.call('ZSCORE', DELAYED, id)
+        or redis.call('ZSCORE', part_key('kept'), id)
       local _, attempts = get_meta(id)
       local fresh = waits and attempts <= attempt
       if fresh or not until_start or redis.call('HEXISTS', HELD, id) == 1 then
@@ -238,7 +240,16 @@ end
 
 local function enqueue(id, data, priority, due, controls)
   if redis.call('HSETNX', DATA, id, data) == 1 then
-    if controls and controls ~= '' then keep_controls(id, controls) end
+    if controls and controls ~= '' then
+      keep_controls(id, controls)
+      if due <= now then
+        local score = next_score(priority, false)
+        local line = limits().line_ahead(controls, score)
+        if line then return limits().keep(id, score, line) end
+        redis.call('ZADD', READY, whole(score), id)
+        return
+      end
+    end
     if due > now or priority ~= 0 then
       put_at_tail(id, priority, due, 0, 0)
     else -- the common case: no meta to write or clear
@@ -248,6 +259,17 @@ local function enqueue(id, data, priority, due, controls)
   end
   local score = tonumber(redis.call('ZSCORE', READY, id) or nil)
   local old_due = not score and tonumber(redis.call('ZSCORE', DELAYED, id) or nil)
+  local before = redis.call('HGET', CONTROLS, ':' .. id)
+  if before and not score and not old_due then
+    local line
+    score, line = limits().drop(id)
+    if score and before == controls and priority == priority_of(score) and due <= now then
+      redis.call('HSET', DATA, id, data)
+      limits().keep(id, score, line)
+      return
+    end
+    if score then redis.call('ZADD', READY, whole(score), id) end
+  end
   if not score and not old_due then
     if redis.call('HDEL', HELD, id) == 1 then
       dependencies().forget(id)
@@ -271,9 +293,11 @@ local function enqueue(id, data, priority, due, controls)
   keep_controls(id, controls)
   local old_priority, attempt, deaths = get_meta(id)
   if score then old_priority = priority_of(score) end
-  if old_priority == priority and (old_due or 0) == (due > now and due or 0) then return end
-  redis.call('ZREM', score and READY or DELAYED, id)
-  put_at_tail(id, priority, due, attempt, deaths)
+  if old_priority ~= priority or (old_due or 0) ~= (due > now and due or 0) then
+    redis.call('ZREM', score and READY or DELAYED, id)
+    put_at_tail(id, priority, due, attempt, deaths)
+  end
+  if before and score then limits().promote_next(limits().read(before)) end
 end
 
 -- A task with an id of the user's own is pushed to this queue: forget its record if it ended badly,
@@ -312,9 +336,13 @@ end
 function remove_task(id)
   notify(id)
   redis.call('HDEL', DATA, id)
+  local controls = redis.call('HGET', CONTROLS, ':' .. id)
   local packed = redis.call('HGET', AFTER, id)
   local after = packed and unpacked(packed)
-  keep_controls(id, nil, after and unique_in(after[4]))
+  if controls then
+    keep_controls(id, nil, after and unique_in(after[4]))
+    limits().promote_next(limits().read(controls))
+  end
   if after then
     redis.call('HDEL', AFTER, id)
     overrule(id)
@@ -343,10 +371,10 @@ local function with_stop_mark(ends, score) return score % 1 > 0 and ends .. '.5'
 -- The deaths of a task whose lease ran out, with the score of that.
 local function deaths_after(deaths, score) return deaths + (score % 1 > 0 and 0 or 1) end
 
--- Microseconds until the next delay or lease ends; -1: there is none.
+-- Microseconds until the next delay or lease ends, or a rate has a token; -1: there is none.
 local function next_change()
   local soonest
-  for _, key in ipairs({ DELAYED, LEASES }) do
+  for _, key in ipairs({ DELAYED, LEASES, part_key('turns') }) do
     local first = redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')
     if first[2] and (not soonest or tonumber(first[2]) < soonest) then
       soonest = tonumber(first[2])
@@ -371,6 +399,7 @@ end
 local function reclaim(receipt, id)
   redis.call('ZREM', LEASES, receipt)
   if not id then return false end -- another program's
+  limits().drop_holder(receipt, id)
   if redis.call('HEXISTS', AFTER, id) == 1 then
     remove_task(id)
     return false
