@@ -25,6 +25,12 @@ OURS_SQLITE = Library("Alligator on SQLite", "alligator", 10_000, backend="sqlit
 HUEY_SQLITE = Library("Huey on SQLite", "huey", 2_500, backend="sqlite")
 BARE = Library("bare commands", "bare", 100_000, "100")
 
+#: Ours with ``Gator(activity=False)``.
+UNRECORDED = Library("nothing recorded", "alligator", 10_000, "unrecorded")
+UNRECORDED_SQLITE = Library(
+    "nothing recorded, SQLite", "alligator", 10_000, "unrecorded", backend="sqlite"
+)
+
 LIBRARIES = (
     Library("RQ", "rq", 220),
     Library("RQ (SimpleWorker)", "rq", 500, "rq.worker.SimpleWorker"),

@@ -3,7 +3,15 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from benchmarks.catalog import BARE, HUEY_SQLITE, LIBRARIES, OURS, OURS_SQLITE
+from benchmarks.catalog import (
+    BARE,
+    HUEY_SQLITE,
+    LIBRARIES,
+    OURS,
+    OURS_SQLITE,
+    UNRECORDED,
+    UNRECORDED_SQLITE,
+)
 from benchmarks.results import Missing, Results
 
 _OTHERS = tuple(library.name for library in LIBRARIES)
@@ -100,6 +108,11 @@ def _on_sqlite(scenario: str) -> Callable[[Results], float]:
     return _ratio((scenario, OURS_SQLITE.name, "rate"), (scenario, HUEY_SQLITE.name, "rate"))
 
 
+def _recorded(backend: str) -> Callable[[Results], float]:
+    on, off = (OURS_SQLITE, UNRECORDED_SQLITE) if backend else (OURS, UNRECORDED)
+    return _ratio(("recording", on.name, "cpu_us"), ("recording", off.name, "cpu_us"))
+
+
 TARGETS = (
     Target("drain, one process, to the fastest peer", _to_best("drain", "rate"), 10, 25),
     Target("drain, prefetch 1, to the bare loop", _batch(1), 0.6, 0.9),
@@ -173,6 +186,10 @@ TARGETS = (
         _median("coroutines", _US, "share"),
         0.9,
         0.97,
+    ),
+    Target("recording, redis: CPU of a drain, to that without", _recorded(""), 1.03, 1.01, True),
+    Target(
+        "recording, SQLite: CPU of a drain, to that without", _recorded("SQLite"), 1.03, 1.01, True
     ),
     Target("CPU per no-op task beyond the bare loop", _cpu_beyond, 12, 6, True, "{:.1f} µs"),
 )

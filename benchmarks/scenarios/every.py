@@ -1,10 +1,21 @@
 """List all scenarios, in the order in which they are measured."""
 
-from benchmarks.catalog import BARE, BATCHES, HUEY_SQLITE, LIBRARIES, OURS, OURS_SQLITE, Library
+from benchmarks.catalog import (
+    BARE,
+    BATCHES,
+    HUEY_SQLITE,
+    LIBRARIES,
+    OURS,
+    OURS_SQLITE,
+    UNRECORDED,
+    UNRECORDED_SQLITE,
+    Library,
+)
 from benchmarks.scenarios import Scenario, footprint, rates, waits
 
 _BULK = tuple(library for library in LIBRARIES if library.name in ("RQ", "streaQ"))
 _SQLITE: tuple[Library, ...] = (OURS_SQLITE, HUEY_SQLITE)
+_RECORDED = (OURS, UNRECORDED, OURS_SQLITE, UNRECORDED_SQLITE)
 
 EVERY = (
     Scenario("drain", (OURS, *LIBRARIES), rates.drain),
@@ -18,6 +29,7 @@ EVERY = (
     Scenario("sqlite-enqueue", _SQLITE, rates.enqueue),
     Scenario("threads", (OURS,), waits.threads),
     Scenario("coroutines", (OURS,), waits.coroutines),
+    Scenario("recording", _RECORDED, rates.drain),
     Scenario("import", (OURS, *LIBRARIES), footprint.imports),
     Scenario("idle", (OURS, *LIBRARIES), footprint.idle, together=True),
     Scenario("crash", (OURS, *LIBRARIES), waits.crash, together=True),
@@ -31,4 +43,5 @@ SELF = (
     Scenario("bulk", (OURS, BARE), rates.enqueue_bulk),
     Scenario("latency", (OURS,), waits.latency),
     *(scenario for scenario in EVERY if scenario.name.startswith("sqlite-")),
+    Scenario("recording", _RECORDED, rates.drain),
 )

@@ -1,4 +1,7 @@
-"""Run Alligator: one worker with defaults, or with the fixed prefetch of the variant."""
+"""Run Alligator: one worker with defaults, or with the fixed prefetch of the variant.
+
+With the variant ``unrecorded`` it records nothing of what it does.
+"""
 
 import os
 
@@ -8,7 +11,10 @@ from benchmarks.tasks import chosen
 IMPORT = "alligator"
 SETTINGS = "``latergator.py DSN``, defaults: prefetch auto, leases of 30 s, acks after the task"
 
-gator = Gator(os.environ["BENCH_DSN"])
+_VARIANT = os.environ["BENCH_VARIANT"]
+_UNRECORDED = _VARIANT == "unrecorded"
+
+gator = Gator(os.environ["BENCH_DSN"], activity=not _UNRECORDED)
 
 
 def setup() -> None:
@@ -28,9 +34,10 @@ def enqueue_bulk(count: int) -> None:
 
 
 def worker(processes: int, concurrency: int) -> list[list[str]]:
-    argv = ["-m", "alligator", os.environ["BENCH_DSN"], "--log-level=WARNING"]
-    if os.environ["BENCH_VARIANT"]:
-        argv.append(f"--prefetch={os.environ['BENCH_VARIANT']}")
+    place = f"--app={__name__}:gator" if _UNRECORDED else os.environ["BENCH_DSN"]
+    argv = ["-m", "alligator", place, "--log-level=WARNING"]
+    if _VARIANT and not _UNRECORDED:
+        argv.append(f"--prefetch={_VARIANT}")
     if concurrency > 1:
         argv.append(f"--concurrency={concurrency}")
     if processes > 1:
