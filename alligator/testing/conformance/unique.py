@@ -176,6 +176,15 @@ class UniqueContract(ClientContract):
         assert self.is_taken("b") == "x"
         self.client.push(self.queue, "x", "plain")
         assert self.is_taken("b") is None
+        self.client.drop_all(self.queue)
+        # In the place of a retry, which has no key any more, it has one: it did not start.
+        self.put("x", "b", unique_until_start=True)
+        assert self.client.release(self.reserve_one(), "retry")
+        assert self.is_taken("b") is None
+        self.put("x", "b", data="anew", unique_until_start=True)
+        assert self.is_taken("b") == "x"
+        assert self.reserve_one().data == "anew"
+        assert self.is_taken("b") is None
 
     def test_keys_of_children_and_of_marks(self) -> None:
         """A child has its key while it is held; a tick that is pushed once may be a duplicate."""
