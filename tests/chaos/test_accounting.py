@@ -27,6 +27,7 @@ from chaos.ledger import (
     Ledger,
 )
 from chaos.load import changes_in
+from chaos.loops.unique_keys import Push, lost_keys, two_pending
 from chaos.overlaps import runs, unexplained
 from chaos.proof import losses_seen
 from chaos.rows import Row, row_of
@@ -417,3 +418,34 @@ def test_what_a_server_lost_by_itself_is_told_apart(ledger, backend, handed, our
 def test_handed_out_is_noted(ledger):
     ledger.note(HANDED, "a", "b")
     assert ledger.account().handed == {"a", "b"}
+
+
+# -- Unique keys. --------------------------------------------------------------------------------
+
+
+def test_two_pending_tasks_of_one_key_are_seen(ledger, at):
+    pushes = [
+        Push("k", "one", "id-1", False, 1000.0, 1000.1),
+        Push("k", "two", "id-2", False, 1002.0, 1002.1),
+        Push("other", "three", "id-3", False, 1002.0, 1002.1),
+    ]
+    at(1, STARTED, "one")
+    at(1.5, COMPLETED, "one")
+    at(3, STARTED, "two")
+    assert two_pending(pushes, ledger.account()) == []
+    at(4, STARTED, "one")
+    (wrong,) = two_pending(pushes, ledger.account())
+    assert wrong == "one started 1.900 s after two of k was queued"
+
+
+def test_a_key_that_is_taken_by_a_task_that_is_gone_is_seen(ledger, at):
+    names = {"id-1": "one"}
+    duplicates = [Push("k", "dup", "id-1", True, 1000.0 + after, 1010.0) for after in (1, 2.4, 4)]
+    at(1, STARTED, "one")
+    at(1.5, COMPLETED, "one")
+    (wrong,) = lost_keys(duplicates, ledger.account(), names)
+    assert wrong == "k was taken by one, which had ended 2.500 s before"
+    at(4, COMPLETED, "one")  # it was not acked, and ran again
+    assert lost_keys(duplicates, ledger.account(), names) == []
+    (wrong,) = lost_keys([duplicates[0]._replace(task_id="id-2")], ledger.account(), names)
+    assert wrong == "k was taken by id-2, which nobody queued"
