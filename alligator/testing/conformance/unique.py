@@ -8,6 +8,7 @@ import pytest
 
 from alligator.backends.base import (
     DEBOUNCE,
+    LIMIT,
     UNIQUE,
     Controls,
     Duplicate,
@@ -216,6 +217,25 @@ class UniqueContract(ClientContract):
         assert store.hold(self.client, [two]) == [WAITING]
         assert self.client.bury(self.reserve_one(), None, Reason("no"))
         assert self.is_taken() is None
+
+    def test_keys_of_tasks_that_a_limit_keeps_back(self) -> None:
+        """They wait: until the start one has its key, and its retry has not."""
+        self.needs_controls(UNIQUE, LIMIT)
+        limit: dict[str, Any] = {"limit_key": "l", "limit": 1}
+        self.client.push_many(self.queue, [controlled(Message("x", "x"), Controls(**limit))])
+        running = self.reserve_one()
+        self.put("one", unique_until_start=True, **limit)
+        assert self.reserve() == []
+        assert self.is_taken() == "one"
+        assert self.client.ack([running]) == []
+        one = self.reserve_one()
+        self.client.push_many(self.queue, [controlled(Message("y", "y"), Controls(**limit))])
+        assert self.client.release(one, "again")
+        running = self.reserve_one()
+        assert (running.task_id, self.reserve()) == ("y", [])
+        assert self.is_taken() is None
+        assert self.client.ack([running]) == []
+        assert self.drain() == ["again"]
 
     def test_the_last_push_counts(self) -> None:
         """It replaces the task, which waits again, up to a limit; not one that has started."""

@@ -216,7 +216,8 @@ local function with_key(key)
         or redis.call('ZSCORE', part_key('kept'), id)
       local _, attempts = get_meta(id)
       local fresh = waits and attempts <= attempt
-      if fresh or not until_start or redis.call('HEXISTS', HELD, id) == 1 then
+      local held = not waits and redis.call('HEXISTS', HELD, id) == 1
+      if fresh or held or not until_start then
         return id, since, fresh and debounce > 0
       end
     end
