@@ -5,19 +5,32 @@ are Unix timestamps in seconds, states are words. docs/commands.rst describes ea
 """
 
 import argparse
-from collections.abc import Iterable, Sequence
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from heapq import nlargest
 from typing import Any
 
 from alligator.backends.base import DeadTask
 from alligator.cli import show_dead_letter, show_schedule, table
+from alligator.cli.rates import NO_RATE, Rate, Rates
 from alligator.cli.source import queues_of
-from alligator.common.text import escape, shorten, show_time
-from alligator.constants import CANCELED, DELAYED, FAILED, RETRYING, RUNNING, SUCCESS, WAITING
-from alligator.exceptions import InvalidTask
+from alligator.common.text import describe_error, escape, shorten, show_time
+from alligator.constants import (
+    CANCELED,
+    DELAYED,
+    FAILED,
+    HELD,
+    RETRYING,
+    RUNNING,
+    SUCCESS,
+    WAITING,
+)
+from alligator.exceptions import ConnectionLost, InvalidTask, UnsupportedOption
 from alligator.gator import Gator
-from alligator.monitoring.rows import QueueRow
+from alligator.monitoring.rows import ActivityRow, History, QueueRow, RunningRow, WorkerRow
 from alligator.results import explain as explanation
 from alligator.results.unserved import Served, remarks
 
@@ -30,6 +43,7 @@ STATES = {
     SUCCESS: "success",
     FAILED: "failed",
     CANCELED: "canceled",
+    HELD: "held",
 }
 
 
@@ -46,18 +60,54 @@ def as_json(row: Any) -> dict[str, Any]:
 
 def status(gator: Gator, arguments: argparse.Namespace) -> int:
     """Show how many tasks are in which state, and how many workers there are."""
-    rows = _queue_rows(gator, queues_of(gator, arguments))
-    served = Served(gator.client, gator.store, gator.schedules)
-    warnings = remarks(served, [each.name for each in rows])
+    if arguments.watch:
+        if arguments.json:
+            raise InvalidTask("--watch shows a table again and again, --json prints one document.")
+        return _watch(gator, arguments)
+    rows, warnings = _look(gator, arguments)
+    rates = Rates().look(rows, _activity(gator), gator.clock.time())
     if arguments.json:
-        queues = [_queue_json(each, has_store=gator.store is not None) for each in rows]
-        table.print_json({"queues": queues, "warnings": warnings})
+        table.print_json(status_json(rows, warnings, rates, has_store=gator.store is not None))
         return 0
-    for line in _as_since_1_0(rows, has_store=gator.store is not None):
+    lines = status_lines(rows, rates, gator, is_short=bool(arguments.queue))
+    _print_status(lines, warnings)
+    return 0
+
+
+def _watch(gator: Gator, arguments: argparse.Namespace) -> int:
+    """Show the queues until Ctrl-C; on a terminal in the same place."""
+    rates, clears = Rates(), table.is_terminal(sys.stdout)
+    with suppress(KeyboardInterrupt):
+        while True:
+            now = gator.clock.time()
+            try:
+                rows, warnings = _look(gator, arguments)
+                found = rates.look(rows, _activity(gator), now)
+                lines = status_lines(rows, found, gator, is_short=False)
+            except ConnectionLost as err:  # it may come back
+                lines, warnings = [], [describe_error(err)]
+            if clears:
+                print(table.CLEAR, end="")
+            print(f"{show_time(now)}, every {arguments.every:g} s (Ctrl-C ends)")
+            _print_status(lines, warnings)
+            print(end="" if clears else "\n", flush=True)
+            time.sleep(arguments.every)
+    return 0
+
+
+def _print_status(lines: Iterable[str], warnings: Iterable[str]) -> None:
+    for line in lines:
         print(line)
     for line in warnings:
-        print(table.warning(line))
-    return 0
+        print(table.warning(line), flush=True)
+
+
+def _look(gator: Gator, arguments: argparse.Namespace) -> tuple[list[QueueRow], list[str]]:
+    """Return the queues, and a line for each that no worker serves."""
+    names = queues_of(gator, arguments)
+    rows = _queue_rows(gator, names)
+    served = Served(gator.client, gator.store, gator.schedules)
+    return rows, remarks(served, names)
 
 
 def _queue_rows(gator: Gator, names: Sequence[str]) -> list[QueueRow]:
@@ -70,22 +120,244 @@ def _queue_rows(gator: Gator, names: Sequence[str]) -> list[QueueRow]:
     return found
 
 
-def _queue_json(row: QueueRow, *, has_store: bool) -> dict[str, Any]:
-    found = as_json(row)
-    if not has_store:
-        found["workers"] = None
-    return found
+def _activity(gator: Gator) -> list[ActivityRow] | None:
+    """Return what was done in the last minutes; None: it is not recorded."""
+    try:
+        return gator.activity(minutes=2)
+    except UnsupportedOption:
+        return None
 
 
-def _as_since_1_0(rows: Iterable[QueueRow], *, has_store: bool) -> list[str]:
-    titles = ("waiting", "delayed", "running", "dead", "oldest", "workers")
-    lines = [f"{'queue':<24}" + "".join(f"{title:>9}" for title in titles)]
+def status_json(
+    rows: Iterable[QueueRow],
+    warnings: Sequence[str],
+    rates: Mapping[str, Rate],
+    *,
+    has_store: bool,
+) -> dict[str, Any]:
+    """Return the document of ``status --json``."""
+    queues = []
     for row in rows:
-        oldest = "-" if row.oldest is None else f"{row.oldest:.0f} s"
-        workers = row.workers if has_store else "-"
-        cells = (row.waiting, row.delayed, row.running, row.dead, oldest, workers)
-        lines.append(f"{row.name:<24}" + "".join(f"{cell:>9}" for cell in cells))
-    return lines
+        rate = rates.get(row.name, NO_RATE)
+        about = {**as_json(row), "in_per_minute": rate.came, "out_per_minute": rate.went}
+        queues.append(about if has_store else {**about, "workers": None})
+    return {"queues": queues, "warnings": list(warnings)}
+
+
+def status_lines(
+    rows: Sequence[QueueRow], rates: Mapping[str, Rate], gator: Gator, *, is_short: bool
+) -> list[str]:
+    """Return the lines of ``status``.
+
+    :param is_short: for the columns that it has had since 1.0, in their widths.
+    """
+    has_store = gator.store is not None
+    columns = [
+        table.Column("queue", lambda row: row.name, may_be_cut=True),
+        table.Column("waiting", lambda row: row.waiting, is_number=True),
+        table.Column("delayed", lambda row: row.delayed, is_number=True),
+        table.Column("running", lambda row: row.running, is_number=True),
+        table.Column("dead", lambda row: row.dead, is_number=True),
+        table.Column("oldest", _oldest, is_number=True),
+        table.Column("workers", lambda row: row.workers if has_store else "-", is_number=True),
+    ]
+    if is_short:
+        width = max([24, *(len(row.name) for row in rows)])
+        return [
+            f"{name:<{width}}" + "".join(f"{cell:>9}" for cell in cells)
+            for name, *cells in (
+                [column.title for column in columns],
+                *([str(column.cell(row)) for column in columns] for row in rows),
+            )
+        ]
+    # A column that would say nothing anywhere is left out.
+    if any(each.came is not None for each in rates.values()):
+        columns.append(table.Column("in/min", lambda row: _rate(rates, row, 0), is_number=True))
+    if any(each.went for each in rates.values()) or len(columns) > 7:
+        columns.append(table.Column("out/min", lambda row: _rate(rates, row, 1), is_number=True))
+    if any(each.paused for each in rows):
+        columns.append(table.Column("paused", lambda row: "paused" if row.paused else "-"))
+    return table.show(columns, rows)
+
+
+def _oldest(row: QueueRow) -> str:
+    return "-" if row.oldest is None else f"{row.oldest:.0f} s"
+
+
+def _rate(rates: Mapping[str, Rate], row: QueueRow, which: int) -> str:
+    rate = rates.get(row.name, NO_RATE)[which]
+    return "-" if rate is None else f"{rate:,.0f}"
+
+
+# -- Workers and what runs. -----------------------------------------------------------------------
+
+
+def running(gator: Gator, arguments: argparse.Namespace) -> int:
+    """List the tasks that run now."""
+    rows = [each for each in gator.running() if _is_meant(each.queue_name, arguments)]
+    if arguments.json:
+        table.print_json({"running": [as_json(each) for each in rows]})
+        return 0
+    _print_table(running_columns(gator.clock.time()), rows, "Nothing runs.")
+    return 0
+
+
+def running_columns(now: float) -> list[table.Column]:
+    """Return the columns of ``running``.
+
+    :param now: a Unix timestamp in seconds.
+    """
+    return [
+        table.Column("task", lambda row: shorten(row.task_id), may_be_cut=True),
+        table.Column("function", lambda row: row.function or "?", may_be_cut=True),
+        table.Column("queue", lambda row: row.queue_name, may_be_cut=True),
+        table.Column("attempt", lambda row: row.attempt, is_number=True),
+        table.Column("since", lambda row: _since(row.started, now), is_number=True),
+        table.Column("lease", lambda row: table.ago(row.lease_left), is_number=True),
+        table.Column("worker", lambda row: row.worker or "-", may_be_cut=True),
+        table.Column("progress", _progress, may_be_cut=True),
+    ]
+
+
+def _since(moment: float | None, now: float) -> str:
+    return table.ago(None if moment is None else max(0.0, now - moment))
+
+
+def _progress(row: RunningRow) -> str:
+    if row.progress is None:
+        return "-"
+    fraction, text = row.progress
+    return f"{fraction:.0%} {text}".rstrip()
+
+
+def workers(gator: Gator, arguments: argparse.Namespace) -> int:
+    """List the workers."""
+    rows = [
+        each for each in gator.workers() if any(_is_meant(name, arguments) for name in each.queues)
+    ]
+    if arguments.json:
+        table.print_json({"workers": [as_json(each) for each in rows]})
+        return 0
+    lost = [each for each in rows if each.is_lost]
+    _print_table(worker_columns(gator.clock.time()), rows, "No worker lives.")
+    for each in lost:
+        seen = show_time(each.last_seen)
+        print(table.problem(f"Worker {each.host}:{each.pid} was lost; it was last seen {seen}."))
+    return 0
+
+
+def worker_columns(now: float) -> list[table.Column]:
+    """Return the columns of ``workers``.
+
+    :param now: a Unix timestamp in seconds.
+    """
+    return [
+        table.Column("worker", lambda row: f"{row.host}:{row.pid}", may_be_cut=True),
+        table.Column("queues", lambda row: ", ".join(row.queues), may_be_cut=True),
+        table.Column("at a time", lambda row: row.concurrency, is_number=True),
+        table.Column("up", lambda row: _since(row.started, now), is_number=True),
+        table.Column("seen", lambda row: "lost" if row.is_lost else _since(row.last_seen, now)),
+        table.Column("done", lambda row: row.done, is_number=True),
+        table.Column("failed", lambda row: row.failed, is_number=True),
+        table.Column("version", lambda row: row.version),
+        table.Column("runs", _runs, may_be_cut=True),
+    ]
+
+
+def _runs(row: WorkerRow) -> str:
+    if not row.running:
+        return "-"
+    first = row.running[0]
+    more = f" and {len(row.running) - 1} more" if len(row.running) > 1 else ""
+    return f"{first.function or first.task_id}{more}"
+
+
+# -- Tasks. ---------------------------------------------------------------------------------------
+
+
+def call_of(row: Any, kwargs: str = "") -> str:
+    """Return a row's function with its arguments, as a call."""
+    given = ", ".join(filter(None, (row.args, kwargs)))
+    return f"{row.function or '?'}({given})"
+
+
+def recent(gator: Gator, arguments: argparse.Namespace) -> int:
+    """List the runs that ended last."""
+    rows = [
+        each
+        for each in gator.recent(arguments.limit, arguments.function, arguments.state)
+        if _is_meant(each.queue_name, arguments)
+    ]
+    if arguments.json:
+        table.print_json({"recent": [as_json(each) for each in rows]})
+        return 0
+    _print_table(RECENT_COLUMNS, rows, "Nothing of that kind has ended lately.")
+    return 0
+
+
+RECENT_COLUMNS = [
+    table.Column("ended", lambda row: show_time(row.ended)),
+    table.Column("state", lambda row: STATES.get(row.state, row.state)),
+    table.Column("took", lambda row: table.ago(row.ended - row.started), is_number=True),
+    table.Column("queue", lambda row: row.queue_name, may_be_cut=True),
+    table.Column("task", lambda row: shorten(row.task_id), may_be_cut=True),
+    table.Column("call", lambda row: call_of(row), may_be_cut=True),
+    table.Column("worker", lambda row: row.worker or "-", may_be_cut=True),
+    table.Column("error", lambda row: row.error or "-", may_be_cut=True),
+]
+
+
+def history(gator: Gator, arguments: argparse.Namespace) -> int:
+    """Show each attempt at a task."""
+    found: History | None = None
+    for name in queues_of(gator, arguments):
+        gator.queue_name = name
+        found = gator.history(arguments.id)
+        if found is not None:
+            break
+    if arguments.json:
+        table.print_json({"history": None if found is None else as_json(found)})
+    elif found is None:
+        print(
+            f"latergator.py: no history of {shorten(repr(arguments.id))} there; tasks have one if "
+            "they are pushed with the option history or save_results",
+            file=sys.stderr,
+        )
+    else:
+        print(history_text(found), end="")
+    return 0 if found is not None else 1
+
+
+def history_text(found: History) -> str:
+    """Return a history as text."""
+    result = "(none saved)" if found.result is None else escape(found.result)
+    lines = [
+        f"id:        {escape(found.task_id)}",
+        f"queue:     {escape(found.queue_name)}",
+        f"call:      {escape(call_of(found, found.kwargs))}",
+        f"pushed:    {show_time(found.pushed)}",
+        f"result:    {result}",
+    ]
+    for number, each in enumerate(found.attempts, 1):
+        took = "" if each.ended is None else f", took {table.ago(each.ended - each.started)}"
+        lines.append(
+            f"attempt {number}: {escape(each.outcome)}, started {show_time(each.started)}{took}, "
+            f"on {escape(each.worker or '?')}"
+        )
+        if each.error:
+            lines.append(f"  {escape(each.error)}")
+        # No line of it may look like one of ours.
+        lines += [f"    {escape(line)}" for line in each.traceback.rstrip("\n").split("\n") if line]
+    return "\n".join(lines) + "\n"
+
+
+def _is_meant(queue_name: str, arguments: argparse.Namespace) -> bool:
+    return not arguments.queue or queue_name in arguments.queue
+
+
+def _print_table(columns: Sequence[table.Column], rows: Sequence[Any], none: str) -> None:
+    for line in table.show(columns, rows) if rows else [none]:
+        print(line)
 
 
 # -- One task, and the dead. ----------------------------------------------------------------------

@@ -14,20 +14,24 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 from alligator.backends import client_class
 from alligator.backends.base import (
     GET,
+    LIMIT,
     LISTING,
     MAX_PRIORITY,
     MIN_PRIORITY,
     OWN_ID,
     PRIORITY,
+    RATE,
     Client,
+    Controls,
     Delivery,
     Listed,
     Message,
+    controlled,
     reaching,
 )
 from alligator.backends.dsn import mask_password
@@ -39,12 +43,17 @@ from alligator.constants import DELAYED, WAITING
 from alligator.exceptions import AlligatorException, InvalidTask, UnsupportedOption
 from alligator.gator import Gator
 from alligator.security.signing import body_of
+from alligator.tasks.codec import Codec
+from alligator.tasks.limits import with_limits
 
 #: Tasks moved in one step.
 _STEP = 100
 
 #: The lease of a step, in seconds.
 _LEASE = 60.0
+
+#: The options of a task that its queue keeps beside its message.
+_CONTROLS = ("limit", "rate")
 
 #: Looks at a source that says it has tasks and hands none out, before the move ends.
 _LOOKS = 3
@@ -59,6 +68,7 @@ class Moved:
     doubled: int = 0  # at both: the lease at the source was lost, or may have been
     perhaps_doubled: int = 0  # reserved before, perhaps by a move that was killed; or not answered
     without_priority: int = 0
+    without_controls: int = 0  # the target keeps no limit or rate of theirs
     refused: list[Delivery] = field(default_factory=list)  # on lease at the source until the end
     why: list[str] = field(default_factory=list)  # the target did not take those
     trouble: str = ""  # what ended the move early
@@ -77,7 +87,7 @@ def move(gator: Gator, arguments: argparse.Namespace) -> int:
             _check_apart(source, target, name)
         with _stops() as stopped:
             for name in queues:
-                all_there = _move_queue(source, target, name, stopped) and all_there
+                all_there = _move_queue(gator, target, name, stopped) and all_there
     finally:
         target.close()
     return 0 if all_there else 1
@@ -115,12 +125,13 @@ def _stops() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def _move_queue(source: Client, target: Client, name: str, stopped: Sequence[int]) -> bool:
+def _move_queue(gator: Gator, target: Client, name: str, stopped: Sequence[int]) -> bool:
+    source = gator.client
     before, there = source.stats(name), target.len(name)
     waiting, delayed = before.waiting, before.delayed
     print(f"{name}: {waiting} waiting and {delayed} delayed at the source, {there} at the target")
     done, bar = Moved(waiting + delayed + before.running), _Bar(waiting + delayed)
-    route = _Route(source, target, name, done)
+    route = _Route(gator.client, target, name, done, gator.codec)
     try:
         for deliveries, listed in route.found(stopped):
             route.carry(deliveries, listed)
@@ -143,6 +154,7 @@ class _Route:
     target: Client
     name: str
     done: Moved
+    codec: Codec
     extended: float = field(default_factory=time.monotonic)
 
     def found(self, stopped: Sequence[int]) -> Iterator[tuple[list[Delivery], dict[str, Listed]]]:
@@ -174,11 +186,10 @@ class _Route:
     ) -> Iterator[tuple[list[Delivery], dict[str, Listed]]]:
         after: str | None = None
         while self._rest() > 0 and not stopped:
-            page, after = cast(Any, self.source).list_tasks(self.name, state, _STEP, after)
+            page, after = self.source.list_tasks(self.name, state, _STEP, after)
             step: list[Delivery] = []
             for each in page[: self._rest()]:
-                got = self.source.reserve([self.name], 1, _LEASE, task_id=each.task_id)
-                step += got.deliveries
+                step += self.source.withdraw(self.name, each.task_id, _LEASE).deliveries
             if step:
                 yield step, {each.task_id: each for each in page}
             if after is None:
@@ -251,7 +262,26 @@ class _Route:
         due = listed.due if listed is not None else None
         timeouts = [options.get(each) for each in ("timeout", "hook_timeout")]
         limits = [each if isinstance(each, int | float) else None for each in timeouts]
-        return reaching(Message(task_id, delivery.data, due, priority), self.target, *limits)
+        message = Message(task_id, delivery.data, due, priority)
+        if any(options.get(each) for each in _CONTROLS) and (controls := self._controls(delivery)):
+            message = controlled(message, controls)
+        return reaching(message, self.target, *limits)
+
+    def _controls(self, delivery: Delivery) -> Controls | None:
+        """Return the limit and the rate of a task, as far as the target keeps them."""
+        try:
+            task = self.codec.decode_names(delivery)
+            given = with_limits(Controls(), task)
+        except Exception:  # not to be read here: its message goes along all the same
+            self.done.without_controls += 1
+            return None
+        kept = given
+        if LIMIT not in self.target.controls:
+            kept = kept._replace(limit_key="", limit=0)
+        if RATE not in self.target.controls:
+            kept = kept._replace(rate_key="", rate=0.0, rate_seconds=0.0)
+        self.done.without_controls += kept != given
+        return kept if kept != Controls() else None
 
 
 def _options(delivery: Delivery) -> dict[str, Any]:
@@ -282,6 +312,10 @@ def _say(source: Client, target: Client, name: str, done: Moved, *, is_stopped: 
         )
     if done.without_priority:
         lines.append(f"{done.without_priority} had a priority, which the target cannot keep.")
+    if done.without_controls:
+        lines.append(
+            f"{done.without_controls} had a limit or a rate, which the target cannot keep."
+        )
     if left and is_stopped:
         lines.append("The move was interrupted; the same command goes on with it.")
     elif left > len(done.why) and not done.trouble:

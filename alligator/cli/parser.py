@@ -15,6 +15,9 @@ done, for the reason on standard error."""
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 LOG_FORMATS = ("text", "json")
 
+#: What ``recent --state`` takes.
+ENDS = ("success", "failed", "retrying", "canceled")
+
 SHELLS = ("bash", "zsh", "fish")
 
 
@@ -29,13 +32,45 @@ class CommandHelp(NamedTuple):
 
 COMMANDS: dict[str, CommandHelp] = {
     "status": CommandHelp(
-        "status DSN [--queue NAME]",
-        "how many tasks are in which state",
-        "Show how many tasks are in which state on each queue, and how many workers serve it.",
+        "status DSN [--queue NAME] [--watch]",
+        "how full the queues are, and who serves them",
+        "Show how many tasks are in which state on each queue, and how many workers serve it. "
+        "Without --queue, all queues are shown. A warning names each queue with waiting tasks "
+        "that no worker serves. With --watch, the table is shown again every two seconds, with "
+        "the tasks that came in and went out per minute.",
         (
             "status redis://localhost:6379/0",
+            "status redis://localhost:6379/0 --watch",
             "status redis://localhost:6379/0 --queue images --json",
         ),
+    ),
+    "running": CommandHelp(
+        "running DSN",
+        "what runs now, since when, and on which worker",
+        "List the tasks that run now: since when, on which worker, how long their lease lasts, "
+        "and what progress they reported.",
+        ("running redis://localhost:6379/0",),
+    ),
+    "workers": CommandHelp(
+        "workers DSN",
+        "the workers, what they have done, and what they do now",
+        "List the workers that live, or that were lost in the last hour.",
+        ("workers redis://localhost:6379/0 --json",),
+    ),
+    "recent": CommandHelp(
+        "recent DSN",
+        "the tasks that ended lately",
+        "List the tasks that ended lately, the newest first. Every failure is among them; of more "
+        "than 50 successes a second, only some are.",
+        ("recent redis://localhost:6379/0 --state failed --function myapp.tasks.resize",),
+    ),
+    "history": CommandHelp(
+        "history DSN ID",
+        "each attempt at a task that saves its history",
+        "Show each attempt at a task: when, where, how it ended, and its traceback. The task must "
+        "have been pushed with the option history or save_results. Exit code 1: nothing is known "
+        "of it.",
+        ("history redis://localhost:6379/0 0192d1f3-8c1e-7000-a1b2-c3d4e5f60718",),
     ),
     "explain": CommandHelp(
         "explain DSN ID",
@@ -99,6 +134,13 @@ COMMANDS: dict[str, CommandHelp] = {
         "Say what should be changed. Exit code 1: something must be changed, as tasks may get "
         "lost or cannot run; 2: the server cannot be reached.",
         ("doctor redis://localhost:6379/0", "doctor sqs://eu-west-1/ --queue all"),
+    ),
+    "health": CommandHelp(
+        "health DSN",
+        "whether a worker of this host lives, for containers",
+        "End with exit code 0 if a worker of this host was seen lately, else with 1. It reads the "
+        "heartbeats in the store.",
+        ("health redis://localhost:6379/0", "health --app myapp.gator:gator --queue images"),
     ),
     "completion": CommandHelp(
         "completion SHELL",
@@ -199,7 +241,12 @@ class _Sentences(argparse.RawDescriptionHelpFormatter):
 
 
 #: The commands that take ``--json``.
-LISTINGS = frozenset(("status", "explain", "dead", "schedule", "doctor"))
+LISTINGS = frozenset(
+    {
+        *("status", "running", "workers", "recent", "history"),
+        *("explain", "dead", "schedule", "doctor"),
+    }
+)
 
 
 def _dead(parser: argparse.ArgumentParser) -> None:
@@ -257,14 +304,45 @@ def _drop(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--yes", action="store_true", help="do not ask; needed without a terminal")
 
 
+def _status(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--watch", action="store_true", help="show it again and again; Ctrl-C ends")
+    parser.add_argument(
+        "--every",
+        type=_number(float, 0.1),
+        default=2.0,
+        metavar="SECONDS",
+        help="how often --watch looks",
+    )
+
+
+def _recent(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--state", choices=ENDS, help=", ".join(ENDS))
+    parser.add_argument("--function", metavar="NAME", help="only of this: myapp.tasks.resize")
+    parser.add_argument("--limit", type=_number(int, 1), default=50, metavar="N", help="so many")
+
+
+def _health(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--within",
+        type=_number(float, 0),
+        default=90.0,
+        metavar="SECONDS",
+        help="a worker must have been seen since then: 90 by default",
+    )
+
+
 _FLAGS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "dead": _dead,
     "revive": _revive,
     "explain": _id,
+    "history": _id,
     "schedule": _schedule,
     "backup": _backup,
     "move": _move,
     "drop": _drop,
+    "status": _status,
+    "recent": _recent,
+    "health": _health,
 }
 
 

@@ -19,6 +19,10 @@ from alligator.common.text import escape
 _LEAST_WIDTH = 8
 
 _BETWEEN = "  "
+
+#: Goes to the first line of a terminal, and clears what is there.
+CLEAR = "\x1b[H\x1b[J"
+
 _BOLD, _YELLOW, _RED, _PLAIN = "\x1b[1m", "\x1b[33m", "\x1b[31m", "\x1b[0m"
 
 

@@ -18,9 +18,10 @@ _MUCH_MEMORY = 0.9
 #: What a worker needs; docs/security.rst gives it these rights.
 _COMMANDS = (
     *("time", "exists", "hget", "hset", "hsetnx", "hdel", "zadd", "zrem", "zscore", "incr"),
-    *("llen", "lpush", "pexpire", "mget", "set", "zrank", "hexists", "get", "zrangebylex"),
-    *("hmget", "incrby", "hlen", "hgetall", "zrange", "zrangebyscore", "zrevrange"),
-    *("zremrangebyrank", "zpopmin", "zcard", "pttl", "blpop", "unlink", "zscan", "hscan"),
+    *("llen", "lpush", "pexpire", "mget", "set", "subscribe", "zrank", "hexists", "get"),
+    *("publish", "zrangebylex", "hmget", "incrby", "hlen", "hgetall", "zrange", "zrangebyscore"),
+    *("zrevrange", "zremrangebyrank", "zpopmin", "zcard", "pttl", "blpop", "unlink", "hkeys"),
+    *("zscan", "hscan", "lrange", "ltrim", "pexpireat", "zcount", "zremrangebyscore"),
 )
 
 #: Asks for the rights of this user without using them. KEYS: 1 any key of a queue's.

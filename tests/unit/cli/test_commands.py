@@ -192,6 +192,8 @@ def test_several_queues_in_strict_order(place, dsn, gator):
         (["--app", "cli_jobs:missing"], "missing"),
         (["sqlite://q.db", "--worker", "cli_jobs:fail"], "subclass of alligator.Worker"),
         (["sqlite://q.db", "--unknown"], "--unknown"),
+        (["stats", "sqlite://q.db"], "did you mean 'status'?"),
+        (["frobnicate"], "--help lists the commands"),
         (["sqlite://q.db", "--store", "mongodb://u:secret@h"], "known schemes"),
         (["sqlite://q.db", "--store", "redis://u:secret@127.0.0.1:1/"], "127.0.0.1:1"),
         (["sqlite://q.db", "--store", "redis://u:secret@h:x"], "'redis://u:***@h"),

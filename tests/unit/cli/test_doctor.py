@@ -6,9 +6,10 @@ import pytest
 
 from alligator import Gator
 from alligator.backends.base import Client, Finding
+from alligator.backends.redis import examine
 from alligator.backends.types import clock_finding
 from alligator.cli import commands as cli
-from tests.support import jobs
+from tests.support import ROOT, jobs
 
 
 @pytest.fixture
@@ -90,6 +91,14 @@ def test_a_redis(sick, capsys):
     assert "may not ask" in said["persistence"]
     assert "secret" not in json.dumps(found)
     admin.close()
+
+
+def test_the_rights_that_are_asked_for_are_those_of_the_docs():
+    page = (ROOT / "docs" / "security.rst").read_text()
+    _, _, worker = page.partition("ACL SETUSER worker")
+    words = worker.partition("\n\n")[0].split()
+    documented = {each[1:] for each in words if each.startswith("+")}
+    assert set(examine._COMMANDS) == documented - {"hello", "ping", "select", "eval", "evalsha"}
 
 
 def test_the_place_of_a_redis_is_its_server_and_database(redis_dsn):

@@ -5,10 +5,11 @@ import pty
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
-from alligator import Gator
+from alligator import DELAYED, WAITING, Gator
 from alligator.cli import commands as cli
 from alligator.cli import move
 from alligator.exceptions import ConnectionLost, InvalidTask
@@ -61,6 +62,26 @@ def test_ids_order_and_priorities_are_kept(source, target, capsys):
     ]
 
 
+@pytest.mark.parametrize("kind", ["sqlite", "redis"])
+def test_delayed_tasks_keep_their_time(kind, request, target, capsys):
+    source = Gator(request.getfixturevalue(f"{kind}_dsn"), "move-delayed")
+    due = {
+        source.options(delay_by=delay, priority=delay // 1000)(jobs.note, delay).id: delay
+        for delay in (3600, 7200)
+    }
+    plain = source.task(jobs.note).id
+    before = time.time()
+    assert moved(source, target, "--queue", "move-delayed") == 0
+    assert "3 moved; 0 left" in capsys.readouterr().out
+    assert target.client.find("move-delayed", plain).state == WAITING
+    listed, _ = target.client.list_tasks("move-delayed", DELAYED)
+    assert [each.task_id for each in listed] == list(due)
+    assert [each.priority for each in listed] == [3, 7]
+    for each in listed:
+        assert abs(each.due - before - due[each.task_id]) < 30
+    source.close()
+
+
 def test_more_than_one_step_and_several_queues(source, target, monkeypatch):
     monkeypatch.setattr(move, "_STEP", 3)
     expected = {}
@@ -81,6 +102,32 @@ def test_signed_tasks_still_run(tmp_path, gators):
     assert jobs.seen == [((1,), {})]
     source.close()
     target.close()
+
+
+def test_limits_and_rates_go_along(source, target, capsys):
+    for options in ({"limit": 1, "limit_key": "mine"}, {"rate": "2/h"}):
+        with source.options(**options) as opts:
+            for number in range(3):
+                opts.task(jobs.note, number)
+    assert moved(source, target) == 0
+    assert len(ids(target)) == 3, "one of the limit, and two of the rate"
+    assert (target.len(), source.len()) == (3, 0)
+
+
+def test_a_limit_that_the_target_cannot_keep_is_said(source, beanstalk_dsn, capsys):
+    source.options(limit=1)(jobs.note)
+    target = Gator(beanstalk_dsn, "all")
+    assert moved(source, target) == 0
+    assert "1 had a limit or a rate, which the target cannot keep." in capsys.readouterr().out
+    target.client.drop_all("all")
+    target.close()
+
+
+def test_a_paused_queue_can_be_moved(source, target):
+    sent = [source.task(jobs.note, number).id for number in range(3)]
+    source.client.pause("all")
+    assert moved(source, target) == 0
+    assert ids(target) == sent
 
 
 def test_what_stays_is_said(source, target, capsys):
@@ -123,7 +170,7 @@ def test_without_a_target(source, capsys):
 def step_by(source, target):
     """Move by clients that fail when told to."""
     inner = FlakyClient(source.client), FlakyClient(target.client)
-    route = move._Route(*inner, "all", move.Moved(source.len()))
+    route = move._Route(*inner, "all", move.Moved(source.len()), source.codec)
     return (*inner, route)
 
 
