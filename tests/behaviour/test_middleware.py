@@ -361,6 +361,19 @@ def test_a_worker_that_leaves_is_let_go(way, kind):
     assert gator.dead() == []
 
 
+def leave(self, task, err):
+    raise LeaveNow
+
+
+@pytest.mark.parametrize("kind", both(failed=leave))
+def test_a_worker_may_leave_while_a_middleware_ends(kind):
+    gator = make(Plain("1"), kind("2"))
+    gator.options(**HOOKS).task(work_out, None)
+    work(gator, burst=False)
+    assert seen[-2:] == ["on_error ValueError", "1 sees LeaveNow"]
+    assert (gator.len(), gator.dead()) == (1, [])
+
+
 @pytest.mark.parametrize("kinds", [(Plain,), (Async,), (Plain, Async), (Async, Plain)])
 def test_a_worker_that_leaves_cancels_a_coroutine_and_hands_it_back(kinds):
     gator = make(*(kind(str(number)) for number, kind in enumerate(kinds)))
@@ -531,20 +544,29 @@ def test_all_see_one_context_and_nobody_else_does(way, func, kind):
         VALUE.reset(token)
 
 
-def forks():
+def forks(*, fail=False):
     if os.fork():
         os.wait()
+    elif fail:
+        raise ValueError
+
+
+def forks_and_fails():
+    forks(fail=True)
 
 
 @pytest.mark.parametrize("way", ["inline", "run_all"])
+@pytest.mark.parametrize("func", [forks, forks_and_fails])
 @pytest.mark.parametrize("kind", [Plain, Async])
-def test_a_child_of_a_task_runs_no_middleware(way, kind, tmp_path):
+def test_a_child_of_a_task_runs_no_middleware(way, func, kind, tmp_path):
     class Notes(kind):
-        def after(self, task, result):
+        def after(self, task, result=None):
             with (tmp_path / "ended").open("a") as file:
                 file.write(f"{os.getpid()}\n")
 
-    assert run(make(Notes()), way, forks) is None
+        failed = after
+
+    assert run(make(Notes()), way, func) is None
     assert (tmp_path / "ended").read_text() == f"{os.getpid()}\n"
 
 

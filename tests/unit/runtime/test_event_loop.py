@@ -1,0 +1,78 @@
+"""Test calls that a coroutine makes in threads, and coroutines that these wait for."""
+
+import asyncio
+import threading
+from contextvars import ContextVar
+
+import pytest
+
+from alligator.runtime.event_loop import AwaitedFromThread, in_thread, within
+
+VALUE: ContextVar[str] = ContextVar("value", default="the default")
+
+
+def test_in_a_thread_and_in_this_context():
+    def call():
+        assert VALUE.get() == "before"
+        VALUE.set("after")
+        return threading.current_thread()
+
+    async def body():
+        VALUE.set("before")
+        assert await in_thread(call) is not threading.current_thread()
+        return VALUE.get()
+
+    assert asyncio.run(body()) == "after"
+    with pytest.raises(ZeroDivisionError):
+        asyncio.run(in_thread(lambda: 1 / 0))
+
+
+def test_what_a_coroutine_returns_or_raises():
+    async def divide(number):
+        await asyncio.sleep(0)
+        return 1 / number
+
+    assert asyncio.run(within(divide(2), None)) == (0.5, None)
+    result, error = asyncio.run(within(divide(0), 5))
+    assert (result, type(error)) == (None, ZeroDivisionError)
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_canceled_with_what_it_waits_for(late):
+    """Also if the coroutine has yet to begin: then it never does."""
+    seen = []
+    begun, may_call = threading.Event(), threading.Event()
+
+    async def waits():
+        seen.append("begun")
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            seen.append("canceled")
+            raise
+
+    def call(waiting):
+        if late:
+            begun.set()
+            may_call.wait(10)
+        try:
+            waiting.call()
+        except asyncio.CancelledError:
+            seen.append("told")
+            raise
+
+    async def body():
+        waiting = AwaitedFromThread(waits)
+        task = asyncio.create_task(waiting.wait_for(lambda: call(waiting)))
+        while not begun.is_set():
+            await asyncio.sleep(0.001)
+        task.cancel()
+        await asyncio.sleep(0.001)
+        may_call.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        seen.append("ended")
+
+    asyncio.run(asyncio.wait_for(body(), 10))
+    assert seen == ["told", "ended"] if late else ["begun", "canceled", "told", "ended"]
