@@ -70,9 +70,10 @@ def test_canceled_with_what_it_waits_for(late):
         task.cancel()
         await asyncio.sleep(0.001)
         may_call.set()
-        with pytest.raises(asyncio.CancelledError):
-            await task
+        done, _ = await asyncio.wait([task], timeout=10)
+        assert done
+        assert task.cancelled()
         seen.append("ended")
 
-    asyncio.run(asyncio.wait_for(body(), 10))
+    asyncio.run(body())
     assert seen == ["told", "ended"] if late else ["begun", "canceled", "told", "ended"]
