@@ -13,7 +13,7 @@ from alligator.constants import (
 )
 from alligator.gator import Gator
 from alligator.producer.options import Batch, Options
-from alligator.tasks.task import Task, current_task
+from alligator.tasks.task import Task, current_task, result_of
 from alligator.workers.worker import Worker
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "Task",
     "Worker",
     "current_task",
+    "result_of",
     "version",
 ]
 

@@ -32,6 +32,7 @@ from alligator.security.policy import Policy
 from alligator.security.signing import Signer
 from alligator.tasks.codec import Codec
 from alligator.tasks.middleware import RunMiddleware, read_middleware
+from alligator.tasks.parent_results import ResultOf
 from alligator.tasks.parents_in_store import KeptParents, load
 from alligator.tasks.task import Task
 from alligator.tasks.validation import CHECKS, check_defaults
@@ -136,7 +137,12 @@ class Gator:
         )
         #: Writes and reads tasks.
         self.codec = codec = Codec(
-            self._task_class, policy, self._signer, keeps_task_ids, self._load_parents
+            self._task_class,
+            policy,
+            self._signer,
+            keeps_task_ids,
+            self._load_parents,
+            self._results_of,
         )
         #: Records outcomes in the store.
         self.recorder = recorder = Recorder(client, store, clock, self._signer)
@@ -246,6 +252,9 @@ class Gator:
 
     def _load_parents(self, task_id: str, kept: KeptParents) -> list[str]:
         return load(self._store, task_id, kept)
+
+    def _results_of(self, awaited: Sequence[ResultOf]) -> list[Any]:
+        return self.recorder.results_of(awaited)
 
     # -- Putting tasks on the queue. ----------------------------------------------------------
 
@@ -486,6 +495,11 @@ class Gator:
         schedule_options: Mapping[str, Any],
     ) -> Schedule:
         """Declare a schedule of this Gator; called by its contexts."""
+        if any(type(each) is ResultOf for each in (*args, *kwargs.values())):
+            raise InvalidTask(
+                "A schedule makes many tasks, and result_of() is about one: let the scheduled "
+                "function push what takes that result."
+            )
         return self.schedules.add(
             rule, func, args, kwargs, task_options, queue_name=self._queue_name, **schedule_options
         )

@@ -8,14 +8,17 @@ import keyword
 import sys
 import unicodedata
 from collections.abc import Iterable
+from typing import Any
 
 from alligator.backends.base import DeadTask, Delivery
 from alligator.common import strict_json
-from alligator.common.text import escape, shorten, show_time
-from alligator.exceptions import BadPayload, InvalidTask
+from alligator.common.text import describe_error, escape, shorten, show_time
+from alligator.exceptions import AlligatorException, BadPayload, InvalidTask
 from alligator.gator import Gator
 from alligator.tasks.functions import split_name
 from alligator.tasks.message import Fields
+from alligator.tasks.parent_results import join, split
+from alligator.tasks.parent_results import read as read_awaited
 
 #: How many letters of a queue are searched for an id.
 _LOOKED_THROUGH = 10_000
@@ -24,7 +27,7 @@ _TEST = """\
 # Dead letter {task_id}
 # of queue {queue}, died {when}, attempts: {attempts}.
 # {error}
-from {module} import {top}
+{notes}from {module} import {top}
 
 import alligator
 
@@ -87,8 +90,9 @@ def as_test(gator: Gator, letter: DeadTask) -> str:
     module, name = message.read("module", str), message.read("callable", str)
     _check_names(module, name)
     gator.policy.check_name(module, name)
-    arguments = [name, *map(ascii, message.read("args", list, []))]
-    if kwargs := message.read("kwargs", dict, {}):
+    args, kwargs, notes = _call(gator, message)
+    arguments = [name, *map(ascii, args)]
+    if kwargs:
         arguments.append(f"**{kwargs!a}")
     headers = Fields(message.read("options", dict, {})).read("headers", dict, {})
     return _TEST.format(
@@ -97,12 +101,31 @@ def as_test(gator: Gator, letter: DeadTask) -> str:
         when=show_time(letter.died_at),
         attempts=letter.attempts,
         error=_comment(letter.error),
+        notes="".join(f"# {_comment(each)}\n" for each in notes),
         module=module,
         top=name.partition(".")[0],
         title=name.replace(".", "_"),
         headers=f", headers={headers!a}" if headers else "",
         call=",\n        ".join(arguments) + ",",
     )
+
+
+def _call(gator: Gator, message: Fields) -> tuple[list[Any], dict[str, Any], list[str]]:
+    """Return the arguments of a task, and what is to be said about them.
+
+    Results of other tasks are put in, as far as they are kept.
+    """
+    args, kwargs = message.read("args", list, []), message.read("kwargs", dict, {})
+    given = Fields(message.read("options", dict, {})).read("result_of", list, [])
+    args, kwargs, awaited = split(*read_awaited(given, args, kwargs))
+    values, notes = {}, []
+    for where, each in awaited.items():
+        try:
+            values[where] = gator.recorder.results_of([each])[0]
+        except AlligatorException as err:
+            notes.append(f"Argument {where!r} is None here: {describe_error(err)}")
+    found_args, found_kwargs = join(args, kwargs, values)
+    return list(found_args), found_kwargs, notes
 
 
 def _check_names(module: str, name: str) -> None:

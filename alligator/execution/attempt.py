@@ -20,6 +20,7 @@ from alligator.common.text import describe_error, describe_traceback, show_time
 from alligator.exceptions import (
     AlligatorException,
     BadSignature,
+    ConnectionLost,
     ImportFailed,
     LeaveNow,
     UnknownCallableError,
@@ -47,6 +48,9 @@ class Verdict(Enum):
 
 
 _NONE = Reason("")
+
+#: Seconds until a task is tried again whose arguments are in a store that cannot be reached.
+_STORE_PAUSE = 5.0
 
 
 @dataclass(slots=True)
@@ -106,6 +110,10 @@ def attempt(
             after_fork.exit_child_unless(origin)
         if getattr(task, "expires_at", None) and (
             not_run := _expired(delivery, codec, task, clock, client)
+        ):
+            return not_run
+        if getattr(task, "awaits_results", False) and (
+            not_run := _without_results(delivery, codec, task, origin)
         ):
             return not_run
     except _NOT_BY_THE_TASK as err:
@@ -280,6 +288,22 @@ def _expired(
         data = None  # the user's own Task class: bury it as delivered
     tries = _tries(delivery, codec, task) - 1  # this delivery does not count
     return Outcome(delivery, Verdict.BURY, task, data=data, reason=why, tries=tries, expired=True)
+
+
+def _without_results(delivery: Delivery, codec: Codec, task: Task, origin: int) -> Outcome | None:
+    """Return the verdict on a task whose parents' results are not there; None: it has them now."""
+    try:
+        codec.fetch_results(task)
+    except ConnectionLost as err:  # unknown whether they are there: look again later
+        return Outcome(delivery, Verdict.LATER, error=err, delay=_STORE_PAUSE)
+    except AlligatorException as err:
+        try:
+            task.refuse(err)
+        except BaseException as raised:  # by a hook's forked child, or as a worker stops
+            after_fork.exit_child_unless(origin, raised)
+            raise
+        return _failed(delivery, codec, task, err, called_with=(task.func_args, task.func_kwargs))
+    return None
 
 
 def _failed(

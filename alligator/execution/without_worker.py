@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import copy_context
 from functools import partial
+from typing import Any
 
 from alligator.backends.base import Client, Delivery, time_on
 from alligator.common import after_fork, strict_json
@@ -23,6 +24,7 @@ from alligator.runtime.timeouts import Overrun, TimeIsUp
 from alligator.tasks.codec import Codec
 from alligator.tasks.message import id_of
 from alligator.tasks.middleware import RunMiddleware
+from alligator.tasks.parent_results import join, split
 from alligator.tasks.task import Task
 
 log = logging.getLogger(__name__)
@@ -104,9 +106,14 @@ class InlineRunner:
         """Run a task, with its retries, and return it."""
         origin = after_fork.generation
         while True:
-            given = _as_json(task)
-            task.called_with = task.func_args, task.func_kwargs
+            args, kwargs, awaited = task.func_args, task.func_kwargs, None
+            if task.awaits_results:
+                args, kwargs, awaited = split(args, kwargs)
+            given = _as_json(args, kwargs)
             try:
+                if awaited:
+                    self._fetch_results(task)
+                task.called_with = task.func_args, task.func_kwargs
                 if self.middleware is None:
                     copy_context().run(task.run)  # a class of the user may override it
                 else:
@@ -122,6 +129,8 @@ class InlineRunner:
                 delay = task.spend_retry(err)
                 if given is not None:
                     args, kwargs = strict_json.loads(given)
+                    if awaited:
+                        args, kwargs = join(args, kwargs, awaited)
                     task.restore_arguments(tuple(args), kwargs)
                 if task.is_async:
                     queue_name = task.queue_name or self.queue_name
@@ -135,6 +144,14 @@ class InlineRunner:
                 if after_fork.generation == origin:
                     self.recorder.note_local(task, task.queue_name or self.queue_name)
                 return task
+
+    def _fetch_results(self, task: Task) -> None:
+        try:
+            self.codec.fetch_results(task)
+        except AlligatorException as err:
+            task.called_with = task.func_args, task.func_kwargs
+            task.refuse(err)
+            raise
 
     def run_all(self) -> int:
         """Run what is due until nothing is left, and return how many tasks were run."""
@@ -220,9 +237,9 @@ class InlineRunner:
         return outcome
 
 
-def _as_json(task: Task) -> str | None:
+def _as_json(args: Any, kwargs: Any) -> str | None:
     try:
-        return strict_json.dumps([list(task.func_args), task.func_kwargs])
+        return strict_json.dumps([list(args), kwargs])
     except (TypeError, ValueError):  # a task that was never meant for a queue
         return None
 

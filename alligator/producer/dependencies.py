@@ -4,22 +4,26 @@ The store holds a child. The step that takes its last parent off the queue relea
 cancels it; see ``alligator.backends.store``. This module decides which tasks the parents are.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
-from alligator.backends.base import Client, Duplicate, Message
+from alligator.backends.base import GET, Client, Duplicate, Message
 from alligator.backends.dsn import mask_password
 from alligator.backends.store import ENDED, Child, Parent, Store
+from alligator.common import strict_json
 from alligator.common.clock import Clock
 from alligator.common.text import shorten
 from alligator.constants import CANCELED, FAILED
-from alligator.exceptions import InvalidTask, UnsupportedOption
+from alligator.exceptions import BadPayload, InvalidTask, UnsupportedOption
 from alligator.producer.children_across_backends import KEEP_CHILD, KEEP_END, must_save
-from alligator.tasks.message import id_of
+from alligator.tasks.functions import explain_json
+from alligator.tasks.message import fields_in, fields_of, id_of
+from alligator.tasks.parent_results import KEEP_RESULT, ResultOf, Where, join, split
 from alligator.tasks.parents_in_store import are_many, keep
 from alligator.tasks.task import Task
+from alligator.tasks.validation import CHECKS
 
 
 @dataclass(slots=True)
@@ -51,6 +55,47 @@ class Dependencies:
             raise InvalidTask(
                 f"Task {shorten(task.task_id)} depends on itself; it could never run."
             )
+
+    def await_results(self, task: Task) -> None:
+        """Let a task depend on the tasks whose results are its arguments, and these save them.
+
+        Of a task that has ended in this process, put the result in.
+
+        :raises UnsupportedOption: such a task is on its queue already, and saves no result.
+        :raises InvalidTask: the task has ``debounce``.
+        """
+        if task.debounce:
+            raise InvalidTask(
+                "debounce= and result_of() do not go together: a task that waits for others starts "
+                "when they have ended; use unique= instead."
+            )
+        _, _, awaited = split(task.func_args, task.func_kwargs)
+        known = {at: _result_here(each) for at, each in awaited.items() if _is_done(each.parent)}
+        parents = [each.parent for at, each in awaited.items() if at not in known]
+        for parent in parents:
+            if isinstance(parent, Task) and not parent.save_results:
+                if parent.is_pushed:
+                    raise _saves_nothing(parent.task_id)
+                if parent.is_async:
+                    parent.save_results = KEEP_RESULT
+        if parents:
+            task.depends_on = CHECKS["depends_on"]([*(task.depends_on or ()), *parents])
+        task.awaits_results = bool(parents)
+        task.func_args, task.func_kwargs = join(task.func_args, task.func_kwargs, known)
+
+    def _name_queues(self, task: Task, queue_name: str, together: Container[str]) -> None:
+        """Say in the arguments of a task where those are whose results it awaits."""
+        _, _, awaited = split(task.func_args, task.func_kwargs)
+        named = dict[Where, Any]()
+        for where, each in awaited.items():
+            if _is_done(each.parent):
+                named[where] = _result_here(each)
+                continue
+            names = self._parent(each.parent, queue_name, together).queue_names
+            if not isinstance(each.parent, Task):
+                self._check_saved(id_of(each.parent), names)
+            named[where] = ResultOf(each.parent, names)
+        task.func_args, task.func_kwargs = join(task.func_args, task.func_kwargs, named)
 
     def in_order(self, tasks: Sequence[Task]) -> list[Task]:
         """Return the tasks that wait for others, parents before their children.
@@ -144,9 +189,22 @@ class Dependencies:
                 for each in task.depends_on or ()
                 if not _is_done(each)
             )
+            if task.awaits_results:
+                self._name_queues(task, queue_name, together)
             self._keep_parents(self.store, task, clock.time())
             children.append(Child(queue_name, message(task, queue_name), parents))
         return self.store.hold(self.client, children)
+
+    def _check_saved(self, task_id: str, queue_names: Iterable[str]) -> None:
+        """Refuse a task that is on a queue and saves no result, where the queue can tell."""
+        if GET not in self.client.supports:
+            return
+        for name in queue_names:
+            data = self.client.peek(name, task_id)
+            if data is not None:
+                if not fields_in(fields_of(data), "options").get("save_results"):
+                    raise _saves_nothing(task_id)
+                return
 
     def _keep_parents(self, store: Store, task: Task, now: float) -> None:
         """Keep the parent ids of a task in the store, if they are too many for its message."""
@@ -159,7 +217,7 @@ class Dependencies:
         if not self._bridged:  # else its end is recorded anyhow, and that forgets them
             task.note_end = task.note_end or KEEP_END
 
-    def _parent(self, given: Any, child_queue: str, together: set[str]) -> Parent:
+    def _parent(self, given: Any, child_queue: str, together: Container[str]) -> Parent:
         if isinstance(given, tuple):
             self.client.check_queue_name(given[0])
             return Parent(given[1], (given[0],))
@@ -184,6 +242,14 @@ class Dependencies:
         return Parent(given.task_id, (place[1],))
 
 
+def _saves_nothing(task_id: str) -> UnsupportedOption:
+    """Return the error for a parent whose result a child awaits, and that saves none."""
+    return UnsupportedOption(
+        f"Task {shorten(task_id)} was pushed without save_results=seconds, so its result cannot be "
+        "an argument: push it with gator.options(save_results=3600), or in one batch with this one."
+    )
+
+
 def replace_parent(children: Sequence[Task], before: Task) -> None:
     """Where children name a duplicate by its own id, name the pending task instead."""
     if not before.is_duplicate:
@@ -197,6 +263,17 @@ def _pending(parent: Any, before: Task) -> Any:
     if parent is before or id_of(parent) != before.replaced_id:
         return parent
     return (parent[0], before.task_id) if isinstance(parent, tuple) else before.task_id
+
+
+def _result_here(awaited: ResultOf) -> Any:
+    """Return what a task returned that ended in this process, as a worker would get it."""
+    task = awaited.parent
+    try:
+        return strict_json.loads(strict_json.dumps(task.result))
+    except (TypeError, ValueError, BadPayload) as err:
+        raise InvalidTask(
+            f"{awaited!r} cannot be an argument: {explain_json(err, 'a result')}."
+        ) from err
 
 
 def _is_done(given: Any) -> bool:

@@ -42,6 +42,7 @@ from alligator.tasks.functions import (
 )
 from alligator.tasks.limits import with_limits
 from alligator.tasks.message import id_of
+from alligator.tasks.parent_results import ResultOf, join, split
 from alligator.tasks.task import Task, TaskHandle
 from alligator.tasks.uniqueness import with_unique
 from alligator.tasks.validation import CHECKS
@@ -94,10 +95,12 @@ class Producer:
         if not task.is_async:
             if isinstance(func, str):
                 func = import_callable(*split_name(func))
+            plain_args, plain_kwargs, awaited = split(args, kwargs)
             try:
-                args, kwargs = strict_json.loads(strict_json.dumps([list(args), kwargs]))
+                args, kwargs = strict_json.loads(strict_json.dumps([plain_args, plain_kwargs]))
             except (TypeError, ValueError, AlligatorException) as err:
-                raise InvalidTask(f"{_name(func)}: {explain_json(err)}.") from err
+                raise _not_json(func, err) from err
+            args, kwargs = join(args, kwargs, awaited)
             check_runs(func)
             check_shape(func, len(args), tuple(kwargs))
             CHECKS["headers"](task.headers)
@@ -118,8 +121,11 @@ class Producer:
         if task.status != WAITING or task.queue_position is not None:  # it was pushed before
             task.to_waiting()
             task.result = task.error = task.queue_position = None
+            task.awaits_results = False
             if task.is_duplicate:
                 task.task_id, task.is_duplicate = task.replaced_id or task.task_id, False
+        if ResultOf in map(type, args) or (kwargs and ResultOf in map(type, kwargs.values())):
+            self.dependencies.await_results(task)
         # The user chose this id, and it looks generated: is_own_id() cannot tell, so note it.
         if task.id_was_given and not is_own_id(task.task_id):
             task.lookalike_id = True
@@ -173,7 +179,7 @@ class Producer:
         except AlligatorException:
             raise
         except (TypeError, ValueError, RecursionError, OverflowError) as err:
-            raise InvalidTask(f"{_name(task.func)}: {explain_json(err)}.") from err
+            raise _not_json(task.func, err) from err
         largest = self.client.max_size()
         # A character has up to 4 bytes: most messages need no exact count.
         if largest is not None and len(data) > largest // 4 and (size := _size(data)) > largest:
@@ -352,6 +358,15 @@ def _stand_for(task: Task, pending: Duplicate) -> None:
     """Let a task that was not queued stand for the one that is pending instead."""
     task.replaced_id, task.task_id = task.task_id, str(pending)
     task.is_duplicate, task.lookalike_id = True, False
+
+
+def _not_json(func: Any, err: BaseException) -> InvalidTask:
+    if ResultOf.__name__ in str(err):
+        return InvalidTask(
+            f"{_name(func)}: result_of() is inside another argument; it can only be an argument "
+            "itself. For many results, let the function take *args: task(f, *results)."
+        )
+    return InvalidTask(f"{_name(func)}: {explain_json(err)}.")
 
 
 def _name(func: Any) -> str:

@@ -6,22 +6,31 @@ when.
 """
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from alligator.backends.base import GET, OWN_ID, Client, Data, DeadTask, Delivery, Reason
-from alligator.backends.store import BAD, KEEP_FAILED, Record, Store, own_record_key, record_key
+from alligator.backends.store import (
+    BAD,
+    KEEP_FAILED,
+    Record,
+    Store,
+    own_record_key,
+    queue_in_key,
+    record_key,
+)
 from alligator.common import strict_json
 from alligator.common.clock import Clock
 from alligator.common.ids import is_own_id
 from alligator.common.log import SafeTracebacks
 from alligator.common.text import describe_error, describe_traceback, shorten
 from alligator.constants import FAILED, RUNNING, SUCCESS, WAITING
-from alligator.exceptions import BadSignature, ConnectionLost, LeaveNow, QueueFull
+from alligator.exceptions import BadSignature, ConnectionLost, LeaveNow, QueueFull, ResultTimeout
 from alligator.security.signing import Signer, is_signed
 from alligator.tasks.functions import explain_json
-from alligator.tasks.message import fields_in, fields_of, is_known_later
+from alligator.tasks.message import fields_in, fields_of, id_of, is_known_later
+from alligator.tasks.parent_results import ResultOf
 from alligator.tasks.task import Task
 
 log = logging.getLogger(__name__)
@@ -32,6 +41,9 @@ LARGEST_RESULT = 1 << 20
 
 #: Characters that are kept of a ``repr`` that replaces a result.
 _LONGEST_REPR = 1000
+
+#: How many records are read at once.
+_AT_ONCE = 500
 
 #: The name that a result is signed for instead of a queue, so that no signature of a result is
 #: valid for a message.
@@ -247,6 +259,69 @@ class Recorder:
         if is_signed(text):
             raise BadSignature("The result is signed; this Gator needs the secret_keys.")
         return strict_json.loads(text)
+
+    def results_of(self, awaited: Sequence[ResultOf]) -> list[Any]:
+        """Return what these tasks returned, as JSON keeps it, with one look at the store.
+
+        :raises ResultTimeout: there is no result, or not any more; or it is not as it was returned.
+        :raises BadSignature, BadPayload: see :meth:`value_of`.
+        """
+        keys = [_keys_of(each) for each in awaited]
+        wanted = [key for some in keys for key in some]
+        found = dict(zip(wanted, self._records(wanted), strict=True))
+        return [
+            self._result_of(each, [(key, found[key]) for key in some])
+            for each, some in zip(awaited, keys, strict=True)
+        ]
+
+    def _records(self, keys: Sequence[str]) -> list[Record | None]:
+        if not keys:
+            return []
+        if self.store is None:
+            raise ResultTimeout(
+                "There is no store to get the result of another task from; name the store that "
+                "its producer uses, Gator(…, store='redis://…')."
+            )
+        return [
+            record
+            for start in range(0, len(keys), _AT_ONCE)
+            for record in self.store.records(keys[start : start + _AT_ONCE])
+        ]
+
+    def _result_of(self, awaited: ResultOf, found: Sequence[tuple[str, Record | None]]) -> Any:
+        task_id, why = id_of(awaited.parent), "it is not kept, or not any more"
+        if not found:  # it ran here
+            text, problem = result_text(awaited.parent.result)
+            if not problem:
+                return strict_json.loads(text)
+            raise ResultTimeout(f"The result of task {shorten(task_id)} {problem}")
+        there = [(key, each) for key, each in found if each is not None and each.ended]
+        if there:
+            key, record = max(there, key=lambda each: each[1].fence)
+            if record.state == SUCCESS and record.result is not None and not record.error:
+                names = [queue_in_key(key), *awaited.queue_names, ""]
+                return self.value_of(next(filter(None, names), ""), task_id, record)
+            if record.state != SUCCESS:
+                why = f"it did not succeed: {record.error}"
+            elif record.error:
+                why = f"it is not as it was returned: {record.error}"
+            else:
+                why = "it was pushed without save_results=seconds"
+        raise ResultTimeout(
+            f"There is no result of task {shorten(task_id)}, which is an argument here: {why}."
+        )
+
+
+def _keys_of(awaited: ResultOf) -> list[str]:
+    """Return the keys under which a task may be recorded; none: it ran in this process."""
+    parent = awaited.parent
+    if isinstance(parent, Task) and not parent.is_pushed and parent.status == SUCCESS:
+        return []
+    names = awaited.queue_names or ((parent[0],) if isinstance(parent, tuple) else ())
+    if not names and isinstance(parent, Task) and parent.place is not None:
+        names = (parent.place[1],)
+    task_id = id_of(parent)
+    return [*(own_record_key(name, task_id) for name in names), task_id]
 
 
 def _key(queue_name: str, task_id: str, task: Task | None) -> str:

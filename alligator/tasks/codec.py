@@ -3,7 +3,7 @@
 import logging
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
@@ -15,6 +15,7 @@ from alligator.exceptions import AlligatorException, BadPayload, BadSignature, L
 from alligator.security.policy import Policy, Reading
 from alligator.security.signing import Signer, is_signed, signed_id
 from alligator.tasks import message as message_module
+from alligator.tasks.parent_results import ResultOf, join, split
 from alligator.tasks.parents_in_store import KeptParents
 from alligator.tasks.task import Task
 
@@ -105,6 +106,7 @@ class Codec:
     :param keeps_task_ids: whether the queue keeps the ids of tasks, so that no other id is on it.
     :param parents: returns the ids that a task depends on, if the store keeps them; None: there is
         no store.
+    :param results: returns what tasks returned; None: there is no store.
     """
 
     task_class: type[Task]
@@ -112,6 +114,7 @@ class Codec:
     signer: Signer | None
     keeps_task_ids: bool
     parents: Callable[[str, KeptParents], list[str]] | None = None
+    results: Callable[[Sequence[ResultOf]], list[Any]] | None = None
     cache: DecodeCache = field(default_factory=DecodeCache)
 
     def encode(self, task: Task, queue_name: str) -> Data:
@@ -152,6 +155,18 @@ class Codec:
         if text is not None:
             self.cache.learn(text, task)
         return task
+
+    def fetch_results(self, task: Task) -> None:
+        """Put what other tasks returned in the arguments of one that awaits their results.
+
+        :raises ResultTimeout: one of them is not kept, or not any more.
+        :raises BadSignature, BadPayload: it is not signed as it has to be; or cannot be read.
+        :raises ConnectionLost: the store cannot be reached.
+        """
+        args, kwargs, awaited = split(task.func_args, task.func_kwargs)
+        if awaited and self.results is not None:
+            values = dict(zip(awaited, self.results(list(awaited.values())), strict=True))
+            task.func_args, task.func_kwargs = join(args, kwargs, values)
 
     def renewed(
         self, queue_name: str, task_id: str, data: Data, retries: int | None = None

@@ -12,6 +12,7 @@ from alligator.common.importing import determine_module, determine_name, import_
 from alligator.common.text import describe_error, shorten
 from alligator.exceptions import BadPayload, InvalidTask
 from alligator.security.signing import body_of
+from alligator.tasks import parent_results
 from alligator.tasks.functions import import_callable, split_name, wire_name
 from alligator.tasks.parents_in_store import KeptParents
 from alligator.tasks.parents_in_store import read as read_kept
@@ -44,13 +45,15 @@ _WRITTEN = {
 }
 _NOTED = ("retried", "pushed_at", "depends_on", "last_error", "note_end")
 _READ = {name: CHECKS.get(name) or moment(name) for name in _WRITTEN}
-_KNOWN = (*_HOOKS, *_WRITTEN, *_NOTED, "headers", "own_id")  # the last is Task.lookalike_id
+# "own_id" is Task.lookalike_id, and "result_of" the arguments that are results of other tasks.
+_KNOWN = (*_HOOKS, *_WRITTEN, *_NOTED, "headers", "result_of", "own_id")
 #: What a task has of its own if it has options; "pushed_at" is written beside others only.
 _TELLING = frozenset(_KNOWN) - {"pushed_at"} | {
     "_depends_on",
     "_headers",
     "kept_parents",
     "lookalike_id",
+    "awaits_results",
 }
 
 #: Options that a task gets on its way, and loses when it is revived.
@@ -114,6 +117,7 @@ class Described(Protocol):
     depends_on: list[Any] | None
     kept_parents: KeptParents | None
     headers: Any
+    awaits_results: bool
 
     @property
     def known_for(self) -> float:
@@ -146,6 +150,14 @@ def write(task: Described) -> str | bytes:
     plain = plain and not (task.pushed_at and is_own_id(task.task_id))
     options = {} if plain else _options(task)
     data = {"args": task.func_args, "kwargs": task.func_kwargs, "options": options}
+    if not plain and task.awaits_results:
+        data["args"], data["kwargs"], awaited = parent_results.split(
+            task.func_args, task.func_kwargs
+        )
+        if awaited:
+            options["result_of"] = [
+                [where, id_of(each.parent), *each.queue_names] for where, each in awaited.items()
+            ]
     text = strict_json.dumps(data, begin)
     if task.last_error and len(text) < _ROOMY:
         options["last_error"] = task.last_error
@@ -228,7 +240,11 @@ def read(data: str | bytes, make: Callable[[str, int, Any], T]) -> T:
     except (InvalidTask, TypeError) as err:
         raise BadPayload(f"The message has an unusable field: {err}") from err
     func, args = message.function(), message.read("args", list, [])
-    task.to_call(func, *args, **message.read("kwargs", dict, {}))
+    kwargs = message.read("kwargs", dict, {})
+    if options and options.get("result_of") is not None:
+        args, kwargs = parent_results.read(Fields(options).read("result_of", list), args, kwargs)
+        task.awaits_results = True
+    task.to_call(func, *args, **kwargs)
     if options:
         _read_hooks(task, Fields(options))
     return task

@@ -25,6 +25,7 @@ from alligator.tasks import message as message_module
 from alligator.tasks.backoff import retry_delay
 from alligator.tasks.exception_names import is_named
 from alligator.tasks.functions import check_arguments, explain_json, takes_two
+from alligator.tasks.parent_results import ResultOf, check_parent
 from alligator.tasks.parents_in_store import KeptParents
 from alligator.tasks.validation import CHECKS, check_options, seconds_of
 
@@ -46,6 +47,24 @@ _current: ContextVar["Task | None"] = ContextVar("alligator_current_task", defau
 def current_task() -> "Task | None":
     """Return the task that is running in this thread or coroutine, or None outside of one."""
     return _current.get()
+
+
+def result_of(task: "Task | str | tuple[str, str]") -> Any:
+    """Stand for what a task returned, as an argument of another task.
+
+    ::
+
+        small = gator.options(save_results=3600).task(scale, 'sea.jpg')
+        gator.task(publish, 'Summer', alligator.result_of(small))
+
+    The second task waits for the first, as with ``depends_on``, and is called with its result.
+
+    :param task: the task, its id, or ``(queue_name, id)``. It saves its result: it was pushed with
+        ``save_results``, or is in the same batch, which sees to that.
+    :raises InvalidTask: it is none of these.
+    """
+    check_parent(task)
+    return ResultOf(task)
 
 
 #: Tasks that have reported progress in this process, by id().
@@ -151,6 +170,8 @@ class Task:
     called_with: tuple[Any, Any] | None = None
     #: What it was delivered with, where it runs; None: it is not from a queue.
     delivery: Delivery | None = None
+    #: Whether some of its arguments are results of other tasks, which are still to be fetched.
+    awaits_results: bool = False
     _progress: tuple[float, str] | None = None
     # Number and digest of the ids it depends on, if the store keeps them.
     kept_parents: KeptParents | None = None
@@ -441,6 +462,14 @@ class Task:
         err = none_left if before is None or before is handled else before
         self._fail(err)
         raise err from None
+
+    def refuse(self, error: BaseException) -> None:
+        """Fail without a run, as its arguments are not to be had; call ``on_error``."""
+        copy_context().run(self._refuse, error)
+
+    def _refuse(self, error: BaseException) -> None:
+        _current.set(self)
+        self._fail(error)
 
     def _fail(self, err: BaseException) -> None:
         self.error = err

@@ -8,6 +8,8 @@ from alligator.backends.types import Controls
 from alligator.common import strict_json
 from alligator.exceptions import BadPayload, InvalidTask
 from alligator.tasks.functions import explain_json, positional, split_name, wire_name
+from alligator.tasks.message import id_of
+from alligator.tasks.parent_results import split
 
 #: Times ``debounce``: the seconds after which a task starts, unless ``debounce_max`` says.
 DEBOUNCE_MAX = 10.0
@@ -48,9 +50,11 @@ def _digest(task: Unique) -> str:
     func = task.func
     name = split_name(func) if isinstance(func, str) else wire_name(func)
     args, kwargs = positional(func, task.func_args, task.func_kwargs)
+    args, kwargs, awaited = split(args, kwargs)
+    ids = [[where, id_of(each.parent)] for where, each in awaited.items()]
     try:
         # Read back, so that all names are text: numbers could not be sorted among them.
-        call = strict_json.loads(strict_json.dumps([*name, list(args), dict(kwargs)]))
+        call = strict_json.loads(strict_json.dumps([*name, args, kwargs, *ids]))
     except (TypeError, ValueError, RecursionError, OverflowError, BadPayload) as err:
         option = "unique=True" if getattr(task, "unique", False) else "debounce="
         raise InvalidTask(

@@ -8,7 +8,17 @@ found as well as a right one which does not.
 from datetime import timedelta
 from typing import Any, assert_type
 
-from alligator import Batch, DeadTask, Gator, Options, Task, Worker, current_task, version
+from alligator import (
+    Batch,
+    DeadTask,
+    Gator,
+    Options,
+    Task,
+    Worker,
+    current_task,
+    result_of,
+    version,
+)
 from alligator.scheduling.scheduler import Schedule
 
 
@@ -39,6 +49,10 @@ pushed: list[Task] = [
     opts(add, 1, 2, timeout=5),
     opts(add, 1, 2, timeout=minute),
     opts(export, "a.csv", timeout=5),
+]
+pushed += [
+    gator.task(add, result_of(pushed[0]), result_of("id"), three=result_of(("queue", "id"))),
+    gator.task(export, result_of(7)),  # type: ignore
 ]
 scheduled: list[Schedule] = [
     gator.every(60, add, 1, 2),

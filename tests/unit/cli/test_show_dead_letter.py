@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alligator import DeadTask, Gator
+from alligator import DeadTask, Gator, result_of
 from alligator.cli import commands as cli
 from alligator.cli import show_dead_letter
 from alligator.exceptions import BadPayload, BadSignature, NotAllowed
@@ -270,3 +270,23 @@ def test_whatever_it_says_it_is_one_call_with_these_arguments(args, kwargs, erro
         assert each.arg is None
         found |= ast.literal_eval(each.value)
     assert found == kwargs
+
+
+def test_results_of_other_tasks_are_in_the_test_or_it_says_so(gator):
+    from dead_jobs import Mailer
+
+    parent = gator.options(save_results=60).task("operator.neg", 7)
+    child = gator.task(Mailer.send, 1, result_of(parent), to=result_of(parent))
+    gator.run_all()
+    (dead,) = gator.dead()
+    assert dead.task_id == child.task_id
+    assert "Mailer.send,\n        1,\n        -7,\n        **{'to': -7}," in (
+        show_dead_letter.as_test(gator, dead)
+    )
+    gator.store.forget([parent.task_id])
+    text = show_dead_letter.as_test(gator, dead)
+    assert "        1,\n        None,\n        **{'to': None}," in text
+    assert (
+        f"# Argument 1 is None here: ResultTimeout: There is no result of task {parent.id}" in text
+    )
+    ast.parse(text)
