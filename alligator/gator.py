@@ -19,11 +19,23 @@ from alligator.execution.settle import Settler
 from alligator.execution.without_worker import InlineRunner
 from alligator.monitoring import progress
 from alligator.monitoring.query import Monitor
-from alligator.monitoring.rows import ActivityRow, History, RecentRow, RunningRow, WorkerRow
+from alligator.monitoring.queues import QueueViews
+from alligator.monitoring.rows import (
+    ActivityRow,
+    History,
+    Page,
+    QueueRow,
+    RecentRow,
+    RunningRow,
+    TaskInfo,
+    TaskRow,
+    WorkerRow,
+)
 from alligator.producer.children_across_backends import bridge
 from alligator.producer.options import Batch, Options
 from alligator.producer.push import Producer
 from alligator.results import explain
+from alligator.results.pauses import Pauses
 from alligator.results.query import Results
 from alligator.results.records import Recorder
 from alligator.scheduling.rules import Rule
@@ -123,6 +135,7 @@ class Gator:
         self.schedules = Schedules(
             self.client, self._store, self._clock, self._push_tick, self._check_tick
         )
+        self._pauses = Pauses(self.client, self._store, self._clock)
         self._queue_name, self._task_class = queue_name, task_class
         self._used: dict[str, None] = {}
         self._build()
@@ -151,6 +164,9 @@ class Gator:
         #: Tells how tasks stand, and waits for them.
         self.results = results = Results(recorder, queue_name)
         self._monitor = Monitor(results, clock)
+        self._views = QueueViews(
+            results, self._pauses, self.schedules, self._used, self._show_arguments
+        )
         self._producer = producer = Producer(
             client, store, codec, policy, clock, recorder, queue_name, self._used, handle=self
         )
@@ -164,6 +180,7 @@ class Gator:
             partial(producer.push, again=True),
             self._run_middleware,
             self.new_recording(),
+            self._pauses,
         )
 
     def __repr__(self) -> str:
@@ -734,6 +751,105 @@ class Gator:
         :raises UnsupportedOption: there is no store that keeps this.
         """
         return self._monitor.history(task)
+
+    # -- Looking at queues, and pausing them. ---------------------------------------------------
+
+    def queues(self) -> list[QueueRow]:
+        """Return every queue that has tasks, workers or a schedule, or is paused; by name.
+
+        ::
+
+            for queue in gator.queues():
+                print(queue.name, queue.waiting, queue.running, queue.workers)
+
+        Schedules are those of this Gator. SQS names no queues: there, the ones are shown that this
+        process has used, and those of schedules and of workers with the same store.
+        """
+        return self._views.queues()
+
+    def tasks(
+        self,
+        state: str | int,
+        limit: int = 100,
+        after: str | None = None,
+        *,
+        queue_name: str | None = None,
+    ) -> Page[TaskRow]:
+        """Return tasks of a queue in one state, in the order in which they would run; touch none.
+
+        ::
+
+            page = gator.tasks('waiting')
+            if page.next is not None:
+                page = gator.tasks('waiting', after=page.next)
+
+        Running tasks come in the order of their starts, dead ones with the newest first. No code
+        is imported, and a message that cannot be read is a row without a function.
+
+        :param state: ``'waiting'``, ``'delayed'``, ``'running'``, ``'held'`` (until its parents
+            have ended) or ``'dead'``; or the constant.
+        :param limit: up to 10,000; fewer are returned where they are very large.
+        :param after: the ``next`` of the page before; None: from the beginning.
+        :param queue_name: None: this Gator's queue.
+        :raises InvalidTask: there is no such state, or limit, or cursor.
+        :raises UnsupportedOption: the backend cannot list tasks in that state.
+        """
+        return self._views.tasks(state, limit, after, queue_name or self._queue_name)
+
+    def task_info(self, task: Task | str) -> TaskInfo:
+        """Return all that is known of a task: its status, its place, its arguments, its options.
+
+        ::
+
+            print(gator.task_info(task.task_id).explanation)
+
+        :param task: the task, or its id on this Gator's queue. Of an unknown one, the ``status``
+            is None, and the ``explanation`` says what that may mean.
+        :raises UnsupportedOption: the backend cannot look up a task, and there is no store.
+        """
+        monitors = self._store is not None and self._store.monitors
+        return self._views.info(task, self._monitor.history if monitors else None)
+
+    def pause(self, queue_name: str | None = None, seconds: Seconds | None = None) -> None:
+        """Let no worker start tasks of a queue, until :meth:`resume`.
+
+        ::
+
+            gator.pause('mail', seconds=600)
+
+        Every worker obeys within a second. What runs is finished. Pushes, delays and schedules go
+        on, and their tasks wait. :meth:`pop` and :meth:`run_all` run nothing either; :meth:`get`
+        runs the task that it names. A second pause replaces the first. It outlasts a restart of
+        the workers, and of a server that keeps its tasks.
+
+        :param queue_name: None: this Gator's queue.
+        :param seconds: after how many the pause ends by itself, or a timedelta; None: it does not.
+        :raises InvalidTask: there can be no such queue, or no such time.
+        :raises UnsupportedOption: beanstalk and sqs need a store, ``Gator(…, store='redis://…')``.
+        """
+        self._pauses.pause(queue_name or self._queue_name, seconds)
+
+    def resume(self, queue_name: str | None = None) -> bool:
+        """End the pause of a queue, and wake its workers.
+
+        :param queue_name: None: this Gator's queue.
+        :returns: False: it was not paused.
+        :raises InvalidTask, UnsupportedOption: see :meth:`pause`.
+        """
+        return self._pauses.resume(queue_name or self._queue_name)
+
+    def paused(self, queue_name: str | None = None) -> float | None:
+        """Return until when a queue is paused, as a Unix timestamp; None: it is not paused.
+
+        :param queue_name: None: this Gator's queue.
+        :returns: infinity: until :meth:`resume`.
+        """
+        return self._pauses.until(queue_name or self._queue_name)
+
+    @property
+    def pauses(self) -> Pauses:
+        """What pauses queues; for workers."""
+        return self._pauses
 
     def close(self) -> None:
         """Close connections and files; the next use opens them again."""

@@ -44,6 +44,7 @@ from alligator.backends.types import (
     Data,
     Delivery,
     Duplicate,
+    Listed,
     LiveWorker,
     Message,
     Parent,
@@ -57,6 +58,7 @@ from alligator.backends.types import (
 from alligator.common.ids import is_own_id
 from alligator.common.text import shorten
 from alligator.constants import CANCELED, FAILED
+from alligator.constants import HELD as HELD_STATE
 from alligator.exceptions import AlligatorException, InvalidTask, UnsupportedOption
 
 __all__ = [
@@ -318,6 +320,12 @@ class Store(ABC):
     def peek_held(self, client: Queues, queue_name: str, task_id: str) -> Data | None:
         """Return the data of a task that may be held; None: it is not."""
         return client.peek(queue_name, task_id) if client is self.home else None
+
+    def list_held(
+        self, client: Queues, queue_name: str, limit: int, after: str | None
+    ) -> tuple[list[Listed], str | None]:
+        """Return some of the children of a queue that are held; see ``Client.list_tasks``."""
+        return client.list_tasks(queue_name, HELD_STATE, limit, after)
 
     def release_children(self, key: str, record: Record) -> None:  # noqa: B027 - an ack does it
         """Let the children follow of a task that has ended, before it is acked or buried.

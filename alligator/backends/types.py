@@ -365,5 +365,10 @@ class Queues(Protocol):
     def peek(self, queue_name: str, task_id: str) -> Data | None:
         """Return the data of a task; see ``Client.peek``."""
 
+    def list_tasks(
+        self, queue_name: str, state: int, limit: int = 100, after: str | None = None
+    ) -> tuple[list[Listed], str | None]:
+        """Return some tasks of a queue in one state; see ``Client.list_tasks``."""
+
     def check_exists(self) -> None:
         """Refuse a place that is not there; see ``Client.check_exists``."""

@@ -339,6 +339,18 @@ class Leases:
         """Whether the thread has ended, or is about to."""
         return self._closed
 
+    def unstarted(self) -> list[Delivery]:
+        """Return the deliveries that wait for their turn here, in order."""
+        with self._lock:
+            return list(self._waiting)
+
+    def last_unstarted(self) -> Delivery | None:
+        """Return the last of these; None: there is none."""
+        try:
+            return self._waiting[-1]
+        except IndexError:
+            return None
+
     # -- The length of leases. ----------------------------------------------------------------
 
     def cover(self, delivery: Delivery, seconds: float) -> None:

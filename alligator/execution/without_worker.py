@@ -19,6 +19,7 @@ from alligator.execution.leases import Leases
 from alligator.execution.recording import Recording
 from alligator.execution.running_tasks import RunningTasks
 from alligator.execution.settle import Settler
+from alligator.results.pauses import Pauses
 from alligator.results.query import Results
 from alligator.runtime.timeouts import Overrun, TimeIsUp
 from alligator.tasks.codec import Codec
@@ -43,6 +44,7 @@ class InlineRunner:
     :param push_again: puts a task back on its queue, for a retry.
     :param middleware: called around the runs.
     :param recording: what is recorded of the tasks that run; None: nothing.
+    :param pauses: which queues are paused that the backend gives tasks of all the same.
     """
 
     def __init__(
@@ -56,11 +58,12 @@ class InlineRunner:
         push_again: Callable[[Task], Task],
         middleware: RunMiddleware | None = None,
         recording: Recording | None = None,
+        pauses: Pauses | None = None,
     ) -> None:
         self.client, self.codec, self.clock = client, codec, clock
         self.settler, self.recorder, self.results = settler, settler.recorder, results
         self.queue_name, self.push_again = queue_name, push_again
-        self.middleware = middleware
+        self.middleware, self.pauses = middleware, pauses
         self.recording = recording
 
     # -- Canceling. ---------------------------------------------------------------------------
@@ -179,6 +182,8 @@ class InlineRunner:
         return outcome.task
 
     def _reserve(self, task_id: str | None) -> Delivery | None:
+        if task_id is None and self.pauses is not None and self.pauses.among([self.queue_name]):
+            return None
         found = self.client.reserve([self.queue_name], 1, LEASE, task_id=task_id).deliveries
         return found[0] if found else None
 

@@ -23,6 +23,9 @@ class Page(list[Row]):
     #: What to give as ``after`` for the rows that follow; opaque. None: these were the last.
     next: str | None = None
 
+    #: How many more tasks are there which the backend does not show: beanstalkd shows one.
+    left_out: int = 0
+
 
 @dataclass(frozen=True, slots=True)
 class QueueRow:

@@ -25,6 +25,7 @@ from alligator.backends.base import (
     Data,
     Delivery,
     Duplicate,
+    Listed,
     Message,
     Reason,
     reaching,
@@ -53,6 +54,7 @@ from alligator.backends.store import (
 from alligator.common import strict_json
 from alligator.common.text import shorten
 from alligator.constants import DELAYED, FAILED, WAITING
+from alligator.constants import HELD as HELD_STATE
 from alligator.exceptions import BadPayload, InvalidTask, QueueFull, UnsupportedOption
 from alligator.tasks.message import fields_in, fields_of, is_known_later
 
@@ -75,6 +77,9 @@ _LEASE, _AT_ONCE = 10.0, 100
 _EVERY = 5.0
 
 _STAND_IN = "{}"
+
+#: The most pages that are read for one page of the children of a queue.
+_MOST_PAGES = 100
 
 
 class BridgedStore(Store):
@@ -368,6 +373,17 @@ class BridgedStore(Store):
                 return _unpack(Delivery(HELD, key, data, None)).message.data
         return None
 
+    def list_held(
+        self, client: Queues, queue_name: str, limit: int, after: str | None
+    ) -> tuple[list[Listed], str | None]:
+        found: list[Listed] = []
+        for _ in range(_MOST_PAGES):  # those of all queues are together
+            some, after = self.home.list_tasks(HELD, HELD_STATE, limit - len(found), after)
+            found += [task for each in some if (task := _held_on(queue_name, each)) is not None]
+            if after is None or len(found) == limit:
+                break
+        return found, after
+
     def _waits_for(self, client: Queues, queue_name: str, task_id: str, limit: int) -> Waits:
         return self.store.waits_for(self.home, HELD, record_key(queue_name, task_id), limit)
 
@@ -415,6 +431,18 @@ def _unpack(delivery: Delivery) -> _Held:
     if not typed or not isinstance(due, int | float | None):
         raise unreadable
     return _Held(queue_name, Message(task_id, data, due, priority))
+
+
+def _held_on(queue_name: str, listed: Listed) -> Listed | None:
+    """Return a child with the id and the data that it has on its queue; None: that is another."""
+    try:
+        held = _unpack(Delivery(HELD, listed.task_id, listed.data, None))
+    except InvalidTask:
+        return None
+    if held.queue_name != queue_name:
+        return None
+    task_id, data, _, priority = held.message
+    return listed._replace(task_id=task_id, data=data, priority=priority)
 
 
 def must_save(task_id: str) -> UnsupportedOption:

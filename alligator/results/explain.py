@@ -13,6 +13,7 @@ from alligator.backends.base import GET, Data, Place, time_on
 from alligator.backends.store import CANCELED_BY, id_in_key
 from alligator.common.text import shorten, show_time
 from alligator.constants import CANCELED, DELAYED, FAILED, RETRYING, RUNNING, SUCCESS, WAITING
+from alligator.results.pauses import Pauses
 from alligator.results.query import Results
 from alligator.tasks.message import fields_in, fields_of, id_of
 from alligator.tasks.parents_in_store import read as read_kept
@@ -59,6 +60,7 @@ class Facts:
     first: list[tuple[str, int | None]] = field(default_factory=list)  # some, with their states
     workers: int | None = None  # how many live workers serve the queue; None: there is no store
     last_seen: float | None = None  # the last heartbeat of any of them
+    paused: float | None = None  # until when the queue is paused; infinity: until it is resumed
 
 
 def of_schedule(results: Results, queue_name: str, next_after: Callable[[float], float]) -> str:
@@ -69,7 +71,7 @@ def of_schedule(results: Results, queue_name: str, next_after: Callable[[float],
     now = results.recorder.clock.time()
     facts = _with_workers(results, Facts(now, queue_name, None))
     left = span(next_after(now) - now)
-    return f"due in {left} on {queue_name!r}{_live_workers(facts)}"
+    return f"due in {left} on {queue_name!r}{_paused(facts)}{_live_workers(facts)}"
 
 
 # -- Facts to words. --------------------------------------------------------------------------
@@ -114,7 +116,14 @@ def _on_queue(facts: Facts) -> str:
         ahead = f" as one of {about}{_count(facts.waiting, 'task')}"
     else:
         ahead = ""
-    return f"{_expired(facts)}waiting{ahead}{where}{_live_workers(facts)}"
+    return f"{_expired(facts)}waiting{ahead}{where}{_paused(facts)}{_live_workers(facts)}"
+
+
+def _paused(facts: Facts, what: str = "which") -> str:
+    if facts.paused is None or facts.paused <= facts.now:
+        return ""
+    until = "it is resumed" if math.isinf(facts.paused) else _time(facts, facts.paused, "seconds")
+    return f", {what} is paused until {until}"
 
 
 def _expired(facts: Facts) -> str:
@@ -135,8 +144,10 @@ def _live_workers(facts: Facts, where: str = "there") -> str:
 
 
 def _no_worker(facts: Facts) -> str:
-    """Return a warning for a task that is not due yet, if no live worker serves its queue."""
-    return _live_workers(facts, f"on {facts.queue_name!r}") if facts.workers == 0 else ""
+    """Return a warning for a task that is not due yet, if nothing would run it now."""
+    paused = _paused(facts, repr(facts.queue_name))
+    workers = _live_workers(facts, f"on {facts.queue_name!r}") if facts.workers == 0 else ""
+    return paused + workers
 
 
 def _waiting_for_parents(facts: Facts) -> str:
@@ -157,7 +168,8 @@ def _delayed(facts: Facts) -> str:
     if facts.due is None:
         return f"delayed when it was pushed{_at(facts)}; for how long is not recorded"
     if facts.due <= facts.now:
-        return f"its delay has just ended on {facts.queue_name!r}{_live_workers(facts)}"
+        where = f"{facts.queue_name!r}{_paused(facts)}"
+        return f"its delay has just ended on {where}{_live_workers(facts)}"
     left = span(facts.due - facts.now)
     return f"delayed for {left} more{_then(facts, 'until')}{_no_worker(facts)}"
 
@@ -321,6 +333,9 @@ def _with_parents(results: Results, task: Task | str, facts: Facts) -> Facts:
 
 
 def _with_workers(results: Results, facts: Facts) -> Facts:
+    pauses = Pauses(results.client, results.store, results.recorder.clock)
+    if facts.state != RUNNING:
+        facts = replace(facts, paused=pauses.until(facts.queue_name))
     if results.store is None:
         return facts
     workers = len(results.store.workers(facts.queue_name))

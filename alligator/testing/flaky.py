@@ -322,3 +322,4 @@ class _FlakyStore(Store):
     cancel_held = _shared("cancel_held", "ack")
     waits_for = _shared("waits_for", "peek")
     peek_held = _shared("peek_held", "peek")
+    list_held = _shared("list_held", "peek")

@@ -13,17 +13,22 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Protocol
 
-from alligator.backends.base import Client
+from alligator.backends.base import Client, Delivery
 from alligator.backends.store import Store
 from alligator.common.text import describe_error
 from alligator.execution.backend_trouble import Outage
 from alligator.execution.leases import Leases
 from alligator.execution.pending import MOST_HELD
 from alligator.scheduling.scheduler import Schedules
+from alligator.workers.paused_queues import EVERY, PausedQueues
 from alligator.workers.prefetch_size import AHEAD, Prefetch
 from alligator.workers.suspects import Suspects
+
+#: Seconds between two looks of a worker whose queues are all paused at what else is to do.
+_ALL_PAUSED = 0.2
 
 #: Seconds between two looks at leases that ran out, while batches are sent for in advance.
 _LOOK_EVERY = 0.2
@@ -69,12 +74,14 @@ class Fetcher:
         log: logging.Logger,
         stop: Callable[[], bool],
         ended: Callable[[], int],
+        paused: PausedQueues | None = None,
     ) -> None:
         self.options, self.client, self.leases = options, client, leases
         self.prefetch, self.suspects = prefetch, suspects
         self.schedules = schedules
         self.store = store if store is not None and store.bridged else None
         self.outage, self.log, self.stop, self.ended = outage, log, stop, ended
+        self.paused = paused if paused is not None and paused.in_store else None
         self._looked_at = 0.0  # monotonic: when the last plain reserve was made
         self._idle_since: float | None = None  # monotonic: in a burst, with outcomes held
         self._children_stay = False
@@ -113,6 +120,9 @@ class Fetcher:
         if self._collect(limit):
             return True
         names, burst = queue_names(self.options), self.options.burst
+        if self.paused is not None and not (names := list(self.paused.open_queues())):
+            self.leases.wait_for_turn(_ALL_PAUSED)
+            return False
         before, self._lost = self._lost, self.client.out_of_reach(names)
         # In a burst: if not, more may be queued right after a look.
         may_end = burst and not (
@@ -131,6 +141,8 @@ class Fetcher:
             self._lose_touch(err)
             return True
         self.outage.looks(self.client.out_of_reach(names))
+        if self.paused is not None and found:
+            found = self._without_paused(self.paused, found)
         if found and found[0].deaths:
             self.suspects.see_to(found[0])
         else:
@@ -144,6 +156,15 @@ class Fetcher:
             return False
         self.leases.wait_for_turn(0.02)
         return True
+
+    def _without_paused(
+        self, paused: PausedQueues, found: Sequence[Delivery]
+    ) -> Sequence[Delivery]:
+        """Hand back what came from a queue that was paused during the wait; return the others."""
+        found, back = paused.split(found)
+        for each in reversed(back):
+            self.outage.call(partial(self.client.release, each))  # else it comes back by its lease
+        return found
 
     def _waits_for_room(self, running: int) -> bool:
         """Return whether a burst goes on for outcomes that are held: such tasks may run again.
@@ -200,6 +221,8 @@ class Fetcher:
             return 0.2 if self._lost else 0.02 if running else 0.0
         longest = options.nap_time if idle is None else min(idle, options.lease / 2)
         longest = min(longest, self.schedules.seconds_left())
+        if self.paused is not None and self.paused.any_paused():
+            longest = min(longest, EVERY)  # so that a resume is noticed
         if self.store is not None:
             longest = min(longest, self.store.next_maintenance())
         return min(longest, 0.2) if running else longest

@@ -41,6 +41,7 @@ from alligator.workers.fetcher import Fetcher, queue_names
 from alligator.workers.heartbeat import Heartbeat
 from alligator.workers.isolation import MOST, Given, Isolation
 from alligator.workers.live_view import LiveView
+from alligator.workers.paused_queues import PausedQueues
 from alligator.workers.pool import ThreadPool
 from alligator.workers.prefetch_size import Prefetch
 from alligator.workers.processor import Processor
@@ -134,6 +135,7 @@ class Worker:
         self._leases_of_run: Leases | None = None  # also for outcomes that there is no room for
         self._leases_of_one: Leases | None = None  # of check_and_run_task, while it runs
         self._outage = Outage(self.log, queue_names(self))
+        self._paused = PausedQueues(gator.pauses, lambda: queue_names(self), self.log)
         self._signals = StopSignals()
         self._origin = after_fork.generation
         self._isolated: Isolation | None = None  # of a run
@@ -206,7 +208,10 @@ class Worker:
         self.gator.schedules.fire(self.log)
         if holder is not None and holder.outcomes_held() >= MOST_HELD:
             return False
-        reserved = self.gator.client.reserve(queue_names(self), 1, self.lease)
+        names = self._paused.open_queues() if self._paused.in_store else queue_names(self)
+        if not names:
+            return False
+        reserved = self.gator.client.reserve(names, 1, self.lease)
         self._outage.ends()
         found = reserved.deliveries
         if holder is not None:
@@ -302,6 +307,7 @@ class Worker:
             log=self.log,
             stop=self._stops,
             ended=lambda: self._ended,
+            paused=self._paused,
         )
 
     def _isolation(self) -> Isolation | None:
@@ -545,6 +551,7 @@ class Worker:
     def _watch(self, leases: Leases, running: RunningTasks) -> None:
         """In the lease thread, act on a stop signal while the main thread is busy."""
         running.look()
+        self._hand_back_paused(leases)
         if self._is_told_to_stop():
             leases.note_stop()  # first: a kill may follow at once
         if self._signals.count and not self._signals.announced:
@@ -561,6 +568,18 @@ class Worker:
                     self._leave(f"{self.ident()} leaves now.")
                 self._leave(f"{self.ident()}: a task did not end within the grace; leaving.")
             leases.stop_extending()
+
+    def _hand_back_paused(self, leases: Leases) -> None:
+        """Hand back what has not started if its queue was paused since it was fetched."""
+
+        def names() -> set[str]:
+            return {each.queue_name for each in leases.unstarted()}
+
+        try:
+            if self._paused.holds_paused(leases.last_unstarted(), names):
+                leases.hand_back()
+        except Exception as err:
+            self._outage.begins(err)  # it is looked at again
 
     def _warn_of_loss(self) -> None:
         try:

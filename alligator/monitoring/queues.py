@@ -1,0 +1,208 @@
+"""Look at queues and the tasks on them, for a Gator; nothing is touched, and no code is imported.
+
+A backend names its queues in ``Client.queue_names``. The queues of live workers and of this Gator's
+schedules are added, and the ones that this process pushed to.
+"""
+
+import sys
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from alligator.backends.base import LISTING, Data, Listed, Place
+from alligator.backends.store import HELD as HELD_QUEUE
+from alligator.common.text import shorten
+from alligator.constants import DELAYED, FAILED, HELD, RUNNING, WAITING
+from alligator.exceptions import InvalidTask
+from alligator.monitoring import progress
+from alligator.monitoring.arguments import Show, parameter_names, show_task
+from alligator.monitoring.described import describe
+from alligator.monitoring.encoding import read_live
+from alligator.monitoring.rows import History, Page, QueueRow, TaskInfo, TaskRow
+from alligator.results import explain
+from alligator.results.pauses import Pauses
+from alligator.results.query import Results
+from alligator.tasks.message import fields_in, fields_of, id_of
+from alligator.tasks.task import Task
+
+#: The states of tasks on a queue, by name.
+STATES = {
+    "waiting": WAITING,
+    "delayed": DELAYED,
+    "running": RUNNING,
+    "held": HELD,
+    "dead": FAILED,
+}
+
+#: The most tasks of one page.
+MOST = 10_000
+
+
+class QueueViews:
+    """What one Gator tells of queues and of the tasks on them.
+
+    :param schedules: those of the Gator, each with a ``queue_name``.
+    :param used: the queues that this process pushed to.
+    :param show: what is shown of arguments; see ``Gator(show_arguments=…)``.
+    """
+
+    def __init__(
+        self,
+        results: Results,
+        pauses: Pauses,
+        schedules: Iterable[Any],
+        used: Iterable[str],
+        show: Show | bool | None = None,
+    ) -> None:
+        self.results, self.pauses = results, pauses
+        self.schedules, self.used, self.show = schedules, used, show
+
+    def queues(self) -> list[QueueRow]:
+        """Return the queues; see :meth:`alligator.Gator.queues`."""
+        client, store = self.results.client, self.results.store
+        scheduled = {each.queue_name for each in self.schedules}
+        names = {*scheduled, *self.used, self.results.queue_name, *(client.queue_names() or ())}
+        if store is not None:
+            views = (read_live(each, each.seen) for each in store.live_workers())
+            served = {name for view in views if view is not None for name in view.queues}
+            names |= set(filter(self._is_name, served))
+        rows = []
+        for name in sorted(names - {HELD_QUEUE}):
+            stats = client.stats(name)
+            workers = 0 if store is None else len(store.workers(name))
+            paused = self.pauses.until(name) is not None
+            counts = stats.waiting, stats.delayed, stats.running, stats.dead
+            if any((*counts, stats.held, workers, paused, name in scheduled)):
+                rows.append(QueueRow(name, *counts, stats.oldest, paused, workers))
+        return rows
+
+    def _is_name(self, name: str) -> bool:
+        try:
+            self.results.client.check_queue_name(name)
+        except InvalidTask:
+            return False
+        return True
+
+    def tasks(
+        self, state: str | int, limit: int, after: str | None, queue_name: str
+    ) -> Page[TaskRow]:
+        """Return a page of tasks; see :meth:`alligator.Gator.tasks`."""
+        wanted = _state(state)
+        if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= MOST:
+            shown = shorten(repr(limit), 60)
+            raise InvalidTask(f"limit={shown} is no whole number from 1 to {MOST:,}.")
+        client, store = self.results.client, self.results.store
+        client.check_queue_name(queue_name)
+        if wanted == HELD and store is not None:
+            found, cursor = store.list_held(client, queue_name, limit, after)
+        else:
+            found, cursor = client.list_tasks(queue_name, wanted, limit, after)
+        page = Page(self._row(queue_name, each) for each in found)
+        page.next = cursor
+        if LISTING not in client.controls and wanted in (WAITING, DELAYED):
+            stats = client.stats(queue_name)
+            count = stats.waiting if wanted == WAITING else stats.delayed
+            page.left_out = max(0, count - len(page))
+        return page
+
+    def _row(self, queue_name: str, listed: Listed) -> TaskRow:
+        function, args, kwargs = self._call(listed.task_id, listed.data)
+        return TaskRow(
+            listed.task_id,
+            function,
+            queue_name,
+            listed.state,
+            args,
+            kwargs,
+            listed.priority,
+            listed.due,
+            listed.attempts,
+        )
+
+    def _call(self, task_id: str, data: Data) -> tuple[str, str, str]:
+        """Return the function that a message names, and its arguments as they are shown."""
+        found = describe(data)
+        if not found.function:
+            return "", "", ""
+        task = Task(task_id=task_id)
+        task.func, task.func_args, task.func_kwargs = found.function, found.args, found.kwargs
+        return found.function, *show_task(task, self.show, _names_known(found.function))
+
+    def info(
+        self, task: Task | str, history: Callable[[Task | str], History | None] | None = None
+    ) -> TaskInfo:
+        """Return all that is known of a task; see :meth:`alligator.Gator.task_info`.
+
+        :param history: returns its history; None: there is no place for any.
+        """
+        if not isinstance(task, Task) and not (isinstance(task, str) and task):
+            raise InvalidTask(f"{shorten(repr(task), 60)} is no task and no id of one.")
+        results = self.results
+        facts = explain.gather(results, task)
+        _, record = results.look(task)
+        error, traceback = facts.error, record.traceback if record is not None else ""
+        if record is None and facts.state == FAILED and (letter := results.letter(task)):
+            error, traceback = letter.error, letter.traceback
+        options, row = dict[str, Any](), None
+        if found := self._listed(task):
+            row = self._row(results.queue_of(task), found)
+            options = dict(fields_in(fields_of(found.data), "options"))
+        headers = options.pop("headers", None)
+        return TaskInfo(
+            task_id=task.task_id if isinstance(task, Task) else task,
+            queue_name=results.queue_of(task),
+            status=facts.state,
+            explanation=explain.sentence(facts),
+            row=row,
+            headers=headers if is_text_to_text(headers) else {},
+            options=options,
+            progress=self._progress(task) if facts.state == RUNNING else None,
+            history=None if history is None else history(task),
+            error=error,
+            traceback=traceback,
+        )
+
+    def _listed(self, task: Task | str) -> Listed | None:
+        """Return a task as it stands on its queue, or is held in the store; None: it is not."""
+        results = self.results
+        client, store = results.client, results.store
+        queue_name, task_id = results.where(task)
+        place = results.find(task)
+        data = client.peek(queue_name, task_id) if place is not None else None
+        if data is None and store is not None and store.bridged:
+            place = Place(WAITING)
+            data = store.peek_held(client, queue_name, id_of(task))
+        if data is None or place is None:
+            return None
+        options = fields_in(fields_of(data), "options")
+        numbers = [options.get("priority"), options.get("retried")]
+        priority, tries = (each if isinstance(each, int) else 0 for each in numbers)
+        return Listed(task_id, data, place.state, priority, place.due, tries, place.until)
+
+    def _progress(self, task: Task | str) -> tuple[float, str] | None:
+        store = self.results.store
+        return None if store is None or not store.monitors else progress.of_task(self.results, task)
+
+
+def is_text_to_text(value: Any) -> bool:
+    """Return whether a value is a dictionary from text to text, as headers are."""
+    return isinstance(value, dict) and all(
+        isinstance(each, str) for pair in value.items() for each in pair
+    )
+
+
+def _state(state: Any) -> int:
+    for name, number in STATES.items():
+        if isinstance(state, str) and state.lower() == name:
+            return number
+        if not isinstance(state, bool) and state == number:
+            return number
+    raise InvalidTask(
+        f"state={shorten(repr(state), 60)} is no state of tasks on a queue; these are "
+        f"{', '.join(STATES)}."
+    )
+
+
+def _names_known(function: str) -> tuple[str, ...]:
+    """Return the names of a function's parameters if its module is loaded; it is not imported."""
+    module, _, name = function.rpartition(".")
+    return parameter_names(getattr(sys.modules.get(module), "__dict__", {}).get(name))
