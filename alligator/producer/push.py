@@ -17,6 +17,7 @@ from alligator.backends.base import (
     Duplicate,
     Message,
     controlled,
+    controls_of,
     reaching,
 )
 from alligator.backends.dsn import mask_password
@@ -44,7 +45,7 @@ from alligator.tasks.limits import with_limits
 from alligator.tasks.message import id_of
 from alligator.tasks.parent_results import ResultOf, join, split
 from alligator.tasks.task import Task, TaskHandle
-from alligator.tasks.uniqueness import with_unique
+from alligator.tasks.uniqueness import with_unique, without_unique
 from alligator.tasks.validation import CHECKS
 
 
@@ -288,6 +289,9 @@ class Producer:
                 self.dependencies.record_outcomes([], [task])
         queue_name = task.queue_name or self.queue_name
         message = self.message(task, queue_name)
+        if again and (controls := controls_of(message)) is not None:
+            # It has run: no pending task is the same, and its retry waits for no further push.
+            message = controlled(message, without_unique(controls))
         if self._overrules:
             self.recorder.overrule([(queue_name, task)])
         task_id, data, delay_until, priority = message

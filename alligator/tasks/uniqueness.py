@@ -45,6 +45,13 @@ def with_unique(controls: Controls, task: Unique) -> Controls:
     )
 
 
+def without_unique(controls: Controls) -> Controls:
+    """Return controls without what :func:`with_unique` adds."""
+    return controls._replace(
+        unique_key="", unique_until_start=False, debounce=0.0, debounce_max=0.0
+    )
+
+
 def _digest(task: Unique) -> str:
     """Return what is the same for the same function and arguments, however they are spelled."""
     func = task.func

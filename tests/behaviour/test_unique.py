@@ -111,6 +111,19 @@ def test_its_own_retries_keep_it_and_do_not_trip_over_it(gator):
     assert not once.task(fail_twice, "a").is_duplicate
 
 
+@pytest.mark.parametrize("options", [{"unique": "k"}, {"debounce": 60}], ids=str)
+def test_the_retry_of_a_task_that_ran_here_is_not_taken_for_a_duplicate(gator, options):
+    pending = gator.options(**options).task(fail_twice, "here")
+    task = Task(retries=2, save_results=60, **options)
+    gator.prepare(task, fail_twice, ["here"], {})
+    gator.execute(task)
+    assert (task.is_duplicate, task.task_id == pending.task_id) == (False, False)
+    assert (gator.len(), jobs.seen) == (2, ["here"])
+    assert gator.get(task.task_id).retries == 0
+    assert gator.get(task.task_id).result == "done"
+    assert gator.len() == 1
+
+
 def test_it_is_free_after_a_failure_and_after_its_expiry(gator):
     once = gator.options(unique="k", save_results=60)
     failed, duplicate = once.task(jobs.fail), once.task(jobs.fail)
