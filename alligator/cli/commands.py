@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 
-from alligator.cli import completion, doctor, health, listing, move, upkeep
+from alligator.cli import completion, control, doctor, health, listing, move, upkeep
 from alligator.cli.parser import COMMANDS, queue_parser, worker_parser
 from alligator.cli.source import check_exists, gator_of, with_source, without_dsn
 from alligator.cli.start_worker import work
@@ -24,12 +24,16 @@ _COMMANDS: dict[str, Callable[[Gator, argparse.Namespace], int]] = {
     "status": listing.status,
     "running": listing.running,
     "workers": listing.workers,
+    "tasks": listing.tasks,
     "recent": listing.recent,
     "history": listing.history,
     "dead": listing.dead,
     "explain": listing.explain,
     "schedule": listing.schedule,
     "revive": upkeep.revive,
+    "pause": control.pause,
+    "resume": control.resume,
+    "cancel": control.cancel,
     "drop": upkeep.drop,
     "backup": upkeep.backup,
     "move": move.move,

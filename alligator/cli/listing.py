@@ -5,6 +5,7 @@ are Unix timestamps in seconds, states are words. docs/commands.rst describes ea
 """
 
 import argparse
+import shlex
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -30,7 +31,7 @@ from alligator.constants import (
 )
 from alligator.exceptions import ConnectionLost, InvalidTask, UnsupportedOption
 from alligator.gator import Gator
-from alligator.monitoring.rows import ActivityRow, History, QueueRow, RunningRow, WorkerRow
+from alligator.monitoring.rows import ActivityRow, History, QueueRow, RunningRow, TaskRow, WorkerRow
 from alligator.results import explain as explanation
 from alligator.results.unserved import Served, remarks
 
@@ -106,6 +107,11 @@ def _look(gator: Gator, arguments: argparse.Namespace) -> tuple[list[QueueRow], 
     """Return the queues, and a line for each that no worker serves."""
     names = queues_of(gator, arguments)
     rows = _queue_rows(gator, names)
+    if not arguments.queue:
+        known = gator.queues()
+        own = [] if gator.queue_name in {each.name for each in known} else rows
+        rows = sorted([*known, *own], key=lambda row: row.name)
+        names = [each.name for each in rows if each.waiting or each.delayed or each in own]
     served = Served(gator.client, gator.store, gator.schedules)
     return rows, remarks(served, names)
 
@@ -116,8 +122,15 @@ def _queue_rows(gator: Gator, names: Sequence[str]) -> list[QueueRow]:
         stats = gator.client.stats(name)
         alive = len(gator.store.workers(name)) if gator.store is not None else 0
         counts = stats.waiting, stats.delayed, stats.running, stats.dead
-        found.append(QueueRow(name, *counts, stats.oldest, False, alive))
+        found.append(QueueRow(name, *counts, stats.oldest, _is_paused(gator, name), alive))
     return found
+
+
+def _is_paused(gator: Gator, name: str) -> bool:
+    try:
+        return gator.paused(name) is not None
+    except UnsupportedOption:
+        return False
 
 
 def _activity(gator: Gator) -> list[ActivityRow] | None:
@@ -273,6 +286,51 @@ def _runs(row: WorkerRow) -> str:
 
 
 # -- Tasks. ---------------------------------------------------------------------------------------
+
+
+def tasks(gator: Gator, arguments: argparse.Namespace) -> int:
+    """List the tasks of a queue in one state."""
+    names = queues_of(gator, arguments)
+    if len(names) > 1:
+        raise InvalidTask("tasks lists one queue, in its order; give --queue once.")
+    page = gator.tasks(arguments.state, limit=arguments.limit, after=arguments.after)
+    if arguments.json:
+        found = {"tasks": [_task_json(each) for each in page], "next": page.next}
+        table.print_json({**found, "left_out": page.left_out})
+        return 0
+    none = f"No task of {names[0]!r} is {arguments.state}."
+    _print_table(task_columns(gator.clock.time(), arguments.state), page, none)
+    if page.left_out:
+        print(f"{page.left_out:,} more are there, which the server cannot list.")
+    if page.next is not None:
+        print(f"There are more: --after {shlex.quote(escape(page.next))}")
+    return 0
+
+
+def _task_json(row: TaskRow) -> dict[str, Any]:
+    found = as_json(row)
+    return {**found, "state": "dead"} if row.state == FAILED else found
+
+
+def task_columns(now: float, state: str) -> list[table.Column]:
+    """Return the columns of ``tasks``.
+
+    :param now: a Unix timestamp in seconds.
+    """
+    columns = [
+        table.Column("task", lambda row: shorten(row.task_id), may_be_cut=True),
+        table.Column("call", lambda row: call_of(row, row.kwargs), may_be_cut=True),
+        table.Column("priority", lambda row: row.priority, is_number=True),
+        table.Column("attempts", lambda row: row.attempts, is_number=True),
+    ]
+    if state == "delayed":
+        due = table.Column("due in", lambda row: table.ago(_left(row.due, now)), is_number=True)
+        columns.insert(1, due)
+    return columns
+
+
+def _left(moment: float | None, now: float) -> float | None:
+    return None if moment is None else max(0.0, moment - now)
 
 
 def call_of(row: Any, kwargs: str = "") -> str:

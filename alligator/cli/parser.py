@@ -15,6 +15,9 @@ done, for the reason on standard error."""
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 LOG_FORMATS = ("text", "json")
 
+#: What ``tasks --state`` takes.
+STATES = ("waiting", "delayed", "running", "held", "dead")
+
 #: What ``recent --state`` takes.
 ENDS = ("success", "failed", "retrying", "canceled")
 
@@ -57,6 +60,16 @@ COMMANDS: dict[str, CommandHelp] = {
         "List the workers that live, or that were lost in the last hour.",
         ("workers redis://localhost:6379/0 --json",),
     ),
+    "tasks": CommandHelp(
+        "tasks DSN [--state STATE]",
+        "the tasks on a queue, with function and arguments",
+        "List the tasks of one queue in one state, in the order in which they would run, without "
+        "touching them. Where there are more, the last line says how to see the next ones.",
+        (
+            "tasks redis://localhost:6379/0 --state delayed --limit 20",
+            "tasks redis://localhost:6379/0 --queue images --json",
+        ),
+    ),
     "recent": CommandHelp(
         "recent DSN",
         "the tasks that ended lately",
@@ -94,6 +107,25 @@ COMMANDS: dict[str, CommandHelp] = {
         "run dead tasks again (no ID: all)",
         "Put dead tasks back on their queue. Exit code 1: none of the ids given is dead.",
         ("revive redis://localhost:6379/0", "revive redis://localhost:6379/0 ID --retries 5"),
+    ),
+    "pause": CommandHelp(
+        "pause DSN [--queue NAME]",
+        "let no further task of a queue start",
+        "Pause a queue: workers start no task of it within a second. Running tasks finish; "
+        "pushes, delays and schedules go on.",
+        ("pause redis://localhost:6379/0 --queue images --seconds 600",),
+    ),
+    "resume": CommandHelp(
+        "resume DSN [--queue NAME]",
+        "end the pause of a queue",
+        "End the pause of a queue. Exit code 1: it was not paused.",
+        ("resume redis://localhost:6379/0 --queue images",),
+    ),
+    "cancel": CommandHelp(
+        "cancel DSN ID",
+        "take a task off its queue before it runs",
+        "Cancel a task that waits, is delayed or is held. Exit code 1: there is no such task.",
+        ("cancel redis://localhost:6379/0 ID",),
     ),
     "move": CommandHelp(
         "move SOURCE TARGET",
@@ -243,7 +275,7 @@ class _Sentences(argparse.RawDescriptionHelpFormatter):
 #: The commands that take ``--json``.
 LISTINGS = frozenset(
     {
-        *("status", "running", "workers", "recent", "history"),
+        *("status", "running", "workers", "tasks", "recent", "history"),
         *("explain", "dead", "schedule", "doctor"),
     }
 )
@@ -304,6 +336,10 @@ def _drop(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--yes", action="store_true", help="do not ask; needed without a terminal")
 
 
+def _cancel(parser: argparse.ArgumentParser) -> None:
+    _id(parser)
+
+
 def _status(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--watch", action="store_true", help="show it again and again; Ctrl-C ends")
     parser.add_argument(
@@ -315,10 +351,22 @@ def _status(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _tasks(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--state", choices=STATES, default="waiting", help=", ".join(STATES))
+    parser.add_argument("--limit", type=_number(int, 1), default=100, metavar="N", help="so many")
+    parser.add_argument("--after", metavar="CURSOR", help="those that follow; see the last line")
+
+
 def _recent(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--state", choices=ENDS, help=", ".join(ENDS))
     parser.add_argument("--function", metavar="NAME", help="only of this: myapp.tasks.resize")
     parser.add_argument("--limit", type=_number(int, 1), default=50, metavar="N", help="so many")
+
+
+def _pause(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--seconds", type=_number(float, 0), metavar="SECONDS", help="until it ends by itself"
+    )
 
 
 def _health(parser: argparse.ArgumentParser) -> None:
@@ -336,12 +384,15 @@ _FLAGS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "revive": _revive,
     "explain": _id,
     "history": _id,
+    "cancel": _cancel,
     "schedule": _schedule,
     "backup": _backup,
     "move": _move,
     "drop": _drop,
     "status": _status,
+    "tasks": _tasks,
     "recent": _recent,
+    "pause": _pause,
     "health": _health,
 }
 

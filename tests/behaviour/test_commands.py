@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -93,3 +94,88 @@ def test_health_without_a_worker(dsn, gator, capsys):
     assert cli.main(["health", "beanstalk://127.0.0.1:1/"]) == 2
     assert cli.main(["health", "redis://127.0.0.1:1/"]) == 1, "Docker knows 0 and 1"
     assert "it is not known" in capsys.readouterr().err
+
+
+def test_a_queue_is_paused_and_resumed(dsn, gator, capsys):
+    gator.task(jobs.note)
+    assert cli.main(["pause", dsn, "--queue", QUEUE]) == 0
+    assert capsys.readouterr().out == f"{QUEUE}: paused\n"
+    assert gator.run_all() == 0
+    assert asked(capsys, "status", dsn)[1]["queues"][0]["paused"] is True
+    assert cli.main(["status", dsn]) == 0
+    assert "paused" in capsys.readouterr().out
+    assert cli.main(["resume", dsn, "--queue", QUEUE]) == 0
+    assert cli.main(["resume", dsn, "--queue", QUEUE]) == 1
+    assert capsys.readouterr().out == f"{QUEUE}: resumed\n{QUEUE}: was not paused\n"
+    assert cli.main(["pause", dsn, "--queue", QUEUE, "--seconds", "60"]) == 0
+    assert capsys.readouterr().out.startswith(f"{QUEUE}: paused until 2")
+
+
+def test_tasks_by_state_page_by_page(dsn, gator, capsys):
+    sent = [gator.task(jobs.note, number).id for number in range(5)]
+    later = gator.options(delay_by=600)(jobs.note, secret="x" * 10).id
+    _, found = asked(capsys, "tasks", dsn, "--limit", "3")
+    assert [each["task_id"] for each in found["tasks"]] == sent[:3]
+    _, found = asked(capsys, "tasks", dsn, "--limit", "3", "--after", found["next"])
+    assert [each["task_id"] for each in found["tasks"]] == sent[3:]
+    assert found["next"] is None
+    _, found = asked(capsys, "tasks", dsn, "--state", "delayed")
+    assert [each["task_id"] for each in found["tasks"]] == [later]
+    assert cli.main(["tasks", dsn, "--queue", QUEUE, "--state", "delayed"]) == 0
+    shown = capsys.readouterr().out
+    assert "tests.support.jobs.note(secret='***')" in shown
+
+
+def test_a_waiting_task_is_canceled(dsn, gator, capsys):
+    task = gator.task(jobs.note)
+    assert cli.main(["cancel", dsn, "--queue", "other", "--queue", QUEUE, task.id]) == 0
+    assert capsys.readouterr().out == f"{QUEUE}: {task.id} canceled\n"
+    assert gator.len() == 0
+    assert cli.main(["cancel", dsn, "--queue", QUEUE, task.id]) == 1
+
+
+def test_status_of_all_queues(dsn, gator, capsys):
+    gator.task(jobs.note)
+    gator.options(queue_name="low", delay_by=600)(jobs.note)
+    assert cli.main(["status", dsn]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[0].split()[:3] == ["queue", "waiting", "delayed"]
+    assert [line.split()[:3] for line in shown[1:4]] == [
+        ["all", "0", "0"],
+        [QUEUE, "1", "0"],
+        ["low", "0", "1"],
+    ]
+    warned = [line for line in shown[4:] if "no live worker" in line]
+    assert len(warned) == 3
+    assert cli.main(["status", dsn, "--watch", "--json"]) == 2
+    assert "--watch" in capsys.readouterr().err
+
+
+def test_status_is_refreshed(dsn, gator, worker):
+    """With rates, once there was something to compare; Ctrl-C ends it in order."""
+    argv = [sys.executable, "-m", "alligator", "status", dsn, "--watch", "--every", "0.2"]
+    process = subprocess.Popen(
+        argv, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        gator.task("operator.add", 1, 2)
+        lines = iter(process.stdout.readline, "")
+        titles = next(line for line in lines if "out/min" in line).split()
+        assert titles[:7] == [
+            *("queue", "waiting", "delayed", "running", "dead", "oldest", "workers"),
+        ]
+        assert titles[7:9] == ["in/min", "out/min"]
+
+        def rate():
+            gator.task("operator.add", 1, 2)
+            row = next(line for line in lines if line.startswith(QUEUE)).split()
+            return row[8] not in ("0", "-")
+
+        eventually(rate, "what a worker did is seen")
+        process.send_signal(signal.SIGINT)
+        process.stdout.read()
+        assert process.wait(10) == 0
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()

@@ -7,16 +7,19 @@ from types import SimpleNamespace
 
 import pytest
 
-from alligator import FAILED, SUCCESS
+from alligator import DELAYED, FAILED, SUCCESS, WAITING
 from alligator.cli import listing
 from alligator.cli.parser import queue_parser
 from alligator.common.clock import SystemClock
+from alligator.exceptions import InvalidTask
 from alligator.monitoring.rows import (
     AttemptRow,
     History,
     NowRow,
+    Page,
     RecentRow,
     RunningRow,
+    TaskRow,
     WorkerRow,
 )
 
@@ -117,6 +120,53 @@ def test_workers_as_json(capsys):
     assert set(found["workers"][0]) == names_of(WorkerRow)
     assert set(found["workers"][0]["running"][0]) == names_of(NowRow)
     assert found["workers"][1]["is_lost"] is True
+
+
+def page(following=None):
+    found = Page(
+        [
+            TaskRow("id-1", "myapp.f", "all", DELAYED, "1, 'x'", "b=2", 5, 1_000_120.0, 0),
+            TaskRow("id-2", "", "all", WAITING, EVIL, "", 0, None, 3),
+        ]
+    )
+    found.next = following
+    return found
+
+
+def test_tasks(capsys):
+    gator = gator_with(tasks=page("cur'sor"))
+    arguments = ("--state", "delayed", "--limit", "2", "--after", "x")
+    code, lines = shown(capsys, "tasks", gator, *arguments)
+    assert code == 0
+    assert gator.asked == [("tasks", ("delayed",), {"limit": 2, "after": "x"})]
+    assert lines[0].split() == ["task", "due", "in", "call", "priority", "attempts"]
+    assert "myapp.f(1, 'x', b=2)" in lines[1]
+    assert " 2 min " in lines[1]
+    assert "?(\\x1b[2Jgone\\nnext)" in lines[2]
+    assert lines[3] == "There are more: --after 'cur'\"'\"'sor'"
+
+
+def test_tasks_as_json(capsys):
+    found = document(capsys, "tasks", gator_with(tasks=page("more")))
+    assert found["next"] == "more"
+    assert set(found["tasks"][0]) == names_of(TaskRow)
+    assert [each["state"] for each in found["tasks"]] == ["delayed", "waiting"]
+    assert document(capsys, "tasks", gator_with(tasks=page()))["next"] is None
+
+
+def test_tasks_that_a_server_cannot_list_are_counted(capsys):
+    found = page()
+    found.left_out = 1200
+    _, lines = shown(capsys, "tasks", gator_with(tasks=found))
+    assert lines[-1] == "1,200 more are there, which the server cannot list."
+    assert document(capsys, "tasks", gator_with(tasks=found))["left_out"] == 1200
+
+
+def test_no_tasks_and_two_queues(capsys):
+    empty = gator_with(tasks=Page())
+    assert shown(capsys, "tasks", empty, "--state", "held") == (0, ["No task of 'all' is held."])
+    with pytest.raises(InvalidTask, match="once"):
+        shown(capsys, "tasks", empty, "--queue", "a", "--queue", "b")
 
 
 RECENT = [

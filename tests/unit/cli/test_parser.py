@@ -77,7 +77,7 @@ def completed(words):
     ("words", "found"),
     [
         (["latergator.py", "mo"], ["move"]),
-        (["latergator.py", "re"], ["recent", "revive"]),
+        (["latergator.py", "re"], ["recent", "revive", "resume"]),
         (["latergator.py", "--proc"], ["--processes"]),
         (["latergator.py", "drop", "redis://x", "--y"], ["--yes"]),
         (["latergator.py", "redis://x", "--log-level", "W"], ["WARNING"]),
