@@ -698,6 +698,10 @@ class Gator:
     def running(self) -> list[RunningRow]:
         """Return the tasks that run now, by queue, the one that runs longest first.
 
+        These are the tasks on lease, at most 1,000 of each queue, where the backend can list them;
+        else what the workers tell. A task that was fetched and has not started yet, or started
+        within the last second, has no ``started`` and no ``worker``.
+
         :raises UnsupportedOption: there is no store that keeps this.
         """
         return self._monitor.running()

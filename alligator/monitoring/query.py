@@ -1,21 +1,30 @@
 """Read what workers recorded, for a Gator."""
 
 from dataclasses import replace
+from math import inf
 from typing import Any
 
 from alligator.backends.activity import KEEP_ACTIVITY, MAX_RECENT
-from alligator.backends.base import Client
+from alligator.backends.base import LISTING, Client, time_on
 from alligator.backends.dsn import mask_password
 from alligator.backends.store import Store, record_key
 from alligator.common.clock import Clock
 from alligator.common.text import shorten
-from alligator.constants import CANCELED, FAILED, RETRYING, SUCCESS
+from alligator.constants import CANCELED, FAILED, RETRYING, RUNNING, SUCCESS
 from alligator.exceptions import InvalidTask, UnsupportedOption
 from alligator.monitoring import progress
 from alligator.monitoring.activity import to_row
 from alligator.monitoring.attempts import ended_as_recorded, read_history
+from alligator.monitoring.described import describe_briefly
 from alligator.monitoring.encoding import read_live, read_recent
-from alligator.monitoring.rows import ActivityRow, History, RecentRow, RunningRow, WorkerRow
+from alligator.monitoring.rows import (
+    ActivityRow,
+    History,
+    NowRow,
+    RecentRow,
+    RunningRow,
+    WorkerRow,
+)
 from alligator.results.query import Results
 from alligator.tasks.functions import wire_name
 from alligator.tasks.task import Task
@@ -27,6 +36,9 @@ ENDED_STATES = {
     "failed": FAILED,
     "canceled": CANCELED,
 }
+
+#: Tasks on lease that are listed of one queue, those that are leased for the longest.
+MOST_RUNNING = 1_000
 
 #: Minutes of activity that are kept.
 _MOST_MINUTES = int(KEEP_ACTIVITY // 60)
@@ -52,29 +64,61 @@ class Monitor:
     def running(self) -> list[RunningRow]:
         """Return what is on lease; see :meth:`alligator.Gator.running`."""
         store = self._store()
-        rows = {
-            (each.queue_name, each.task_id): RunningRow(
-                each.task_id,
-                each.function,
-                each.queue_name,
-                each.attempt,
-                each.started,
-                f"{worker.host}:{worker.pid}",
+        workers = [each for each in self.workers() if not each.is_lost]
+        told = {
+            (each.queue_name, each.task_id): (f"{worker.host}:{worker.pid}", each)
+            for worker in workers
+            for each in worker.running
+        }
+        found = [
+            RunningRow(
+                now.task_id,
+                now.function,
+                now.queue_name,
+                now.attempt,
+                now.started,
+                worker,
                 None,
                 None,
             )
-            for worker in self.workers()
-            if not worker.is_lost
-            for each in worker.running
-        }
-        found = list(rows.values())
+            for worker, now in told.values()
+        ]
+        if LISTING in self.client.controls:
+            found = self._on_lease({each for worker in workers for each in worker.queues}, told)
         keys = [progress.document_key(record_key(row.queue_name, row.task_id)) for row in found]
         texts = store.documents(keys) if keys else []
         found = [
             replace(row, progress=progress.from_text(text))
             for row, text in zip(found, texts, strict=True)
         ]
-        return sorted(found, key=lambda row: (row.queue_name, row.started or 0.0, row.task_id))
+        return sorted(found, key=lambda row: (row.queue_name, row.started or inf, row.task_id))
+
+    def _on_lease(
+        self, served: set[str], told: dict[tuple[str, str], tuple[str, NowRow]]
+    ) -> list[RunningRow]:
+        """Return what is on lease, with what its worker told of it.
+
+        :param served: queues that workers serve.
+        """
+        found = list[RunningRow]()
+        for queue_name in sorted({*(self.client.queue_names() or ()), *served}):
+            tasks, _ = self.client.list_tasks(queue_name, RUNNING, MOST_RUNNING)
+            now = time_on(self.client, queue_name, self.clock) if tasks else 0.0
+            for each in tasks:
+                worker, known = told.get((queue_name, each.task_id), ("", None))
+                found.append(
+                    RunningRow(
+                        each.task_id,
+                        known.function if known else describe_briefly(each.data).function,
+                        queue_name,
+                        each.attempts,
+                        known.started if known else None,
+                        worker,
+                        None if each.until is None else max(0.0, each.until - now),
+                        None,
+                    )
+                )
+        return found
 
     def activity(self, minutes: int) -> list[ActivityRow]:
         """Return what happened lately; see :meth:`alligator.Gator.activity`."""

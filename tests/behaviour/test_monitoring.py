@@ -12,6 +12,7 @@ from itertools import pairwise
 import pytest
 
 from alligator import Gator, Task, Worker, current_task
+from alligator.backends.base import LISTING
 from alligator.common.ids import new_task_id
 from alligator.constants import CANCELED, FAILED, RETRYING, SUCCESS
 from alligator.exceptions import AlligatorException, InvalidTask, UnsupportedOption
@@ -326,6 +327,8 @@ def test_workers_tell_what_they_run(gator, concurrency, monkeypatch):
         (running,) = [row for row in gator.running() if row.task_id == now.task_id]
         assert running.task_id == now.task_id
         assert (running.worker, running.started) == (f"{host()}:{os.getpid()}", now.started)
+        if LISTING in gator.client.controls:
+            assert 0 < running.lease_left <= 31
         if concurrency > 1:
             row = eventually(lambda: next((r for r in of_queue(gator) if r.failed), None))
         go.set()
@@ -342,6 +345,22 @@ def test_a_coroutine_is_among_what_runs(local, monkeypatch):
         rows = eventually(local.running)
         assert [row.function for row in rows] == [name_of(sleeps)]
         eventually(lambda: not local.running(), "and when it has ended no more")
+
+
+@pytest.mark.parametrize("backend", ["locmem", "sqlite", "redis"])
+def test_what_is_on_lease_runs_also_without_a_worker_that_tells(request, backend):
+    gator = made(request, backend, activity=False)
+    task = gator.options(task_id="mine").task(fine, 1)
+    gator.task(fine)
+    (delivery,) = gator.client.reserve([gator.queue_name], 1, 20.0).deliveries
+    assert delivery.task_id == task.task_id
+    (row,) = [row for row in gator.running() if row.queue_name == gator.queue_name]
+    assert (row.task_id, row.function, row.attempt) == ("mine", name_of(fine), 1)
+    assert (row.started, row.worker, row.progress) == (None, "", None)
+    assert 15 < row.lease_left <= 20.5
+    gator.client.ack([delivery])
+    assert [row for row in gator.running() if row.queue_name == gator.queue_name] == []
+    gator.close()
 
 
 def test_an_idle_worker_sends_no_more_than_heartbeats(local, monkeypatch):
