@@ -102,6 +102,7 @@ def test_a_second_task_after_a_flush_wakes_a_second_worker(client):
 def test_a_new_queue_has_no_mark_where_nobody_waits(client):
     client.push("q", "a", "data")
     assert sorted(client.conn.keys("*")) == [
+        b"alligator:queues",
         b"alligator:{q}:data",
         b"alligator:{q}:ready",
         b"alligator:{q}:seq",

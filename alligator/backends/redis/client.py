@@ -69,6 +69,7 @@ from alligator.backends.redis.errors import (
     translated,
 )
 from alligator.backends.redis.listing import list_tasks
+from alligator.backends.redis.queue_names import queue_names
 from alligator.backends.redis.reserve import MOST_AT_ONCE, RedisAhead, Reservation
 from alligator.backends.redis.scripts import script
 from alligator.backends.redis.server_clock import ServerClock
@@ -84,8 +85,6 @@ log = logging.getLogger("alligator.backends.redis_backend")  # the documented na
 _servers_asked: set[str] = set()
 
 _STATES = {b"waiting": WAITING, b"delayed": DELAYED, b"running": RUNNING, b"dead": FAILED}
-_SCANS = 100  # of a thousand keys each: the most that are searched for names of queues
-_LASTING = frozenset({"data", "seq", "dead", "held"})  # keys that stand for tasks, now or before
 # A script blocks the server, so many dead letters, or links of children, go in steps.
 _REVIVE_BATCH = 100
 _PURGE_BATCH = 500
@@ -505,22 +504,8 @@ class Client(BaseClient):
         return list_tasks(run, state, limit, after)
 
     def queue_names(self) -> list[str] | None:
-        # A few keys in each step, since the server does nothing else meanwhile.
-        if not self._connections.one_server:
-            return None
-        found, cursor = set[str](), b"0"
-        for _ in range(_SCANS):
-            with translated():
-                cursor, keys = self._connections.command(
-                    [], "SCAN", cursor, "MATCH", "alligator:{*}:*", "COUNT", "1000"
-                )
-            for key in keys:
-                queue_name, _, part = key.decode(errors="replace")[11:].rpartition("}:")
-                if part in _LASTING:
-                    found.add(queue_name)
-            if cursor == b"0":
-                return sorted(found)
-        return None
+        with translated():
+            return queue_names(self._connections)
 
     def durability_warning(self) -> str | None:
         with translated():

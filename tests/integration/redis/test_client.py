@@ -352,6 +352,50 @@ def test_nothing_is_left_behind_where_nobody_waits(client):
     assert 0 < client.conn.pttl("alligator:{q}:waiting") <= 2_000
 
 
+def test_names_of_queues_cost_no_search_each_time(client):
+    def searches():
+        return client.conn.info("commandstats").get("cmdstat_scan", {}).get("calls", 0)
+
+    client.push("old", "1", "data")
+    client.conn.delete("alligator:queues")  # as Alligator 1.1 left it
+    assert client.queue_names() == ["old"]
+    client.push("new", "1", "data")
+    for number in range(1500):
+        client.conn.set(f"other:{number}", "x")
+    before = searches()
+    assert client.queue_names() == ["new", "old"]
+    client.drop_all("old")
+    assert client.queue_names() == ["new"]
+    assert searches() == before
+    client.conn.delete("alligator:queues:searched")  # an hour later
+    client.push("old", "2", "data")
+    assert client.queue_names() == ["new", "old"]
+    assert searches() > before
+
+
+def test_a_search_for_names_goes_on_where_it_ended(client, monkeypatch):
+    monkeypatch.setattr("alligator.backends.redis.queue_names._LONGEST", 0.0001)
+    for number in range(5000):
+        client.conn.set(f"other:{number}", "x")
+    client.push("old", "1", "data")
+    client.conn.delete("alligator:queues")
+    eventually(lambda: client.queue_names() == ["old"])
+    eventually(
+        lambda: client.queue_names() and client.conn.get("alligator:queues:searched") == b"done"
+    )
+
+
+def test_who_may_only_read_is_told_the_names(client):
+    client.push("q", "1", "data")
+    client.conn.execute_command(
+        "ACL", "SETUSER", "reader", "on", ">pw", "~*", "+@read", "+@connection"
+    )
+    port = client.conn.connection_pool.connection_kwargs["port"]
+    reader = Client(f"redis://reader:pw@127.0.0.1:{port}/0")
+    assert reader.queue_names() == ["q"]
+    reader.close()
+
+
 def test_pushes_onto_a_paused_queue_wake_nobody_twice(client):
     def looks():
         return client.conn.info("commandstats").get("cmdstat_blpop", {}).get("calls", 0)
@@ -478,7 +522,11 @@ def test_oldest_is_read_from_the_id(client):
 def test_emptied_queues_leave_next_to_nothing(client):
     client.push("q", "1", "data", priority=5)
     client.pop("q")
-    assert sorted(client.conn.keys("*")) == [b"alligator:{q}:seq", b"alligator:{q}:since"]
+    assert sorted(client.conn.keys("*")) == [
+        b"alligator:queues",
+        b"alligator:{q}:seq",
+        b"alligator:{q}:since",
+    ]
     client.drop_all("q")
     assert client.conn.keys("*") == []
 

@@ -37,6 +37,7 @@ if #links == limit then return 1 end
 
 local paused = redis.call('HGET', CONTROLS, 'paused')
 redis.call('UNLINK', since_key())
+redis.pcall('SREM', 'alligator:queues', own_queue())
 for _, name in ipairs({ 'kept', 'lines', 'holders', 'rates', 'turns' }) do
   redis.call('UNLINK', part_key(name))
 end

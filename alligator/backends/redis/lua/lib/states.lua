@@ -76,6 +76,8 @@ local function begin_history(count, first)
     first = 1099511627776 + 7 * tonumber(string.sub(digest, 1, 10), 16)
   end
   redis.call('SET', SEQ, whole(first + count))
+  -- For Client.queue_names. (Refused on a cluster, and perhaps to a user of few rights.)
+  redis.pcall('SADD', 'alligator:queues', own_queue())
   redis.call('SET', since_key(), whole(first) .. ' ' .. born)
   -- A client may still wait whose mark went with all the rest. (The count is that of the server.)
   local blocked = string.match(server_info('clients'), 'blocked_clients:(%d+)')
