@@ -42,6 +42,11 @@ nitpick_ignore_regex = [
         r"alligator\.(workers\.isolation\.Given|security\.policy\.Reading"
         r"|tasks\.parents_in_store\.KeptParents)",
     ),
+    (
+        "py:class",
+        r"alligator\.(tasks\.middleware\.\w+|execution\.recording\.Recording|results\.pauses\.Pauses)",
+    ),
+    ("py:obj", r"alligator\.monitoring\.rows\.Row"),
     ("py:.*", r"(P|alligator\.contrib\.rpqueue_functions\.[PR])"),
     ("py:class", r"alligator\.testing\.conformance\.\w+\.\w+"),
 ]

@@ -28,16 +28,16 @@ running task queues it to run once more afterwards, never at the same time; ack,
 bury and recovery of the running one leave the new data alone (a retry of the old data is
 dropped in its favour, as a push would have replaced it).
 
-*One per key.* Where :attr:`Client.controls` has :data:`UNIQUE`, a message may have a unique key
+*One per key.* Where :attr:`Client.controls` has ``UNIQUE``, a message may have a unique key
 (:class:`Controls`). While a task with that key is pending on the queue (waiting, delayed, held,
 running, to be retried), a push with the key queues nothing, and returns the
-:class:`Duplicate` of that task. The key is free once the task is acked, buried or removed;
+``Duplicate`` of that task. The key is free once the task is acked, buried or removed;
 with ``unique_until_start`` in the step that leases it, and a retry does not take it again. It is
 taken exactly while a task with it is on the queue: a worker that was killed leaves no key behind. A
 push behind a running task of its own id takes its key at once. A dead letter keeps its key for its
 revival, and stays dead while another task has it.
 
-*The last push counts* (:data:`DEBOUNCE`). A message with ``debounce`` waits so many seconds. If
+*The last push counts* (``DEBOUNCE``). A message with ``debounce`` waits so many seconds. If
 its key is taken by a task that has ``debounce`` as well and has not started, the push replaces
 data, priority and controls of that task. The task then waits again, up to ``debounce_max`` seconds
 after the push that queued it, and not less than its own delay. Any other task is left as it is.
@@ -361,7 +361,7 @@ class Client(ABC):
         place per id. (Messages with ``debounce`` are a step each.)
 
         A message whose unique key is taken, also by one before it in the same batch, is not
-        queued. Instead of its id, the :class:`Duplicate` of the pending task is returned.
+        queued. Instead of its id, the ``Duplicate`` of the pending task is returned.
         """
 
     def reserve(
