@@ -55,7 +55,11 @@ class TaskFailed(AlligatorException):
 
 
 class TaskCanceled(TaskFailed):
-    """A task was canceled before it ran, and has no result."""
+    """A task was canceled before it ran, or while it ran, and has no result.
+
+    It is also raised inside a function that is canceled while it runs, for it to clean up. Let it
+    go on from there: after ``except Exception: pass`` it is raised again.
+    """
 
 
 class ResultTimeout(AlligatorException):

@@ -17,7 +17,7 @@ from alligator.exceptions import InvalidDSN, InvalidTask, UnsupportedOption
 from alligator.execution.recording import Recording
 from alligator.execution.settle import Settler
 from alligator.execution.without_worker import InlineRunner
-from alligator.monitoring import progress
+from alligator.monitoring import cancel_requests, progress
 from alligator.monitoring.query import Monitor
 from alligator.monitoring.queues import QueueViews
 from alligator.monitoring.rows import (
@@ -397,7 +397,7 @@ class Gator:
         """
         return self._inline.run_one(task_id)
 
-    def cancel(self, task_id: str | Task) -> Task | None:
+    def cancel(self, task_id: str | Task, *, running: bool = False) -> Task | None:
         """Take a task off the queue before it runs and return it; None: no such task waits.
 
         ::
@@ -405,9 +405,18 @@ class Gator:
             task = gator.task(add, 18, 9)
             gator.cancel(task.task_id)
 
+        With ``running=True``, a task that runs is canceled as well. The request goes to the store,
+        and its worker finds it within a second. A coroutine is canceled. Inside a function,
+        ``current_task().is_canceled`` is true, and :exc:`~alligator.exceptions.TaskCanceled` is
+        raised as soon as it is at a step of Python. The task is then canceled, with its children,
+        however it ends, and is not retried. No hook of it is called.
+
         :param task_id: on this Gator's queue; or the task itself, which knows its queue.
+        :param running: whether to cancel it if it runs.
+        :returns: with ``status`` ``CANCELED``, or ``RUNNING``: it is asked to end.
+        :raises UnsupportedOption: ``running``, and there is no store to pass that on.
         """
-        return self._inline.cancel(task_id)
+        return self._inline.cancel(task_id, running=running)
 
     def execute(self, task: Task) -> Task:
         """Run a task object, with its retries, and return it.
@@ -650,7 +659,10 @@ class Gator:
             if given is not None and (letter := self.results.letter_among(letters, given)):
                 task_id = letter.task_id
             chosen = [each for each in letters if task_id in (None, each.task_id)]
-            self.store.forget(key for each in chosen for key in self.recorder.keys_of_dead(each))
+            keys = [key for each in chosen for key in self.recorder.keys_of_dead(each)]
+            self.store.forget(keys)
+            if keys:  # a request to cancel that run came too late
+                self.store.delete_documents([cancel_requests.document_key(key) for key in keys])
             for each in chosen:
                 self.recorder.note_revived(each)
         if "renew" in signature(client.revive).parameters:

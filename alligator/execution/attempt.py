@@ -23,6 +23,7 @@ from alligator.exceptions import (
     ConnectionLost,
     ImportFailed,
     LeaveNow,
+    TaskCanceled,
     UnknownCallableError,
     UnknownModuleError,
 )
@@ -44,6 +45,7 @@ class Verdict(Enum):
     RETRY = "failed, with a retry left"
     LATER = "not run: its code is missing, perhaps for a moment"
     BURY = "failed for good"
+    CANCEL = "canceled while it ran"
     CARRIED = "not known yet: it runs on as a coroutine"
 
 
@@ -132,17 +134,18 @@ def attempt(
         # The message cannot be read, or may not run here: bury it with its bytes. So, too, if a
         # Task class of the user's own raises SystemExit or the like: the worker must not end.
         return _given_up(delivery, codec, None, err)
-    args, kwargs = getattr(task, "func_args", None), getattr(task, "func_kwargs", None)
+    args: Any
+    kwargs: Any
+    try:
+        args, kwargs, task.delivery = task.func_args, task.func_kwargs, delivery
+    except AttributeError:  # the user's own class may have them not, or no room for the other
+        args, kwargs = getattr(task, "func_args", None), getattr(task, "func_kwargs", None)
     try:
         seconds = getattr(task, "timeout", None)
         if getattr(task, "hook_timeout", None):
             seconds = _limited(task)
         if carry is not None:  # it may fail after this has returned
             task.called_with = args, kwargs
-        try:  # noqa: SIM105 - suppress() takes 0.3 µs
-            task.delivery = delivery
-        except AttributeError:  # the user's own class may have no room for it
-            pass
         if begin:
             begin(task, delivery)
         # The user's own class may override run(), and does not carry coroutines.
@@ -319,6 +322,8 @@ def _failed(
     :param decode: proves that the task can be queued again; None: ``codec.decode``.
     :param called_with: the arguments before the run; None: the task knows them, or did not run.
     """
+    if type(error) is TaskCanceled and getattr(task, "_cancellation", None) is not None:
+        return canceled(delivery, task, error)
     decode, tries = decode or codec.decode, _tries(delivery, codec, task)
     try:
         if not task.may_retry(error):
@@ -341,6 +346,15 @@ def _failed(
         outcome.tries = tries  # spend_retry may have counted one more
         return outcome
     return Outcome(delivery, Verdict.RETRY, task, error, data, delay)
+
+
+def canceled(delivery: Delivery, task: Task, error: BaseException | None = None) -> Outcome:
+    """Return the verdict on a task that was canceled while it ran.
+
+    :param error: with which it ended; None: it has not.
+    """
+    why = Reason("Canceled while it ran.")
+    return Outcome(delivery, Verdict.CANCEL, task, error, reason=why)
 
 
 def _given_up(delivery: Delivery, codec: Codec, task: Task | None, error: BaseException) -> Outcome:

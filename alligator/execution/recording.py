@@ -21,7 +21,7 @@ from alligator.backends.types import Report
 from alligator.common.log import SafeTracebacks
 from alligator.common.text import describe_error, describe_traceback
 from alligator.constants import CANCELED, FAILED, RETRYING, SUCCESS
-from alligator.exceptions import RunAgain, TaskCanceled
+from alligator.exceptions import RunAgain
 from alligator.execution.attempt import Outcome, Verdict
 from alligator.monitoring import arguments, attempts
 from alligator.monitoring.activity import (
@@ -203,7 +203,8 @@ class Recording:
 
     def _count(self, outcome: Outcome, took: float) -> None:
         task, error, by_task = outcome.task, outcome.error, True
-        if isinstance(error, RunAgain | TaskCanceled):
+        is_canceled = outcome.verdict is Verdict.CANCEL
+        if is_canceled or isinstance(error, RunAgain):
             by_task = False
         with self._lock:
             tally = self._tally(outcome)
@@ -211,7 +212,7 @@ class Recording:
                 tally.add("lost", outcome.delivery.deaths)
             if outcome.verdict is _RETRY:
                 tally.add("retried")
-            elif not isinstance(error, TaskCanceled):
+            elif not is_canceled:
                 tally.add("expired" if outcome.expired else "given_up")
             if error is not None and by_task:
                 tally.add("failed")
@@ -361,10 +362,11 @@ class Recording:
             report = make()
             told, listed = self._take_told(), self._take_listed()
             activity = [(*key, numbers) for key, numbers in self._rows.items()]
-            if not (always or activity or listed or told or report.live or report.ask):
+            more = report.live or report.documents or report.ask
+            if not (always or activity or listed or told or more):
                 return None
             try:
-                documents = self._merged(told[:_TOLD_AT_ONCE])
+                documents = {**report.documents, **self._merged(told[:_TOLD_AT_ONCE])}
                 report = report._replace(activity=activity, recent=listed, documents=documents)
                 found = self.store.report(report)
             except BaseException:
@@ -516,13 +518,13 @@ def _error_of(outcome: Outcome) -> str:
 
 
 def _state_of(outcome: Outcome) -> int:
-    if isinstance(outcome.error, TaskCanceled):
+    if outcome.verdict is Verdict.CANCEL:
         return CANCELED
     return {_ACK: SUCCESS, _RETRY: RETRYING}.get(outcome.verdict, FAILED)
 
 
 def _outcome_of(outcome: Outcome) -> str:
-    if isinstance(outcome.error, TaskCanceled):
+    if outcome.verdict is Verdict.CANCEL:
         return attempts.CANCELED
     if outcome.verdict is _ACK:
         return attempts.SUCCEEDED

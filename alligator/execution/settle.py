@@ -18,6 +18,7 @@ from alligator.constants import CANCELED
 from alligator.exceptions import AlligatorException, ConnectionLost, InvalidTask, QueueFull
 from alligator.execution.attempt import Outcome, Verdict
 from alligator.execution.backend_trouble import FIRST_PAUSE, LONGEST_PAUSE
+from alligator.monitoring import cancel_requests
 from alligator.results.records import Recorder, kept_for, put_with_room
 from alligator.tasks.backoff import deploy_delay
 from alligator.tasks.task import Task
@@ -52,9 +53,18 @@ class Settler:
         :raises QueueFull: nothing took effect, for lack of room; repeat it, and keep the lease.
         """
         settled = self._settle(outcome)
-        if settled and outcome.verdict is Verdict.ACK:
+        if settled and outcome.verdict in (Verdict.ACK, Verdict.CANCEL):
             self._forget_parents(outcome.task)
+        if settled and outcome.verdict is Verdict.CANCEL:
+            self._forget_request(outcome)
         return settled
+
+    def _forget_request(self, outcome: Outcome) -> None:
+        """Forget the request to cancel a task, which is canceled."""
+        if self.store is not None:
+            with suppress(ConnectionLost, QueueFull):  # it is for this push alone, and expires
+                key = self.recorder.key_of(outcome.task, outcome.delivery)
+                self.store.delete_documents([cancel_requests.document_key(key)])
 
     def _forget_parents(self, task: Task | None) -> None:
         """Forget the parents of a task that has ended, if the store keeps them."""
@@ -71,7 +81,12 @@ class Settler:
             return tell(self.client, outcome, self.clock)
         delivery, task, store = outcome.delivery, outcome.task, self.store
         key, keep = self.recorder.key_of(task, delivery), kept_for(task)
-        if outcome.verdict is Verdict.ACK and task is not None:
+        if outcome.verdict is Verdict.CANCEL:
+            record = self.recorder.make(task, delivery.attempt, CANCELED)
+            keep = max(KEEP_FAILED, keep)
+            if store is self.client.store:
+                return store.settle(self.client, delivery, key, record, keep)
+        elif outcome.verdict is Verdict.ACK and task is not None:
             record = self.recorder.success(task, delivery.attempt, delivery.queue_name)
             if store is self.client.store:
                 return put_with_room(
@@ -201,7 +216,7 @@ def is_recorded(outcome: Outcome) -> bool:
     """Return whether an outcome is recorded if there is a store."""
     if outcome.verdict is Verdict.ACK:
         return bool(getattr(outcome.task, "known_for", 0))
-    return outcome.verdict is Verdict.BURY
+    return outcome.verdict in (Verdict.BURY, Verdict.CANCEL)
 
 
 def due_at(client: Client, outcome: Outcome, clock: Clock) -> float | None:
@@ -222,7 +237,7 @@ def tell(client: Client, outcome: Outcome, clock: Clock) -> bool:
     delivery = outcome.delivery
     due = due_at(client, outcome, clock)
     match outcome.verdict:
-        case Verdict.ACK:
+        case Verdict.ACK | Verdict.CANCEL:
             return not client.ack([delivery])
         case Verdict.LATER:
             if outcome.data is None or due is None:

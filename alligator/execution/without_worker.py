@@ -8,20 +8,28 @@ from contextvars import copy_context
 from functools import partial
 from typing import Any
 
-from alligator.backends.base import Client, Delivery, time_on
+from alligator.backends.base import GET, Client, Data, Delivery, time_on
 from alligator.common import after_fork, strict_json
 from alligator.common.clock import Clock
 from alligator.common.log import SafeTracebacks
-from alligator.exceptions import AlligatorException, LeaveNow, QueueFull
+from alligator.constants import CANCELED, WAITING
+from alligator.exceptions import (
+    AlligatorException,
+    LeaveNow,
+    QueueFull,
+    UnknownCallableError,
+    UnknownModuleError,
+)
 from alligator.execution.acks import report_refused
-from alligator.execution.attempt import Outcome, Verdict, attempt
+from alligator.execution.attempt import Outcome, Verdict, attempt, canceled
 from alligator.execution.leases import Leases
 from alligator.execution.recording import Recording
 from alligator.execution.running_tasks import RunningTasks
 from alligator.execution.settle import Settler
+from alligator.monitoring import cancel_requests
 from alligator.results.pauses import Pauses
 from alligator.results.query import Results
-from alligator.runtime.timeouts import Overrun, TimeIsUp
+from alligator.runtime.timeouts import Overrun, TimeIsUp, beside
 from alligator.tasks.codec import Codec
 from alligator.tasks.message import id_of
 from alligator.tasks.middleware import RunMiddleware
@@ -33,6 +41,9 @@ log.addFilter(SafeTracebacks())
 
 #: Seconds that a task run by ``pop``, ``get`` or ``run_all`` is leased for at a time.
 LEASE = 30.0
+
+#: How often a task that is to be canceled is looked for, waiting and running by turns.
+_TRIES = 3
 
 #: Seconds that these wait for a backend that has no room for the outcome of a task.
 ROOM_WITHIN = 2.0
@@ -68,22 +79,55 @@ class InlineRunner:
 
     # -- Canceling. ---------------------------------------------------------------------------
 
-    def cancel(self, task_id: str | Task) -> Task | None:
-        """Take a task off its queue before it runs and return it; None: no such task waits."""
-        found = self._cancel(task_id)
-        if found is not None and isinstance(task_id, Task):
+    def cancel(self, task_id: str | Task, *, running: bool = False) -> Task | None:
+        """Take a task off its queue, or ask its worker to end it, and return it; None: neither."""
+        found = (
+            self._cancel_running(task_id) if running else self._cancel(task_id, self.codec.decode)
+        )
+        if found is not None and found.status == CANCELED and isinstance(task_id, Task):
             task_id.to_canceled()
         return found
 
-    def _cancel(self, task_id: str | Task) -> Task | None:
+    def _cancel_running(self, task_id: str | Task) -> Task | None:
+        cancel_requests.store_of(self.results)
+        for _ in range(_TRIES):  # it may start, or be retried, between two looks
+            can_look = GET in self.client.supports
+            if can_look and (found := self._cancel(task_id, self._decoded)) is not None:
+                return found
+            state, data = cancel_requests.make(self.results, task_id)
+            if state == WAITING and can_look:
+                continue
+            if state == WAITING:
+                return None
+            found = self._described(task_id, data)
+            if state == CANCELED:
+                found.to_canceled()
+            else:
+                found.to_running()
+            return found
+        return None
+
+    def _described(self, task_id: str | Task, data: Data | None) -> Task:
+        if data is None:
+            return task_id if isinstance(task_id, Task) else Task(task_id)
+        return self._decoded(Delivery(*self.results.where(task_id), data, None))
+
+    def _decoded(self, delivery: Delivery) -> Task:
+        """Return the task of a delivery; one whose code is not installed here, with names."""
+        try:
+            return self.codec.decode(delivery)
+        except (UnknownModuleError, UnknownCallableError):
+            return self.codec.decode_names(delivery)
+
+    def _cancel(self, task_id: str | Task, decode: Callable[[Delivery], Task]) -> Task | None:
         queue_name, backend_id = self.results.where(task_id)
         # Held first: a task goes from the store to its queue, and never back.
-        if held := self._cancel_held(queue_name, id_of(task_id)):
+        if held := self._cancel_held(queue_name, id_of(task_id), decode):
             return held
         reserved = self.client.withdraw(queue_name, backend_id, LEASE)
         for delivery in reserved.deliveries:
             try:
-                task = self.codec.decode(delivery)
+                task = decode(delivery)
             except BaseException:
                 self.client.release(delivery)  # the caller cannot be given it, so it stays
                 raise
@@ -92,12 +136,14 @@ class InlineRunner:
             return task
         return None
 
-    def _cancel_held(self, queue_name: str, task_id: str) -> Task | None:
+    def _cancel_held(
+        self, queue_name: str, task_id: str, decode: Callable[[Delivery], Task]
+    ) -> Task | None:
         store = self.settler.store
         if store is None or (data := store.peek_held(self.client, queue_name, task_id)) is None:
             return None
         delivery = Delivery(queue_name, task_id, data, None)
-        task = self.codec.decode(delivery)
+        task = decode(delivery)
         if not self.settler.cancel_held(task, queue_name, task_id):
             return None
         task.to_canceled()
@@ -204,7 +250,17 @@ class InlineRunner:
             watch=lambda: running.look(),
             at_end=lambda: running.close(),
         )
-        running = RunningTasks(self.settler.store, self.recorder, leases)
+
+        def would_not_end(delivery: Delivery, task: Task) -> None:
+            leases.settles(delivery)
+            beside(partial(self.settler.settle, canceled(delivery, task)), 0.0)
+
+        running = RunningTasks(
+            self.settler.store,
+            self.recorder,
+            leases.running,
+            lambda delivery, task: Overrun(LEASE, partial(would_not_end, delivery, task)),
+        )
         return leases
 
     def _run(self, leases: Leases, delivery: Delivery) -> Outcome:

@@ -180,6 +180,16 @@ class Recorder:
         task_id = fields_of(data).get("task_id")
         return task_id if is_known_later(data) and isinstance(task_id, str) else place
 
+    def key_in(self, delivery: Delivery) -> str:
+        """Return the key of the record of a task by its message, unchecked.
+
+        It is that of :meth:`key_of`, unless the message is of a format of the user's own.
+        """
+        task_id = self._id_at_push(delivery.queue_name, delivery.task_id, delivery.data)
+        if "own_id" in fields_in(fields_of(delivery.data), "options"):
+            return own_record_key(delivery.queue_name, task_id)
+        return record_key(delivery.queue_name, task_id)
+
     def id_of_dead(self, letter: DeadTask) -> str:
         """Return the id under which the task of a dead letter was pushed."""
         return self._id_at_push(letter.queue_name, letter.task_id, letter.data)

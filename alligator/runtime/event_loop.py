@@ -8,7 +8,8 @@ import contextlib
 import inspect
 import logging
 import threading
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator
+import weakref
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Iterator
 from concurrent.futures import Future
 from contextvars import Context, ContextVar, copy_context
 from types import CoroutineType, GeneratorType, NoneType
@@ -43,6 +44,38 @@ _no_loop = RuntimeError("A child that a coroutine forked cannot await: the loop 
 
 #: Set by a worker, in each of its threads.
 worker_loop: ContextVar["EventLoop | None"] = ContextVar("alligator_worker_loop", default=None)
+
+
+#: Coroutines that run, by id() of whom they run for, with that. The loops carry others.
+_waited_for: "dict[int, tuple[object, asyncio.Task[Any]]]" = {}
+_loops: "weakref.WeakSet[EventLoop]" = weakref.WeakSet()
+
+
+def find(owner: object) -> "asyncio.Task[Any] | None":
+    """Return the coroutine that runs for an object; None: none does."""
+    if (found := _waited_for.get(id(owner))) is not None:
+        return found[1]
+    return next((each for loop in list(_loops) if (each := loop.find(owner))), None)
+
+
+def owners() -> Iterator[object]:
+    """Yield the objects for which coroutines run."""
+    yield from [owner for owner, _ in list(_waited_for.values())]
+    for loop in list(_loops):
+        yield from loop.owners()
+
+
+def cancel_soon(owner: object, coroutine: "asyncio.Task[Any]") -> None:
+    """Cancel the coroutine of an owner, if it is still that when its loop comes to it."""
+    loop = coroutine.get_loop()
+
+    def cancel() -> None:
+        if find(owner) is coroutine:
+            coroutine.cancel()
+
+    # After the next step, too: a coroutine that has not begun would never begin.
+    with contextlib.suppress(RuntimeError):  # the loop has ended
+        loop.call_soon_threadsafe(loop.call_soon, cancel)
 
 
 #: Types of most results, none of which stands for work that has yet to run.
@@ -93,7 +126,9 @@ def never_ran(result: Any, func: Any) -> TaskFailed | None:
 
 
 @calls_users
-def finish(coroutine: Coroutine[Any, Any, Any], timeout: float | None = None) -> Any:
+def finish(
+    coroutine: Coroutine[Any, Any, Any], timeout: float | None = None, owner: object = None
+) -> Any:
     """Run a coroutine to its end and return what it returned.
 
     In a worker it runs on the worker's loop, elsewhere as ``asyncio.run`` does it. If a loop
@@ -101,13 +136,14 @@ def finish(coroutine: Coroutine[Any, Any, Any], timeout: float | None = None) ->
     of this context; variables that it sets there are then set here.
 
     :param timeout: seconds after which it is canceled.
+    :param owner: for whom it runs; see :func:`find`.
     :raises TaskTimeout: it took longer, also if it refused to be canceled.
     """
     from concurrent.futures import ThreadPoolExecutor
 
     contexts: list[Context] = []
     bounded = coroutine if timeout is None else _bounded(coroutine, timeout)
-    noting = _noting_context(bounded, contexts)
+    noting = _noting_context(bounded, contexts, owner)
     try:
         with watched(timeout):
             if _in_a_loop():
@@ -120,11 +156,25 @@ def finish(coroutine: Coroutine[Any, Any, Any], timeout: float | None = None) ->
             _adopt(context)
 
 
-async def _noting_context(coroutine: Coroutine[Any, Any, Any], contexts: list[Context]) -> Any:
+async def _noting_context(
+    coroutine: Coroutine[Any, Any, Any], contexts: list[Context], owner: object
+) -> Any:
+    try:
+        return await _owned(coroutine, owner)
+    finally:
+        contexts.append(copy_context())
+
+
+async def _owned(coroutine: Coroutine[Any, Any, Any], owner: object) -> Any:
+    """Await a coroutine; meanwhile it is the one of its owner, see :func:`find`."""
+    import asyncio
+
+    if running := asyncio.current_task():
+        _waited_for[id(owner)] = owner, running
     try:
         return await coroutine
     finally:
-        contexts.append(copy_context())
+        _waited_for.pop(id(owner), None)
 
 
 def _adopt(context: Context) -> None:
@@ -210,16 +260,17 @@ async def _bounded(coroutine: Coroutine[Any, Any, Any], seconds: float) -> Any:
 
 
 async def within(
-    coroutine: Coroutine[Any, Any, Any], timeout: float | None
+    coroutine: Coroutine[Any, Any, Any], timeout: float | None, owner: object = None
 ) -> tuple[Any, BaseException | None]:
     """Await a coroutine, and return its result and its error; a child that it forks ends there.
 
-    :param timeout: as for :func:`finish`.
+    :param timeout: as for :func:`finish`; so is ``owner``.
     """
+    owned = _owned(coroutine, owner)
     if timeout is None:
-        return await _caught(coroutine)
+        return await _caught(owned)
     with watched(timeout):
-        return await _caught(_bounded(coroutine, timeout))
+        return await _caught(_bounded(owned, timeout))
 
 
 async def in_thread(call: Callable[[], Any]) -> Any:
@@ -352,8 +403,9 @@ class EventLoop:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._running = 0  # coroutines that a thread waits for
-        self._new: list[tuple[Coroutine[Any, Any, None], Context]] = []
-        self._carried: set[asyncio.Task[None]] = set()  # the loop itself keeps only weak references
+        self._new: list[tuple[Coroutine[Any, Any, None], Context, object]] = []
+        # With their owners. The loop itself keeps only weak references.
+        self._carried: dict[asyncio.Task[None], object] = {}
         #: Has a function called in a thread, as the pool of a worker does; None: start one for it.
         self.call_in_thread: Callable[[Callable[[], None]], None] | None = None
         #: While asyncio is imported, which takes long, and the thread starts.
@@ -361,6 +413,7 @@ class EventLoop:
         self._closing = False
         self._ends_empty = False  # as soon as it carries nothing any more
         self._leaving = False
+        _loops.add(self)
         renew_in_children(self)
 
     def renew(self) -> None:
@@ -395,12 +448,19 @@ class EventLoop:
             raise error
         return result
 
-    def carry(self, coroutine: Coroutine[Any, Any, Any], timeout: float | None, done: Done) -> None:
+    def carry(
+        self,
+        coroutine: Coroutine[Any, Any, Any],
+        timeout: float | None,
+        done: Done,
+        owner: object = None,
+    ) -> None:
         """Run a coroutine beside others, in a copy of this context, and do not wait for it.
 
         :param timeout: as for :func:`finish`.
         :param done: called on the loop, in the context of the coroutine; it raises nothing, and
             gets a :exc:`LeaveNow` of what was canceled by :meth:`cancel`.
+        :param owner: for whom it runs; see :meth:`find`.
         :raises LeaveNow: the loop has ended, and so has the worker.
         """
         with self._lock:
@@ -411,7 +471,7 @@ class EventLoop:
             alarm = watch(timeout)  # not before, as that may fail
             bounded = coroutine if timeout is None else _bounded(coroutine, timeout)
             is_first = not self._new
-            self._new.append((self._carry(bounded, alarm, done), copy_context()))
+            self._new.append((self._carry(bounded, alarm, done), copy_context(), owner))
         if is_first:  # else the loop is about to look
             loop.call_soon_threadsafe(self._begin_new)
 
@@ -423,9 +483,17 @@ class EventLoop:
     def _begin_new(self) -> None:
         with self._lock:
             new, self._new = self._new, []
-        for coroutine, context in new:
+        for coroutine, context, owner in new:
             if self._loop is not None:
-                self._carried.add(self._loop.create_task(coroutine, context=context))
+                self._carried[self._loop.create_task(coroutine, context=context)] = owner
+
+    def find(self, owner: object) -> "asyncio.Task[None] | None":
+        """Return the coroutine that it carries for an object; None: none."""
+        return next((each for each, whose in list(self._carried.items()) if whose is owner), None)
+
+    def owners(self) -> list[object]:
+        """Return the objects for which it carries coroutines."""
+        return list(self._carried.values())
 
     async def _carry(
         self, coroutine: Coroutine[Any, Any, Any], alarm: Alarm | None, done: Done
@@ -438,7 +506,7 @@ class EventLoop:
         if self._leaving and isinstance(error, asyncio.CancelledError):
             error = LeaveNow()
         if running := asyncio.current_task():
-            self._carried.discard(running)  # before ``done`` is called
+            self._carried.pop(running, None)  # before ``done`` is called
         done(result, error)
         if self._ends_empty and not self._carried:
             with self._lock:

@@ -80,10 +80,10 @@ def switching_often() -> Iterator[None]:
             pass
 
 
-def own_clock() -> int | None:
-    """Return the clock of this thread's processor time; None: the system has none."""
-    clock_of = getattr(time, "pthread_getcpuclockid", None)
-    return None if clock_of is None else clock_of(threading.get_ident())
+def clock_of(thread: int) -> int | None:
+    """Return the clock of a thread's processor time; None: the system has none."""
+    find = getattr(time, "pthread_getcpuclockid", None)
+    return None if find is None else find(thread)
 
 
 def spot(thread: int) -> Spot:
@@ -93,7 +93,7 @@ def spot(thread: int) -> Spot:
 
 
 def used(clock: int | None) -> float:
-    """Return the processor time of a thread by its :func:`own_clock`; 0: unknown."""
+    """Return the processor time of a thread by its :func:`clock_of`; 0: unknown."""
     with contextlib.suppress(OSError):
         return time.clock_gettime(clock) if clock is not None else 0.0
     return 0.0

@@ -202,6 +202,9 @@ class Alarm:
     :param thread: where to raise; None: nowhere.
     """
 
+    #: What is raised.
+    error: type[BaseException] = TimeIsUp
+
     def __init__(self, seconds: float, thread: int | None) -> None:
         self.rings_at = time.monotonic() + seconds
         self.overrun = overrun.get()
@@ -210,7 +213,7 @@ class Alarm:
         self._claim: dict[str, str] = {}
         self._raising: dict[str, str] = {}
         self._sent = False
-        self._clock = None if thread is None else interrupts.own_clock()
+        self._clock = None if thread is None else interrupts.clock_of(thread)
         self._seen: object = None  # at the last look: where the thread was, and its processor time
         self._over = False  # ended, or acted upon
 
@@ -245,6 +248,10 @@ class Alarm:
                 return
             time.sleep(0)
 
+    def begin(self) -> None:
+        """Have the watching thread look at it, from now on."""
+        _watch.add(self)
+
     def drop(self) -> None:
         """In the child of a fork, forget it: the watching thread is not there."""
         self._sent = self._over = True
@@ -263,13 +270,20 @@ class Alarm:
         if self._over:
             return math.inf
         if now >= self.acts_at and self.overrun:
-            self._over = True
-            if self.overrun.ends_process:
-                _watch.let_act(_TO_ACT)
-            self.overrun.act()
-            return math.inf
+            return self._act(self.overrun)
         if pause is not None:
             return min(now + pause, self.acts_at)
+        return self._wait(now)
+
+    def _act(self, overrun: Overrun) -> float:
+        self._over = True
+        if overrun.ends_process:
+            _watch.let_act(_TO_ACT)
+        overrun.act()
+        return math.inf
+
+    def _wait(self, now: float) -> float:
+        """Let it end; return when to look again."""
         _wake(self._thread)  # once more: it may have begun to wait during the first signal
         return min(now + _PAUSE, self.acts_at)
 
@@ -285,7 +299,7 @@ class Alarm:
                 spot = None
             if self._raising.setdefault("by", "clock") != "clock":
                 return None  # it ended meanwhile
-            if not _raise_in(thread, TimeIsUp, spot):
+            if not _raise_in(thread, self.error, spot):
                 self._raising.clear()  # the thread has moved on meanwhile
                 return _NEXT_STEP
         self._sent = True
@@ -404,7 +418,7 @@ class _Watch:
     def add(self, alarm: "Alarm | Reminder") -> None:
         if self._thread is None:
             self._start()
-        if alarm.overrun and alarm.overrun.ends_process:
+        if alarm.overrun and alarm.overrun.ends_process and alarm.acts_at < math.inf:
             self._watchdog.cover(alarm.acts_at)
         self._alarms[id(alarm)] = alarm
         if alarm.rings_at < self._next:
@@ -458,7 +472,8 @@ class _Watch:
         self._next = now + _LONGEST_PAUSE
         alarms = list(self._alarms.values())
         looks = [self._look(alarm, now) for alarm in alarms]
-        ends = [each.acts_at for each in alarms if each.overrun and each.overrun.ends_process]
+        ending = (each.acts_at for each in alarms if each.overrun and each.overrun.ends_process)
+        ends = [each for each in ending if each < math.inf]
         if ends or self._watchdog.ends_at is not None:
             self._watchdog.keep(min(ends, default=None))
             looks += [now + 1.0] * bool(ends)

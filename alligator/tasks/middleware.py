@@ -372,7 +372,7 @@ async def _call_coroutine(task: Task) -> None:
     start = partial(task.start, lambda _, *coroutine: found.append(coroutine))
     await _off_loop(task.on_start, start)
     for coroutine, timeout in found:  # none, if a hook has replaced the function
-        result, error = await within(coroutine, timeout)
+        result, error = await within(coroutine, timeout, task)
         if isinstance(error, asyncio.CancelledError):
             raise error  # perhaps the worker leaves: that is no error of the task
         hook = task.on_success if error is None else task.on_error

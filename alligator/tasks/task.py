@@ -17,10 +17,18 @@ from alligator.common.ids import is_own_id, new_task_id
 from alligator.common.log import SafeTracebacks
 from alligator.common.text import describe_error, shorten, show_time
 from alligator.constants import CANCELED, DELAYED, FAILED, RETRYING, RUNNING, SUCCESS, WAITING
-from alligator.exceptions import BadPayload, InvalidTask, LeaveNow, RunAgain, TaskFailed
+from alligator.exceptions import (
+    BadPayload,
+    InvalidTask,
+    LeaveNow,
+    RunAgain,
+    TaskCanceled,
+    TaskFailed,
+)
+from alligator.runtime.cancellation import Cancellation, owners
 from alligator.runtime.event_loop import PLAIN, as_coroutine, finish, never_ran
-from alligator.runtime.interrupts import calls_users
-from alligator.runtime.timeouts import Reminder, TimeIsUp, call_within
+from alligator.runtime.interrupts import calls_users, release_logging
+from alligator.runtime.timeouts import Overrun, Reminder, TimeIsUp, call_within
 from alligator.tasks import message as message_module
 from alligator.tasks.backoff import retry_delay
 from alligator.tasks.exception_names import is_named
@@ -34,6 +42,9 @@ log.addFilter(SafeTracebacks())
 
 #: Seconds after which the log says that a hook has not returned.
 HOOK_PATIENCE = 10.0
+
+#: What :meth:`Task.start` names only in the lines where it calls the function.
+_CALLS = frozenset({"func_args", "call_within"})
 
 #: The longest text that goes with a progress, in characters.
 LONGEST_PROGRESS = 200
@@ -88,8 +99,8 @@ class TaskHandle(Protocol):
     def refresh(self, task: "Task") -> None:
         """Set the ``status``, ``result`` and ``error`` of a task to what is known now."""
 
-    def cancel(self, task: "Task") -> "Task | None":
-        """Take a task off its queue before it runs; None: it does not wait."""
+    def cancel(self, task: "Task", *, running: bool = False) -> "Task | None":
+        """Take a task off its queue, or end its run; None: it neither waits nor runs."""
 
     def progress(self, task: "Task") -> tuple[float, str] | None:
         """Return how far a task is that runs; None: that is not known."""
@@ -173,6 +184,7 @@ class Task:
     #: Whether some of its arguments are results of other tasks, which are still to be fetched.
     awaits_results: bool = False
     _progress: tuple[float, str] | None = None
+    _cancellation: Cancellation | None = None  # of this very run
     # Number and digest of the ids it depends on, if the store keeps them.
     kept_parents: KeptParents | None = None
     _depends_on: list[Any] | None = None
@@ -343,13 +355,18 @@ class Task:
         self._handle.refresh(self)
         return ended
 
-    def cancel(self) -> bool:
+    def cancel(self, *, running: bool = False) -> bool:
         """Take the task off its queue before it runs; return False if it is too late.
 
+        :param running: whether to end it if it runs; see :meth:`alligator.Gator.cancel`. Then True
+            says that it is asked to end; its ``status`` says how it ended.
         :raises InvalidTask: it was not pushed.
+        :raises UnsupportedOption: ``running``, and no store can pass that on.
         """
         if self._handle is None:
             raise InvalidTask(f"Task {shorten(self.task_id)} was not pushed: nothing to cancel.")
+        if running:
+            return self._handle.cancel(self, running=True) is not None
         if self._handle.cancel(self) is None:
             return False
         self.to_canceled()
@@ -395,17 +412,23 @@ class Task:
                 self._call_hook(self.on_start)
                 if after_fork.generation != origin:
                     return False  # a child that a hook forked runs no task
-            if self.timeout is None:
-                result = self.func(*self.func_args, **self.func_kwargs)
-            else:
-                call = partial(self.func, *self.func_args, **self.func_kwargs)
-                result = call_within(self.timeout, call)
+            try:  # the names in these lines stand in _CALLS
+                if self.timeout is None:
+                    result = self.func(*self.func_args, **self.func_kwargs)
+                else:
+                    call = partial(self.func, *self.func_args, **self.func_kwargs)
+                    result = call_within(self.timeout, call)
+            finally:
+                if self._cancellation is not None:
+                    self._break_off(locals().get("result"))
             if type(result) not in PLAIN:
                 if (coroutine := as_coroutine(result)) is not None:
                     if carry is not None:
                         carry(self, coroutine, self.timeout)
                         return True
-                    result = finish(coroutine, self.timeout)
+                    result = finish(coroutine, self.timeout, self)
+                    if self._cancellation is not None:
+                        self._break_off(None)
                 if (failure := never_ran(result, self.func)) is not None:
                     raise failure  # noqa: TRY301 - so that it is judged as what it raises is
         except BaseException as err:
@@ -426,11 +449,11 @@ class Task:
         """
         if error is None:  # not "if not error": an error may be false
             error = never_ran(result, self.func)
-        if error is None:
+        if error is None and self._cancellation is None:
             self._succeed(result)
             return
         try:
-            raise error  # noqa: TRY301 - so that sys.exception() has it in a hook
+            raise error or self._why_canceled()  # noqa: TRY301 - so that sys.exception() has it
         except BaseException as err:
             self._judge(err, None)
             raise
@@ -446,6 +469,9 @@ class Task:
 
         :param handled: the exception that was being handled before the run.
         """
+        if self._cancellation is not None and not isinstance(error, LeaveNow):
+            self._note_canceled(error)
+            return
         if isinstance(error, LeaveNow | TimeIsUp):
             return  # about the worker around this task, not about the task
         if not isinstance(error, RunAgain):
@@ -470,6 +496,62 @@ class Task:
     def _refuse(self, error: BaseException) -> None:
         _current.set(self)
         self._fail(error)
+
+    # -- Being canceled while it runs. --------------------------------------------------------
+
+    @property
+    def is_canceled(self) -> bool:
+        """Whether it was canceled. In a running task: whether it is to end now.
+
+        ::
+
+            if current_task().is_canceled:
+                return
+        """
+        return self._cancellation is not None or self.status == CANCELED
+
+    @staticmethod
+    def that_run() -> "list[Task]":
+        """Return the tasks that are being run in this process, or are about to be."""
+        found = owners(Task.start.__code__)
+        return list({id(each): each for each in found if isinstance(each, Task)}.values())
+
+    def cancel_run(self, overrun: Overrun | None, is_over: Callable[[], bool]) -> None:
+        """End this very run, from another thread; one that has been told is not told again.
+
+        :param overrun: what to do if it does not end.
+        :param is_over: returns whether the run is over.
+        """
+        mine = Cancellation(self, Task.start.__code__, _CALLS, overrun, is_over)
+        if vars(self).setdefault("_cancellation", mine) is mine:
+            mine.begin()
+
+    def _break_off(self, result: Any) -> None:
+        """After the function of a run that was canceled, let nothing more be raised in it.
+
+        :param result: what the function returned, if it did.
+        """
+        if self._cancellation is not None:
+            self._cancellation.disarm()
+        if isinstance(sys.exception(), LeaveNow):
+            return
+        if (coroutine := as_coroutine(result)) is not None:
+            coroutine.close()
+        raise self._why_canceled()
+
+    def _why_canceled(self) -> TaskCanceled:
+        return TaskCanceled(f"Task {shorten(self.task_id)} was canceled while it ran.")
+
+    def _note_canceled(self, error: BaseException) -> None:
+        cancellation = self._cancellation
+        if cancellation is not None:
+            cancellation.disarm()  # again: the exception may have interrupted it
+            if cancellation.was_raised:
+                release_logging()
+        self.to_canceled()
+        self.error = error if type(error) is TaskCanceled else self._why_canceled()
+        if self.error is not error:
+            raise self.error from error
 
     def _fail(self, err: BaseException) -> None:
         self.error = err

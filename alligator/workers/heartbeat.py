@@ -13,6 +13,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Self
 
 from alligator.backends.store import Store
@@ -21,6 +22,7 @@ from alligator.common.text import describe_error
 from alligator.exceptions import NodeLost
 from alligator.execution.backend_trouble import Outage
 from alligator.execution.recording import Recording, host
+from alligator.execution.running_tasks import RunningTasks
 
 #: Seconds between two heartbeats.
 EVERY = 30.0
@@ -35,17 +37,6 @@ COUNTS = 3 * EVERY
 _LAST = 1.0
 
 
-class Asked:
-    """What a worker asks the store for with each report. This one asks for nothing."""
-
-    def keys(self) -> Sequence[str]:
-        """Return the keys of the documents to ask for."""
-        return ()
-
-    def answered(self, keys: Sequence[str], texts: Sequence[str | None]) -> None:
-        """Take the documents that were asked for, in the order of their keys."""
-
-
 class Heartbeat:
     """Sends heartbeats and reports to a store, for as long as it is entered.
 
@@ -57,7 +48,7 @@ class Heartbeat:
         backend; None: it is on another.
     :param recording: what there is to report; None: nothing is recorded.
     :param live: returns what the worker does now, as text.
-    :param asked: what to ask for.
+    :param tasks: what to exchange about the tasks that run; None: nothing.
     :param beats: False: the worker serves no queue, so it sends reports only.
     """
 
@@ -71,14 +62,14 @@ class Heartbeat:
         look: Callable[[], None] | None = None,
         recording: Recording | None = None,
         live: Callable[[], str] | None = None,
-        asked: Asked | None = None,
+        tasks: RunningTasks | None = None,
         beats: bool = True,
     ) -> None:
         self.store, self.queue_names = store, queue_names
         # Each of several containers may be process 1 on a host of the same name.
         self.name = f"{host()}:{os.getpid()}:{secrets.token_hex(4)}"
         self._look, self._recording, self._live = look, recording, live
-        self._asked, self._sends_beats = asked or Asked(), beats
+        self._tasks, self._sends_beats = tasks, beats
         self._beats = _Calls("The heartbeat of this worker", log, outage)
         self._reports = _Calls("The report of what this worker does", log, outage)
         self._sent: str | None = None  # the live view that the store has
@@ -127,28 +118,32 @@ class Heartbeat:
 
     def _report(self, seconds: float) -> int:
         """Send a report; return how many have failed in a row."""
-        self._reports.call(lambda: self._send_report(seconds))
+        with nullcontext() if self._tasks is None else self._tasks.exchanging:
+            self._reports.call(lambda: self._send_report(seconds))
         return min(self._reports.failures, 10)
 
     def _send_report(self, seconds: float) -> None:
         assert self.store is not None
-        keys: Sequence[str] = self._asked.keys() if seconds else ()
-        live = None
+        tasks, live = (self._tasks if seconds else None), None
+        documents = {} if tasks is None else tasks.documents()
+        keys = [] if tasks is None else tasks.keys()
         ends = seconds == 0.0 and self._sent is not None
 
         def make() -> Report:
             nonlocal live
             live = self._live() if self._live is not None and seconds else None
-            return Report(self.name, live if live != self._sent else None, seconds, ask=keys)
+            new = live if live != self._sent else None
+            return Report(self.name, new, seconds, documents=documents, ask=keys)
 
         if self._recording is not None:
             found = self._recording.flush(make, always=ends)
         else:
-            found = self.store.report(make()) if keys else None
+            found = self.store.report(make()) if documents or keys else None
         if live is not None:
             self._sent = live
-        if keys and found is not None:
-            self._asked.answered(keys, found)
+        if tasks is not None and found is not None:
+            tasks.were_sent(documents)
+            tasks.answered(keys, found)
 
     def _call_look(self) -> None:
         if self._look is not None:

@@ -86,6 +86,7 @@ class Processor:
         # What attempt() takes between the delivery and ``carry``: how to read, check and limit it.
         # Passed by position: by name, and be it in a partial, takes 0.5 µs more for each task.
         checks = self.codec, gator.client.max_deaths, gator.clock
+        self._has_middleware = gator.run_middleware is not None
         self._how = *checks, limit, begin, gator.client, gator.run_middleware
         if loop is not None:
             loop.call_in_thread = self.executor.call
@@ -150,7 +151,9 @@ class Processor:
     ) -> None:
         if self.loop is not None:
             done = partial(self._ended, delivery, started, task)
-            self.loop.carry(coroutine, timeout, done)
+            # Middleware goes around the coroutine, and is not canceled with it.
+            owner = None if self._has_middleware else task
+            self.loop.carry(coroutine, timeout, done, owner)
 
     def _ended(
         self, delivery: Delivery, started: float, task: Task, result: Any, error: Any
@@ -262,6 +265,8 @@ class Processor:
                 exc_info=outcome.error,
                 extra=fields,
             )
+        elif outcome.verdict is Verdict.CANCEL:
+            self.log.info("Task %s was canceled while it ran. %s", task_id, about, extra=fields)
         elif isinstance(outcome.error, RunAgain):
             self.log.info("Task %s %s. %s", task_id, outcome.error, about, extra=fields)
         else:

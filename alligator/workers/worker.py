@@ -15,7 +15,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, NoReturn
@@ -26,7 +26,7 @@ from alligator.common.clock import Seconds, in_seconds
 from alligator.common.log import worker_logger
 from alligator.common.text import describe_error, shorten
 from alligator.exceptions import AlligatorException, InvalidTask, LeaveNow, QueueFull
-from alligator.execution.attempt import Outcome, Verdict
+from alligator.execution.attempt import Outcome, Verdict, canceled
 from alligator.execution.backend_trouble import Outage
 from alligator.execution.lease_process import LeaseProcess
 from alligator.execution.leases import Leases
@@ -37,6 +37,7 @@ from alligator.results.unserved import Served, Unserved
 from alligator.runtime import interrupts
 from alligator.runtime.event_loop import EventLoop, worker_loop
 from alligator.runtime.timeouts import Overrun, beside
+from alligator.tasks.task import Task
 from alligator.workers.fetcher import Fetcher, queue_names
 from alligator.workers.heartbeat import Heartbeat
 from alligator.workers.isolation import MOST, Given, Isolation
@@ -142,6 +143,7 @@ class Worker:
         self._count_lock = threading.Lock()
         self._recording = gator.new_recording()
         self._heart: Heartbeat | None = None  # of a run
+        self._tasks_of_run: RunningTasks | None = None  # of which the heartbeat tells
         for name in queue_names(self):
             gator.client.check_queue_name(name)
 
@@ -254,7 +256,7 @@ class Worker:
                 pass  # told again while it was leaving; what it still had comes back by its lease
             finally:
                 self._goes_on = self.keep_running = False
-                self._leases_of_run = self._isolated = self._heart = None
+                self._leases_of_run = self._isolated = self._heart = self._tasks_of_run = None
                 self.stopping()
             if self._signals.count > 1 and self.owns_process:
                 self._leave()  # threads may still be running tasks that were handed back
@@ -394,7 +396,7 @@ class Worker:
     def _count(self, outcome: Outcome) -> None:
         complete = outcome.verdict is Verdict.ACK
         with self._count_lock:
-            self._ended += complete or outcome.verdict is Verdict.BURY
+            self._ended += complete or outcome.verdict in (Verdict.BURY, Verdict.CANCEL)
             self.tasks_complete += complete
 
     # -- Stopping. ------------------------------------------------------------------------------
@@ -424,15 +426,35 @@ class Worker:
             self.gator.client,
             self.lease,
             log=self.log,
-            watch=lambda: self._watch(leases, running),
+            watch=lambda: self._watch(leases, own),
             outage=self._outage,
             process=process,
             expected=lambda: self._prefetch.average,
-            at_end=lambda: running.close(),
+            at_end=lambda: tasks.close(),
             refused=None if self._recording is None else self._recording.note_lost,
         )
-        running = RunningTasks(self.gator.store, self.gator.recorder, leases)
+        # In a run, the heartbeat tells of them.
+        of_run = self._tasks_of_run
+        tasks = of_run or self._tasks(lambda: leases.running(), lambda _: leases)
+        own = None if of_run else tasks
         return leases
+
+    def _tasks(
+        self,
+        running: Callable[[], list[tuple[Delivery, float]]],
+        holder: Callable[[Delivery], Leases | None],
+    ) -> RunningTasks:
+        """Return what exchanges documents about the tasks that run.
+
+        :param running: returns these.
+        :param holder: returns the leases that have one of them.
+        """
+        return RunningTasks(
+            self.gator.store,
+            self.gator.recorder,
+            running,
+            lambda delivery, task: self._limit_of_canceled(holder(delivery), delivery, task),
+        )
 
     @contextmanager
     def _lease_process(self) -> Iterator[LeaseProcess | None]:
@@ -446,6 +468,7 @@ class Worker:
         gator, recording, names = self.gator, self._recording, queue_names(self)
         at_home = gator.store is gator.client.store
         served = Served(gator.client, gator.store, gator.schedules)
+        self._tasks_of_run = self._tasks(self._running, self._holder)
         live = None
         if recording is not None:
             live = LiveView(recording, gator.clock, names, self.concurrency, self._running).text
@@ -457,6 +480,7 @@ class Worker:
             look=Unserved(served, names, self.log).look,
             recording=recording,
             live=live,
+            tasks=self._tasks_of_run,
             beats=self.given is None,  # else it serves no queue
         )
 
@@ -464,6 +488,13 @@ class Worker:
         """Return what runs, each with when it started (monotonic)."""
         both = self._leases_of_run, self._leases_of_one
         return [found for each in both if each is not None for found in each.running()]
+
+    def _holder(self, delivery: Delivery) -> Leases | None:
+        """Return the leases that have a delivery that runs."""
+        one = self._leases_of_one
+        if one is not None and any(each is delivery for each, _ in one.running()):
+            return one
+        return self._leases_of_run
 
     def _processor(self, leases: Leases, loop: EventLoop | None = None) -> Processor:
         return Processor(
@@ -490,7 +521,21 @@ class Worker:
             self._outage.begins(err)
         return Overrun(grace, lambda: self._overran(leases, delivery), self.owns_process)
 
-    def _overran(self, leases: Leases, delivery: Delivery) -> None:
+    def _limit_of_canceled(
+        self, leases: Leases | None, delivery: Delivery, task: Task
+    ) -> Overrun | None:
+        if leases is None:
+            return None  # it has just ended
+        settle = partial(self.gator.settler.settle, canceled(delivery, task))
+
+        def act() -> None:
+            leases.settles(delivery)
+            beside(settle, _TO_RELEASE)  # it must not run again
+            self._overran(leases, delivery, "it was canceled")
+
+        return Overrun(max(self.grace, LEAST_GRACE), act, self.owns_process)
+
+    def _overran(self, leases: Leases, delivery: Delivery, what: str = "its timeout") -> None:
         """In the thread that watches timeouts, act on a task that runs beyond timeout and grace.
 
         The task may hold any lock that its code can take, also those of logging and of the client.
@@ -503,7 +548,7 @@ class Worker:
             leases.give_up(delivery)
         why = (
             f"{self.ident()}: task {shorten(delivery.task_id)} could not be stopped within "
-            f"{max(self.grace, LEAST_GRACE):g} s after its timeout"
+            f"{max(self.grace, LEAST_GRACE):g} s after {what}"
         )
         if self.owns_process:
             self._leave(f"{why}; leaving.")
@@ -548,9 +593,10 @@ class Worker:
             beside(self._heart.end, _TO_LOG)
         os._exit(1)
 
-    def _watch(self, leases: Leases, running: RunningTasks) -> None:
+    def _watch(self, leases: Leases, tasks: RunningTasks | None) -> None:
         """In the lease thread, act on a stop signal while the main thread is busy."""
-        running.look()
+        if tasks is not None:
+            tasks.look()
         self._hand_back_paused(leases)
         if self._is_told_to_stop():
             leases.note_stop()  # first: a kill may follow at once
