@@ -56,7 +56,7 @@ from alligator.common.text import shorten
 from alligator.constants import DELAYED, FAILED, WAITING
 from alligator.constants import HELD as HELD_STATE
 from alligator.exceptions import BadPayload, InvalidTask, QueueFull, UnsupportedOption
-from alligator.tasks.message import fields_in, fields_of, is_known_later
+from alligator.tasks.message import fields_in, fields_of, is_known_later, with_limits_in
 
 #: Seconds that the outcome of a child is kept, unless its options say so.
 KEEP_CHILD = 3600.0
@@ -339,7 +339,7 @@ class BridgedStore(Store):
 
     def _reaching(self, message: Message) -> Message:
         if not self.client.lease_seconds:
-            return message
+            return with_limits_in(message, self.client)
         options = fields_in(fields_of(message.data), "options")
         limits = [options.get(name) for name in ("timeout", "hook_timeout")]
         known = [each if isinstance(each, int | float) else None for each in limits]

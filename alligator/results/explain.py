@@ -9,12 +9,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from alligator.backends.base import GET, Data, Place, time_on
+from alligator.backends.base import GET, LIMIT, RATE, Data, Place, time_on
 from alligator.backends.store import CANCELED_BY, id_in_key
 from alligator.common.text import shorten, show_time
 from alligator.constants import CANCELED, DELAYED, FAILED, RETRYING, RUNNING, SUCCESS, WAITING
+from alligator.exceptions import InvalidTask
 from alligator.results.pauses import Pauses
 from alligator.results.query import Results
+from alligator.tasks.limits import rate_of
 from alligator.tasks.message import fields_in, fields_of, id_of
 from alligator.tasks.parents_in_store import read as read_kept
 from alligator.tasks.task import Task
@@ -55,6 +57,8 @@ class Facts:
     until: float | None = None  # RUNNING: when its lease ends
     tries: int = 0  # RETRYING: the attempts so far
     expires_at: float | None = None
+    kept_by: str = ""  # WAITING: the control that keeps it back, LIMIT or RATE
+    limit: str = ""  # the limit or the rate that does, and its key, in words
     parents: int | None = None  # how many parents it has
     pending: int = 0  # how many parents have not ended
     first: list[tuple[str, int | None]] = field(default_factory=list)  # some, with their states
@@ -95,6 +99,8 @@ def sentence(facts: Facts) -> str:
         )
     if facts.pending:
         return _waiting_for_parents(facts)
+    if facts.kept_by:
+        return _kept_back(facts)
     if facts.lost and facts.state in (WAITING, DELAYED):
         return _not_on_queue(facts)
     return say[facts.state](facts)
@@ -124,6 +130,19 @@ def _paused(facts: Facts, what: str = "which") -> str:
         return ""
     until = "it is resumed" if math.isinf(facts.paused) else _time(facts, facts.paused, "seconds")
     return f", {what} is paused until {until}"
+
+
+def _kept_back(facts: Facts) -> str:
+    if facts.kept_by == LIMIT:
+        why = (
+            f"waits for a place: at most {facts.limit or 'so many of its key'} run at the same time"
+        )
+    else:
+        why = f"waits for its rate: at most {facts.limit or 'so many of its key'} start"
+        if facts.due is not None and facts.due > facts.now:
+            why += f"; the next of them may start in {span(facts.due - facts.now)}"
+    paused = _paused(facts, repr(facts.queue_name))
+    return f"{_expired(facts)}{why}{paused}{_no_worker(facts)}"
 
 
 def _expired(facts: Facts) -> str:
@@ -281,13 +300,15 @@ def _on_the_way(results: Results, task: Task | str, facts: Facts, place: Place |
         if facts.state != RETRYING or place.state not in (WAITING, DELAYED):  # it has moved on
             facts = replace(facts, state=place.state)
         facts = replace(facts, ahead=place.ahead, due=place.due, until=place.until)
+        facts = replace(facts, kept_by=place.kept_by)
         data = client.peek(queue_name, task_id)
     elif store is not None and store.bridged:
         data = store.peek_held(client, queue_name, id_of(task))
     by_record = GET not in client.supports
     lost = place is None and data is None and not by_record
     facts = replace(_with_options(facts, data), lost=lost, by_record=by_record)
-    if facts.ahead is None and facts.due is None and facts.state != RUNNING:
+    waits = facts.ahead is None and facts.due is None and not facts.kept_by
+    if waits and facts.state != RUNNING:
         facts = _with_parents(results, task, facts)
         if not (facts.pending or lost):
             facts = replace(facts, waiting=client.stats(queue_name).waiting)
@@ -296,16 +317,33 @@ def _on_the_way(results: Results, task: Task | str, facts: Facts, place: Place |
 
 def _with_options(facts: Facts, data: Data | None) -> Facts:
     """Return the facts with those of its message, which any writer of the queue may have sent."""
-    options = fields_in(fields_of(data), "options") if data is not None else {}
+    fields = fields_of(data) if data is not None else {}
+    options = fields_in(fields, "options")
     expires_at, retried = options.get("expires_at"), options.get("retried")
     parents, error = options.get("depends_on"), options.get("last_error")
     return replace(
         facts,
         expires_at=expires_at if isinstance(expires_at, int | float) else None,
         tries=retried if isinstance(retried, int) else 0,
+        limit=_limit(facts.kept_by, fields, options),
         parents=_count_parents(parents) if isinstance(parents, list) else None,
         error=error if isinstance(error, str) and facts.state == RETRYING else facts.error,
     )
+
+
+def _limit(kept_by: str, fields: dict[str, Any], options: dict[str, Any]) -> str:
+    """Return how many of which key the message lets run, or start; '': it does not say."""
+    name = f"{fields.get('module')}.{fields.get('callable')}"
+    key = repr(shorten(str(options.get(f"{kept_by}_key") or name)))
+    if kept_by == LIMIT and isinstance(limit := options.get("limit"), int):
+        return f"{limit:,} of {key}"
+    if kept_by == RATE:
+        try:
+            count, seconds = rate_of(options.get("rate"))
+        except InvalidTask:
+            return ""
+        return f"{count:,} of {key} in {span(seconds) if seconds >= 1 else f'{seconds:g} s'}"
+    return ""
 
 
 def _count_parents(parents: list[Any]) -> int:

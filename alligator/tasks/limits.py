@@ -3,7 +3,7 @@
 import math
 import re
 from datetime import timedelta
-from typing import Any, Protocol
+from typing import Any
 
 from alligator.backends.types import Controls
 from alligator.common.clock import in_seconds
@@ -19,16 +19,6 @@ MOST = 1_000_000_000
 
 #: The longest time, in seconds, for which a rate may name how many tasks start.
 LONGEST = 366 * 86_400.0
-
-
-class Limited(Protocol):
-    """The attributes of a task that its keys are made of."""
-
-    func: Any
-    limit: int | None
-    limit_key: str | None
-    rate: tuple[int, float] | None
-    rate_key: str | None
 
 
 def rate_of(value: Any) -> tuple[int, float]:
@@ -53,8 +43,11 @@ def rate_of(value: Any) -> tuple[int, float]:
     )
 
 
-def with_limits(controls: Controls, task: Limited) -> Controls:
-    """Return controls with what ``limit`` and ``rate`` of a task ask of its queue."""
+def with_limits(controls: Controls, task: Any) -> Controls:
+    """Return controls with what ``limit`` and ``rate`` of a task ask of its queue.
+
+    :param task: has these two, and ``limit_key``, ``rate_key`` and ``func``, where set.
+    """
     limit, rate = getattr(task, "limit", None), getattr(task, "rate", None)
     if limit:
         key = getattr(task, "limit_key", None) or _name(task.func)

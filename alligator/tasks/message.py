@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from types import UnionType
+from types import SimpleNamespace, UnionType
 from typing import Any, Protocol, TypeVar
 
-from alligator.backends.base import Data
+from alligator.backends.base import LIMIT, RATE, Client, Controls, Data, Message, controlled
 from alligator.common import strict_json
 from alligator.common.ids import is_own_id
 from alligator.common.importing import determine_module, determine_name, import_guard
@@ -14,6 +14,7 @@ from alligator.exceptions import BadPayload, InvalidTask
 from alligator.security.signing import body_of
 from alligator.tasks import parent_results
 from alligator.tasks.functions import import_callable, split_name, wire_name
+from alligator.tasks.limits import with_limits
 from alligator.tasks.parents_in_store import KeptParents
 from alligator.tasks.parents_in_store import read as read_kept
 from alligator.tasks.validation import CHECKS, MOST_RETRIES, moment
@@ -369,6 +370,26 @@ def fields_in(fields: dict[str, Any], name: str) -> dict[str, Any]:
     """Return an object inside a message; an empty one if there is none."""
     inner = fields.get(name)
     return inner if isinstance(inner, dict) else {}
+
+
+def with_limits_in(message: Message, client: Client) -> Message:
+    """Return a message from elsewhere with the limit and the rate that it names itself.
+
+    A client that keeps neither gets it as it is, as does one of a message that cannot be read.
+    """
+    fields = fields_of(message.data) if client.controls >= {LIMIT, RATE} else {}
+    options = fields_in(fields, "options")
+    if not (options.get("limit") or options.get("rate")):
+        return message
+    name = f"{fields.get('module')}.{fields.get('callable')}"
+    found = SimpleNamespace(limit_key=name, rate_key=name)
+    try:
+        for option in ("limit", "limit_key", "rate", "rate_key"):
+            if options.get(option) is not None:
+                setattr(found, option, CHECKS[option](options[option]))
+    except InvalidTask:
+        return message  # a worker will bury it
+    return controlled(message, with_limits(Controls(), found))
 
 
 def is_known_later(data: Data) -> bool:
