@@ -33,10 +33,13 @@ def cancel(gator: Gator, arguments: argparse.Namespace) -> int:
     """Cancel a task; return 1 if there is none of that id."""
     for name in queues_of(gator, arguments):
         gator.queue_name = name
-        found = gator.cancel(arguments.id)
+        found = gator.cancel(arguments.id, running=arguments.running)
         if found is not None:
             how = "is asked to end" if found.status == RUNNING else "canceled"
             print(f"{escape(name)}: {shorten(arguments.id)} {how}")
             return 0
-    print(f"latergator.py: no task {shorten(repr(arguments.id))} waits there", file=sys.stderr)
+    hint = "" if arguments.running else "; with --running also one that runs"
+    print(
+        f"latergator.py: no task {shorten(repr(arguments.id))} waits there{hint}", file=sys.stderr
+    )
     return 1

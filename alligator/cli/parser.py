@@ -124,8 +124,9 @@ COMMANDS: dict[str, CommandHelp] = {
     "cancel": CommandHelp(
         "cancel DSN ID",
         "take a task off its queue before it runs",
-        "Cancel a task that waits, is delayed or is held. Exit code 1: there is no such task.",
-        ("cancel redis://localhost:6379/0 ID",),
+        "Cancel a task that waits, is delayed or is held. With --running also one that runs: its "
+        "worker notices within a second. Exit code 1: there is no such task.",
+        ("cancel redis://localhost:6379/0 ID", "cancel redis://localhost:6379/0 ID --running"),
     ),
     "move": CommandHelp(
         "move SOURCE TARGET",
@@ -338,6 +339,7 @@ def _drop(parser: argparse.ArgumentParser) -> None:
 
 def _cancel(parser: argparse.ArgumentParser) -> None:
     _id(parser)
+    parser.add_argument("--running", action="store_true", help="also if it runs already")
 
 
 def _status(parser: argparse.ArgumentParser) -> None:

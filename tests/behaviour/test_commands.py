@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from alligator import Gator
+from alligator import CANCELED, Gator
 from alligator.cli import commands as cli
 from tests.support import ROOT, jobs
 from tests.support.helpers import eventually
@@ -51,14 +51,15 @@ def asked(capsys, command, dsn, *arguments):
 
 
 def test_what_runs_and_who_runs_it(dsn, gator, worker, capsys, tmp_path):
-    slow = gator.options(history=600)("time.sleep", 30)
+    slow = gator.options(history=600)("asyncio.sleep", 30)
     gator.options(save_results=600)("operator.truediv", 1, 0)
 
     def runs():
-        return asked(capsys, "running", dsn)[1]["running"]
+        rows = asked(capsys, "running", dsn)[1]["running"]
+        return next((each for each in rows if each["task_id"] == slow.id and each["started"]), None)
 
-    (row,) = eventually(runs, "it runs")
-    assert (row["task_id"], row["function"]) == (slow.id, "time.sleep")
+    row = eventually(runs, "it runs")
+    assert (row["task_id"], row["function"]) == (slow.id, "asyncio.sleep")
     assert row["worker"] == f"{socket.gethostname()}:{worker.pid}"
 
     def both_told():
@@ -80,6 +81,11 @@ def test_what_runs_and_who_runs_it(dsn, gator, worker, capsys, tmp_path):
     assert "attempt 1: failed, started" in capsys.readouterr().out
     assert cli.main(["health", dsn, "--queue", "other", "--queue", QUEUE]) == 0
     assert "was seen" in capsys.readouterr().out
+    assert cli.main(["cancel", dsn, slow.id, "--queue", QUEUE]) == 1
+    assert "--running" in capsys.readouterr().err
+    assert cli.main(["cancel", dsn, slow.id, "--queue", QUEUE, "--running"]) == 0
+    assert capsys.readouterr().out == f"{QUEUE}: {slow.id} is asked to end\n"
+    eventually(lambda: gator.status(slow.id) == CANCELED, "its worker noticed")
 
 
 def test_health_without_a_worker(dsn, gator, capsys):
@@ -179,3 +185,43 @@ def test_status_is_refreshed(dsn, gator, worker):
         process.kill()
         process.wait()
         process.stdout.close()
+
+
+@pytest.mark.parametrize("kind", ["redis", "beanstalk", "sqs"])
+def test_listings_of_other_backends(kind, request, tmp_path, capsys):
+    dsn = request.getfixturevalue(f"{kind}_dsn")
+    store = [] if kind == "redis" else ["--store", f"sqlite://{tmp_path}/store.db"]
+    gator = Gator(dsn, QUEUE, store=store[1] if store else None)
+    if kind == "sqs":
+        gator.client.conn.create_queue(QueueName=QUEUE)
+    else:
+        gator.client.drop_all(QUEUE)
+    for number in range(2):
+        gator.task(jobs.note, number)
+    if store:
+        gator.store.beat("host:1:f", [QUEUE], 90)
+    for command in ("status", "running", "workers", "recent"):
+        code, found = asked(capsys, command, dsn, *store)
+        assert (code, next(iter(found))) == (0, "queues" if command == "status" else command)
+    assert cli.main(["status", dsn, "--queue", QUEUE, *store]) == 0
+    assert f"{QUEUE}  " in capsys.readouterr().out
+    code = cli.main(["tasks", dsn, "--queue", QUEUE, *store])
+    shown = capsys.readouterr()
+    if kind == "sqs":
+        assert (code, shown.err.count("\n")) == (2, 1)
+    else:
+        assert (code, "tests.support.jobs.note(0)" in shown.out) == (0, True)
+        assert ("1 more are there, which the server cannot list." in shown.out) is bool(store)
+    assert cli.main(["pause", dsn, "--queue", QUEUE, *store]) == 0
+    assert cli.main(["resume", dsn, "--queue", QUEUE, *store]) == 0
+    gator.client.drop_all(QUEUE)
+    gator.close()
+
+
+def test_without_a_store_one_line_says_what_would_work(beanstalk_dsn, capsys):
+    for command in ("running", "workers", "recent", "pause"):
+        assert cli.main([command, beanstalk_dsn, "--queue", QUEUE]) == 2
+        said = capsys.readouterr().err
+        assert said.count("\n") == 1
+        assert "store=" in said
+    assert cli.main(["status", beanstalk_dsn]) == 0
