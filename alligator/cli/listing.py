@@ -398,8 +398,9 @@ def history_text(found: History) -> str:
     ]
     for number, each in enumerate(found.attempts, 1):
         took = "" if each.ended is None else f", took {table.ago(each.ended - each.started)}"
+        started = show_time(each.started) if each.started else "?"  # lost before it told
         lines.append(
-            f"attempt {number}: {escape(each.outcome)}, started {show_time(each.started)}{took}, "
+            f"attempt {number}: {escape(each.outcome)}, started {started}{took}, "
             f"on {escape(each.worker or '?')}"
         )
         if each.error:
