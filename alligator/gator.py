@@ -693,7 +693,7 @@ class Gator:
     # -- What workers do. -----------------------------------------------------------------------
 
     def workers(self) -> list[WorkerRow]:
-        """Return the workers that live, and then those that were lost in the last hour.
+        """Return the workers that live, and then the ones lost in the last hour.
 
         ::
 

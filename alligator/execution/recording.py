@@ -97,7 +97,7 @@ class Ended(list[Any]):
         self.measure_at = 0
 
     def take(self, seconds: float) -> list[Any]:
-        """Return those of the last seconds, and begin anew."""
+        """Return what came in the last seconds, and remove it."""
         count = len(self)
         found = self[:count]
         del self[:count]  # what came since then stays
@@ -425,7 +425,7 @@ class Recording:
                 tally = self._tally_of(queue_name, None if name else func, name)
                 tally.add("succeeded", count)
                 tally.add_runs(count, of_key.pop((queue_name, func), ()))
-        # Those that were measured, and are not counted yet: with the next ones.
+        # Measured, and not counted yet: with the next ones.
         self._measured += [(key, each) for key, some in of_key.items() for each in some]
 
     def _take_listed(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""Keep the history of a task as a document: each attempt, and what became of it.
+"""Keep the history of a task as a document: each attempt, and how it ended.
 
 A worker writes an attempt when it has started, and when it has ended. The writers of two attempts
 may overlap, as one of them stood still: so each reads the document first, and merges its own

@@ -37,7 +37,7 @@ ENDED_STATES = {
     "canceled": CANCELED,
 }
 
-#: Tasks on lease that are listed of one queue, those that are leased for the longest.
+#: Tasks on lease that are listed of one queue, the first ones leased.
 MOST_RUNNING = 1_000
 
 #: Minutes of activity that are kept.
