@@ -64,6 +64,7 @@ class Facts:
     first: list[tuple[str, int | None]] = field(default_factory=list)  # some, with their states
     workers: int | None = None  # how many live workers serve the queue; None: there is no store
     last_seen: float | None = None  # the last heartbeat of any of them
+    is_known_queue: bool = True  # the backend knows a queue of that name, or cannot tell
     paused: float | None = None  # until when the queue is paused; infinity: until it is resumed
 
 
@@ -93,9 +94,10 @@ def sentence(facts: Facts) -> str:
         CANCELED: _canceled,
     }
     if facts.state is None:
+        unknown = "" if facts.is_known_queue else ", a queue that is not known here"
         return (
-            f"unknown on {facts.queue_name!r}: it was not pushed there, or it is done and saved no "
-            "result, or its record has expired, or it was dropped or lost"
+            f"unknown on {facts.queue_name!r}{unknown}: it was not pushed there, or it is done and "
+            "saved no result, or its record has expired, or it was dropped or lost"
         )
     if facts.pending:
         return _waiting_for_parents(facts)
@@ -283,6 +285,9 @@ def gather(results: Results, task: Task | str) -> Facts:
         facts = replace(facts, at=record.at, error=record.error)
     elif state == FAILED and (letter := results.letter(task)):
         facts = replace(facts, at=letter.died_at or None, error=letter.error)
+    if state is None:
+        names = results.client.queue_names()
+        return replace(facts, is_known_queue=names is None or queue_name in names)
     if state not in _TO_COME:
         return facts
     place = results.find(task)

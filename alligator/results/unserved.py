@@ -46,6 +46,8 @@ class Unserved:
         self._looks = 0
         self._unserved: dict[str, int] = {}  # of queues of schedules: looks that found no worker
         self._suspects = list(queue_names)  # of its own queues: may be misspelt
+        self._gathering: dict[str, int] = {}  # of queues with tasks: looks that found no worker
+        self._told: list[str] = []
 
     def look(self) -> None:
         """Look at the queues and log a warning of each unserved one.
@@ -58,6 +60,7 @@ class Unserved:
         self._look_at_schedules()
         if self._suspects and self._looks in (1, GRACE):
             self._look_at_names()
+        self._look_at_waiting()
 
     def _look_at_schedules(self) -> None:
         for name in sorted({each.queue_name for each in self.served.schedules}):
@@ -74,7 +77,22 @@ class Unserved:
             line = misspelt(self.served, name, sure=self._looks < GRACE)
             if line:
                 self._suspects.remove(name)
-                self.log.warning("%s", line)
+                self._tell(line)
+            elif self._looks == GRACE and is_never_used(self.served, name):
+                self.log.info("Queue %r was never used so far; this worker waits for it.", name)
+
+    def _look_at_waiting(self) -> None:
+        found = dict[str, int]()
+        for name, waiting in unserved_queues(self.served, self.queue_names):
+            found[name] = self._gathering.get(name, 0) + 1
+            if found[name] == GRACE and not any(repr(name) in line for line in self._told):
+                count = f"{waiting:,} waiting task{'s' if waiting > 1 else ''}"
+                self._tell(f"Queue {name!r} has {count} and {no_worker(self.served, name)}.")
+        self._gathering = found
+
+    def _tell(self, line: str) -> None:
+        self._told.append(line)
+        self.log.warning("%s", line)
 
 
 def live_workers(served: Served, queue_name: str) -> int | None:
@@ -82,14 +100,43 @@ def live_workers(served: Served, queue_name: str) -> int | None:
     return None if served.store is None else len(served.store.workers(queue_name))
 
 
+def unserved_queues(served: Served, but: Sequence[str]) -> list[tuple[str, int]]:
+    """Return the queues on which tasks wait without a live worker, and how many.
+
+    :param but: queues to leave out.
+    """
+    if served.store is None:
+        return []
+    found = []
+    names = {*(served.client.queue_names() or ())}.difference(but, [HELD])
+    for name in sorted(names)[:_MOST]:
+        waiting = served.client.stats(name).waiting
+        if waiting and live_workers(served, name) == 0:
+            found.append((name, waiting))
+    return found
+
+
+def is_never_used(served: Served, queue_name: str) -> bool:
+    """Return whether a queue holds nothing, and the backend does not know its name."""
+    names = served.client.queue_names()
+    known = names is None or queue_name in names
+    return not known and not _holds_something(served, queue_name)
+
+
 def remarks(served: Served, queue_names: Sequence[str]) -> list[str]:
     """Return a line for each of these queues that has no live worker, and each such schedule."""
     lines = [
-        misspelt(served, name) or f"Queue {name!r} has {no_worker(served, name)}."
+        misspelt(served, name) or _unserved(served, name)
         for name in queue_names
         if live_workers(served, name) == 0
     ]
     return lines + of_schedules(served, sorted({each.queue_name for each in served.schedules}))
+
+
+def _unserved(served: Served, name: str) -> str:
+    if is_never_used(served, name):
+        return f"Queue {name!r} was never used, and has {no_worker(served, name)}."
+    return f"Queue {name!r} has {no_worker(served, name)}."
 
 
 def of_schedules(served: Served, queue_names: Sequence[str]) -> list[str]:

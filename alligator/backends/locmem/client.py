@@ -279,10 +279,10 @@ class Client(BaseClient):
         return tasks, write_cursor(*page[limit - 1][0]) if len(page) > limit else None
 
     def queue_names(self) -> list[str]:
-        """Return the names of the queues that hold something."""
+        """Return the names of the queues that hold something, or were pushed to."""
         with self._memory.changed:
             queues = self._memory.queues.items()
-            return [name for name, queue in queues if queue.entries or queue.dead]
+            return [name for name, queue in queues if queue.entries or queue.dead or queue.is_used]
 
     def examine(self) -> list[Finding]:
         text = "tasks are in the memory of this process only, and end with it"

@@ -102,6 +102,7 @@ class Queue:
         self.keys: dict[str, str] = {}  # the id of the task with each unique key
         self.deaths: dict[str, int] = {}  # by id: tickets of dead letters, in order of deaths
         self.overruled: set[str] = set()  # ids of dead letters that were pushed again since
+        self.is_used = False  # whether a task was ever pushed
         self.history = object()  # another object after the queue was emptied
         self._ready = LazyHeap()  # by (-priority, place)
         self._delayed = LazyHeap()  # by due time
@@ -113,6 +114,7 @@ class Queue:
 
     def push(self, message: Message, now: float) -> None:
         """Queue a task, replace a waiting one, or keep it to follow a running one."""
+        self.is_used = True
         entry = self.entries.get(message.task_id)
         self.overrule(message.task_id)
         due = message.delay_until if message.delay_until and message.delay_until > now else 0.0

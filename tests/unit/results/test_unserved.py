@@ -37,6 +37,7 @@ def make(request, tmp_path):
         made.append(Gator(dsn, f"{prefix}-{name}", store=where))
         return made[-1]
 
+    make.prefix = prefix
     yield make
     for gator in made:
         gator.client.drop_all(gator.queue_name)
@@ -44,9 +45,16 @@ def make(request, tmp_path):
 
 
 @pytest.fixture
-def told(caplog):
+def told(caplog, request):
+    """Return the warnings, but for those of queues that other tests left on the server."""
     caplog.set_level(logging.WARNING)
-    return lambda: [each.getMessage() for each in caplog.records if each.name == log.name]
+    prefix = request.getfixturevalue("make").prefix if "make" in request.fixturenames else ""
+
+    def lines():
+        found = [each.getMessage() for each in caplog.records if each.name == log.name]
+        return [each for each in found if prefix in each]
+
+    return lines
 
 
 def lives(gator, seconds=90.0):
@@ -165,9 +173,45 @@ def test_nothing_is_told_of_queues_in_order(make, told):
     lives(gator, 0.0)
     wrong.task(jobs.note)
     unserved = Unserved(served(wrong), [wrong.queue_name], log)
-    for _ in range(GRACE):
+    for _ in range(GRACE - 1):
         unserved.look()
     assert told() == []
+
+
+def test_a_queue_whose_tasks_nobody_serves_is_told_once(make, told):
+    gator, own = make(), make("letters")
+    for _ in range(2):
+        gator.task(jobs.note)
+    own.task(jobs.note)
+    unserved = Unserved(served(own), [own.queue_name], log)
+    unserved.look()
+    lives(gator)
+    unserved.look()
+    lives(gator, 0.0)
+    for _ in range(GRACE - 1):
+        unserved.look()
+    assert told() == [], "its worker may be starting"
+    for _ in range(3):
+        unserved.look()
+    (line,) = told()
+    assert line.startswith(
+        f"Queue {gator.queue_name!r} has 2 waiting tasks and no live worker since"
+    )
+    lives(own)
+    assert len(told()) == 1
+
+
+def test_a_queue_that_was_never_used(make, caplog):
+    caplog.set_level(logging.INFO)
+    gator = make("never")
+    unserved = Unserved(served(gator), [gator.queue_name], log)
+    for _ in range(GRACE + 1):
+        unserved.look()
+    assert caplog.text.count(f"Queue {gator.queue_name!r} was never used so far") == 1
+    assert remarks(served(gator), [gator.queue_name])[0].startswith(
+        f"Queue {gator.queue_name!r} was never used, and has no live worker"
+    )
+    assert "a queue that is not known here" in gator.explain("no-such-id")
 
 
 def test_what_the_store_keeps_back_is_to_be_served_by_nobody(make, told):
