@@ -51,7 +51,7 @@ def asked(capsys, command, dsn, *arguments):
 
 
 def test_what_runs_and_who_runs_it(dsn, gator, worker, capsys, tmp_path):
-    slow = gator.options(history=600)("asyncio.sleep", 30)
+    slow = gator.options(history=600)(jobs.rest, 30)
     gator.options(save_results=600)("operator.truediv", 1, 0)
 
     def runs():
@@ -59,7 +59,7 @@ def test_what_runs_and_who_runs_it(dsn, gator, worker, capsys, tmp_path):
         return next((each for each in rows if each["task_id"] == slow.id and each["started"]), None)
 
     row = eventually(runs, "it runs")
-    assert (row["task_id"], row["function"]) == (slow.id, "asyncio.sleep")
+    assert (row["task_id"], row["function"]) == (slow.id, "tests.support.jobs.rest")
     assert row["worker"] == f"{socket.gethostname()}:{worker.pid}"
 
     def both_told():

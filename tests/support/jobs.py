@@ -1,5 +1,7 @@
 """Define plain functions that tests use as tasks and hooks."""
 
+import asyncio
+
 from alligator import current_task
 
 seen: list = []
@@ -58,6 +60,11 @@ def fail_with(name, value):
 
 async def coroutine():
     """Do nothing, and take no time for it."""
+
+
+async def rest(seconds):
+    """Wait on the event loop."""
+    await asyncio.sleep(seconds)
 
 
 class Mailer:
