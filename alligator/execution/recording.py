@@ -18,6 +18,7 @@ from alligator.backends.activity import OTHERS, added
 from alligator.backends.base import Delivery
 from alligator.backends.store import Store
 from alligator.backends.types import Report
+from alligator.common import after_fork
 from alligator.common.log import SafeTracebacks
 from alligator.common.text import describe_error, describe_traceback
 from alligator.constants import CANCELED, FAILED, RETRYING, SUCCESS
@@ -133,10 +134,15 @@ class Recording:
         self, recorder: Recorder, store: Store, show: arguments.Show | bool = True
     ) -> None:
         self.store, self.show = store, show
+        self._recorder, self._clock = recorder, recorder.clock
+        self.renew()
+        after_fork.renew_in_children(self)
+
+    def renew(self) -> None:
+        """Begin with nothing recorded: what a forked child inherits, its parent reports."""
         self.ended = defaultdict[str, Ended](Ended)
         #: Of this process: successes, and runs that failed.
         self.done = self.failed = 0
-        self._recorder, self._clock = recorder, recorder.clock
         self._measured: list[tuple[_Key, Measured]] = []
         self._lock = threading.Lock()
         self._tallies: dict[_Key, _Counted] = {}

@@ -1,6 +1,7 @@
 """Test what a Recording keeps, within which bounds, and that it never raises."""
 
 import logging
+import os
 import time
 import uuid
 
@@ -194,6 +195,23 @@ def test_threads_lose_no_count(gator):
     jobs.seen.clear()
     Worker(gator, concurrency=4, burst=True, log_level=logging.CRITICAL).run_forever()
     assert len(jobs.seen) == sum(row.succeeded for row in gator.activity()) == 2000
+
+
+def test_a_forked_child_reports_nothing_of_its_parent(gator, recording):
+    for each in (outcome(), outcome(Verdict.BURY, error=ValueError())):
+        recording.record(each, 0.5)
+    with recording._lock, recording._flushing:  # as another thread may have them
+        child = os.fork()
+        if not child:
+            sent = []
+            recording.store.report = lambda it: sent.append(it) or []
+            recording.record(outcome(), 0.001)
+            flush(recording)
+            (report,) = sent
+            os._exit(len(report.activity) + len(report.recent) - 2)
+    assert os.waitpid(child, 0)[1] == 0
+    flush(recording)
+    assert rows(gator)["q", "tests.support.jobs.note"].succeeded == 1
 
 
 def test_a_show_function_that_fails_changes_nothing(gator):
