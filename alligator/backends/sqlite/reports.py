@@ -108,6 +108,13 @@ def documents(connection: sqlite3.Connection, keys: Sequence[str], now: float) -
     return [_document(connection, each, now) for each in keys]
 
 
+def listed_until(connection: sqlite3.Connection, name: str) -> float | None:
+    """Return until when a worker counts as alive; None: it is not listed."""
+    sql = "SELECT ends FROM alligator_live WHERE name = ?"
+    row = connection.execute(sql, (writable(name),)).fetchone()
+    return row[0] if row else None
+
+
 def live_workers(connection: sqlite3.Connection, now: float) -> list[LiveWorker]:
     """Return the workers that are listed."""
     sql = "SELECT name, view, seen, ends FROM alligator_live WHERE ends > ?"

@@ -12,6 +12,7 @@ import pytest
 
 from alligator.backends.base import MAX_LEASE, Message
 from alligator.backends.sqlite_backend import Client
+from alligator.backends.types import Report
 from alligator.exceptions import ConnectionLost, InvalidDSN
 from alligator.testing import FakeClock
 from tests.support import ROOT
@@ -235,3 +236,29 @@ def test_two_clients_of_a_process_keep_their_locks(sqlite_dsn):
     assert second.len("q") == 5
     first.close()
     second.close()
+
+
+def test_a_report_is_one_commit_and_none_where_it_only_asks(client):
+    store = client.store
+    store.put_document("cancel:1", "text", 60)
+    before = client.database.commits
+    report = Report("host:1:a", "{}", 60, [(0, "q", "f", (1,))], ["{}"], {"progress:1": ("x", 60)})
+    store.report(report)
+    assert client.database.commits == before + 1
+    assert store.report(Report("host:1:a", seconds=60, ask=["cancel:1", "x"])) == ["text", None]
+    assert client.database.commits == before + 1
+    store.report(Report("host:1:a", seconds=600))
+    assert client.database.commits == before + 2, "it counts as alive for longer now"
+    assert [each.until - each.seen for each in store.live_workers()] == [pytest.approx(600)]
+
+
+def test_a_file_of_version_1_1_gets_the_tables_of_reports(client, sqlite_dsn):
+    client.push("q", "1", "data")
+    with client.database.transaction() as tx:
+        for name in ("live", "activity", "recent", "documents"):
+            tx.execute(f"DROP TABLE alligator_{name}")
+    client.close()
+    again = Client(sqlite_dsn)
+    assert again.store.report(Report("host:1:a", "{}", 60, ask=["x"])) == [None]
+    assert again.len("q") == 1
+    again.close()
