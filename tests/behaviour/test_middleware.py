@@ -1,6 +1,7 @@
 """Test middleware around runs, in every way of running: plain, or an ``async def``."""
 
 import asyncio
+import contextlib
 import logging
 import os
 import subprocess
@@ -12,7 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from alligator import FAILED, SUCCESS, Gator, Task, Worker, current_task
+from alligator import CANCELED, FAILED, SUCCESS, Gator, Task, Worker, current_task
 from alligator.common.text import describe_error
 from alligator.exceptions import InvalidTask, LeaveNow, TaskFailed, TaskTimeout
 from alligator.testing import FakeClock
@@ -394,6 +395,41 @@ def test_a_worker_that_leaves_cancels_a_coroutine_and_hands_it_back(kinds):
 async def waits_for_ever():
     seen.append("waiting")
     await asyncio.Event().wait()
+
+
+def loops_for_ever():
+    seen.append("waiting")
+    eventually(lambda: False)
+
+
+async def goes_on_when_canceled():
+    with contextlib.suppress(asyncio.CancelledError):
+        await waits_for_ever()
+
+
+@pytest.mark.parametrize("concurrency", [1, 4])
+@pytest.mark.parametrize("kinds", [(Async, Plain), (Plain, Async)])
+def test_a_task_that_is_canceled_while_it_runs(kinds, concurrency):
+    """No middleware makes a success of it, and none sees one."""
+    swallow = {"failed": lambda self, task, err: seen.append(type(err).__name__)}
+    gator = make(*(type("Swallows", (each,), swallow)() for each in kinds))
+    functions = [loops_for_ever, waits_for_ever, goes_on_when_canceled][
+        : 3 if concurrency > 1 else 1
+    ]
+    tasks = [gator.options(retries=2, **HOOKS).task(each) for each in functions]
+    worker = Worker(gator, log_level="CRITICAL", burst=True, concurrency=concurrency)
+    thread = threading.Thread(target=worker.run_forever)
+    thread.start()
+    eventually(lambda: seen.count("waiting") == len(tasks))
+    for task in tasks:
+        assert gator.cancel(task.task_id, running=True) is not None
+    thread.join(20)
+    assert not thread.is_alive()
+    assert [gator.status(task) for task in tasks] == [CANCELED] * len(tasks)
+    assert gator.stats()["dead"] == gator.len() == 0
+    errors = [each for each in seen if each.endswith(("TaskCanceled", "CancelledError"))]
+    assert len(errors) == 2 * len(tasks)
+    assert not [each for each in seen if each.startswith(("on_success", "on_error", "plain out"))]
 
 
 async def cancels_itself():

@@ -134,6 +134,22 @@ def test_a_middleware_that_raises_stops_no_worker(make, clock):
     assert gator.len() == 0
 
 
+@pytest.mark.parametrize("context", ["options", "batch"])
+def test_a_duplicate_passes_and_is_known_as_one(make, context):
+    class Notes:
+        def push(self, task, call_next):
+            call_next()
+            seen.append(task.is_duplicate)
+
+    gator = make(Notes())
+    for _ in range(2):
+        with getattr(gator, context)(unique=True) as opts:
+            task = opts.task(look)
+    assert gator.len() == 1
+    assert task.is_duplicate
+    assert seen == [False, context == "options"], "in a batch, it is pushed afterwards"
+
+
 def test_retries_and_revivals_are_no_pushes(make):
     gator = make(Traces())
     gator.options(retries=1).task(look, fail=True)

@@ -104,7 +104,7 @@ def notes_error(task, err):
     ran.append(describe_error(err))
 
 
-@settings(max_examples=40)
+@settings(max_examples=30, deadline=None)
 @given(LAYERS, st.booleans(), st.sampled_from([function, coroutine]))
 @pytest.mark.parametrize("way", ["worker", "threads", "run_all", "at once"])
 def test_how_a_run_ends(way, layers, fails, func):
