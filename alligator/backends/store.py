@@ -280,6 +280,9 @@ class Store(ABC):
         the last parent releases the child. ``bury``, ``drop_all`` and :meth:`settle` of a
         cancellation cancel it, with its own children in turn.
 
+        A child that is ``unconditional`` is never canceled so: a parent that fails or is canceled
+        counts for it as one that succeeded.
+
         :returns: WAITING (held, or queued) or CANCELED, of each; or a
             :class:`~alligator.backends.base.Duplicate`: it is not held, since the task of that id
             has its unique key (see ``Client.push_many``), whatever that one waits for.

@@ -334,6 +334,7 @@ class Child(NamedTuple):
     queue_name: str
     message: Message
     parents: tuple[Parent, ...]
+    unconditional: bool = False  # it runs once they have ended, whether they succeeded or not
 
 
 class Waits(NamedTuple):

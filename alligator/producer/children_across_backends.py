@@ -413,7 +413,8 @@ def _pack(child: Child, names: dict[Parent, str], apart: float) -> Child:
     kind, text = ("s", data) if isinstance(data, str) else ("b", base64.b64encode(data).decode())
     packed = json.dumps([child.queue_name, kind, text, due, priority])
     parents = tuple(Parent(names[each], (HELD,)) for each in child.parents)
-    return Child(HELD, Message(record_key(child.queue_name, task_id), packed), parents)
+    message = Message(record_key(child.queue_name, task_id), packed)
+    return Child(HELD, message, parents, child.unconditional)
 
 
 def _unpack(delivery: Delivery) -> _Held:

@@ -27,6 +27,7 @@ class Dependencies:
         self._queue, self._records = queue, records
         self._waits: dict[Key, set[Key]] = {}  # the parents of each held child
         self._children: dict[Key, dict[Key, None]] = {}  # the children of each parent, in order
+        self._unconditional = set[Key]()
 
     def hold(self, child: Child, now: float) -> int | Duplicate:
         """Keep a child back, queue it, or cancel it; see ``Store.hold``."""
@@ -37,7 +38,7 @@ class Dependencies:
         for parent in child.parents:
             stands = self._where(parent)
             if stands is None:
-                if why := self._failure(parent, now):
+                if not child.unconditional and (why := self._failure(parent, now)):
                     return self._refuse(key, why, now)
             else:
                 waits.add(stands)
@@ -53,6 +54,8 @@ class Dependencies:
         self._records.overrule(*key, now)
         self.forget(key)
         self._waits[key] = waits
+        if child.unconditional:
+            self._unconditional.add(key)
         for each in waits:
             self._children.setdefault(each, {})[key] = None
         return WAITING
@@ -93,6 +96,7 @@ class Dependencies:
 
     def forget(self, child: Key) -> None:
         """Note that a child waits for no parent any more."""
+        self._unconditional.discard(child)
         for each in self._waits.pop(child, ()):
             self._children[each].pop(child)
             if not self._children[each]:
@@ -114,11 +118,16 @@ class Dependencies:
     def release(self, parent: Key, now: float) -> None:
         """Queue the children that waited for this parent alone: it has succeeded."""
         for child in self._children.pop(parent, ()):
-            waits = self._waits[child]
-            waits.remove(parent)
-            if not waits:
-                del self._waits[child]
-                self._queue(child[0]).free(child[1], now)
+            self._has_ended(child, parent, now)
+
+    def _has_ended(self, child: Key, parent: Key, now: float) -> None:
+        """Queue a child if it waited for no parent but this one, which has ended."""
+        waits = self._waits[child]
+        waits.remove(parent)
+        if not waits:
+            del self._waits[child]
+            self._unconditional.discard(child)
+            self._queue(child[0]).free(child[1], now)
 
     def cancel(self, parent: Key, why: str, now: float) -> None:
         """Cancel the children of a parent that will not succeed, and their children in turn."""
@@ -126,6 +135,12 @@ class Dependencies:
         while pending:
             lost, why = pending.pop()
             for child in list(self._children.get(lost, ())):
+                if child in self._unconditional:
+                    self._children[lost].pop(child)
+                    if not self._children[lost]:
+                        del self._children[lost]
+                    self._has_ended(child, lost, now)
+                    continue
                 self.drop(child)
                 self._canceled(child, why, now)
                 pending.append((child, gone_badly(child[1], CANCELED, why) or ""))

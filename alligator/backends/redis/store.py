@@ -216,7 +216,8 @@ class RedisStore(Store):
         began, failed = 0, list[Parent]()
         for start in range(0, len(child.parents), _LINKS_AT_ONCE):
             some = child.parents[start : start + _LINKS_AT_ONCE]
-            state = int(step("more" if start else "first", *_parent_args(some)))
+            args = (int(child.unconditional), *_parent_args(some))
+            state = int(step("more" if start else "first", *args))
             if state < 0:
                 failed = [some[-11 - state]] if state <= -11 else []
                 break
@@ -228,7 +229,7 @@ class RedisStore(Store):
                 micros(due),
                 encode_controls(child.message),
             )
-            state = step("last", began, *rest, own)
+            state = step("last", began, *rest, own, int(child.unconditional))
             if state == WAITING:
                 return state
         while step("undo", _LINKS_AT_ONCE):
@@ -413,6 +414,7 @@ def _child_args(child: Child) -> Iterator[Any]:
     yield from (encode_new_id(task_id), encode_new(data, task_id), priority, micros(due))
     yield encode_controls(child.message)
     yield int(is_own_id(task_id))
+    yield int(child.unconditional)
     yield from _parent_args(child.parents)
 
 

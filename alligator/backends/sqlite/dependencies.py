@@ -5,6 +5,7 @@ A held child is a row among the tasks, in a state of its own. Each of its parent
 """
 
 import sqlite3
+from collections.abc import Sequence
 
 from alligator.backends.sqlite.records import save
 from alligator.backends.sqlite.schema import Transaction
@@ -24,8 +25,14 @@ _FREE = (
     "WHERE o.child = w.child AND (o.queue <> ? OR o.parent <> ?)) ORDER BY t.place"
 )
 _CHILDREN = (
-    "SELECT t.id, t.queue, t.task_id FROM alligator_waits w "
+    "SELECT t.id, t.queue, t.task_id, w.unconditional FROM alligator_waits w "
     "JOIN alligator_tasks t ON t.id = w.child WHERE w.queue = ? AND w.parent = ? ORDER BY t.place"
+)
+
+_END_ONE = "DELETE FROM alligator_waits WHERE queue = ? AND parent = ? AND child = ?"
+_IF_FREE = (
+    "SELECT id, queue, due FROM alligator_tasks WHERE id = ? "
+    "AND NOT EXISTS (SELECT 1 FROM alligator_waits WHERE child = ?)"
 )
 
 
@@ -35,6 +42,14 @@ def release(tx: Transaction, queue: str, parent: str) -> None:
         return
     rows = tx.execute(_FREE, (queue, parent, queue, parent)).fetchall()
     tx.execute("DELETE FROM alligator_waits WHERE queue = ? AND parent = ?", (queue, parent))
+    _queue(tx, rows)
+
+
+def _queue(tx: Transaction, rows: Sequence[tuple[int, str, float]]) -> None:
+    """Queue held children.
+
+    :param rows: the row, the queue and the due time of each.
+    """
     if not rows:
         return
     place = tx.tickets(len(rows))
@@ -55,7 +70,12 @@ def cancel(tx: Transaction, queue: str, parent: str, why: str) -> None:
     pending = [(queue, parent, why)]
     while pending:
         queue, parent, why = pending.pop()
-        for row_id, child_queue, child in tx.execute(_CHILDREN, (queue, parent)).fetchall():
+        rows = tx.execute(_CHILDREN, (queue, parent)).fetchall()
+        for row_id, child_queue, child, unconditional in rows:
+            if unconditional:
+                tx.execute(_END_ONE, (queue, parent, row_id))
+                _queue(tx, tx.execute(_IF_FREE, (row_id, row_id)).fetchall())
+                continue
             drop(tx, row_id, child_queue)
             save_canceled(tx, record_key(child_queue, child), why)
             pending.append((child_queue, child, gone_badly(child, CANCELED, why) or ""))

@@ -137,6 +137,7 @@ _LATER_COLUMNS = (
     ("alligator_tasks", "limit_key", "TEXT"),
     ("alligator_tasks", "line", "TEXT"),
     ("alligator_dead", "controls", "TEXT"),
+    ("alligator_waits", "unconditional", "INTEGER NOT NULL DEFAULT 0"),
 )
 
 #: What needs these columns.

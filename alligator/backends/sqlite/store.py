@@ -294,7 +294,7 @@ def _hold(tx: Transaction, child: Child) -> int | Duplicate:
         stands = _where(tx, parent)
         if stands is not None:
             waits.append((stands, parent.task_id))
-        elif why := _failure(tx, parent):
+        elif not child.unconditional and (why := _failure(tx, parent)):
             return _refuse(tx, name, message.task_id, why)
     if not waits:
         queue.push(tx, name, [message])
@@ -304,8 +304,9 @@ def _hold(tx: Transaction, child: Child) -> int | Duplicate:
     row_id = _keep(tx, name, message)
     records.overrule(tx, name, [message.task_id])
     tx.executemany(
-        "INSERT OR IGNORE INTO alligator_waits (queue, parent, child) VALUES (?, ?, ?)",
-        [(*each, row_id) for each in waits],
+        "INSERT OR IGNORE INTO alligator_waits (queue, parent, child, unconditional) "
+        "VALUES (?, ?, ?, ?)",
+        [(*each, row_id, child.unconditional) for each in waits],
     )
     tx.holds_children()
     return WAITING

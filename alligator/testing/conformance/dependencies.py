@@ -23,10 +23,13 @@ class DependencyContract(Contract):
 
     store: Store
 
-    def hold(self, task_id: str, *parents: str, queue: str = "") -> int:
+    def hold(
+        self, task_id: str, *parents: str, queue: str = "", unconditional: bool = False
+    ) -> int:
         """Hold a child of parents on the test's queue; return its status."""
         waits = tuple(Parent(each, (self.queue,)) for each in parents)
-        child = Child(queue or self.queue, Message(task_id, f"data of {task_id}"), waits)
+        message = Message(task_id, f"data of {task_id}")
+        child = Child(queue or self.queue, message, waits, unconditional)
         try:
             return int(self.store.hold(self.client, [child])[0])
         except UnsupportedOption as err:
@@ -274,6 +277,50 @@ class DependencyContract(Contract):
         assert all(self.store.records(keys))
         self.store.forget(keys)
 
+    def test_an_unconditional_child_runs_however_its_parents_ended(self) -> None:
+        """Once all of them have: one succeeded, one was buried, one canceled, one never ran."""
+        other = f"{self.queue}-2"
+        for parent in "abc":
+            self.client.push(self.queue, parent, "1")
+        assert self.hold("d", "a") == WAITING
+        assert self.hold("always", *"abcd", unconditional=True) == WAITING
+        assert self.hold("outside", *"abd", queue=other, unconditional=True) == WAITING
+        assert self.hold("below", "always") == WAITING
+        assert self.client.ack([self.run("b")]) == []
+        assert self.client.bury(self.run("a"), None, Reason("ValueError: no"))
+        assert self.error_of("d")
+        (outside,) = self.client.reserve([other], 1).deliveries
+        assert (outside.task_id, outside.data) == ("outside", "data of outside")
+        assert self.client.ack([outside]) == []
+        assert not self.is_free("always")
+        canceled = Record(CANCELED, at=1.0)
+        assert self.store.settle(self.client, self.run("c"), "c", canceled, 60)
+        assert self.is_free("always")
+        assert not self.is_free("below")
+        assert self.client.ack([self.run("always")]) == []
+        assert self.is_free("below")
+
+    def test_an_unconditional_child_of_parents_that_have_ended(self) -> None:
+        """It is queued at once; as any other it is canceled itself, with its children."""
+        self.client.push(self.queue, "parent", "1")
+        assert self.client.bury(self.run("parent"), None, Reason("ValueError: no"))
+        self.store.note(record_key(self.queue, "canceled"), Record(CANCELED), 60)
+        assert self.hold("now", "parent", "canceled", unconditional=True) == WAITING
+        assert self.is_free("now")
+        self.client.push(self.queue, "next", "1")
+        assert self.hold("later", "next", "parent", unconditional=True) == WAITING
+        assert self.hold("below", "later") == WAITING
+        assert self.store.cancel_held(self.client, self.queue, "later", Record(CANCELED))
+        assert self.error_of("below")
+        assert self.client.ack([self.run("next")]) == []
+        assert not self.is_free("later")
+        # What is held again under that id is as it says now.
+        self.client.push(self.queue, "next", "1")
+        assert self.hold("later", "next", unconditional=True) == WAITING
+        assert self.hold("later", "next") == WAITING
+        assert self.client.bury(self.run("next"), None, Reason("ValueError: no"))
+        assert self.error_of("later")
+
     def test_two_acks_at_once_release_once(self) -> None:
         """The last one does, and only that."""
         for turn in range(10):
@@ -304,8 +351,10 @@ class DependencyContract(Contract):
         self.client.push(self.queue, "parent", "1")
         self.hold("child", "parent")
         self.hold("outside", "child", queue=other)
+        self.hold("always", "parent", "child", queue=other, unconditional=True)
         self.client.drop_all(self.queue)
         assert self.client.find(self.queue, "child") is None
+        assert [each.task_id for each in self.client.reserve([other], 9).deliveries] == ["always"]
         assert self.error_of("outside", other)
         self.client.drop_all(other)
 

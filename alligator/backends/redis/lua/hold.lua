@@ -5,11 +5,12 @@
 -- that never ends: so no end of a parent releases the child. If the last step never comes, the
 -- links go as parents end, and the guard stays, which does no harm.
 -- ARGV: 1 'whole'  2... of each child its id, data, priority, due time (0: now), controls ('':
---       none), whether the id is the user's own (1), how many parents; of each of these its id, how
---       many queues it may be on, and their names
---       1 'first' or 'more'  2 id  3 guard  4... how many parents, and of each as above
+--       none), whether the id is the user's own (1), whether it is unconditional (1), how many
+--       parents; of each of these its id, how many queues it may be on, and their names
+--       1 'first' or 'more'  2 id  3 guard  4 whether it is unconditional (1)  5... how many
+--       parents, and of each as above
 --       1 'last'  2 id  3 guard  4 when the first step was (its reply)  5 data  6 priority  7 due
---       8 controls  9 whether the id is the user's own (1)
+--       8 controls  9 whether the id is the user's own (1)  10 whether it is unconditional (1)
 --       1 'undo'  2 id  3 guard  4 how many links to remove
 -- Returns: whole: of each child the new status, or the id of the task that has its unique key, or
 --          -1 where its id is that of a running task, -2 where one of its parents waits for it
@@ -55,6 +56,14 @@ local function failure(parent)
   end
 end
 
+local function keep_held(id, data, priority, due, controls, unconditional)
+  redis.call('HSET', DATA, id, data)
+  keep_controls(id, controls)
+  local held = { priority, whole(due) }
+  if unconditional then held[3], held[4] = false, 1 end -- the third: see limits.lua
+  redis.call('HSET', HELD, id, cmsgpack.pack(held))
+end
+
 -- Take a task off the queue; false: it runs, and stays.
 local function removed(id)
   if redis.call('HEXISTS', DATA, id) == 0 or deps.drop_held(id) then return true end
@@ -89,13 +98,13 @@ local function waits_for_itself(id, waits)
   return false
 end
 
-local function hold(id, data, priority, due, controls, own, parents)
+local function hold(id, data, priority, due, controls, own, unconditional, parents)
   local pending = with_key((unique_in(controls)))
   if pending then return pending end
   local waits = {}
   for _, parent in ipairs(parents) do
     local queue = where(parent)
-    local why = not queue and failure(parent)
+    local why = not queue and not unconditional and failure(parent)
     if why then
       removed(id)
       if own then overrule(id, true) end
@@ -113,9 +122,7 @@ local function hold(id, data, priority, due, controls, own, parents)
   if deps.any() and waits_for_itself(id, waits) then return -2 end
   if not removed(id) then return -1 end
   if own then overrule(id, true) end
-  redis.call('HSET', DATA, id, data)
-  keep_controls(id, controls)
-  redis.call('HSET', HELD, id, cmsgpack.pack({ priority, whole(due) }))
+  keep_held(id, data, priority, due, controls, unconditional)
   for _, parent in ipairs(waits) do
     redis.call('ZADD', WAITS, 0, link(id, parent.queue, parent.id))
     redis.call('ZADD', part(parent.queue, 'children'), 0, link(parent.id, own_queue(), id))
@@ -126,7 +133,7 @@ end
 local step = take()
 
 if step == 'first' or step == 'more' then
-  local id, token = take(), take()
+  local id, token, unconditional = take(), take(), take() == '1'
   local guard = link(id, '', token)
   if redis.call('HEXISTS', DATA, id) == 1 then return -3 end
   if step == 'first' then
@@ -140,7 +147,7 @@ if step == 'first' or step == 'more' then
     if queue then
       redis.call('ZADD', WAITS, 0, link(id, queue, parent.id))
       redis.call('ZADD', part(queue, 'children'), 0, link(parent.id, own_queue(), id))
-    elseif failure(parent) then
+    elseif not unconditional and failure(parent) then
       return -10 - index
     end
   end
@@ -155,9 +162,14 @@ if step == 'last' then
   if redis.call('ZREM', WAITS, link(id, '', token)) == 0 then return -4 end
   local at, state = string.match(
     redis.call('GET', record_of(own_queue(), id)) or '', '^(%S+) %d+\n%[(%d+),')
+  local unconditional = ARGV[10] == '1'
   if tonumber(state) == CANCELED and tonumber(at) * 1000000 >= began - 1 then
-    redis.call('ZADD', WAITS, 0, link(id, '', token))
-    return CANCELED -- a parent ended badly meanwhile, and left that record
+    -- A parent ended badly meanwhile, and left that record.
+    if not unconditional then
+      redis.call('ZADD', WAITS, 0, link(id, '', token))
+      return CANCELED
+    end
+    forget_record(record_of(own_queue(), id))
   end
   local data, priority, due, controls = take(), tonumber(take()), tonumber(take()), take()
   if take() == '1' then overrule(id, true) end
@@ -165,9 +177,7 @@ if step == 'last' then
     enqueue(id, data, priority, due, controls)
     end_pushes()
   else
-    redis.call('HSET', DATA, id, data)
-    keep_controls(id, controls)
-    redis.call('HSET', HELD, id, cmsgpack.pack({ priority, whole(due) }))
+    keep_held(id, data, priority, due, controls, unconditional)
   end
   return 0
 end
@@ -194,8 +204,9 @@ end
 local states = {}
 while taken < #ARGV do
   local id, data, priority, due = take(), take(), tonumber(take()), tonumber(take())
-  local controls, own = take(), take() == '1'
-  states[#states + 1] = hold(id, data, priority, due, controls, own, take_parents())
+  local controls, own, unconditional = take(), take() == '1', take() == '1'
+  local parents = take_parents()
+  states[#states + 1] = hold(id, data, priority, due, controls, own, unconditional, parents)
 end
 end_pushes()
 return states

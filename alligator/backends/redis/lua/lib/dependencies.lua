@@ -59,22 +59,35 @@ function dependencies()
 
   local function any() return redis.call('EXISTS', CHILDREN) == 1 end
 
+  -- Remove the link of a child to a parent of this queue.
+  local function unlink(id, child)
+    redis.call('ZREM', CHILDREN, child.member)
+    redis.call('ZREM', part(child.queue, 'waits'), link(child.id, own_queue(), id))
+  end
+
+  -- A parent of this queue has ended: queue the child if it waits for no other one.
+  local function release_one(id, child)
+    unlink(id, child)
+    on_queue(child.queue, function()
+      local _, low, high = range(child.id)
+      if #redis.call('ZRANGEBYLEX', WAITS, low, high, 'LIMIT', 0, 1) > 0 then return end
+      local held = unpacked(redis.call('HGET', HELD, child.id) or '')
+      redis.call('HDEL', HELD, child.id)
+      put_at_tail(child.id, tonumber(held[1]) or 0, tonumber(held[2]) or 0, 0, 0)
+      wake()
+    end)
+  end
+
   -- A parent of this queue has succeeded: queue the children that wait for no other parent.
   local function release(id)
     if not any() then return end
-    local parents_queue = own_queue()
-    for _, child in ipairs(linked(CHILDREN, id)) do
-      redis.call('ZREM', CHILDREN, child.member)
-      on_queue(child.queue, function()
-        redis.call('ZREM', WAITS, link(child.id, parents_queue, id))
-        local _, low, high = range(child.id)
-        if #redis.call('ZRANGEBYLEX', WAITS, low, high, 'LIMIT', 0, 1) > 0 then return end
-        local held = unpacked(redis.call('HGET', HELD, child.id) or '')
-        redis.call('HDEL', HELD, child.id)
-        put_at_tail(child.id, tonumber(held[1]) or 0, tonumber(held[2]) or 0, 0, 0)
-        wake()
-      end)
-    end
+    for _, child in ipairs(linked(CHILDREN, id)) do release_one(id, child) end
+  end
+
+  -- Whether a held child runs even if a parent did not succeed.
+  local function is_unconditional(child)
+    local held = redis.call('HGET', part(child.queue, 'held'), child.id)
+    return held and unpacked(held)[4] == 1
   end
 
   -- The reason why a child cannot run.
@@ -110,12 +123,17 @@ function dependencies()
       local lost = table.remove(pending)
       on_queue(lost.queue, function()
         for _, child in ipairs(linked(CHILDREN, lost.id)) do
-          on_queue(child.queue, function()
-            drop_held(child.id)
-            record_canceled(child.id, lost.why)
-          end)
-          local reason = because(child.id, 'was canceled', lost.why)
-          pending[#pending + 1] = { queue = child.queue, id = child.id, why = reason }
+          if is_unconditional(child) then
+            release_one(lost.id, child)
+          else
+            on_queue(child.queue, function()
+              drop_held(child.id)
+              record_canceled(child.id, lost.why)
+            end)
+            unlink(lost.id, child) -- if it is being held in several steps, it has the link still
+            local reason = because(child.id, 'was canceled', lost.why)
+            pending[#pending + 1] = { queue = child.queue, id = child.id, why = reason }
+          end
         end
       end)
     end
