@@ -32,7 +32,7 @@ from alligator.monitoring.rows import (
     WorkerRow,
 )
 from alligator.producer.children_across_backends import bridge
-from alligator.producer.options import Batch, Options
+from alligator.producer.options import Batch, Callback, Options
 from alligator.producer.push import Producer
 from alligator.results import explain
 from alligator.results.pauses import Pauses
@@ -309,16 +309,26 @@ class Gator:
         """
         return Options(self, **options)
 
-    def batch(self, **options: Any) -> Batch:
+    def batch(
+        self,
+        *,
+        on_success: Callback | None = None,
+        on_done: Callback | None = None,
+        **options: Any,
+    ) -> Batch:
         """Return a context like that of :meth:`options`, which pushes all tasks in bulk at its end.
 
         ::
 
-            with gator.batch() as batch:
+            with gator.batch(on_success=(publish, album.pk)) as batch:
                 for photo in photos:
                     batch.task(create_thumbnail, photo.path)
+
+        :param on_success: a function, or ``(function, *arguments)``, to be run as one more task
+            once all tasks of the batch have succeeded.
+        :param on_done: the same, once all have ended, whether they succeeded or not.
         """
-        return Batch(self, **options)
+        return Batch(self, on_success=on_success, on_done=on_done, **options)
 
     def push(
         self, task: Task, func: Callable[..., Any] | str, /, *args: Any, **kwargs: Any
@@ -355,9 +365,15 @@ class Gator:
             for task in tasks:
                 self._push_middleware.push(task, partial(self._producer.prepare_again, task))
         self._producer.push_batch([task for task in tasks if task.is_async])
-        for task in tasks:
-            if not task.is_async:
-                self._run_here(task)
+        here = [task for task in tasks if not task.is_async]
+        try:
+            for task in here:
+                if not task.unconditional:
+                    self._run_here(task)
+        finally:  # an error of one of them ends them all
+            for task in here:
+                if task.unconditional:
+                    self._run_here(task)
 
     def new_task(self, options: Mapping[str, Any]) -> Task:
         """Return a new task of this Gator's class, with checked options; called by its contexts."""

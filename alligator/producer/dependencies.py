@@ -142,7 +142,7 @@ class Dependencies:
                     f"Task {shorten(task.task_id)} is to run now (is_async=False), and its parent "
                     f"{shorten(each.task_id)} is on a queue; wait for that first."
                 )
-        return not any(each.status in (FAILED, CANCELED) for each in parents)
+        return task.unconditional or not any(each.status in (FAILED, CANCELED) for each in parents)
 
     def in_steps(self, tasks: Sequence[Task]) -> Iterator[list[Task]]:
         """Yield tasks that wait for others in groups, each of which can be held in one step.
@@ -175,11 +175,7 @@ class Dependencies:
         :raises UnsupportedOption: there is no store to hold them.
         :raises InvalidTask: a parent was never pushed, or is on another backend.
         """
-        if self.store is None:
-            raise UnsupportedOption(
-                f"{mask_password(self.client.conn_string)} keeps no 'depends_on'; name a place "
-                "that does, Gator(…, store='redis://localhost:6379/0'), for the workers, too."
-            )
+        store = self._holding()
         together = {task.task_id for task in tasks}
         children = []
         for task in tasks:
@@ -191,9 +187,25 @@ class Dependencies:
             )
             if task.awaits_results:
                 self._name_queues(task, queue_name, together)
-            self._keep_parents(self.store, task, clock.time())
-            children.append(Child(queue_name, message(task, queue_name), parents))
-        return self.store.hold(self.client, children)
+            self._keep_parents(store, task, clock.time())
+            told = message(task, queue_name)
+            children.append(Child(queue_name, told, parents, task.unconditional))
+        return store.hold(self.client, children)
+
+    def _holding(self) -> Store:
+        if self.store is None:
+            raise UnsupportedOption(
+                f"{mask_password(self.client.conn_string)} keeps no 'depends_on'; name a place "
+                "that does, Gator(…, store='redis://localhost:6379/0'), for the workers, too."
+            )
+        return self.store
+
+    def check_store(self) -> None:
+        """Refuse children where nothing can hold them, before their parents are pushed.
+
+        :raises UnsupportedOption: see :meth:`hold`.
+        """
+        self._holding().hold(self.client, [])
 
     def _check_saved(self, task_id: str, queue_names: Iterable[str]) -> None:
         """Refuse a task that is on a queue and saves no result, where the queue can tell."""

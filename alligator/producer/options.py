@@ -5,10 +5,13 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, ParamSpec, Protocol, Self, overload
 
+from alligator.common import strict_json
 from alligator.common.clock import Seconds
 from alligator.exceptions import InvalidTask
 from alligator.scheduling.rules import Cron, Every, Rule, check_schedule_options
 from alligator.scheduling.scheduler import Schedule
+from alligator.tasks.functions import explain_json
+from alligator.tasks.parent_results import split
 from alligator.tasks.task import Task
 from alligator.tasks.validation import check_options, only_for_schedules
 
@@ -142,17 +145,57 @@ class Options:
         return self.gator.push(task, func, *args, **kwargs)
 
 
+#: A function, or its name; or a tuple of that and the arguments to call it with.
+Callback = Callable[..., Any] | str | tuple[Any, ...]
+
+#: The options of a batch that its callbacks have as well.
+_OF_CALLBACKS = frozenset(
+    {
+        "give_up_on",
+        "headers",
+        "hook_timeout",
+        "is_async",
+        "priority",
+        "queue_name",
+        "retries",
+        "retry_backoff",
+        "retry_delay",
+        "retry_max_delay",
+        "retry_on",
+        "save_results",
+        "timeout",
+    }
+)
+
+
 class Batch(Options):
     """Push tasks with the same options in bulk, at the end of the ``with`` block.
 
     After an exception inside the block nothing is pushed. On backends that give ids of their own,
     tasks get their final id at the end. With ``is_async=False`` they run at the end.
+
+    ``on_success`` and ``on_done`` are run as tasks after all of the batch; see
+    :meth:`alligator.Gator.batch`. They have the options of the batch for their queue, priority,
+    retries, timeouts, headers and result. :attr:`success_task` and :attr:`done_task` are these
+    tasks, or None.
+
+    :raises InvalidTask: also if one of them is no function that takes these arguments.
     """
 
-    def __init__(self, gator: Target, **options: Any) -> None:
+    def __init__(
+        self,
+        gator: Target,
+        *,
+        on_success: Callback | None = None,
+        on_done: Callback | None = None,
+        **options: Any,
+    ) -> None:
         check_options(options, gator.default_options)  # it declares no schedules
         super().__init__(gator, **options)
         self._tasks: list[Task] | None = None
+        self._callbacks = {"on_success": on_success, "on_done": on_done}
+        self.success_task: Task | None = self._callback("on_success", ())
+        self.done_task: Task | None = self._callback("on_done", ())
 
     def __enter__(self) -> Self:
         if self._tasks is not None:
@@ -163,7 +206,41 @@ class Batch(Options):
     def __exit__(self, *exc: object) -> None:
         tasks, self._tasks = self._tasks or [], None
         if exc[0] is None:
-            self.gator.push_batch(tasks)
+            self.success_task = self._callback("on_success", tasks)
+            self.done_task = self._callback("on_done", tasks)
+            after = [each for each in (self.success_task, self.done_task) if each is not None]
+            self.gator.push_batch([*tasks, *after])
+
+    def options(self, **options: Any) -> Options:
+        """Return a context that adds tasks to this batch, with further options.
+
+        ::
+
+            batch.options(on_success=note_size).task(create_thumbnail, photo.path)
+        """
+        return Options(_IntoBatch(self), **options)
+
+    def _callback(self, name: str, members: Sequence[Task]) -> Task | None:
+        """Return the task that calls a function after the members of the batch; None: none does."""
+        given = self._callbacks[name]
+        if given is None:
+            return None
+        func, *args = given if isinstance(given, tuple) and given else (given,)
+        own = {each: value for each, value in self.task_kwargs.items() if each in _OF_CALLBACKS}
+        task = self.gator.new_task(own)
+        task.unconditional = name == "on_done"
+        if members:
+            task.depends_on = list(members)
+        try:
+            self.gator.prepare(task, func, args, {})
+            strict_json.dumps(split(args, {})[0])
+        except (InvalidTask, TypeError, ValueError) as err:
+            why = str(err) if isinstance(err, InvalidTask) else f"{explain_json(err)}."
+            raise InvalidTask(
+                f"{name}= of a batch is a function, or (function, *arguments), and is called once "
+                f"after all of its tasks: {why}"
+            ) from err
+        return task
 
     def _push(self, task: Task, func: Callable[..., Any] | str, args: Any, kwargs: Any) -> Task:
         if self._tasks is None:
@@ -173,7 +250,29 @@ class Batch(Options):
         return task
 
     def _declare(self, rule: Rule, func: Any, args: Any, kwargs: Any) -> Schedule:
-        raise InvalidTask("A batch pushes tasks; declare schedules with gator.options(…).")
+        raise _no_schedules()
+
+
+class _IntoBatch:
+    """Be to the contexts of a batch what its Gator is to the batch."""
+
+    def __init__(self, batch: Batch) -> None:
+        self._batch, self._gator = batch, batch.gator
+        self.default_options: Mapping[str, Any] = batch.task_kwargs
+        self.check_queue_name, self.new_task = self._gator.check_queue_name, self._gator.new_task
+        self.prepare, self.push_batch = self._gator.prepare, self._gator.push_batch
+
+    def add_schedule(self, *schedule: Any) -> Schedule:
+        raise _no_schedules()
+
+    def push(
+        self, task: Task, func: Callable[..., Any] | str, /, *args: Any, **kwargs: Any
+    ) -> Task:
+        return self._batch._push(task, func, args, kwargs)
+
+
+def _no_schedules() -> InvalidTask:
+    return InvalidTask("A batch pushes tasks; declare schedules with gator.options(…).")
 
 
 def _takes_timeout(func: Callable[..., Any] | str) -> bool:

@@ -311,6 +311,8 @@ class Producer:
         """Push prepared tasks in bulk, queue by queue, and then the tasks that wait for others."""
         queues: dict[str, list[tuple[Task, Message]]] = {}
         children = self.dependencies.in_order(tasks)
+        if 0 < len(children) < len(tasks):
+            self.dependencies.check_store()
         self.dependencies.record_outcomes(children, tasks)
         for task in tasks:
             if not (children and task.depends_on):

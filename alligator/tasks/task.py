@@ -183,6 +183,8 @@ class Task:
     delivery: Delivery | None = None
     #: Whether some of its arguments are results of other tasks, which are still to be fetched.
     awaits_results: bool = False
+    #: Whether it runs once its parents have ended, though some did not succeed.
+    unconditional: bool = False
     _progress: tuple[float, str] | None = None
     _cancellation: Cancellation | None = None  # of this very run
     # Number and digest of the ids it depends on, if the store keeps them.

@@ -6,11 +6,10 @@ import uuid
 
 import pytest
 
-from alligator import CANCELED, SUCCESS, WAITING, Gator, Worker, current_task
+from alligator import CANCELED, SUCCESS, WAITING, Gator, Task, Worker, current_task
 from alligator.backends.base import Delivery
 from alligator.backends.store import Record, record_key
 from alligator.exceptions import AlligatorException, InvalidTask
-from alligator.tasks import Task
 from alligator.tasks.parents_in_store import MOST
 from tests.support import jobs
 
@@ -311,6 +310,24 @@ def test_a_parent_that_fails_between_two_steps(held, after, which):
     gator.run_all()
     assert seen == []
     assert gator.revive() == 1
+
+
+@pytest.mark.parametrize(("after", "which"), [(1, 0), (2, -1)])
+def test_a_member_of_a_batch_that_fails_between_two_steps(held, after, which, monkeypatch):
+    gator = held.gator
+    parents = many(gator, 600)
+    parents[which] = gator.task(jobs.fail)
+    monkeypatch.setattr(Task, "unconditional", True)
+
+    def fail():
+        with pytest.raises(ValueError, match="too much"):
+            gator.get(parents[which].task_id)
+
+    child = held(parents, after, fail)
+    assert child.status == gator.status(child) == WAITING
+    gator.run_all()
+    assert len(seen) == 1
+    assert gator.status(child) == SUCCESS
 
 
 def test_a_queue_that_is_emptied_between_two_steps(held):

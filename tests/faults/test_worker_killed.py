@@ -82,6 +82,34 @@ def test_sigkill_mid_task_loses_nothing(durable_dsn, durable_gator, folder, work
     assert gator.dead() == []
 
 
+def test_after_a_batch_each_callback_runs_once(durable_dsn, durable_gator, folder, workers):
+    if not durable_dsn.startswith(("sqlite", "redis")):
+        pytest.skip("its queue is no store")
+    gator = durable_gator(f"kill-{uuid.uuid4().hex[:8]}")
+    flags = ["--queue", gator.queue_name]
+    after = {
+        name: ("kill_jobs.record", str(folder), f"end-{name}") for name in ("on_success", "on_done")
+    }
+    with gator.batch(**after) as batch:
+        batch.task("kill_jobs.first_time_slow", str(folder), "slow")
+        batch.task("kill_jobs.quick", str(folder), "quick")
+    victim = workers(durable_dsn, *flags)
+    eventually(lambda: ["start-slow", str(victim.pid)] in lines(folder), folder, "it starts")
+    (folder / "killed").touch()
+    victim.send_signal(signal.SIGKILL)
+    victim.wait()
+    workers(durable_dsn, *flags)
+    eventually(lambda: {"end-on_success", "end-on_done"} <= names(folder), folder, "both run")
+    eventually(lambda: gator.stats()["running"] == gator.len() == 0, folder, "all acked")
+    ends = [line[0] for line in lines(folder) if line[0].startswith("end-")]
+    assert sorted(ends) == ["end-on_done", "end-on_success", "end-quick", "end-slow"]
+    assert set(ends[:2]) == {"end-quick", "end-slow"}
+
+
+def names(folder):
+    return {line[0] for line in lines(folder)}
+
+
 def test_a_task_that_kills_its_worker_ends_as_a_dead_letter(sqlite_dsn, folder, workers):
     (folder / "kill_jobs.py").write_text(JOBS + "\n\ndef deadly():\n    os._exit(9)\n")
     gator = Gator(sqlite_dsn)

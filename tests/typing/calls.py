@@ -80,6 +80,12 @@ with gator.options(timeout=minute) as within, gator.batch() as batch:
     pushed += [batch.task(add, 1, 2), batch.task("myapp.f", 1, 2), batch(add, 1, 2)]
     batch.task(add, 1)  # type: ignore[call-overload]
     batch.task(None, 1)  # type: ignore[call-overload]
+    pushed += [batch.options(retries=1).task(add, 1, 2)]
+
+with gator.batch(on_success=(export, "a.csv"), on_done=export, retries=3) as batch:
+    assert_type(batch.done_task, Task | None)
+gator.batch(on_success="myapp.f")
+gator.batch(on_done=7)  # type: ignore[arg-type]
 
 # Arguments that do not fit the function.
 gator.task(add, 1)  # type: ignore[call-overload]
