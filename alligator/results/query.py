@@ -199,7 +199,8 @@ class Results:
     def keys(self, task: Task | str) -> list[str]:
         """Return the keys under which a task may be recorded: queue and id, or the id alone."""
         task_id = _id_of(task)
-        if isinstance(task, Task) and not task.has_own_id:
+        # Of a pending task that a push returned, it is not known whether the user chose its id.
+        if isinstance(task, Task) and not (task.has_own_id or task.is_duplicate):
             return [task_id]
         return [own_record_key(self.queue_of(task), task_id), task_id]
 

@@ -1,10 +1,11 @@
 """Test middleware around pushes: each task passes once, however it is pushed."""
 
+import operator
 import uuid
 
 import pytest
 
-from alligator import Gator, Task, Worker, current_task
+from alligator import Gator, Task, Worker, current_task, result_of
 from alligator.exceptions import InvalidTask, UnsupportedOption
 from alligator.testing import FakeClock
 from tests.support import jobs
@@ -148,6 +149,17 @@ def test_a_duplicate_passes_and_is_known_as_one(make, context):
     assert gator.len() == 1
     assert task.is_duplicate
     assert seen == [False, context == "options"], "in a batch, it is pushed afterwards"
+
+
+def test_a_result_of_another_task_stays_an_argument(make):
+    gator = make(Traces())
+    first = gator.options(save_results=60).task(operator.add, 1, 2)
+    with gator.batch(save_results=60) as batch:
+        second = batch.task(operator.mul, result_of(first), 5)
+        third = batch.task(operator.mul, result_of(second), 2)
+    assert gator.run_all() == 3
+    assert gator.result(third) == 30
+    assert seen == ["trace in", "trace out"] * 3
 
 
 def test_retries_and_revivals_are_no_pushes(make):

@@ -7,6 +7,7 @@ import uuid
 import pytest
 
 from alligator import CANCELED, FAILED, RUNNING, SUCCESS, Gator, Task, Worker, current_task
+from alligator.common.ids import new_task_id
 from alligator.exceptions import InvalidTask, TaskFailed, UnsupportedOption
 from tests.support import jobs
 from tests.support.helpers import eventually, skip_without_children
@@ -76,6 +77,18 @@ def test_a_duplicate_stands_for_the_pending_task(gator):
     assert (canceled.is_duplicate, canceled.cancel(), canceled.status) == (True, True, CANCELED)
     assert gator.status(again) == CANCELED
     assert not once.task(double, 4).is_duplicate
+
+
+@pytest.mark.parametrize("task_id", ["order-17", new_task_id()], ids=["own", "lookalike"])
+def test_the_pending_task_has_an_id_of_the_users_own(gator, task_id):
+    """Also one that looks as if Alligator had made it."""
+    first = gator.options(unique="k", task_id=task_id, save_results=60).task(double, 4)
+    second = gator.options(unique="k", save_results=60).task(double, 4)
+    assert (second.is_duplicate, second.task_id) == (True, task_id)
+    gator.run_all()
+    assert gator.result(first, 5) == gator.result(second, 5) == 8
+    assert second.wait(5)
+    assert second.result == 8
 
 
 def test_keys_of_the_users_own_and_of_each_queue(gator):

@@ -92,16 +92,26 @@ class UniqueMachine(RuleBasedStateMachine):
         if owner is not None:
             return
         item = self.items.get(message.task_id)
+        self.overrule(message.task_id)
         if item is not None and item.state == "running":
             item.behind = new
         else:
             self.items[message.task_id] = new
 
+    def overrule(self, task_id):
+        """Note that the dead letter of that id is of an earlier push."""
+        if task_id in self.dead:
+            self.dead[task_id].state = "overruled"
+
+    def take_over(self, task_id, behind):
+        self.items[task_id] = behind
+        self.overrule(task_id)
+
     def ended(self, task_id, *, well):
         """Take a task away; what was pushed behind it takes over, and its children follow."""
         item = self.items.pop(task_id)
         if item.behind:
-            self.items[task_id] = item.behind
+            self.take_over(task_id, item.behind)
         for name, child in list(self.items.items()):
             if child.state == "held" and child.parent == task_id:
                 if well:
@@ -163,7 +173,7 @@ class UniqueMachine(RuleBasedStateMachine):
         found = self.client.reserve([self.queue], limit, 600.0).deliveries
         for name, item in self.items.items():  # a lease that ran out: what is behind took over
             if item.behind and self.client.peek(self.queue, name) == item.behind.data:
-                self.items[name] = item.behind
+                self.take_over(name, item.behind)
         for each in found:
             item = self.items[each.task_id]
             assert item.data == each.data
@@ -205,7 +215,7 @@ class UniqueMachine(RuleBasedStateMachine):
             if self.client.release(delivery, data):
                 item = self.items[name]
                 if item.behind:
-                    self.items[name] = item.behind
+                    self.take_over(name, item.behind)
                 else:
                     item.state, item.data = "waiting", data or item.data
 
@@ -225,7 +235,12 @@ class UniqueMachine(RuleBasedStateMachine):
         stays = name in self.items or self.owner(letter.key) is not None
         assert self.client.revive(self.queue, name) == (not stays)
         if not stays:
-            self.items[name] = self.dead.pop(name)
+            self.revived(name)
+
+    def revived(self, name):
+        letter = self.dead.pop(name)
+        letter.state = "waiting"
+        self.items[name] = letter
 
     @precondition(lambda self: len(self.dead) > 1)
     @rule()
@@ -233,7 +248,7 @@ class UniqueMachine(RuleBasedStateMachine):
         revived = 0
         for name, letter in list(self.dead.items()):
             if name not in self.items and self.owner(letter.key) is None:
-                self.items[name] = self.dead.pop(name)
+                self.revived(name)
                 revived += 1
         assert self.client.revive(self.queue) == revived
 
