@@ -5,7 +5,7 @@ import sys
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from alligator.backends.base import GET, Reason
+from alligator.backends.base import GET, PAUSE, Reason
 from alligator.constants import RUNNING
 from tests.property.comparison import Comparison
 from tests.property.reference_model import name_of
@@ -55,6 +55,19 @@ class QueueMachine(Comparison, RuleBasedStateMachine):
         if not self.environment.kind.portable:  # a client that crashed reserves no more
             acks = [each for each in acks if self.owner(each) in self.clients]
         self.reserve_now(self.settler(who, acks), limit, self.lease(lease), acks)
+
+    @precondition(lambda self: PAUSE in self.client.controls)
+    @rule(who=WHO, limit=st.integers(1, 4), acks=st.sets(PICK, max_size=1))
+    def reserve_while_paused(self, who, limit, acks):
+        """Nothing comes, and nothing changes but by the acks."""
+        acks = self.picked(acks)
+        if not self.environment.kind.portable:
+            acks = [each for each in acks if self.owner(each) in self.clients]
+        self.client.pause(self.queue)
+        found, refused = self.settler(who, acks).reserve([self.queue], limit, acks=acks)
+        assert found == []
+        self.note_acks(acks, refused)
+        assert self.client.resume(self.queue)
 
     @rule(who=WHO, limit=st.integers(1, 3), lease=LEASE, is_retry=st.booleans(), when=WHEN)
     def try_and_fail(self, who, limit, lease, is_retry, when):

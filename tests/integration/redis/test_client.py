@@ -462,7 +462,7 @@ def test_an_idle_worker_is_quiet(client):
     client.reserve(["q"], wait=1.5)
     after = client.conn.info("commandstats")
     assert after["cmdstat_evalsha"]["calls"] - scripts == 1
-    assert client.conn.info("stats")["total_commands_processed"] - before < 20
+    assert client.conn.info("stats")["total_commands_processed"] - before < 25
 
 
 def test_stop_lets_a_token_go_to_the_next(client, server):
