@@ -40,7 +40,7 @@ nitpick_ignore_regex = [
     (
         "py:class",
         r"alligator\.(workers\.isolation\.Given|security\.policy\.Reading"
-        r"|tasks\.parents_in_store\.KeptParents)",
+        r"|tasks\.parents_in_store\.KeptParents|runtime\.timeouts\.Overrun)",
     ),
     (
         "py:class",
