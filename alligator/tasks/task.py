@@ -455,7 +455,7 @@ class Task:
             self._succeed(result)
             return
         try:
-            raise error or self._why_canceled()  # noqa: TRY301 - so that sys.exception() has it
+            raise self._why_canceled() if error is None else error  # noqa: TRY301 - for sys.exception()
         except BaseException as err:
             self._judge(err, None)
             raise
