@@ -1,6 +1,7 @@
 """Define the tasks that the loops run: each notes its start and its end in a ledger."""
 
 import asyncio
+import fcntl
 import logging
 import os
 import queue
@@ -18,6 +19,25 @@ def work(ledger: str, name: str, seconds: float = 0.0) -> None:
     book.note(STARTED, name)
     if seconds:
         time.sleep(seconds)
+    book.note(COMPLETED, name)
+
+
+def limited(ledger: str, name: str, seconds: float, slots: str, key: str, limit: int) -> None:
+    """Do as :func:`work`, with one of so many locks; note in the file ``above`` if none is free."""
+    book = Ledger(ledger)
+    book.note(STARTED, name)
+    for number in range(limit + 1):
+        path = Path(slots, "above" if number == limit else f"{key}.{number}")
+        with path.open("a") as file:
+            if number == limit:
+                file.write(f"{name}\n")
+                continue
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                continue
+            time.sleep(seconds)
+            break
     book.note(COMPLETED, name)
 
 

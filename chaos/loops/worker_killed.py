@@ -86,11 +86,15 @@ class Feed:
         if not portion or (self.pushed and len(portion) < self.ahead / 2 < self.left):
             return
         self.ledger.note(ATTEMPTED, *portion)
-        with self.gator.batch() as batch:
-            for name in portion:
-                batch.task(jobs.work, self.ledger.path, name, SECONDS)
+        self.push(portion)
         self.ledger.note(ACKNOWLEDGED, *portion)
         self.pushed += len(portion)
+
+    def push(self, names: list[str]) -> None:
+        """Push tasks of these names."""
+        with self.gator.batch() as batch:
+            for name in names:
+                batch.task(jobs.work, self.ledger.path, name, SECONDS)
 
     @property
     def left(self) -> int:

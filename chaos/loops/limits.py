@@ -1,0 +1,100 @@
+"""Kill busy workers with SIGKILL while all tasks have a limit: never above it, and no place lost.
+
+A task that starts locks one of as many files as its limit lets run. The system frees such a lock
+when the process dies, so it tells at each moment how many run. In the end every place must be free:
+as many tasks as the limit says can be leased, and no more.
+"""
+
+import time
+
+from alligator import Gator
+from alligator.backends.base import Controls, Message, controlled
+from chaos import jobs
+from chaos.environment import Environment
+from chaos.fleet import Fleet
+from chaos.ledger import Ledger
+from chaos.loops.worker_killed import SECONDS, Feed, finish, judge, kill_while_busy
+from chaos.rows import Row, row_of
+
+BACKENDS = ("sqlite", "redis")
+FULL = 1000
+SMALL = 3
+
+WORKERS, CONCURRENCY = 3, 3
+TASKS_PER_KILL = 8
+LIMITS = {"one": 1, "two": 2, "three": 3}
+
+
+def run(environment: Environment, size: int, patience: float = 60.0) -> Row:
+    """Kill ``size`` workers over eight times as many tasks.
+
+    :param patience: seconds to wait for what is missing in the end.
+    """
+    started = time.monotonic()
+    names = [str(number) for number in range(size * TASKS_PER_KILL)]
+    gator, ledger = environment.gator(), Ledger(environment.folder / "ledger")
+    slots = environment.folder / "slots"
+    slots.mkdir()
+    feed = _Feed(gator, ledger, names, ahead=len(names))
+    feed.slots = str(slots)
+    feed.on(completed=0)
+    fleet = Fleet(
+        environment.dsn,
+        gator.queue_name,
+        environment.folder,
+        ledger,
+        *("--lease", str(environment.lease), "--concurrency", str(CONCURRENCY)),
+        size=WORKERS,
+        variables=environment.variables,
+    )
+    with fleet:
+        kills = kill_while_busy(fleet, ledger, size, len(names), feed)
+        buried = finish(gator, ledger, names, within=patience)
+    account = ledger.account()
+    row = row_of("limits", environment.name, account, kills)
+    row.buried = len(buried)
+    row.recovery = account.recoveries(but=buried)
+    row.seconds = time.monotonic() - started
+    judge(row, account, kills, CONCURRENCY)
+    above = (slots / "above").read_text().split() if (slots / "above").exists() else []
+    if above:
+        row.wrong.append(f"{len(above)} tasks started above their limit: {', '.join(above[:5])}")
+    row.wrong += _lost_places(gator)
+    if kills < size:
+        row.wrong.append(
+            f"only {kills} kills of {size}, {row.completed} tasks of {len(names)} done"
+        )
+    row.note = f"{len(names)} tasks, {sum(LIMITS.values())} places of {len(LIMITS)} keys"
+    gator.client.drop_all(gator.queue_name)
+    gator.close()
+    return row
+
+
+class _Feed(Feed):
+    slots = ""
+
+    def push(self, names: list[str]) -> None:
+        for key, limit in LIMITS.items():
+            with self.gator.batch(limit=limit, limit_key=key) as batch:
+                for name in names:
+                    if list(LIMITS)[int(name) % len(LIMITS)] == key:
+                        arguments = (name, SECONDS, self.slots, key, limit)
+                        batch.task(jobs.limited, self.ledger.path, *arguments)
+
+
+def _lost_places(gator: Gator) -> list[str]:
+    """Return what is wrong with the places once nothing runs any more."""
+    client, found = gator.client, list[str]()
+    deadline = time.monotonic() + 30
+    while client.stats(gator.queue_name).running and time.monotonic() < deadline:
+        client.ack(client.reserve([gator.queue_name], 10, 30.0, 0.1).deliveries)
+    for key, limit in LIMITS.items():
+        controls = Controls(limit_key=key, limit=limit)
+        probes = [controlled(Message(f"{key} {each}", "{}"), controls) for each in range(limit + 1)]
+        client.push_many(gator.queue_name, probes)
+        leased = client.reserve([gator.queue_name], limit + 1, 600.0).deliveries
+        if len(leased) != limit:
+            found.append(f"of {key!r}, {len(leased)} could be leased; its limit is {limit}")
+        client.ack(leased)
+        client.get(gator.queue_name, f"{key} {limit}")
+    return found
