@@ -7,6 +7,10 @@ import json
 
 from alligator.backends.types import ControlledMessage, Controls, Message, controls_of
 
+#: Seconds for which a suspect, put aside unrun, finds its place free: no other is promoted to it.
+#: Else tasks of its key that are no suspects would always be there first.
+PUT_ASIDE = 15.0
+
 
 def write_controls(controls: Controls | None) -> str | None:
     """Return controls as JSON text: a list in the order of the fields; None: there are none."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from alligator.backends.base import LIMIT, MAX_LEASE, RATE
-from alligator.backends.controls import after_start, debounced, next_start, unique_key
+from alligator.backends.controls import PUT_ASIDE, after_start, debounced, next_start, unique_key
 from alligator.backends.store import running_already
 from alligator.backends.types import (
     ControlledMessage,
@@ -299,7 +299,8 @@ class Queue:
             return
         del self.leased[entry.task_id]
         if entry.controls is not None:
-            self._give_up_place(entry)
+            aside = due is not None and data is None and 0 < due - now <= PUT_ASIDE
+            self._give_up_place(entry, promotes=not (aside and entry.deaths))
             if not ran:
                 self._refund(entry.controls)
         entry.deaths = 0 if ran else entry.deaths
@@ -503,7 +504,7 @@ class Queue:
                 self._arrivals = {key: at for key, at in self._arrivals.items() if at > now}
             self._arrivals[controls.rate_key] = after_start(arrival, now, controls)
 
-    def _give_up_place(self, entry: Entry) -> None:
+    def _give_up_place(self, entry: Entry, *, promotes: bool = True) -> None:
         """Note that a task is not on lease any more, or left the queue; the next one may go."""
         controls = entry.controls
         assert controls is not None
@@ -511,7 +512,8 @@ class Queue:
             holders.discard(entry)
             if not holders:
                 del self._holders[controls.limit_key]
-        self._promote_next(controls)
+        if promotes:
+            self._promote_next(controls)
 
     def _refund(self, controls: Controls) -> None:
         """Give the token of a task back that was not run after all."""

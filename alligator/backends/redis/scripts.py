@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from alligator.backends.activity import KEEP_ACTIVITY, KEEP_LOST, MAX_RECENT, MAX_ROWS, SINGLE_ROWS
 from alligator.backends.base import MAX_LEASE
+from alligator.backends.controls import PUT_ASIDE
 from alligator.backends.store import KEEP_FAILED
 from alligator.constants import CANCELED, FAILED
 
@@ -23,6 +24,7 @@ LONGEST_WAIT = 15.0
 _INCLUDE, _CONSTANTS, _IDEMPOTENT = "-- include: ", "-- constants: ", "-- idempotent"
 _VALUES = {
     "MAX_LEASE": int(MAX_LEASE * 1e6),  # microseconds
+    "PUT_ASIDE": int(PUT_ASIDE * 1e6),
     "KEEP_FAILED": int(KEEP_FAILED * 1e3),  # milliseconds, likewise the next
     "LONGEST_WAIT": int(LONGEST_WAIT * 1e3),
     "FAILED": FAILED,

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from alligator.backends.base import MAX_LEASE, RATE
-from alligator.backends.controls import debounced, read_controls, write_controls
+from alligator.backends.controls import PUT_ASIDE, debounced, read_controls, write_controls
 from alligator.backends.sqlite import dependencies as children
 from alligator.backends.sqlite import limits, records
 from alligator.backends.sqlite.records import VALID_LETTER, writable
@@ -226,8 +226,7 @@ def _push_again(tx: Transaction, row: _NewRow, controls: _Controls) -> None:
         "WHERE id = ?",
         (data, priority, due, state, place, *controls, row_id),
     )
-    if old_state == WAITING:
-        limits.promote(tx, queue, old_key)
+    limits.promote(tx, queue, old_key)
 
 
 def next_change(connection: sqlite3.Connection, queue: str, now: float) -> float:
@@ -513,7 +512,9 @@ def release(
     tx.count(queue, state, 1)
     tx.news += 1
     if controls := read_controls(text):
-        limits.promote(tx, queue, limits.limit_key(controls))
+        aside = data is None and 0 < due - tx.now <= PUT_ASIDE
+        if not (aside and delivery.deaths > 0):
+            limits.promote(tx, queue, limits.limit_key(controls))
         if not ran:
             limits.give_back_token(tx, queue, controls)
     return True

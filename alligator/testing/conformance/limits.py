@@ -277,6 +277,20 @@ class LimitContract(ClientContract):
         assert self.names(1) == ["b"]
         assert self.names() == ["free"]
 
+    def test_a_suspect_that_is_put_aside_finds_its_place_free(self) -> None:
+        """No other of its key is promoted to it for that moment, unless it is pushed away."""
+        self.keeps(LIMIT)
+        self.push_limited("a", "b", "c")
+        (first,) = self.take(lease=0.01)
+        (first,) = self.take(1, wait=5)
+        assert self.names() == []
+        self.client.release(first, None, time.time() + 10)
+        assert self.names() == []
+        (again,) = self.reserve(task_id="a")
+        self.client.release(again, None, time.time() + 10)
+        self.push_limited("a", delay_until=time.time() + 3600)
+        assert self.names() == ["b"]
+
     def test_drop_all_drops_what_is_kept_back(self) -> None:
         """And no place stays taken."""
         self.keeps(LIMIT)

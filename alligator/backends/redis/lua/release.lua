@@ -1,5 +1,6 @@
 #!lua flags=allow-oom
 -- include: states dependencies
+-- constants: PUT_ASIDE
 -- ARGV: 1 receipt  2 due time (0: now)  3 new data
 --       4 given: the task was not run, and keeps its deaths
 -- Returns: 1, or 0 if the lease was overtaken
@@ -21,7 +22,9 @@ else
 end
 if asked then
   if not ARGV[3] or ARGV[4] then limits().give_back(asked) end
-  limits().promote_next(asked)
+  -- A suspect that is put aside finds its place free.
+  local aside = not ARGV[3] and deaths > 0 and due > now and due - now <= PUT_ASIDE
+  if not aside then limits().promote_next(asked) end
 end
 wake()
 return 1

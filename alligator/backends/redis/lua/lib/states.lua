@@ -300,7 +300,7 @@ local function enqueue(id, data, priority, due, controls)
     redis.call('ZREM', score and READY or DELAYED, id)
     put_at_tail(id, priority, due, attempt, deaths)
   end
-  if before and score then limits().promote_next(limits().read(before)) end
+  if before then limits().promote_next(limits().read(before)) end
 end
 
 -- A task with an id of the user's own is pushed to this queue: forget its record if it ended badly,
