@@ -356,7 +356,7 @@ def _status(parser: argparse.ArgumentParser) -> None:
 def _tasks(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--state", choices=STATES, default="waiting", help=", ".join(STATES))
     parser.add_argument("--limit", type=_number(int, 1), default=100, metavar="N", help="so many")
-    parser.add_argument("--after", metavar="CURSOR", help="those that follow; see the last line")
+    parser.add_argument("--after", metavar="CURSOR", help="go on from here; see the last line")
 
 
 def _recent(parser: argparse.ArgumentParser) -> None:

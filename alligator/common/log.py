@@ -36,7 +36,7 @@ class _StdoutHandler(logging.StreamHandler):  # type: ignore[type-arg]
             self.handleError(record)
 
 
-#: The fields of a record about a task, beside those that each record has.
+#: The fields of a record about a task, beside the ones of every record.
 TASK_FIELDS = ("task_id", "function", "queue_name", "attempt", "outcome", "duration")
 
 
