@@ -48,21 +48,25 @@ worker_loop: ContextVar["EventLoop | None"] = ContextVar("alligator_worker_loop"
 
 #: Coroutines that run, by id() of whom they run for, with that. The loops carry others.
 _waited_for: "dict[int, tuple[object, asyncio.Task[Any]]]" = {}
-_loops: "weakref.WeakSet[EventLoop]" = weakref.WeakSet()
+_loops: "list[weakref.ref[EventLoop]]" = []  # no WeakSet: see alligator.tasks.task
 
 
 def find(owner: object) -> "asyncio.Task[Any] | None":
     """Return the coroutine that runs for an object; None: none does."""
     if (found := _waited_for.get(id(owner))) is not None:
         return found[1]
-    return next((each for loop in list(_loops) if (each := loop.find(owner))), None)
+    return next((each for loop in _live_loops() if (each := loop.find(owner))), None)
 
 
 def owners() -> Iterator[object]:
     """Yield the objects for which coroutines run."""
     yield from [owner for owner, _ in list(_waited_for.values())]
-    for loop in list(_loops):
+    for loop in _live_loops():
         yield from loop.owners()
+
+
+def _live_loops() -> "list[EventLoop]":
+    return [loop for each in list(_loops) if (loop := each()) is not None]
 
 
 def cancel_soon(owner: object, coroutine: "asyncio.Task[Any]") -> None:
@@ -413,7 +417,11 @@ class EventLoop:
         self._closing = False
         self._ends_empty = False  # as soon as it carries nothing any more
         self._leaving = False
-        _loops.add(self)
+        for each in list(_loops):
+            if each() is None:
+                with contextlib.suppress(ValueError):  # another thread has removed it
+                    _loops.remove(each)
+        _loops.append(weakref.ref(self))
         renew_in_children(self)
 
     def renew(self) -> None:

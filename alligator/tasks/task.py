@@ -1,5 +1,6 @@
 """Define a task: its function and options, its status, and how it runs."""
 
+import itertools
 import logging
 import sys
 import time
@@ -78,13 +79,22 @@ def result_of(task: "Task | str | tuple[str, str]") -> Any:
     return ResultOf(task)
 
 
-#: Tasks that have reported progress in this process, by id().
-_reporting: "weakref.WeakValueDictionary[int, Task]" = weakref.WeakValueDictionary()
+#: Tasks that have reported progress in this process. No WeakSet: its callbacks would swallow the
+#: exception of a timeout that comes up in them.
+_reporting: "dict[int, weakref.ref[Task]]" = {}
+_numbers = itertools.count()
+_TIDY_AT = 64  # dead ones among these are dropped at every so many
 
 
 def that_report_progress() -> "list[Task]":
     """Return the tasks of this process that have reported progress; some may have ended."""
-    return list(_reporting.values()) if _reporting else []
+    found = []
+    for number, known in list(_reporting.items()):
+        if (task := known()) is None:
+            _reporting.pop(number, None)
+        else:
+            found.append(task)
+    return found
 
 
 class TaskHandle(Protocol):
@@ -683,9 +693,11 @@ class Task:
                 f"The text of a progress, {shorten(repr(text), 60)}, is no text of at most "
                 f"{LONGEST_PROGRESS} characters."
             )
-        self._progress = float(fraction), text
-        if self.delivery is not None:
-            _reporting[id(self)] = self
+        is_first, self._progress = self._progress is None, (float(fraction), text)
+        if is_first and self.delivery is not None:
+            _reporting[next(_numbers)] = weakref.ref(self)
+            if len(_reporting) % _TIDY_AT == 0:
+                that_report_progress()
         return self._progress
 
     def spend_retry(self, error: BaseException | None = None) -> float:
