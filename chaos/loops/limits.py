@@ -21,12 +21,12 @@ FULL = 1000
 SMALL = 3
 
 WORKERS, CONCURRENCY = 3, 3
-TASKS_PER_KILL = 8
+TASKS_PER_KILL = 13
 LIMITS = {"one": 1, "two": 2, "three": 3}
 
 
 def run(environment: Environment, size: int, patience: float = 60.0) -> Row:
-    """Kill ``size`` workers over eight times as many tasks.
+    """Kill ``size`` workers over 13 times as many tasks.
 
     :param patience: seconds to wait for what is missing in the end.
     """

@@ -29,7 +29,4 @@ local function is_generated(id)
   return kind >= 112 and kind < 128
 end
 
--- Another key of this queue.
-local function part_key(name) return (string.gsub(READY, 'ready$', name)) end
-
 local function whole(number) return string.format('%.0f', number) end

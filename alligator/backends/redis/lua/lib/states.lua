@@ -11,6 +11,9 @@ local function readable(id)
   return (string.gsub(digits, '^(%x%x%x%x%x%x%x%x)(%x%x%x%x)(%x%x%x%x)(%x%x%x%x)', '%1-%2-%3-%4-'))
 end
 
+-- Another key of this queue.
+local function part_key(name) return (string.gsub(READY, 'ready$', name)) end
+
 local function own_queue() return string.match(READY, '{(.*)}') end
 
 -- The key of a record by id alone: of a generated id, or of Alligator 1.1.
