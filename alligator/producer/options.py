@@ -176,7 +176,7 @@ class Batch(Options):
 
     ``on_success`` and ``on_done`` are run as tasks after all of the batch; see
     :meth:`alligator.Gator.batch`. They have the options of the batch for their queue, priority,
-    retries, timeouts, headers and result. :attr:`success_task` and :attr:`done_task` are these
+    retries, timeouts, headers and result. ``success_task`` and ``done_task`` are these
     tasks, or None.
 
     :raises InvalidTask: also if one of them is no function that takes these arguments.
