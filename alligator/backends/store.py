@@ -423,8 +423,8 @@ class Store(ABC):
         as text deletes one. They are kept before the answer is made.
 
         A worker sends its live view now and then even though nothing changed, as a store that was
-        emptied lists nobody without. A report with ``seconds`` 0 ends the listing. One that only
-        asks may leave it as it is, while most of the time of the one before is left.
+        emptied lists no worker without it. A report with ``seconds`` 0 ends the listing. A report
+        that only asks may leave it as it is, while most of the time of the one before is left.
 
         :returns: in the order of ``report.ask``; None: there is none, or no longer.
         """

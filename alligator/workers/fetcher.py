@@ -54,7 +54,7 @@ def queue_names(options: FetchOptions) -> list[str]:
 class Fetcher:
     """Fetches for one run of a worker.
 
-    :param options: read anew for each fetch, as they may be assigned meanwhile.
+    :param options: read again for each fetch, as they may be assigned meanwhile.
     :param store: is maintained, if it needs that; None: there is none.
     :param stop: returns whether the worker is to stop.
     :param ended: returns how many tasks have ended, to be compared with ``max_tasks``.

@@ -24,7 +24,7 @@ _HELD_FOR = 0.3
 class PausedQueues:
     """What one worker knows of paused queues.
 
-    :param queue_names: returns those that it serves.
+    :param queue_names: returns the queues that it serves.
     :param monotonic: returns seconds; for tests.
     """
 

@@ -144,7 +144,7 @@ def two_pending(pushes: list[Push], account: Account) -> list[str]:
 
 
 def lost_keys(pushes: list[Push], account: Account, names: dict[str, str]) -> list[str]:
-    """Report pushes that found a task which nobody queued, or which had ended before."""
+    """Report pushes that found a task which no push queued, or which had ended before."""
     last_end = {entry.name: entry.at for entry in account.ends}
     wrong = []
     for each in pushes:
@@ -152,7 +152,7 @@ def lost_keys(pushes: list[Push], account: Account, names: dict[str, str]) -> li
             continue
         name = names.get(each.task_id)
         if name is None:
-            wrong.append(f"{each.key} was taken by {each.task_id}, which nobody queued")
+            wrong.append(f"{each.key} was taken by {each.task_id}, which no push queued")
             continue
         ended = last_end.get(name)
         if ended is not None and ended < each.began - ACKED_WITHIN:

@@ -448,4 +448,4 @@ def test_a_key_that_is_taken_by_a_task_that_is_gone_is_seen(ledger, at):
     at(4, COMPLETED, "one")  # it was not acked, and ran again
     assert lost_keys(duplicates, ledger.account(), names) == []
     (wrong,) = lost_keys([duplicates[0]._replace(task_id="id-2")], ledger.account(), names)
-    assert wrong == "k was taken by id-2, which nobody queued"
+    assert wrong == "k was taken by id-2, which no push queued"

@@ -153,7 +153,7 @@ class Queue:
         return None if task_id is None else self.entries.get(task_id)
 
     def push_over(self, pending: Entry, message: ControlledMessage, now: float) -> None:
-        """Put a message in the place of the pending one, if both are debounced and it can be."""
+        """Replace the pending task by a message, if both are debounced and it can be."""
         if not message.controls.debounce:
             return
         key, own = message.controls.unique_key, pending.controls

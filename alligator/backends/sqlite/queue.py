@@ -118,7 +118,7 @@ def push_unique(
 
 
 def _push_over(tx: Transaction, queue: str, pending: Pending, message: ControlledMessage) -> None:
-    """Put a message in the place of the pending one, if both are debounced and it can be."""
+    """Replace the pending task by a message, if both are debounced and it can be."""
     own, task_id = pending.controls, pending.task_id
     if pending.is_fixed or not message.controls.debounce or own is None or not own.debounce:
         return

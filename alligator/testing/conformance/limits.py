@@ -69,7 +69,7 @@ class LimitContract(ClientContract):
         assert self.names(1) == ["later"]
 
     def test_a_task_that_is_kept_back_counts_as_waiting(self) -> None:
-        """In numbers, by its id, and for whoever takes it off the queue."""
+        """In numbers, by its id, and for a caller that takes it off the queue."""
         self.keeps(LIMIT)
         self.push_limited("a", "b", "c")
         (first,) = self.take()

@@ -121,7 +121,7 @@ class ListingContract(ClientContract):
         assert self.ids(WAITING) == ["one", "two"]
 
     def test_dead_letters_are_listed_newest_first(self) -> None:
-        """And those that die meanwhile are not."""
+        """And tasks that die meanwhile are not."""
         dead: list[str] = []
         for name in ("1", "2", "3"):
             self.push(name)

@@ -89,7 +89,7 @@ class PauseContract(ClientContract):
         assert self.client.paused(self.queue) is None
 
     def test_who_waits_is_woken_by_resume(self) -> None:
-        """All of them, for as many tasks as there are; whoever waited before the pause as well."""
+        """All of them, for as many tasks as there are, and one that waited before the pause."""
         self.needs_pause()
         found: list[Delivery] = []
 

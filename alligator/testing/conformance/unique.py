@@ -178,13 +178,13 @@ class UniqueContract(ClientContract):
         self.client.push(self.queue, "x", "plain")
         assert self.is_taken("b") is None
         self.client.drop_all(self.queue)
-        # In the place of a retry, which has no key any more, it has one: it did not start.
+        # It replaces a retry, which has no key any more, and has one: it did not start.
         self.put("x", "b", unique_until_start=True)
         assert self.client.release(self.reserve_one(), "retry")
         assert self.is_taken("b") is None
-        self.put("x", "b", data="anew", unique_until_start=True)
+        self.put("x", "b", data="again", unique_until_start=True)
         assert self.is_taken("b") == "x"
-        assert self.reserve_one().data == "anew"
+        assert self.reserve_one().data == "again"
         assert self.is_taken("b") is None
 
     def test_keys_of_children_and_of_marks(self) -> None:
