@@ -3,9 +3,14 @@
 import uuid
 
 import pytest
+from hypothesis import settings
 
 from alligator import Gator
 from tests.support import markers
+
+# Enough to find what is wrong in a few runs; tests that need more say so.
+settings.register_profile("suite", max_examples=50)
+settings.load_profile("suite")
 
 
 def pytest_collection_modifyitems(items):

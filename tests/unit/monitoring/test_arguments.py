@@ -4,7 +4,7 @@ import functools
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alligator import Task
@@ -200,6 +200,7 @@ JSON = st.recursive(
 )
 
 
+@settings(max_examples=25, deadline=None)
 @given(st.lists(JSON), st.dictionaries(st.text(), JSON), st.integers(1, 400))
 def test_any_arguments(args, kwargs, limit):
     for shown in (*show_call(args, kwargs, (), limit), as_json(args, limit)):

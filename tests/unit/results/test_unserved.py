@@ -30,6 +30,8 @@ def make(request, tmp_path):
     dsn = f"locmem://{tmp_path}"
     if backend != "locmem":
         dsn = request.getfixturevalue(f"{backend}_dsn")
+    if backend == "redis":  # a database without queues of other tests
+        dsn = f"{dsn.rpartition('/')[0]}/9"
     where = request.getfixturevalue(f"{store}_dsn") if store else None
     prefix, made = uuid.uuid4().hex[:12], []
 
