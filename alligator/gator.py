@@ -14,11 +14,11 @@ from alligator.backends.store import Store
 from alligator.common.clock import Clock, Seconds, SystemClock
 from alligator.constants import ALL, WAITING
 from alligator.exceptions import InvalidDSN, InvalidTask, UnsupportedOption
-from alligator.execution.recording import Recording
+from alligator.execution.activity_report import Recording
 from alligator.execution.settle import Settler
 from alligator.execution.without_worker import InlineRunner
 from alligator.monitoring import cancel_requests, progress
-from alligator.monitoring.query import Monitor
+from alligator.monitoring.monitor import Monitor
 from alligator.monitoring.queues import QueueViews
 from alligator.monitoring.rows import (
     ActivityRow,
@@ -31,21 +31,21 @@ from alligator.monitoring.rows import (
     TaskRow,
     WorkerRow,
 )
-from alligator.producer.children_across_backends import bridge
+from alligator.producer.children_in_other_store import bridge
 from alligator.producer.options import Batch, Callback, Options
 from alligator.producer.push import Producer
 from alligator.results import explain
-from alligator.results.pauses import Pauses
 from alligator.results.query import Results
-from alligator.results.records import Recorder
+from alligator.results.queue_pauses import Pauses
+from alligator.results.recorder import Recorder
 from alligator.scheduling.rules import Rule
 from alligator.scheduling.scheduler import Schedule, Schedules
 from alligator.security.policy import Policy
 from alligator.security.signing import Signer
 from alligator.tasks.codec import Codec
+from alligator.tasks.kept_parent_ids import KeptParents, load
 from alligator.tasks.middleware import RunMiddleware, read_middleware
 from alligator.tasks.parent_results import ResultOf
-from alligator.tasks.parents_in_store import KeptParents, load
 from alligator.tasks.task import Task
 from alligator.tasks.validation import CHECKS, check_defaults
 

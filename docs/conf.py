@@ -40,11 +40,11 @@ nitpick_ignore_regex = [
     (
         "py:class",
         r"alligator\.(workers\.isolation\.Given|security\.policy\.Reading"
-        r"|tasks\.parents_in_store\.KeptParents|runtime\.timeouts\.Overrun)",
+        r"|tasks\.kept_parent_ids\.KeptParents|runtime\.timeouts\.Overrun)",
     ),
     (
         "py:class",
-        r"alligator\.(tasks\.middleware\.\w+|execution\.recording\.Recording|results\.pauses\.Pauses)",
+        r"alligator\.(tasks\.middleware\.\w+|execution\.activity_report\.Recording|results\.queue_pauses\.Pauses)",
     ),
     ("py:obj", r"alligator\.monitoring\.rows\.Row"),
     ("py:.*", r"(P|alligator\.contrib\.rpqueue_functions\.[PR])"),

@@ -10,8 +10,8 @@ from alligator.cli.source import gator_of, load
 from alligator.common.log import log_as_json, worker_logger
 from alligator.exceptions import LeaveNow, NodeLost
 from alligator.gator import Gator
+from alligator.workers.container_init import stay_behind
 from alligator.workers.fetcher import queue_names
-from alligator.workers.init_process import stay_behind
 from alligator.workers.signals import StopSignals
 from alligator.workers.supervisor import Supervisor, stop_when_abandoned
 from alligator.workers.worker import Worker

@@ -15,7 +15,7 @@ from alligator.backends.store import Store
 from alligator.backends.types import Report
 from alligator.exceptions import AlligatorException
 from alligator.monitoring import cancel_requests, progress
-from alligator.results.records import Recorder
+from alligator.results.recorder import Recorder
 from alligator.runtime.timeouts import Overrun
 from alligator.tasks.task import Task, that_report_progress
 

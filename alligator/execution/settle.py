@@ -2,6 +2,9 @@
 
 The outcome comes first and the ack last: a crash between them repeats the task and loses nothing.
 (A dead letter is a record by itself, if store and queue are one backend.)
+
+A success that is not recorded, as most are, does not come here in a worker: it is acked in bulk
+(``execution/leases.py`` and ``acks.py``).
 """
 
 import logging
@@ -19,7 +22,7 @@ from alligator.exceptions import AlligatorException, ConnectionLost, InvalidTask
 from alligator.execution.attempt import Outcome, Verdict
 from alligator.execution.backend_trouble import FIRST_PAUSE, LONGEST_PAUSE
 from alligator.monitoring import cancel_requests
-from alligator.results.records import Recorder, kept_for, put_with_room
+from alligator.results.recorder import Recorder, kept_for, put_with_room
 from alligator.tasks.backoff import deploy_delay
 from alligator.tasks.task import Task
 

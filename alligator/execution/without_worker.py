@@ -21,14 +21,14 @@ from alligator.exceptions import (
     UnknownModuleError,
 )
 from alligator.execution.acks import report_refused
+from alligator.execution.activity_report import Recording
 from alligator.execution.attempt import Outcome, Verdict, attempt, canceled
 from alligator.execution.leases import Leases
-from alligator.execution.recording import Recording
 from alligator.execution.running_tasks import RunningTasks
 from alligator.execution.settle import Settler
 from alligator.monitoring import cancel_requests
-from alligator.results.pauses import Pauses
 from alligator.results.query import Results
+from alligator.results.queue_pauses import Pauses
 from alligator.runtime.timeouts import Overrun, TimeIsUp, beside
 from alligator.tasks.codec import Codec
 from alligator.tasks.message import id_of

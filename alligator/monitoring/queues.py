@@ -15,12 +15,12 @@ from alligator.constants import DELAYED, FAILED, HELD, RUNNING, WAITING
 from alligator.exceptions import InvalidTask
 from alligator.monitoring import progress
 from alligator.monitoring.arguments import Show, parameter_names, show_task
-from alligator.monitoring.described import describe
 from alligator.monitoring.encoding import read_live
+from alligator.monitoring.message_summary import describe
 from alligator.monitoring.rows import History, Page, QueueRow, TaskInfo, TaskRow
 from alligator.results import explain
-from alligator.results.pauses import Pauses
 from alligator.results.query import Results
+from alligator.results.queue_pauses import Pauses
 from alligator.tasks.message import fields_in, fields_of, id_of
 from alligator.tasks.task import Task
 

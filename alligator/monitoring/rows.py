@@ -117,7 +117,7 @@ class ActivityRow:
     duration_sum: float = 0.0  # seconds
     duration_max: float = 0.0
     #: How many waits, and durations, were at most so long: one count for each of
-    #: ``alligator.monitoring.activity.BUCKETS``, and one for all that were longer.
+    #: ``alligator.monitoring.activity_counts.BUCKETS``, and one for all that were longer.
     wait_buckets: tuple[int, ...] = ()
     duration_buckets: tuple[int, ...] = ()
 

@@ -29,7 +29,7 @@ from alligator.common.ids import LookalikeId, is_own_id
 from alligator.constants import CANCELED, WAITING
 from alligator.exceptions import AlligatorException, InvalidTask, UnsupportedOption
 from alligator.producer.dependencies import Dependencies, replace_parent
-from alligator.results.records import Recorder
+from alligator.results.recorder import Recorder
 from alligator.security.policy import Policy
 from alligator.tasks.codec import Codec
 from alligator.tasks.functions import (

@@ -21,7 +21,7 @@ from alligator.exceptions import (
     TaskFailed,
     UnsupportedOption,
 )
-from alligator.results.records import Recorder
+from alligator.results.recorder import Recorder
 from alligator.tasks.message import fields_in, fields_of
 from alligator.tasks.task import Task
 

@@ -25,7 +25,7 @@ from types import CodeType, FrameType
 from typing import ClassVar
 
 from alligator.exceptions import TaskCanceled
-from alligator.runtime import event_loop, interrupts
+from alligator.runtime import event_loop, safe_points
 from alligator.runtime.timeouts import Alarm, Overrun, TimeIsUp
 
 #: Seconds between two looks at a run that is not in its function now.
@@ -99,7 +99,7 @@ class Cancellation(Alarm):
             self.rings_at = now  # it is put off for some seconds of its function, not of hooks
             return _ELSEWHERE
         if self._thread is None:
-            self._thread, self._clock = thread, interrupts.clock_of(thread)
+            self._thread, self._clock = thread, safe_points.clock_of(thread)
         elif self._sent:
             # Once more. While this is unset disarm() waits; it sets _over first, so that one of the
             # two sees the other.

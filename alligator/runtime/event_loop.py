@@ -20,7 +20,7 @@ from alligator.common.after_fork import renew_in_children
 from alligator.common.log import SafeTracebacks
 from alligator.common.text import shorten
 from alligator.exceptions import LeaveNow, TaskFailed
-from alligator.runtime.interrupts import calls_users
+from alligator.runtime.safe_points import calls_users
 from alligator.runtime.timeouts import Alarm, allowed, timed_out, watch, watched
 
 if TYPE_CHECKING:

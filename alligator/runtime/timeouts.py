@@ -3,7 +3,7 @@
 One thread of the process watches all limits. It raises :exc:`TimeIsUp` in the function's own
 thread, by the interpreter's call for that. Python raises it between two steps, so C code goes on
 until it returns. The thread puts it off for a moment where it would leave a lock held; see
-:mod:`alligator.runtime.interrupts`. A SIGURG, which does nothing by itself, wakes the main thread
+:mod:`alligator.runtime.safe_points`. A SIGURG, which does nothing by itself, wakes the main thread
 from calls that wait (``time.sleep``, sockets).
 
 A function may still run after a grace: it swallowed the exception, or is in C code. Then the worker
@@ -30,7 +30,7 @@ from typing import Any
 
 from alligator.common.log import SafeTracebacks
 from alligator.exceptions import LeaveNow, TaskTimeout
-from alligator.runtime import interrupts
+from alligator.runtime import safe_points
 from alligator.runtime.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
@@ -141,7 +141,7 @@ def call_within(seconds: float, call: Callable[[], Any]) -> Any:
         return _call_within(seconds, call, allowance)
 
 
-@interrupts.calls_users
+@safe_points.calls_users
 def _call_within(seconds: float, call: Callable[[], Any], allowance: Allowance) -> Any:
     let_main_thread_wake()
     alarm = Alarm(seconds, threading.get_ident())
@@ -157,12 +157,12 @@ def _call_within(seconds: float, call: Callable[[], Any], allowance: Allowance) 
     except BaseException as err:
         alarm.disarm()  # again: the exception may have interrupted it
         if alarm.was_raised:
-            interrupts.release_logging()
+            safe_points.release_logging()
         if alarm.rang or allowance.is_up:
             raise timed_out(seconds) from err
         raise
     if alarm.was_raised:
-        interrupts.release_logging()  # the function swallowed it
+        safe_points.release_logging()  # the function swallowed it
     if alarm.rang or allowance.is_up:
         raise timed_out(seconds)
     return result
@@ -213,7 +213,7 @@ class Alarm:
         self._claim: dict[str, str] = {}
         self._raising: dict[str, str] = {}
         self._sent = False
-        self._clock = None if thread is None else interrupts.clock_of(thread)
+        self._clock = None if thread is None else safe_points.clock_of(thread)
         self._seen: object = None  # at the last look: where the thread was, and its processor time
         self._over = False  # ended, or acted upon
 
@@ -291,8 +291,8 @@ class Alarm:
         """Raise it, or put it off and return the seconds to the next look."""
         thread = self._thread
         if thread is not None:
-            spot: interrupts.Spot | None
-            spot, longest = interrupts.look(thread)
+            spot: safe_points.Spot | None
+            spot, longest = safe_points.look(thread)
             if longest:
                 if pause := self._put_off(thread, now, longest):
                     return pause
@@ -307,10 +307,10 @@ class Alarm:
 
     def _put_off(self, thread: int, now: float, longest: float) -> float:
         """Return the seconds to the next look; 0: it has been put off long enough."""
-        before, self._seen = self._seen, (interrupts.spot(thread), interrupts.used(self._clock))
-        at_lock = longest == interrupts.LONGEST
+        before, self._seen = self._seen, (safe_points.spot(thread), safe_points.used(self._clock))
+        at_lock = longest == safe_points.LONGEST
         if before == self._seen:  # it waits
-            if not interrupts.is_main(thread):
+            if not safe_points.is_main(thread):
                 # No signal interrupts that. The exception would come when the call returns, with
                 # the lock that it waited for.
                 return _STANDSTILL
@@ -461,7 +461,7 @@ class _Watch:
             if pause > _NEXT_STEP:
                 self._wake_up.wait(pause)
             else:  # mostly since an exception is put off
-                with interrupts.switching_often():
+                with safe_points.switching_often():
                     self._wake_up.wait(pause)
 
     def _turn(self) -> float:
@@ -494,7 +494,7 @@ class _Watch:
 
 
 def _raise_in(
-    thread: int, error: type[BaseException] | None, spot: interrupts.Spot | None = None
+    thread: int, error: type[BaseException] | None, spot: safe_points.Spot | None = None
 ) -> bool:
     """Raise an exception in another thread; None: take back what has not been raised yet.
 
@@ -506,7 +506,7 @@ def _raise_in(
     here, noted = ctypes.c_ulong(threading.get_ident()), ctypes.py_object(_Noted)
     send = ctypes.pythonapi.PyThreadState_SetAsyncExc
     # No step between these two, or the thread could move on.
-    if spot is not None and interrupts.spot(thread) != spot:
+    if spot is not None and safe_points.spot(thread) != spot:
         return False
     try:
         send(number, what)

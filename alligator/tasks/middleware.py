@@ -19,7 +19,7 @@ from alligator.common.log import SafeTracebacks
 from alligator.common.text import shorten
 from alligator.exceptions import AlligatorException, InvalidTask, LeaveNow, TaskFailed
 from alligator.runtime.event_loop import AwaitedFromThread, finish, in_thread, never_ran, within
-from alligator.runtime.interrupts import calls_users
+from alligator.runtime.safe_points import calls_users
 from alligator.runtime.timeouts import TimeIsUp
 from alligator.tasks.functions import fits, kind_of
 from alligator.tasks.task import Carry, Task

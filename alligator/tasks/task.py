@@ -28,14 +28,14 @@ from alligator.exceptions import (
 )
 from alligator.runtime.cancellation import Cancellation, owners
 from alligator.runtime.event_loop import PLAIN, as_coroutine, finish, never_ran
-from alligator.runtime.interrupts import calls_users, release_logging
+from alligator.runtime.safe_points import calls_users, release_logging
 from alligator.runtime.timeouts import Overrun, Reminder, TimeIsUp, call_within
 from alligator.tasks import message as message_module
 from alligator.tasks.backoff import retry_delay
 from alligator.tasks.exception_names import is_named
 from alligator.tasks.functions import check_arguments, explain_json, takes_two
+from alligator.tasks.kept_parent_ids import KeptParents
 from alligator.tasks.parent_results import ResultOf, check_parent
-from alligator.tasks.parents_in_store import KeptParents
 from alligator.tasks.validation import CHECKS, check_options, seconds_of
 
 log = logging.getLogger(__name__)

@@ -3,8 +3,8 @@
 A thread of its own does it. The store may hang on another server, and leases and acks must not
 wait for that. Every 30 seconds it sends a heartbeat, which ``gator.explain`` reads. At most once a
 second it sends a report, if there is something new: what the worker runs, and what was recorded
-(:mod:`alligator.execution.recording`). The report also asks for documents, such as the requests to
-cancel what runs here.
+(:mod:`alligator.execution.activity_report`). The report also asks for documents, such as the
+requests to cancel what runs here.
 """
 
 import logging
@@ -20,8 +20,8 @@ from alligator.backends.store import Store
 from alligator.backends.types import Report
 from alligator.common.text import describe_error
 from alligator.exceptions import NodeLost
+from alligator.execution.activity_report import Recording, host
 from alligator.execution.backend_trouble import Outage
-from alligator.execution.recording import Recording, host
 from alligator.execution.running_tasks import RunningTasks
 
 #: Seconds between two heartbeats.

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Sequence
 
 from alligator.backends.base import Delivery
 from alligator.common.text import describe_error
-from alligator.results.pauses import Pauses
+from alligator.results.queue_pauses import Pauses
 
 #: Seconds between two looks; and after one that failed, since each may take long.
 EVERY, AFTER_FAILURE = 1.0, 15.0

@@ -22,12 +22,12 @@ from alligator.backends.base import Delivery
 from alligator.common.text import describe_error, shorten
 from alligator.exceptions import ConnectionLost, LeaveNow, QueueFull, RunAgain
 from alligator.execution.acks import report_refused
+from alligator.execution.activity_report import Recording
 from alligator.execution.attempt import Limit, Outcome, Verdict, attempt, conclude
 from alligator.execution.backend_trouble import Outage
 from alligator.execution.leases import Leases
-from alligator.execution.recording import Recording
 from alligator.gator import Gator
-from alligator.monitoring.activity import LONG
+from alligator.monitoring.activity_counts import LONG
 from alligator.runtime.event_loop import EventLoop
 from alligator.tasks.task import Task
 from alligator.workers.pool import Executor

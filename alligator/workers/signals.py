@@ -22,7 +22,7 @@ from enum import Enum
 from types import FrameType
 from typing import Any, Self, TypeVar, TypeVarTuple
 
-from alligator.common.same_file import FileId, close_if, identity
+from alligator.common.descriptors import FileId, close_if, identity
 from alligator.exceptions import LeaveNow
 from alligator.runtime.timeouts import let_main_thread_wake, wake_main_thread
 

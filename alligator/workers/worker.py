@@ -34,14 +34,13 @@ from alligator.execution.pending import MOST_HELD
 from alligator.execution.running_tasks import RunningTasks
 from alligator.gator import Gator
 from alligator.results.unserved import Served, Unserved
-from alligator.runtime import interrupts
+from alligator.runtime import safe_points
 from alligator.runtime.event_loop import EventLoop, worker_loop
 from alligator.runtime.timeouts import Overrun, beside
 from alligator.tasks.task import Task
 from alligator.workers.fetcher import Fetcher, queue_names
 from alligator.workers.heartbeat import Heartbeat
 from alligator.workers.isolation import MOST, Given, Isolation
-from alligator.workers.live_view import LiveView
 from alligator.workers.paused_queues import PausedQueues
 from alligator.workers.pool import ThreadPool
 from alligator.workers.prefetch_size import Prefetch
@@ -49,6 +48,7 @@ from alligator.workers.processor import Processor
 from alligator.workers.signals import StopSignals
 from alligator.workers.suspects import Suspects
 from alligator.workers.task_lines import TaskLines
+from alligator.workers.worker_description import LiveView
 
 #: Characters of a result that are logged.
 LONGEST_RESULT = 200
@@ -277,7 +277,7 @@ class Worker:
             except LeaveNow:
                 leaves = True
             if leaves:
-                interrupts.release_logging()  # the exception may have come anywhere
+                safe_points.release_logging()  # the exception may have come anywhere
                 self.log.warning("%s leaves now, handing back all it held.", self.ident())
                 loop.cancel()
                 leases.release_all()

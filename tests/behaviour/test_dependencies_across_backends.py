@@ -9,7 +9,7 @@ import pytest
 from alligator import CANCELED, DELAYED, FAILED, SUCCESS, WAITING, Gator, Task, Worker
 from alligator.exceptions import ConnectionLost, InvalidTask, UnsupportedOption
 from alligator.execution.attempt import attempt
-from alligator.producer.children_across_backends import HELD
+from alligator.producer.children_in_other_store import HELD
 from tests.behaviour.test_dependencies import after, fails_until, note, tries
 from tests.support import jobs
 
@@ -195,8 +195,8 @@ def test_a_worker_that_dies_half_way(gator, monkeypatch, step):
             raise ConnectionLost("as if killed")
         return whole(*args, **kwargs)
 
-    monkeypatch.setattr("alligator.producer.children_across_backends._LEASE", 0.5)
-    monkeypatch.setattr("alligator.producer.children_across_backends._EVERY", 0.1)
+    monkeypatch.setattr("alligator.producer.children_in_other_store._LEASE", 0.5)
+    monkeypatch.setattr("alligator.producer.children_in_other_store._EVERY", 0.1)
     monkeypatch.setattr("alligator.execution.settle._STORE_PAUSE", 0.1)
     where, name = {
         "end": (gator.store, "_end"),

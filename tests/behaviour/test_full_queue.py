@@ -18,7 +18,7 @@ import pytest
 from alligator import FAILED, SUCCESS, Gator, Worker
 from alligator.exceptions import QueueFull
 from alligator.execution import without_worker
-from alligator.producer import children_across_backends
+from alligator.producer import children_in_other_store
 from alligator.testing import FlakyClient
 from alligator.workers import fetcher
 from tests.support import jobs
@@ -386,7 +386,7 @@ def test_a_store_that_is_full_is_waited_for(function, monkeypatch):
 
 
 def test_children_wait_where_they_are_for_a_queue_that_is_full(caplog, monkeypatch):
-    monkeypatch.setattr(children_across_backends, "_EVERY", 0.5)
+    monkeypatch.setattr(children_in_other_store, "_EVERY", 0.5)
     plain = Gator(f"locmem://{uuid.uuid4().hex}", "q")
     gator = on(plain, store=f"locmem://{uuid.uuid4().hex}")
     parent = gator.task(note, "parent")

@@ -16,8 +16,8 @@ from alligator.backends.base import LISTING
 from alligator.common.ids import new_task_id
 from alligator.constants import CANCELED, FAILED, RETRYING, SUCCESS
 from alligator.exceptions import AlligatorException, InvalidTask, UnsupportedOption
-from alligator.execution.recording import LISTED, host
-from alligator.monitoring.activity import COUNTS
+from alligator.execution.activity_report import LISTED, host
+from alligator.monitoring.activity_counts import COUNTS
 from alligator.testing import FakeClock
 from alligator.workers import heartbeat
 from tests.support import jobs
@@ -403,7 +403,7 @@ def test_a_worker_that_is_not_seen_is_lost():
 
 
 def test_the_most_running_tasks_of_a_worker_are_bounded(local, monkeypatch):
-    monkeypatch.setattr("alligator.workers.live_view.MOST_RUNNING", 2)
+    monkeypatch.setattr("alligator.workers.worker_description.MOST_RUNNING", 2)
     with local.batch() as batch:
         for _ in range(4):
             batch.task(waits)

@@ -324,7 +324,7 @@ def test_a_worker_of_alligator_1_1_ends_the_parent_of_a_child_held_elsewhere(gat
     gator, own_id = gators("a"), f"x-{uuid.uuid4().hex}"
     if gator.store is None or not gator.store.bridged:
         pytest.skip("children are held beside the queue")
-    monkeypatch.setattr("alligator.producer.children_across_backends._SOON", 0.2)
+    monkeypatch.setattr("alligator.producer.children_in_other_store._SOON", 0.2)
     parent = gator.options(task_id=own_id).task(add, 1, 2)
     child = gator.options(depends_on=[parent], save_results=60).task(add, 3, 4)
     time.sleep(0.3)

@@ -13,7 +13,7 @@ from alligator import DELAYED, FAILED, Gator, Worker
 from alligator.backends.beanstalk import client as beanstalk_client
 from alligator.backends.redis import client as redis_client
 from alligator.exceptions import ConnectionLost
-from alligator.producer.children_across_backends import HELD
+from alligator.producer.children_in_other_store import HELD
 from tests.support import jobs
 
 #: By how much the clocks of the producer and the worker are wrong.

@@ -11,7 +11,7 @@ import pytest
 
 from alligator import CANCELED, SUCCESS, Gator
 from alligator.execution.attempt import attempt
-from alligator.producer.children_across_backends import HELD
+from alligator.producer.children_in_other_store import HELD
 from alligator.testing import FakeClock
 from tests.behaviour.test_dependencies import after, note
 from tests.support import jobs

@@ -15,7 +15,7 @@ import pytest
 from alligator import Gator
 from alligator.common.log import PATIENCE, worker_logger
 from alligator.exceptions import TaskTimeout
-from alligator.runtime import interrupts
+from alligator.runtime import safe_points
 from alligator.runtime.timeouts import call_within
 from tests.support import ROOT
 from tests.support.helpers import eventually
@@ -121,7 +121,7 @@ def in_a_thread(call):
 
 
 def longest_put_off(thread):
-    return interrupts.look(thread.ident)[1]
+    return safe_points.look(thread.ident)[1]
 
 
 def test_it_is_put_off_before_a_lock_and_not_behind_its_try():
@@ -132,7 +132,7 @@ def test_it_is_put_off_before_a_lock_and_not_behind_its_try():
     waiter = in_a_thread(lambda: handler.handle(record))
     waits = lambda: sys._current_frames()[waiter.ident].f_code.co_name == "acquire"  # noqa: E731
     eventually(waits)
-    assert longest_put_off(waiter) == interrupts.LONGEST
+    assert longest_put_off(waiter) == safe_points.LONGEST
     assert longest_put_off(holder) == 0.0, "the handler releases its lock in any case"
     stream.go_on.set()
     holder.join(20)
@@ -143,7 +143,7 @@ def test_it_is_put_off_in_calls_of_alligator_and_imports(tmp_path, monkeypatch):
     go_on, gator = threading.Event(), Gator("locmem://spared")
     monkeypatch.setattr(gator.client, "len", lambda name: go_on.wait(20) and 0)
     calling = in_a_thread(gator.len)
-    eventually(lambda: longest_put_off(calling) == interrupts.LONGEST_CALL)
+    eventually(lambda: longest_put_off(calling) == safe_points.LONGEST_CALL)
     go_on.set()
     calling.join(20)
     (tmp_path / "slow_module.py").write_text(
@@ -152,7 +152,7 @@ def test_it_is_put_off_in_calls_of_alligator_and_imports(tmp_path, monkeypatch):
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     importing = in_a_thread(lambda: importlib.import_module("slow_module"))
-    eventually(lambda: longest_put_off(importing) == interrupts.LONGEST_CALL)
+    eventually(lambda: longest_put_off(importing) == safe_points.LONGEST_CALL)
     monkeypatch.setattr(threading, "go_on", 1, raising=False)
     importing.join(20)
 

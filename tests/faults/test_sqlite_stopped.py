@@ -18,7 +18,7 @@ from alligator import Gator, Worker
 from alligator.backends.sqlite import lock as sqlite_lock
 from alligator.backends.sqlite_backend import Client
 from alligator.exceptions import ConnectionLost
-from alligator.runtime import interrupts
+from alligator.runtime import safe_points
 from tests.faults.test_sqlite_disk import eventually, working
 from tests.support import ROOT, jobs
 
@@ -289,8 +289,8 @@ def test_tasks_whose_time_is_up_as_they_push_leave_the_file_free(
     concurrency, count, sqlite_dsn, monkeypatch
 ):
     """Also where it comes up in the middle of Alligator's own code, as it does at last."""
-    monkeypatch.setattr(interrupts, "LONGEST", 0.0)
-    monkeypatch.setattr(interrupts, "LONGEST_CALL", 0.0)
+    monkeypatch.setattr(safe_points, "LONGEST", 0.0)
+    monkeypatch.setattr(safe_points, "LONGEST_CALL", 0.0)
     gator = Gator(sqlite_dsn, "q")
     targets[:] = [Gator(sqlite_dsn, "others")]
     with gator.options(timeout=0.02) as short:

@@ -68,7 +68,7 @@ from alligator.backends.beanstalk.protocol import NewJob
 from alligator.backends.cursors import no_cursor
 from alligator.backends.dsn import mask_password, parse_dsn, seconds
 from alligator.common.clock import Clock
-from alligator.common.grouping import group_by
+from alligator.common.group_by import group_by
 from alligator.constants import DELAYED, FAILED, RUNNING, WAITING
 from alligator.exceptions import InvalidDSN, InvalidTask
 

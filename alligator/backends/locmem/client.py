@@ -13,12 +13,12 @@ from typing import Any
 
 from alligator.backends.base import DEBOUNCE, LIMIT, LISTING, PAUSE, RATE, UNIQUE
 from alligator.backends.base import Client as BaseClient
-from alligator.backends.controls import debounced
 from alligator.backends.cursors import read_cursor, write_cursor
 from alligator.backends.locmem.memory import memory_of
 from alligator.backends.locmem.queue import Entry
 from alligator.backends.locmem.store import LocmemStore
 from alligator.backends.store import gone_badly
+from alligator.backends.task_controls import debounced
 from alligator.backends.types import (
     ControlledMessage,
     Data,

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 
-from alligator.backends.controls import unique_key
 from alligator.backends.locmem.queue import Queue
 from alligator.backends.locmem.records import Records
 from alligator.backends.store import (
@@ -13,6 +12,7 @@ from alligator.backends.store import (
     record_key,
     waits_for_itself,
 )
+from alligator.backends.task_controls import unique_key
 from alligator.backends.types import Child, Duplicate, Parent, Record, Waits
 from alligator.constants import CANCELED, FAILED, WAITING
 

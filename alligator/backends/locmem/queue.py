@@ -7,8 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from alligator.backends.base import LIMIT, MAX_LEASE, RATE
-from alligator.backends.controls import PUT_ASIDE, after_start, debounced, next_start, unique_key
 from alligator.backends.store import running_already
+from alligator.backends.task_controls import (
+    PUT_ASIDE,
+    after_start,
+    debounced,
+    next_start,
+    unique_key,
+)
 from alligator.backends.types import (
     ControlledMessage,
     Controls,

@@ -5,7 +5,7 @@ from collections import deque
 from threading import Event
 from typing import Generic, TypeVar
 
-from alligator.backends.activity import (
+from alligator.backends.activity_rows import (
     KEEP_ACTIVITY,
     KEEP_LOST,
     MAX_RECENT,

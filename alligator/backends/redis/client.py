@@ -42,7 +42,7 @@ from alligator.backends.base import (
     queued_or_pending,
 )
 from alligator.backends.base import Client as BaseClient
-from alligator.backends.redis import examine
+from alligator.backends.redis import server_findings
 from alligator.backends.redis.cluster import ClusterConnections
 from alligator.backends.redis.config import parse_target
 from alligator.backends.redis.connection import Call, Connections
@@ -75,7 +75,7 @@ from alligator.backends.redis.scripts import script
 from alligator.backends.redis.server_clock import ServerClock
 from alligator.backends.redis.store import RedisStore
 from alligator.common.clock import Clock
-from alligator.common.grouping import group_by
+from alligator.common.group_by import group_by
 from alligator.common.ids import is_own_id
 from alligator.constants import DELAYED, FAILED, RUNNING, WAITING
 
@@ -272,7 +272,7 @@ class Client(BaseClient):
 
     def _warn_once(self, eviction_policy: str) -> None:
         if self.conn_string not in _servers_asked and (
-            finding := examine.eviction(eviction_policy)
+            finding := server_findings.eviction(eviction_policy)
         ):
             log.warning("%s", finding.warning)
         _servers_asked.add(self.conn_string)
@@ -449,7 +449,7 @@ class Client(BaseClient):
     def purge_dead(self, queue_name: str, older_than: float = 0.0) -> int:
         purged = 0
         while True:
-            count = int(self._run("purge", queue_name, int(older_than * 1e6), _PURGE_BATCH))
+            count = int(self._run("purge_dead", queue_name, int(older_than * 1e6), _PURGE_BATCH))
             purged += count
             if count < _PURGE_BATCH:
                 return purged
@@ -509,17 +509,17 @@ class Client(BaseClient):
 
     def durability_warning(self) -> str | None:
         with translated():
-            found = examine.durability(self._connections)
+            found = server_findings.durability(self._connections)
         _servers_asked.add(self.conn_string)
         return " ".join(each.warning for each in found if each.must_change) or None
 
     def examine(self) -> list[Finding]:
         with translated():
-            return examine.all_findings(self._connections)
+            return server_findings.all_findings(self._connections)
 
     def place_of(self, queue_name: str) -> str | None:
         with translated():
-            return examine.place_of(self._connections, keys_of(queue_name)[0])
+            return server_findings.place_of(self._connections, keys_of(queue_name)[0])
 
     def close(self) -> None:
         with contextlib.suppress(OSError):

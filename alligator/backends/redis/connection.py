@@ -6,8 +6,8 @@ it for the next caller.
 
 After such a failure, a command is sent once more over a new connection, if it was not sent whole or
 is idempotent. A script that leases is never repeated after it was sent: it would lease more. The
-server is asked instead what it leased (``reply_again.lua``). Nor is a command repeated whose reply
-took too long, as that has cost time enough.
+server is asked instead what it leased (``reserve_again.lua``). Nor is a command repeated whose
+reply took too long, as that has cost time enough.
 """
 
 import os

@@ -8,7 +8,7 @@ from functools import lru_cache, partial
 from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
-from alligator.backends.controls import write_controls
+from alligator.backends.task_controls import write_controls
 from alligator.backends.types import Data, Delivery, Message, controls_of
 from alligator.common.ids import own_ids
 from alligator.exceptions import InvalidTask

@@ -58,7 +58,7 @@ def translate(err: BaseException) -> AlligatorException:
     code = code_of(err)
     if code == "OOM":
         return QueueFull("The redis server is at its maxmemory and takes no further task.")
-    if code == "NOREPLY":  # see reply_again.lua
+    if code == "NOREPLY":  # see reserve_again.lua
         return ConnectionLost("The reply of the redis server got lost; it had leased nothing.")
     why = with_stop(describe_error(err))
     # A server that wants a password rejects a long command before that.

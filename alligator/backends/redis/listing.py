@@ -109,7 +109,7 @@ def _running(run: Callable[..., Any], last: bytes, limit: int) -> Iterator[_Row]
     ends: dict[bytes, bytes] = {}
     cursor = b"0"
     while True:
-        cursor, flat = run("scan_leases", cursor)
+        cursor, flat = run("list_leases", cursor)
         ends.update(zip(flat[::2], flat[1::2], strict=True))
         if cursor == b"0":
             break

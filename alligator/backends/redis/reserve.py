@@ -23,7 +23,7 @@ from alligator.backends.redis.errors import (
     translated,
 )
 from alligator.backends.redis.scripts import LONGEST_WAIT, script
-from alligator.common.grouping import group_by
+from alligator.common.group_by import group_by
 from alligator.exceptions import AlligatorException, ConnectionLost
 
 log = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ def _new_name() -> str:
 
 def _reply_again(queue_name: str, call_name: str, receipts: Sequence[bytes]) -> Call:
     """Return the call to make where the reply got lost to one that leases."""
-    return Call(script("reply_again"), keys_of(queue_name), [call_name, *receipts])
+    return Call(script("reserve_again"), keys_of(queue_name), [call_name, *receipts])
 
 
 class Reservation:

@@ -12,10 +12,16 @@ from hashlib import sha1
 from importlib.resources import files
 from typing import NamedTuple
 
-from alligator.backends.activity import KEEP_ACTIVITY, KEEP_LOST, MAX_RECENT, MAX_ROWS, SINGLE_ROWS
+from alligator.backends.activity_rows import (
+    KEEP_ACTIVITY,
+    KEEP_LOST,
+    MAX_RECENT,
+    MAX_ROWS,
+    SINGLE_ROWS,
+)
 from alligator.backends.base import MAX_LEASE
-from alligator.backends.controls import PUT_ASIDE
 from alligator.backends.store import KEEP_FAILED
+from alligator.backends.task_controls import PUT_ASIDE
 from alligator.constants import CANCELED, FAILED
 
 #: Seconds after which a waiting client marks the queue again.

@@ -15,7 +15,7 @@ from typing import Any
 from redis.exceptions import ResponseError
 
 from alligator.backends.base import Client as BaseClient
-from alligator.backends.redis import reports
+from alligator.backends.redis import worker_reports
 from alligator.backends.redis.connection import Connections
 from alligator.backends.redis.encoding import (
     decode_id,
@@ -29,8 +29,8 @@ from alligator.backends.redis.encoding import (
     watched_key,
 )
 from alligator.backends.redis.errors import DRIVER_ERRORS, is_cut, translated
-from alligator.backends.redis.reports import millis
 from alligator.backends.redis.scripts import script
+from alligator.backends.redis.worker_reports import millis
 from alligator.backends.store import (
     KEEP_FAILED,
     Child,
@@ -291,49 +291,53 @@ class RedisStore(Store):
     # -- Reports and documents: all of them on one server, or one node. -----------------------
 
     def report(self, report: Report) -> list[str | None]:
-        keys, args = reports.call_of(report)
-        found = self._run_if_reachable("report", keys, *args)
-        return [reports.decoded(each) for each in found]
+        keys, args = worker_reports.call_of(report)
+        found = self._run_if_reachable("worker_report", keys, *args)
+        return [worker_reports.decoded(each) for each in found]
 
     def live_workers(self) -> list[LiveWorker]:
-        return list(reports.read_live(*self._run_if_reachable("live_workers", [reports.LIVE])))
+        return list(
+            worker_reports.read_live(*self._run_if_reachable("live_workers", [worker_reports.LIVE]))
+        )
 
     def activity(self, since: int) -> list[Activity]:
-        kept = [reports.MINUTES]
+        kept = [worker_reports.MINUTES]
         found = self._command(kept, "ZRANGEBYSCORE", *kept, since, "+inf", idempotent=True)
         minutes, rows = [int(each) for each in found], list[Activity]()
         for start in range(0, len(minutes), _MINUTES_AT_ONCE):
             some = minutes[start : start + _MINUTES_AT_ONCE]
-            found = self._run_if_reachable("activity", [reports.minute_key(each) for each in some])
+            found = self._run_if_reachable(
+                "activity", [worker_reports.minute_key(each) for each in some]
+            )
             for minute, flat in zip(some, found, strict=True):
-                rows += reports.read_minute(minute, flat)
+                rows += worker_reports.read_minute(minute, flat)
         return rows
 
     def recent(self, limit: int) -> list[str]:
         if limit <= 0:
             return []
-        kept = [reports.RECENT]
+        kept = [worker_reports.RECENT]
         found = self._command(kept, "LRANGE", *kept, 0, limit - 1, idempotent=True)
-        return [reports.decoded(each) or "" for each in found]
+        return [worker_reports.decoded(each) or "" for each in found]
 
     def put_document(self, key: str, text: str, keep_seconds: float) -> None:
         if keep_seconds <= 0:
             self.delete_documents([key])
             return
-        keys, value = reports.document_keys([key]), reports.encoded(text)
+        keys, value = worker_reports.document_keys([key]), worker_reports.encoded(text)
         keep = millis(keep_seconds)
         self._command(keys, "SET", *keys, value, "PX", keep, idempotent=True)
 
     def documents(self, keys: Sequence[str]) -> list[str | None]:
         found: list[Any] = []
         for start in range(0, len(keys), _AT_ONCE):
-            some = reports.document_keys(keys[start : start + _AT_ONCE])
+            some = worker_reports.document_keys(keys[start : start + _AT_ONCE])
             found += self._command(some, "MGET", *some, idempotent=True)
-        return [reports.decoded(each) for each in found]
+        return [worker_reports.decoded(each) for each in found]
 
     def delete_documents(self, keys: Sequence[str]) -> None:
         for start in range(0, len(keys), _AT_ONCE):
-            some = reports.document_keys(keys[start : start + _AT_ONCE])
+            some = worker_reports.document_keys(keys[start : start + _AT_ONCE])
             self._command(some, "UNLINK", *some, idempotent=True)
 
 

@@ -14,14 +14,14 @@ from typing import Any
 
 from alligator.backends.base import DEBOUNCE, LIMIT, LISTING, PAUSE, RATE, UNIQUE, push_in_steps
 from alligator.backends.base import Client as BaseClient
-from alligator.backends.controls import unique_key
-from alligator.backends.sqlite import examine, listing, queue
+from alligator.backends.sqlite import file_findings, listing, queue
 from alligator.backends.sqlite.backup import backup
 from alligator.backends.sqlite.config import parse_file_dsn
 from alligator.backends.sqlite.database import Database
 from alligator.backends.sqlite.disk_reserve import for_dead_letter, for_push
 from alligator.backends.sqlite.schema import Position
 from alligator.backends.sqlite.store import SqliteStore
+from alligator.backends.task_controls import unique_key
 from alligator.backends.types import (
     ControlledMessage,
     Data,
@@ -270,7 +270,7 @@ class Client(BaseClient):
 
     def examine(self) -> list[Finding]:
         self.check_exists()
-        return examine.all_findings(self.database)
+        return file_findings.all_findings(self.database)
 
     def place_of(self, queue_name: str) -> str:
         """Return the random number and the inode of the file."""

@@ -14,7 +14,7 @@ together with its neighbours. If it leads elsewhere:
 import os
 from pathlib import Path
 
-from alligator.common.same_file import (
+from alligator.common.descriptors import (
     FileId,
     close_if,
     identity,

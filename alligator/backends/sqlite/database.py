@@ -37,7 +37,7 @@ from alligator.backends.sqlite.lock import (
 from alligator.backends.sqlite.schema import Identity, Transaction, make_tables
 from alligator.backends.sqlite.wakeup import Wakeup
 from alligator.common.clock import Clock
-from alligator.common.same_file import FileId, close_if, identity, open_numbers
+from alligator.common.descriptors import FileId, close_if, identity, open_numbers
 from alligator.common.text import with_stop
 from alligator.exceptions import AlligatorException, ConnectionLost, InvalidTask, QueueFull
 

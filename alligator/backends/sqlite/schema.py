@@ -26,7 +26,7 @@ CREATE TABLE IF NOT EXISTS alligator_tasks (
     lease_ends REAL NOT NULL DEFAULT 0,
     next_due REAL,                  -- pushed under this id while it ran
     next_priority INTEGER,
-    controls TEXT,                  -- see backends/controls.py; NULL: none
+    controls TEXT,                  -- see backends/task_controls.py; NULL: none
     next_controls TEXT,             -- of what was pushed under this id while it ran
     unique_key TEXT,                -- see with_key() in queue.py
     key_since REAL,                 -- when that key, or next_key, was taken
@@ -155,7 +155,7 @@ CREATE INDEX IF NOT EXISTS alligator_kept
 CREATE TABLE IF NOT EXISTS alligator_rates (
     queue TEXT NOT NULL,
     key TEXT NOT NULL,
-    arrival REAL NOT NULL,          -- see next_start() in backends/controls.py
+    arrival REAL NOT NULL,          -- see next_start() in backends/task_controls.py
     turn REAL,                      -- when the first task of its line may go; NULL: none is kept
     PRIMARY KEY (queue, key)
 ) WITHOUT ROWID;

@@ -4,8 +4,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
-from alligator.backends.controls import unique_key, write_controls
-from alligator.backends.sqlite import dependencies, limits, queue, records, reports
+from alligator.backends.sqlite import dependencies, limits, queue, records, worker_reports
 from alligator.backends.sqlite.database import Database
 from alligator.backends.sqlite.disk_reserve import for_push, for_record
 from alligator.backends.sqlite.records import READ, SWEPT, writable
@@ -19,6 +18,7 @@ from alligator.backends.store import (
     running_already,
     waits_for_itself,
 )
+from alligator.backends.task_controls import unique_key, write_controls
 from alligator.backends.types import (
     Activity,
     Child,
@@ -204,7 +204,7 @@ class SqliteStore(Store):
             return self.documents(report.ask)
         texts = [*report.recent, *(text for text, _ in report.documents.values())]
         with self._database.transaction(for_record(report.live, *texts)) as tx:
-            return reports.add(tx, report)
+            return worker_reports.add(tx, report)
 
     def _has_nothing_new(self, report: Report) -> bool:
         """Return whether a report only asks, from a worker that is listed for most of its time."""
@@ -212,32 +212,32 @@ class SqliteStore(Store):
         if told or report.seconds <= 0:
             return False
         with self._database.reading() as connection:
-            ends = reports.listed_until(connection, report.worker)
+            ends = worker_reports.listed_until(connection, report.worker)
         return ends is None or ends - self._database.clock.time() > _MOST * report.seconds
 
     def live_workers(self) -> list[LiveWorker]:
         with self._database.reading() as connection:
-            return reports.live_workers(connection, self._database.clock.time())
+            return worker_reports.live_workers(connection, self._database.clock.time())
 
     def activity(self, since: int) -> list[Activity]:
         with self._database.reading() as connection:
-            return reports.activity(connection, since, self._database.clock.time())
+            return worker_reports.activity(connection, since, self._database.clock.time())
 
     def recent(self, limit: int) -> list[str]:
         with self._database.reading() as connection:
-            return reports.recent(connection, limit, self._database.clock.time())
+            return worker_reports.recent(connection, limit, self._database.clock.time())
 
     def put_document(self, key: str, text: str, keep_seconds: float) -> None:
         with self._database.transaction(for_record(text)) as tx:
-            reports.put(tx, key, text, keep_seconds)
+            worker_reports.put(tx, key, text, keep_seconds)
 
     def documents(self, keys: Sequence[str]) -> list[str | None]:
         with self._database.reading() as connection:
-            return reports.documents(connection, keys, self._database.clock.time())
+            return worker_reports.documents(connection, keys, self._database.clock.time())
 
     def delete_documents(self, keys: Sequence[str]) -> None:
         with self._database.transaction() as tx:
-            reports.delete(tx, keys)
+            worker_reports.delete(tx, keys)
 
 
 class _Watch:

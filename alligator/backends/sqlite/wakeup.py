@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from alligator.common.after_fork import renew_in_children
-from alligator.common.same_file import FileId, close_if, identity
+from alligator.common.descriptors import FileId, close_if, identity
 
 #: Seconds between two looks at everything, called or not.
 _SLICE = 0.2

@@ -71,7 +71,7 @@ from alligator.backends.sqs.long_polling import LONGEST, Key, Polls
 from alligator.backends.sqs.queue_admin import Admin
 from alligator.backends.types import clock_finding
 from alligator.common.clock import Clock
-from alligator.common.grouping import group_by
+from alligator.common.group_by import group_by
 from alligator.exceptions import AlligatorException, UnsupportedOption
 
 log = logging.getLogger("alligator.backends.sqs")

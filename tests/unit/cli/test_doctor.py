@@ -6,7 +6,7 @@ import pytest
 
 from alligator import Gator
 from alligator.backends.base import Client, Finding
-from alligator.backends.redis import examine
+from alligator.backends.redis import server_findings
 from alligator.backends.types import clock_finding
 from alligator.cli import commands as cli
 from tests.support import ROOT, jobs
@@ -99,7 +99,13 @@ def test_the_rights_that_are_asked_for_are_those_of_the_docs():
     _, _, worker = page.partition("ACL SETUSER worker")
     words = worker.partition("\n\n")[0].split()
     documented = {each[1:] for each in words if each.startswith("+")}
-    assert set(examine._COMMANDS) == documented - {"hello", "ping", "select", "eval", "evalsha"}
+    assert set(server_findings._COMMANDS) == documented - {
+        "hello",
+        "ping",
+        "select",
+        "eval",
+        "evalsha",
+    }
 
 
 def test_the_place_of_a_redis_is_its_server_and_database(redis_dsn):

@@ -11,7 +11,7 @@ from alligator import Gator, Worker
 from alligator.backends.base import Message
 from alligator.cli import commands as cli
 from alligator.exceptions import ConnectionLost
-from alligator.producer.children_across_backends import HELD
+from alligator.producer.children_in_other_store import HELD
 from alligator.results.unserved import GRACE, Served, Unserved, remarks
 from alligator.workers import heartbeat
 from tests.support import jobs

@@ -9,7 +9,7 @@
 --       such child its parents)  15 children (ZSET, of each parent on this queue)
 --       16 controls (HASH, only while something steers the queue; a field of each feature:
 --       'paused', when the pause ends, '': by a call; and ':' with the id of each task that has
---       controls: see backends/controls.py; and 'unique:' with each unique key: see with_key())
+--       controls: see backends/task_controls.py; and 'unique:' with each unique key: see with_key())
 -- Times are whole microseconds of the server's clock.
 -- constants: MAX_LEASE
 local READY, DATA, LEASES, DELAYED, META, AFTER, DEAD, GRAVES, SEQ, WAKE, WAITING, WATCHED =

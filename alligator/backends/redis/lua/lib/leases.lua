@@ -7,7 +7,7 @@ local HEAD_LENGTH = 54 -- bytes of a receipt before its score; receipt_head() fi
 local HEAD_FORMAT = '%-54s'
 
 local leased, sizes, length = {}, {}, 0 -- receipts and data by turns, their sizes, all of them
-local call_name = '' -- of this call, in its receipts, for reply_again.lua: 20 characters or fewer
+local call_name = '' -- of this call, in its receipts, for reserve_again.lua: 20 characters or fewer
 
 -- How a receipt begins. No other ever has the same time, score and id: each push has a new score,
 -- and each lease between two pushes a higher attempt. With a score it is longer than 64 bytes; the

@@ -4,7 +4,7 @@
 --   lines    ZSET of each line (a limit or a rate, with its key) its tasks, in order
 --   holders  ZSET of each limit key the receipts on lease; one that is no lease any more is dropped
 --            when they are counted, so that no place is lost
---   rates    ZSET rate key, score = when its bucket will be full again (see backends/controls.py)
+--   rates    ZSET rate key, score = when its bucket will be full again (see backends/task_controls.py)
 --   turns    ZSET rate key with a line, score = when that has a token
 -- A task that is kept back is in HELD, too, which tells Alligator 1.1 that it has a place; the third
 -- value there is its line. All members of 'lines' and 'holders' that begin alike are a range.

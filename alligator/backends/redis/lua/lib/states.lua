@@ -174,7 +174,7 @@ local function is_leased(id)
 end
 
 -- The unique key in controls as text (nil: none), whether it is free once the task has started, and
--- debounce and debounce_max in microseconds; see backends/controls.py.
+-- debounce and debounce_max in microseconds; see backends/task_controls.py.
 local function unique_in(controls)
   if not controls or controls == '' then return nil end
   local fine, asked = pcall(cjson.decode, controls)

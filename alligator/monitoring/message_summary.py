@@ -3,7 +3,7 @@
 from typing import Any, NamedTuple
 
 from alligator.backends.base import Data
-from alligator.monitoring.activity import when_pushed
+from alligator.monitoring.activity_counts import when_pushed
 from alligator.security.signing import body_of
 from alligator.tasks.message import fields_in, fields_of
 

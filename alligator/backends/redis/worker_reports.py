@@ -1,4 +1,4 @@
-"""Encode what workers report for ``report.lua``, and read it back.
+"""Encode what workers report for ``worker_report.lua``, and read it back.
 
 All of it has one hash tag, so that a cluster keeps it on one node and one script takes it.
 """
@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from alligator.backends.activity import KEEP_LOST, MAX_AT, MAX_RECENT, OTHERS
+from alligator.backends.activity_rows import KEEP_LOST, MAX_AT, MAX_RECENT, OTHERS
 from alligator.backends.types import Activity, LiveWorker, Report
 
 _PREFIX = b"alligator:monitor:{alligator}:"
@@ -46,7 +46,7 @@ def millis(seconds: float) -> int:
 
 
 def call_of(report: Report) -> tuple[list[bytes], list[Any]]:
-    """Return keys and arguments of ``report.lua``."""
+    """Return keys and arguments of ``worker_report.lua``."""
     minutes = {each[0]: b"" for each in report.activity}
     numbers = {minute: number for number, minute in enumerate(minutes, 1)}
     recent = report.recent[-MAX_RECENT:]

@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 
 from alligator.backends.base import Delivery
 from alligator.common.clock import Clock
-from alligator.execution.recording import Recording, host
-from alligator.monitoring.described import Described, describe_briefly
+from alligator.execution.activity_report import Recording, host
 from alligator.monitoring.encoding import LONGEST_NAME, MOST_RUNNING, live_text
+from alligator.monitoring.message_summary import Described, describe_briefly
 from alligator.monitoring.rows import NowRow, WorkerRow
 
 #: What runs: each delivery with when it started (monotonic).

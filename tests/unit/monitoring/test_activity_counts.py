@@ -5,10 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alligator import Task
-from alligator.backends.activity import added
+from alligator.backends.activity_rows import added
 from alligator.common.ids import LookalikeId, new_task_id
-from alligator.monitoring import activity
-from alligator.monitoring.activity import (
+from alligator.monitoring import activity_counts
+from alligator.monitoring.activity_counts import (
     BUCKETS,
     COUNTS,
     LONG,
@@ -146,36 +146,36 @@ def test_added_up_in_any_order_it_is_the_same():
 )
 def test_any_numbers_can_be_read(numbers):
     row = to_row(0, "q", "f", numbers)
-    assert all(getattr(row, name) >= 0 for name in (*COUNTS, *activity.SUMS))
+    assert all(getattr(row, name) >= 0 for name in (*COUNTS, *activity_counts.SUMS))
     assert len(row.duration_buckets) == len(BUCKETS) + 1
 
 
 def test_when_a_task_was_pushed():
     task = Task()
     task.task_id = "0192f0c1-2345-7abc-8def-0123456789ab"
-    assert activity.pushed_at(task) == 0x0192F0C12345 / 1000
+    assert activity_counts.pushed_at(task) == 0x0192F0C12345 / 1000
     task.pushed_at = 5.0
-    assert activity.pushed_at(task) == 5.0
-    assert activity.pushed_at(Task("order-17")) == 0.0
+    assert activity_counts.pushed_at(task) == 5.0
+    assert activity_counts.pushed_at(Task("order-17")) == 0.0
     lookalike = Task(new_task_id())
     lookalike.lookalike_id = True
-    assert activity.pushed_at(lookalike) == 0.0
+    assert activity_counts.pushed_at(lookalike) == 0.0
     task = Task()
     task.task_id = LookalikeId("zzzzzzzz-zzzz-7zzz-zzzz-zzzzzzzzzzzz")
-    assert activity.pushed_at(task) == 0.0
-    assert activity.pushed_at(object()) == 0.0
+    assert activity_counts.pushed_at(task) == 0.0
+    assert activity_counts.pushed_at(object()) == 0.0
 
 
 def test_how_long_a_task_waited():
     task = Task()
     task.pushed_at = 100.0
-    assert activity.waited(task, 103.0) == 3.0
-    assert activity.waited(task, 99.0) == 0.0, "by another clock"
+    assert activity_counts.waited(task, 103.0) == 3.0
+    assert activity_counts.waited(task, 99.0) == 0.0, "by another clock"
     task.delay_until = 102.5
-    assert activity.waited(task, 103.0) == 0.5, "from when it was due"
+    assert activity_counts.waited(task, 103.0) == 0.5, "from when it was due"
     task.retried = 1
-    assert activity.waited(task, 103.0) is None
+    assert activity_counts.waited(task, 103.0) is None
     child = Task(depends_on=["a"])
     child.pushed_at = 100.0
-    assert activity.waited(child, 103.0) is None
-    assert activity.waited(Task("own"), 5.0) is None
+    assert activity_counts.waited(child, 103.0) is None
+    assert activity_counts.waited(Task("own"), 5.0) is None

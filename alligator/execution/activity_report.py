@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from alligator.backends.activity import OTHERS, added
+from alligator.backends.activity_rows import OTHERS, added
 from alligator.backends.base import Delivery
 from alligator.backends.store import Store
 from alligator.backends.types import Report
@@ -25,7 +25,7 @@ from alligator.constants import CANCELED, FAILED, RETRYING, SUCCESS
 from alligator.exceptions import RunAgain
 from alligator.execution.attempt import Outcome, Verdict
 from alligator.monitoring import arguments, attempts
-from alligator.monitoring.activity import (
+from alligator.monitoring.activity_counts import (
     LONG,
     Measured,
     Numbers,
@@ -35,15 +35,15 @@ from alligator.monitoring.activity import (
     waited,
 )
 from alligator.monitoring.attempts import Attempt, Told
-from alligator.monitoring.described import (
+from alligator.monitoring.encoding import recent_text, rounded
+from alligator.monitoring.message_summary import (
     Described,
     describe,
     describe_briefly,
     history_kept,
 )
-from alligator.monitoring.encoding import recent_text, rounded
 from alligator.monitoring.rows import RecentRow
-from alligator.results.records import Recorder
+from alligator.results.recorder import Recorder
 
 log = logging.getLogger(__name__)
 log.addFilter(SafeTracebacks())

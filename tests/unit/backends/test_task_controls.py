@@ -2,9 +2,9 @@
 
 import sqlite3
 
-from alligator.backends.controls import read_controls, write_controls
 from alligator.backends.locmem_backend import Client as LocmemClient
 from alligator.backends.sqlite_backend import Client as SqliteClient
+from alligator.backends.task_controls import read_controls, write_controls
 from alligator.backends.types import Controls, Message, Reason, controlled, controls_of
 
 CONTROLS = Controls(limit_key="kunde √ 7", limit=3, rate_key="r", rate=50.0, rate_seconds=60.0)

@@ -11,10 +11,10 @@ from alligator import Gator, Task, Worker
 from alligator.backends.base import Delivery, Reason
 from alligator.backends.types import Report
 from alligator.exceptions import RunAgain, TaskCanceled
-from alligator.execution import recording as module
+from alligator.execution import activity_report as module
+from alligator.execution.activity_report import LISTED, Recording
 from alligator.execution.attempt import Outcome, Verdict
-from alligator.execution.recording import LISTED, Recording
-from alligator.monitoring.activity import MEASURED
+from alligator.monitoring.activity_counts import MEASURED
 from tests.support import jobs
 
 

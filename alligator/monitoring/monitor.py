@@ -4,7 +4,7 @@ from dataclasses import replace
 from math import inf
 from typing import Any
 
-from alligator.backends.activity import KEEP_ACTIVITY, MAX_RECENT
+from alligator.backends.activity_rows import KEEP_ACTIVITY, MAX_RECENT
 from alligator.backends.base import LISTING, Client, time_on
 from alligator.backends.dsn import mask_password
 from alligator.backends.store import Store, record_key
@@ -13,10 +13,10 @@ from alligator.common.text import shorten
 from alligator.constants import CANCELED, FAILED, RETRYING, RUNNING, SUCCESS
 from alligator.exceptions import InvalidTask, UnsupportedOption
 from alligator.monitoring import progress
-from alligator.monitoring.activity import to_row
+from alligator.monitoring.activity_counts import to_row
 from alligator.monitoring.attempts import ended_as_recorded, read_history
-from alligator.monitoring.described import describe_briefly
 from alligator.monitoring.encoding import read_live, read_recent
+from alligator.monitoring.message_summary import describe_briefly
 from alligator.monitoring.rows import (
     ActivityRow,
     History,

@@ -9,7 +9,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from alligator.backends.activity import MAX_AT
+from alligator.backends.activity_rows import MAX_AT
 from alligator.common.ids import is_own_id
 from alligator.monitoring.rows import ActivityRow
 
