@@ -212,5 +212,5 @@ def test_a_gator_opened_and_closed_leaves_no_descriptor(gator):
         gator.close()
         if number == 1:
             before = descriptors()
-    assert descriptors() == before
+    assert descriptors() <= before  # fewer: what another test left was collected meanwhile
     assert sorted(call[0][0] for call in jobs.seen) == list(range(count))
