@@ -27,6 +27,8 @@ from chaos.ledger import (
     Ledger,
 )
 from chaos.load import changes_in
+from chaos.loops.pauses import Pause, latest_start, started_early, started_in_pauses
+from chaos.loops.rates import above_rate, share_used, starts_by_key
 from chaos.loops.unique_keys import Push, lost_keys, two_pending
 from chaos.overlaps import runs, unexplained
 from chaos.proof import losses_seen
@@ -449,3 +451,62 @@ def test_a_key_that_is_taken_by_a_task_that_is_gone_is_seen(ledger, at):
     assert lost_keys(duplicates, ledger.account(), names) == []
     (wrong,) = lost_keys([duplicates[0]._replace(task_id="id-2")], ledger.account(), names)
     assert wrong == "k was taken by id-2, which no push queued"
+
+
+# -- Pauses. -------------------------------------------------------------------------------------
+
+
+def test_a_start_while_the_queue_is_paused_is_seen(ledger, at):
+    pauses = [Pause(1000.0, 1003.0), Pause(1010.0, 1013.0)]
+    at(0.9, STARTED, "soon")
+    at(3.1, STARTED, "resumed")
+    at(9.9, STARTED, "before")
+    assert started_in_pauses(ledger.account(), pauses, within=1.0) == []
+    assert latest_start(ledger.account(), pauses) == pytest.approx(0.9)
+    at(11.5, STARTED, "late")
+    (wrong,) = started_in_pauses(ledger.account(), pauses, within=1.0)
+    assert wrong == "late started 1.500 s after a pause began, and 1.500 s before it ended"
+    assert latest_start(ledger.account(), pauses) == pytest.approx(1.5)
+
+
+def test_a_delayed_task_that_starts_before_it_is_due_is_seen(ledger, at):
+    at(1, STARTED, "due", "not-delayed")
+    assert started_early(ledger.account(), {"due": 1000.75}) == []
+    (wrong,) = started_early(ledger.account(), {"due": 1001.25})
+    assert wrong == "due started 0.250 s before it was due"
+
+
+# -- Rates. --------------------------------------------------------------------------------------
+
+
+def test_a_full_bucket_and_then_one_start_for_each_token_are_no_more_than_the_rate():
+    starts = [1000.0] * 4 + [1000.5, 1001.0, 1001.5, 1010.0, 1010.0, 1010.0, 1010.0, 1010.5]
+    assert above_rate(starts, 4, 2.0, late=0.0) == []
+    assert share_used(starts, 4, 2.0) == pytest.approx(12 / 25)
+
+
+@pytest.mark.parametrize(
+    ("starts", "above"),
+    [
+        ([1000.0] * 5, [1000.0]),  # more than the bucket holds
+        ([1000.0] * 4 + [1000.4, 1000.5], [1000.4]),  # no token had come, and then one had
+        ([1000.0] * 4 + [1000.5, 1000.6], [1000.6]),
+        ([1000.0] * 4 + [1002.0] * 5, [1002.0]),  # the bucket was full again
+        ([1000.0 + 0.4 * number for number in range(17)], [1006.4]),  # a little too often
+    ],
+)
+def test_a_start_above_the_rate_is_seen(starts, above):
+    assert above_rate(starts, 4, 2.0, late=0.0) == above
+
+
+def test_tasks_that_start_late_may_start_closer_to_each_other():
+    starts = [1000.0] * 4 + [1000.4]
+    assert above_rate(starts, 4, 2.0, late=0.11) == []
+    assert above_rate(starts, 4, 2.0, late=0.09) == [1000.4]
+
+
+def test_starts_are_told_apart_by_their_rate(ledger, at):
+    at(2, STARTED, "0", "1", pid=1)
+    at(1, STARTED, "6", "5", pid=2)
+    expected = {"one": [1001.0, 1002.0], "four": [1002.0], "fifteen": [1001.0]}
+    assert starts_by_key(ledger.account()) == expected
