@@ -46,7 +46,9 @@ WORK = """
         worker = Worker(gator, concurrency=int(sys.argv[3]), burst=True)
         worker.run_forever()
         stats = gator.client.stats(gator.queue_name)
-        assert (stats.dead, stats.waiting, stats.running) == (0, 0, 0), stats
+        assert (stats.waiting, stats.running) == (0, 0), stats
+        for row in gator.tasks("dead"):
+            print("dead", row.function)
 """
 
 
@@ -57,8 +59,13 @@ def test_a_worker_goes_on(concurrency, durable_dsn, durable_gator, tmp_path):
     ).splitlines()
     ran = [line.partition("ran ")[2] for line in said if line.startswith("ran ")]
     assert set(map(int, ran)) == set(range(24))  # none lost
-    if not durable_dsn.startswith("beanstalk"):  # jobs of a lost connection go back at once
+    dead = [line.split() for line in said if line.startswith("dead ")]
+    if not durable_dsn.startswith("beanstalk"):
         assert len(ran) == 24, "none twice"
+        assert dead == []
+    # beanstalkd releases the jobs of a lost connection at once. It cannot tell that from a death of
+    # the worker, and a task that closes its own connection in each run may have three of them.
+    assert {name for _, name in dead} <= {"program.detach"}, said
 
 
 @pytest.mark.parametrize("looks", [True, False])
