@@ -25,7 +25,9 @@ ORDER = [
     ["gator"],
     ["workers"],
     ["testing"],
-    ["cli", "contrib"],
+    ["web"],
+    ["contrib"],
+    ["cli"],
 ]
 #: Public paths, which only export what the packages have: these may import from anywhere, and no
 #: file here may import from them.

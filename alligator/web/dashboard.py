@@ -1,0 +1,204 @@
+"""The dashboard: find the page or the action of a request, and answer it."""
+
+import logging
+import re
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from alligator.common.text import describe_error, shorten
+from alligator.exceptions import (
+    AlligatorException,
+    ConnectionLost,
+    InvalidTask,
+    UnsupportedOption,
+)
+from alligator.gator import Gator
+from alligator.web import access, asgi, django_view, static_files, wsgi
+from alligator.web.actions import ACTIONS, Confirmation
+from alligator.web.http import MAX_BODY, Request, Response
+from alligator.web.pages import PAGES
+from alligator.web.rendering import Renderer
+from alligator.web.view import Page, Source, View
+
+log = logging.getLogger(__name__)
+
+_HTML = "text/html; charset=utf-8"
+
+#: The header by which a page of ours asks for what changes of itself.
+FRAGMENT = "x-alligator-fragment"
+
+#: Names of sources, which stand in the path.
+_SOURCE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+
+
+class Dashboard:
+    """Pages about the queues of a Gator, and actions on them.
+
+    Mount one of :attr:`wsgi`, :attr:`asgi` and :attr:`django` in an application, or give
+    :attr:`wsgi` to a server. Threads may share it.
+
+    :param gators: the Gator, or several by the names under which they are shown: small letters,
+        digits, ``-`` and ``_``.
+    :param resolve_access: is given each :class:`~alligator.web.http.Request`, and returns
+        ``'all'``, ``'read_only'``, or None, which forbids. ``request.original`` is what the
+        framework calls a request. None: each visitor may look, and
+        none may act.
+    :param basic_auth: ``'name:password'`` that a browser has to send; None: none is asked for.
+    :param every: seconds after which a page looks for news.
+    :raises InvalidTask: there is no Gator, or one has a name that cannot stand in a path; an
+        argument has no such value.
+    :raises ImportError: Jinja2 is missing; install ``alligator[web]``.
+    """
+
+    def __init__(
+        self,
+        gators: Gator | Mapping[str, Gator],
+        *,
+        resolve_access: Callable[[Request], access.Access] | None = None,
+        basic_auth: str | None = None,
+        every: float = 3.0,
+    ) -> None:
+        self._sources = _sources_of(gators)
+        self._resolve_access = resolve_access or access.read_only
+        self._basic_auth = None if basic_auth is None else access.BasicAuth(basic_auth)
+        if not 0.2 <= every <= 3600:
+            raise InvalidTask(f"every={every!r:.60} is no number of seconds from 0.2 to 3600.")
+        self._renderer = Renderer(every)
+
+    # -- The adaptors, to be mounted. -----------------------------------------------------------
+
+    @property
+    def wsgi(self) -> Callable[..., Any]:
+        """The dashboard as a WSGI application."""
+        return partial(wsgi.serve, self.handle)
+
+    @property
+    def asgi(self) -> Callable[..., Any]:
+        """The dashboard as an ASGI application."""
+        return partial(asgi.serve, self.handle)
+
+    @property
+    def django(self) -> Callable[..., Any]:
+        """The dashboard as a view of Django, for ``re_path('^queues/', dashboard.django)``.
+
+        Django's own CSRF token is not asked for: see :func:`alligator.web.access.is_own`.
+        """
+        view = partial(django_view.serve, self.handle)
+        view.csrf_exempt = True  # type: ignore[attr-defined]
+        return view
+
+    # -- One request. ---------------------------------------------------------------------------
+
+    def handle(self, request: Request) -> Response:
+        """Answer a request; raise nothing."""
+        try:
+            response = self._answer(request)
+        except Exception as err:
+            log.exception("The dashboard failed at %s", shorten(request.path))
+            response = self._message(
+                request, 500, "Something went wrong here.", describe_error(err)
+            )
+        return Response(response.status, response.body, (*access.HEADERS, *response.headers))
+
+    def _answer(self, request: Request) -> Response:
+        if request.path.startswith("/static/"):
+            return static_files.answer(request)
+        if self._basic_auth is not None and (asks := self._basic_auth.refuse(request)):
+            return asks
+        allowed = access.resolve(self._resolve_access, request)
+        if allowed is None:
+            return self._message(request, 403, "You may not see this dashboard.")
+        if request.method not in ("GET", "HEAD", "POST"):
+            return self._message(request, 405, "This is no page to do that with.")
+        source, path = self._source_of(request.path)
+        view = View(request, source, tuple(self._sources), allowed)
+        try:
+            if path.startswith("do/"):
+                return self._act(view, path.removeprefix("do/"))
+            return self._show(view, path)
+        except ConnectionLost as err:
+            return self._problem(view, 503, "The queue cannot be reached.", str(err))
+        except UnsupportedOption as err:
+            return self._problem(view, 200, "This backend cannot tell.", str(err))
+        except AlligatorException as err:
+            return self._problem(view, 400, "That does not work.", str(err))
+
+    def _source_of(self, path: str) -> tuple[Source, str]:
+        """Return which Gator a path is about, and the rest of the path."""
+        rest = path.strip("/")
+        first, _, after = rest.partition("/")
+        if first in self._sources and len(self._sources) > 1:
+            return self._sources[first], after
+        return next(iter(self._sources.values())), rest
+
+    def _show(self, view: View, path: str) -> Response:
+        page = PAGES.get(path)
+        if page is None:
+            return self._problem(view, 404, "There is no such page.", shorten(path))
+        if view.request.method == "POST":
+            return self._problem(view, 405, "This page only shows.", shorten(path))
+        found = page(view)
+        return self._rendered(view, found)
+
+    def _rendered(self, view: View, page: Page) -> Response:
+        is_fragment = FRAGMENT in view.request.headers
+        body = self._renderer.render(view, page, is_fragment=is_fragment)
+        headers = [
+            ("Content-Type", _HTML),
+            ("Cache-Control", "no-cache, private"),
+            ("Vary", "Cookie"),
+        ]
+        if is_fragment:
+            tag = self._renderer.tag(body)
+            headers.append(("ETag", tag))
+            if tag in view.request.headers.get("if-none-match", ""):
+                return Response(304, b"", tuple(headers))
+        return Response(page.status, body.encode("utf-8", "replace"), tuple(headers))
+
+    def _act(self, view: View, name: str) -> Response:
+        action = ACTIONS.get(name)
+        if action is None:
+            return self._problem(view, 404, "There is no such action.", shorten(name))
+        if view.access != "all":
+            return self._problem(
+                view, 403, "You may only look here.", "Actions are not allowed for you."
+            )
+        if view.request.method != "POST":
+            return self._rendered(view, Confirmation(action, view).page())
+        if not access.is_own(view.request):
+            return self._problem(
+                view,
+                403,
+                "That came from another site.",
+                "Open the dashboard itself, and try again.",
+            )
+        if len(view.request.body) > MAX_BODY:
+            return self._problem(view, 413, "That is too much.", f"At most {MAX_BODY:,} bytes.")
+        return self._rendered(view, action.carry_out(view))
+
+    def _problem(self, view: View, status: int, title: str, text: str = "") -> Response:
+        values = {"text": shorten(text, 1000)}
+        return self._rendered(view, Page("problem.html", title, values, status=status))
+
+    def _message(self, request: Request, status: int, title: str, text: str = "") -> Response:
+        """Answer where no view could be made."""
+        view = View(request, next(iter(self._sources.values())), (), "read_only")
+        page = Page("problem.html", title, {"text": text}, status=status)
+        body = self._renderer.render(view, page, is_fragment=False).encode("utf-8", "replace")
+        return Response(status, body, (("Content-Type", _HTML), ("Cache-Control", "no-store")))
+
+
+def _sources_of(gators: Gator | Mapping[str, Gator]) -> dict[str, Source]:
+    named = {"": gators} if isinstance(gators, Gator) else dict(gators)
+    if not named:
+        raise InvalidTask("The dashboard has no Gator to show; give it one.")
+    for name, gator in named.items():
+        if not isinstance(gator, Gator):
+            raise InvalidTask(f"{gator!r:.60} is no Gator; the dashboard shows nothing else.")
+        if len(named) > 1 and not _SOURCE_NAME.fullmatch(name):
+            raise InvalidTask(
+                f"{name!r:.60} is no name for a part of the dashboard; use small letters, digits, "
+                "'-' and '_'."
+            )
+    return {name: Source(name, gator) for name, gator in named.items()}

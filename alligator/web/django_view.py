@@ -1,0 +1,42 @@
+"""Serve the dashboard as a view of Django."""
+
+from collections.abc import Callable
+from typing import Any
+
+from alligator.web.http import Request, Response
+
+
+def serve(handle: Callable[[Request], Response], request: Any, path: str = "") -> Any:
+    """Answer one request of Django.
+
+    :param path: the part of the path below the dashboard, as the pattern of the URL found it. If it
+        names none, as ``re_path('^queues/', …)``, it is what follows the match.
+    """
+    from django.http import HttpResponse
+
+    matched = request.resolver_match
+    rest = path or _rest(request.path_info, matched.route if matched is not None else "")
+    root = request.path[: len(request.path) - len(rest)].rstrip("/")
+    headers = {name.lower(): value for name, value in request.headers.items()}
+    found = handle(
+        Request(
+            request.method.upper(),
+            "/" + rest.lstrip("/"),
+            request.META.get("QUERY_STRING", ""),
+            headers,
+            request.body,
+            root,
+            request,
+        )
+    )
+    response = HttpResponse(found.body, status=found.status)
+    for name, value in found.headers:
+        response[name] = value
+    return response
+
+
+def _rest(path: str, route: str) -> str:
+    import re
+
+    match = re.match(route, path.lstrip("/")) if route else None
+    return path.lstrip("/")[match.end() :] if match else path

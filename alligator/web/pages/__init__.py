@@ -1,0 +1,13 @@
+"""The pages of the dashboard by their paths: each is a function from a view to a page."""
+
+from collections.abc import Callable
+
+from alligator.web.pages import overview
+from alligator.web.view import Page, View
+
+#: What is shown at which path, below that of the source.
+PAGES: dict[str, Callable[[View], Page]] = {
+    "": overview.page,
+}
+
+__all__ = ["PAGES"]

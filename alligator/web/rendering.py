@@ -1,0 +1,163 @@
+"""Render pages with Jinja2: every value is escaped, and times carry their timestamp."""
+
+import hashlib
+import re
+from datetime import UTC, datetime
+from typing import Any
+
+from alligator.common.text import escape as escape_controls
+from alligator.common.text import shorten
+from alligator.exceptions import InvalidTask
+from alligator.web import static_files
+from alligator.web.view import Page, View
+
+try:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
+except ImportError as err:
+    raise ImportError(
+        "The dashboard needs Jinja2; install it: pip install 'alligator[web]'"
+    ) from err
+
+#: The pages of the navigation: their path, and their name.
+NAVIGATION = (
+    ("", "Overview"),
+    ("running", "Running"),
+    ("recent", "Recent"),
+    ("dead", "Dead letters"),
+    ("activity", "Functions"),
+    ("schedules", "Schedules"),
+    ("workers", "Workers"),
+)
+
+#: What changes with time alone: the age that is written in a ``time`` element.
+_AGES = re.compile(r"(<time [^>]*>)[^<]*(</time>)")
+
+
+class Renderer:
+    """Renders the templates of this package.
+
+    :param every: seconds after which a page looks for news.
+    """
+
+    def __init__(self, every: float) -> None:
+        self._every = every
+        self._environment = Environment(
+            loader=PackageLoader("alligator.web"),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        self._environment.filters.update(
+            {"number": number, "duration": duration, "short": short, "percent": percent}
+        )
+
+    def render(self, view: View, page: Page, *, is_fragment: bool) -> str:
+        """Return the HTML of a page.
+
+        :param is_fragment: only its content, without what stands around it on every page.
+        """
+        return self._environment.get_template(page.template).render(
+            **page.values,
+            layout="fragment.html" if is_fragment else "base.html",
+            view=view,
+            page=page,
+            navigation=NAVIGATION,
+            every=self._every,
+            files_version=static_files.version(),
+            ago=lambda moment: ago(moment, view.now),
+            until=lambda moment: until(moment, view.now),
+        )
+
+    @staticmethod
+    def tag(body: str) -> str:
+        """Return the entity tag of a fragment: it stays the same while only ages grow."""
+        same = _AGES.sub(r"\1\2", body).encode("utf-8", "replace")
+        return f'"{hashlib.sha256(same).hexdigest()[:32]}"'
+
+
+def number(value: float | None) -> str:
+    """Return a count with separators; a dash for None."""
+    return "–" if value is None else f"{value:,.0f}"  # noqa: RUF001 - a dash is meant
+
+
+def percent(share: float | None) -> str:
+    """Return a share of 1 as a percentage."""
+    if share is None:
+        return "–"  # noqa: RUF001 - a dash is meant
+    return f"{100 * share:.1f} %" if 0 < share < 0.1 else f"{100 * share:.0f} %"
+
+
+def duration(seconds: float | None) -> str:
+    """Return seconds for people: ``'12 ms'``, ``'3.4 s'``, ``'5 min'``, ``'2 h 10 min'``."""
+    if seconds is None or seconds != seconds or abs(seconds) == float("inf"):
+        return "–"  # noqa: RUF001 - a dash is meant
+    if seconds < 0:
+        return f"-{duration(-seconds)}"
+    if seconds < 0.9995:
+        return f"{1000 * seconds:.0f} ms" if seconds >= 0.001 or not seconds else "< 1 ms"
+    if seconds < 59.95:
+        return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
+    if seconds < 3600:
+        minutes, rest = divmod(round(seconds), 60)
+        return f"{minutes} min {rest} s" if minutes < 10 and rest else f"{minutes} min"
+    if seconds < 86_400:
+        hours, rest = divmod(round(seconds / 60), 60)
+        return f"{hours} h {rest} min" if rest else f"{hours} h"
+    days, rest = divmod(round(seconds / 3600), 24)
+    return f"{days:,} d {rest} h" if rest and days < 10 else f"{days:,} d"
+
+
+def ago(moment: float | None, now: float) -> Markup:
+    """Return a time that has passed, as its age; the timestamp stands with it."""
+    if moment is None:
+        return Markup("–")  # noqa: RUF001 - a dash is meant
+    age = _whole(now - moment)
+    return _time(moment, "just now" if age < 1 else f"{duration(age)} ago", "ago")
+
+
+def until(moment: float | None, now: float) -> Markup:
+    """Return a time to come, as what is left."""
+    if moment is None:
+        return Markup("–")  # noqa: RUF001 - a dash is meant
+    left = moment - now
+    return _time(moment, f"in {duration(_whole(left))}" if left >= 1 else "now", "until")
+
+
+def _whole(seconds: float) -> float:
+    return seconds if abs(seconds) == float("inf") or seconds != seconds else float(round(seconds))
+
+
+def _time(moment: float, text: str, kind: str) -> Markup:
+    try:
+        shown = datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds")
+    except (OverflowError, ValueError, OSError):  # a message may hold any number
+        return Markup("{}").format(shorten(f"{moment!r}", 30))
+    return Markup('<time datetime="{}" data-kind="{}" title="{}">{}</time>').format(
+        shown, kind, shown.replace("T", " "), text
+    )
+
+
+def short(text: Any, limit: int = 120) -> str:
+    """Return text with control characters written out, cut to ``limit`` characters."""
+    return shorten(str(text), limit)
+
+
+def lines(text: str) -> str:
+    """Return text of several lines with all other control characters written out."""
+    return "\n".join(escape_controls(line) for line in text.split("\n"))
+
+
+def whole_number(text: str, name: str, default: int, low: int, high: int) -> int:
+    """Return a number of the query.
+
+    :raises InvalidTask: it is none from ``low`` to ``high``.
+    """
+    if not text:
+        return default
+    if not (text.isascii() and text.isdecimal() and len(text) < 12 and low <= int(text) <= high):
+        raise InvalidTask(
+            f"{name}={shorten(text, 60)!r} is no whole number from {low} to {high:,}."
+        )
+    return int(text)

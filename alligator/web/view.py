@@ -1,0 +1,91 @@
+"""What a page or an action is given, and what a page returns."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlencode
+
+from alligator.backends.dsn import mask_password
+from alligator.gator import Gator
+from alligator.web.access import Access
+from alligator.web.http import Request
+
+
+@dataclass(frozen=True)
+class Source:
+    """A Gator that is shown, and its name in the path; ``''`` if it is the only one."""
+
+    name: str
+    gator: Gator
+
+    @property
+    def title(self) -> str:
+        """The name for people: the one that was given, else the DSN without its password."""
+        return self.name or mask_password(self.gator.conn_string)
+
+
+@dataclass(frozen=True)
+class View:
+    """One look at one Gator.
+
+    :param sources: the names of all Gators that are shown.
+    :param now: a Unix timestamp, by which ages are told.
+    """
+
+    request: Request
+    source: Source
+    sources: tuple[str, ...]
+    access: Access
+    now: float = field(default_factory=time.time)
+
+    @property
+    def gator(self) -> Gator:
+        """The Gator that is looked at."""
+        return self.source.gator
+
+    @property
+    def can_act(self) -> bool:
+        """Whether actions are allowed."""
+        return self.access == "all"
+
+    @property
+    def here(self) -> str:
+        """The path and query of this page, to come back to."""
+        query = self.request.query_string
+        path = f"{self.request.root}{self.request.path}"
+        return f"{path}?{query}" if query else path
+
+    def url(self, path: str = "", /, source: str | None = None, **query: Any) -> str:
+        """Return the URL of a page, with a query of all values that are not None or empty.
+
+        :param path: such as ``'queue'`` or ``'do/pause'``; the empty one is the overview.
+        :param source: another one of the Gators.
+        """
+        name = self.source.name if source is None else source
+        inner = "/".join(each for each in (name if len(self.sources) > 1 else "", path) if each)
+        given = {key: value for key, value in query.items() if value not in (None, "")}
+        text = f"?{urlencode(given, doseq=True)}" if given else ""
+        return f"{self.request.root}/{inner}{text}"
+
+    def static(self, name: str) -> str:
+        """Return the URL of one of the files in ``static/``."""
+        return f"{self.request.root}/static/{name}"
+
+
+@dataclass(frozen=True)
+class Page:
+    """What is to be shown.
+
+    :param template: a file in ``templates/``.
+    :param title: of the page, for people.
+    :param nav: the entry of the navigation that it belongs to.
+    :param is_live: whether it looks for news by itself.
+    """
+
+    template: str
+    title: str
+    values: Mapping[str, Any] = field(default_factory=dict)
+    nav: str = ""
+    is_live: bool = False
+    status: int = 200
