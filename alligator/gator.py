@@ -81,7 +81,8 @@ class Gator:
     :param options: options of all tasks, ``{'retries': 3, …}``, which those of :meth:`options`
         and :meth:`batch` override.
     :param middleware: objects with ``push(task, call_next)`` or ``run(task, call_next)`` or both,
-        which are called around each push and each run, the first one outermost.
+        which are called around each push and each run, the first one outermost; or with
+        ``activity(rows)``, which is told once a second what ended in this process.
     :param activity: whether workers of this Gator record what they do, where there is a store;
         see :doc:`/monitoring`.
     :param show_arguments: what is shown of the arguments of tasks. True: their first characters,
@@ -122,7 +123,9 @@ class Gator:
         )
         self.client.check_queue_name(queue_name)
         self._default_options = check_defaults(options)
-        self._push_middleware, self._run_middleware = read_middleware(middleware)
+        self._push_middleware, self._run_middleware, self._listeners = read_middleware(middleware)
+        #: What ``middleware`` was given, in that order.
+        self.middleware: tuple[Any, ...] = tuple(middleware or ())
         if "queue_name" in self._default_options:
             self.client.check_queue_name(self._default_options["queue_name"])
         given = self.client.store if store is None else self._store_at(store)
@@ -239,11 +242,16 @@ class Gator:
         return self._clock
 
     def new_recording(self) -> Recording | None:
-        """Return what records the tasks of one worker; None: nothing is recorded."""
+        """Return what records the tasks of one worker; None: nothing is recorded.
+
+        Where the store keeps nothing of it, a middleware may still be told of it.
+        """
         store = self._store
-        if not self._activity or store is None or not store.monitors:
+        if not self._activity or (store is not None and not store.monitors):
+            store = None
+        if store is None and not self._listeners:
             return None
-        return Recording(self.recorder, store, self._show_arguments)
+        return Recording(self.recorder, store, self._show_arguments, self._listeners)
 
     def build_backend(self, conn_string: str) -> Any:
         """Return a new client for a DSN.
@@ -341,9 +349,20 @@ class Gator:
         """
         self.prepare(task, func, args, kwargs)
         if self._push_middleware is not None:
-            pushed: Task = self._push_middleware.push(task, partial(self._push_changed, task))
+            pushed: Task = self._pass(task, partial(self._push_changed, task))
             return pushed
         return self._producer.push(task) if task.is_async else self._run_here(task)
+
+    def _pass(self, task: Task, push: Callable[[], Any], queue_name: str | None = None) -> Any:
+        """Push a task through the middleware, which finds its queue in ``task.queue_name``."""
+        assert self._push_middleware is not None
+        given = task.queue_name
+        shown = task.queue_name = queue_name or given or self._queue_name
+        try:
+            return self._push_middleware.push(task, push)
+        finally:
+            if task.queue_name == shown:  # else a middleware has chosen another one
+                task.queue_name = given
 
     def _push_changed(self, task: Task) -> Task:
         """Push a task that a middleware may have changed."""
@@ -363,7 +382,7 @@ class Gator:
         """
         if self._push_middleware is not None:
             for task in tasks:
-                self._push_middleware.push(task, partial(self._producer.prepare_again, task))
+                self._pass(task, partial(self._producer.prepare_again, task))
         self._producer.push_batch([task for task in tasks if task.is_async])
         here = [task for task in tasks if not task.is_async]
         try:
@@ -555,7 +574,7 @@ class Gator:
             producer.prepare_again(task)
             return task if put(producer.message(task, schedule.queue_name)) else None
 
-        return self._push_middleware.push(task, push) is not None
+        return self._pass(task, push, schedule.queue_name) is not None
 
     def _check_tick(self, schedule: Schedule, task_id: str) -> None:
         self._producer.check_supported(self._tick_task(schedule, task_id))
@@ -891,12 +910,22 @@ class Gator:
 
 
 def reconfigure(
-    gator: Gator, *, allowed: Sequence[str] | None, secret_keys: Sequence[str] | None
+    gator: Gator,
+    *,
+    allowed: Sequence[str] | None = None,
+    secret_keys: Sequence[str] | None = None,
+    middleware: Sequence[Any] = (),
 ) -> None:
     """Let a Gator that an application has built run only ``allowed``, and sign with these keys.
 
     For the command line, before a worker is made of the Gator. None changes nothing.
+
+    :param middleware: more of it, inside of what the application gave.
     """
+    if middleware:
+        gator.middleware = (*gator.middleware, *middleware)
+        found = read_middleware(gator.middleware)
+        gator._push_middleware, gator._run_middleware, gator._listeners = found
     if allowed is not None:
         gator._policy = Policy(allowed)
     if secret_keys is not None:

@@ -70,7 +70,7 @@ class Rates:
             if row.minute < now - _SETTLED:
                 continue
             self._ended[row.minute, row.queue_name, row.function] = (
-                row.succeeded + row.given_up + row.expired
+                row.succeeded + row.given_up + row.expired + row.canceled
             )
         for key in [key for key in self._ended if key[0] < now - _SETTLED]:
             count = self._ended.pop(key)
@@ -85,7 +85,7 @@ class Rates:
         went = dict.fromkeys((row.name for row in rows), 0)
         for row in activity:
             if row.minute == last:
-                ended = row.succeeded + row.given_up + row.expired
+                ended = row.succeeded + row.given_up + row.expired + row.canceled
                 went[row.queue_name] = went.get(row.queue_name, 0) + ended
         return {name: Rate(None, float(count)) for name, count in went.items()}
 

@@ -2,7 +2,8 @@
 
 What each task costs is next to nothing: it is counted, and few of many are measured.
 :meth:`Recording.flush` sends all of it in one report, from a thread that no task waits for. What
-could not be sent is kept, within bounds, and sent with the next report.
+could not be sent is kept, within bounds, and sent with the next report. A middleware may be told
+as well; see :func:`alligator.tasks.middleware.read_middleware`.
 """
 
 import logging
@@ -32,6 +33,7 @@ from alligator.monitoring.activity_counts import (
     Sampling,
     Tally,
     pushed_at,
+    to_row,
     waited,
 )
 from alligator.monitoring.attempts import Attempt, Told
@@ -42,7 +44,7 @@ from alligator.monitoring.message_summary import (
     describe_briefly,
     history_kept,
 )
-from alligator.monitoring.rows import RecentRow
+from alligator.monitoring.rows import ActivityRow, RecentRow
 from alligator.results.recorder import Recorder
 
 log = logging.getLogger(__name__)
@@ -127,13 +129,20 @@ class Recording:
     For everything else there is :meth:`record`.
 
     :param recorder: knows under which key the store keeps what is known of a task.
+    :param store: None: nothing is kept, and only the listeners are told.
     :param show: what ``Gator(show_arguments=…)`` was given.
+    :param listeners: called once a second with the rows of what was counted since; see
+        :class:`alligator.monitoring.rows.ActivityRow`.
     """
 
     def __init__(
-        self, recorder: Recorder, store: Store, show: arguments.Show | bool = True
+        self,
+        recorder: Recorder,
+        store: Store | None,
+        show: arguments.Show | bool = True,
+        listeners: Sequence[Callable[[list[ActivityRow]], object]] = (),
     ) -> None:
-        self.store, self.show = store, show
+        self.store, self.show, self.listeners = store, show, listeners
         self._recorder, self._clock = recorder, recorder.clock
         self.renew()
         after_fork.renew_in_children(self)
@@ -153,6 +162,7 @@ class Recording:
         self._listed = deque[str](maxlen=MOST_LISTED)
         self._told = deque[_Entry](maxlen=MOST_TOLD)
         self._complained = False
+        self._refused = list[Any]()  # listeners that raised, which is logged once
 
     # -- For each task. -----------------------------------------------------------------------
 
@@ -218,7 +228,9 @@ class Recording:
                 tally.add("lost", outcome.delivery.deaths)
             if outcome.verdict is _RETRY:
                 tally.add("retried")
-            elif not is_canceled:
+            elif is_canceled:
+                tally.add("canceled")
+            else:
                 tally.add("expired" if outcome.expired else "given_up")
             if error is not None and by_task:
                 tally.add("failed")
@@ -248,6 +260,8 @@ class Recording:
         return found
 
     def _list(self, outcome: Outcome, took: float) -> None:
+        if self.store is None:
+            return
         delivery, ended = outcome.delivery, self._clock.time()
         function, args, kwargs, pushed = self._described(outcome)
         row = RecentRow(
@@ -269,7 +283,7 @@ class Recording:
         """Write the attempt into the history of the task, if that is kept."""
         delivery, task = outcome.delivery, outcome.task
         kept = describe_briefly(delivery.data).kept_for if task is None else history_kept(task)
-        if not kept:
+        if not kept or self.store is None:
             return
         ended = self._clock.time()
         function, args, kwargs, pushed = self._described(outcome)
@@ -365,6 +379,8 @@ class Recording:
         """
         with self._flushing:
             self._take()
+            if self.store is None:
+                return None
             report = make()
             told, listed = self._take_told(), self._take_listed()
             activity = [(*key, numbers) for key, numbers in self._rows.items()]
@@ -382,6 +398,11 @@ class Recording:
             self._tell_all(told[_TOLD_AT_ONCE:])
             return found
 
+    def count(self) -> None:
+        """Add up what is new, and tell the listeners, as :meth:`flush` does; send nothing."""
+        with self._flushing:
+            self._take()
+
     def flush_quietly(self) -> None:
         """Do the same where no worker lives; log a failure once."""
         name = f"{_worker(os.getpid())}:{os.urandom(4).hex()}"
@@ -398,6 +419,7 @@ class Recording:
         self.done += sum(map(len, ended.values()))
         self._listed_left = LISTED
         measured, self._measured = self._measured, []
+        fresh = list[tuple[str, str, Numbers]]()
         with self._lock:
             self._add_up(ended, measured)
             unused = []
@@ -409,12 +431,26 @@ class Recording:
                         unused.append(key)
                     continue
                 tally.unused = 0
-                row = minute, tally.queue_name, tally.function
-                self._rows[row] = added(self._rows.get(row, ()), numbers)
+                fresh.append((tally.queue_name, tally.function, numbers))
             for key in unused:
                 del self._tallies[key]
-        while len(self._rows) > MOST_ROWS:  # the store cannot be reached for long
-            del self._rows[next(iter(self._rows))]
+        if self.store is not None:
+            for queue_name, function, numbers in fresh:
+                row = minute, queue_name, function
+                self._rows[row] = added(self._rows.get(row, ()), numbers)
+            while len(self._rows) > MOST_ROWS:  # the store cannot be reached for long
+                del self._rows[next(iter(self._rows))]
+        if fresh and self.listeners:
+            self._tell_listeners([to_row(minute, *each) for each in fresh])
+
+    def _tell_listeners(self, rows: list[ActivityRow]) -> None:
+        for listener in self.listeners:
+            try:
+                listener(rows)
+            except Exception:
+                if listener not in self._refused:
+                    self._refused.append(listener)
+                    log.exception("A middleware could not take what was counted.")
 
     def _add_up(self, ended: dict[str, list[Any]], measured: list[tuple[_Key, Measured]]) -> None:
         """Add successes to their tallies; the caller has the lock."""
@@ -458,11 +494,13 @@ class Recording:
 
     def _tell_all(self, told: Sequence[_Entry]) -> None:
         """Write attempts into the histories of their tasks."""
+        store = self.store
+        assert store is not None
         for start in range(0, len(told), _TOLD_AT_ONCE):
             some = told[start : start + _TOLD_AT_ONCE]
             try:
                 for key, (text, seconds) in self._merged(some).items():
-                    self.store.put_document(key, text, seconds)
+                    store.put_document(key, text, seconds)
             except BaseException:
                 self._put_back((), told[start:])
                 raise
@@ -470,7 +508,7 @@ class Recording:
     def _merged(self, told: Sequence[_Entry]) -> dict[str, tuple[str, float]]:
         """Return the histories as they are in the store, with these attempts in them."""
         keys = list(dict.fromkeys(each.key for each in told))
-        if not keys:
+        if not keys or self.store is None:
             return {}
         texts = dict(zip(keys, self.store.documents(keys), strict=True))
         found = dict[str, tuple[str, float]]()

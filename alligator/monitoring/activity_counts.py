@@ -1,7 +1,7 @@
 """Add up what happens to tasks, by queue and function, and read what was added up.
 
 A row is a vector of numbers, so that a store can add it to another: the counts of :data:`COUNTS`,
-sum and maximum of waits and of durations, and a histogram of each.
+sum and maximum of waits and of durations, a histogram of each, and :data:`MORE_COUNTS`.
 """
 
 import math
@@ -19,7 +19,10 @@ BUCKETS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.
 #: The counts of a row, in their order.
 COUNTS = ("succeeded", "failed", "retried", "given_up", "expired", "lost")
 
-#: The sums and maxima after these.
+#: The counts at the end of a row: a place that is taken keeps its meaning.
+MORE_COUNTS = ("canceled",)
+
+#: The sums and maxima after the counts.
 SUMS = ("wait_sum", "wait_max", "duration_sum", "duration_max")
 
 #: About so many short runs a second are measured; see :class:`Sampling`.
@@ -32,8 +35,13 @@ _WAIT_SUM, _DURATION_SUM = len(COUNTS), len(COUNTS) + 2
 _WAITS = len(COUNTS) + len(SUMS)
 _DURATIONS = _WAITS + len(BUCKETS) + 1
 
+_MORE = _DURATIONS + len(BUCKETS) + 1
+
 #: How many numbers a row has.
-SIZE = _DURATIONS + len(BUCKETS) + 1
+SIZE = _MORE + len(MORE_COUNTS)
+
+_PLACES = {name: index for index, name in enumerate(COUNTS)}
+_PLACES |= {name: index for index, name in enumerate(MORE_COUNTS, _MORE)}
 
 #: A row as a store keeps it.
 Numbers = tuple[float, ...]
@@ -65,8 +73,8 @@ class Tally:
         self._numbers = [0.0] * SIZE
 
     def add(self, name: str, count: int = 1) -> None:
-        """Add to one of :data:`COUNTS`."""
-        self._numbers[COUNTS.index(name)] += count
+        """Add to one of :data:`COUNTS` or :data:`MORE_COUNTS`."""
+        self._numbers[_PLACES[name]] += count
 
     def add_runs(self, count: int, measured: Sequence[Measured]) -> None:
         """Add runs that have ended, whichever way.
@@ -146,9 +154,9 @@ def to_row(minute: int, queue_name: str, function: str, numbers: Sequence[float]
     """Return a row as users see it; numbers that are missing at the end count as 0."""
     known = [_sound(each) for each in numbers[:SIZE]]
     known += [0.0] * (SIZE - len(known))
-    counts: dict[str, Any] = {name: int(known[index]) for index, name in enumerate(COUNTS)}
+    counts: dict[str, Any] = {name: int(known[index]) for name, index in _PLACES.items()}
     counts |= zip(SUMS, known[_WAIT_SUM:_WAITS], strict=True)
-    waits, durations = known[_WAITS:_DURATIONS], known[_DURATIONS:]
+    waits, durations = known[_WAITS:_DURATIONS], known[_DURATIONS:_MORE]
     counts["wait_buckets"] = tuple(int(each) for each in waits)
     counts["duration_buckets"] = tuple(int(each) for each in durations)
     return ActivityRow(minute, queue_name, function, **counts)

@@ -111,6 +111,7 @@ class ActivityRow:
     retried: int = 0
     given_up: int = 0
     expired: int = 0
+    canceled: int = 0  # while they ran
     lost: int = 0  # leases that ran out
     wait_sum: float = 0.0  # seconds from when it was to run until it started
     wait_max: float = 0.0

@@ -2,7 +2,9 @@
 
 A middleware has ``push(task, call_next)``, or ``run(task, call_next)``, or both. What counts is how
 the innermost call ended, the push or the run itself: each middleware around it sees its result, or
-its error, whatever those further inside made of it.
+its error, whatever those further inside made of it. It may also have ``activity(rows)``, which is
+around nothing: about once a second, it is told what this process has counted of the tasks that
+ended here (``alligator.execution.activity_report``).
 
 ``run`` may be an ``async def``. Around a coroutine it then runs on the event loop. Around a plain
 function it runs in the thread of that function, without a loop. A plain ``run`` around a coroutine
@@ -50,33 +52,54 @@ class Ended(NamedTuple):
             raise self.error
 
 
-def read_middleware(
-    given: Sequence[Any] | None,
-) -> tuple["PushMiddleware | None", "RunMiddleware | None"]:
-    """Check the middleware of a Gator, and return what calls it; None: there is none.
+class Middleware(NamedTuple):
+    """The middleware of a Gator, by what is to be called when; None, or (): there is none."""
 
-    :raises InvalidTask: it is no list, or an object in it has neither method, or one that does not
-        take ``(task, call_next)``.
+    push: "PushMiddleware | None" = None
+    run: "RunMiddleware | None" = None
+    #: The methods ``activity``.
+    listeners: tuple[Callable[[Any], Any], ...] = ()
+
+
+def read_middleware(given: Sequence[Any] | None) -> Middleware:
+    """Check the middleware of a Gator, and return what calls it.
+
+    :raises InvalidTask: it is no list, or an object in it has none of the methods, or one that does
+        not take ``(task, call_next)``, or ``(rows)``.
     """
     if given is None:
-        return None, None
+        return Middleware()
     if not isinstance(given, list | tuple):
         raise InvalidTask(f"middleware= is a {type(given).__name__}, not a list of objects.")
     found: dict[str, list[_Layer]] = {"push": [], "run": []}
+    listeners = []
     for each in given:
         if isinstance(each, type):
             raise InvalidTask(f"Middleware {each.__qualname__} is a class; give {each.__name__}().")
         methods = {name: getattr(each, name, None) for name in found}
-        if all(method is None for method in methods.values()):
+        if (listener := getattr(each, "activity", None)) is not None:
+            listeners.append(_listener(type(each).__qualname__, listener))
+        elif all(method is None for method in methods.values()):
             raise InvalidTask(
                 f"Middleware {shorten(repr(each), 60)} has neither push(task, call_next) nor "
-                "run(task, call_next)."
+                "run(task, call_next) nor activity(rows)."
             )
         for name, method in methods.items():
             if method is not None:
                 found[name].append(_layer(type(each).__qualname__, name, method))
     pushes, runs = found.values()
-    return PushMiddleware(pushes) if pushes else None, RunMiddleware(runs) if runs else None
+    return Middleware(
+        PushMiddleware(pushes) if pushes else None,
+        RunMiddleware(runs) if runs else None,
+        tuple(listeners),
+    )
+
+
+def _listener(owner: str, method: Any) -> Callable[[Any], Any]:
+    if not callable(method) or not fits(method, 1) or kind_of(method):
+        raise InvalidTask(f"{owner}.activity cannot be called as activity(rows), a plain call.")
+    listener: Callable[[Any], Any] = method
+    return listener
 
 
 def _layer(owner: str, name: str, method: Any) -> _Layer:

@@ -42,7 +42,7 @@ class Heartbeat:
 
     A failure is logged once, and has no further effect.
 
-    :param store: None: there is none, and nothing is sent.
+    :param store: None: there is none, and nothing is sent; what was recorded is counted.
     :param look: called after each heartbeat that got through.
     :param outage: that of the worker's queue, which logs for itself, if the store is on the same
         backend; None: it is on another.
@@ -78,7 +78,7 @@ class Heartbeat:
         self._thread = threading.Thread(target=self._serve, name="alligator-heartbeat", daemon=True)
 
     def __enter__(self) -> Self:
-        if self.store is not None:
+        if self.store is not None or self._recording is not None:
             self._thread.start()
         return self
 
@@ -98,16 +98,22 @@ class Heartbeat:
             if now >= due:
                 due, report_due = now + EVERY, 0.0
                 self._sent = None  # again: a store that was emptied does not know it
-                if self._sends_beats and self._beat(COUNTS):
+                if self.store is not None and self._sends_beats and self._beat(COUNTS):
                     self._call_look()
             if now >= report_due:
                 failures = self._report(COUNTS)
                 report_due = now + min(REPORT_EVERY * 2**failures, EVERY)
+            elif self._recording is not None and self._recording.listeners:
+                self._recording.count()  # the store cannot be reached, and that is not their fault
             pause = max(0.0, min(due, report_due) - time.monotonic())
             if self._stop.wait(min(pause, REPORT_EVERY)):
                 break
         if not self._reports.failures:
             self._report(0.0)
+        elif self._recording is not None:
+            self._recording.count()
+        if self.store is None:
+            return
         if self._sends_beats and not self._beats.failures:
             self._beat(0.0)
 
@@ -118,6 +124,9 @@ class Heartbeat:
 
     def _report(self, seconds: float) -> int:
         """Send a report; return how many have failed in a row."""
+        if self.store is None and self._recording is not None:
+            self._recording.count()
+            return 0
         with nullcontext() if self._tasks is None else self._tasks.exchanging:
             self._reports.call(lambda: self._send_report(seconds))
         return min(self._reports.failures, 10)
@@ -135,9 +144,12 @@ class Heartbeat:
             new = live if live != self._sent else None
             return Report(self.name, new, seconds, documents=documents, ask=keys)
 
-        if self._recording is not None:
-            found = self._recording.flush(make, always=ends)
+        recording = self._recording
+        if recording is not None and recording.store is not None:
+            found = recording.flush(make, always=ends)
         else:
+            if recording is not None:
+                recording.count()
             found = self.store.report(make()) if documents or keys else None
         if live is not None:
             self._sent = live

@@ -470,7 +470,7 @@ class Worker:
         served = Served(gator.client, gator.store, gator.schedules)
         self._tasks_of_run = self._tasks(self._running, self._holder)
         live = None
-        if recording is not None:
+        if recording is not None and recording.store is not None:
             live = LiveView(recording, gator.clock, names, self.concurrency, self._running).text
         return Heartbeat(
             gator.store,

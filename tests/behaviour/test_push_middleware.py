@@ -126,6 +126,39 @@ def test_each_tick_passes_and_knows_whether_it_was_queued(make, clock):
     assert seen.pop() == {"tenant": "ada", "trace": "1"}
 
 
+class NotesQueues:
+    """Notes the queue that each task goes to; may send it elsewhere."""
+
+    def __init__(self, other=None):
+        self.other = other
+
+    def push(self, task, call_next):
+        seen.append(task.queue_name)
+        task.queue_name = self.other or task.queue_name
+        call_next()
+
+
+def test_it_sees_the_queue_that_a_task_goes_to(make, clock):
+    """Which the task itself names only if an option did."""
+    gator = make(NotesQueues())
+    plain = gator.task(look)
+    other = gator.options(queue_name="other").task(look)
+    with gator.batch() as batch:
+        batched = batch.task(look)
+    gator.every(60, look)
+    gator.schedules.fire()
+    clock.advance(60)
+    gator.schedules.fire()
+    assert seen == ["all", "other", "all", "all"]
+    assert [plain.queue_name, other.queue_name, batched.queue_name] == [None, "other", None]
+
+
+def test_it_may_choose_another_queue(make):
+    gator = make(NotesQueues("other"))
+    assert gator.task(look).queue_name == "other"
+    assert gator.client.len("other") == 1
+
+
 def test_a_middleware_that_raises_stops_no_worker(make, clock):
     gator = make(Raises(SystemExit))
     gator.every(60, look)

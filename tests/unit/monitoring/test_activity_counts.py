@@ -53,6 +53,7 @@ def test_what_is_measured_is_added_up():
     assert (row.minute, row.queue_name, row.function) == (60, "q", "m.f")
     found = [getattr(row, name) for name in COUNTS]
     assert found == [3, 1, 2, 0, 0, 3]
+    assert row.canceled == 0
     assert row.wait_sum == pytest.approx(sum(waits))
     assert row.duration_sum == pytest.approx(sum(durations))
     assert (row.wait_max, row.duration_max) == (7.0, 5000.0)
