@@ -1,6 +1,7 @@
 """Enqueue, look up and cancel tasks with a Gator, the one object that an application needs."""
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import asdict
 from functools import partial
 from inspect import signature
@@ -407,6 +408,22 @@ class Gator:
             return self.execute(task)
         task.to_canceled()
         return task
+
+    def on_queue(self, queue_name: str) -> "Gator":
+        """Return this Gator for another queue: on the same connections, with the same settings.
+
+        ::
+
+            gator.on_queue('mail').revive(letter.task_id)
+
+        :raises InvalidTask: the backend cannot have a queue of that name.
+        """
+        if queue_name == self._queue_name:
+            return self
+        self.client.check_queue_name(queue_name)
+        other = copy(self)
+        other.queue_name = queue_name
+        return other
 
     # -- Running tasks without a worker. ------------------------------------------------------
 

@@ -817,7 +817,15 @@ def _list_dead(
             break
         wanted *= 2
     page = [
-        Listed(each.task_id, each.data, FAILED, attempts=each.attempts) for each in left[:limit]
+        Listed(
+            each.task_id,
+            each.data,
+            FAILED,
+            attempts=each.attempts,
+            error=each.error,
+            died_at=each.died_at,
+        )
+        for each in left[:limit]
     ]
     more = len(left) > limit
     return page, write_cursor(left[limit - 1].died_at, page[-1].task_id) if more else None

@@ -144,6 +144,8 @@ class Listed(NamedTuple):
     due: float | None = None  # DELAYED: a Unix timestamp in seconds
     attempts: int = 0
     until: float | None = None  # RUNNING: when its lease ends, where that can be told
+    error: str = ""  # FAILED: why it was buried
+    died_at: float | None = None  # FAILED: when, a Unix timestamp in seconds
 
 
 class Delivery(NamedTuple):

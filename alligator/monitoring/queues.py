@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from alligator.backends.base import LISTING, Data, Listed, Place
+from alligator.backends.base import LISTING, Listed, Place
 from alligator.backends.store import HELD as HELD_QUEUE
 from alligator.common.text import shorten
 from alligator.constants import DELAYED, FAILED, HELD, RUNNING, WAITING
@@ -16,7 +16,7 @@ from alligator.exceptions import InvalidTask
 from alligator.monitoring import progress
 from alligator.monitoring.arguments import Show, parameter_names, show_task
 from alligator.monitoring.encoding import read_live
-from alligator.monitoring.message_summary import describe
+from alligator.monitoring.message_summary import Described, describe
 from alligator.monitoring.rows import History, Page, QueueRow, TaskInfo, TaskRow
 from alligator.results import explain
 from alligator.results.query import Results
@@ -105,10 +105,11 @@ class QueueViews:
         return page
 
     def _row(self, queue_name: str, listed: Listed) -> TaskRow:
-        function, args, kwargs = self._call(listed.task_id, listed.data)
+        found = describe(listed.data)
+        args, kwargs = self._call(listed.task_id, found)
         return TaskRow(
             listed.task_id,
-            function,
+            found.function,
             queue_name,
             listed.state,
             args,
@@ -116,16 +117,18 @@ class QueueViews:
             listed.priority,
             listed.due,
             listed.attempts,
+            found.pushed_at or None,
+            shorten(listed.error, 500),
+            listed.died_at,
         )
 
-    def _call(self, task_id: str, data: Data) -> tuple[str, str, str]:
-        """Return the function that a message names, and its arguments as they are shown."""
-        found = describe(data)
+    def _call(self, task_id: str, found: Described) -> tuple[str, str]:
+        """Return the arguments that a message has, as they are shown."""
         if not found.function:
-            return "", "", ""
+            return "", ""
         task = Task(task_id=task_id)
         task.func, task.func_args, task.func_kwargs = found.function, found.args, found.kwargs
-        return found.function, *show_task(task, self.show, _names_known(found.function))
+        return show_task(task, self.show, _names_known(found.function))
 
     def info(
         self, task: Task | str, history: Callable[[Task | str], History | None] | None = None

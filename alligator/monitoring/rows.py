@@ -54,6 +54,9 @@ class TaskRow:
     priority: int
     due: float | None  # when a delayed task may run
     attempts: int
+    pushed: float | None = None  # when it was pushed; None: the message does not say
+    error: str = ""  # of a dead one: one line
+    died: float | None = None  # of a dead one: when
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,7 +44,7 @@ class Request:
         kind = self.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != "application/x-www-form-urlencoded":
             return {}
-        return _fields(self.body.decode("utf-8", "replace"))
+        return _fields(self.body.decode("utf-8", "surrogateescape"))
 
     def first(self, name: str, default: str = "") -> str:
         """Return the first value of a field of the query."""
@@ -62,6 +62,8 @@ class Response:
 
 def _fields(text: str) -> dict[str, list[str]]:
     try:
-        return parse_qs(text, keep_blank_values=True, max_num_fields=_MAX_FIELDS)
+        return parse_qs(
+            text, keep_blank_values=True, max_num_fields=_MAX_FIELDS, errors="surrogateescape"
+        )
     except ValueError:  # too many of them
         return {}

@@ -4,6 +4,7 @@ import hashlib
 import re
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import quote, unquote
 
 from alligator.common.text import escape as escape_controls
 from alligator.common.text import shorten
@@ -50,7 +51,7 @@ class Renderer:
             lstrip_blocks=True,
         )
         self._environment.filters.update(
-            {"number": number, "duration": duration, "short": short, "percent": percent}
+            {"number": number, "duration": duration, "short": short, "percent": percent, "ref": ref}
         )
 
     def render(self, view: View, page: Page, *, is_fragment: bool) -> str:
@@ -142,6 +143,32 @@ def _time(moment: float, text: str, kind: str) -> Markup:
 def short(text: Any, limit: int = 120) -> str:
     """Return text with control characters written out, cut to ``limit`` characters."""
     return shorten(str(text), limit)
+
+
+def ref(row: Any) -> str:
+    """Return the name of a task in forms: its queue and its id, with all but ASCII encoded.
+
+    A browser changes line breaks in a form, and NUL in a page; an id may have either.
+    """
+    return f"{_encoded(row.queue_name)}/{_encoded(row.task_id)}"
+
+
+def read_ref(text: str) -> tuple[str, str]:
+    """Return the queue and the id that :func:`ref` has written.
+
+    :raises InvalidTask: it is no such name.
+    """
+    queue_name, slash, task_id = text.partition("/")
+    if not (queue_name and slash and task_id):
+        raise InvalidTask(f"{shorten(text, 60)!r} names no task; use the buttons of the pages.")
+    return (
+        unquote(queue_name, errors="surrogateescape"),
+        unquote(task_id, errors="surrogateescape"),
+    )
+
+
+def _encoded(text: str) -> str:
+    return quote(text, safe="", errors="surrogateescape")
 
 
 def lines(text: str) -> str:

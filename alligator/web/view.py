@@ -65,8 +65,8 @@ class View:
         name = self.source.name if source is None else source
         inner = "/".join(each for each in (name if len(self.sources) > 1 else "", path) if each)
         given = {key: value for key, value in query.items() if value not in (None, "")}
-        text = f"?{urlencode(given, doseq=True)}" if given else ""
-        return f"{self.request.root}/{inner}{text}"
+        text = urlencode(given, doseq=True, errors="surrogateescape")
+        return f"{self.request.root}/{inner}{'?' if text else ''}{text}"
 
     def static(self, name: str) -> str:
         """Return the URL of one of the files in ``static/``."""

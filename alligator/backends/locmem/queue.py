@@ -401,7 +401,15 @@ class Queue:
                 yield (entry.ticket,), _listed(entry, WAITING)
         elif state == FAILED:
             for task_id, (letter, priority) in self.dead.items():
-                task = Listed(task_id, letter.data, FAILED, priority, attempts=letter.attempts)
+                task = Listed(
+                    task_id,
+                    letter.data,
+                    FAILED,
+                    priority,
+                    attempts=letter.attempts,
+                    error=letter.error,
+                    died_at=letter.died_at,
+                )
                 yield (-self.deaths[task_id],), task
 
     def counts(self) -> tuple[int, int, int]:

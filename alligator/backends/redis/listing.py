@@ -85,7 +85,7 @@ def _rows(
     more = True
     while more and limit > 0:
         more, rows = run("list_tasks", part, min(limit, _AT_ONCE), score, raw_id)
-        for raw_id, raw_score, raw, priority, attempts in rows:
+        for raw_id, raw_score, raw, priority, attempts, error in rows:
             score = raw_score.decode()
             task_id, at = decode_id(raw_id), float(score) / 1e6
             task = Listed(
@@ -95,6 +95,8 @@ def _rows(
                 priority,
                 due=at if state == DELAYED else None,
                 attempts=attempts,
+                error=error.decode("utf-8", "replace"),
+                died_at=at if state == FAILED else None,
             )
             yield _Row(score, raw_id, task)
         limit -= len(rows)

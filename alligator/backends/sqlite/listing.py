@@ -37,7 +37,7 @@ _COLUMNS = {
     "delayed": "due, 0, id, task_id, data, 3, priority, due, attempt, NULL",
     "running": "ticket, 0, id, task_id, data, 6, priority, NULL, attempt, lease_ends",
     "held": "0, 0, id, task_id, data, 0, priority, NULL, attempt, NULL",
-    "dead": "0, 0, id, task_id, data, 2, priority, NULL, attempts, NULL",
+    "dead": "0, 0, id, task_id, data, 2, priority, NULL, attempts, NULL, error, died_at",
 }
 _SELECT = {
     "same priority": (

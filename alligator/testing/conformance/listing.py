@@ -132,6 +132,9 @@ class ListingContract(ClientContract):
         assert [each.task_id for each in found] == dead
         assert [each.data for each in found] == ["kept 3", "kept 2", "kept 1"]
         assert {(each.state, each.attempts) for each in found} == {(FAILED, 1)}
+        assert {each.error for each in found} == {"ValueError: no"}
+        died = [letter.died_at for letter in self.client.dead(self.queue)]
+        assert [each.died_at for each in found] == pytest.approx(died, abs=1e-3)
         _, cursor = self.client.list_tasks(self.queue, FAILED, 1)
         self.push("4")
         assert self.client.bury(self.reserve_one(), None, Reason("ValueError: no"))

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable
 
-from alligator.web.pages import overview
+from alligator.web.pages import overview, queue
 from alligator.web.view import Page, View
 
 #: What is shown at which path, below that of the source.
 PAGES: dict[str, Callable[[View], Page]] = {
     "": overview.page,
+    "queue": queue.page,
 }
 
 __all__ = ["PAGES"]

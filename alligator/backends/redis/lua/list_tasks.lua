@@ -4,8 +4,8 @@
 -- ARGV: 1 the part of the queue: 'ready', 'kept', 'following', 'delayed', 'held' or 'dead'
 --       2 how many tasks at most  3 the score and  4 the id after which to go on; 3 is '' for: from
 --       the beginning
--- Returns: 1 if there are more, else 0; and of each task its id, score (text), data, priority and
---          attempts. Fewer than asked for if they have many megabytes of data
+-- Returns: 1 if there are more, else 0; and of each task its id, score (text), data, priority,
+--          attempts and error. Fewer than asked for if they have many megabytes of data
 local MOST_DATA = 4194304
 local part, limit, last_score, last_id = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4]
 local found, size = {}, 0
@@ -50,9 +50,9 @@ local function reverse_rank_after(key)
 end
 
 -- Add a task; false: the page is full.
-local function add(id, score, data, priority, attempts)
+local function add(id, score, data, priority, attempts, error)
   if #found == limit or size > MOST_DATA then return false end
-  found[#found + 1] = { id, score, data, priority, attempts }
+  found[#found + 1] = { id, score, data, priority, attempts, error or '' }
   size = size + #data
   return true
 end
@@ -120,7 +120,8 @@ local function list_dead()
     local packed = redis.call('HGET', DEAD, id) or ''
     local letter = unpacked(packed)
     local priority, attempts = tonumber(letter[5]) or 0, tonumber(letter[4]) or 0
-    if not add(id, score, tostring(letter[1] or packed), priority, attempts) then return 1 end
+    local data, error = tostring(letter[1] or packed), tostring(letter[2] or 'It cannot be read.')
+    if not add(id, score, data, priority, attempts, error) then return 1 end
   end
   return 0
 end
