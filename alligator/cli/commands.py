@@ -11,6 +11,7 @@ from difflib import get_close_matches
 from alligator.cli import completion, control, doctor, health, listing, move, upkeep
 from alligator.cli.parser import COMMANDS, queue_parser, worker_parser
 from alligator.cli.source import check_exists, gator_of, with_source, without_dsn
+from alligator.cli.start_dashboard import dashboard
 from alligator.cli.start_worker import work
 from alligator.common.importing import NO_DIRECTORY, current_directory
 from alligator.common.text import shorten
@@ -100,6 +101,8 @@ def _carry_out(command: str, argv: Sequence[str]) -> int:
     if command == "completion":
         print(completion.script(arguments.shell), end="")
         return 0
+    if command == "dashboard":
+        return dashboard(arguments)
     arguments = without_dsn(arguments)
     gator = gator_of(with_source(parser, arguments))
     if command not in _WITHOUT_QUEUE:

@@ -175,6 +175,21 @@ COMMANDS: dict[str, CommandHelp] = {
         "heartbeats in the store.",
         ("health redis://localhost:6379/0", "health --app myapp.gator:gator --queue images"),
     ),
+    "dashboard": CommandHelp(
+        "dashboard DSN [DSN ...]",
+        "see and steer the queues in a browser",
+        "Serve the dashboard, until Ctrl-C or SIGTERM ends it. It only shows, and only to this "
+        "machine, unless you say otherwise. Several DSNs are shown beside each other; write "
+        "NAME=DSN to name one. If the environment variable ALLIGATOR_DASHBOARD_AUTH is "
+        "name:password, browsers ask for that. It needs the extra: pip install "
+        "'alligator[dashboard]'.",
+        (
+            "dashboard redis://localhost:6379/0",
+            "dashboard --app myapp.gator:gator --allow-actions",
+            "dashboard mail=redis://localhost:6379/0 images=sqlite:////var/lib/app/queue.db",
+            "dashboard redis://localhost:6379/0 --host 0.0.0.0 --port 8080",
+        ),
+    ),
     "completion": CommandHelp(
         "completion SHELL",
         "a script by which a shell completes commands and flags",
@@ -253,6 +268,9 @@ def queue_parser(command: str) -> argparse.ArgumentParser:
     _add_version(parser)
     if command == "completion":
         parser.add_argument("shell", choices=SHELLS, metavar="SHELL", help=", ".join(SHELLS))
+        return parser
+    if command == "dashboard":
+        _dashboard(parser)
         return parser
     _add_source(parser)
     if command in _FLAGS:
@@ -381,6 +399,37 @@ def _health(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _dashboard(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("dsns", nargs="*", metavar="DSN", help="such as redis://localhost:6379/0, or NAME=DSN")
+    add(
+        "--app",
+        action="append",
+        default=[],
+        metavar="MODULE:GATOR",
+        help="take a Gator from your code, with its schedules; may be repeated",
+    )
+    add("--store", metavar="DSN", help="where results are, if not with the queue")
+    add("--task", metavar="MODULE:CLASS", help="a Task class of your own")
+    add("--host", default="127.0.0.1", metavar="ADDRESS", help="where to listen: 127.0.0.1")
+    add("--port", type=_port, default=8023, metavar="N", help="where to listen: 8023; 0: any")
+    add("--allow-actions", action="store_true", help="let visitors revive, cancel, purge, …")
+    add("--prefix", metavar="PATH", help="the path at which a proxy shows it: /queues")
+    add(
+        "--allow-host",
+        action="append",
+        metavar="NAME",
+        help="a host name under which a proxy shows it; may be repeated",
+    )
+    add(
+        "--every",
+        type=_number(float, 0.2),
+        default=3.0,
+        metavar="SECONDS",
+        help="how often a page looks for news: 3",
+    )
+
+
 _FLAGS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "dead": _dead,
     "revive": _revive,
@@ -433,6 +482,12 @@ def _number(kind: type, low: float) -> Callable[[str], Any]:
 
     convert.__name__ = "number"
     return convert
+
+
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and int(text) < 65_536):
+        raise argparse.ArgumentTypeError(f"{text} is no port: 0 to 65535")
+    return int(text)
 
 
 def _descriptors(text: str) -> Given:

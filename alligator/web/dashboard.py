@@ -99,7 +99,11 @@ class Dashboard:
             response = self._message(
                 request, 500, "Something went wrong here.", describe_error(err)
             )
-        return Response(response.status, response.body, (*access.HEADERS, *response.headers))
+        headers = (*access.HEADERS, *response.headers)
+        if response.status != 304:
+            headers = (*headers, ("Content-Length", str(len(response.body))))
+        body = b"" if request.method == "HEAD" else response.body
+        return Response(response.status, body, headers)
 
     def _answer(self, request: Request) -> Response:
         if request.path.startswith("/static/"):

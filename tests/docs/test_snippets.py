@@ -67,7 +67,8 @@ def test_commands_are_understood(command):
         parsed = cli.queue_parser(arguments[0]).parse_intermixed_args(arguments[1:])
     else:
         parsed = cli.worker_parser().parse_args(arguments)
-    assert arguments[0] == "completion" or parsed.dsn or parsed.app
+    source = parsed.dsns if arguments[0] == "dashboard" else getattr(parsed, "dsn", None)
+    assert arguments[0] == "completion" or source or parsed.app
 
 
 @pytest.mark.parametrize(("page", "dsn"), DSNS)

@@ -40,7 +40,7 @@ def test_the_help_of_a_worker_names_each_command(capsys):
 
 
 def test_each_command_is_carried_out():
-    assert {*cli._COMMANDS, "completion"} == set(COMMANDS)
+    assert {*cli._COMMANDS, "completion", "dashboard"} == set(COMMANDS)
 
 
 @pytest.mark.parametrize("before", [[], ["status"], ["drop", "locmem://x"]])
