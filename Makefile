@@ -9,6 +9,9 @@ PYTEST_ARGS ?= -n 4 --dist worksteal
 # would cost each of them 0.11 s.
 FLOOR ?= 80
 
+# What tests of pages need from npm.
+AXE = tests/browser/node_modules/.package-lock.json
+
 .PHONY: help demo test coverage chaos fuzz soak bench bench-self bench-micro bench-scale check hooks docs servers venv clean
 
 help:
@@ -39,11 +42,15 @@ venv: $(VENV)/.made
 servers:
 	sh scripts/install-servers
 
-test: venv servers
+$(AXE): tests/browser/package-lock.json $(VENV)/.made scripts/install-axe
+	$(VENV)/bin/python scripts/install-axe
+	touch $@
+
+test: venv servers $(AXE)
 	$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
 
 # Without Alligator's plugin of pytest, which would import Alligator before the measurement begins.
-coverage: venv servers
+coverage: venv servers $(AXE)
 	$(VENV)/bin/python -m pytest -p no:alligator --cov --cov-report=term-missing:skip-covered --cov-fail-under=$(FLOOR) $(PYTEST_ARGS)
 
 chaos: venv servers
@@ -84,4 +91,4 @@ docs: venv
 	$(VENV)/bin/python -m sphinx -W --keep-going -b html docs docs/_build/html
 
 clean:
-	rm -rf $(VENV) benchmarks/.venvs build dist *.egg-info docs/_build .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) benchmarks/.venvs build dist *.egg-info docs/_build tests/browser/node_modules .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis

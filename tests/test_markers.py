@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.support import ROOT, markers
+from tests.support import ROOT, browser, markers
 from tests.support.servers.process import Server
 
 #: Collects, and writes what it found: a line for each test, with its markers.
@@ -51,11 +51,13 @@ def test_each_test_is_marked_by_the_servers_that_it_needs(tmp_path):
     assert len(tests) > 5000
     for file, rest in tests:
         marks = set(rest.rpartition("]")[2].split())
-        kinds = marks & {"redis", "beanstalk", "sqs"}
+        kinds = marks & {"redis", "beanstalk", "sqs", "browser"}
         assert bool(kinds) == ("server" in marks), rest
         for kind in ("redis", "beanstalk", "sqs"):
             if f"conformance/test_{kind}.py" in file:
                 assert kinds == {kind}, rest
+        if file.endswith("browser/test_pages.py"):
+            assert kinds == {"browser"}, rest
         if rest.endswith("[locmem]") or "[sqlite]" in rest or file.endswith("test_sqlite.py"):
             assert not kinds, rest
 
@@ -78,6 +80,7 @@ def a_helper():
     [
         (lambda: a_helper(), {"beanstalk"}),
         (lambda request: request.getfixturevalue("sqs_dsn"), {"sqs"}),
+        (lambda: browser.start(), {"browser"}),
         (lambda: markers.check("redis"), set()),
     ],
 )

@@ -1,8 +1,8 @@
 """Find out which servers a test needs, from its fixtures, its parameters and its code.
 
 No test has to say so itself: ``pytest -m "not server"`` runs what needs none, ``-m redis`` what
-needs a redis. A server that is started for a test without its marker is refused, so what is
-found here is whole (``check``).
+needs a redis. A browser counts as a server. A server that is started for a test without its marker
+is refused, so what is found here is whole (``check``).
 """
 
 import inspect
@@ -26,6 +26,7 @@ KINDS = {
 KINDS_OF_FIXTURES = {f"{name}_dsn": kind for name, kind in KINDS.items()}
 #: The modules that start them.
 STARTERS = {f"tests.support.servers.{kind}": kind for kind in ("redis", "beanstalk", "sqs")}
+STARTERS["tests.support.browser"] = "browser"
 #: Whose functions are looked into.
 OURS = ("tests.", "chaos.", "benchmarks.")
 

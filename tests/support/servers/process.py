@@ -7,6 +7,7 @@ import subprocess
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -31,9 +32,13 @@ def need(program: str) -> str:
     """Return the path of a program; skip on a laptop that lacks it, fail in CI."""
     path = shutil.which(program, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
     if path is None:
-        message = f"{program} is not installed; 'make servers' installs it"
-        pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
+        lack(f"{program} is not installed; 'make servers' installs it")
     return path
+
+
+def lack(message: str) -> NoReturn:
+    """Skip a test on a laptop that lacks something, fail it in CI."""
+    pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
 
 
 class Server:

@@ -1,0 +1,1 @@
+"""Test the dashboard in a real browser, as its visitors use it."""

@@ -1,0 +1,143 @@
+"""Serve dashboards to one browser, which lasts as long as tests of this folder run."""
+
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cheroot import wsgi
+
+from alligator import Gator
+from alligator.web import Dashboard
+from alligator.web.access import allow_actions
+from tests.browser import story
+from tests.support import browser as chromium
+
+#: A wide screen, and a telephone.
+WIDE, NARROW = {"width": 1200, "height": 800}, {"width": 390, "height": 844}
+
+
+class Site:
+    """A server on a free loopback port, with a dashboard below each of its paths."""
+
+    def __init__(self) -> None:
+        self._dashboards: dict[str, Dashboard] = {}
+        self.server = wsgi.Server(("127.0.0.1", 0), self._serve, numthreads=6)
+        self.server.prepare()
+        self.origin = "http://{}:{}".format(*self.server.bind_addr)
+
+    def mount(self, dashboard: Dashboard) -> str:
+        """Serve a dashboard, and return its URL, without a slash at its end."""
+        path = f"/at-{len(self._dashboards)}"
+        self._dashboards[path] = dashboard
+        return f"{self.origin}{path}"
+
+    def _serve(self, environ: dict[str, Any], start_response: Any) -> Any:
+        first, slash, rest = environ["PATH_INFO"].removeprefix("/").partition("/")
+        dashboard = self._dashboards.get(f"/{first}")
+        if dashboard is None or not slash:
+            start_response("404 Not Found", [("Content-Type", "text/plain")])
+            return [b"Not here.\n"]
+        return dashboard.wsgi(
+            {**environ, "SCRIPT_NAME": f"/{first}", "PATH_INFO": f"/{rest}"}, start_response
+        )
+
+
+@contextmanager
+def serving() -> Iterator[Site]:
+    """Serve until the end of the block."""
+    site = Site()
+    thread = threading.Thread(target=site.server.serve, daemon=True)
+    thread.start()
+    try:
+        yield site
+    finally:
+        site.server.stop()
+        thread.join(20)
+
+
+@pytest.fixture(scope="package")
+def site() -> Iterator[Site]:
+    """A server for all tests of this folder."""
+    with serving() as found:
+        yield found
+
+
+@pytest.fixture(scope="package")
+def browser() -> Iterator[Any]:
+    """A browser for all tests of this folder; not longer, see there."""
+    with chromium.start() as found:
+        yield found
+
+
+@pytest.fixture(scope="package")
+def _project() -> Iterator[None]:
+    path = str(Path(__file__).parent / "project")
+    sys.path.insert(0, path)
+    yield
+    sys.path.remove(path)
+
+
+@pytest.fixture(scope="package")
+def shop(_project: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Tell the story of the shop to a SQLite file; do not change it."""
+    gator = Gator(f"sqlite://{tmp_path_factory.mktemp('shop')}/queue.db", "mail")
+    told = story.tell(gator)
+    yield gator, told
+    gator.close()
+
+
+@pytest.fixture(scope="package")
+def shop_url(site: Site, shop: Any) -> str:
+    """Return where the shop is shown, by a dashboard that may act."""
+    return site.mount(Dashboard(shop[0], resolve_access=allow_actions))
+
+
+@pytest.fixture
+def gator(_project: None, tmp_path: Path) -> Iterator[Gator]:
+    """Return a Gator for one test, on a file with nothing in it."""
+    found = Gator(f"sqlite://{tmp_path}/queue.db", "mail")
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def url(site: Site, gator: Gator) -> str:
+    """Return where that Gator is shown, by a dashboard that may act and looks for news often."""
+    return site.mount(Dashboard(gator, resolve_access=allow_actions, every=0.2))
+
+
+Open = Callable[..., Any]
+
+
+@pytest.fixture
+def opened(browser: Any, site: Site) -> Iterator[Open]:
+    """Return a function that opens pages in a new context, and see afterwards what they did.
+
+    It takes the options of Playwright's ``new_context``, and returns the page, whose
+    ``watched`` tells what it did. A page that complains, raises, asks another host or opens a
+    dialog fails the test.
+    """
+    contexts, watched = [], []
+
+    def open_page(url: str | None = None, **options: Any) -> Any:
+        options.setdefault("viewport", WIDE)
+        options.setdefault("color_scheme", "light")
+        options.setdefault("reduced_motion", "reduce")
+        context = browser.new_context(**options)
+        context.set_default_timeout(20_000)
+        contexts.append(context)
+        page = context.new_page()
+        page.watched = chromium.Watched(page, site.origin)
+        watched.append(page.watched)
+        if url is not None:
+            page.goto(url)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert [fault for each in watched for fault in each.faults] == []
