@@ -1,6 +1,6 @@
 """Enqueue, look up and cancel tasks with a Gator, the one object that an application needs."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import asdict
 from functools import partial
@@ -23,6 +23,7 @@ from alligator.monitoring.monitor import Monitor
 from alligator.monitoring.queues import QueueViews
 from alligator.monitoring.rows import (
     ActivityRow,
+    DepthRow,
     History,
     Page,
     QueueRow,
@@ -782,6 +783,34 @@ class Gator:
         :raises UnsupportedOption: there is no store that keeps this.
         """
         return self._monitor.activity(minutes)
+
+    def depths(self, minutes: int = 60) -> list[DepthRow]:
+        """Return how full the queues were in the last minutes, by minute and queue.
+
+        ::
+
+            for row in gator.depths():
+                print(row.minute, row.queue_name, row.waiting, row.oldest)
+
+        Each worker looks once a minute at its queues, and at queues on which tasks wait without a
+        live worker. A minute without a look has no row.
+
+        :param minutes: up to 2880, two days; the one that goes on counts.
+        :raises InvalidTask: it is no such number.
+        :raises UnsupportedOption: there is no store that keeps this.
+        """
+        return self._monitor.depths(minutes)
+
+    def record_depths(self, queues: Iterable[QueueRow] | None = None) -> None:
+        """Record for :meth:`depths` how full the queues are now, as workers do each minute.
+
+        This is for queues that no worker sees. With ``activity=False`` it does nothing.
+
+        :param queues: what :meth:`queues` has just returned; None: it is called for this.
+        :raises UnsupportedOption: there is no store that keeps this.
+        """
+        if self._activity:
+            self._monitor.record_depths(self.queues() if queues is None else queues)
 
     def recent(
         self,

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from itertools import zip_longest
 
 #: Places of the numbers in a row that are maxima. All others are sums.
-MAX_AT = frozenset({7, 9})
+MAX_AT = frozenset({7, 9, 41, 42, 43, 44})
 
 #: Seconds that rows, and tasks that have ended, are kept.
 KEEP_ACTIVITY = 48 * 3600.0

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from alligator.backends.activity_rows import OTHERS, added
 from alligator.backends.base import Delivery
 from alligator.backends.store import Store
-from alligator.backends.types import Report
+from alligator.backends.types import QueueStats, Report
 from alligator.common import after_fork
 from alligator.common.log import SafeTracebacks
 from alligator.common.text import describe_error, describe_traceback
@@ -28,10 +28,12 @@ from alligator.execution.attempt import Outcome, Verdict
 from alligator.monitoring import arguments, attempts
 from alligator.monitoring.activity_counts import (
     LONG,
+    QUEUE,
     Measured,
     Numbers,
     Sampling,
     Tally,
+    depth_numbers,
     pushed_at,
     to_row,
     waited,
@@ -366,6 +368,16 @@ class Recording:
         key = f"history:{self._recorder.key_of(None, delivery)}"
         with self._lock:
             self._told.append(_Entry(key, found.kept_for, told))
+
+    # -- Once a minute. -----------------------------------------------------------------------
+
+    def note_depth(self, queue_name: str, stats: QueueStats) -> None:
+        """Record how full a queue is; of what is noted in a minute, the most stays."""
+        key = int(self._clock.time() // 60) * 60, queue_name, QUEUE
+        numbers = depth_numbers(stats.waiting, stats.delayed, stats.running, stats.oldest)
+        with self._flushing:
+            if self.store is not None:
+                self._rows[key] = added(self._rows.get(key, ()), numbers)
 
     # -- Once a second. -----------------------------------------------------------------------
 

@@ -1,7 +1,8 @@
 """Add up what happens to tasks, by queue and function, and read what was added up.
 
 A row is a vector of numbers, so that a store can add it to another: the counts of :data:`COUNTS`,
-sum and maximum of waits and of durations, a histogram of each, and :data:`MORE_COUNTS`.
+sum and maximum of waits and of durations, a histogram of each, :data:`MORE_COUNTS`, and
+:data:`DEPTHS`. A row of :data:`QUEUE` has only the last ones, and no other row has them.
 """
 
 import math
@@ -11,7 +12,7 @@ from typing import Any, NamedTuple
 
 from alligator.backends.activity_rows import MAX_AT
 from alligator.common.ids import is_own_id
-from alligator.monitoring.rows import ActivityRow
+from alligator.monitoring.rows import ActivityRow, DepthRow
 
 #: The upper bounds of the histograms, in seconds: two for each power of ten, up to an hour.
 BUCKETS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3600.0)
@@ -21,6 +22,14 @@ COUNTS = ("succeeded", "failed", "retried", "given_up", "expired", "lost")
 
 #: The counts at the end of a row: a place that is taken keeps its meaning.
 MORE_COUNTS = ("canceled",)
+
+#: How full a queue was: most tasks in each state, and the age of the oldest in seconds. All are
+#: maxima, so that many workers that look at one queue do not add up.
+DEPTHS = ("waiting", "delayed", "running", "oldest")
+
+#: Stands for the function in a row that tells how full a queue was. No function has this name: one
+#: in a message has a dot.
+QUEUE = "(queue)"
 
 #: The sums and maxima after the counts.
 SUMS = ("wait_sum", "wait_max", "duration_sum", "duration_max")
@@ -37,8 +46,10 @@ _DURATIONS = _WAITS + len(BUCKETS) + 1
 
 _MORE = _DURATIONS + len(BUCKETS) + 1
 
-#: How many numbers a row has.
+#: How many numbers a row of a function has.
 SIZE = _MORE + len(MORE_COUNTS)
+
+_DEPTHS = 41  # a later count comes after them
 
 _PLACES = {name: index for index, name in enumerate(COUNTS)}
 _PLACES |= {name: index for index, name in enumerate(MORE_COUNTS, _MORE)}
@@ -46,7 +57,7 @@ _PLACES |= {name: index for index, name in enumerate(MORE_COUNTS, _MORE)}
 #: A row as a store keeps it.
 Numbers = tuple[float, ...]
 
-if frozenset({_WAIT_SUM + 1, _DURATION_SUM + 1}) != MAX_AT:
+if {_WAIT_SUM + 1, _DURATION_SUM + 1, *range(_DEPTHS, _DEPTHS + len(DEPTHS))} != MAX_AT:
     raise AssertionError("The stores take other numbers for maxima.")
 
 
@@ -160,6 +171,22 @@ def to_row(minute: int, queue_name: str, function: str, numbers: Sequence[float]
     counts["wait_buckets"] = tuple(int(each) for each in waits)
     counts["duration_buckets"] = tuple(int(each) for each in durations)
     return ActivityRow(minute, queue_name, function, **counts)
+
+
+def depth_numbers(waiting: int, delayed: int, running: int, oldest: float | None) -> Numbers:
+    """Return the numbers of a row that tells how full a queue is.
+
+    :param oldest: seconds; None: not known.
+    """
+    return (*[0.0] * _DEPTHS, waiting, delayed, running, oldest or 0.0)
+
+
+def to_depth(minute: int, queue_name: str, numbers: Sequence[float]) -> DepthRow:
+    """Return how full a queue was, as users see it."""
+    known = [_sound(each) for each in numbers[_DEPTHS : _DEPTHS + len(DEPTHS)]]
+    known += [0.0] * (len(DEPTHS) - len(known))
+    waiting, delayed, running, oldest = known
+    return DepthRow(minute, queue_name, int(waiting), int(delayed), int(running), oldest)
 
 
 def _sound(number: Any) -> float:

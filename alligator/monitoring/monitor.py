@@ -1,5 +1,6 @@
 """Read what workers recorded, for a Gator."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 from math import inf
 from typing import Any
@@ -8,19 +9,23 @@ from alligator.backends.activity_rows import KEEP_ACTIVITY, MAX_RECENT
 from alligator.backends.base import LISTING, Client, time_on
 from alligator.backends.dsn import mask_password
 from alligator.backends.store import Store, record_key
+from alligator.backends.types import Activity, Report
 from alligator.common.clock import Clock
+from alligator.common.ids import new_task_id
 from alligator.common.text import shorten
 from alligator.constants import CANCELED, FAILED, RETRYING, RUNNING, SUCCESS
 from alligator.exceptions import InvalidTask, UnsupportedOption
 from alligator.monitoring import progress
-from alligator.monitoring.activity_counts import to_row
+from alligator.monitoring.activity_counts import QUEUE, depth_numbers, to_depth, to_row
 from alligator.monitoring.attempts import ended_as_recorded, read_history
 from alligator.monitoring.encoding import read_live, read_recent
 from alligator.monitoring.message_summary import describe_briefly
 from alligator.monitoring.rows import (
     ActivityRow,
+    DepthRow,
     History,
     NowRow,
+    QueueRow,
     RecentRow,
     RunningRow,
     WorkerRow,
@@ -39,6 +44,9 @@ ENDED_STATES = {
 
 #: Tasks on lease that are listed of one queue, the first ones leased.
 MOST_RUNNING = 1_000
+
+#: The name of what reports without being a worker.
+_NO_WORKER = "none"
 
 #: Minutes of activity that are kept.
 _MOST_MINUTES = int(KEEP_ACTIVITY // 60)
@@ -122,10 +130,34 @@ class Monitor:
 
     def activity(self, minutes: int) -> list[ActivityRow]:
         """Return what happened lately; see :meth:`alligator.Gator.activity`."""
+        rows = (to_row(*each) for each in self._reported(minutes) if each[2] != QUEUE)
+        return sorted(rows, key=lambda row: (row.minute, row.queue_name, row.function))
+
+    def depths(self, minutes: int) -> list[DepthRow]:
+        """Return how full queues were; see :meth:`alligator.Gator.depths`."""
+        found = self._reported(minutes)
+        rows = (to_depth(each[0], each[1], each[3]) for each in found if each[2] == QUEUE)
+        return sorted(rows, key=lambda row: (row.minute, row.queue_name))
+
+    def record_depths(self, queues: Iterable[QueueRow]) -> None:
+        """Record how full queues are; see :meth:`alligator.Gator.record_depths`."""
+        minute = int(self.clock.time() // 60) * 60
+        rows: list[Activity] = [
+            (
+                minute,
+                row.name,
+                QUEUE,
+                depth_numbers(row.waiting, row.delayed, row.running, row.oldest),
+            )
+            for row in queues
+        ]
+        if rows:
+            self._store().report(Report(f"{_NO_WORKER}:{new_task_id()}", activity=rows))
+
+    def _reported(self, minutes: int) -> list[Activity]:
         _check_whole("minutes", minutes, _MOST_MINUTES)
         since = (int(self.clock.time() // 60) - (minutes - 1)) * 60
-        rows = (to_row(*each) for each in self._store().activity(since))
-        return sorted(rows, key=lambda row: (row.minute, row.queue_name, row.function))
+        return self._store().activity(since)
 
     def recent(self, limit: int, function: Any, state: int | str | None) -> list[RecentRow]:
         """Return what ended lately; see :meth:`alligator.Gator.recent`."""

@@ -127,6 +127,18 @@ class ActivityRow:
 
 
 @dataclass(frozen=True, slots=True)
+class DepthRow:
+    """How full a queue was in one minute: the most that a look in that minute found."""
+
+    minute: int  # Unix seconds at which it began
+    queue_name: str
+    waiting: int
+    delayed: int
+    running: int
+    oldest: float  # seconds since the first in line was pushed; 0: none waited, or it is not known
+
+
+@dataclass(frozen=True, slots=True)
 class RecentRow:
     """A run of a task that has ended."""
 

@@ -5,12 +5,13 @@ show which workers live; without a store, there are no warnings.
 """
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
 from typing import Any, NamedTuple
 
 from alligator.backends.base import Client
 from alligator.backends.store import HELD, Store
+from alligator.backends.types import QueueStats
 from alligator.common.text import shorten, show_time
 
 #: Looks, one at each heartbeat, before the warning: the worker of a queue may just be starting.
@@ -39,9 +40,17 @@ class Unserved:
     """Warn of unserved queues from one worker, once of each.
 
     :param queue_names: the queues that the worker serves.
+    :param note_depth: is told how full each unserved queue is, at each look; None: nothing is told.
     """
 
-    def __init__(self, served: Served, queue_names: Sequence[str], log: logging.Logger) -> None:
+    def __init__(
+        self,
+        served: Served,
+        queue_names: Sequence[str],
+        log: logging.Logger,
+        note_depth: Callable[[str, QueueStats], None] | None = None,
+    ) -> None:
+        self._note_depth = note_depth
         self.served, self.queue_names, self.log = served, list(queue_names), log
         self._looks = 0
         self._unserved: dict[str, int] = {}  # of queues of schedules: looks that found no worker
@@ -83,10 +92,12 @@ class Unserved:
 
     def _look_at_waiting(self) -> None:
         found = dict[str, int]()
-        for name, waiting in unserved_queues(self.served, self.queue_names):
+        for name, stats in unserved_queues(self.served, self.queue_names):
+            if self._note_depth is not None:
+                self._note_depth(name, stats)
             found[name] = self._gathering.get(name, 0) + 1
             if found[name] == GRACE and not any(repr(name) in line for line in self._told):
-                count = f"{waiting:,} waiting task{'s' if waiting > 1 else ''}"
+                count = f"{stats.waiting:,} waiting task{'s' if stats.waiting > 1 else ''}"
                 self._tell(f"Queue {name!r} has {count} and {no_worker(self.served, name)}.")
         self._gathering = found
 
@@ -100,8 +111,8 @@ def live_workers(served: Served, queue_name: str) -> int | None:
     return None if served.store is None else len(served.store.workers(queue_name))
 
 
-def unserved_queues(served: Served, but: Sequence[str]) -> list[tuple[str, int]]:
-    """Return the queues on which tasks wait without a live worker, and how many.
+def unserved_queues(served: Served, but: Sequence[str]) -> list[tuple[str, QueueStats]]:
+    """Return the queues on which tasks wait without a live worker, and how full they are.
 
     :param but: queues to leave out.
     """
@@ -110,9 +121,9 @@ def unserved_queues(served: Served, but: Sequence[str]) -> list[tuple[str, int]]
     found = []
     names = {*(served.client.queue_names() or ())}.difference(but, [HELD])
     for name in sorted(names)[:_MOST]:
-        waiting = served.client.stats(name).waiting
-        if waiting and live_workers(served, name) == 0:
-            found.append((name, waiting))
+        stats = served.client.stats(name)
+        if stats.waiting and live_workers(served, name) == 0:
+            found.append((name, stats))
     return found
 
 

@@ -44,6 +44,7 @@ class Heartbeat:
 
     :param store: None: there is none, and nothing is sent; what was recorded is counted.
     :param look: called after each heartbeat that got through.
+    :param sample: called before each report but the first; it raises nothing.
     :param outage: that of the worker's queue, which logs for itself, if the store is on the same
         backend; None: it is on another.
     :param recording: what there is to report; None: nothing is recorded.
@@ -60,6 +61,7 @@ class Heartbeat:
         log: logging.Logger,
         outage: Outage | None,
         look: Callable[[], None] | None = None,
+        sample: Callable[[], None] | None = None,
         recording: Recording | None = None,
         live: Callable[[], str] | None = None,
         tasks: RunningTasks | None = None,
@@ -68,7 +70,8 @@ class Heartbeat:
         self.store, self.queue_names = store, queue_names
         # Each of several containers may be process 1 on a host of the same name.
         self.name = f"{host()}:{os.getpid()}:{secrets.token_hex(4)}"
-        self._look, self._recording, self._live = look, recording, live
+        self._look, self._sample = look, sample
+        self._recording, self._live = recording, live
         self._tasks, self._sends_beats = tasks, beats
         self._beats = _Calls("The heartbeat of this worker", log, outage)
         self._reports = _Calls("The report of what this worker does", log, outage)
@@ -93,6 +96,7 @@ class Heartbeat:
 
     def _serve(self) -> None:
         due = report_due = 0.0
+        is_first = True
         while True:
             now = time.monotonic()
             if now >= due:
@@ -101,6 +105,9 @@ class Heartbeat:
                 if self.store is not None and self._sends_beats and self._beat(COUNTS):
                     self._call_look()
             if now >= report_due:
+                if self._sample is not None and not is_first:
+                    self._sample()
+                is_first = False
                 failures = self._report(COUNTS)
                 report_due = now + min(REPORT_EVERY * 2**failures, EVERY)
             elif self._recording is not None and self._recording.listeners:

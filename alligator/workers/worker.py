@@ -45,6 +45,7 @@ from alligator.workers.paused_queues import PausedQueues
 from alligator.workers.pool import ThreadPool
 from alligator.workers.prefetch_size import Prefetch
 from alligator.workers.processor import Processor
+from alligator.workers.queue_depths import QueueDepths
 from alligator.workers.signals import StopSignals
 from alligator.workers.suspects import Suspects
 from alligator.workers.task_lines import TaskLines
@@ -469,15 +470,19 @@ class Worker:
         at_home = gator.store is gator.client.store
         served = Served(gator.client, gator.store, gator.schedules)
         self._tasks_of_run = self._tasks(self._running, self._holder)
-        live = None
+        live = sample = note_depth = None
         if recording is not None and recording.store is not None:
+            if self.given is None:
+                note_depth = recording.note_depth
+                sample = QueueDepths(gator.client, names, note_depth, gator.clock, self._outage)
             live = LiveView(recording, gator.clock, names, self.concurrency, self._running).text
         return Heartbeat(
             gator.store,
             names,
             log=self.log,
             outage=self._outage if at_home else None,
-            look=Unserved(served, names, self.log).look,
+            look=Unserved(served, names, self.log, note_depth).look,
+            sample=None if sample is None else sample.look,
             recording=recording,
             live=live,
             tasks=self._tasks_of_run,

@@ -2,7 +2,9 @@
 
 ::
 
-    from alligator.testing import StoreContract
+    from alligator.monitoring.activity_counts import QUEUE, depth_numbers, to_depth
+from alligator.monitoring.rows import DepthRow
+from alligator.testing import StoreContract
 
     class TestMyStore(StoreContract):
         def make_client(self):
@@ -26,6 +28,8 @@ from alligator.backends.store import Activity, Record, Report, Store
 from alligator.common.ids import new_task_id
 from alligator.constants import FAILED, RETRYING, RUNNING, SUCCESS
 from alligator.exceptions import ConnectionLost
+from alligator.monitoring.activity_counts import QUEUE, depth_numbers, to_depth
+from alligator.monitoring.rows import DepthRow
 from alligator.testing.conformance.dependencies import DependencyContract
 
 
@@ -412,6 +416,15 @@ class StoreContract(DependencyContract):
             (minute, "schräg ✓"): (11, 1),
         }
         assert {row[0] for row in self._activity(minute)} == {minute}
+
+    def test_how_full_a_queue_was_does_not_add_up(self) -> None:
+        """Several workers that look at one queue do not make it fuller."""
+        minute = int(time.time()) // 60 * 60
+        for stats in ((3, 0, 2, 8.5), (7, 1, 0, None), (2, 0, 4, 30.25)):
+            row = (minute, self.queue, QUEUE, depth_numbers(*stats))
+            self._monitors().report(Report("host:1:a", activity=[row]))
+        ((*_, numbers),) = self._activity(minute)
+        assert to_depth(minute, self.queue, numbers) == DepthRow(minute, self.queue, 7, 1, 4, 30.25)
 
     def test_activity_has_bounds(self) -> None:
         """48 hours; 1,000 rows of a minute, and what is more counts for the others."""
