@@ -47,6 +47,7 @@ nitpick_ignore_regex = [
         r"alligator\.(tasks\.middleware\.\w+|execution\.activity_report\.Recording|results\.queue_pauses\.Pauses)",
     ),
     ("py:obj", r"alligator\.monitoring\.rows\.Row"),
+    ("py:class", r"prometheus_client\.\w+\.\w+"),
     ("py:.*", r"(P|alligator\.contrib\.rpqueue_functions\.[PR])"),
     ("py:class", r"alligator\.testing\.conformance\.\w+\.\w+"),
 ]

@@ -249,6 +249,13 @@ def worker_parser() -> argparse.ArgumentParser:
         help="run only this function, or these: myapp.tasks.*; may be repeated",
     )
     add("--worker", metavar="MODULE:CLASS", help="a Worker class of your own")
+    add(
+        "--metrics-port",
+        type=_port,
+        metavar="PORT",
+        help="serve metrics for Prometheus here; 0: any free port",
+    )
+    add("--metrics-host", metavar="HOST", help="where: 127.0.0.1, not given; 0.0.0.0: everywhere")
     _add_version(parser)
     add("--leash", type=int, help=argparse.SUPPRESS)
     add("--isolated", type=_descriptors, help=argparse.SUPPRESS)

@@ -3,18 +3,22 @@
 import argparse
 import logging
 import os
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 from alligator.cli.source import gator_of, load
 from alligator.common.log import log_as_json, worker_logger
-from alligator.exceptions import LeaveNow, NodeLost
+from alligator.exceptions import InvalidTask, LeaveNow, MissingDriver, NodeLost
 from alligator.gator import Gator
 from alligator.workers.container_init import stay_behind
 from alligator.workers.fetcher import queue_names
 from alligator.workers.signals import StopSignals
 from alligator.workers.supervisor import Supervisor, stop_when_abandoned
 from alligator.workers.worker import Worker
+
+if TYPE_CHECKING:
+    from alligator.contrib.prometheus.exporter import Exporter
 
 
 def work(arguments: argparse.Namespace, argv: list[str], *, is_program: bool) -> int:
@@ -24,8 +28,10 @@ def work(arguments: argparse.Namespace, argv: list[str], *, is_program: bool) ->
     if arguments.log_format == "json":
         log_as_json()
     try:
-        with signals.around(to_the_end=is_program):
+        with signals.around(to_the_end=is_program), _metrics(arguments) as exporter:
             worker = _worker(arguments)
+            if exporter is not None:
+                exporter.measure(worker.gator, worker.log)
             if arguments.processes is not None and arguments.leash is None:
                 worker.gator.close()
                 return _supervise(arguments, argv, signals)
@@ -45,8 +51,38 @@ def work(arguments: argparse.Namespace, argv: list[str], *, is_program: bool) ->
         return 1 if signals.count > 1 else 0  # told to stop before it reserved anything
 
 
+@contextmanager
+def _metrics(arguments: argparse.Namespace) -> Iterator["Exporter | None"]:
+    """Serve metrics for as long as the block runs, if the command line says so.
+
+    A process of a supervisor, or for a single task, writes its own for the one that serves.
+    """
+    if arguments.metrics_port is None:
+        if arguments.metrics_host is not None:
+            raise InvalidTask("--metrics-host needs --metrics-port.")
+        yield None
+        return
+    try:
+        from alligator.contrib.prometheus import exporter  # what it needs is an extra
+    except ImportError as err:
+        raise MissingDriver(str(err)) from err
+    if arguments.leash is not None:
+        exporter.write_metrics()
+        yield None
+        return
+    with exporter.Exporter(arguments.metrics_host or "127.0.0.1", arguments.metrics_port) as made:
+        made.share()
+        if arguments.processes is None:
+            exporter.write_metrics()
+        yield made
+
+
 def _worker(arguments: argparse.Namespace) -> Worker:
     gator = gator_of(arguments)
+    if arguments.metrics_port is not None:
+        from alligator.contrib.prometheus.exporter import count_tasks
+
+        count_tasks(gator)
     worker_class = load(arguments.worker, Worker, "--worker") if arguments.worker else Worker
     worker: Worker = worker_class(gator, **_worker_options(arguments))
     if arguments.leash is None:

@@ -1,4 +1,4 @@
-"""Provide optional extras: the names of rpqueue, and a pytest plugin.
+"""Provide optional extras: metrics, the names of rpqueue, and a pytest plugin.
 
 Imports: everything but ``alligator.cli``. Exports nothing; import the modules.
 """
