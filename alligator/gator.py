@@ -29,10 +29,12 @@ from alligator.monitoring.rows import (
     QueueRow,
     RecentRow,
     RunningRow,
+    ScheduleRow,
     TaskInfo,
     TaskRow,
     WorkerRow,
 )
+from alligator.monitoring.schedules import schedule_rows
 from alligator.producer.children_in_other_store import bridge
 from alligator.producer.options import Batch, Callback, Options
 from alligator.producer.push import Producer
@@ -863,6 +865,27 @@ class Gator:
         process has used, and those of schedules and of workers with the same store.
         """
         return self._views.queues()
+
+    def schedule_rows(self, ahead: int = 3) -> list[ScheduleRow]:
+        """Return the schedules of this Gator, the one that ticks next first.
+
+        ::
+
+            for schedule in gator.schedule_rows():
+                print(schedule.name, schedule.queued, schedule.following)
+
+        What was queued, skipped or missed is known by all processes; the schedules themselves
+        only by those that declare them.
+
+        :param ahead: the number of next ticks of each, from 1 to 1000.
+        :raises InvalidTask: it is no such number.
+        :raises ConnectionLost: the store cannot be reached.
+        """
+        if isinstance(ahead, bool) or not isinstance(ahead, int) or not 1 <= ahead <= 1000:
+            raise InvalidTask(f"ahead={ahead!r:.60} is no whole number from 1 to 1000.")
+        return schedule_rows(
+            self.schedules, self._tick_task, self._show_arguments, self.clock.time(), ahead
+        )
 
     def tasks(
         self,

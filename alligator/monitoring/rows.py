@@ -156,6 +156,25 @@ class RecentRow:
 
 
 @dataclass(frozen=True, slots=True)
+class ScheduleRow:
+    """A schedule of this Gator: when it ticks next, and what the store knows of its past."""
+
+    name: str
+    function: str
+    queue_name: str
+    args: str
+    kwargs: str
+    rule: str  # as it was given: '0 5 * * tue', or 'every 60 s'
+    tz: str  # the time zone of the rule; '': it needs none
+    following: tuple[float, ...]  # the next ticks
+    queued: float | None  # the last tick that was queued; None: none yet
+    queued_id: str  # the id of its task; '': none yet
+    skipped: float | None  # the last tick, if it was skipped since the run before still went on
+    missed: float | None  # the last tick, if no worker has queued it nor skipped it
+    is_known: bool  # whether a worker has looked at it at all
+
+
+@dataclass(frozen=True, slots=True)
 class AttemptRow:
     """One attempt in the history of a task."""
 

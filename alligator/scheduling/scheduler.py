@@ -22,7 +22,7 @@ from datetime import UTC, timezone, tzinfo
 from heapq import merge
 from itertools import islice
 from threading import Lock
-from typing import Any
+from typing import Any, NamedTuple
 
 from alligator.backends.base import GET, OWN_ID, Client, Message
 from alligator.backends.dsn import mask_password
@@ -100,6 +100,14 @@ class Schedule:
     def next_look(self, now: float) -> float:
         """Return when it has to be looked at next, a Unix timestamp."""
         return self.rule.next_after(now) if self.due == -math.inf else self.due
+
+
+class LastTick(NamedTuple):
+    """What workers have noted of a schedule."""
+
+    handled: float  # up to here they looked
+    queued: float | None  # the last tick that was queued; None: none yet
+    skipped: float | None  # the last tick, if it was skipped since the run before went on
 
 
 #: See :class:`Ticker`.
@@ -260,6 +268,20 @@ class Schedules:
         others = islice(merge(*lines, key=_when), max(0, limit - len(first)))
         return sorted([*first, *others], key=_when)
 
+    def last_tick(self, schedule: Schedule) -> LastTick | None:
+        """Return what workers have noted of a schedule; None: none has looked at it yet.
+
+        :raises ConnectionLost: the store cannot be reached.
+        """
+        assert self._ticker is not None  # else nothing was declared
+        record = self._ticker.store.record(schedule.key)
+        if record is None:
+            return None
+        queued = _noted_run(record)
+        at = record.pushed
+        is_tick = not record.attempt and at != queued and schedule.rule.previous_or_at(at) == at
+        return LastTick(at, queued, at if is_tick and queued is not None else None)
+
 
 class Ticker:
     """Queues the ticks of schedules.
@@ -321,7 +343,7 @@ class Ticker:
         self, schedule: Schedule, tick: float, now: float, log: logging.Logger
     ) -> None:
         record = self.store.record(schedule.key)
-        before = json.loads(record.result) if record and record.result else None
+        before = _noted_run(record) if record else None
         if before == tick:
             return
         running = self._running(schedule, tick, before)
@@ -376,6 +398,12 @@ class Ticker:
         result = None if run is None else json.dumps(run)
         record = Record(SUCCESS, result, at=now, attempt=attempt, pushed=tick)
         self.store.note(schedule.key, record, keep)
+
+
+def _noted_run(record: Record) -> float | None:
+    """Return the last tick that was queued, as the record of a schedule has it."""
+    found: float | None = json.loads(record.result) if record.result else None
+    return found
 
 
 def _when(found: tuple[float, Schedule]) -> float:

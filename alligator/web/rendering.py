@@ -115,7 +115,7 @@ def ago(moment: float | None, now: float) -> Markup:
     if moment is None:
         return Markup("–")  # noqa: RUF001 - a dash is meant
     age = _whole(now - moment)
-    return _time(moment, "just now" if age < 1 else f"{duration(age)} ago", "ago")
+    return _time(moment, "just now" if age < 1 else f"{_age(age)} ago", "ago")
 
 
 def until(moment: float | None, now: float) -> Markup:
@@ -123,7 +123,11 @@ def until(moment: float | None, now: float) -> Markup:
     if moment is None:
         return Markup("–")  # noqa: RUF001 - a dash is meant
     left = moment - now
-    return _time(moment, f"in {duration(_whole(left))}" if left >= 1 else "now", "until")
+    return _time(moment, f"in {_age(_whole(left))}" if left >= 1 else "now", "until")
+
+
+def _age(seconds: float) -> str:
+    return duration(seconds).replace(".0 s", " s")  # the browser counts whole seconds
 
 
 def _whole(seconds: float) -> float:

@@ -2,13 +2,16 @@
 
 from collections.abc import Callable
 
-from alligator.web.pages import overview, queue
+from alligator.web.pages import overview, queue, running, schedules, workers
 from alligator.web.view import Page, View
 
 #: What is shown at which path, below that of the source.
 PAGES: dict[str, Callable[[View], Page]] = {
     "": overview.page,
     "queue": queue.page,
+    "running": running.page,
+    "schedules": schedules.page,
+    "workers": workers.page,
 }
 
 __all__ = ["PAGES"]

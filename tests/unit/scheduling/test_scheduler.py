@@ -187,6 +187,40 @@ def test_threads_at_once(make, clock):
     assert gators[0].len() == 8
 
 
+def test_rows_tell_the_last_tick_and_the_next_ones(make, clock):
+    """Of each schedule, in another process than the one that queued it, too."""
+    gator, other = make(), make()
+    for each in (gator, other):
+        each.every(60, tick, 1, password="hunter2")
+        each.options(overlap=False).every(90, take, 200)
+    (first, second) = other.schedule_rows(ahead=2)
+    assert (first.function, first.args) == (f"{__name__}.tick", "1")
+    assert (first.rule, first.tz, first.kwargs) == ("every 60 s", "", "password='***'")
+    assert (first.queued, first.queued_id, first.is_known) == (None, "", False)
+    assert first.following == (START + 60, START + 120)
+    assert second.following[0] == START + 90
+    gator.schedules.fire()
+    clock.advance(90)
+    gator.schedules.fire()
+    row = {each.function: each for each in other.schedule_rows()}
+    ticked, taken = row[f"{__name__}.tick"], row[f"{__name__}.take"]
+    assert (ticked.queued, ticked.skipped, ticked.missed) == (START + 60, None, None)
+    assert other.client.find("all", ticked.queued_id) is not None
+    assert (taken.queued, taken.skipped) == (START + 90, None)
+    clock.advance(90)
+    gator.schedules.fire()  # the last run of take waits still
+    row = {each.function: each for each in other.schedule_rows()}
+    assert (row[f"{__name__}.take"].queued, row[f"{__name__}.take"].skipped) == (
+        START + 90,
+        START + 180,
+    )
+    clock.advance(100)
+    row = {each.function: each for each in other.schedule_rows()}
+    assert row[f"{__name__}.tick"].missed == START + 240
+    with pytest.raises(InvalidTask, match="ahead=0 is no whole number"):
+        gator.schedule_rows(ahead=0)
+
+
 def test_a_worker_that_comes_late_finds_all_done(make, clock):
     first = make()
     first.every(10, tick)
