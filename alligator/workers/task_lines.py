@@ -25,6 +25,7 @@ _OUTCOMES = {
     Verdict.RETRY: "retried",
     Verdict.LATER: "handed back",
     Verdict.BURY: "given up",
+    Verdict.CANCEL: "canceled",
     Verdict.CARRIED: "started",
 }
 

@@ -5,10 +5,12 @@ import logging
 import os
 import subprocess
 import sys
+import threading
+import time
 
 import pytest
 
-from alligator import Gator, Task, Worker
+from alligator import Gator, Task, Worker, current_task
 from alligator.common.log import JsonFormatter
 from alligator.workers.task_lines import short_id
 from tests.support import ROOT, jobs
@@ -228,3 +230,19 @@ def test_json_escapes_what_a_message_says():
     assert "\n" not in line
     assert line.isascii()
     assert json.loads(line)["message"] == "two\nlines \x1b[2J ü"
+
+
+def cancel_from_a_thread():
+    task = current_task()
+    threading.Thread(target=task.cancel_run, args=(None, lambda: False)).start()
+    while True:
+        time.sleep(0.01)
+
+
+def test_a_task_that_is_canceled_while_it_runs_says_so(gator):
+    """At level INFO, and without an error of the worker."""
+    gator.task(cancel_from_a_thread)
+    start, end = about_tasks(records := run(gator))
+    assert (start.outcome, end.outcome, end.levelname) == ("started", "canceled", "INFO")
+    assert "was canceled while it ran" in end.getMessage()
+    assert [each for each in records if each.levelno > logging.INFO] == []
