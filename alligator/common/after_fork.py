@@ -13,6 +13,7 @@ import sys
 import weakref
 from typing import NoReturn, Protocol
 
+from alligator.common.hard_exit import hard_exit
 from alligator.common.log import safe_traceback
 from alligator.common.text import escape
 
@@ -47,7 +48,7 @@ def leave(error: BaseException | None = None) -> NoReturn:
             if stream is not None:
                 stream.flush()
     finally:
-        os._exit(code)
+        hard_exit(code)
 
 
 def _code_of(error: BaseException | None) -> int:

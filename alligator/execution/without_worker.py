@@ -11,6 +11,7 @@ from typing import Any
 from alligator.backends.base import GET, Client, Data, Delivery, time_on
 from alligator.common import after_fork, strict_json
 from alligator.common.clock import Clock
+from alligator.common.hard_exit import beside
 from alligator.common.log import SafeTracebacks
 from alligator.constants import CANCELED, WAITING
 from alligator.exceptions import (
@@ -29,7 +30,7 @@ from alligator.execution.settle import Settler
 from alligator.monitoring import cancel_requests
 from alligator.results.query import Results
 from alligator.results.queue_pauses import Pauses
-from alligator.runtime.timeouts import Overrun, TimeIsUp, beside
+from alligator.runtime.timeouts import Overrun, TimeIsUp
 from alligator.tasks.codec import Codec
 from alligator.tasks.message import id_of
 from alligator.tasks.middleware import RunMiddleware

@@ -12,7 +12,6 @@ acts, by what it set as :data:`overrun`.
 Time that a function lets pass on a test's clock counts as well; see :func:`pass_time`.
 """
 
-import _thread
 import contextlib
 import logging
 import math
@@ -28,6 +27,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from alligator.common.hard_exit import beside
 from alligator.common.log import SafeTracebacks
 from alligator.exceptions import LeaveNow, TaskTimeout
 from alligator.runtime import safe_points
@@ -357,29 +357,6 @@ class Reminder:
         _watch.remove(self)
         beside(partial(self._call, self._about), 0.0)
         return math.inf
-
-
-def beside(call: Callable[[], object], seconds: float) -> bool:
-    """Call a function in another thread; return whether it ended within so many seconds.
-
-    Use it for calls that may wait for a lock of a stuck task. This function itself takes no lock.
-    Exceptions of the call are dropped.
-    """
-    done = _thread.allocate_lock()
-    done.acquire()
-
-    def run() -> None:
-        try:
-            with contextlib.suppress(Exception):
-                call()
-        finally:
-            done.release()
-
-    try:
-        _thread.start_new_thread(run, ())
-    except RuntimeError:  # the system has no room for one
-        run()
-    return done.acquire(timeout=seconds) if seconds > 0 else False
 
 
 class _WakeUp:

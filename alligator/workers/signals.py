@@ -23,6 +23,7 @@ from types import FrameType
 from typing import Any, Self, TypeVar, TypeVarTuple
 
 from alligator.common.descriptors import FileId, close_if, identity
+from alligator.common.hard_exit import hard_exit
 from alligator.exceptions import LeaveNow
 from alligator.runtime.timeouts import let_main_thread_wake, wake_main_thread
 
@@ -213,7 +214,7 @@ class StopSignals:
         if self._stage is _Stage.AFTER:
             with contextlib.suppress(Exception):  # the signal may have interrupted a flush
                 sys.stdout.flush()
-            os._exit(1)
+            hard_exit(1)
         if self._may_raise or self.count > 2:
             raise LeaveNow
 

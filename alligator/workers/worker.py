@@ -23,6 +23,7 @@ from typing import Any, NoReturn
 from alligator.backends.base import Delivery
 from alligator.common import after_fork
 from alligator.common.clock import Seconds, in_seconds
+from alligator.common.hard_exit import beside, hard_exit
 from alligator.common.log import worker_logger
 from alligator.common.text import describe_error, shorten
 from alligator.exceptions import AlligatorException, InvalidTask, LeaveNow, QueueFull
@@ -36,7 +37,7 @@ from alligator.gator import Gator
 from alligator.results.unserved import Served, Unserved
 from alligator.runtime import safe_points
 from alligator.runtime.event_loop import EventLoop, worker_loop
-from alligator.runtime.timeouts import Overrun, beside
+from alligator.runtime.timeouts import Overrun
 from alligator.tasks.task import Task
 from alligator.workers.fetcher import Fetcher, queue_names
 from alligator.workers.heartbeat import Heartbeat
@@ -596,7 +597,7 @@ class Worker:
             beside(lambda: os.write(2, f"{why}\n".encode()), _TO_LOG)
         if self._heart is not None:
             beside(self._heart.end, _TO_LOG)
-        os._exit(1)
+        hard_exit(1)
 
     def _watch(self, leases: Leases, tasks: RunningTasks | None) -> None:
         """In the lease thread, act on a stop signal while the main thread is busy."""
