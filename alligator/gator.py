@@ -127,7 +127,8 @@ class Gator:
         )
         self.client.check_queue_name(queue_name)
         self._default_options = check_defaults(options)
-        self._push_middleware, self._run_middleware, self._listeners = read_middleware(middleware)
+        found = read_middleware(middleware)
+        self._push_middleware, self._run_middleware, self._listeners, self._batch_middleware = found
         #: What ``middleware`` was given, in that order.
         self.middleware: tuple[Any, ...] = tuple(middleware or ())
         if "queue_name" in self._default_options:
@@ -353,20 +354,25 @@ class Gator:
         """
         self.prepare(task, func, args, kwargs)
         if self._push_middleware is not None:
-            pushed: Task = self._pass(task, partial(self._push_changed, task))
+            push = partial(self._push_middleware.push, task, partial(self._push_changed, task))
+            pushed: Task = self._naming_queues([task], push)
             return pushed
         return self._producer.push(task) if task.is_async else self._run_here(task)
 
-    def _pass(self, task: Task, push: Callable[[], Any], queue_name: str | None = None) -> Any:
-        """Push a task through the middleware, which finds its queue in ``task.queue_name``."""
-        assert self._push_middleware is not None
-        given = task.queue_name
-        shown = task.queue_name = queue_name or given or self._queue_name
+    def _naming_queues(
+        self, tasks: Sequence[Task], call: Callable[[], Any], queue_name: str | None = None
+    ) -> Any:
+        """Call middleware around a push, which finds the queue in ``task.queue_name``."""
+        known = [task.queue_name for task in tasks]
+        shown = [queue_name or given or self._queue_name for given in known]
+        for task, name in zip(tasks, shown, strict=True):
+            task.queue_name = name
         try:
-            return self._push_middleware.push(task, push)
+            return call()
         finally:
-            if task.queue_name == shown:  # else a middleware has chosen another one
-                task.queue_name = given
+            for task, given, name in zip(tasks, known, shown, strict=True):
+                if task.queue_name == name:  # else a middleware has chosen another one
+                    task.queue_name = given
 
     def _push_changed(self, task: Task) -> Task:
         """Push a task that a middleware may have changed."""
@@ -386,8 +392,14 @@ class Gator:
         """
         if self._push_middleware is not None:
             for task in tasks:
-                self._pass(task, partial(self._producer.prepare_again, task))
-        self._producer.push_batch([task for task in tasks if task.is_async])
+                ready = partial(self._producer.prepare_again, task)
+                self._naming_queues([task], partial(self._push_middleware.push, task, ready))
+        queued = [task for task in tasks if task.is_async]
+        push = partial(self._producer.push_batch, queued)
+        if self._batch_middleware is not None and queued:
+            self._naming_queues(queued, partial(self._batch_middleware.push, queued, push))
+        else:
+            push()
         here = [task for task in tasks if not task.is_async]
         try:
             for task in here:
@@ -592,9 +604,13 @@ class Gator:
 
         def push() -> Task | None:
             producer.prepare_again(task)
-            return task if put(producer.message(task, schedule.queue_name)) else None
+            if not put(producer.message(task, schedule.queue_name)):
+                return None
+            task.to_pushed(self)
+            return task
 
-        return self._pass(task, push, schedule.queue_name) is not None
+        call = partial(self._push_middleware.push, task, push)
+        return self._naming_queues([task], call, schedule.queue_name) is not None
 
     def _check_tick(self, schedule: Schedule, task_id: str) -> None:
         self._producer.check_supported(self._tick_task(schedule, task_id))
@@ -994,7 +1010,8 @@ def reconfigure(
     if middleware:
         gator.middleware = (*gator.middleware, *middleware)
         found = read_middleware(gator.middleware)
-        gator._push_middleware, gator._run_middleware, gator._listeners = found
+        gator._push_middleware, gator._run_middleware, gator._listeners = found[:3]
+        gator._batch_middleware = found.batch
     if allowed is not None:
         gator._policy = Policy(allowed)
     if secret_keys is not None:

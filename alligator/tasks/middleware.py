@@ -2,7 +2,8 @@
 
 A middleware has ``push(task, call_next)``, or ``run(task, call_next)``, or both. What counts is how
 the innermost call ended, the push or the run itself: each middleware around it sees its result, or
-its error, whatever those further inside made of it. It may also have ``activity(rows)``, which is
+its error, whatever those further inside made of it. ``push_batch(tasks, call_next)`` is around the
+push in bulk of tasks that have passed ``push``. It may also have ``activity(rows)``, which is
 around nothing: about once a second, it is told what this process has counted of the tasks that
 ended here (``alligator.execution.activity_report``).
 
@@ -59,19 +60,21 @@ class Middleware(NamedTuple):
     run: "RunMiddleware | None" = None
     #: The methods ``activity``.
     listeners: tuple[Callable[[Any], Any], ...] = ()
+    #: What calls the methods ``push_batch``.
+    batch: "PushMiddleware | None" = None
 
 
 def read_middleware(given: Sequence[Any] | None) -> Middleware:
     """Check the middleware of a Gator, and return what calls it.
 
     :raises InvalidTask: it is no list, or an object in it has none of the methods, or one that does
-        not take ``(task, call_next)``, or ``(rows)``.
+        not take ``(task, call_next)``, ``(tasks, call_next)`` or ``(rows)``.
     """
     if given is None:
         return Middleware()
     if not isinstance(given, list | tuple):
         raise InvalidTask(f"middleware= is a {type(given).__name__}, not a list of objects.")
-    found: dict[str, list[_Layer]] = {"push": [], "run": []}
+    found: dict[str, list[_Layer]] = {"push": [], "run": [], "push_batch": []}
     listeners = []
     for each in given:
         if isinstance(each, type):
@@ -87,11 +90,12 @@ def read_middleware(given: Sequence[Any] | None) -> Middleware:
         for name, method in methods.items():
             if method is not None:
                 found[name].append(_layer(type(each).__qualname__, name, method))
-    pushes, runs = found.values()
+    pushes, runs, batches = found.values()
     return Middleware(
         PushMiddleware(pushes) if pushes else None,
         RunMiddleware(runs) if runs else None,
         tuple(listeners),
+        PushMiddleware(batches) if batches else None,
     )
 
 
@@ -105,22 +109,23 @@ def _listener(owner: str, method: Any) -> Callable[[Any], Any]:
 def _layer(owner: str, name: str, method: Any) -> _Layer:
     shown = f"{owner}.{name}"
     if not callable(method) or not fits(method, 2):
-        raise InvalidTask(f"{shown} cannot be called as {name}(task, call_next).")
+        first = "tasks" if name == "push_batch" else "task"
+        raise InvalidTask(f"{shown} cannot be called as {name}({first}, call_next).")
     kind = kind_of(method)
     if "generator" in kind:
         raise InvalidTask(f"{shown} has a 'yield'; a middleware calls call_next() instead.")
-    if kind and name == "push":
+    if kind and name != "run":
         raise InvalidTask(f"{shown} is an async def; a push is a plain call.")
     return _Layer(shown, method, bool(kind))
 
 
 class _Passage:
-    """One task on its way through the middleware.
+    """One task, or a batch, on its way through the middleware.
 
     :param not_called: makes the error of a middleware that did not call ``call_next``.
     """
 
-    def __init__(self, task: Task, not_called: Callable[[str], AlligatorException]) -> None:
+    def __init__(self, task: Any, not_called: Callable[[str], AlligatorException]) -> None:
         self.task, self.not_called = task, not_called
         self.origin = after_fork.generation
         self.result: Any = None
@@ -140,9 +145,9 @@ class _Passage:
             self.error, self.is_judged = err, False
         elif err is not self.error and err.__cause__ is not self.error:
             log.error(
-                "%s of task %s raised, after the task had failed; that failure counts.",
+                "%s of %s raised, after the task had failed; that failure counts.",
                 layer.name,
-                shorten(self.task.task_id),
+                _named(self.task),
                 exc_info=err,
             )
 
@@ -165,7 +170,7 @@ class _Next:
         self._passage, self._call = passage, call
         self.was_called = self.is_over = False
 
-    def begin(self, task: Task | None) -> None:
+    def begin(self, task: Any) -> None:
         """Refuse a second call, a late one, and another task."""
         if task is not None and task is not self._passage.task:
             raise TypeError("call_next() takes no task but the one that is on its way.")
@@ -248,8 +253,8 @@ class PushMiddleware:
     def __init__(self, layers: Sequence[_Layer]) -> None:
         self._inwards = tuple(reversed(layers))
 
-    def push(self, task: Task, push: Callable[[], Any]) -> Any:
-        """Push a task, and return what the push itself returned.
+    def push(self, task: Task | Sequence[Task], push: Callable[[], Any]) -> Any:
+        """Push a task, or a batch, and return what the push itself returned.
 
         :param push: pushes it.
         :raises InvalidTask: a middleware did not call the next one.
@@ -270,10 +275,14 @@ class PushMiddleware:
         return call()
 
 
-def _not_pushed(task: Task, name: str) -> InvalidTask:
-    return InvalidTask(
-        f"{name} did not call call_next(), so task {shorten(task.task_id)} was not pushed."
-    )
+def _not_pushed(task: Task | Sequence[Task], name: str) -> InvalidTask:
+    return InvalidTask(f"{name} did not call call_next(), so {_named(task)} was not pushed.")
+
+
+def _named(task: Task | Sequence[Task]) -> str:
+    if isinstance(task, Sequence):
+        return f"a batch of {len(task)}"
+    return f"task {shorten(task.task_id)}"
 
 
 def _not_run(name: str) -> TaskFailed:

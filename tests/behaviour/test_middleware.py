@@ -659,6 +659,16 @@ class Yields:
         yield
 
 
+class AsyncBatch:
+    async def push_batch(self, tasks, call_next):
+        """Be what a push cannot be."""
+
+
+class BatchOfOne:
+    def push_batch(self, call_next):
+        """Take too little."""
+
+
 class AsyncPush:
     async def push(self, task, call_next):
         """Be what a push cannot be."""
@@ -675,6 +685,8 @@ class AsyncPush:
         ([OneArgument()], "OneArgument.push cannot be called as push"),
         ([Yields()], "Yields.run has a 'yield'"),
         ([AsyncPush()], "AsyncPush.push is an async def"),
+        ([AsyncBatch()], "AsyncBatch.push_batch is an async def"),
+        ([BatchOfOne()], "BatchOfOne.push_batch cannot be called as push_batch.tasks, call_next"),
     ],
 )
 def test_bad_ones_are_refused_by_the_constructor(given, says):

@@ -340,3 +340,68 @@ def test_an_option_that_the_backend_cannot_keep(beanstalk_dsn):
     with pytest.raises(UnsupportedOption):
         gator.task(look)
     gator.close()
+
+
+class Batches:
+    """Notes what is pushed in bulk."""
+
+    def push(self, task, call_next):
+        seen.append(call_next() is task)
+
+    def push_batch(self, tasks, call_next):
+        before = [task.queue_name for task in tasks]
+        try:
+            returned = call_next()
+        except Exception as err:
+            seen.append(type(err).__name__)
+            raise
+        seen.append((before, [task.is_pushed for task in tasks], returned))
+
+
+def test_the_push_of_a_batch_passes_once(make):
+    """With the tasks that go to a queue, and not with others."""
+    gator = make(Batches())
+    with gator.batch() as batch:
+        first = batch.task(look)
+        batch.options(queue_name="other").task(look)
+        batch.options(is_async=False).task(look)
+    pushed = ["all", "other"], [True, True], None
+    assert seen[:4] == [True, True, True, pushed]
+    assert first.queue_name is None
+    assert seen[4] == {}, "and the task that is not async has run after that"
+    assert (gator.client.len("all"), gator.client.len("other")) == (1, 1)
+
+
+def test_a_batch_that_is_not_async_is_pushed_nowhere(make):
+    gator = make(Batches())
+    with gator.batch(is_async=False) as batch:
+        batch.task(look)
+    assert seen == [True, {}]
+
+
+def test_single_tasks_are_no_batch(make):
+    make(Batches()).task(look)
+    assert seen == [True]
+
+
+def test_around_a_batch_the_error_of_the_push_is_seen_and_raised(make, monkeypatch):
+    gator = make(Batches())
+
+    def refuse(*arguments, **options):
+        raise PermissionError
+
+    monkeypatch.setattr(gator.client, "push_many", refuse)
+    with pytest.raises(PermissionError), gator.batch() as batch:
+        batch.task(look)
+    assert seen == [True, "PermissionError"]
+
+
+def test_who_does_not_go_on_prevents_the_push_of_a_batch(make):
+    class Forgets:
+        def push_batch(self, tasks, call_next):
+            pass
+
+    gator = make(Forgets())
+    with pytest.raises(InvalidTask, match="so a batch of 2 was not pushed"):
+        batch_of_two(gator)
+    assert gator.len() == 0
