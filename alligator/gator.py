@@ -5,15 +5,17 @@ from copy import copy
 from dataclasses import asdict
 from functools import partial
 from inspect import signature
+from operator import itemgetter
 from typing import Any, ParamSpec, overload
 
 from alligator.backends import client_class
-from alligator.backends.base import OWN_ID, Client, DeadTask, Message
+from alligator.backends.base import GET, OWN_ID, Client, DeadTask, Message
 from alligator.backends.dsn import mask_password
 from alligator.backends.legacy import LegacyClient
 from alligator.backends.store import Store
-from alligator.common.clock import Clock, Seconds, SystemClock
-from alligator.constants import ALL, WAITING
+from alligator.common.clock import Clock, Seconds, SystemClock, in_seconds
+from alligator.common.group_by import group_by
+from alligator.constants import ALL, FAILED, WAITING
 from alligator.exceptions import InvalidDSN, InvalidTask, UnsupportedOption
 from alligator.execution.activity_report import Recording
 from alligator.execution.settle import Settler
@@ -485,6 +487,21 @@ class Gator:
         """
         return self._inline.cancel(task_id, running=running)
 
+    def run_now(self, task: Task | str) -> bool:
+        """Let the delay of a task end now: one that was pushed with a delay, or is to be retried.
+
+        ::
+
+            gator.run_now(task.task_id)
+
+        A worker takes it as it takes any task whose delay has ended.
+
+        :param task: the task, or its id on this Gator's queue.
+        :returns: False: it is not delayed.
+        :raises UnsupportedOption: the backend cannot change a delay.
+        """
+        return self.client.run_now(*self.results.where(task))
+
     def execute(self, task: Task) -> Task:
         """Run a task object, with its retries, and return it.
 
@@ -726,7 +743,7 @@ class Gator:
         if retries is not None:
             retries = CHECKS["retries"](retries)
         if self.store is not None:  # their failure is no longer their status
-            letters = client.dead(queue_name, _ALL_DEAD)
+            letters = self._letters(queue_name, task_id)
             if given is not None and (letter := self.results.letter_among(letters, given)):
                 task_id = letter.task_id
             chosen = [each for each in letters if task_id in (None, each.task_id)]
@@ -752,6 +769,44 @@ class Gator:
         if revived and isinstance(given, Task):
             given.status, given.error = WAITING, None
         return revived
+
+    def _letters(self, queue_name: str, task_id: str | None) -> list[DeadTask]:
+        """Return the dead letters of a queue; only that of an id, where one is named."""
+        client = self.client
+        if task_id is not None and {GET, OWN_ID} <= client.supports:
+            place = client.find(queue_name, task_id)
+            if place is None or place.state == FAILED:
+                data = client.peek(queue_name, task_id)
+                alone = [] if data is None else [data]
+                return [DeadTask(task_id, queue_name, each, "", "", 0.0, 0) for each in alone]
+        return client.dead(queue_name, _ALL_DEAD)
+
+    def purge(
+        self,
+        tasks: Task | str | Sequence[Task | str] | None = None,
+        *,
+        older_than: Seconds = 0.0,
+    ) -> int:
+        """Delete dead letters of this queue, and return how many.
+
+        ::
+
+            gator.purge(letter.task_id)
+            gator.purge(older_than=timedelta(days=30))
+
+        :param tasks: of the dead letters: a task, an id, or several. None: all.
+        :param older_than: with ``tasks=None``, only letters that died more than so many seconds
+            ago; a number or a timedelta.
+        :raises UnsupportedOption: the backend cannot delete single ones.
+        """
+        if tasks is None:
+            return self.client.purge_dead(self.queue_name, in_seconds(older_than))
+        some = [tasks] if isinstance(tasks, Task | str) else tasks
+        places = group_by(map(self.results.where, some), itemgetter(0))
+        return sum(
+            self.client.delete_dead(queue_name, [task_id for _, task_id in found])
+            for queue_name, found in places.items()
+        )
 
     def stats(self) -> dict[str, Any]:
         """Return ``waiting``, ``delayed``, ``running``, ``dead`` (counts) and ``oldest`` (the

@@ -570,6 +570,19 @@ class Client(ABC):
         """
         raise UnsupportedOption(f"{type(self).__qualname__} keeps leases to its process.")
 
+    def run_now(self, queue_name: str, task_id: str) -> bool:
+        """Let the delay of a task end now, and wake a caller that waits in :meth:`reserve`.
+
+        Then it is like any task whose delay has ended: a limit or a rate may keep it back.
+
+        :returns: False: no task of that id is delayed.
+        :raises UnsupportedOption: by default: the backend cannot change a delay.
+        """
+        raise UnsupportedOption(
+            f"{mask_password(self.conn_string)} cannot end the delay of a task; redis://, "
+            "sqlite:// and locmem:// can."
+        )
+
     # -- Pauses. --------------------------------------------------------------------------
 
     def pause(self, queue_name: str, until: float | None = None) -> None:
@@ -638,6 +651,16 @@ class Client(ABC):
     @abstractmethod
     def purge_dead(self, queue_name: str, older_than: float = 0.0) -> int:
         """Delete dead letters that died more than so many seconds ago; return how many."""
+
+    def delete_dead(self, queue_name: str, task_ids: Sequence[str]) -> int:
+        """Delete dead letters by their ids; return how many there were.
+
+        :raises UnsupportedOption: by default: the backend has no way to one of them.
+        """
+        raise UnsupportedOption(
+            f"{mask_password(self.conn_string)} cannot delete single dead letters; purge those of "
+            "the whole queue, or use redis://, sqlite:// or locmem://."
+        )
 
     # -- Looking. -------------------------------------------------------------------------
 

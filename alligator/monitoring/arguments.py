@@ -152,6 +152,22 @@ def as_json(value: Any, limit: int = LONGEST_RESULT) -> str:
     return _shown(lambda text: text.value(value, 0), limit, is_json=True)
 
 
+def masked(value: Any, depth: int = 0) -> Any:
+    """Return a JSON value with ``'***'`` for each secret in it, however long."""
+    if isinstance(value, str):
+        return _IN_URL.sub(rf"\1{MASK}@", value) if "://" in value else value
+    if depth > _DEEPEST and isinstance(value, list | tuple | dict):
+        return MASK
+    if isinstance(value, list | tuple):
+        return [masked(each, depth + 1) for each in value]
+    if isinstance(value, dict):
+        return {
+            name: MASK if is_secret(str(name)) else masked(each, depth + 1)
+            for name, each in value.items()
+        }
+    return value
+
+
 def _masked(args: Any, names: Sequence[str]) -> Iterable[Any]:
     for index, each in enumerate(args):
         yield _Masked if index < len(names) and is_secret(names[index]) else each

@@ -126,9 +126,10 @@ class QueueViews:
         """Return the arguments that a message has, as they are shown."""
         if not found.function:
             return "", ""
-        task = Task(task_id=task_id)
+        task = Task()
+        task.task_id = task_id  # any text: other programs write messages, too
         task.func, task.func_args, task.func_kwargs = found.function, found.args, found.kwargs
-        return show_task(task, self.show, _names_known(found.function))
+        return show_task(task, self.show, names_known(found.function))
 
     def info(
         self, task: Task | str, history: Callable[[Task | str], History | None] | None = None
@@ -205,7 +206,7 @@ def _state(state: Any) -> int:
     )
 
 
-def _names_known(function: str) -> tuple[str, ...]:
+def names_known(function: str) -> tuple[str, ...]:
     """Return the names of a function's parameters if its module is loaded; it is not imported."""
     module, _, name = function.rpartition(".")
     return parameter_names(getattr(sys.modules.get(module), "__dict__", {}).get(name))

@@ -247,6 +247,8 @@ class FlakyClient(Client):
     dead = _passed_on("dead")
     revive = _passed_on("revive")
     purge_dead = _passed_on("purge_dead")
+    delete_dead = _passed_on("delete_dead")
+    run_now = _passed_on("run_now")
     find = _passed_on("find")
     peek = _passed_on("peek")
     stats = _passed_on("stats")

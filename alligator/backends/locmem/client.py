@@ -239,6 +239,14 @@ class Client(BaseClient):
                 queue.forget_letter(each)
         return len(old)
 
+    def delete_dead(self, queue_name: str, task_ids: Sequence[str]) -> int:
+        with self._memory.changed:
+            queue = self._memory.queue(queue_name)
+            there = {each for each in task_ids if each in queue.dead}
+            for each in there:
+                queue.forget_letter(each)
+        return len(there)
+
     def find(self, queue_name: str, task_id: str) -> Place | None:
         with self._memory.changed:
             return self._memory.queue(queue_name).find(task_id)
@@ -299,6 +307,12 @@ class Client(BaseClient):
         if (until := self._memory.paused(queue_name, self.clock.time())) is not None:
             return until
         return self._memory.queue(queue_name).next_change()
+
+    def run_now(self, queue_name: str, task_id: str) -> bool:
+        with self._memory.changed:
+            found = self._memory.queue(queue_name).run_now(task_id, self.clock.time())
+            self._memory.changed.notify_all()
+        return found
 
     def pause(self, queue_name: str, until: float | None = None) -> None:
         with self._memory.changed:

@@ -361,6 +361,15 @@ class Queue:
         self.push(message if controls is None else controlled(message, controls), now)
         return True
 
+    def run_now(self, task_id: str, now: float) -> bool:
+        """Let the delay of a task end; False: it is not delayed."""
+        entry = self.entries.get(task_id)
+        if entry is None or entry.state != DELAYED or task_id in self.held:
+            return False
+        entry.due = min(entry.due, now)
+        self._enqueue(entry)
+        return True
+
     def find(self, task_id: str) -> Place | None:
         """Return where a task stands."""
         entry = self.entries.get(task_id)

@@ -384,6 +384,9 @@ class Client(BaseClient):
     def resume(self, queue_name: str) -> bool:
         return bool(self._run("pause", queue_name, 0))
 
+    def run_now(self, queue_name: str, task_id: str) -> bool:
+        return bool(self._run("run_now", queue_name, encode_id(task_id)))
+
     def paused(self, queue_name: str) -> float | None:
         until = int(self._run("paused", queue_name))
         return None if until == 0 else math.inf if until < 0 else until / 1e6
@@ -453,6 +456,13 @@ class Client(BaseClient):
             purged += count
             if count < _PURGE_BATCH:
                 return purged
+
+    def delete_dead(self, queue_name: str, task_ids: Sequence[str]) -> int:
+        deleted = 0
+        for first in range(0, len(task_ids), _PURGE_BATCH):
+            some = map(encode_id, task_ids[first : first + _PURGE_BATCH])
+            deleted += int(self._run("delete_dead", queue_name, *some))
+        return deleted
 
     def find(self, queue_name: str, task_id: str) -> Place | None:
         name, number, *kept = self._run("find", queue_name, encode_id(task_id))

@@ -209,6 +209,10 @@ class Client(BaseClient):
         row_id, ticket, deaths = map(int, raw.split())
         return Delivery(queue_name, "", "", (row_id, ticket), deaths=deaths)
 
+    def run_now(self, queue_name: str, task_id: str) -> bool:
+        with self.database.transaction() as tx:
+            return queue.run_now(tx, queue_name, task_id)
+
     def pause(self, queue_name: str, until: float | None = None) -> None:
         with self.database.transaction() as tx:
             queue.pause(tx, queue_name, math.inf if until is None else until)
@@ -252,6 +256,14 @@ class Client(BaseClient):
             purged += count
             if count < queue.AT_ONCE:
                 return purged
+
+    def delete_dead(self, queue_name: str, task_ids: Sequence[str]) -> int:
+        deleted = 0
+        for first in range(0, len(task_ids), queue.AT_ONCE):
+            with self.database.transaction() as tx:
+                some = task_ids[first : first + queue.AT_ONCE]
+                deleted += queue.delete_dead(tx, queue_name, some)
+        return deleted
 
     def find(self, queue_name: str, task_id: str) -> Place | None:
         with self.database.reading() as connection:

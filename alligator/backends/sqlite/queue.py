@@ -622,6 +622,30 @@ def purge_dead(tx: Transaction, queue: str, older_than: float) -> int:
     return purged
 
 
+def delete_dead(tx: Transaction, queue: str, task_ids: Sequence[str]) -> int:
+    """Delete dead letters by their ids; return how many there were."""
+    deleted = 0
+    for each in task_ids:
+        which, values = "queue = ? AND task_id = ?", (queue, writable(each))
+        records.forget_letters(tx, which, values)
+        deleted += tx.execute(
+            "DELETE FROM alligator_dead WHERE queue = ? AND task_id = ?", values
+        ).rowcount
+    tx.count(queue, FAILED, -deleted)
+    return deleted
+
+
+def run_now(tx: Transaction, queue: str, task_id: str) -> bool:
+    """Let the delay of a task end; False: it is not delayed."""
+    found = tx.execute(
+        "UPDATE alligator_tasks SET due = min(due, ?) "
+        "WHERE queue = ? AND task_id = ? AND state = 3",
+        (tx.now, queue, writable(task_id)),
+    ).rowcount
+    tx.news += found
+    return bool(found)
+
+
 def drop_some(tx: Transaction, queue: str) -> bool:
     """Remove some tasks of the queue, or the last ones; return whether there are more."""
     limit = AT_ONCE

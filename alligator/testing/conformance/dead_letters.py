@@ -2,8 +2,11 @@
 
 import time
 
+import pytest
+
 from alligator.backends.base import GET, OWN_ID, Data, Reason
 from alligator.constants import FAILED
+from alligator.exceptions import UnsupportedOption
 from alligator.testing.conformance.base import ClientContract
 
 _WHY = Reason("ValueError: too much", "Traceback …\nValueError: too much")
@@ -36,6 +39,21 @@ class DeadLetterContract(ClientContract):
             assert place.state == FAILED
             assert self.client.peek(self.queue, task_id) == "1"
             assert self.client.get(self.queue, task_id) is None
+
+    def test_single_letters_are_deleted(self) -> None:
+        """By their ids, and no others; they are not revived then."""
+        ids = [self.bury(data) for data in ("1", "2", "3")]
+        try:
+            assert self.client.delete_dead(self.queue, [ids[0], ids[2], "never-heard-of"]) == 2
+        except UnsupportedOption:
+            pytest.skip("this backend cannot delete single dead letters")
+        assert [letter.data for letter in self.client.dead(self.queue)] == ["2"]
+        assert self.client.stats(self.queue).dead == 1
+        assert self.client.delete_dead(self.queue, [ids[0], "un\udcffreadable\0"]) == 0
+        assert self.client.delete_dead(self.queue, []) == 0
+        assert self.client.find(self.queue, ids[0]) is None
+        assert self.client.revive(self.queue, ids[0]) == 0
+        assert self.client.revive(self.queue) == 1
 
     def test_bury_keeps_what_it_is_given(self) -> None:
         """Text or bytes, instead of the data as delivered."""

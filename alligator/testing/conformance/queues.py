@@ -8,6 +8,7 @@ import pytest
 from alligator.backends.base import DELAY, GET, OWN_ID, PRIORITY, Data, Message, Reason, time_on
 from alligator.common.ids import new_task_id
 from alligator.constants import DELAYED, RUNNING, WAITING
+from alligator.exceptions import UnsupportedOption
 from alligator.testing.conformance.base import ClientContract
 
 
@@ -111,6 +112,37 @@ class QueueContract(ClientContract):
         assert self.reserve(task_id=second) == []
         assert self.client.ack([delivery]) == []
         assert self.drain() == ["1"]
+
+    def test_a_delay_can_be_ended(self) -> None:
+        """Of that very task, which is then like any that came due; a waiting client takes it."""
+        self.needs(DELAY, GET, OWN_ID)
+        later = time.time() + 3600
+        self.client.push(self.queue, "one", "1", later, priority=3)
+        self.client.push(self.queue, "two", "2", later)
+        self.client.push(self.queue, "waits", "3")
+        try:
+            assert self.client.run_now(self.queue, "two") is True
+        except UnsupportedOption:
+            pytest.skip("this backend cannot change a delay")
+        assert self.client.run_now(self.queue, "waits") is False
+        assert self.client.run_now(self.queue, "never-heard-of") is False
+        assert self.client.run_now(self.queue, "un\udcffreadable\0") is False
+        place = self.client.find(self.queue, "one")
+        assert place is not None
+        assert place.due == pytest.approx(later, abs=1e-3)
+        assert [each.data for each in self.reserve(5)] == ["2", "3"]
+        assert self.client.run_now(self.queue, "two") is False  # it runs
+        taken: list[str] = []
+        thread = threading.Thread(
+            target=lambda: taken.extend(
+                each.task_id for each in self.client.reserve([self.queue], wait=10).deliveries
+            )
+        )
+        thread.start()
+        time.sleep(0.2)  # it waits by now, or finds the task at once
+        assert self.client.run_now(self.queue, "one") is True
+        thread.join(8)
+        assert taken == ["one"]
 
     def test_same_id_replaces_a_waiting_task_in_place(self) -> None:
         """Never two waiting tasks with one id."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from alligator.web.pages import overview, queue, running, schedules, workers
+from alligator.web.pages import overview, queue, running, schedules, task, workers
 from alligator.web.view import Page, View
 
 #: What is shown at which path, below that of the source.
@@ -12,6 +12,7 @@ PAGES: dict[str, Callable[[View], Page]] = {
     "running": running.page,
     "schedules": schedules.page,
     "workers": workers.page,
+    "task": task.page,
 }
 
 __all__ = ["PAGES"]
