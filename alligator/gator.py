@@ -946,7 +946,7 @@ class Gator:
                 print(schedule.name, schedule.queued, schedule.following)
 
         What was queued, skipped or missed is known by all processes; the schedules themselves
-        only by those that declare them.
+        only by the processes that declare them.
 
         :param ahead: the number of next ticks of each, from 1 to 1000.
         :raises InvalidTask: it is no such number.

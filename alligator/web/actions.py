@@ -104,7 +104,7 @@ def field(fields: Fields, name: str) -> str:
 def back_of(view: View, fields: Fields) -> str:
     """Return where to go afterwards: a path of this dashboard, whatever the field says."""
     back = fields.get("back", [""])[0]
-    root = f"{view.request.root}/"
+    root = f"{view.root}/"
     if back.startswith(root) and not back.startswith("//") and "\\" not in back:
         return back
     return view.url()

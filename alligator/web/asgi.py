@@ -16,6 +16,9 @@ async def serve(handle: Handler, scope: dict[str, Any], receive: Receive, send: 
     if scope["type"] == "lifespan":
         await _lifespan(receive, send)
         return
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.close", "code": 1000})
+        return
     if scope["type"] != "http":
         raise ValueError(f"The dashboard serves HTTP, and no {scope['type']!r}.")
     body = b""
@@ -32,22 +35,32 @@ async def serve(handle: Handler, scope: dict[str, Any], receive: Receive, send: 
 
 def request_of(scope: dict[str, Any], body: bytes) -> Request:
     """Return the request of a scope."""
-    root = scope.get("root_path", "").rstrip("/")
-    path = scope["path"]
-    if root and path.startswith(f"{root}/"):  # the specification has it include the root
-        path = path[len(root) :]
+    root, path = scope.get("root_path", "").rstrip("/"), scope["path"]
     headers = {
         name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]
     }
     return Request(
         scope["method"].upper(),
-        "/" + path.lstrip("/"),
+        "/" + _below(path, root, scope).lstrip("/"),
         scope.get("query_string", b"").decode("latin-1"),
         headers,
         body,
         root,
         scope,
     )
+
+
+def _below(path: str, root: str, scope: dict[str, Any]) -> str:
+    """Return the part of a path below the dashboard.
+
+    The specification has a path include the root. A proxy that strips what it is told in front of
+    an application does not: then the path begins where that application is, and what Starlette
+    mounted follows.
+    """
+    for each in (root, root.removeprefix(scope.get("app_root_path", "").rstrip("/"))):
+        if each and (path == each or path.startswith(f"{each}/")):
+            return path[len(each) :]
+    return path
 
 
 async def _lifespan(receive: Receive, send: Send) -> None:

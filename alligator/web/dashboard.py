@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from alligator.common.text import describe_error, shorten
+from alligator.common.text import shorten
 from alligator.exceptions import (
     AlligatorException,
     ConnectionLost,
@@ -30,6 +30,9 @@ FRAGMENT = "x-alligator-fragment"
 
 #: Names of sources, which stand in the path.
 _SOURCE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+
+#: Paths that are no pages.
+_TAKEN = frozenset({"static", "do"})
 
 
 class Dashboard:
@@ -94,10 +97,10 @@ class Dashboard:
         """Answer a request; raise nothing."""
         try:
             response = self._answer(request)
-        except Exception as err:
+        except Exception:
             log.exception("The dashboard failed at %s", shorten(request.path))
             response = self._message(
-                request, 500, "Something went wrong here.", describe_error(err)
+                request, 500, "Something went wrong here.", "The log of the dashboard has more."
             )
         headers = (*access.HEADERS, *response.headers)
         if response.status != 304:
@@ -186,8 +189,9 @@ class Dashboard:
         return self._rendered(view, Page("problem.html", title, values, status=status))
 
     def _message(self, request: Request, status: int, title: str, text: str = "") -> Response:
-        """Answer where no view could be made."""
-        view = View(request, next(iter(self._sources.values())), (), "read_only")
+        """Answer where no view could be made; any visitor may see it, so it names no DSN."""
+        gator = next(iter(self._sources.values())).gator
+        view = View(request, Source("Alligator", gator), (), "read_only")
         page = Page("problem.html", title, {"text": text}, status=status)
         body = self._renderer.render(view, page, is_fragment=False).encode("utf-8", "replace")
         return Response(status, body, (("Content-Type", _HTML), ("Cache-Control", "no-store")))
@@ -200,9 +204,9 @@ def _sources_of(gators: Gator | Mapping[str, Gator]) -> dict[str, Source]:
     for name, gator in named.items():
         if not isinstance(gator, Gator):
             raise InvalidTask(f"{gator!r:.60} is no Gator; the dashboard shows nothing else.")
-        if len(named) > 1 and not _SOURCE_NAME.fullmatch(name):
+        if len(named) > 1 and (name in _TAKEN or not _SOURCE_NAME.fullmatch(name)):
             raise InvalidTask(
                 f"{name!r:.60} is no name for a part of the dashboard; use small letters, digits, "
-                "'-' and '_'."
+                "'-' and '_', and not 'static' or 'do'."
             )
     return {name: Source(name, gator) for name, gator in named.items()}

@@ -1,12 +1,18 @@
 """Serve the dashboard as a view of Django."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
 from alligator.web.http import Request, Response
 
+#: A converter in a path of Django, such as ``<int:year>``; no named group of a regular expression.
+_CONVERTER = re.compile(r"(?<!\?P)<[^>]*>")
 
-def serve(handle: Callable[[Request], Response], request: Any, path: str = "") -> Any:
+
+def serve(
+    handle: Callable[[Request], Response], request: Any, path: str = "", **_captured: object
+) -> Any:
     """Answer one request of Django.
 
     :param path: the part of the path below the dashboard, as the pattern of the URL found it. If it
@@ -36,7 +42,6 @@ def serve(handle: Callable[[Request], Response], request: Any, path: str = "") -
 
 
 def _rest(path: str, route: str) -> str:
-    import re
-
-    match = re.match(route, path.lstrip("/")) if route else None
-    return path.lstrip("/")[match.end() :] if match else path
+    path = path.lstrip("/")
+    match = re.match(_CONVERTER.sub("[^/]+", route), path) if route else None
+    return path[match.end() :] if match else path

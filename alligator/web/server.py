@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Collection, Iterable
 from queue import Empty, SimpleQueue
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from alligator.common.text import shorten
 from alligator.exceptions import InvalidTask
@@ -58,10 +58,10 @@ class Server:
         prefix: str = "",
         host_names: Collection[str] | None = None,
     ) -> None:
-        self._prefix = "/".join(("", *filter(None, prefix.split("/"))))
+        self._prefix = quote("/".join(("", *filter(None, prefix.split("/")))))
         application = dashboard.wsgi
         if self._prefix:
-            application = Below(self._prefix, application)
+            application = Below(unquote(self._prefix, "latin-1"), application)
         if host_names is not None:
             application = KnownHosts(host_names, application)
         self._server = _Cheroot((host, port), application, THREADS, server_name="alligator")
@@ -115,7 +115,10 @@ class _Cheroot(wsgi.Server):
 
 
 class Below:
-    """Shows an application below a path, as a proxy passes it on."""
+    """Shows an application below a path, as a proxy passes it on.
+
+    :param prefix: as WSGI has it, with each byte as one character.
+    """
 
     def __init__(self, prefix: str, application: Callable[..., Any]) -> None:
         self._prefix, self._application = prefix, application
@@ -127,8 +130,9 @@ class Below:
             rest = path[len(self._prefix) :]
             inner = {**environ, "SCRIPT_NAME": self._prefix, "PATH_INFO": rest}
             return self._application(inner, start_response)
-        text = f"The dashboard is at {self._prefix}/ here.\n"
-        headers = (("Location", f"{self._prefix}/"),) if path in ("", "/") else ()
+        there = quote(self._prefix, encoding="latin-1")
+        text = f"The dashboard is at {there}/ here.\n"
+        headers = (("Location", f"{there}/"),) if path in ("", "/") else ()
         return _answer(start_response, "302 Found" if headers else "404 Not Found", text, headers)
 
 

@@ -4,12 +4,16 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from alligator.backends.dsn import mask_password
 from alligator.gator import Gator
 from alligator.web.access import Access
 from alligator.web.http import Request
+
+
+def _quoted(path: str) -> str:
+    return quote(path, safe="/:@!$&'()*+,;=~", errors="replace")
 
 
 @dataclass(frozen=True)
@@ -50,10 +54,19 @@ class View:
         return self.access == "all"
 
     @property
+    def root(self) -> str:
+        """The path at which the dashboard is mounted, as a URL has it, without a slash at its end.
+
+        Never two slashes at the start: a browser would take what follows for another host.
+        """
+        root = self.request.root.strip("/")
+        return f"/{_quoted(root)}" if root else ""
+
+    @property
     def here(self) -> str:
         """The path and query of this page, to come back to."""
         query = self.request.query_string
-        path = f"{self.request.root}{self.request.path}"
+        path = f"{self.root}{_quoted(self.request.path)}"
         return f"{path}?{query}" if query else path
 
     def url(self, path: str = "", /, source: str | None = None, **query: Any) -> str:
@@ -66,11 +79,11 @@ class View:
         inner = "/".join(each for each in (name if len(self.sources) > 1 else "", path) if each)
         given = {key: value for key, value in query.items() if value not in (None, "")}
         text = urlencode(given, doseq=True, errors="surrogateescape")
-        return f"{self.request.root}/{inner}{'?' if text else ''}{text}"
+        return f"{self.root}/{inner}{'?' if text else ''}{text}"
 
     def static(self, name: str) -> str:
         """Return the URL of one of the files in ``static/``."""
-        return f"{self.request.root}/static/{name}"
+        return f"{self.root}/static/{name}"
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ def page(view: View) -> Page:
 
 
 def lease_end(row: RunningRow, now: float) -> float | None:
-    """Return about when a lease ends if its worker does not extend it; None: it is not known, or it is over."""
+    """Return about when a lease ends if its worker does not extend it; None: not known, or over."""
     if not row.lease_left or row.lease_left == inf:
         return None
     return round((now + row.lease_left) / _STEP) * _STEP
