@@ -16,7 +16,6 @@ from typing import Any
 
 from alligator.backends.base import DeadTask
 from alligator.cli import show_dead_letter, show_schedule, table
-from alligator.cli.rates import NO_RATE, Rate, Rates
 from alligator.cli.source import queues_of
 from alligator.common.text import describe_error, escape, shorten, show_time
 from alligator.constants import (
@@ -31,6 +30,7 @@ from alligator.constants import (
 )
 from alligator.exceptions import ConnectionLost, InvalidTask, UnsupportedOption
 from alligator.gator import Gator
+from alligator.monitoring.rates import NO_RATE, Rate, Rates
 from alligator.monitoring.rows import ActivityRow, History, QueueRow, RunningRow, TaskRow, WorkerRow
 from alligator.results import explain as explanation
 from alligator.results.unserved import Served, remarks

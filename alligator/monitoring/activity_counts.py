@@ -163,13 +163,13 @@ def _trimmed(numbers: list[float]) -> Numbers | None:
 
 def to_row(minute: int, queue_name: str, function: str, numbers: Sequence[float]) -> ActivityRow:
     """Return a row as users see it; numbers that are missing at the end count as 0."""
-    known = [_sound(each) for each in numbers[:SIZE]]
+    known = _all_sound(numbers[:SIZE])
     known += [0.0] * (SIZE - len(known))
     counts: dict[str, Any] = {name: int(known[index]) for name, index in _PLACES.items()}
     counts |= zip(SUMS, known[_WAIT_SUM:_WAITS], strict=True)
     waits, durations = known[_WAITS:_DURATIONS], known[_DURATIONS:_MORE]
-    counts["wait_buckets"] = tuple(int(each) for each in waits)
-    counts["duration_buckets"] = tuple(int(each) for each in durations)
+    counts["wait_buckets"] = tuple(map(int, waits))
+    counts["duration_buckets"] = tuple(map(int, durations))
     return ActivityRow(minute, queue_name, function, **counts)
 
 
@@ -183,10 +183,16 @@ def depth_numbers(waiting: int, delayed: int, running: int, oldest: float | None
 
 def to_depth(minute: int, queue_name: str, numbers: Sequence[float]) -> DepthRow:
     """Return how full a queue was, as users see it."""
-    known = [_sound(each) for each in numbers[_DEPTHS : _DEPTHS + len(DEPTHS)]]
+    known = _all_sound(numbers[_DEPTHS : _DEPTHS + len(DEPTHS)])
     known += [0.0] * (len(DEPTHS) - len(known))
     waiting, delayed, running, oldest = known
     return DepthRow(minute, queue_name, int(waiting), int(delayed), int(running), oldest)
+
+
+def _all_sound(numbers: Sequence[float]) -> list[float]:
+    if numbers and min(numbers) >= 0 and sum(numbers) < math.inf:  # nearly always
+        return list(map(float, numbers))
+    return [_sound(each) for each in numbers]
 
 
 def _sound(number: Any) -> float:

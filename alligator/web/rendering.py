@@ -51,7 +51,15 @@ class Renderer:
             lstrip_blocks=True,
         )
         self._environment.filters.update(
-            {"number": number, "duration": duration, "short": short, "percent": percent, "ref": ref}
+            {
+                "number": number,
+                "duration": duration,
+                "short": short,
+                "percent": percent,
+                "ref": ref,
+                "rate": rate,
+                "clock": clock,
+            }
         )
 
     def render(self, view: View, page: Page, *, is_fragment: bool) -> str:
@@ -83,6 +91,13 @@ def number(value: float | None) -> str:
     return "–" if value is None else f"{value:,.0f}"  # noqa: RUF001 - a dash is meant
 
 
+def rate(value: float | None) -> str:
+    """Return a number per minute, with one decimal if it is small; a dash for None."""
+    if value is None or value == 0 or value >= 9.95:
+        return number(value)
+    return f"{value:.1f}" if value >= 0.05 else "< 0.1"
+
+
 def percent(share: float | None) -> str:
     """Return a share of 1 as a percentage."""
     if share is None:
@@ -108,6 +123,12 @@ def duration(seconds: float | None) -> str:
         return f"{hours} h {rest} min" if rest else f"{hours} h"
     days, rest = divmod(round(seconds / 3600), 24)
     return f"{days:,} d {rest} h" if rest and days < 10 else f"{days:,} d"
+
+
+def clock(moment: float) -> Markup:
+    """Return a clock time, which the browser shows by its own clock."""
+    text = datetime.fromtimestamp(moment, UTC).strftime("%H:%M")
+    return Markup('<span data-clock="{}">{}</span>').format(f"{moment:.0f}", text)
 
 
 def ago(moment: float | None, now: float) -> Markup:

@@ -10,6 +10,7 @@ from alligator.backends.dsn import mask_password
 from alligator.gator import Gator
 from alligator.web.access import Access
 from alligator.web.http import Request
+from alligator.web.recorded import History, Sampler
 
 
 def _quoted(path: str) -> str:
@@ -22,6 +23,8 @@ class Source:
 
     name: str
     gator: Gator
+    sampler: Sampler = field(default_factory=Sampler, compare=False)
+    history: History = field(default_factory=History, compare=False)
 
     @property
     def title(self) -> str:

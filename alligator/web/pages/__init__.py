@@ -2,12 +2,13 @@
 
 from collections.abc import Callable
 
-from alligator.web.pages import overview, queue, running, schedules, task, workers
+from alligator.web.pages import activity, overview, queue, running, schedules, task, workers
 from alligator.web.view import Page, View
 
 #: What is shown at which path, below that of the source.
 PAGES: dict[str, Callable[[View], Page]] = {
     "": overview.page,
+    "activity": activity.page,
     "queue": queue.page,
     "running": running.page,
     "schedules": schedules.page,

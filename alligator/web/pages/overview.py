@@ -1,8 +1,158 @@
-"""The overview: every queue, how full it is, and who serves it."""
+"""The overview: every queue, how full it is and was, who serves it, and what is wrong."""
 
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from alligator.exceptions import ConnectionLost, UnsupportedOption
+from alligator.monitoring.rates import Rate
+from alligator.monitoring.rows import ActivityRow, DepthRow, QueueRow
+from alligator.results.unserved import Served, no_worker
+from alligator.web import charts, findings, series
+from alligator.web.charts import Chart, Series
+from alligator.web.series import Bins, Range, Total
 from alligator.web.view import Page, View
+
+#: Queues that have a line of their own in a chart; the others are one line.
+_MOST_LINES = 3
+
+_HOUR = 60  # minutes
+
+
+class QueueCard(NamedTuple):
+    """What is shown of one queue."""
+
+    row: QueueRow
+    rate: Rate
+    total: Total  # over the range
+    spark: Any
+    pushed: float | None  # when the oldest was pushed
 
 
 def page(view: View) -> Page:
     """Show all queues."""
-    return Page("overview.html", "Overview", {"queues": view.gator.queues()}, nav="", is_live=True)
+    chosen = range_in(view)
+    queues = view.gator.queues()
+    view.source.sampler.sample(view.gator, queues, view.now)
+    found = view.source.history.recorded(view.gator, max(chosen.minutes, _HOUR) + 1, view.now)
+    bins = Bins(view.now, chosen.minutes, chosen.step)
+    shown = [row for row in found.activity if row.minute >= bins.start]
+    hour = [row for row in found.activity if row.minute > view.now - 60 * (_HOUR + 1)]
+    rates = series.rates_now(queues, hour, found.depths, view.now)
+    knows_workers = view.gator.store is not None
+    problems = findings.of_queues(
+        queues, rates, knows_workers=knows_workers, without=_without(view, queues)
+    ) + findings.of_failures(series.by_function(hour), "the last hour")
+    by_queue = series.totals(shown, lambda row: row.queue_name)
+    values = {
+        "cards": [
+            QueueCard(
+                row,
+                series.rate_of(rates, row.name),
+                by_queue.get(row.name, Total()),
+                _spark(row.name, found.depths, bins),
+                None if row.oldest is None else view.now - row.oldest,
+            )
+            for row in queues
+        ],
+        "trouble": found.trouble,
+        "figures": _figures(queues, rates, hour, _workers(view)),
+        "knows_workers": knows_workers,
+        "problems": problems,
+        "worst": findings.worst(problems),
+        "range": chosen,
+        "ranges": series.RANGES,
+        "charts_shown": [] if found.trouble else _charts(shown, found.depths, queues, bins),
+    }
+    return Page("overview.html", "Overview", values, nav="", is_live=True)
+
+
+def range_in(view: View, default: str = "1h") -> Range:
+    """Return the range that the query names; the default, if it names none that there is."""
+    name = view.request.first("range") or default
+    known = {each.name: each for each in series.RANGES}
+    return known.get(name, known[default])
+
+
+def _without(view: View, queues: Sequence[QueueRow]) -> dict[str, str]:
+    """Return of queues on which tasks wait without a worker, since when that is so, in words."""
+    gator = view.gator
+    served = Served(gator.client, gator.store, gator.schedules)
+    alone = [row.name for row in queues if row.waiting and not row.workers]
+    return {} if gator.store is None else {name: no_worker(served, name) for name in alone[:10]}
+
+
+def _workers(view: View) -> int | None:
+    try:
+        return sum(not each.is_lost for each in view.gator.workers())
+    except (ConnectionLost, UnsupportedOption):
+        return None
+
+
+def _figures(
+    queues: Sequence[QueueRow],
+    rates: dict[str, Rate],
+    hour: Sequence[ActivityRow],
+    workers: int | None,
+) -> dict[str, Any]:
+    came = [rates[row.name].came for row in queues if row.name in rates]
+    went = [rates[row.name].went for row in queues if row.name in rates]
+    return {
+        "waiting": sum(row.waiting for row in queues),
+        "delayed": sum(row.delayed for row in queues),
+        "running": sum(row.running for row in queues),
+        "dead": sum(row.dead for row in queues),
+        "came": sum(each for each in came if each is not None)
+        if any(each is not None for each in came)
+        else None,
+        "went": sum(each for each in went if each is not None) if went else None,
+        "failed": sum(row.failed for row in hour),
+        "workers": workers,
+    }
+
+
+def _spark(name: str, depths: Sequence[DepthRow], bins: Bins) -> Any:
+    values = series.depth(series.of_queue(depths, name), bins, lambda row: row.waiting)
+    return charts.sparkline("Waiting", values)
+
+
+def _charts(
+    activity: Sequence[ActivityRow],
+    depths: Sequence[DepthRow],
+    queues: Sequence[QueueRow],
+    bins: Bins,
+) -> list[Chart]:
+    names = sorted({row.name for row in queues} | {row.queue_name for row in depths})
+    of_name = dict[str, list[Total]]()
+    for name in names:
+        of_name[name] = series.by_bin((r for r in activity if r.queue_name == name), bins)
+    came = series.summed(
+        series.came_in(series.of_queue(depths, name), of_name[name], bins) for name in names
+    )
+    all_bins = series.by_bin(activity, bins)
+    went = series.per_minute(all_bins, bins, lambda each: each.ended)
+    rates = charts.line_chart(
+        "Tasks a minute",
+        [Series("In", came or [None] * bins.count, 2), Series("Out", went, 1)],
+        bins.starts,
+        bins.seconds,
+    )
+    waiting = {
+        name: series.depth(series.of_queue(depths, name), bins, lambda row: row.waiting)
+        for name in names
+    }
+    fullest = sorted(names, key=lambda name: -max((v or 0.0 for v in waiting[name]), default=0.0))
+    lines = [Series(name, waiting[name]) for name in fullest[:_MOST_LINES]]
+    if rest := [waiting[name] for name in fullest[_MOST_LINES:]]:
+        lines.append(Series("other queues", series.summed(rest)))
+    full = charts.line_chart("Waiting", lines, bins.starts, bins.seconds, whole=True, filled=True)
+    ends = charts.bar_chart(
+        "Runs",
+        [
+            Series("Succeeded", [float(each.succeeded) for each in all_bins], 1),
+            Series("Failed", [float(each.failed) for each in all_bins], 3),
+        ],
+        bins.starts,
+        bins.seconds,
+        whole=True,
+    )
+    return [full, rates, ends]

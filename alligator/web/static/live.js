@@ -37,6 +37,11 @@
       const at = new Date(each.dateTime);
       if (!Number.isNaN(at.getTime())) each.title = at.toLocaleString();
     }
+    for (const each of document.querySelectorAll('[data-clock]')) {
+      const at = new Date(Number(each.dataset.clock) * 1000);
+      each.textContent = at.toLocaleTimeString([], { hour: '2-digit', minute: '2-digit' });
+    }
+    for (const each of document.querySelectorAll('[data-clock-note]')) each.hidden = true;
   };
 
   // -- News. ---------------------------------------------------------------------------------

@@ -23,6 +23,24 @@ class Rate(NamedTuple):
 NO_RATE = Rate(None, None)
 
 
+def ended(row: ActivityRow) -> int:
+    """Return how many tasks left their queue: all ends but a retry, after which it comes back."""
+    return row.succeeded + row.given_up + row.expired + row.canceled
+
+
+def rate(went: float, grew: float | None, minutes: float) -> Rate:
+    """Return what came in and went out per minute.
+
+    What came in is what went out, and by how much the queue grew. So a queue that was dropped, or
+    whose workers record nothing, shows too little.
+
+    :param went: tasks that ended in so many minutes.
+    :param grew: by how many more tasks the queue held at the end; None: not known.
+    """
+    came = None if grew is None else max(0.0, went + grew) / minutes
+    return Rate(came, went / minutes)
+
+
 class _Look(NamedTuple):
     at: float
     ended: dict[str, int]  # by queue: since the first look, or a little before
@@ -32,8 +50,7 @@ class _Look(NamedTuple):
 class Rates:
     """Compares each look at the queues with those before.
 
-    What went out is what workers recorded. What came in is that, and by how much the queue grew.
-    So a queue that was dropped, or whose workers record nothing, shows too little.
+    What went out is what workers recorded; see :func:`rate`.
     """
 
     def __init__(self) -> None:
@@ -52,11 +69,11 @@ class Rates:
         if activity is None:
             return {}
         self._count(activity, now)
-        ended = dict(self._before)
+        total = dict(self._before)
         for (_, queue_name, _), count in self._ended.items():
-            ended[queue_name] = ended.get(queue_name, 0) + count
+            total[queue_name] = total.get(queue_name, 0) + count
         left = {row.name: row.waiting + row.delayed + row.running for row in rows}
-        look = _Look(now, ended, left)
+        look = _Look(now, total, left)
         while len(self._looks) > 1 and now - self._looks[0].at > _SPAN:
             self._looks.popleft()
         self._looks.append(look)
@@ -69,9 +86,7 @@ class Rates:
         for row in activity:
             if row.minute < now - _SETTLED:
                 continue
-            self._ended[row.minute, row.queue_name, row.function] = (
-                row.succeeded + row.given_up + row.expired + row.canceled
-            )
+            self._ended[row.minute, row.queue_name, row.function] = ended(row)
         for key in [key for key in self._ended if key[0] < now - _SETTLED]:
             count = self._ended.pop(key)
             self._before[key[1]] = self._before.get(key[1], 0) + count
@@ -85,13 +100,11 @@ class Rates:
         went = dict.fromkeys((row.name for row in rows), 0)
         for row in activity:
             if row.minute == last:
-                ended = row.succeeded + row.given_up + row.expired + row.canceled
-                went[row.queue_name] = went.get(row.queue_name, 0) + ended
+                went[row.queue_name] = went.get(row.queue_name, 0) + ended(row)
         return {name: Rate(None, float(count)) for name, count in went.items()}
 
 
 def _between(first: _Look, last: _Look, name: str) -> Rate:
-    minutes = (last.at - first.at) / 60
     went = last.ended.get(name, 0) - first.ended.get(name, 0)
     grew = last.left.get(name, 0) - first.left.get(name, 0)
-    return Rate(max(0, went + grew) / minutes, went / minutes)
+    return rate(went, grew, (last.at - first.at) / 60)

@@ -1,6 +1,6 @@
 """Test how many tasks per minute come and go, from looks at made rows."""
 
-from alligator.cli.rates import Rate, Rates
+from alligator.monitoring.rates import Rate, Rates
 from alligator.monitoring.rows import ActivityRow, QueueRow
 
 

@@ -1,0 +1,124 @@
+"""Test the page of functions, and that of one."""
+
+import uuid
+
+import pytest
+
+from alligator import Gator
+from tests.support.pages import HOSTILE, Pages, links, words
+from tests.unit.web.test_overview import record
+
+SLOW = "shop.images.thumb"
+
+
+@pytest.fixture
+def gator():
+    return Gator(f"locmem://{uuid.uuid4().hex}", "mail")
+
+
+@pytest.fixture
+def pages(gator):
+    return Pages(gator)
+
+
+@pytest.fixture
+def day(gator):
+    """A day on which one function got slow four hours ago."""
+    for hours in range(24):
+        took = 2.4 if hours < 4 else 1.0
+        record(gator, "images", SLOW, ago=60 * hours + 3, runs=30, failed=3, took=took)
+        record(gator, ago=60 * hours + 3, runs=50, took=0.02)
+
+
+def order(page):
+    names = ("shop.mail.send", SLOW)
+    return sorted(names, key=words(page).rpartition("Average")[2].index)
+
+
+def test_nothing_has_run(pages):
+    text = words(pages.get("activity"))
+    assert "No task has run in the last 6 h." in text
+    assert "latergator.py" in text
+
+
+def test_what_got_slower_today_is_told_first(pages, day):
+    """In a sentence, and beside the average in the table."""
+    page = pages.get("activity")
+    text = words(page)
+    found = text.index(f"{SLOW} got slower: ")
+    assert found < text.index("Total time")
+    assert "slower than in the 18 hours before (1.0 s)" in text
+    assert "send got slower" not in text
+    assert text.count("as before") == 1
+
+
+def test_counts_and_percentiles(pages, day):
+    text = words(pages.get("activity", range="24h"))
+    assert "720 72 10 %" in text
+    assert "1,200 0 20 ms" in text
+    assert "2.4 s" in text
+
+
+@pytest.mark.parametrize(
+    ("sort", "first"),
+    [("total", SLOW), ("runs", "shop.mail.send"), ("failed", SLOW), ("function", SLOW)],
+)
+def test_it_is_sorted_by_links(pages, day, sort, first):
+    page = pages.get("activity", sort=sort)
+    assert order(page)[0] == first
+    assert f"/activity?range=6h&sort={sort}" in links(page)
+    assert page.count("aria-sort") == 1
+
+
+def test_it_is_filtered_by_queue_and_text(pages, day):
+    assert "shop.mail.send" not in words(pages.get("activity", queue="images"))
+    assert "shop.mail.send" in words(pages.get("activity", q="MAIL.s"))
+    text = words(pages.get("activity", q="no such"))
+    assert "No function matches." in text
+    assert "No function matches." in words(pages.get("activity", queue="gone"))
+
+
+@pytest.mark.parametrize("name", ["range", "sort", "queue", "q", "function"])
+def test_any_query_is_answered(pages, day, name):
+    pages.get("activity", **{name: HOSTILE})
+
+
+def test_the_page_of_a_function(pages, day):
+    page = pages.get("activity", function=SLOW)
+    text = words(page)
+    assert "slower than in the 18 hours before" in text
+    assert "By queue" in text
+    assert "images" in text
+    assert page.count("<figure") == 3
+    assert "Duration, " in text  # told in words
+    assert f"/recent?state=failed&function={SLOW}" in links(page)
+
+
+def test_a_function_that_has_not_run(pages, day):
+    assert "It has not run in the last 1 h." in words(
+        pages.get("activity", function="a.b", range="1h")
+    )
+
+
+def test_hostile_functions_are_shown(gator, pages):
+    record(gator, function=f"a.{HOSTILE}")
+    record(gator, function="")
+    page = pages.get("activity")
+    assert "unreadable message" in page
+    (link,) = [each for each in links(page) if "function=" in each and "activity" in each]
+    assert "7*7" in words(pages.get("activity", function=f"a.{HOSTILE}"))
+    assert "script" in link
+
+
+def test_many_functions_are_cut(gator, pages):
+    for number in range(230):
+        record(gator, function=f"m.f{number}")
+    assert "30 more are not shown" in words(pages.get("activity"))
+
+
+def test_without_a_store_it_says_why(beanstalk_dsn):
+    gator = Gator(beanstalk_dsn)
+    pages = Pages(gator)
+    assert "store=" in words(pages.get("activity"))
+    assert "store=" in words(pages.get("activity", function="m.f"))
+    gator.close()

@@ -1,0 +1,210 @@
+"""Test the overview: each queue, its figures, and the sentence that says what is wrong."""
+
+import time
+import uuid
+
+import pytest
+
+from alligator import Gator
+from alligator.backends.types import Report
+from alligator.exceptions import ConnectionLost
+from alligator.monitoring.activity_counts import QUEUE, Measured, Tally, depth_numbers
+from alligator.monitoring.rates import Rate
+from alligator.monitoring.rows import QueueRow
+from alligator.web import findings, series
+from tests.support import jobs
+from tests.support.pages import HOSTILE, Pages, links, words
+
+
+@pytest.fixture
+def gator():
+    return Gator(f"locmem://{uuid.uuid4().hex}", "mail")
+
+
+@pytest.fixture
+def pages(gator):
+    return Pages(gator)
+
+
+def record(gator, queue="mail", function="shop.mail.send", *, ago=2, runs=10, failed=0, took=0.2):
+    """Let workers have recorded runs, some minutes ago."""
+    tally = Tally()
+    tally.add("succeeded", runs - failed)
+    tally.add("failed", failed)
+    tally.add("given_up", failed)
+    tally.add_runs(runs, [Measured(took, took / 4, is_single=True)] * runs)
+    minute = int(time.time() // 60 - ago) * 60
+    gator.store.report(Report("w", activity=[(minute, queue, function, tally.take())]))
+
+
+def record_depth(gator, waiting, queue="mail", *, ago=4):
+    minute = int(time.time() // 60 - ago) * 60
+    row = (minute, queue, QUEUE, depth_numbers(waiting, 0, 0, None))
+    gator.store.report(Report("w", activity=[row]))
+
+
+def serve(gator, queue="mail"):
+    gator.store.beat("host:1:a", [queue], 60)
+
+
+def test_without_queues_it_says_what_to_do(pages):
+    text = words(pages.get(""))
+    assert "No queue has tasks, workers or a schedule yet." in text
+    assert "latergator.py DSN" in text
+
+
+def test_a_queue_that_grows_without_workers_is_told_in_the_first_sentence(gator, pages):
+    """A newcomer must see at once why the mail queue grows."""
+    record_depth(gator, 0)
+    record(gator, "images", "shop.images.thumb")
+    for number in range(30):
+        gator.task(jobs.note, number)
+    text = words(pages.get(""))
+    found = text.index("mail grows: ")
+    assert found < text.index("Waiting")
+    assert "0 out a minute. 30 tasks wait; it has no live worker" in text
+    assert "no workers" in text
+
+
+def test_figures_and_rates(gator, pages):
+    for ago in range(1, 6):
+        record(gator, ago=ago, runs=66)
+    record(gator, ago=30, runs=10, failed=9)
+    record_depth(gator, 0, ago=5)
+    serve(gator)
+    gator.options(delay_by=500).task(jobs.note, 1)
+    gator.task(jobs.note, 2)
+    page = pages.get("")
+    text = words(page)
+    assert "Waiting 1 +1 delayed Running 0" in text
+    assert "Failed in the last hour 9 Show them" in text
+    assert "/recent?state=failed" in links(page)
+    assert "mail Waiting: now" in text  # the sparkline
+    assert "/ 50 ms" in text  # p95 of the waits
+    assert text.count("Numbers") == 3  # a table behind each chart
+    out = float(text.partition("Out a minute ")[2].split()[0])
+    assert 50 <= out <= 66
+
+
+def test_a_function_that_fails_often_is_told(gator, pages):
+    record(gator, runs=40, failed=37)
+    record(gator, function="shop.mail.fine", runs=400, failed=1)
+    serve(gator)
+    page = pages.get("")
+    assert "shop.mail.send fails: 37 of 40 runs in the last hour (92 %)." in words(page)
+    assert "/recent?state=failed&function=shop.mail.send" in links(page)
+    assert "shop.mail.fine fails" not in words(page)
+
+
+def test_if_nothing_is_wrong_it_says_so(gator, pages):
+    serve(gator)
+    gator.task(jobs.note, 1)
+    assert "Nothing stands out" in words(pages.get(""))
+
+
+def test_a_paused_queue(gator, pages):
+    serve(gator)
+    gator.task(jobs.note, 1)
+    gator.pause("mail")
+    page = pages.get("")
+    assert "mail is paused: 1 task waits." in words(page)
+    assert any(each.startswith("/do/resume?") for each in links(page))
+
+
+@pytest.mark.parametrize("name", ["1h", "6h", "24h", "48h", "1y", HOSTILE])
+def test_ranges(gator, pages, name):
+    """One that there is not is the default."""
+    serve(gator)
+    gator.task(jobs.note, 1)
+    record(gator, ago=40)
+    record(gator, ago=20 * 60)
+    page = pages.get("", range=name)
+    chosen = name if name.endswith("h") and name[0].isdigit() else "1h"
+    assert f'range={chosen}" aria-current="true"' in page
+    assert pages.get("", range=name).count("<svg") == page.count("<svg")  # from what is remembered
+
+
+def test_hostile_names_harm_nothing(gator):
+    """The function of a message can be anything; a queue has a name that its backend allows."""
+    pages = Pages(gator)
+    record(gator, function=f"a.{HOSTILE}", failed=9)
+    serve(gator)
+    gator.task(jobs.note, 1)
+    assert "fails: 9 of 10 runs" in words(pages.get(""))
+
+
+def test_looking_records_how_full_queues_are_once_a_minute(gator, pages, monkeypatch):
+    gator.task(jobs.note, 1)
+    calls = []
+    monkeypatch.setattr(gator, "record_depths", calls.append)
+    began = int(time.time() // 60)
+    for _ in range(3):
+        pages.get("")
+    assert 1 <= len(calls) <= 1 + int(time.time() // 60) - began
+
+
+def test_a_store_that_cannot_be_reached_costs_only_what_it_has(gator, pages, monkeypatch):
+    gator.task(jobs.note, 1)
+
+    def fail(*_):
+        raise ConnectionLost("no store there")
+
+    for name in ("activity", "workers", "record_depths"):
+        monkeypatch.setattr(gator, name, fail)
+    text = words(pages.get(""))
+    assert "Rates, waits and failures are not shown. no store there" in text
+    assert "Out a minute –" in text  # noqa: RUF001
+    assert "mail" in text
+
+
+def test_without_a_store_queues_are_still_shown(beanstalk_dsn):
+    """Nothing is known of workers, so none is missed."""
+    gator = Gator(beanstalk_dsn, f"mail-{uuid.uuid4().hex[:6]}")
+    gator.task(jobs.note, 1)
+    text = words(Pages(gator).get(""))
+    assert "Rates, waits and failures are not shown." in text
+    assert "store=" in text
+    assert "no live worker" not in text
+    assert gator.queue_name in text
+    gator.close()
+
+
+def queue(waiting=100, workers=0, oldest=5.0, **more):
+    return QueueRow("mail", waiting, 0, 0, 0, oldest, **{"paused": False, **more}, workers=workers)
+
+
+@pytest.mark.parametrize(
+    ("row", "rate", "text"),
+    [
+        (
+            queue(),
+            Rate(120.0, 0.0),
+            "grows: 120 in, 0 out a minute. 100 tasks wait; it has no",
+        ),
+        (queue(), Rate(0.0, 0.0), "mail stands still: 100 tasks wait. It has no live worker."),
+        (queue(), Rate(None, 0.0), "mail stands still: 100 tasks wait. It has no live worker."),
+        (queue(workers=2), Rate(90.0, 60.0), "60 out a minute; its 2 workers cannot keep up."),
+        (queue(workers=1), Rate(60.0, 60.0), ""),
+        (queue(workers=1), Rate(60.4, 60.0), ""),
+        (
+            queue(1, 1, 7200.0),
+            Rate(0.0, 0.0),
+            "behind: 1 task waits, the first one for 2 h.",
+        ),
+        (queue(0, 0), Rate(0.0, 0.0), ""),
+        (queue(5, 0, paused=True), Rate(9.0, 0.0), "mail is paused: 5 tasks wait."),
+    ],
+)
+def test_sentences(row, rate, text):
+    found = findings.of_queues([row], {"mail": rate}, knows_workers=True)
+    assert text in found[0].text if text else found == []
+
+
+def test_there_are_not_too_many_sentences():
+    rows = [QueueRow(f"q{n}", n, 0, 0, 0, 1.0, paused=False, workers=0) for n in range(1, 50)]
+    found = findings.of_queues(rows, {}, knows_workers=True)
+    assert 1 <= len(found) <= 10
+    assert "q49" in found[0].text
+    total = series.Total()
+    total.failed = 9
+    assert len(findings.of_failures({f"m.f{n}": total for n in range(50)}, "an hour")) <= 10
