@@ -12,7 +12,7 @@ from alligator.constants import (
     WAITING,
 )
 from alligator.gator import Gator
-from alligator.producer.options import Batch, Options
+from alligator.producer.options_and_batch import Batch, Options
 from alligator.tasks.task import Task, current_task, result_of
 from alligator.workers.worker import Worker
 

@@ -38,7 +38,7 @@ from alligator.monitoring.rows import (
 )
 from alligator.monitoring.schedules import schedule_rows
 from alligator.producer.children_in_other_store import bridge
-from alligator.producer.options import Batch, Callback, Options
+from alligator.producer.options_and_batch import Batch, Callback, Options
 from alligator.producer.push import Producer
 from alligator.results import explain
 from alligator.results.query import Results

@@ -35,7 +35,7 @@ nitpick_ignore_regex = [
     ("py:class", r"(~P|Store|alligator\.(common\.clock\.Clock|tasks\.codec\.Codec))"),
     (
         "py:class",
-        r"alligator\.(producer\.options\.Target|tasks\.(task\.TaskHandle|message\.Described))",
+        r"alligator\.(producer\.options_and_batch\.Target|tasks\.(task\.TaskHandle|message\.Described))",
     ),
     (
         "py:class",

@@ -13,9 +13,10 @@ that was stopped, overtaken and continued changes nothing with :meth:`Store.note
 store it is text like any other; only stores that keep children make such keys themselves.
 
 *Of the last push.* Where store and queue are one, a push of an id of the user's own
-(:func:`alligator.common.ids.is_own_id`) overrules the outcomes of earlier pushes, in the same step.
-The store forgets their failure or cancellation, and their dead letter no longer says how that id
-stands (to ``Client.find``, to children). An ack overrules a failure that was noted meanwhile.
+(not :func:`alligator.common.ids.is_generated`) overrules the outcomes of earlier pushes, in the
+same step. The store forgets their failure or cancellation, and their dead letter no longer says how
+that id stands (to ``Client.find``, to children). An ack overrules a failure that was noted
+meanwhile.
 
 *Kept for their time.* Records and marks stay until their time is over, and end by themselves a few
 seconds after it at the latest.
@@ -55,7 +56,7 @@ from alligator.backends.types import (
     Watch,
     Worker,
 )
-from alligator.common.ids import is_own_id
+from alligator.common.ids import is_generated
 from alligator.common.text import shorten
 from alligator.constants import CANCELED, FAILED
 from alligator.constants import HELD as HELD_STATE
@@ -115,7 +116,7 @@ def record_key(queue_name: str, task_id: str) -> str:
     An id that Alligator made is unique, and is the key itself. So are all recorded ids of
     Alligator 1.1. A key is returned as it is.
     """
-    return own_record_key(queue_name, task_id) if is_own_id(task_id) else task_id
+    return task_id if is_generated(task_id) else own_record_key(queue_name, task_id)
 
 
 def own_record_key(queue_name: str, task_id: str) -> str:

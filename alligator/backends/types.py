@@ -296,7 +296,7 @@ class Worker(NamedTuple):
 
 
 #: What happened in one minute (Unix seconds at which it began), on a queue, to the tasks of one
-#: function: numbers to add, but for the maxima (``alligator.backends.activity_rows.MAX_AT``).
+#: function: numbers to add, but for the maxima (``alligator.backends.activity_sums.MAX_AT``).
 Activity = tuple[int, str, str, tuple[float, ...]]
 
 _NO_DOCUMENTS: Mapping[str, tuple[str, float]] = MappingProxyType({})

@@ -8,7 +8,15 @@ import sys
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 
-from alligator.cli import completion, control, doctor, health, listing, move, upkeep
+from alligator.cli import (
+    completion,
+    doctor,
+    health,
+    listing,
+    move,
+    pause_and_cancel,
+    revive_drop_backup,
+)
 from alligator.cli.parser import COMMANDS, queue_parser, worker_parser
 from alligator.cli.source import check_exists, gator_of, with_source, without_dsn
 from alligator.cli.start_dashboard import dashboard
@@ -31,12 +39,12 @@ _COMMANDS: dict[str, Callable[[Gator, argparse.Namespace], int]] = {
     "dead": listing.dead,
     "explain": listing.explain,
     "schedule": listing.schedule,
-    "revive": upkeep.revive,
-    "pause": control.pause,
-    "resume": control.resume,
-    "cancel": control.cancel,
-    "drop": upkeep.drop,
-    "backup": upkeep.backup,
+    "revive": revive_drop_backup.revive,
+    "pause": pause_and_cancel.pause,
+    "resume": pause_and_cancel.resume,
+    "cancel": pause_and_cancel.cancel,
+    "drop": revive_drop_backup.drop,
+    "backup": revive_drop_backup.backup,
     "move": move.move,
     "doctor": doctor.doctor,
     "health": health.health,

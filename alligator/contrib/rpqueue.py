@@ -37,7 +37,7 @@ from alligator.contrib.rpqueue_functions import (
 )
 from alligator.exceptions import InvalidDSN, InvalidTask, UnsupportedOption
 from alligator.gator import Gator
-from alligator.producer.options import Options
+from alligator.producer.options_and_batch import Options
 from alligator.scheduling.rules import Cron, Every, check_schedule_options
 from alligator.tasks.validation import check_options
 from alligator.workers.worker import Worker

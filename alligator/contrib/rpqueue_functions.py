@@ -11,7 +11,7 @@ from alligator.common.text import shorten
 from alligator.constants import CANCELED, DELAYED, FAILED, RETRYING, RUNNING, SUCCESS, WAITING
 from alligator.exceptions import InvalidDSN, InvalidTask, RunAgain
 from alligator.gator import Gator
-from alligator.producer.options import Options
+from alligator.producer.options_and_batch import Options
 from alligator.tasks.functions import check_arguments, check_runs, split_name
 from alligator.tasks.task import Task, current_task
 from alligator.tasks.validation import check_options

@@ -1,4 +1,4 @@
-"""Run reserved tasks and settle them: attempts, leases, acks, pending outcomes, outages.
+"""Run reserved tasks and settle them: attempts, leases, acks, unsettled outcomes, outages.
 
 Imports: ``alligator.producer`` and below. Exports nothing; import the modules.
 """

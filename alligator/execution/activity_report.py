@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from alligator.backends.activity_rows import OTHERS, added
+from alligator.backends.activity_sums import OTHERS, added
 from alligator.backends.base import Delivery
 from alligator.backends.store import Store
 from alligator.backends.types import QueueStats, Report

@@ -24,7 +24,7 @@ from alligator.exceptions import NodeLost, QueueFull
 from alligator.execution.acks import ACK_WITHIN, Acks, report_refused
 from alligator.execution.backend_trouble import Outage, tasks
 from alligator.execution.lease_process import LeaseProcess
-from alligator.execution.pending import PendingOutcomes
+from alligator.execution.unsettled_outcomes import UnsettledOutcomes
 
 #: Seconds beyond the expected after which tasks that have not started are handed back.
 PATIENCE = 0.1
@@ -93,7 +93,7 @@ class Leases:
         self._ahead_lock = threading.Lock()
         self._noted: dict[int, Delivery] = {}  # with a note of the stop; by id()
         self._outage = outage or Outage(log)
-        self._pending = PendingOutcomes(self._outage, self._was_overtaken)
+        self._unsettled = UnsettledOutcomes(self._outage, self._was_overtaken)
         self._refused = dict[str, float]()  # duties that there was no room for, and until when
         self._acks = Acks(client, self._outage, self._lock, self._turn, log, refused)
         self._extending = True
@@ -160,7 +160,7 @@ class Leases:
 
     def without_known(self, found: Sequence[Delivery]) -> Sequence[Delivery]:
         """Return the reserved deliveries to run: all but the tasks whose outcome waits here."""
-        return self._pending.without_known(found) if found and self._pending else found
+        return self._unsettled.without_known(found) if found and self._unsettled else found
 
     def send_ahead(self, queue_names: Sequence[str], limit: int) -> None:
         """Send the request for a further batch, with acks, and do not wait for the reply.
@@ -407,13 +407,13 @@ class Leases:
         :param leased: called if the same task is reserved here again: ``settle`` is then about
             that lease.
         """
-        self._pending.add(delivery, settle, err, due, leased)
+        self._unsettled.add(delivery, settle, err, due, leased)
         if self._closed:  # the task ended after its worker, whose thread has ended
             self._outage.call(self._settle_the_last)
 
     def outcomes_held(self) -> int:
         """Return how many have run whose outcome the backend has no room for just now."""
-        return self._pending.count_blocked()
+        return self._unsettled.count_blocked()
 
     def wait_for_room(self, seconds: float, over: Callable[[], bool] = never) -> None:
         """Block until the backend has taken these, ``over()``, or the time is up."""
@@ -422,26 +422,26 @@ class Leases:
             time.sleep(min(0.05, seconds))
 
     def catch_up(self, *, at_once: bool = False) -> None:
-        """After an outage, extend all leases, then settle the outcomes that are pending.
+        """After an outage, extend all leases, then settle the outcomes that are not settled.
 
         Call it before you reserve: the backend might deliver these very tasks.
 
         :param at_once: whether a node that was lost answers again.
         """
-        if at_once or self._outage.lasts or self._pending.is_due():
+        if at_once or self._outage.lasts or self._unsettled.is_due():
             self._acks.unpark()
             self._extend()
-            self._pending.settle_all(at_once=at_once)
+            self._unsettled.settle_all(at_once=at_once)
 
     def _settle_the_last(self) -> None:
-        """Settle what is pending for the last time; hand back what there is no room for."""
+        """Settle what is unsettled for the last time; hand back what there is no room for."""
         try:
-            self._pending.settle_all(at_once=True)
+            self._unsettled.settle_all(at_once=True)
         finally:
-            self._hand_back_pending()
+            self._hand_back_unsettled()
 
-    def _hand_back_pending(self) -> None:
-        untold = self._pending.take_refused()
+    def _hand_back_unsettled(self) -> None:
+        untold = self._unsettled.take_refused()
         for index, (delivery, due) in enumerate(untold):
             try:
                 self.client.release(delivery, None, due)
@@ -679,7 +679,7 @@ class Leases:
         else:
             self._outage.begins(node_lost)
         gone = {id(delivery) for delivery in lost}
-        self._pending.drop(gone)
+        self._unsettled.drop(gone)
         with self._lock:
             self._waiting = deque(each for each in self._waiting if id(each) not in gone)
             self._share()
@@ -689,7 +689,7 @@ class Leases:
         """With the lock, write all deliveries again for the helper process."""
         if self._process is not None:
             started = [*self._that_run(), *self._acks.all()]
-            self._process.rewrite(started + self._pending.deliveries(), self._waiting)
+            self._process.rewrite(started + self._unsettled.deliveries(), self._waiting)
 
     def _come_back(self) -> None:
         """After a standstill, before any start: drop what the helper process has handed back."""
@@ -724,7 +724,7 @@ class Leases:
     def _held(self) -> list[Delivery]:
         with self._lock:
             held = [*self._waiting, *self._that_run(), *self._acks.all()]
-        return held + self._pending.deliveries()
+        return held + self._unsettled.deliveries()
 
     def _report_lost(self, deliveries: Sequence[Delivery]) -> None:
         with self._lock:

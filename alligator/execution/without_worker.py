@@ -25,8 +25,8 @@ from alligator.execution.acks import report_refused
 from alligator.execution.activity_report import Recording
 from alligator.execution.attempt import Outcome, Verdict, attempt, canceled
 from alligator.execution.leases import Leases
-from alligator.execution.running_tasks import RunningTasks
 from alligator.execution.settle import Settler
+from alligator.execution.task_documents import TaskDocuments
 from alligator.monitoring import cancel_requests
 from alligator.results.query import Results
 from alligator.results.queue_pauses import Pauses
@@ -256,7 +256,7 @@ class InlineRunner:
             leases.settles(delivery)
             beside(partial(self.settler.settle, canceled(delivery, task)), 0.0)
 
-        running = RunningTasks(
+        running = TaskDocuments(
             self.settler.store,
             self.recorder,
             leases.running,

@@ -10,8 +10,8 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from alligator.backends.activity_rows import MAX_AT
-from alligator.common.ids import is_own_id
+from alligator.backends.activity_sums import MAX_AT
+from alligator.common.ids import is_generated
 from alligator.monitoring.rows import ActivityRow, DepthRow
 
 #: The upper bounds of the histograms, in seconds: two for each power of ten, up to an hour.
@@ -215,7 +215,7 @@ def when_pushed(known: float, task_id: Any, *, own: bool) -> float:
 
     :param own: the user chose its id, whatever it looks like.
     """
-    if known or own or not isinstance(task_id, str) or is_own_id(task_id):
+    if known or own or not isinstance(task_id, str) or not is_generated(task_id):
         return known
     try:
         return int(task_id[:8] + task_id[9:13], 16) / 1000

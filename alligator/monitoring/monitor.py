@@ -5,7 +5,7 @@ from dataclasses import replace
 from math import inf
 from typing import Any
 
-from alligator.backends.activity_rows import KEEP_ACTIVITY, MAX_RECENT
+from alligator.backends.activity_sums import KEEP_ACTIVITY, MAX_RECENT
 from alligator.backends.base import LISTING, Client, time_on
 from alligator.backends.dsn import mask_password
 from alligator.backends.store import Store, record_key

@@ -25,7 +25,7 @@ from alligator.backends.legacy import LegacyClient
 from alligator.backends.store import Store
 from alligator.common import strict_json
 from alligator.common.clock import Clock
-from alligator.common.ids import LookalikeId, is_own_id
+from alligator.common.ids import LookalikeId, is_generated
 from alligator.constants import CANCELED, WAITING
 from alligator.exceptions import AlligatorException, InvalidTask, UnsupportedOption
 from alligator.producer.dependencies import Dependencies, replace_parent
@@ -127,8 +127,8 @@ class Producer:
                 task.task_id, task.is_duplicate = task.replaced_id or task.task_id, False
         if ResultOf in map(type, args) or (kwargs and ResultOf in map(type, kwargs.values())):
             self.dependencies.await_results(task)
-        # The user chose this id, and it looks generated: is_own_id() cannot tell, so note it.
-        if task.id_was_given and not is_own_id(task.task_id):
+        # The user chose this id, and it looks generated: is_generated() cannot tell, so note it.
+        if task.id_was_given and is_generated(task.task_id):
             task.lookalike_id = True
         now = task.pushed_at = self.clock.time() if now is None else now
         if task.delay_by is not None:

@@ -11,7 +11,7 @@ from alligator.backends.base import GET, OWN_ID, Client, DeadTask, Place
 from alligator.backends.dsn import mask_password
 from alligator.backends.store import ENDED, KEEP_FAILED, Record, Store, own_record_key
 from alligator.common.clock import Seconds, in_seconds
-from alligator.common.ids import is_own_id
+from alligator.common.ids import is_generated
 from alligator.common.text import shorten
 from alligator.constants import CANCELED, DELAYED, FAILED, RETRYING, RUNNING, SUCCESS, WAITING
 from alligator.exceptions import (
@@ -341,7 +341,7 @@ def _chosen(task: Task | str, found: Sequence[Record | None]) -> Record | None:
     # Alligator 1.1 wrote it if the id is the user's own. Of another queue, it looks the same.
     if isinstance(task, Task) and by_id.pushed < _pushed(task):
         return mine
-    if mine is not None and not is_own_id(_id_of(task)):
+    if mine is not None and is_generated(_id_of(task)):
         return mine
     return by_id if mine is None or by_id.fence > mine.fence else mine
 

@@ -22,7 +22,7 @@ from alligator.backends.store import (
 )
 from alligator.common import strict_json
 from alligator.common.clock import Clock
-from alligator.common.ids import is_own_id
+from alligator.common.ids import is_generated
 from alligator.common.log import SafeTracebacks
 from alligator.common.text import describe_error, describe_traceback, shorten
 from alligator.constants import FAILED, RUNNING, SUCCESS, WAITING
@@ -219,7 +219,7 @@ class Recorder:
         own = own_record_key(letter.queue_name, task_id)
         if "own_id" in fields_in(fields_of(letter.data), "options"):
             return [own]
-        return [own, task_id] if is_own_id(task_id) else [task_id, own]
+        return [task_id, own] if is_generated(task_id) else [own, task_id]
 
     def make(self, task: Task | None, attempt: int, state: int) -> Record:
         """Return the record of a task that has just entered a state."""

@@ -7,7 +7,7 @@ from typing import Any, Protocol, TypeVar
 
 from alligator.backends.base import LIMIT, RATE, Client, Controls, Data, Message, controlled
 from alligator.common import strict_json
-from alligator.common.ids import is_own_id
+from alligator.common.ids import is_generated
 from alligator.common.importing import determine_module, determine_name, import_guard
 from alligator.common.text import describe_error, shorten
 from alligator.exceptions import BadPayload, InvalidTask
@@ -148,7 +148,7 @@ def write(task: Described) -> str | bytes:
     begin += _call(task.retries, task.is_async, *_names(task.func))
     # Most tasks have no option: this check takes 0.7 µs, a look at each option 1.7, of 20.
     plain = _TELLING.isdisjoint(vars(task)) and _has_defaults(type(task))
-    plain = plain and not (task.pushed_at and is_own_id(task.task_id))
+    plain = plain and (not task.pushed_at or is_generated(task.task_id))
     options = {} if plain else _options(task)
     data = {"args": task.func_args, "kwargs": task.func_kwargs, "options": options}
     if not plain and task.awaits_results:

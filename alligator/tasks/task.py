@@ -14,7 +14,7 @@ from typing import Any, NoReturn, Protocol, Self
 from alligator.backends.types import Delivery
 from alligator.common import after_fork, strict_json
 from alligator.common.clock import Seconds
-from alligator.common.ids import is_own_id, new_task_id
+from alligator.common.ids import is_generated, new_task_id
 from alligator.common.log import SafeTracebacks
 from alligator.common.text import describe_error, shorten, show_time
 from alligator.constants import CANCELED, DELAYED, FAILED, RETRYING, RUNNING, SUCCESS, WAITING
@@ -310,7 +310,7 @@ class Task:
     @property
     def has_own_id(self) -> bool:
         """Whether the user chose its id: it may be pushed again, or to several queues."""
-        return self.lookalike_id or is_own_id(self.task_id)
+        return self.lookalike_id or not is_generated(self.task_id)
 
     @property
     def place(self) -> tuple[str, str] | None:

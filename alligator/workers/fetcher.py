@@ -21,7 +21,7 @@ from alligator.backends.store import Store
 from alligator.common.text import describe_error
 from alligator.execution.backend_trouble import Outage
 from alligator.execution.leases import Leases
-from alligator.execution.pending import MOST_HELD
+from alligator.execution.unsettled_outcomes import MOST_HELD
 from alligator.scheduling.scheduler import Schedules
 from alligator.workers.paused_queues import EVERY, PausedQueues
 from alligator.workers.prefetch_size import AHEAD, Prefetch

@@ -22,7 +22,7 @@ from alligator.common.text import describe_error
 from alligator.exceptions import NodeLost
 from alligator.execution.activity_report import Recording, host
 from alligator.execution.backend_trouble import Outage
-from alligator.execution.running_tasks import RunningTasks
+from alligator.execution.task_documents import TaskDocuments
 
 #: Seconds between two heartbeats.
 EVERY = 30.0
@@ -64,7 +64,7 @@ class Heartbeat:
         sample: Callable[[], None] | None = None,
         recording: Recording | None = None,
         live: Callable[[], str] | None = None,
-        tasks: RunningTasks | None = None,
+        tasks: TaskDocuments | None = None,
         beats: bool = True,
     ) -> None:
         self.store, self.queue_names = store, queue_names

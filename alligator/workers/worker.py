@@ -31,8 +31,8 @@ from alligator.execution.attempt import Outcome, Verdict, canceled
 from alligator.execution.backend_trouble import Outage
 from alligator.execution.lease_process import LeaseProcess
 from alligator.execution.leases import Leases
-from alligator.execution.pending import MOST_HELD
-from alligator.execution.running_tasks import RunningTasks
+from alligator.execution.task_documents import TaskDocuments
+from alligator.execution.unsettled_outcomes import MOST_HELD
 from alligator.gator import Gator
 from alligator.results.unserved import Served, Unserved
 from alligator.runtime import safe_points
@@ -145,7 +145,7 @@ class Worker:
         self._count_lock = threading.Lock()
         self._recording = gator.new_recording()
         self._heart: Heartbeat | None = None  # of a run
-        self._tasks_of_run: RunningTasks | None = None  # of which the heartbeat tells
+        self._tasks_of_run: TaskDocuments | None = None  # of which the heartbeat tells
         for name in queue_names(self):
             gator.client.check_queue_name(name)
 
@@ -445,13 +445,13 @@ class Worker:
         self,
         running: Callable[[], list[tuple[Delivery, float]]],
         holder: Callable[[Delivery], Leases | None],
-    ) -> RunningTasks:
+    ) -> TaskDocuments:
         """Return what exchanges documents about the tasks that run.
 
         :param running: returns these.
         :param holder: returns the leases that have one of them.
         """
-        return RunningTasks(
+        return TaskDocuments(
             self.gator.store,
             self.gator.recorder,
             running,
@@ -599,7 +599,7 @@ class Worker:
             beside(self._heart.end, _TO_LOG)
         hard_exit(1)
 
-    def _watch(self, leases: Leases, tasks: RunningTasks | None) -> None:
+    def _watch(self, leases: Leases, tasks: TaskDocuments | None) -> None:
         """In the lease thread, act on a stop signal while the main thread is busy."""
         if tasks is not None:
             tasks.look()

@@ -11,7 +11,7 @@ from alligator import CANCELED, FAILED, RUNNING, SUCCESS, WAITING, Gator, Worker
 from alligator.backends.base import Reason
 from alligator.backends.store import Record, own_record_key, record_key
 from alligator.common.clock import SystemClock
-from alligator.common.ids import is_own_id, new_task_id
+from alligator.common.ids import is_generated, new_task_id
 from alligator.exceptions import BadSignature, TaskFailed
 from tests.support import jobs
 from tests.support.jobs import fail
@@ -314,7 +314,7 @@ def test_messages_that_alligator_1_1_can_read(gators):
         (delivery,) = gator.client.reserve([gator.queue_name], 1, 30, 10).deliveries
         options = json.loads(delivery.data)["options"]
         assert set(options) - {"note_end"} in ({"pushed_at"}, {"pushed_at", "own_id"})
-        assert ("own_id" in options) == (not is_own_id(own_id))
+        assert ("own_id" in options) == is_generated(own_id)
         assert options.get("own_id") is None
         gator.client.ack([delivery])
 
@@ -374,9 +374,9 @@ def test_keys():
     assert len(keys) == 6
     for key in keys:
         assert record_key("c", key) == key
-    assert not is_own_id(made)
+    assert is_generated(made)
     for each in ("x", "", "7" * 36, str(uuid.uuid4()), made[:-1]):
-        assert is_own_id(each)
+        assert not is_generated(each)
 
 
 def test_an_id_whose_bytes_look_like_a_separator(gators):

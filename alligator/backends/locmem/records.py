@@ -5,7 +5,7 @@ from collections import deque
 from threading import Event
 from typing import Generic, TypeVar
 
-from alligator.backends.activity_rows import (
+from alligator.backends.activity_sums import (
     KEEP_ACTIVITY,
     KEEP_LOST,
     MAX_RECENT,
@@ -14,7 +14,7 @@ from alligator.backends.activity_rows import (
 )
 from alligator.backends.store import BAD, record_key
 from alligator.backends.types import Activity, LiveWorker, Record, Report, Worker
-from alligator.common.ids import is_own_id
+from alligator.common.ids import is_generated
 from alligator.constants import FAILED
 
 V = TypeVar("V")
@@ -148,13 +148,13 @@ class Records:
 
     def overrule(self, queue_name: str, task_id: str, now: float) -> None:
         """Forget failures and cancellations of an id of the user's own, which is pushed again."""
-        for key in (record_key(queue_name, task_id), task_id) if is_own_id(task_id) else ():
+        for key in () if is_generated(task_id) else (record_key(queue_name, task_id), task_id):
             if (record := self.outcomes.get(key, now)) and record.state in BAD:
                 self.outcomes.pop(key)
 
     def has_succeeded(self, queue_name: str, task_id: str, now: float) -> None:
         """Forget the failure of an id of the user's own, which is acked: a push before had it."""
-        if is_own_id(task_id):
+        if not is_generated(task_id):
             key = record_key(queue_name, task_id)
             if (record := self.outcomes.get(key, now)) and record.state == FAILED:
                 self.outcomes.pop(key)

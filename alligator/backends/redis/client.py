@@ -76,7 +76,7 @@ from alligator.backends.redis.server_clock import ServerClock
 from alligator.backends.redis.store import RedisStore
 from alligator.common.clock import Clock
 from alligator.common.group_by import group_by
-from alligator.common.ids import is_own_id
+from alligator.common.ids import is_generated
 from alligator.constants import DELAYED, FAILED, RUNNING, WAITING
 
 log = logging.getLogger("alligator.backends.redis_backend")  # the documented name
@@ -152,8 +152,8 @@ class Client(BaseClient):
         *,
         priority: int = 0,
     ) -> str:
-        if not (
-            delay_until or priority or self._policy_is_unknown or is_own_id(task_id)
+        if is_generated(task_id) and not (
+            delay_until or priority or self._policy_is_unknown
         ):  # nearly all
             args = encode_new_id(task_id), encode_new(data, task_id)
             wall, monotonic = time.time(), time.monotonic()
@@ -207,9 +207,8 @@ class Client(BaseClient):
                 args = []
                 for (_, _, delay_until, priority), pair in zip(some, pairs, strict=True):
                     args += *pair, priority, micros(delay_until)
-            name = (
-                "push_batch_plain" if simple else "push_and_ask_policy" if asks_policy else "push"
-            )
+            several = "push_and_ask_policy" if asks_policy else "push_batch"
+            name = "push_batch_plain" if simple else several
             position = self._push_some(name, queue_name, begin, args)
             return all_queued(ids, position)
 

@@ -72,7 +72,7 @@ def wake_key(queue_name: str) -> bytes:
 
 
 def opening(ids: Sequence[str], *, one_server: bool) -> list[Any]:
-    """Return the first arguments of the scripts that push: see ``begin_pushes()`` in pushes.lua."""
+    """Return the first arguments of scripts that push: see begin_pushes() in push_arguments.lua."""
     own = [encode_new_id(each) for each in own_ids(ids)]
     return [len(own), int(one_server), *own]
 

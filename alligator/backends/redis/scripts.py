@@ -12,7 +12,7 @@ from hashlib import sha1
 from importlib.resources import files
 from typing import NamedTuple
 
-from alligator.backends.activity_rows import (
+from alligator.backends.activity_sums import (
     KEEP_ACTIVITY,
     KEEP_LOST,
     MAX_RECENT,

@@ -49,7 +49,7 @@ from alligator.backends.store import (
     waits_for_itself,
 )
 from alligator.backends.types import Activity, Delivery, Duplicate, LiveWorker, Message, Report
-from alligator.common.ids import is_own_id
+from alligator.common.ids import is_generated
 from alligator.constants import CANCELED, WAITING
 from alligator.exceptions import NodeLost, UnsupportedOption
 
@@ -165,7 +165,9 @@ class RedisStore(Store):
         begin = opening([task_id], one_server=self._connections.one_server)
         args = (encode_new_id(task_id), encode_new(data, task_id), priority, micros(due))
         controls = encode_controls(message)
-        return bool(self._run_if_reachable("push_once", keys, *begin, millis(ttl), *args, controls))
+        return bool(
+            self._run_if_reachable("push_unless_marked", keys, *begin, millis(ttl), *args, controls)
+        )
 
     # -- Dependencies. ------------------------------------------------------------------------
 
@@ -206,7 +208,7 @@ class RedisStore(Store):
     def _hold_in_steps(self, child: Child) -> int | Duplicate:
         """Hold a child in several scripts. The last one makes it: all of it or nothing."""
         task_id, data, due, priority = child.message
-        token, own = secrets.token_hex(8), int(is_own_id(task_id))
+        token, own = secrets.token_hex(8), int(not is_generated(task_id))
 
         def step(name: str, *args: Any) -> int | Duplicate:
             ends = (encode_new_id(task_id), token, *args)
@@ -284,7 +286,7 @@ class RedisStore(Store):
         return int(found[""]) / 1e6 if "" in found else None
 
     def _signs(self, queue_name: str) -> tuple[int, dict[str, str]]:
-        now, flat = self._run("workers", [_workers_key(queue_name)])
+        now, flat = self._run("list_heartbeats", [_workers_key(queue_name)])
         texts = [each.decode(errors="replace") for each in flat]
         return int(now), dict(zip(texts[::2], texts[1::2], strict=True))
 
@@ -297,7 +299,9 @@ class RedisStore(Store):
 
     def live_workers(self) -> list[LiveWorker]:
         return list(
-            worker_reports.read_live(*self._run_if_reachable("live_workers", [worker_reports.LIVE]))
+            worker_reports.read_live(
+                *self._run_if_reachable("list_live_reports", [worker_reports.LIVE])
+            )
         )
 
     def activity(self, since: int) -> list[Activity]:
@@ -417,7 +421,7 @@ def _child_args(child: Child) -> Iterator[Any]:
     task_id, data, due, priority = child.message
     yield from (encode_new_id(task_id), encode_new(data, task_id), priority, micros(due))
     yield encode_controls(child.message)
-    yield int(is_own_id(task_id))
+    yield int(not is_generated(task_id))
     yield int(child.unconditional)
     yield from _parent_args(child.parents)
 

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from alligator.backends.activity_rows import KEEP_LOST, MAX_AT, MAX_RECENT, OTHERS
+from alligator.backends.activity_sums import KEEP_LOST, MAX_AT, MAX_RECENT, OTHERS
 from alligator.backends.types import Activity, LiveWorker, Report
 
 _PREFIX = b"alligator:monitor:{alligator}:"

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from alligator.backends.sqlite.schema import Transaction
 from alligator.backends.store import Record, record_key
-from alligator.common.ids import is_own_id
+from alligator.common.ids import is_generated
 from alligator.constants import CANCELED, FAILED
 
 #: How many rows that have ended a write deletes as well.
@@ -57,7 +57,7 @@ def save(tx: Transaction, task_id: str, record: Record, keep_seconds: float) -> 
 
 def overrule(tx: Transaction, queue: str, task_ids: Iterable[str]) -> None:
     """Forget failures and cancellations of the user's own ids among these, which are pushed."""
-    if not (own := [each for each in task_ids if is_own_id(each)]):
+    if not (own := [each for each in task_ids if not is_generated(each)]):
         return
     tx.executemany(_OVERRULE, [(queue, each) for each in own])
     keys = [writable(key) for each in own for key in (record_key(queue, each), each)]
@@ -66,7 +66,7 @@ def overrule(tx: Transaction, queue: str, task_ids: Iterable[str]) -> None:
 
 def have_succeeded(tx: Transaction, tasks: Iterable[tuple[str, str]]) -> None:
     """Forget failures of the user's own ids among these, which are acked: of a past push."""
-    if own := [record_key(queue, each) for queue, each in tasks if is_own_id(each)]:
+    if own := [record_key(queue, each) for queue, each in tasks if not is_generated(each)]:
         tx.executemany(_FORGET, [(writable(key), FAILED, FAILED) for key in own])
 
 

@@ -4,7 +4,7 @@ import json
 import sqlite3
 from collections.abc import Sequence
 
-from alligator.backends.activity_rows import KEEP_ACTIVITY, KEEP_LOST, MAX_RECENT, added, row_for
+from alligator.backends.activity_sums import KEEP_ACTIVITY, KEEP_LOST, MAX_RECENT, added, row_for
 from alligator.backends.sqlite.records import SWEPT, writable
 from alligator.backends.sqlite.schema import Transaction
 from alligator.backends.types import Activity, LiveWorker, Report

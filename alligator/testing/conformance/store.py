@@ -22,7 +22,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from alligator.backends.activity_rows import MAX_RECENT, MAX_ROWS, OTHERS
+from alligator.backends.activity_sums import MAX_RECENT, MAX_ROWS, OTHERS
 from alligator.backends.base import Client, Message
 from alligator.backends.store import Activity, Record, Report, Store
 from alligator.common.ids import new_task_id

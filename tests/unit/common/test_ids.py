@@ -3,7 +3,7 @@
 import threading
 import uuid
 
-from alligator.common.ids import LookalikeId, is_own_id, new_task_id, own_ids
+from alligator.common.ids import LookalikeId, is_generated, new_task_id, own_ids
 
 
 def test_ids_sort_by_creation_and_are_unique():
@@ -31,4 +31,4 @@ def test_own_ids_of_a_batch_are_those_that_are_own_each():
     others += [new_task_id().replace("-", "7"), own, "ü" * 36]
     for each in others:
         for batch in ([], made, [each], [*made, each], [made[0][:35], made[0] + "7"]):
-            assert own_ids(batch) == [one for one in batch if is_own_id(one)]
+            assert own_ids(batch) == [one for one in batch if not is_generated(one)]

@@ -15,7 +15,7 @@ from alligator.backends.locmem_backend import Client
 from alligator.exceptions import AlligatorException, ConnectionLost
 from alligator.execution.backend_trouble import Outage
 from alligator.execution.leases import Leases
-from alligator.execution.pending import PendingOutcomes
+from alligator.execution.unsettled_outcomes import UnsettledOutcomes
 
 LOST = "lost its lease"
 LEASE = 0.12  # a heartbeat every 0.04 s
@@ -235,14 +235,14 @@ def test_a_heartbeat_in_flight_at_the_end_says_nothing(caplog):
 def test_what_is_told_again_and_refused_is_no_secret():
     refused = []
     outage = Outage(logging.getLogger(__name__))
-    pending = PendingOutcomes(outage, lambda delivery, lost: refused.append((delivery, lost)))
+    unsettled = UnsettledOutcomes(outage, lambda delivery, lost: refused.append((delivery, lost)))
     one, two, three = (Delivery("q", name, "{}", name) for name in ("one", "two", "three"))
     why = ConnectionLost("no reply")
-    pending.add(one, lambda: True, why)
-    pending.add(two, lambda: False, why)
-    pending.add(three, lambda: True, why)
-    pending.drop({id(three)})
-    pending.settle_all()
+    unsettled.add(one, lambda: True, why)
+    unsettled.add(two, lambda: False, why)
+    unsettled.add(three, lambda: True, why)
+    unsettled.drop({id(three)})
+    unsettled.settle_all()
     assert refused == [(three, False), (two, False)]
 
 

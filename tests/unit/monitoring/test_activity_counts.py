@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alligator import Task
-from alligator.backends.activity_rows import added
+from alligator.backends.activity_sums import added
 from alligator.common.ids import LookalikeId, new_task_id
 from alligator.monitoring import activity_counts
 from alligator.monitoring.activity_counts import (

@@ -1,5 +1,5 @@
 #!lua
--- include: pushes dependencies
+-- include: push_arguments dependencies
 -- Hold children in one step; a child of many parents in several, since the server does nothing else
 -- meanwhile. Before the last step there is no child, but links to its parents, and one to a guard
 -- that never ends: so no end of a parent releases the child. If the last step never comes, the

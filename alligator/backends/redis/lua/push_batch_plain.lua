@@ -1,5 +1,5 @@
 #!lua
--- include: pushes dependencies
+-- include: push_arguments dependencies
 -- ARGV: see begin_pushes(); of each message its id and data. No id occurs twice, and all go at once
 --       with priority 0
 -- Returns: the position

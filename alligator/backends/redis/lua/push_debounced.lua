@@ -1,7 +1,7 @@
 #!lua
 -- Push a message whose data name the id that its task is to have: its own, or that of the pending
 -- task whose place it takes. Running it twice does no harm.
--- include: pushes dependencies
+-- include: push_arguments dependencies
 -- ARGV: see begin_pushes(); id, data, priority, due time, controls, and the id in the data
 -- Returns: the position, an outcome and an id: 0: queued; 1: the task of that id is pending, and may
 --          have got the data; 2: nothing was done, as the data have to name that id

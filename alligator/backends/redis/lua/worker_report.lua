@@ -51,7 +51,7 @@ local function list()
   redis.call('PEXPIRE', ENDS, keep)
 end
 
--- The row under which something is added up in a minute: see row_for() in activity.py.
+-- The row under which something is added up in a minute: see row_for() in activity_sums.py.
 local function field_for(key, queue, name)
   local own, rest = queue .. separator .. name, queue .. separator .. others
   if redis.call('HEXISTS', key, own) == 1 then return own end

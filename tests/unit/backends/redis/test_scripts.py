@@ -55,5 +55,5 @@ def test_no_large_number_stands_in_two_files():
 
 def test_a_script_that_may_run_twice_says_so():
     assert script("extend").idempotent
-    for name in ("push", "push_plain", "reserve", "reserve_by_id", "ack", "release", "bury"):
+    for name in ("push_batch", "push_plain", "reserve", "reserve_by_id", "ack", "release", "bury"):
         assert not script(name).idempotent, name

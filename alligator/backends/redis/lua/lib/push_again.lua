@@ -1,4 +1,4 @@
--- include: pushes dependencies
+-- include: push_arguments dependencies
 
 -- Only a generated id proves that a message is there, as it is pushed only once.
 local function is_there(id, data)

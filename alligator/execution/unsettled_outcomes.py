@@ -46,7 +46,7 @@ class _Entry:
     lost_at: float | None = None  # monotonic: when its lease was found gone
 
 
-class PendingOutcomes:
+class UnsettledOutcomes:
     """The outcomes that one worker has yet to settle; mostly none. Safe to use from threads.
 
     :param outage: told of outcomes that the backend has no room for, and of their end.

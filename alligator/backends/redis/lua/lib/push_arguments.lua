@@ -1,5 +1,6 @@
 -- include: states
--- Pushing several messages; the scripts that push include this.
+-- Read the arguments of a push of several messages, and push them; the scripts that push include
+-- this.
 
 -- Read how the ARGV of a push begins: how many of the ids are the user's own, whether old records
 -- can be reached (1), and these ids. Overrule all that is known of them; return where the rest

@@ -1,5 +1,5 @@
 #!lua
--- include: pushes dependencies
+-- include: push_arguments dependencies
 -- ARGV: see begin_pushes() and push_all()
 -- Returns: the position
 return push_all()

@@ -1,5 +1,5 @@
 #!lua
--- include: pushes dependencies
+-- include: push_arguments dependencies
 -- KEYS: the keys of the queue, and the mark
 -- ARGV: see begin_pushes(); milliseconds that the mark stands, id, data, priority, due time, and
 --       controls ('': none)

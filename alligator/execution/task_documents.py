@@ -49,7 +49,7 @@ class _Run:
         return progress.document_key(self.key)
 
 
-class RunningTasks:
+class TaskDocuments:
     """Exchanges documents with a store about the tasks that run here.
 
     :param store: None: there is none, and nothing is exchanged.
