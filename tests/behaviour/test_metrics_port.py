@@ -23,6 +23,7 @@ import os, time
 from prometheus_client import Counter
 
 from alligator import Gator
+from alligator.contrib.prometheus import PrometheusMiddleware
 
 mine = Counter("myapp_notes_total", "Of the application.")
 
@@ -46,7 +47,8 @@ def die_once():
     os.kill(os.getpid(), 9)
 
 
-gator = Gator("sqlite://" + os.path.abspath("queue.db"))
+dsn = "sqlite://" + os.path.abspath("queue.db")
+gator, counting = Gator(dsn), Gator(dsn, middleware=[PrometheusMiddleware()])
 """
 
 
@@ -69,8 +71,8 @@ def gator(folder):
 @pytest.fixture
 def start(folder):
     with processes(folder) as start_process:
-        yield lambda *flags: start_process(
-            "-m", "alligator", "--app", "metered:gator", "--metrics-port=0", *flags
+        yield lambda *flags, app="gator": start_process(
+            *("-m", "alligator", "--app", f"metered:{app}", "--metrics-port=0"), *flags
         )
 
 
@@ -135,10 +137,13 @@ def test_one_worker(folder, gator, start, scrape):
 
 
 def test_a_forked_child_holds_neither_port_nor_numbers(folder, gator, start, scrape):
+    """Here, the application has the middleware, which is not added again."""
     gator.task("metered.fork")
-    process = start()
+    push(gator, 3)
+    process = start("--concurrency=2", app="counting")
     eventually(lambda: (folder / "forked").exists(), within=PATIENCE)
-    eventually(lambda: scrape().get(("myapp_notes_total",)) == 1, within=PATIENCE)
+    eventually(lambda: succeeded(scrape()) == 3, within=PATIENCE)
+    eventually(lambda: scrape().get(("myapp_notes_total",)) == 4, within=PATIENCE)
     (url,) = re.findall(r"http://127.0.0.1:(\d+)", (folder / "out").read_text())
     names = {each.name for each in directory(folder).glob("counter_*")}
     assert names == {"counter_0.db", "counter_1.db"}

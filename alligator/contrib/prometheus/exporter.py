@@ -40,7 +40,8 @@ VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 _PATIENCE = 10.0
 
 #: Bytes that a file takes from the start: on a full disk, a process that writes would be killed.
-_ROOM = 1 << 20
+#: This is enough for the metrics of Alligator, with long names.
+_ROOM = {"counter": 1 << 20, "histogram": 4 << 20}
 
 #: Seconds until the thread that serves sees that it is to stop.
 _LOOK = 0.1
@@ -178,14 +179,14 @@ class _Number:
         self._pid, self._name = os.getpid(), str(number)
         # The process that had it before is dead, and so are its live gauges.
         mark_process_dead(self._name, str(self._folder))  # type: ignore[no-untyped-call]
-        for kind in ("counter", "histogram"):
-            self._make_room(self._folder / f"{kind}_{self._name}.db")
+        for kind, size in _ROOM.items():
+            self._make_room(self._folder / f"{kind}_{self._name}.db", size)
 
-    def _make_room(self, path: Path) -> None:
+    def _make_room(self, path: Path, size: int) -> None:
         if not path.exists() and hasattr(os, "posix_fallocate"):
             file = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
             try:
-                os.posix_fallocate(file, 0, _ROOM)
+                os.posix_fallocate(file, 0, size)
             finally:
                 os.close(file)
 
