@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from alligator.cli.source import gator_of, load
 from alligator.common.log import log_as_json, worker_logger
-from alligator.exceptions import InvalidTask, LeaveNow, MissingDriver, NodeLost
+from alligator.exceptions import InvalidTask, LeaveNow, NodeLost
 from alligator.gator import Gator
 from alligator.workers.container_init import stay_behind
 from alligator.workers.fetcher import queue_names
@@ -62,10 +62,8 @@ def _metrics(arguments: argparse.Namespace) -> Iterator["Exporter | None"]:
             raise InvalidTask("--metrics-host needs --metrics-port.")
         yield None
         return
-    try:
-        from alligator.contrib.prometheus import exporter  # what it needs is an extra
-    except ImportError as err:
-        raise MissingDriver(str(err)) from err
+    from alligator.contrib.prometheus import exporter  # what it needs is an extra
+
     if arguments.leash is not None:
         exporter.write_metrics()
         yield None

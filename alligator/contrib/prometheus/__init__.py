@@ -11,10 +11,12 @@ A worker needs neither: ``latergator.py DSN --metrics-port 9191``. All of it nee
 ``prometheus``, ``pip install 'alligator[prometheus]'``.
 """
 
+from alligator.exceptions import MissingDriver
+
 try:
     import prometheus_client
 except ImportError as err:
-    raise ImportError(
+    raise MissingDriver(
         "Metrics need prometheus_client; install it: pip install 'alligator[prometheus]'"
     ) from err
 

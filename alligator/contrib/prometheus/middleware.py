@@ -120,8 +120,17 @@ class PrometheusMiddleware:
 
     def push(self, task: Task, call_next: Callable[[], Any]) -> None:
         """Push a task, and count it unless it ran here, or stands for one that is pending."""
-        pushed = call_next()
-        if pushed is not None and task.is_async and not task.is_duplicate:
+        if call_next() is not None and task.is_pushed:  # else it is of a batch, or came too late
+            self._count(task)
+
+    def push_batch(self, tasks: Sequence[Task], call_next: Callable[[], Any]) -> None:
+        """Push the tasks of a batch, and count them."""
+        call_next()
+        for task in tasks:
+            self._count(task)
+
+    def _count(self, task: Task) -> None:
+        if task.is_async and not task.is_duplicate:
             labels = self._labels.of(task.queue_name or "", _name_of(task.func), is_known=True)
             self._metrics.pushed.labels(*labels).inc()
 

@@ -106,6 +106,35 @@ def test_what_is_no_push_is_not_counted(make, registry):
     gator.options(is_async=False).task(jobs.note)
     for _ in range(3):
         gator.options(unique=True).task(jobs.note, 1)
+    with gator.batch() as batch:
+        batch.task(jobs.note, 2)
+        batch.options(unique=True).task(jobs.note, 1)
+        batch.options(is_async=False).task(jobs.note)
+    assert samples(registry)["alligator_tasks_pushed_total", "q", NOTE] == 2
+
+
+def test_a_push_that_fails_is_not_counted(make, registry, monkeypatch):
+    gator = make()
+    monkeypatch.setattr(gator.client, "push_many", lambda *arguments: 1 / 0)
+    monkeypatch.setattr(gator.client, "push", lambda *arguments, **more: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        gator.task(jobs.note)
+    with pytest.raises(ZeroDivisionError), gator.batch() as batch:
+        batch.task(jobs.note)
+    assert not [key for key in samples(registry) if key[0] == "alligator_tasks_pushed_total"]
+
+
+def test_each_tick_of_a_schedule_is_counted_once(registry):
+    clock, dsn = FakeClock(), f"locmem://{uuid.uuid4().hex}"
+    gators = [
+        Gator(dsn, "q", clock=clock, middleware=[PrometheusMiddleware(registry)]) for _ in "ab"
+    ]
+    for gator in gators:
+        gator.every(60, jobs.note)
+        gator.schedules.fire()
+    clock.advance(60)
+    for gator in gators:
+        gator.schedules.fire()
     assert samples(registry)["alligator_tasks_pushed_total", "q", NOTE] == 1
 
 
