@@ -5,6 +5,7 @@ The current directory is a copy of ``project/``. A block that begins with a comm
 After the last block, ``CHECKS`` looks at what the page has done.
 """
 
+import http.client
 import importlib
 import logging
 import os
@@ -194,7 +195,52 @@ def check_dead_letter(shown: str) -> None:
     assert code(as_test(gator, gator.dead()[0])) == code(shown)
 
 
+def check_dashboard(names: dict[str, Any]) -> None:
+    """Open the dashboard in each application as an administrator, and as a visitor."""
+    from django.conf import settings
+    from django.test import RequestFactory
+    from django.urls import resolve
+    from starlette.requests import Request
+
+    names["gator"].task("operator.add", 1, 2)
+    client = names["app"].test_client()
+    assert client.get("/queues/").status_code == 403
+    with client.session_transaction() as session:
+        session["is_admin"] = True
+    page = client.get("/queues/")
+    assert (page.status_code, b"/queues/workers" in page.data) == (200, True)
+
+    async def sign_in(request: Request) -> None:
+        request.session["is_admin"] = True
+
+    from tests.support.sites import served_by_uvicorn
+
+    names["api"].add_api_route("/login", sign_in)
+    with served_by_uvicorn(names["api"]) as address:
+
+        def get(path: str, cookie: str = "") -> http.client.HTTPResponse:
+            connection = http.client.HTTPConnection(address, timeout=20)
+            connection.request("GET", path, headers={"Cookie": cookie})
+            return connection.getresponse()
+
+        assert get("/queues/").status == 403
+        cookie = get("/login").headers["Set-Cookie"].partition(";")[0]
+        page = get("/queues/", cookie)
+        assert (page.status, b"/queues/workers" in page.read()) == (200, True)
+
+    if not settings.configured:
+        settings.configure(ALLOWED_HOSTS=["*"])
+    for superuser, staff, status in ((True, True, 200), (False, True, 200), (False, False, 403)):
+        request = RequestFactory().get("/queues/")
+        request.resolver_match = found = resolve("/queues/", urlconf="myapp.urls")
+        request.user = SimpleNamespace(is_superuser=superuser, is_staff=staff)
+        answer = found.func(request, *found.args, **found.kwargs)
+        assert answer.status_code == status
+        assert (b"Actions are allowed" in answer.content) is superuser
+
+
 CHECKS = {
+    "dashboard": check_dashboard,
     "tutorial": check_tutorial,
     "bestpractices": check_bestpractices,
     "extending": check_extending,
