@@ -10,9 +10,15 @@ import time
 
 import pytest
 import sentry_sdk
+from opentelemetry import baggage as otel_baggage
+from opentelemetry import context as otel_context
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from sentry_sdk.transport import Transport
 
 from alligator import Gator, Worker, current_task
+from alligator.contrib.opentelemetry import OpenTelemetryMiddleware
 from alligator.contrib.sentry import SentryMiddleware
 from alligator.exceptions import MissingDriver
 from tests.support import ROOT
@@ -452,3 +458,24 @@ def test_what_is_held_is_sent_before_a_hard_exit(tmp_path, run_worker, func, tex
     assert run_worker(dsn, "--grace", "0.2") == code, (tmp_path / "out").read_text()
     messages = [each.get("message") for kind, each in sent(tmp_path) if kind == "event"]
     assert text in messages
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_it_goes_along_with_opentelemetry(start, tmp_path, is_first):
+    """Both have the header baggage, in which each keeps the items of the other."""
+    start()
+    tracers, exporter = TracerProvider(), InMemorySpanExporter()
+    tracers.add_span_processor(SimpleSpanProcessor(exporter))
+    both = [SentryMiddleware(), OpenTelemetryMiddleware(tracer_provider=tracers)]
+    gator = Gator(f"locmem://{tmp_path}", "mail", middleware=both if is_first else both[::-1])
+    token = otel_context.attach(otel_baggage.set_baggage("tenant", "ada"))
+    with sentry_sdk.start_transaction(name="a request"):
+        task = gator.task(work)
+        gator.push(task, work)  # again, with what it has by then
+    otel_context.detach(token)
+    names = [item.partition("=")[0] for item in task.headers["baggage"].split(",")]
+    assert names.count("tenant") == names.count("sentry-trace_id") == 1
+    assert {"traceparent", "sentry-trace"} <= set(task.headers)
+    assert gator.run_all() == 1, "as it has the same id"
+    names = [each.name for each in exporter.get_finished_spans()]
+    assert names == ["send mail", "send mail", "process mail"]
