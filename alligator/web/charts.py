@@ -306,7 +306,7 @@ def _chart(
         )
         axes.append(
             Markup('<text class="axis" x="{}" y="{}" text-anchor="end">{}</text>').format(
-                _LEFT - 6, _at(plot.y(value) + 4), show(value)
+                _LEFT - 6, _at(plot.y(value) + 4), show(value) if value else "0"
             )
         )
     for x, moment in plot.clocks():

@@ -51,6 +51,7 @@ def page(view: View) -> Page:
         "range": chosen,
         "ranges": series.RANGES,
         "trouble": found.trouble,
+        "is_partial": found.is_partial,
         "against": chosen.before_text if before else "",
     }
     name = view.request.first("function")

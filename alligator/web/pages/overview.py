@@ -55,6 +55,7 @@ def page(view: View) -> Page:
             for row in queues
         ],
         "trouble": found.trouble,
+        "is_partial": found.is_partial,
         "figures": _figures(queues, rates, hour, _workers(view)),
         "knows_workers": knows_workers,
         "problems": problems,

@@ -39,7 +39,7 @@
     }
     for (const each of document.querySelectorAll('[data-clock]')) {
       const at = new Date(Number(each.dataset.clock) * 1000);
-      each.textContent = at.toLocaleTimeString([], { hour: '2-digit', minute: '2-digit' });
+      each.textContent = at.toLocaleTimeString([], { hour: '2-digit', minute: '2-digit', hourCycle: 'h23' });
     }
     for (const each of document.querySelectorAll('[data-clock-note]')) each.hidden = true;
   };

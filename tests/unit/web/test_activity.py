@@ -1,14 +1,23 @@
 """Test the page of functions, and that of one."""
 
+import threading
 import uuid
 
 import pytest
 
 from alligator import Gator
+from alligator.exceptions import ConnectionLost
+from alligator.web import recorded
+from tests.support.helpers import eventually
 from tests.support.pages import HOSTILE, Pages, links, words
 from tests.unit.web.test_overview import record
 
 SLOW = "shop.images.thumb"
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch):
+    monkeypatch.setattr(recorded, "PATIENCE", 30.0)
 
 
 @pytest.fixture
@@ -122,3 +131,41 @@ def test_without_a_store_it_says_why(beanstalk_dsn):
     assert "store=" in words(pages.get("activity"))
     assert "store=" in words(pages.get("activity", function="m.f"))
     gator.close()
+
+
+def test_the_past_is_read_beside_the_page(gator, pages, day, monkeypatch):
+    """A page waits for it no longer than a moment, and shows the last hour meanwhile."""
+    monkeypatch.setattr(recorded, "PATIENCE", 0.0)
+    go, real = threading.Event(), gator.activity
+
+    def slow(minutes):
+        if minutes > recorded.FRESH:
+            go.wait(30)
+        return real(minutes)
+
+    monkeypatch.setattr(gator, "activity", slow)
+    text = words(pages.get("activity", range="24h"))
+    assert "What is older than an hour is being read" in text
+    assert SLOW in text
+    assert "got slower" not in text
+    go.set()
+    eventually(lambda: "being read" not in words(pages.get("activity", range="24h")))
+    assert "720 72 10 %" in words(pages.get("activity", range="24h"))
+
+
+def test_what_was_read_is_not_read_again(gator, pages, day, monkeypatch):
+    first = words(pages.get("activity", range="24h"))
+    asked, real = [], gator.activity
+    monkeypatch.setattr(gator, "activity", lambda minutes: asked.append(minutes) or real(minutes))
+    assert words(pages.get("activity", range="24h")) == first
+    pages.get("activity", range="48h")
+    assert max(asked) <= recorded.FRESH + 6
+
+
+def test_a_past_that_cannot_be_read_is_told(gator, pages, monkeypatch):
+    def fail(minutes):
+        raise ConnectionLost("no store there")
+
+    monkeypatch.setattr(gator, "activity", fail)
+    for _ in range(2):
+        assert "no store there" in words(pages.get("activity", range="24h"))

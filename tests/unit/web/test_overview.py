@@ -11,9 +11,14 @@ from alligator.exceptions import ConnectionLost
 from alligator.monitoring.activity_counts import QUEUE, Measured, Tally, depth_numbers
 from alligator.monitoring.rates import Rate
 from alligator.monitoring.rows import QueueRow
-from alligator.web import findings, series
+from alligator.web import findings, recorded, series
 from tests.support import jobs
 from tests.support.pages import HOSTILE, Pages, links, words
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch):
+    monkeypatch.setattr(recorded, "PATIENCE", 30.0)
 
 
 @pytest.fixture
