@@ -146,6 +146,8 @@ class Dashboard:
         if view.request.method == "POST":
             return self._problem(view, 405, "This page only shows.", shorten(path))
         found = page(view)
+        if found.location:
+            return Response(303, b"", (("Location", found.location), ("Cache-Control", "no-store")))
         return self._rendered(view, found)
 
     def _rendered(self, view: View, page: Page) -> Response:

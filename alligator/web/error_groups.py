@@ -15,7 +15,7 @@ _DIFFERS = (
     ),
     (re.compile(r"\b0x[0-9a-fA-F]+\b"), "…"),
     (re.compile(r"\b(?=[a-fA-F]*[0-9])[0-9a-fA-F]{12,}\b"), "…"),
-    (re.compile(r"(?<![A-Za-z_])[0-9]+(?:[.,:][0-9]+)*"), "…"),
+    (re.compile(r"(?<![A-Za-z0-9_])[0-9]+(?:[.,:][0-9]+)*"), "…"),
 )
 
 _LONGEST = 200

@@ -97,6 +97,7 @@ class Page:
     :param title: of the page, for people.
     :param nav: the entry of the navigation that it belongs to.
     :param is_live: whether it looks for news by itself.
+    :param location: the URL to show instead of it.
     """
 
     template: str
@@ -105,3 +106,4 @@ class Page:
     nav: str = ""
     is_live: bool = False
     status: int = 200
+    location: str = ""

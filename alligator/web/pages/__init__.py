@@ -2,7 +2,18 @@
 
 from collections.abc import Callable
 
-from alligator.web.pages import activity, overview, queue, running, schedules, task, workers
+from alligator.web.pages import (
+    activity,
+    dead,
+    overview,
+    queue,
+    recent,
+    running,
+    schedules,
+    search,
+    task,
+    workers,
+)
 from alligator.web.view import Page, View
 
 #: What is shown at which path, below that of the source.
@@ -14,6 +25,9 @@ PAGES: dict[str, Callable[[View], Page]] = {
     "schedules": schedules.page,
     "workers": workers.page,
     "task": task.page,
+    "dead": dead.page,
+    "recent": recent.page,
+    "search": search.page,
 }
 
 __all__ = ["PAGES"]

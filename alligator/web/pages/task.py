@@ -1,8 +1,6 @@
 """One task: why it stands as it does, its life, its call, its family, and how to repeat its end."""
 
-import re
 import time
-from itertools import groupby
 from typing import NamedTuple
 
 from alligator.backends.base import GET, DeadTask
@@ -22,7 +20,7 @@ from alligator.monitoring.arguments import as_json
 from alligator.monitoring.rows import RecentRow, TaskInfo
 from alligator.tasks.message import fields_in, fields_of
 from alligator.testing.reproduce import as_test
-from alligator.web.rendering import lines
+from alligator.web.tracebacks import folded
 from alligator.web.view import Page, View
 
 #: States of a task, in words that are classes of badges as well.
@@ -50,9 +48,6 @@ _LONGEST_TEST = 20_000
 
 #: Options that are shown in a place of their own, or say nothing to people.
 _SHOWN_ELSEWHERE = frozenset({"depends_on", "result_of", "pushed_at", "last_error", "own_id"})
-
-_OURS = re.compile(r'^\s+File "[^"]*[/\\]alligator[/\\][^"]*", line \d+')
-_FRAME = re.compile(r'^\s+File "')
 
 
 class Run(NamedTuple):
@@ -117,21 +112,6 @@ def page(view: View) -> Page:
         "actions": _actions(info),
     }
     return Page("task.html", title, values, is_live=True)
-
-
-def folded(traceback: str) -> list[tuple[bool, str]]:
-    """Return the parts of a traceback, each with whether it is frames of Alligator."""
-    kinds, is_ours = [], False
-    for line in traceback.rstrip("\n").split("\n") if traceback else ():
-        if _FRAME.match(line):
-            is_ours = bool(_OURS.match(line))
-        elif not line.startswith("  "):
-            is_ours = False
-        kinds.append((is_ours, line))
-    return [
-        (ours, lines("\n".join(line for _, line in some)))
-        for ours, some in groupby(kinds, key=lambda each: each[0])
-    ]
 
 
 def _runs(gator: Gator, info: TaskInfo) -> tuple[list[Run], RecentRow | None]:

@@ -7,7 +7,7 @@ import pytest
 from alligator import Gator, current_task, result_of
 from alligator.common.ids import new_task_id
 from alligator.exceptions import InvalidTask
-from alligator.web.pages.task import folded
+from alligator.web.tracebacks import folded
 from tests.support.pages import HOSTILE, Pages, links, words
 
 

@@ -1,0 +1,100 @@
+"""Runs that ended lately, and the failures of the last hour at a glance."""
+
+from collections import Counter
+from typing import Any
+
+from alligator.common.text import shorten
+from alligator.exceptions import InvalidTask, UnsupportedOption
+from alligator.monitoring.monitor import ENDED_STATES
+from alligator.monitoring.rows import RecentRow
+from alligator.web.pages.task import STATES
+from alligator.web.rendering import whole_number
+from alligator.web.task_filter import PAGE, TaskFilter
+from alligator.web.view import Page, View
+
+#: Runs that a filter looks through, and those it looks through when asked for more.
+_LOOKED, _LOOKED_THROUGH = 2_000, 10_000
+
+#: Functions whose failures are named.
+_MOST_FUNCTIONS = 5
+
+
+def page(view: View) -> Page:
+    """Show the runs that match, newest first."""
+    state = view.request.first("state")
+    if state and state not in ENDED_STATES:
+        known = ", ".join(ENDED_STATES)
+        raise InvalidTask(f"state={shorten(state, 60)!r} is none of {known}.")
+    queue_name = view.request.first("queue")
+    if queue_name:
+        view.gator.client.check_queue_name(queue_name)
+    wanted = TaskFilter.of(view.request.query)
+    start = whole_number(view.request.first("start"), "start", 0, 0, _LOOKED_THROUGH)
+    is_filtered = bool(wanted.is_on or state or queue_name)
+    is_deep = bool(view.request.first("all"))
+    limit = (_LOOKED_THROUGH if is_deep else _LOOKED) if is_filtered else start + PAGE + 1
+    rows = view.gator.recent(min(limit, _LOOKED_THROUGH))
+    chosen = [
+        row
+        for row in rows
+        if state in ("", _state_word(row))
+        and queue_name in ("", row.queue_name)
+        and _matches(wanted, row, view.now)
+    ]
+    values = {
+        "rows": chosen[start : start + PAGE],
+        "more": start + PAGE if len(chosen) > start + PAGE else None,
+        "start": start,
+        "state": state,
+        "states": list(ENDED_STATES),
+        "queue": queue_name,
+        "wanted": wanted,
+        "is_filtered": is_filtered,
+        "looked": len(rows),
+        "may_look_further": is_filtered and not is_deep and len(rows) >= _LOOKED,
+        "words": STATES,
+        "hour": _last_hour(view),
+        "query": {
+            "state": state,
+            "queue": queue_name,
+            "all": "1" if is_deep else "",
+            **wanted.fields,
+        },
+    }
+    return Page("recent.html", "Recent", values, nav="recent", is_live=not is_deep)
+
+
+def _state_word(row: RecentRow) -> str:
+    return next((name for name, number in ENDED_STATES.items() if number == row.state), "?")
+
+
+def _matches(wanted: TaskFilter, row: RecentRow, now: float) -> bool:
+    if wanted.function and wanted.function.lower() not in row.function.lower():
+        return False
+    if wanted.older and now - row.ended < wanted.older:
+        return False
+    text = wanted.text.lower()
+    return not text or any(
+        text in each.lower() for each in (row.task_id, row.args, row.error, row.worker)
+    )
+
+
+def _last_hour(view: View) -> dict[str, Any] | None:
+    """Return the counts of the last hour; None: they are not recorded."""
+    try:
+        rows = view.gator.activity(60)
+    except UnsupportedOption:
+        return None
+    failed = Counter[tuple[str, str]]()
+    for row in rows:
+        if row.failed:
+            failed[row.function, row.queue_name] += row.failed
+    return {
+        "succeeded": sum(each.succeeded for each in rows),
+        "failed": sum(each.failed for each in rows),
+        "retried": sum(each.retried for each in rows),
+        "given_up": sum(each.given_up for each in rows),
+        "lost": sum(each.lost for each in rows),
+        "functions": failed.most_common(_MOST_FUNCTIONS),
+        "more": len(failed) - _MOST_FUNCTIONS,
+    }

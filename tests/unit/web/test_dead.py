@@ -1,0 +1,129 @@
+"""Test the page of dead letters, and that of one group of them."""
+
+import pytest
+
+from alligator import Gator
+from alligator.backends.base import Reason
+from alligator.web import access
+from alligator.web.error_groups import pattern_of
+from tests.support.pages import HOSTILE, Pages, links, words
+
+
+def send(to):
+    """Fail."""
+    raise ValueError(f"no user {to}")
+
+
+def resize(name):
+    """Fail in another way."""
+    raise OSError(f"no file {name}")
+
+
+@pytest.fixture
+def gator(tmp_path):
+    return Gator(f"sqlite:///{tmp_path}/queue.db", "mail")
+
+
+@pytest.fixture
+def pages(gator):
+    return Pages(gator)
+
+
+def die(gator, func, arg, queue="mail"):
+    """Queue a task that fails, and let it."""
+    gator = gator.on_queue(queue)
+    task = gator.task(func, arg)
+    with pytest.raises(Exception, match="no "):
+        gator.get(task.task_id)
+    return task
+
+
+@pytest.mark.parametrize(
+    ("error", "pattern"),
+    [
+        ("ValueError: There is no month 13.", "ValueError: There is no month …."),
+        ("Lost: 10.0.0.7:5432 after 1,204.5 s", "Lost: … after … s"),
+        ("E: task 01a220dc-5db4-7003-8384-d5902a67d1ca", "E: task …"),
+        ("E: <X object at 0x7f12ab>", "E: <X object at …>"),
+        ("E: commit 8fa42e0cabe2135712375", "E: commit …"),
+        ("E: http2 utf8 x86_64", "E: http2 utf8 x86_64"),
+        ("", "(no error)"),
+    ],
+)
+def test_what_differs_each_time_is_left_out(error, pattern):
+    """Numbers, addresses and ids."""
+    assert pattern_of(error) == pattern
+    assert pattern_of("E: " + "7" * 1_000_000) == "E: …"
+
+
+def test_letters_are_grouped_by_error(gator, pages):
+    """Of all queues, with count, functions and queues, the largest group first."""
+    for number in range(3):
+        die(gator, send, number)
+    die(gator, resize, "a.jpg")
+    die(gator, send, 9, "images")
+    text = words(pages.get("dead"))
+    assert "5 tasks failed for good" in text
+    assert "ValueError: no user … 4 tests.unit.web.test_dead.send images mail" in text
+    assert text.index("ValueError") < text.index("OSError")
+    assert "Looked at 5 of 5" in text
+    text = words(pages.get("dead", queue="images"))
+    assert "ValueError: no user … 1 " in text
+    assert "OSError" not in text
+    assert "OSError" not in words(pages.get("dead", function="send"))
+    assert "No dead letter matches." in words(pages.get("dead", text="nothing of it"))
+
+
+def test_a_group_opens_to_its_letters(gator, pages):
+    """With the traceback of the newest, and buttons for one, the checked, and all."""
+    tasks = [die(gator, send, number) for number in range(3)]
+    die(gator, resize, "a.jpg")
+    (opens,) = [each for each in links(pages.get("dead")) if "error=ValueError" in each][:1]
+    page = pages.get("dead", error="ValueError: no user …")
+    assert "%E2%80%A6" in opens
+    for each in tasks:
+        assert each.task_id in page
+    assert "OSError" not in page
+    assert "raise ValueError" in page
+    for name in ("do/revive", "do/purge"):
+        assert any(name in each and "error=" in each for each in links(page))
+    (revive,) = [e for e in links(page) if "do/revive" in e and "all=1" in e]
+    assert "Revive all 3 tasks?" in words(pages.get("do/revive", **_fields(revive)))
+    assert "3 tasks were revived." in words(pages.post("do/revive", **_fields(revive)))
+    page = words(pages.get("dead", error="ValueError: no user …"))
+    assert "No dead letter has this error any more." in page
+
+
+def _fields(url):
+    from urllib.parse import parse_qsl
+
+    return dict(parse_qsl(url.partition("?")[2]))
+
+
+def test_nothing_dead_says_so(pages):
+    """And a bad query is one clear line."""
+    assert "There is no dead letter." in words(pages.get("dead"))
+    assert "That does not work." in words(pages.get("dead", 400, queue=HOSTILE))
+    assert "There is no dead letter." in words(pages.get("dead", error=HOSTILE))
+
+
+def test_hostile_errors_break_nothing(gator, pages):
+    """Nor do other values of a letter."""
+    clean = HOSTILE.replace("\udcff", "").replace("\x00", "")
+    for number, data in enumerate(("no JSON", b"\xff<script>alert(1)</script>")):
+        gator.client.push("mail", f"{clean}{number}", data)
+        (delivery,) = gator.client.reserve(["mail"]).deliveries
+        assert gator.client.bury(delivery, None, Reason(HOSTILE, HOSTILE))
+    page = pages.get("dead")
+    (opens,) = [each for each in links(page) if "dead?error=" in each]
+    page = pages.get("dead", **_fields(opens))
+    assert "unreadable message" in page
+    assert "evil" in page
+
+
+def test_who_may_only_look_sees_no_buttons(gator):
+    """On both pages."""
+    die(gator, send, 1)
+    pages = Pages(gator, resolve_access=access.read_only)
+    for query in ({}, {"error": "ValueError: no user …"}):
+        assert "do/" not in pages.get("dead", **query)
