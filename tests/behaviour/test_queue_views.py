@@ -1,5 +1,6 @@
 """Test ``gator.queues``, ``gator.tasks`` and ``gator.task_info``."""
 
+import json
 import sys
 import time
 import uuid
@@ -148,6 +149,16 @@ def test_a_message_that_cannot_be_read_is_a_row(locmem):
         (f"t-{index}", "", "") for index in range(5)
     ]
     assert locmem.task_info("t-0").row.function == ""
+
+
+@pytest.mark.parametrize("task_id", ["two\nlines", "\u202egnp.exe", "long" * 100])
+def test_a_task_with_an_id_that_no_call_takes_is_a_row(locmem, task_id):
+    message = {"task_id": task_id, "retries": 1, "is_async": True, "args": [3], "kwargs": {}}
+    data = json.dumps({**message, "module": "shop.mail", "callable": "send"})
+    locmem.client.push("all", task_id, data)
+    (row,) = locmem.tasks("waiting")
+    assert (row.task_id, row.function, row.args) == (task_id, "shop.mail.send", "3")
+    assert locmem.task_info(task_id).row == row
 
 
 def test_a_signed_task_is_shown_by_anyone():
