@@ -177,6 +177,7 @@ def test_a_page_with_all_attacks_stays_whole(path, hostile, opened):
     _, _, url = hostile
     query = {"queue": "name=mail", "task": "queue=mail&id=bury-script", "search": "q=mail"}
     page = opened(f"{url}/{path}?{query.get(path, '')}", viewport=NARROW)
+    assert page.title().endswith("Alligator")
     check(page, path)
 
 

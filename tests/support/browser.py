@@ -1,6 +1,6 @@
 """Start Chromium for a test, and watch what its pages do."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -86,13 +86,17 @@ class Watched:
         dialog.dismiss()
 
 
-def violations(page: Any) -> list[str]:
-    """Return what axe finds wrong with a page: one line for each element."""
+def violations(page: Any, rules: Sequence[str] = AXE_TAGS) -> list[str]:
+    """Return what axe finds wrong with a page: one line for each element.
+
+    :param rules: their names, or tags of them.
+    """
     if not AXE.exists():
         lack("axe-core is not installed; 'make test' installs it, and scripts/install-axe")
-    page.evaluate(AXE.read_text())
+    if page.evaluate("typeof axe") == "undefined":
+        page.evaluate(AXE.read_text())
     found = page.evaluate(
-        "tags => axe.run(document, {runOnly: tags, resultTypes: ['violations']})", AXE_TAGS
+        "rules => axe.run(document, {runOnly: rules, resultTypes: ['violations']})", list(rules)
     )
     return [
         f"{rule['id']}: {node['target']}: {node['failureSummary']}"
