@@ -20,6 +20,7 @@ from alligator.monitoring.activity_counts import QUEUE, depth_numbers, to_depth,
 from alligator.monitoring.attempts import ended_as_recorded, read_history
 from alligator.monitoring.encoding import read_live, read_recent
 from alligator.monitoring.message_summary import describe_briefly
+from alligator.monitoring.queues import is_queue_name
 from alligator.monitoring.rows import (
     ActivityRow,
     DepthRow,
@@ -109,6 +110,7 @@ class Monitor:
         :param served: queues that workers serve.
         """
         found = list[RunningRow]()
+        served = {name for name in served if is_queue_name(self.client, name)}
         for queue_name in sorted({*(self.client.queue_names() or ()), *served}):
             tasks, _ = self.client.list_tasks(queue_name, RUNNING, MOST_RUNNING)
             now = time_on(self.client, queue_name, self.clock) if tasks else 0.0

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from alligator.backends.base import LISTING, Listed, Place
+from alligator.backends.base import LISTING, Client, Listed, Place
 from alligator.backends.store import HELD as HELD_QUEUE
 from alligator.common.text import shorten
 from alligator.constants import DELAYED, FAILED, HELD, RUNNING, WAITING
@@ -35,6 +35,15 @@ STATES = {
 
 #: The most tasks of one page.
 MOST = 10_000
+
+
+def is_queue_name(client: Client, name: str) -> bool:
+    """Return whether a backend can have a queue of this name, which a worker has told."""
+    try:
+        client.check_queue_name(name)
+    except InvalidTask:
+        return False
+    return True
 
 
 class QueueViews:
@@ -64,7 +73,7 @@ class QueueViews:
         if store is not None:
             views = (read_live(each, each.seen) for each in store.live_workers())
             served = {name for view in views if view is not None for name in view.queues}
-            names |= set(filter(self._is_name, served))
+            names |= {name for name in served if is_queue_name(client, name)}
         rows = []
         for name in sorted(names - {HELD_QUEUE}):
             stats = client.stats(name)
@@ -74,13 +83,6 @@ class QueueViews:
             if any((*counts, stats.held, workers, paused, name in scheduled)):
                 rows.append(QueueRow(name, *counts, stats.oldest, paused, workers))
         return rows
-
-    def _is_name(self, name: str) -> bool:
-        try:
-            self.results.client.check_queue_name(name)
-        except InvalidTask:
-            return False
-        return True
 
     def tasks(
         self, state: str | int, limit: int, after: str | None, queue_name: str

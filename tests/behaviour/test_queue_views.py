@@ -75,6 +75,15 @@ def test_a_worker_makes_its_queue_known(locmem):
     assert [(each.name, each.workers) for each in locmem.queues()] == [("idle", 1)]
 
 
+def test_a_queue_that_cannot_be_is_not_looked_at(sqlite_dsn):
+    gator = Gator(sqlite_dsn)
+    row = WorkerRow("h", 1, ("idle", "no/such name", "\ud800"), 1, "1.2", 1.0, 1.0, 0, 0, ())
+    gator.store.report(Report("w", live=live_text(row), seconds=30))
+    assert gator.running() == []
+    assert gator.queues() == []
+    gator.close()
+
+
 # -- Tasks. -----------------------------------------------------------------------------------
 
 
