@@ -1,10 +1,24 @@
 """A request and a response, as every server and framework has them."""
 
+import codecs
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 from urllib.parse import parse_qs
+
+#: How text that is no text is written in URLs: bytes of an id as they came, all else as ``?``.
+URL_ERRORS = "alligator.url"
+
+
+def _escape_or_replace(err: UnicodeError) -> tuple[str | bytes, int]:
+    if not isinstance(err, UnicodeEncodeError):
+        raise err
+    code = ord(err.object[err.start])
+    return bytes([code - 0xDC00]) if 0xDC80 <= code <= 0xDCFF else "?", err.start + 1
+
+
+codecs.register_error(URL_ERRORS, _escape_or_replace)
 
 #: The most bytes of a form that are read.
 MAX_BODY = 1_000_000

@@ -10,6 +10,7 @@ from alligator.common.text import escape as escape_controls
 from alligator.common.text import shorten
 from alligator.exceptions import InvalidTask
 from alligator.web import static_files
+from alligator.web.http import URL_ERRORS
 from alligator.web.view import Page, View
 
 try:
@@ -193,7 +194,7 @@ def read_ref(text: str) -> tuple[str, str]:
 
 
 def _encoded(text: str) -> str:
-    return quote(text, safe="", errors="surrogateescape")
+    return quote(text, safe="", errors=URL_ERRORS)
 
 
 def lines(text: str) -> str:

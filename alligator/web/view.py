@@ -9,7 +9,7 @@ from urllib.parse import quote, urlencode
 from alligator.backends.dsn import mask_password
 from alligator.gator import Gator
 from alligator.web.access import Access
-from alligator.web.http import Request
+from alligator.web.http import URL_ERRORS, Request
 from alligator.web.recorded import History, Sampler
 
 
@@ -81,7 +81,7 @@ class View:
         name = self.source.name if source is None else source
         inner = "/".join(each for each in (name if len(self.sources) > 1 else "", path) if each)
         given = {key: value for key, value in query.items() if value not in (None, "")}
-        text = urlencode(given, doseq=True, errors="surrogateescape")
+        text = urlencode(given, doseq=True, errors=URL_ERRORS)
         return f"{self.root}/{inner}{'?' if text else ''}{text}"
 
     def static(self, name: str) -> str:
