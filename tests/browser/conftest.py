@@ -113,31 +113,43 @@ def url(site: Site, gator: Gator) -> str:
 Open = Callable[..., Any]
 
 
+@pytest.fixture(scope="package")
+def context(browser: Any) -> Iterator[Callable[..., Any]]:
+    """Return a function that returns a context of the browser, one for the same options."""
+    made: dict[str, Any] = {}
+
+    def find(**options: Any) -> Any:
+        options = {"viewport": WIDE, "color_scheme": "light", "reduced_motion": "reduce"} | options
+        key = repr(sorted(options.items()))
+        if key not in made:
+            made[key] = browser.new_context(**options)
+            made[key].set_default_timeout(30_000)
+        return made[key]
+
+    yield find
+    for each in made.values():
+        each.close()
+
+
 @pytest.fixture
-def opened(browser: Any, site: Site) -> Iterator[Open]:
-    """Return a function that opens pages in a new context, and see afterwards what they did.
+def opened(context: Callable[..., Any], site: Site) -> Iterator[Open]:
+    """Return a function that opens pages, and see afterwards what they did.
 
     It takes the options of Playwright's ``new_context``, and returns the page, whose
     ``watched`` tells what it did. A page that complains, raises, asks another host or opens a
     dialog fails the test.
     """
-    contexts, watched = [], []
+    pages = []
 
     def open_page(url: str | None = None, **options: Any) -> Any:
-        options.setdefault("viewport", WIDE)
-        options.setdefault("color_scheme", "light")
-        options.setdefault("reduced_motion", "reduce")
-        context = browser.new_context(**options)
-        context.set_default_timeout(20_000)
-        contexts.append(context)
-        page = context.new_page()
+        page = context(**options).new_page()
         page.watched = chromium.Watched(page, site.origin)
-        watched.append(page.watched)
+        pages.append(page)
         if url is not None:
             page.goto(url)
         return page
 
     yield open_page
-    for context in contexts:
-        context.close()
-    assert [fault for each in watched for fault in each.faults] == []
+    for page in pages:
+        page.close()
+    assert [fault for page in pages for fault in page.watched.faults] == []

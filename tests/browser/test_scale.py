@@ -1,6 +1,7 @@
 """Test that no page of the dashboard is slow when a million tasks are queued."""
 
 import time
+from statistics import median
 from urllib.parse import urlencode
 
 import pytest
@@ -12,7 +13,7 @@ from alligator.web import Dashboard, Request
 from alligator.web.access import allow_actions
 from alligator.web.pages import PAGES
 
-#: Seconds in which the server answers a page.
+#: Seconds of a core in which the server answers a page.
 QUICK = 0.15
 
 #: Tasks of one call.
@@ -47,12 +48,12 @@ def slow_pages(gator: Gator, task_id: str) -> dict[str, float]:
         for query in queries.get(path, [{}]):
             text, times = urlencode(query), []
             for _ in range(5):
-                began = time.perf_counter()
+                began = time.thread_time()  # without what others do on these cores
                 answer = dashboard.handle(Request("GET", f"/{path}", text))
-                times.append(time.perf_counter() - began)
+                times.append(time.thread_time() - began)
                 assert answer.status == 200
-            if min(times) > QUICK:  # what it takes while nothing else is in its way
-                found[f"{path}?{text}"] = round(min(times), 3)
+            if median(times) > QUICK:
+                found[f"{path}?{text}"] = round(median(times), 3)
     return found
 
 

@@ -24,7 +24,7 @@ def test_the_system_s_needs_no_script(shop_url, opened):
 
 def test_a_choice_is_kept(shop_url, opened):
     for system, first, then in (("light", LIGHT, DARK), ("dark", DARK, LIGHT)):
-        page = opened(f"{shop_url}/", color_scheme=system)
+        page = opened(f"{shop_url}/", color_scheme=system, locale="en-GB")  # a storage of its own
         assert ground(page) == first
         toggle = page.locator("[data-theme-toggle]")
         assert toggle.get_attribute("aria-label") == (
