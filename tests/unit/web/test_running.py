@@ -1,12 +1,14 @@
 """Test the page of what runs."""
 
+from urllib.parse import parse_qs
+
 import pytest
 
 from alligator import Gator
 from alligator.monitoring.rows import RunningRow
 from alligator.web import access
 from alligator.web.pages import running
-from tests.support.pages import HOSTILE, Pages, words
+from tests.support.pages import HOSTILE, Pages, links, words
 
 NOW = 1_800_000_000.0
 
@@ -58,6 +60,19 @@ def test_what_runs_is_shown_the_longest_first(shown):
     assert "2 of 3 started" in text
     assert "fetched, not started" in text
     assert page.count("do/cancel") == 3
+
+
+def test_what_is_on_lease_can_be_canceled(gator):
+    """By a link that asks; the task is found again by its name in it, whatever its id holds."""
+    gator.options(task_id="50 % off/ü&?#'").task("operator.add", 1, 2)
+    gator.client.reserve(["mail"])
+    pages = Pages(gator)
+    page = pages.get("running")
+    assert "operator.add" in page
+    (link,) = [each for each in links(page) if "do/cancel" in each]
+    path, _, query = link.partition("?")
+    fields = {name: each for name, (each, *_) in parse_qs(query).items()}
+    assert "50 % off" in words(pages.get(path.lstrip("/"), **fields))
 
 
 def test_one_queue_is_chosen(shown):
@@ -120,5 +135,5 @@ def test_a_backend_without_a_store_shows_how_many(monkeypatch):
     gator = Gator("sqs://us-west-2/", "mail")
     monkeypatch.setattr(gator, "queues", list)
     text = words(Pages(gator).get("running"))
-    assert "What runs cannot be told." in text
+    assert "This queue does not tell what runs." in text
     assert "--store redis://" in text

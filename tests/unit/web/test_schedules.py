@@ -60,6 +60,7 @@ def test_none_says_where_they_are(gator):
     """In the code of an application."""
     text = words(Pages(gator).get("schedules"))
     assert "No schedule is declared here." in text
+    assert "schedules also need a store" not in text
     assert "latergator.py dashboard --app myapp.gator:gator" in text
 
 
@@ -81,3 +82,4 @@ def test_a_backend_without_a_store_has_none():
     """None could be declared there."""
     text = words(Pages(Gator("sqs://us-west-2/", "mail")).get("schedules"))
     assert "No schedule is declared here." in text
+    assert "schedules also need a store" in text

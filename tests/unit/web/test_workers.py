@@ -107,5 +107,5 @@ def test_hostile_values_break_nothing(shown):
 def test_a_backend_without_a_store_says_so(monkeypatch):
     """And how to see them."""
     text = words(Pages(Gator("sqs://us-west-2/", "mail")).get("workers"))
-    assert "Workers cannot be told." in text
+    assert "This queue does not tell who works." in text
     assert "--store redis://" in text
