@@ -103,6 +103,8 @@ def percent(share: float | None) -> str:
     """Return a share of 1 as a percentage."""
     if share is None:
         return "–"  # noqa: RUF001 - a dash is meant
+    if 0 < share < 0.0005:
+        return "< 0.1 %"
     return f"{100 * share:.1f} %" if 0 < share < 0.1 else f"{100 * share:.0f} %"
 
 
