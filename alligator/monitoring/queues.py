@@ -6,6 +6,7 @@ schedules are added, and the ones that this process pushed to.
 
 import sys
 from collections.abc import Callable, Iterable
+from types import SimpleNamespace
 from typing import Any
 
 from alligator.backends.base import LISTING, Client, Listed, Place
@@ -128,10 +129,14 @@ class QueueViews:
         """Return the arguments that a message has, as they are shown."""
         if not found.function:
             return "", ""
+        names = names_known(found.function)
+        if not callable(self.show):
+            call = SimpleNamespace(func_args=found.args, func_kwargs=found.kwargs)
+            return show_task(call, self.show, names)
         task = Task()
         task.task_id = task_id  # any text: other programs write messages, too
         task.func, task.func_args, task.func_kwargs = found.function, found.args, found.kwargs
-        return show_task(task, self.show, names_known(found.function))
+        return show_task(task, self.show, names)
 
     def info(
         self, task: Task | str, history: Callable[[Task | str], History | None] | None = None

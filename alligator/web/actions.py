@@ -228,7 +228,7 @@ class _OnTasks(NamedTuple):
         until, acted = time.monotonic() + _LONGEST, 0
         reasons, has_more = dict[str, int](), False
         gators = dict[str, Gator]()
-        for queue_name, task_id in selection.tasks(view):
+        for queue_name, task_id in selection.tasks(view, until):
             if queue_name not in gators:
                 gators[queue_name] = view.gator.on_queue(queue_name)
             try:
@@ -246,11 +246,11 @@ class _OnTasks(NamedTuple):
             if time.monotonic() > until:
                 has_more = True
                 break
-        return self._told(acted, reasons, has_more=has_more)
+        return self._told(acted, reasons, has_more=has_more or selection.was_cut)
 
     def _told(self, acted: int, reasons: dict[str, int], *, has_more: bool) -> Done:
         left = sum(reasons.values())
-        if not acted and not left:
+        if not acted and not left and not has_more:
             return Done("No task matches any more.", is_done=False)
         parts = []
         if acted or left > 1:

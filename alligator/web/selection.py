@@ -35,6 +35,7 @@ class Selection:
     state: str = "dead"
     wanted: TaskFilter = field(default_factory=TaskFilter)
     error: str = ""
+    was_cut: bool = False  # the last look ended by its time
 
     @classmethod
     def of(cls, view: View, fields: dict[str, list[str]]) -> "Selection":
@@ -67,15 +68,15 @@ class Selection:
         if not (self.wanted.is_on or self.error):
             stats = map(view.gator.client.stats, self.queue_names)
             return sum(getattr(each, self.state) for each in stats), True
-        until, count = time.monotonic() + _COUNTING, 0
-        for _ in self.tasks(view):
-            count += 1
-            if time.monotonic() > until:
-                return count, False
-        return count, True
+        count = sum(1 for _ in self.tasks(view, time.monotonic() + _COUNTING))
+        return count, not self.was_cut
 
-    def tasks(self, view: View) -> Iterator[tuple[str, str]]:
-        """Yield queue and id of each of them; page by page, as each is asked for."""
+    def tasks(self, view: View, until: float) -> Iterator[tuple[str, str]]:
+        """Yield queue and id of each of them; page by page, as each is asked for.
+
+        :param until: when to read no further page, by ``time.monotonic()``.
+        """
+        self.was_cut = False
         if self.refs is not None:
             yield from self.refs
             return
@@ -91,6 +92,9 @@ class Selection:
                         yield name, row.task_id
                 if (after := page.next) is None:
                     break
+                if time.monotonic() > until:
+                    self.was_cut = True
+                    return
 
     def _has(self, row: TaskRow, now: float) -> bool:
         if self.error and pattern_of(row.error) != self.error:
