@@ -4,6 +4,7 @@ import argparse
 import os
 import re
 import sys
+import threading
 from collections.abc import Iterable
 
 from alligator.backends.dsn import mask_password
@@ -59,8 +60,8 @@ def dashboard(arguments: argparse.Namespace) -> int:
             f"all who reach {shorten(arguments.host, 100)} can see the queues, and what is in "
             f"them; set {AUTH_VARIABLE} to name:password."
         )
-    for gator in gators.values():
-        _warn_of_lost(gator)
+    for gator in gators.values():  # beside it, since a lost host may be long in not answering
+        threading.Thread(target=_warn_of_lost, args=(gator,), daemon=True).start()
     found.run(lambda: print(f"Dashboard: {found.url} (Ctrl-C ends it)", flush=True))
     for gator in gators.values():
         gator.close()

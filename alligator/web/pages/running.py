@@ -38,10 +38,21 @@ def page(view: View) -> Page:
         "started": sum(row.started is not None for row in chosen),
         "start": start,
         "following": start + PER_PAGE if start + PER_PAGE < len(chosen) else None,
+        "lost": _of_lost_workers(view) if any(not row.worker for row in chosen) else {},
         "lease_ends": lambda row: lease_end(row, view.now),
     }
     title = f"Running on {shorten(wanted, 60)}" if wanted else "Running"
     return Page("running.html", title, values, nav="running", is_live=True)
+
+
+def _of_lost_workers(view: View) -> dict[tuple[str, str], tuple[str, float]]:
+    """Return what lost workers ran: the worker and the start, by queue and id."""
+    return {
+        (now.queue_name, now.task_id): (f"{worker.host}:{worker.pid}", now.started)
+        for worker in view.gator.workers()
+        if worker.is_lost
+        for now in worker.running
+    }
 
 
 def lease_end(row: RunningRow, now: float) -> float | None:

@@ -5,7 +5,7 @@ from urllib.parse import parse_qs
 import pytest
 
 from alligator import Gator
-from alligator.monitoring.rows import RunningRow
+from alligator.monitoring.rows import NowRow, RunningRow, WorkerRow
 from alligator.web import access
 from alligator.web.pages import running
 from tests.support.pages import HOSTILE, Pages, links, words
@@ -101,6 +101,21 @@ def test_many_are_shown_page_by_page(shown):
 def test_a_lease_that_is_over_is_marked(shown):
     """Its worker has not extended it."""
     assert "ran out" in words(shown(row(1, lease_left=0.0)).get("running"))
+
+
+def test_what_a_lost_worker_ran_is_not_called_new(gator, shown, monkeypatch):
+    """Its lease is over, and it has started long ago; the worker is named, and marked as lost."""
+    taken = row(1, started=None, worker="", lease_left=0.0)
+    other = row(2, started=None, worker="", lease_left=0.0)
+    was = NowRow("task-1", "shop.mail.send", "mail", 1, NOW - 600)
+    lost = WorkerRow("host-9", 7, ("mail",), 1, "1.2", NOW - 900, NOW - 300, 0, 0, (was,), True)
+    pages = shown(taken, other)
+    monkeypatch.setattr(gator, "workers", lambda: [lost])
+    page = pages.get("running")
+    assert "host-9:7 lost" in words(page)
+    assert "not known" in words(page)
+    assert "fetched, not started" not in page
+    assert "not told yet" not in page
 
 
 def test_a_fragment_stays_the_same_while_only_time_passes():
