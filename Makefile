@@ -12,6 +12,9 @@ FLOOR ?= 80
 # What tests of pages need from npm.
 AXE = tests/browser/node_modules/.package-lock.json
 
+# Where this is set, each of some thousand processes that the tests start compiles all of Alligator.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: help demo test coverage chaos fuzz soak bench bench-self bench-micro bench-scale check hooks docs servers venv clean
 
 help:
