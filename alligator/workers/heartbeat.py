@@ -44,7 +44,7 @@ class Heartbeat:
 
     :param store: None: there is none, and nothing is sent; what was recorded is counted.
     :param look: called after each heartbeat that got through.
-    :param sample: called before each report but the first; it raises nothing.
+    :param sample: called with each heartbeat but the first; it raises nothing.
     :param outage: that of the worker's queue, which logs for itself, if the store is on the same
         backend; None: it is on another.
     :param recording: what there is to report; None: nothing is recorded.
@@ -101,13 +101,13 @@ class Heartbeat:
             now = time.monotonic()
             if now >= due:
                 due, report_due = now + EVERY, 0.0
+                if self._sample is not None and not is_first:
+                    self._sample()
+                is_first = False
                 self._sent = None  # again: a store that was emptied does not know it
                 if self.store is not None and self._sends_beats and self._beat(COUNTS):
                     self._call_look()
             if now >= report_due:
-                if self._sample is not None and not is_first:
-                    self._sample()
-                is_first = False
                 failures = self._report(COUNTS)
                 report_due = now + min(REPORT_EVERY * 2**failures, EVERY)
             elif self._recording is not None and self._recording.listeners:

@@ -44,6 +44,7 @@ def local():
 @pytest.fixture
 def fast(monkeypatch):
     monkeypatch.setattr(heartbeat, "REPORT_EVERY", 0.02)
+    monkeypatch.setattr(heartbeat, "EVERY", 0.05)
 
 
 class Working:
@@ -106,9 +107,8 @@ def test_minutes_are_kept_apart():
     assert [each.waiting for each in gator.depths(minutes=2)] == [3]
 
 
-def test_a_queue_without_workers_is_recorded_by_those_of_others(local, fast, monkeypatch):
+def test_a_queue_without_workers_is_recorded_by_those_of_others(local, fast):
     """So it can be seen how it grew after its last worker was killed."""
-    monkeypatch.setattr(heartbeat, "EVERY", 0.05)
     mail = local.options(queue_name="mail")
     for _ in range(5):
         mail.task(jobs.note, 1)
