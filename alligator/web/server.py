@@ -10,7 +10,6 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Collection, Iterable
-from queue import Empty, SimpleQueue
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
@@ -87,17 +86,13 @@ class Server:
 
         :param when_ready: called once a signal would end it in order.
         """
-        stops: SimpleQueue[int] = SimpleQueue()  # whose put() a signal handler may call
+        stops: list[int] = []
         serving = threading.Thread(target=self._server.serve, name="dashboard", daemon=True)
-        with Handlers(stops.put):
+        with Handlers(stops.append):
             serving.start()
             when_ready()
-            while serving.is_alive():
-                try:
-                    stops.get(timeout=0.5)  # not longer: another thread may get the signal
-                except Empty:
-                    continue
-                break
+            while serving.is_alive() and not stops:
+                serving.join(0.2)  # a signal does not end it
         self.close()
         serving.join(5)
 
