@@ -15,7 +15,7 @@ AXE = tests/browser/node_modules/.package-lock.json
 # Where this is set, each of some thousand processes that the tests start compiles all of Alligator.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help demo test coverage chaos fuzz soak bench bench-self bench-micro bench-scale check hooks docs servers venv clean
+.PHONY: help demo test coverage chaos fuzz soak bench bench-self bench-micro bench-scale check hooks docs servers screenshots venv clean
 
 help:
 	@echo "make demo    run the example on SQLite; FOLDER=path for a folder of your own"
@@ -30,6 +30,7 @@ help:
 	@echo "make bench-scale  what tasks cost, and how far a server goes; 5 minutes"
 	@echo "make check   ruff, mypy, and the words that we do not use"
 	@echo "make hooks   let git check ruff and words before each commit"
+	@echo "make screenshots   make the pictures of the dashboard in docs/_static/screenshots"
 	@echo "make docs    build the documentation into docs/_build/html"
 	@echo "make clean   remove what these made"
 
@@ -55,6 +56,9 @@ test: venv servers $(AXE)
 # Without Alligator's plugin of pytest, which would import Alligator before the measurement begins.
 coverage: venv servers $(AXE)
 	$(VENV)/bin/python -m pytest -p no:alligator --cov --cov-report=term-missing:skip-covered --cov-fail-under=$(FLOOR) $(PYTEST_ARGS)
+
+screenshots: $(VENV)/.made-bench servers $(AXE)
+	SCREENSHOTS=docs/_static/screenshots $(VENV)/bin/python -m pytest -q tests/browser/test_screenshots.py
 
 chaos: venv servers
 	$(VENV)/bin/python -m chaos $(CHAOS_ARGS)

@@ -145,7 +145,8 @@ def _until(moment: float | None) -> str:
 
 def _ask_resume(view: View, fields: Fields) -> str:
     waiting = view.gator.client.stats(_queue(view, fields)).waiting
-    return f"Let queue {_queue(view, fields)} go on? {_count(waiting, 'task')} wait there."
+    wait = "waits" if waiting == 1 else "wait"
+    return f"Let queue {_queue(view, fields)} go on? {_count(waiting, 'task')} {wait} there."
 
 
 def _resume(view: View, fields: Fields) -> Done:
@@ -185,7 +186,8 @@ def _drop(view: View, fields: Fields) -> Done:
     if not total:
         return Done(f"Queue {queue} had no tasks.", is_done=False)
     view.gator.client.drop_all(queue)
-    return Done(f"Queue {queue} is empty. {_count(total, 'task')} were deleted: {told}.")
+    were = "was" if total == 1 else "were"
+    return Done(f"Queue {queue} is empty. {_count(total, 'task')} {were} deleted: {told}.")
 
 
 # -- Tasks. ---------------------------------------------------------------------------------------

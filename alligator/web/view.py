@@ -44,7 +44,7 @@ class View:
     source: Source
     sources: tuple[str, ...]
     access: Access
-    now: float = field(default_factory=time.time)
+    now: float = field(default_factory=lambda: time.time())
 
     @property
     def gator(self) -> Gator:

@@ -5,6 +5,7 @@ newsletter is paused. No worker serves the reports. The images go well.
 """
 
 import importlib
+import math
 import random
 import time
 from collections.abc import Iterator, Sequence
@@ -17,7 +18,7 @@ from alligator import Gator, Worker
 from alligator.backends.store import record_key
 from alligator.backends.types import Report
 from alligator.monitoring import progress
-from alligator.monitoring.activity_counts import Measured, Tally
+from alligator.monitoring.activity_counts import QUEUE, Measured, Tally, depth_numbers
 from alligator.monitoring.encoding import live_text
 from alligator.monitoring.rows import NowRow, WorkerRow
 from alligator.testing import FakeClock
@@ -28,7 +29,10 @@ MINUTE, HOUR = 60.0, 3600.0
 SPAN = 6 * HOUR
 
 #: Seconds that what lives and runs at the end of the story goes on to.
-LASTS = 2 * HOUR
+LASTS = 24 * HOUR
+
+#: Seconds of a lease: longer than all tests of it take.
+LEASE = HOUR / 2
 
 
 #: Who ran what has ended, by its queue.
@@ -55,6 +59,18 @@ def time_from(moment: float) -> Iterator[FakeClock]:
         for name in ("time", "monotonic", "sleep"):
             stack.enter_context(mock.patch.object(time, name, getattr(clock, name)))
         yield clock
+
+
+@contextmanager
+def later(moment: float) -> Iterator[None]:
+    """Let this process live at another time, which goes on."""
+    now, difference = time.time, moment - time.time()
+
+    def then() -> float:
+        return now() + difference
+
+    with mock.patch.object(time, "time", then):
+        yield
 
 
 def tell(gator: Gator) -> Told:
@@ -107,7 +123,7 @@ COURSES = [
 
 def report_activity(gator: Gator, now: float, chance: random.Random) -> None:
     """Tell the store of six hours of work, as workers do."""
-    minutes = range(int((now - SPAN) // 60) * 60, int(now // 60) * 60, 60)
+    minutes = range(int((now - SPAN) // 60) * 60, int(now // 60) * 60 + 1, 60)
     rows = []
     for minute in minutes:
         left = (now - minute) / MINUTE
@@ -115,7 +131,7 @@ def report_activity(gator: Gator, now: float, chance: random.Random) -> None:
             slow = 1.0
             if course.queue_name == "mail" and left < 35:  # since then, mail goes slowly
                 slow = min(9.0, 1 + (35 - left) / 2)
-            rate = course.rate * (1.0 + 0.35 * math_wave(left / 90.0)) / slow**0.5
+            rate = course.rate * (1.0 + 0.35 * wave(left / 90.0)) / slow**0.5
             if course.queue_name == "newsletter" and left < 50:  # paused
                 continue
             runs = max(1, round(chance.gauss(rate, rate / 9)))
@@ -134,14 +150,34 @@ def report_activity(gator: Gator, now: float, chance: random.Random) -> None:
             ]
             tally.add_runs(runs, spread)
             rows.append((minute, course.queue_name, course.function, tally.take() or ()))
+        rows += depths(minute, left, chance)
     for at in range(0, len(rows), 500):
         gator.store.report(Report("history", activity=rows[at : at + 500]))
 
 
-def math_wave(turns: float) -> float:
+def depths(
+    minute: int, left: float, chance: random.Random
+) -> list[tuple[int, str, str, tuple[float, ...]]]:
+    """Return how full the queues were, so many minutes before the end."""
+    mail = 3 + chance.random() * 4 + 1290 * max(0.0, 1 - left / 35) ** 1.5
+    news = 40.0 if left < 50 else 40 * max(0.0, 1 - (left - 50) / 60)
+    found = {
+        "mail": (mail, 12, 4, max(0.0, 480 - 14 * left)),
+        "newsletter": (news, 0, 0, max(0.0, 60 * (50 - left))),
+        "images": (11 + 4 * wave(left / 19) + chance.random() * 3 - 1.5, 0, 4, 30),
+        "payments": (max(0.0, chance.gauss(0.5, 1.2)), 0, 1, 1),
+    }
+    if left < 10:
+        found["reports"] = (4, 0, 0, 60 * (10 - left))
+    return [
+        (minute, name, QUEUE, depth_numbers(round(waiting), delayed, running, oldest))
+        for name, (waiting, delayed, running, oldest) in found.items()
+    ]
+
+
+def wave(turns: float) -> float:
     """Return from -1 to 1: up, down, and up again."""
-    turns %= 1.0
-    return 1.0 - 4.0 * abs(turns - 0.5)
+    return math.sin(2 * math.pi * turns)
 
 
 # -- What was: tasks that ran. -----------------------------------------------------------------
@@ -235,7 +271,7 @@ def leave_tasks(
     gator: Gator, now: float, clock: FakeClock, chance: random.Random
 ) -> dict[str, tuple[str, str]]:
     """Queue what still waits, is delayed, held and running, and list workers."""
-    clock.advance_to(now - 9 * MINUTE)
+    clock.advance_to(now - 9.3 * MINUTE)
     orders = iter(range(10520, 20000))
     waiting = None
     with gator.batch() as batch:
@@ -245,7 +281,8 @@ def leave_tasks(
             )
     gator.pause("newsletter")
     for _ in range(8):
-        clock.advance(MINUTE)
+        clock.advance(1.07 * MINUTE)
+        gator.schedules.fire()
         with gator.batch() as batch:
             for _ in range(chance.randrange(120, 190)):
                 order = next(orders)
@@ -302,7 +339,7 @@ def run_some(gator: Gator, now: float, clock: FakeClock) -> tuple[str, str]:
     for worker, queues, count in zip(
         workers, (["mail", "payments"], ["images"], ["images"]), (4, 2, 2), strict=True
     ):
-        found = [client.reserve(queues, 1, LASTS).deliveries[0] for _ in range(count)]
+        found = [client.reserve(queues, 1, LEASE).deliveries[0] for _ in range(count)]
         rows = []
         for index, each in enumerate(found):
             function = gator.codec.decode(each).func

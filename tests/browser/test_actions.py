@@ -1,5 +1,6 @@
 """Test each action from its button to its result: with scripts, and without."""
 
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, NamedTuple
@@ -45,10 +46,27 @@ def bury(gator: Gator) -> None:
     assert [each.task_id for each in gator.dead()] == ["one"]
 
 
+def delay(gator: Gator) -> None:
+    """Queue a task for later."""
+    gator.options(task_id="one", delay_by=3600).task("shop.mail.remind", 1)
+
+
+def is_due(gator: Gator) -> bool:
+    """Return whether a worker may take the task now."""
+    return all((each.due or 0) <= time.time() for each in gator.tasks("delayed"))
+
+
+TASK = "task?queue=mail&id=one"
+
 #: By their names.
 SCENES = {
     "pause": Scene("", push, lambda gator: gator.paused() is not None, "is paused"),
     "resume": Scene("", push_and_pause, lambda gator: gator.paused() is None, "goes on"),
+    "drop": Scene("queue?name=mail", push, lambda gator: gator.len() == 0, "1 task was deleted"),
+    "cancel": Scene(TASK, push, lambda gator: gator.len() == 0, "1 task was canceled"),
+    "run": Scene(TASK, delay, is_due, "1 task was made due"),
+    "revive": Scene(TASK, bury, lambda gator: gator.len() == 1, "1 task was revived"),
+    "purge": Scene(TASK, bury, lambda gator: not gator.dead(), "1 task was deleted"),
 }
 
 
@@ -67,7 +85,7 @@ def test_it_is_confirmed_and_says_what_it_did(name, is_scripted, gator, url, ope
     assert page.url == came_from
     assert not scene.is_done(gator)
     button.click()
-    page.locator("main form button").click()
+    page.locator("main form button").first.click()
     assert scene.says in page.locator("main [role=status]").inner_text()
     assert scene.is_done(gator)
     page.get_by_role("link", name="Back").click()
@@ -82,6 +100,27 @@ def test_it_says_so_where_another_visitor_was_faster(name, gator, url, opened):
     for each in (page, other):
         each.locator(f"main a[href*='/do/{name}?']").first.click()
     for each in (other, page):
-        each.locator("main form button").click()
+        each.locator("main form button").first.click()
         assert each.locator("main [role=status]").inner_text()
     assert scene.is_done(gator)
+
+
+def test_what_is_checked_is_acted_on(gator, url, opened):
+    for index in range(5):
+        gator.options(task_id=f"task-{index}").task("shop.mail.remind", index)
+    page = opened(f"{url}/queue?name=mail")
+    for index in (1, 3):
+        page.locator(f"input[type=checkbox][value$='task-{index}']").check()
+    gator.task("shop.mail.send_receipt", 1, "buyer@shop.example")
+    page.get_by_text("send_receipt").first.wait_for()  # it looked for news meanwhile
+    assert page.locator("input[type=checkbox]:checked").count() == 2
+    page.get_by_role("button", name="Cancel").first.click()
+    assert "2 tasks" in page.locator("main form").inner_text()
+    page.locator("main form button").first.click()
+    assert "2 tasks were canceled" in page.locator("main [role=status]").inner_text()
+    ids = [each.task_id for each in gator.tasks("waiting")]
+    assert [each for each in ids if each.startswith("task-")] == ["task-0", "task-2", "task-4"]
+
+
+def test_no_action_has_been_forgotten_here():
+    assert set(SCENES) == set(ACTIONS)

@@ -17,7 +17,8 @@ SIZES = ["target-size", "scrollable-region-focusable", "meta-viewport"]
 QUERIES = {
     "queue": lambda told: {"name": told.waiting[0]},
     "task": lambda told: {"queue": told.dead[0], "id": told.dead[1]},
-    "search": lambda told: {"q": "shop.mail"},
+    "search": lambda _: {"q": "images"},
+    "activity": lambda _: {"range": "1h"},
 }
 
 #: The pages once more, in other states that look different.

@@ -51,7 +51,7 @@ def slow_pages(gator: Gator, task_id: str) -> dict[str, float]:
                 began = time.thread_time()  # without what others do on these cores
                 answer = dashboard.handle(Request("GET", f"/{path}", text))
                 times.append(time.thread_time() - began)
-                assert answer.status == 200
+                assert answer.status in (200, 303)  # a search that found one goes there
             if median(times) > QUICK:
                 found[f"{path}?{text}"] = round(median(times), 3)
     return found

@@ -6,6 +6,7 @@ import time
 
 def send_receipt(order, address):
     """Send the receipt of an order."""
+    time.sleep(0.31)
     if order % 100 == 7:
         raise smtplib.SMTPRecipientsRefused({address: (550, b"No such mailbox")})
     if order % 100 == 13:
