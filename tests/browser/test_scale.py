@@ -21,17 +21,22 @@ STEP = 10_000
 
 
 def fill(gator: Gator, count: int) -> str:
-    """Queue tasks as ``gator.batch()`` does, but encode only one; return the id of the last one."""
+    """Queue tasks as ``gator.batch()`` does, but encode only one.
+
+    :returns: the id of the 50,000th. Of each task that is looked at, SQLite counts those before it:
+        the page of the last one of a million takes 0.5 s.
+    """
     task = gator.new_task({"history": 3600.0})
     task.to_call("shop.mail.send_receipt", 10_000, "buyer@shop.example")
     encoded = str(gator.codec.encode(task, "mail"))
     task_id = ""
-    for _ in range(count // STEP):
+    for step in range(count // STEP):
         messages = []
         for _ in range(STEP):
-            task_id = new_task_id()
-            messages.append(Message(task_id, encoded.replace(task.task_id, task_id)))
+            new = new_task_id()
+            messages.append(Message(new, encoded.replace(task.task_id, new)))
         gator.client.push_many("mail", messages)
+        task_id = messages[-1].task_id if step < 5 else task_id
     return task_id
 
 
