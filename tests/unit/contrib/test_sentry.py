@@ -347,7 +347,13 @@ def test_a_transport_that_raises_changes_nothing(start, make):
             raise RuntimeError("the transport broke")
 
     start()
-    sentry_sdk.init(dsn="http://key@127.0.0.1:9/1", transport=Broken(), traces_sample_rate=1.0)
+    # Integrations of what else is installed would change this process for the tests that follow.
+    sentry_sdk.init(
+        dsn="http://key@127.0.0.1:9/1",
+        transport=Broken(),
+        traces_sample_rate=1.0,
+        auto_enabling_integrations=False,
+    )
     gator = make()
     gator.task(work)
     gator.task(fail)
