@@ -45,6 +45,7 @@ WORK = """
                 gator.task(program.detach)
         worker = Worker(gator, concurrency=int(sys.argv[3]), burst=True)
         worker.run_forever()
+        gator = Gator(sys.argv[1], sys.argv[2])  # its sockets were not closed
         stats = gator.client.stats(gator.queue_name)
         assert (stats.waiting, stats.running) == (0, 0), stats
         for row in gator.tasks("dead"):

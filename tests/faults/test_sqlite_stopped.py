@@ -207,6 +207,22 @@ def test_no_exception_at_any_step_leaves_a_lock_held(what, client, sqlite_dsn, m
     other.close()
 
 
+def test_lazy_objects_of_a_framework_are_left_alone():
+    """What another call was stopped in is looked for among all objects; no other one is touched."""
+    touched = []
+
+    class Lazy:
+        @property
+        def __class__(self):
+            touched.append(self)
+            raise RuntimeError("settings are not configured")
+
+    lazy = [Lazy() for _ in range(3)]
+    sqlite_lock.close_generator((sys._getframe(), [True]))
+    assert touched == []
+    assert len(lazy) == 3
+
+
 def test_one_that_is_kept_with_its_traceback_does_neither(client, sqlite_dsn):
     """What it went through is not closed by itself; the next call sees to it, of that client or
     another.

@@ -18,6 +18,7 @@ import random
 import sqlite3
 import sys
 import threading
+import time
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -167,7 +168,7 @@ class Database:
                 )
                 self._connection.execute(f"PRAGMA synchronous={self._synchronous}")
                 self._connection.execute(f"PRAGMA wal_autocheckpoint={_CHECKPOINT}")
-                self._connection.execute("PRAGMA journal_mode=WAL")
+                self._use_log()
                 make_tables(self._connection)
                 (number,) = self._connection.execute(
                     "SELECT n FROM alligator_counters WHERE queue = '' AND state = -3"
@@ -180,6 +181,24 @@ class Database:
         except BaseException:
             self._close()
             raise
+
+    def _use_log(self) -> None:
+        """Set the file to write-ahead logging.
+
+        SQLite does not wait for the lock that this needs. Where turns cannot be taken by a lock
+        file, two processes that open a new file meet there.
+        """
+        assert self._connection is not None
+        until = time.monotonic() + _BUSY_TIMEOUT
+        while True:
+            try:
+                self._connection.execute("PRAGMA journal_mode=WAL")
+            except sqlite3.OperationalError as err:
+                if "locked" not in str(err) or time.monotonic() > until:
+                    raise
+                time.sleep(0.01)
+            else:
+                return
 
     def _open_lock_file(self) -> None:
         # No link that another user put there: it could make us create a file anywhere.

@@ -137,7 +137,8 @@ def runs(frame: FrameType) -> bool:
 def close_generator(holder: Holder) -> None:
     """Close the generator that has the list as its ``taken``."""
     for each in gc.get_objects():
-        if isinstance(each, GeneratorType) and each.__name__ in ("transaction", "reading"):
+        # Not isinstance(): a lazy object, as the settings of Django, would begin to load.
+        if type(each) is GeneratorType and each.__name__ in ("transaction", "reading"):
             frame = each.gi_frame
             if frame is not None and frame.f_locals.get("taken") is holder[1]:
                 with suppress(ValueError):  # it runs
