@@ -8,7 +8,7 @@ from alligator.monitoring.rates import Rate
 from alligator.monitoring.rows import QueueRow
 from alligator.web.rendering import duration, number, percent
 from alligator.web.rendering import rate as rate_text
-from alligator.web.series import Total, Trend, rate_of
+from alligator.web.series import Change, Total, rate_of
 
 #: A queue grows if so many more come in than go out, in tasks a minute and as a share.
 _GROWS_BY, _GROWS_SHARE = 1.0, 1.1
@@ -104,29 +104,20 @@ def of_failures(functions: Mapping[str, Total], since: str) -> list[Finding]:
     ]
 
 
-def of_trends(
-    functions: Mapping[str, tuple[Total, Total | None, Trend | None]], against: str
-) -> list[Finding]:
-    """Return which functions got slower, the one first that got slowest.
-
-    :param against: what they are compared with, in words.
-    """
-    slower = [
-        (name, now, before, trend)
-        for name, (now, before, trend) in functions.items()
-        if before is not None and trend is not None and trend.is_slower
-    ]
-    slower.sort(key=lambda each: -each[3].times)
+def of_changes(changes: Mapping[str, Change]) -> list[Finding]:
+    """Return which functions got slower, the one first that lost most time by it."""
+    slower = [(name, each) for name, each in changes.items() if each.trend.is_slower]
+    slower.sort(key=lambda each: -each[1].lost)
     return [
         Finding(
-            f"{_name(name)} got slower: {duration(now.mean)} on average, {trend.text} than in "
-            f"{against} ({duration(before.mean)}).",
+            f"{_name(name)} takes {duration(each.now)}, {each.trend.longer} "
+            f"({duration(each.before)}): {duration(each.lost)} more in the last hour.",
             False,
             "activity",
             {"function": name},
             "Show the function",
         )
-        for name, now, before, trend in slower[:_MOST]
+        for name, each in slower[:_MOST]
     ]
 
 

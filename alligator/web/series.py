@@ -315,6 +315,11 @@ class Trend(NamedTuple):
         return self.times >= 1.5
 
     @property
+    def longer(self) -> str:
+        """How much longer a run takes, for people."""
+        return f"{_times(self.times)}× longer than before"  # noqa: RUF001 - so much times
+
+    @property
     def text(self) -> str:
         """For people."""
         if self.times >= 1.2:
@@ -335,6 +340,47 @@ def trend(now: Total, before: Total | None) -> Trend | None:
     if not now.mean or not before.mean:
         return None
     return Trend(now.mean / before.mean)
+
+
+#: Minutes that count as lately, and those before with which they are compared.
+LATELY, COMPARED = 60, 24 * 60
+
+
+class Change(NamedTuple):
+    """How long the runs of a function take lately, and took before."""
+
+    now: float  # seconds, on average
+    before: float
+    trend: Trend
+    runs: int  # lately
+
+    @property
+    def lost(self) -> float:
+        """Seconds that its runs took more than they did before, all together."""
+        return (self.now - self.before) * self.runs
+
+
+def changes(rows: Iterable[ActivityRow], now: float) -> dict[str, Change]:
+    """Compare the last hour of each function with what is known of the day before it.
+
+    :param rows: of that time.
+    :param now: a Unix timestamp.
+    """
+    since = Bins(now, LATELY, 1).start
+    oldest = since - 60 * COMPARED
+    sides: tuple[dict[str, list[float]], dict[str, list[float]]] = ({}, {})
+    for row in rows:
+        if row.minute >= oldest:
+            side = sides[row.minute >= since].setdefault(row.function, [0, 0.0])
+            side[0] += sum(row.duration_buckets)
+            side[1] += row.duration_sum
+    found = dict[str, Change]()
+    for name, (runs, seconds) in sides[True].items():
+        old_runs, old_seconds = sides[False].get(name, (0, 0.0))
+        if min(runs, old_runs) >= ENOUGH_RUNS and seconds and old_seconds:
+            mean, old = seconds / runs, old_seconds / old_runs
+            found[name] = Change(mean, old, Trend(mean / old), int(runs))
+    return found
 
 
 def split(rows: Iterable[ActivityRow], since: float) -> tuple[list[ActivityRow], list[ActivityRow]]:

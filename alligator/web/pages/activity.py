@@ -9,7 +9,7 @@ from alligator.web import charts, findings, series
 from alligator.web.charts import Chart, Series
 from alligator.web.pages.overview import range_in
 from alligator.web.rendering import duration
-from alligator.web.series import Bins, Total, Trend
+from alligator.web.series import Bins, Range, Total, Trend
 from alligator.web.view import Page, View
 
 #: Rows of the table, at most.
@@ -42,31 +42,32 @@ def page(view: View) -> Page:
     """Show all functions, or one of them."""
     chosen = range_in(view, "6h")
     found = view.source.history.recorded(
-        view.gator, min(chosen.minutes + chosen.before + chosen.step, 2880), view.now
+        view.gator,
+        min(
+            max(chosen.minutes + chosen.before, series.LATELY + series.COMPARED) + chosen.step, 2880
+        ),
+        view.now,
     )
     bins = Bins(view.now, chosen.minutes, chosen.step)
     now, before = series.split(found.activity, bins.start)
-    before = before if chosen.before else []
+    before = [row for row in before if row.minute >= bins.start - 60 * chosen.before]
+    changes = {} if found.is_partial else series.changes(found.activity, view.now)
     values: dict[str, Any] = {
         "range": chosen,
         "ranges": series.RANGES,
         "trouble": found.trouble,
         "is_partial": found.is_partial,
         "against": chosen.before_text if before else "",
+        "why_not": "" if before or found.is_partial else _why_not(chosen),
     }
     name = view.request.first("function")
     if name:
-        return _one(view, name, now, before, bins, values)
+        return _one(view, name, now, before, bins, values | {"change": changes.get(name)})
     queue, text = view.request.first("queue"), view.request.first("q").strip().lower()
     sort = view.request.first("sort")
     sort = sort if sort in SORTS else "total"
     rows = _rows(now, before)
     queues = sorted({row.queue_name for row in rows})
-    trends = {
-        function: (total, old, series.trend(total, old))
-        for function, (total, old) in _by_function(now, before).items()
-    }
-    slower = findings.of_trends(trends, chosen.before_text)
     rows = [row for row in rows if queue in ("", row.queue_name) and text in row.function.lower()]
     rows.sort(key=lambda row: (SORTS[sort][1](row), row.function, row.queue_name))
     values |= {
@@ -77,7 +78,8 @@ def page(view: View) -> Page:
         "queues": queues,
         "queue": queue,
         "q": view.request.first("q"),
-        "slower": slower,
+        "slower": findings.of_changes(changes),
+        "is_compared": bool(changes),
         "is_recorded": bool(now),
     }
     return Page("activity.html", "Functions", values, nav="activity", is_live=True)
@@ -94,11 +96,11 @@ def _rows(now: Sequence[ActivityRow], before: Sequence[ActivityRow]) -> list[Fun
     ]
 
 
-def _by_function(
-    now: Sequence[ActivityRow], before: Sequence[ActivityRow]
-) -> dict[str, tuple[Total, Total | None]]:
-    old = series.by_function(before)
-    return {name: (total, old.get(name)) for name, total in series.by_function(now).items()}
+def _why_not(chosen: Range) -> str:
+    """Return why averages of a time are compared with nothing."""
+    if not chosen.before:
+        return "Averages are compared with nothing here: nothing is kept from before these 48 h."
+    return f"Averages are compared with nothing: nothing was recorded in {chosen.before_text}."
 
 
 def _one(
@@ -116,8 +118,6 @@ def _one(
     values |= {
         "function": name,
         "total": total,
-        "before": series.total(before) if before else None,
-        "trend": series.trend(total, series.total(before)),
         "is_recorded": bool(now),
         "rows": sorted(_rows(now, before), key=lambda row: -row.total.duration_sum),
         "charts_shown": _charts(now, bins) if now else [],

@@ -33,7 +33,9 @@ def page(view: View) -> Page:
     chosen = range_in(view)
     queues = view.gator.queues()
     view.source.sampler.sample(view.gator, queues, view.now)
-    found = view.source.history.recorded(view.gator, max(chosen.minutes, _HOUR) + 1, view.now)
+    found = view.source.history.recorded(
+        view.gator, max(chosen.minutes, series.LATELY + series.COMPARED) + 1, view.now
+    )
     bins = Bins(view.now, chosen.minutes, chosen.step)
     shown = [row for row in found.activity if row.minute >= bins.start]
     hour = [row for row in found.activity if row.minute > view.now - 60 * (_HOUR + 1)]
@@ -42,6 +44,8 @@ def page(view: View) -> Page:
     problems = findings.of_queues(
         queues, rates, knows_workers=knows_workers, without=_without(view, queues)
     ) + findings.of_failures(series.by_function(hour), "the last hour")
+    changes = {} if found.is_partial else series.changes(found.activity, view.now)
+    problems += findings.of_changes(changes)
     by_queue = series.totals(shown, lambda row: row.queue_name)
     values = {
         "cards": [
@@ -55,7 +59,7 @@ def page(view: View) -> Page:
             for row in queues
         ],
         "trouble": found.trouble,
-        "is_partial": found.is_partial,
+        "is_partial": found.is_partial and chosen.minutes > _HOUR,
         "figures": _figures(queues, rates, hour, _workers(view)),
         "knows_workers": knows_workers,
         "problems": problems,

@@ -10,7 +10,7 @@ from alligator.exceptions import ConnectionLost
 from alligator.web import recorded
 from tests.support.helpers import eventually
 from tests.support.pages import HOSTILE, Pages, links, words
-from tests.unit.web.test_overview import record
+from tests.unit.web.test_overview import record, serve
 
 SLOW = "shop.images.thumb"
 
@@ -54,11 +54,32 @@ def test_what_got_slower_today_is_told_first(pages, day):
     """In a sentence, and beside the average in the table."""
     page = pages.get("activity")
     text = words(page)
-    found = text.index(f"{SLOW} got slower: ")
+    found = text.index(f"{SLOW} takes 2.4 s, 2.0× longer than before (1.2 s)")  # noqa: RUF001
     assert found < text.index("Total time")
-    assert "slower than in the 18 hours before (1.0 s)" in text
-    assert "send got slower" not in text
+    assert "send takes" not in text
     assert text.count("as before") == 1
+
+
+@pytest.mark.parametrize("name", ["1h", "6h", "24h", "48h"])
+def test_what_got_slower_does_not_depend_on_the_range(gator, pages, day, name):
+    """Nor on the page; a range without a time before it says so."""
+    serve(gator)
+    sentence = f"{SLOW} takes 2.4 s, 2.0× longer than before (1.2 s): 37 s more in the last hour."  # noqa: RUF001
+    text = words(pages.get("activity", range=name))
+    assert sentence in text
+    assert ("compared with nothing" in text) == (name in ("24h", "48h"))
+    page = pages.get("", range=name)
+    assert sentence in words(page)
+    assert f"/activity?function={SLOW}" in links(page)
+    assert "slower than in the 24" in words(pages.get("activity", function=SLOW, range=name))
+
+
+def test_who_lost_most_time_comes_first(gator, pages):
+    for ago, slow in ((90, 1), (3, 3)):
+        record(gator, function="m.rare", ago=ago, runs=6, took=0.1 * slow * slow)
+        record(gator, function="m.often", ago=ago, runs=900, took=0.1 * slow)
+    text = words(pages.get("activity"))
+    assert text.index("m.often takes") < text.index("m.rare takes")
 
 
 def test_counts_and_percentiles(pages, day):
@@ -95,7 +116,7 @@ def test_any_query_is_answered(pages, day, name):
 def test_the_page_of_a_function(pages, day):
     page = pages.get("activity", function=SLOW)
     text = words(page)
-    assert "slower than in the 18 hours before" in text
+    assert "slower than in the 24 hours before" in text
     assert "By queue" in text
     assert "images" in text
     assert page.count("<figure") == 3
@@ -147,7 +168,7 @@ def test_the_past_is_read_beside_the_page(gator, pages, day, monkeypatch):
     text = words(pages.get("activity", range="24h"))
     assert "What is older than an hour is being read" in text
     assert SLOW in text
-    assert "got slower" not in text
+    assert "longer than before" not in text
     go.set()
     eventually(lambda: "being read" not in words(pages.get("activity", range="24h")))
     assert "720 72 10 %" in words(pages.get("activity", range="24h"))
