@@ -1,11 +1,11 @@
-"""Group dead letters by their error: its class and message, without what differs each time."""
+"""Group dead letters and failed runs by error: class and message, without what always differs."""
 
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from alligator.common.text import shorten
-from alligator.monitoring.rows import TaskRow
+from alligator.monitoring.rows import RecentRow, TaskRow
 
 #: What differs from one error of a kind to the next, and what stands for it; in this order.
 _DIFFERS = (
@@ -36,33 +36,34 @@ def pattern_of(error: str) -> str:
 
 @dataclass
 class ErrorGroup:
-    """Dead letters of one kind.
+    """Dead letters, or runs, that failed in one way.
 
     :param pattern: their error; see :func:`pattern_of`.
     :param example: the newest of them.
     """
 
     pattern: str
-    example: TaskRow
+    example: TaskRow | RecentRow
     count: int = 0
     first: float | None = None
     last: float | None = None
     functions: dict[str, int] = field(default_factory=dict)
     queue_names: dict[str, int] = field(default_factory=dict)
 
-    def add(self, row: TaskRow) -> None:
+    def add(self, row: TaskRow | RecentRow) -> None:
         """Count one more."""
         self.count += 1
         self.functions[row.function] = self.functions.get(row.function, 0) + 1
         self.queue_names[row.queue_name] = self.queue_names.get(row.queue_name, 0) + 1
-        if row.died is None:
+        when = row.died if isinstance(row, TaskRow) else row.ended
+        if when is None:
             return
-        self.first = row.died if self.first is None else min(self.first, row.died)
-        if self.last is None or row.died >= self.last:
-            self.last, self.example = row.died, row
+        self.first = when if self.first is None else min(self.first, when)
+        if self.last is None or when >= self.last:
+            self.last, self.example = when, row
 
 
-def group(rows: Iterable[TaskRow]) -> list[ErrorGroup]:
+def group(rows: Iterable[TaskRow | RecentRow]) -> list[ErrorGroup]:
     """Return the groups, the largest first."""
     found = dict[str, ErrorGroup]()
     for row in rows:

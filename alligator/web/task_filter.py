@@ -31,6 +31,9 @@ AGES = (
     (7 * 86_400, "7 days"),
 )
 
+#: What a page offers for the time that it looks back: seconds, and their name.
+RANGES = ((3600, "last hour"), (6 * 3600, "last 6 hours"), (86_400, "last 24 hours"))
+
 
 @dataclass(frozen=True)
 class TaskFilter:
@@ -39,41 +42,55 @@ class TaskFilter:
     :param function: a part of its name; ``''``: any.
     :param text: a part of its id, its arguments as they are shown, or its error; ``''``: any.
     :param older: seconds since it was pushed, or died, at least.
+    :param since: seconds since it was pushed, or died, at most; 0: any.
     """
 
     function: str = ""
     text: str = ""
     older: int = 0
+    since: int = 0
 
     @classmethod
     def of(cls, fields: dict[str, list[str]]) -> "TaskFilter":
         """Return the filter that a query or a form has.
 
-        :raises InvalidTask: the age is no whole number of seconds.
+        :raises InvalidTask: an age is no whole number of seconds.
         """
         first = {name: found[0] for name, found in fields.items() if found}
         older = whole_number(first.get("older", ""), "older", 0, 0, _OLDEST)
-        return cls(_plain(first.get("function", "")), _plain(first.get("text", "")), older)
+        since = whole_number(first.get("since", ""), "since", 0, 0, _OLDEST)
+        return cls(_plain(first.get("function", "")), _plain(first.get("text", "")), older, since)
 
     @property
     def is_on(self) -> bool:
         """Whether it leaves out anything."""
-        return bool(self.function or self.text or self.older)
+        return bool(self.function or self.text or self.older or self.since)
 
     @property
     def fields(self) -> dict[str, str]:
         """The fields of a query that say the same."""
-        given = {"function": self.function, "text": self.text, "older": str(self.older or "")}
+        given = {
+            "function": self.function,
+            "text": self.text,
+            "older": str(self.older or ""),
+            "since": str(self.since or ""),
+        }
         return {name: value for name, value in given.items() if value}
+
+    def has_age(self, moment: float | None, now: float) -> bool:
+        """Whether what happened at a moment is of an age that is meant."""
+        if not (self.older or self.since):
+            return True
+        if moment is None or now - moment < self.older:
+            return False
+        return not self.since or now - moment <= self.since
 
     def matches(self, row: TaskRow, now: float) -> bool:
         """Whether a task is meant."""
         if self.function and self.function.lower() not in row.function.lower():
             return False
-        if self.older:
-            since = row.died or row.pushed
-            if since is None or now - since < self.older:
-                return False
+        if not self.has_age(row.died or row.pushed, now):
+            return False
         if not self.text:
             return True
         text = self.text.lower()

@@ -7,7 +7,7 @@ from alligator.common.text import shorten
 from alligator.exceptions import AlligatorException, UnsupportedOption
 from alligator.monitoring.rows import TaskRow
 from alligator.web.error_groups import group, pattern_of
-from alligator.web.task_filter import BRIEFLY, PAGE, TaskFilter
+from alligator.web.task_filter import BRIEFLY, PAGE, RANGES, TaskFilter
 from alligator.web.tracebacks import folded
 from alligator.web.view import Page, View
 
@@ -40,21 +40,24 @@ def page(view: View) -> Page:
         "total": sum(dead[each] for each in names),
         "look": look,
         "wanted": wanted,
+        "ranges": RANGES,
         "error": error,
         "is_thorough": is_thorough,
     }
     if error:
-        return _letters(view, look, error, values)
+        return _letters(view, look, error, wanted, values)
     groups = group(row for row in look if wanted.matches(row, view.now))
     values |= {"groups": groups[:_MOST_GROUPS], "more_groups": len(groups) - _MOST_GROUPS}
     return Page("dead.html", "Dead letters", values, nav="dead", is_live=not is_thorough)
 
 
-def _letters(view: View, look: "_Look", error: str, values: dict[str, object]) -> Page:
+def _letters(
+    view: View, look: "_Look", error: str, wanted: TaskFilter, values: dict[str, object]
+) -> Page:
     """Show the letters of one group, with the traceback of the newest."""
     rows, looked_all = list[TaskRow](), True
     for row in look:
-        if pattern_of(row.error) == error:
+        if pattern_of(row.error) == error and wanted.matches(row, view.now):
             rows.append(row)
             if len(rows) == PAGE:
                 looked_all = False
@@ -70,7 +73,7 @@ def _letters(view: View, look: "_Look", error: str, values: dict[str, object]) -
         "rows": rows,
         "looked_all": looked_all and look.is_all,
         "traceback": folded(traceback),
-        "query": {"error": error, "queue": values["queue"], "state": "dead"},
+        "query": {"error": error, "queue": values["queue"], "state": "dead", **wanted.fields},
     }
     title = f"Dead letters: {shorten(error, 60)}"
     return Page("dead_group.html", title, values, nav="dead", is_live=not values["is_thorough"])

@@ -64,11 +64,12 @@ def test_letters_are_grouped_by_error(gator, pages):
     die(gator, send, 9, "images")
     text = words(pages.get("dead"))
     assert "5 tasks failed for good" in text
-    assert "ValueError: no user … 4 tests.unit.web.test_dead.send images mail" in text
+    assert "ValueError: no user … such as: ValueError: no user 9 4 " in text
+    assert "4 tests.unit.web.test_dead.send images mail" in text
     assert text.index("ValueError") < text.index("OSError")
     assert "Looked at 5 of 5" in text
     text = words(pages.get("dead", queue="images"))
-    assert "ValueError: no user … 1 " in text
+    assert "ValueError: no user … such as: ValueError: no user 9 1 " in text
     assert "OSError" not in text
     assert "OSError" not in words(pages.get("dead", function="send"))
     assert "No dead letter matches." in words(pages.get("dead", text="nothing of it"))

@@ -1,5 +1,6 @@
 """Test the page of recent runs, and the search."""
 
+import time
 from contextlib import suppress
 
 import pytest
@@ -54,6 +55,8 @@ def test_runs_and_the_failures_of_the_last_hour(gator, pages):
     ("query", "there", "gone"),
     [
         ({"state": "failed"}, "no such user", "ada"),
+        ({"state": "failing"}, "no such user", "ada"),
+        ({"error": "ValueError: no such user", "since": 3600}, "Why runs failed", "ada"),
         ({"function": "RESIZE"}, "a.jpg", "ada"),
         ({"queue": "images"}, "a.jpg", "ada"),
         ({"text": "SUCH user"}, "'bad'", "'ada'"),
@@ -70,6 +73,21 @@ def test_runs_are_filtered(gator, pages, query, there, gone):
     assert gone not in page
 
 
+def test_a_time_range_leaves_out_what_is_older(gator, pages, monkeypatch):
+    """Of runs and of dead letters; the links from one to the other keep it."""
+    task = run(gator, send, "bad")
+    page = pages.get("recent", since=3600, state="failing")
+    assert "ValueError: no such user 1 " in words(page)
+    (there,) = [each for each in links(page) if "dead?error=" in each]
+    assert there.endswith("&since=3600")
+    assert task.task_id in pages.get("dead", error="ValueError: no such user", since=3600)
+    monkeypatch.setattr("time.time", lambda real=time.time: real() + 7200)
+    assert "No run matches." in words(pages.get("recent", since=3600))
+    assert "no such user" in pages.get("recent", since=6 * 3600)
+    assert "No dead letter matches." in words(pages.get("dead", since=3600))
+    assert "no such user" in pages.get("dead", since=6 * 3600)
+
+
 def test_runs_come_in_pages(gator, pages):
     """A hundred at a time."""
     for number in range(103):  # failures, of which each is listed
@@ -84,7 +102,8 @@ def test_runs_come_in_pages(gator, pages):
 
 
 @pytest.mark.parametrize(
-    "query", [{"state": "asleep"}, {"queue": HOSTILE}, {"start": "x"}, {"start": 10**9}]
+    "query",
+    [{"state": "asleep"}, {"queue": HOSTILE}, {"start": "x"}, {"start": 10**9}, {"since": "x"}],
 )
 def test_a_bad_query_is_one_clear_line(pages, query):
     """Whatever it holds."""
