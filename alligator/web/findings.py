@@ -1,11 +1,11 @@
 """Say in plain sentences what is wrong with queues, and with the functions on them."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from alligator.common.text import shorten
 from alligator.monitoring.rates import Rate
-from alligator.monitoring.rows import QueueRow
+from alligator.monitoring.rows import QueueRow, ScheduleRow, WorkerRow
 from alligator.web.rendering import duration, number, percent
 from alligator.web.rendering import rate as rate_text
 from alligator.web.series import Change, Total, rate_of
@@ -31,6 +31,7 @@ class Finding(NamedTuple):
     path: str  # where to look
     query: dict[str, str]
     link: str  # what the link says
+    subject: str  # what it is about: the text begins with it
 
 
 def of_queues(
@@ -39,26 +40,35 @@ def of_queues(
     *,
     knows_workers: bool,
     without: Mapping[str, str] = {},
+    busy: Mapping[str, str] = {},
 ) -> list[Finding]:
     """Return what is wrong with queues, the fullest first.
 
     :param knows_workers: whether a store tells which workers live.
     :param without: of queues without workers, in words: since when.
+    :param busy: of queues, in words: what their workers are busy with; see :func:`busy_with`.
     """
     found = list[Finding]()
     for queue in sorted(queues, key=lambda each: -each.waiting):
-        text, is_bad = _of_queue(queue, rate_of(rates, queue.name), knows_workers, without)
+        rate = rate_of(rates, queue.name)
+        text, is_bad = _of_queue(queue, rate, knows_workers, without, busy)
         if text:
-            found.append(Finding(text, is_bad, "queue", {"name": queue.name}, "Show the queue"))
+            name, query = shorten(queue.name, 60), {"name": queue.name}
+            found.append(Finding(text, is_bad, "queue", query, "Show the queue", name))
     return sorted(found, key=lambda each: not each.is_bad)[: 2 * _MOST]
 
 
 def _of_queue(
-    queue: QueueRow, rate: Rate, knows_workers: bool, without: Mapping[str, str]
+    queue: QueueRow,
+    rate: Rate,
+    knows_workers: bool,
+    without: Mapping[str, str],
+    busy: Mapping[str, str],
 ) -> tuple[str, bool]:
     name, waits = shorten(queue.name, 60), _tasks_wait(queue.waiting)
     if queue.paused:
-        return (f"{name} is paused: {waits}.", False) if queue.waiting else ("", False)
+        alone = ", and no worker serves it" if knows_workers and not queue.workers else ""
+        return (f"{name} is paused{alone}: {waits}.", False) if queue.waiting else ("", False)
     if knows_workers and not queue.workers:
         if not queue.waiting:
             return (
@@ -70,13 +80,14 @@ def _of_queue(
         if _grows(rate):
             return f"{name} grows: {_in_and_out(rate)}. {_capital(waits)}; it has {since}.", True
         return f"{name} stands still: {waits}. It has {since}.", True
+    who = f"; {busy[queue.name]}" if queue.name in busy else ""
     if queue.waiting and _grows(rate):
-        who = ""
-        if queue.workers:
+        if queue.workers and not who:
             who = f"; its {_count(queue.workers, 'worker')} cannot keep up"
         return f"{name} grows: {_in_and_out(rate)}{who}. {_capital(waits)}.", False
     if queue.waiting and queue.oldest is not None and queue.oldest >= _LONG:
-        return f"{name} is behind: {waits}, the first one for {duration(queue.oldest)}.", False
+        since = duration(queue.oldest)
+        return f"{name} is behind: {waits}, the first one for {since}{who}.", False
     return "", False
 
 
@@ -99,8 +110,67 @@ def of_failures(functions: Mapping[str, Total], since: str) -> list[Finding]:
             "recent",
             {"state": "failed", "function": name},
             "Show why",
+            _name(name),
         )
         for name, total in often[:_MOST]
+    ]
+
+
+def busy_with(
+    queue_name: str,
+    workers: Iterable[WorkerRow],
+    functions: Mapping[str, Total],
+    changes: Mapping[str, Change],
+) -> str:
+    """Return what the workers of a queue are busy with, in words; an empty text: none lives.
+
+    :param functions: what ran on the queue lately.
+    """
+    live = [each for each in workers if not each.is_lost and queue_name in each.queues]
+    if not live:
+        return ""
+    running, places = sum(len(each.running) for each in live), sum(e.concurrency for e in live)
+    text = (
+        f"its {_count(len(live), 'worker')} {'is' if len(live) == 1 else 'are'} busy with "
+        f"{number(running)} of {number(places)}"
+    )
+    name = max(functions, key=lambda each: functions[each].duration_sum, default="")
+    if not name or not functions[name].duration_sum:
+        return text
+    change = changes.get(name)
+    text += f", mostly with {_name(name)}"
+    if change is None or not change.trend.is_slower:
+        return text
+    return f"{text}, which takes {duration(change.now)}, {change.trend.longer}"
+
+
+def of_workers(workers: Iterable[WorkerRow]) -> list[Finding]:
+    """Return which workers were lost."""
+    found = list[Finding]()
+    for each in [row for row in workers if row.is_lost][:_MOST]:
+        name = f"{shorten(each.host, 60)}:{each.pid}"
+        ran = ""
+        if each.running:
+            again = "it runs" if len(each.running) == 1 else "they run"
+            ran = f" It ran {_count(len(each.running), 'task')}; {again} again after the lease."
+        text = f"{name} is lost: this worker sends no heartbeat, and did not end in order.{ran}"
+        found.append(Finding(text, False, "workers", {}, "Show the workers", name))
+    return found
+
+
+def of_schedules(schedules: Iterable[ScheduleRow]) -> list[Finding]:
+    """Return which schedules missed their last tick."""
+    return [
+        Finding(
+            f"{_name(each.function)} missed a tick of its schedule ({shorten(each.rule, 60)}): "
+            "no worker was there to queue it.",
+            False,
+            "schedules",
+            {},
+            "Show the schedules",
+            _name(each.function),
+        )
+        for each in [row for row in schedules if row.missed][:_MOST]
     ]
 
 
@@ -116,6 +186,7 @@ def of_changes(changes: Mapping[str, Change]) -> list[Finding]:
             "activity",
             {"function": name},
             "Show the function",
+            _name(name),
         )
         for name, each in slower[:_MOST]
     ]
@@ -145,8 +216,3 @@ def _capital(text: str) -> str:
 
 def _name(function: str) -> str:
     return shorten(function, 80) or "A message that cannot be read"
-
-
-def worst(findings: Sequence[Finding]) -> str:
-    """Return the class of the card for findings."""
-    return "bad" if any(each.is_bad for each in findings) else "warn"

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from alligator.exceptions import ConnectionLost, UnsupportedOption
 from alligator.monitoring.rates import Rate
-from alligator.monitoring.rows import ActivityRow, DepthRow, QueueRow
+from alligator.monitoring.rows import ActivityRow, DepthRow, QueueRow, ScheduleRow, WorkerRow
 from alligator.results.unserved import Served, no_worker
 from alligator.web import charts, findings, series
 from alligator.web.charts import Chart, Series
@@ -38,14 +38,23 @@ def page(view: View) -> Page:
     )
     bins = Bins(view.now, chosen.minutes, chosen.step)
     shown = [row for row in found.activity if row.minute >= bins.start]
-    hour = [row for row in found.activity if row.minute > view.now - 60 * (_HOUR + 1)]
+    hour = [row for row in found.activity if row.minute >= Bins(view.now, _HOUR, 1).start]
     rates = series.rates_now(queues, hour, found.depths, view.now)
     knows_workers = view.gator.store is not None
-    problems = findings.of_queues(
-        queues, rates, knows_workers=knows_workers, without=_without(view, queues)
-    ) + findings.of_failures(series.by_function(hour), "the last hour")
+    workers = _workers(view)
     changes = {} if found.is_partial else series.changes(found.activity, view.now)
+    busy = {
+        row.name: text
+        for row in queues
+        if row.waiting
+        and (text := findings.busy_with(row.name, workers or (), _on(row, hour), changes))
+    }
+    problems = findings.of_queues(
+        queues, rates, knows_workers=knows_workers, without=_without(view, queues), busy=busy
+    ) + findings.of_failures(series.by_function(hour), "the last hour")
     problems += findings.of_changes(changes)
+    problems += findings.of_workers(workers or ()) + findings.of_schedules(_schedules(view))
+    problems.sort(key=lambda each: not each.is_bad)
     by_queue = series.totals(shown, lambda row: row.queue_name)
     values = {
         "cards": [
@@ -60,10 +69,9 @@ def page(view: View) -> Page:
         ],
         "trouble": found.trouble,
         "is_partial": found.is_partial and chosen.minutes > _HOUR,
-        "figures": _figures(queues, rates, hour, _workers(view)),
+        "figures": _figures(queues, rates, hour, workers),
         "knows_workers": knows_workers,
         "problems": problems,
-        "worst": findings.worst(problems),
         "range": chosen,
         "ranges": series.RANGES,
         "charts_shown": [] if found.trouble else _charts(shown, found.depths, queues, bins),
@@ -86,18 +94,30 @@ def _without(view: View, queues: Sequence[QueueRow]) -> dict[str, str]:
     return {} if gator.store is None else {name: no_worker(served, name) for name in alone[:10]}
 
 
-def _workers(view: View) -> int | None:
+def _workers(view: View) -> list[WorkerRow] | None:
     try:
-        return sum(not each.is_lost for each in view.gator.workers())
+        return view.gator.workers()
     except (ConnectionLost, UnsupportedOption):
         return None
+
+
+def _schedules(view: View) -> Sequence[ScheduleRow]:
+    try:
+        return view.gator.schedule_rows(ahead=1)
+    except (ConnectionLost, UnsupportedOption):
+        return ()
+
+
+def _on(queue: QueueRow, hour: Sequence[ActivityRow]) -> dict[str, Total]:
+    """Return what ran on a queue, by function."""
+    return series.by_function(row for row in hour if row.queue_name == queue.name)
 
 
 def _figures(
     queues: Sequence[QueueRow],
     rates: dict[str, Rate],
     hour: Sequence[ActivityRow],
-    workers: int | None,
+    workers: Sequence[WorkerRow] | None,
 ) -> dict[str, Any]:
     came = [rates[row.name].came for row in queues if row.name in rates]
     went = [rates[row.name].went for row in queues if row.name in rates]
@@ -111,7 +131,9 @@ def _figures(
         else None,
         "went": sum(each for each in went if each is not None) if went else None,
         "failed": sum(row.failed for row in hour),
-        "workers": workers,
+        "retried": sum(row.retried for row in hour),
+        "given_up": sum(row.given_up for row in hour),
+        "workers": None if workers is None else sum(not each.is_lost for each in workers),
     }
 
 

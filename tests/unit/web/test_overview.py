@@ -2,6 +2,7 @@
 
 import time
 import uuid
+from dataclasses import replace
 
 import pytest
 
@@ -9,8 +10,9 @@ from alligator import Gator
 from alligator.backends.types import Report
 from alligator.exceptions import ConnectionLost
 from alligator.monitoring.activity_counts import QUEUE, Measured, Tally, depth_numbers
+from alligator.monitoring.encoding import live_text
 from alligator.monitoring.rates import Rate
-from alligator.monitoring.rows import QueueRow
+from alligator.monitoring.rows import NowRow, QueueRow, ScheduleRow, WorkerRow
 from alligator.web import findings, recorded, series
 from tests.support import jobs
 from tests.support.pages import HOSTILE, Pages, links, words
@@ -82,8 +84,8 @@ def test_figures_and_rates(gator, pages):
     page = pages.get("")
     text = words(page)
     assert "Waiting 1 +1 delayed Running 0" in text
-    assert "Failed in the last hour 9 Show them" in text
-    assert "/recent?state=failed" in links(page)
+    assert "Failed in the last hour 9 9 given up" in text
+    assert "/recent?since=3600&state=failed" in links(page)
     assert "mail Waiting: now" in text  # the sparkline
     assert "/ 50 ms" in text  # p95 of the waits
     assert text.count("Numbers") == 3  # a table behind each chart
@@ -197,12 +199,59 @@ def queue(waiting=100, workers=0, oldest=5.0, **more):
             "behind: 1 task waits, the first one for 2 h.",
         ),
         (queue(0, 0), Rate(0.0, 0.0), ""),
-        (queue(5, 0, paused=True), Rate(9.0, 0.0), "mail is paused: 5 tasks wait."),
+        (
+            queue(5, 0, paused=True),
+            Rate(9.0, 0.0),
+            "mail is paused, and no worker serves it: 5 tasks wait.",
+        ),
     ],
 )
 def test_sentences(row, rate, text):
     found = findings.of_queues([row], {"mail": rate}, knows_workers=True)
     assert text in found[0].text if text else found == []
+
+
+def test_what_its_workers_are_busy_with_is_told(gator, pages):
+    """Of a queue that is behind: how many places are taken, by what, and that it got slower."""
+    record(gator, ago=90, took=0.2)
+    record(gator, ago=3, took=0.9)
+    record(gator, function="shop.mail.quick", ago=3, took=0.01)
+    now = time.time()
+    running = tuple(NowRow(f"t{n}", "shop.mail.send", "mail", 1, now) for n in range(4))
+    for name, pid, last in (("host:1:a", 1, now), ("host:2:b", 2, now - 500)):
+        row = WorkerRow("host", pid, ("mail",), 4, "1", now - 900, last, 0, 0, running)
+        gator.store.report(Report(name, live_text(row), 60))
+    (worker,) = (row for row in gator.workers() if row.pid == 1)
+    hour = series.by_function(gator.activity(60))
+    changes = series.changes(gator.activity(180), now)
+    text = findings.busy_with("mail", [worker], hour, changes)
+    assert text == (
+        "its 1 worker is busy with 4 of 4, mostly with shop.mail.send, "
+        "which takes 900 ms, 4.5× longer than before"  # noqa: RUF001
+    )
+    old, rate = queue(9, 1, 7200.0), {"mail": Rate(0.0, 0.0)}
+    (found,) = findings.of_queues([old], rate, knows_workers=True, busy={"mail": text})
+    assert f"the first one for 2 h; {text}." in found.text
+    assert findings.busy_with("other", [worker], hour, changes) == ""
+    (lost,) = findings.of_workers([worker, replace(worker, is_lost=True)])
+    assert lost.text.endswith("It ran 4 tasks; they run again after the lease.")
+
+
+def test_lost_workers_and_missed_ticks_are_told_with_links(gator, pages, monkeypatch):
+    """One line each, of its own severity."""
+    gator.task(jobs.note, 1)
+    now = time.time()
+    worker = WorkerRow("host", 7, ("other",), 4, "1", now, now, 0, 0, (), is_lost=True)
+    tick = ScheduleRow("n", "m.f", "mail", "", "", "every 60 s", "", (), None, "", None, now, True)
+    monkeypatch.setattr(gator, "workers", lambda: [worker])
+    monkeypatch.setattr(gator, "schedule_rows", lambda **_: [tick])
+    page = pages.get("")
+    assert "host:7 is lost: this worker sends no heartbeat" in words(page)
+    assert "m.f missed a tick of its schedule (every 60 s)" in words(page)
+    assert {"/workers", "/schedules"} <= set(links(page))
+    assert "<strong>mail</strong> stands still" in page
+    assert page.count('<li class="bad">') == 1
+    assert page.count('<li class="warn">') == 2
 
 
 def test_there_are_not_too_many_sentences():
