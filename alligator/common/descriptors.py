@@ -5,10 +5,14 @@ to a file of other code, which Alligator must not read, write or close.
 """
 
 import os
+import socket
+import weakref
 from contextlib import suppress
 
 #: The file of a descriptor: its device and its inode.
 FileId = tuple[int, int]
+
+_sockets: dict[int, weakref.ref[socket.socket]] = {}
 
 
 def identity(descriptor: int) -> FileId | None:
@@ -43,3 +47,18 @@ def open_numbers() -> set[int]:
     except OSError:
         return set()
     return {each for each in found if identity(each) is not None}  # that of the list is closed
+
+
+def note_socket(connected: socket.socket) -> None:
+    """Note a socket that has just connected; an older one of the same number becomes unusable.
+
+    If other code has closed the older one, the system may give its number to the new one. Both
+    would then lead to the same server, and each read replies of the other. Without its number, the
+    older one fails at its next use, as a broken connection does, and closes nothing.
+    """
+    number = connected.fileno()
+    known = _sockets.get(number)
+    older = known() if known else None
+    _sockets[number] = weakref.ref(connected)
+    if older is not None and older is not connected and older.fileno() == number:
+        older.detach()

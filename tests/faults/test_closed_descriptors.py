@@ -8,6 +8,7 @@ import textwrap
 import pytest
 
 from tests.support import ROOT
+from tests.support.servers.beanstalk import Beanstalkd
 
 
 def run(code, *arguments, folder):
@@ -193,3 +194,40 @@ def test_a_wait_goes_on_and_reads_from_nobody_elses_file(sqlite_dsn, tmp_path):
         client.close()
     """
     run(code, sqlite_dsn, folder=tmp_path)
+
+
+TWO_PLACES = """
+    import os, sys
+    from alligator import Gator
+    from alligator.common.descriptors import open_numbers
+
+    one, two = Gator(sys.argv[1], "q"), Gator(sys.argv[2], "q")
+    before = open_numbers()
+    one.task(print, 1)
+    for each in open_numbers() - before:
+        os.close(each)
+    two.task(print, 2)  # the system gives it the number that is free
+    one.task(print, 3)
+    one.task(print, 4)
+    print([each.client.stats("q").waiting for each in (one, two)])
+"""
+
+
+def check_two_places(one, two, folder):
+    said = run(TWO_PLACES, one, two, folder=folder)
+    assert said.strip() == "[3, 1]"
+
+
+@pytest.mark.redis
+def test_a_redis_connection_uses_no_socket_of_another(redis_dsn, tmp_path):
+    base = redis_dsn.rpartition("/")[0]
+    check_two_places(f"{base}/3", f"{base}/4", tmp_path)
+
+
+@pytest.mark.beanstalk
+def test_a_beanstalk_connection_uses_no_socket_of_another(beanstalk_dsn, tmp_path):
+    server = Beanstalkd(tmp_path).start()
+    try:
+        check_two_places(server.dsn, beanstalk_dsn, tmp_path)
+    finally:
+        server.stop()

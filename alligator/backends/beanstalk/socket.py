@@ -13,6 +13,7 @@ import greenstalk
 
 from alligator.backends.beanstalk.protocol import Answer, Reply, read_answer, windows
 from alligator.backends.keepalive import keep_alive
+from alligator.common.descriptors import note_socket
 from alligator.exceptions import (
     AlligatorException,
     ConnectionLost,
@@ -48,6 +49,7 @@ class Socket:
         """
         try:
             self.raw = socket.create_connection(self.address, CONNECT_TIMEOUT)
+            note_socket(self.raw)
             self.raw.settimeout(REPLY_TIMEOUT)
             keep_alive(self.raw)
             self.raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -84,6 +86,9 @@ class Socket:
     def is_alive(self) -> bool:
         """Whether it is open; close it if the server has closed its end."""
         if self.raw is None:
+            return False
+        if self.raw.fileno() < 0:  # other code has closed it; see note_socket
+            self.close()
             return False
         poll = select.poll()
         poll.register(self.raw, select.POLLIN)

@@ -24,6 +24,7 @@ from alligator.backends.redis.errors import (
 )
 from alligator.backends.redis.scripts import Script, script
 from alligator.backends.redis.unreachable_nodes import LostNodes
+from alligator.common.descriptors import note_socket
 
 
 class ClusterConnections(Connections):
@@ -206,6 +207,9 @@ class _NodePool(redis.ConnectionPool):
             except BaseException:
                 self.release(connection)
                 raise
+        if connection._sock is not getattr(connection, "noted", None):  # it has just connected
+            connection.noted = connection._sock
+            note_socket(connection._sock)
         return connection
 
     def release(self, connection: Any) -> None:

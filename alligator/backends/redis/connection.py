@@ -26,6 +26,7 @@ from alligator.backends import keepalive
 from alligator.backends.redis.config import Target
 from alligator.backends.redis.errors import NotSent, is_answer, is_cut
 from alligator.backends.redis.scripts import Script
+from alligator.common.descriptors import note_socket
 
 _CHECK_AFTER = 0.02  # seconds unused after which a connection is checked before use
 
@@ -247,6 +248,7 @@ class Connections:
         connection = pool.connection_class(**pool.connection_kwargs)
         try:
             connection.connect()
+            note_socket(connection._sock)
             self._connected += 1
         except BaseException:
             connection.disconnect()

@@ -394,8 +394,13 @@ def _disconnect(connections: Iterable[Any]) -> None:
 
 
 def _poll(connections: Iterable[Any]) -> None:
-    """Wait for any of these for a slice of time."""
+    """Wait for any of these for a slice of time.
+
+    :raises _WaitBroken: other code has closed one, and its number is that of another socket.
+    """
     poll = select.poll()  # unlike select, it takes any descriptor
     for each in connections:
+        if each._sock.fileno() < 0:
+            raise _WaitBroken
         poll.register(each._sock, select.POLLIN)
     poll.poll(_SLICE * 1000)
