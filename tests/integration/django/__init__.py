@@ -1,0 +1,1 @@
+"""Tests of Alligator in a Django project."""
