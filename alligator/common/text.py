@@ -61,6 +61,24 @@ def _leave_out_ours(shown: traceback.TracebackException) -> None:
         left += each.exceptions or ()
 
 
+#: Characters of a generated id that are shown; the first ones hold the time, so the last are.
+_SHORT_ID = 12
+
+
+def short_id(task_id: str, limit: int = 40) -> str:
+    """Return the part of an id that tells it from others: of a generated or a long one, the end.
+
+    :param limit: cut an id of the user's own to so many characters.
+    """
+    if len(task_id) == 36 and task_id.count("-") == 4:
+        return f"…{shorten(task_id[-_SHORT_ID:], _SHORT_ID)}"
+    if len(task_id) <= limit:
+        return shorten(task_id, limit)
+    end = (limit - 1) // 2
+    start = limit - 1 - end
+    return f"{shorten(task_id[:start], start)}…{shorten(task_id[-end:], end)}"
+
+
 def show_time(
     moment: float, unit: str = "seconds", zone: tzinfo | None = None, today: float | None = None
 ) -> str:

@@ -317,7 +317,7 @@ ACTIONS: dict[str, Action] = {
         "Pause", _ask_pause, _pause, inputs=(("seconds", "Seconds; empty: until it is resumed"),)
     ),
     "resume": Action("Resume", _ask_resume, _resume),
-    "drop": Action("Drop", _ask_drop, _drop, is_destructive=True),
+    "drop": Action("Drop all tasks", _ask_drop, _drop, is_destructive=True),
     "revive": _action(
         "Revive",
         _OnTasks(

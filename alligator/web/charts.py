@@ -15,8 +15,12 @@ from alligator.common.text import shorten
 
 #: The size of a chart, in its own units, and the room around what is drawn.
 WIDTH, HEIGHT = 420, 180
-_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 12, 10, 22
-_PLOT_WIDTH, _PLOT_HEIGHT = WIDTH - _LEFT - _RIGHT, HEIGHT - _TOP - _BOTTOM
+_RIGHT, _TOP, _BOTTOM = 14, 10, 22
+_PLOT_HEIGHT = HEIGHT - _TOP - _BOTTOM
+
+#: The room for the labels of the axis on the left: for each character, at the size that they have
+#: on a narrow screen, and beside them.
+_LABEL, _GAP = 7.6, 6.0
 
 #: The size of a sparkline.
 SPARK_WIDTH, SPARK_HEIGHT = 120, 26
@@ -33,6 +37,12 @@ _DASHES = ("", "6 3", "2 3", "9 3 2 3")
 #: Seconds between two clock times on the axis, of which the first that fits is taken.
 _CLOCK_STEPS = (60, 300, 600, 900, 1800, 3600, 7200, 10_800, 21_600, 43_200, 86_400)
 _MOST_CLOCKS = 7
+
+#: Units of an axis of durations, in seconds; and the steps that are round in seconds or more.
+_UNITS = ((86_400.0, "d"), (3600.0, "h"), (60.0, "min"), (1.0, "s"), (0.001, "ms"))
+_SECONDS_STEPS = (1, 2, 5, 10, 15, 30)
+_LONG_STEPS = (3600, 7200, 10_800, 21_600, 43_200, 86_400)
+_TIME_STEPS = (*_SECONDS_STEPS, *(60 * each for each in _SECONDS_STEPS), *_LONG_STEPS)
 
 
 @dataclass(frozen=True)
@@ -55,7 +65,7 @@ class Chart:
     title: str
     svg: Markup
     summary: str
-    key: list[tuple[str, int]] = field(default_factory=list)  # names and colours
+    key: list[tuple[str, Markup]] = field(default_factory=list)  # names, and how each is drawn
     head: list[str] = field(default_factory=list)
     rows: list[tuple[float, list[str]]] = field(default_factory=list)  # Unix seconds, and cells
 
@@ -90,6 +100,32 @@ def round_steps(most: float, count: int = 4, *, whole: bool = False) -> list[flo
     return [index * step for index in range(steps + 1)]
 
 
+def time_steps(most: float, count: int = 4) -> list[float]:
+    """Return durations from 0 to at least ``most`` that are round as people count time.
+
+    ::
+
+        time_steps(70)  # [0.0, 30.0, 60.0, 90.0]
+    """
+    most = min(most, _MOST) if most > 0 else 1.0
+    if most <= count * _TIME_STEPS[0] * 0.999:
+        return round_steps(most, count)
+    step = next((float(each) for each in _TIME_STEPS if each * count >= most * 0.999), 0.0)
+    if not step:
+        return [86_400 * each for each in round_steps(most / 86_400, count, whole=True)]
+    return [index * step for index in range(max(1, math.ceil(most / step - 1e-9)) + 1)]
+
+
+def time_labels(steps: Sequence[float]) -> list[str]:
+    """Return the labels of an axis of durations, all in one unit: ``0``, ``30 s``, ``60 s``."""
+    step = steps[1]
+    if step < 1:
+        size, unit = (1.0, "s") if steps[-1] >= 1 else (0.001, "ms")
+    else:
+        size, unit = next((s, u) for s, u in _UNITS if step >= s and step % s == 0 or s == 1.0)
+    return [f"{round(each / size, 6):,.6g} {unit}" if each else "0" for each in steps]
+
+
 def clock_times(start: int, end: int) -> list[int]:
     """Return round clock times between two, not too many: Unix seconds."""
     for step in _CLOCK_STEPS:
@@ -114,6 +150,7 @@ def line_chart(
     show: Callable[[float], str] = short_number,
     whole: bool = False,
     filled: bool = False,
+    is_time: bool = False,
 ) -> Chart:
     """Return a chart of lines; a line is broken where nothing is known.
 
@@ -122,17 +159,23 @@ def line_chart(
     :param show: writes a value.
     :param whole: the values are counts.
     :param filled: the area under each line is coloured as well.
+    :param is_time: the values are seconds, so the axis has times that are round.
     """
     series = [_sound(each) for each in series]
     most = max((value for each in series for value in each.values if value is not None), default=0)
-    lines = round_steps(most, whole=whole)
-    plot = _Plot(starts, seconds, lines[-1])
+    steps = time_steps(most) if is_time else round_steps(most, whole=whole)
+    labels = time_labels(steps) if is_time else _labels(steps, show)
+    plot = _Plot(starts, seconds, steps, labels)
     drawn = list[Markup]()
     for index, each in enumerate(series):
         for points in _unbroken(each.values):
             where = [(plot.x(at), plot.y(value)) for at, value in points]
             drawn += _line(where, _colour(each, index), _DASHES[index % COLOURS], plot, filled)
-    return _chart(title, series, plot, lines, drawn, show)
+    samples = [
+        _sample(_line_to([(1.0, 5.0), (25.0, 5.0)], _colour(each, at), _DASHES[at % COLOURS]))
+        for at, each in enumerate(series)
+    ]
+    return _chart(title, series, plot, drawn, samples, show)
 
 
 def bar_chart(
@@ -148,9 +191,9 @@ def bar_chart(
     series = [_sound(each) for each in series]
     columns = list(zip(*(each.values for each in series), strict=False))
     most = max((sum(value or 0.0 for value in each) for each in columns), default=0.0)
-    lines = round_steps(most, whole=whole)
-    plot = _Plot(starts, seconds, lines[-1])
-    wide = max(1.0, _PLOT_WIDTH / max(1, len(starts)) * 0.8)
+    steps = round_steps(most, whole=whole)
+    plot = _Plot(starts, seconds, steps, _labels(steps, show))
+    wide = max(1.0, plot.part * 0.8)
     drawn = list[Markup]()
     for at, column in enumerate(columns):
         below = 0.0
@@ -158,17 +201,11 @@ def bar_chart(
             if not value:
                 continue
             low, high = plot.y(below), plot.y(below + value)
-            drawn.append(
-                Markup('<rect class="bar s{}" x="{}" y="{}" width="{}" height="{}"/>').format(
-                    _colour(series[index], index),
-                    _at(plot.x(at) - wide / 2),
-                    _at(high),
-                    _at(wide),
-                    _at(max(0.0, low - high)),
-                )
-            )
+            colour = _colour(series[index], index)
+            drawn.append(_bar(colour, plot.x(at) - wide / 2, high, wide, max(0.0, low - high)))
             below += value
-    return _chart(title, series, plot, lines, drawn, show)
+    samples = [_sample(_bar(_colour(each, at), 7, 0, 10, 10)) for at, each in enumerate(series)]
+    return _chart(title, series, plot, drawn, samples, show)
 
 
 def sparkline(
@@ -213,23 +250,32 @@ def summary_of(values: Sequence[float | None], show: Callable[[float], str]) -> 
 class _Plot:
     """Where values are drawn."""
 
-    def __init__(self, starts: Sequence[int], seconds: int, top: float) -> None:
-        self.starts, self.seconds, self.top = starts, seconds, top
-        self._part = _PLOT_WIDTH / max(1, len(starts))
+    def __init__(
+        self, starts: Sequence[int], seconds: int, steps: Sequence[float], labels: Sequence[str]
+    ) -> None:
+        self.starts, self.seconds = starts, seconds
+        self.lines = list(zip(steps, labels, strict=True))
+        self.left = _LABEL * max(3, *map(len, labels)) + _GAP
+        self._wide = WIDTH - self.left - _RIGHT
+        self.part = self._wide / max(1, len(starts))
 
     def x(self, index: float) -> float:
-        return _LEFT + (index + 0.5) * self._part
+        return self.left + (index + 0.5) * self.part
 
     def y(self, value: float) -> float:
-        return _TOP + _PLOT_HEIGHT * (1 - min(1.0, value / self.top))
+        return _TOP + _PLOT_HEIGHT * (1 - min(1.0, value / self.lines[-1][0]))
 
     def clocks(self) -> list[tuple[float, int]]:
         """Return where which clock time stands."""
         if not self.starts:
             return []
         start, end = self.starts[0], self.starts[-1] + self.seconds
-        wide = _PLOT_WIDTH / (end - start)
-        return [(_LEFT + (each - start) * wide, each) for each in clock_times(start, end)]
+        wide = self._wide / (end - start)
+        return [(self.left + (each - start) * wide, each) for each in clock_times(start, end)]
+
+
+def _labels(steps: Sequence[float], show: Callable[[float], str]) -> list[str]:
+    return [show(each) if each else "0" for each in steps]
 
 
 def _sound(series: Series) -> Series:
@@ -272,21 +318,38 @@ def _line(
     if len(where) == 1:
         (x, y) = where[0]
         where = [(x - 2, y), (x + 2, y)]
-    path, drawn = _path(where), list[Markup]()
+    drawn = list[Markup]()
     if filled:
         floor = _at(plot.y(0.0))
-        under = f"{path}L{_at(where[-1][0])} {floor}L{_at(where[0][0])} {floor}Z"
+        under = f"{_path(where)}L{_at(where[-1][0])} {floor}L{_at(where[0][0])} {floor}Z"
         drawn.append(Markup('<path class="area s{}" d="{}"/>').format(colour, under))
+    return [*drawn, _line_to(where, colour, dashes)]
+
+
+def _line_to(where: Sequence[tuple[float, float]], colour: int, dashes: str) -> Markup:
     dashed = Markup(' stroke-dasharray="{}"').format(dashes) if dashes else Markup("")
-    return [*drawn, Markup('<path class="line s{}" d="{}"{}/>').format(colour, path, dashed)]
+    return Markup('<path class="line s{}" d="{}"{}/>').format(colour, _path(where), dashed)
+
+
+def _bar(colour: int, x: float, y: float, width: float, height: float) -> Markup:
+    return Markup('<rect class="bar s{}" x="{}" y="{}" width="{}" height="{}"/>').format(
+        colour, _at(x), _at(y), _at(width), _at(height)
+    )
+
+
+def _sample(drawn: Markup) -> Markup:
+    """Return what stands beside a name in the key: drawn as in the chart."""
+    return Markup(
+        '<svg class="chart sample" viewBox="0 0 26 10" aria-hidden="true">{}</svg>'
+    ).format(drawn)
 
 
 def _chart(
     title: str,
     series: Sequence[Series],
     plot: _Plot,
-    lines: Sequence[float],
     drawn: Sequence[Markup],
+    samples: Sequence[Markup],
     show: Callable[[float], str],
 ) -> Chart:
     title = shorten(title)
@@ -297,16 +360,16 @@ def _chart(
     parts = "; ".join(f"{each.name}: {summary_of(each.values, show)}" for each in known)
     summary = f"{title}, {clock(start)} to {clock(end)} UTC. {parts}."
     axes = list[Markup]()
-    for value in lines:
+    for value, label in plot.lines:
         y = _at(plot.y(value))
         axes.append(
             Markup('<line class="grid" x1="{}" x2="{}" y1="{}" y2="{}"/>').format(
-                _LEFT, WIDTH - _RIGHT, y, y
+                _at(plot.left), WIDTH - _RIGHT, y, y
             )
         )
         axes.append(
             Markup('<text class="axis" x="{}" y="{}" text-anchor="end">{}</text>').format(
-                _LEFT - 6, _at(plot.y(value) + 4), show(value) if value else "0"
+                _at(plot.left - _GAP), _at(plot.y(value) + 4), label
             )
         )
     for x, moment in plot.clocks():
@@ -324,5 +387,5 @@ def _chart(
         for moment, *values in zip(plot.starts, *(each.values for each in series), strict=False)
         if any(value is not None for value in values)
     ]
-    key = [(each.name, _colour(each, index)) for index, each in enumerate(series) if each in known]
+    key = [(each.name, samples[index]) for index, each in enumerate(series) if each in known]
     return Chart(title, svg, summary, key, [each.name for each in series], rows[::-1])

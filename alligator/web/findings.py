@@ -108,7 +108,7 @@ def of_failures(functions: Mapping[str, Total], since: str) -> list[Finding]:
             f"{since} ({percent(total.failure_rate)}).",
             (total.failure_rate or 0.0) >= 0.5,
             "recent",
-            {"state": "failed", "function": name},
+            {"state": "failing", "since": "3600", "function": name},
             "Show why",
             _name(name),
         )

@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from alligator.common.text import escape as escape_controls
-from alligator.common.text import shorten
+from alligator.common.text import short_id, shorten
 from alligator.exceptions import InvalidTask
 from alligator.web import static_files
 from alligator.web.http import URL_ERRORS
@@ -31,6 +31,12 @@ NAVIGATION = (
     ("schedules", "Schedules"),
     ("workers", "Workers"),
 )
+
+#: A space at which no line is broken: between a number and its unit.
+_NO_BREAK = "\u00a0"
+
+#: Where a long name may be broken: after a dot, an underscore and the like.
+_BREAKS = re.compile(r"(?<=[._:/])(?=[^._:/])")
 
 #: What changes with time alone: the age that is written in a ``time`` element.
 _AGES = re.compile(r"(<time [^>]*>)[^<]*(</time>)")
@@ -56,6 +62,8 @@ class Renderer:
                 "number": number,
                 "duration": duration,
                 "short": short,
+                "breakable": breakable,
+                "short_id": short_id,
                 "percent": percent,
                 "ref": ref,
                 "rate": rate,
@@ -104,16 +112,24 @@ def percent(share: float | None) -> str:
     if share is None:
         return "–"  # noqa: RUF001 - a dash is meant
     if 0 < share < 0.0005:
-        return "< 0.1 %"
-    return f"{100 * share:.1f} %" if 0 < share < 0.1 else f"{100 * share:.0f} %"
+        return f"<{_NO_BREAK}0.1{_NO_BREAK}%"
+    text = f"{100 * share:.1f}" if 0 < share < 0.1 else f"{100 * share:.0f}"
+    return f"{text}{_NO_BREAK}%"
 
 
 def duration(seconds: float | None) -> str:
-    """Return seconds for people: ``'12 ms'``, ``'3.4 s'``, ``'5 min'``, ``'2 h 10 min'``."""
+    """Return seconds for people: ``'12 ms'``, ``'3.4 s'``, ``'5 min'``, ``'2 h 10 min'``.
+
+    Its spaces break no line.
+    """
+    return _duration(seconds).replace(" ", _NO_BREAK)
+
+
+def _duration(seconds: float | None) -> str:
     if seconds is None or seconds != seconds or abs(seconds) == float("inf"):
         return "–"  # noqa: RUF001 - a dash is meant
     if seconds < 0:
-        return f"-{duration(-seconds)}"
+        return f"-{_duration(-seconds)}"
     if seconds < 0.9995:
         return f"{1000 * seconds:.0f} ms" if seconds >= 0.001 or not seconds else "< 1 ms"
     if seconds < 59.95:
@@ -151,7 +167,7 @@ def until(moment: float | None, now: float) -> Markup:
 
 
 def _age(seconds: float) -> str:
-    return duration(seconds).replace(".0 s", " s")  # the browser counts whole seconds
+    return duration(seconds).replace(f".0{_NO_BREAK}s", f"{_NO_BREAK}s")  # as the browser counts
 
 
 def _whole(seconds: float) -> float:
@@ -171,6 +187,11 @@ def _time(moment: float, text: str, kind: str) -> Markup:
 def short(text: Any, limit: int = 120) -> str:
     """Return text with control characters written out, cut to ``limit`` characters."""
     return shorten(str(text), limit)
+
+
+def breakable(text: Any, limit: int = 120) -> Markup:
+    """Return a name, shortened, that may be broken after its dots and underscores."""
+    return Markup("<wbr>").join(_BREAKS.split(short(text, limit)))
 
 
 def ref(row: Any) -> str:

@@ -9,15 +9,11 @@ from collections.abc import Callable
 from typing import Any
 
 from alligator.backends.base import Delivery
-from alligator.common.text import shorten
+from alligator.common.text import short_id, shorten
 from alligator.exceptions import LeaveNow
 from alligator.execution.attempt import Outcome, Verdict
 from alligator.tasks.functions import wire_name
 from alligator.tasks.task import Task
-
-#: Characters of a generated id that are shown; the first ones hold the time, so the last are.
-_SHORT = 12
-
 
 #: What the field ``outcome`` says.
 _OUTCOMES = {
@@ -28,13 +24,6 @@ _OUTCOMES = {
     Verdict.CANCEL: "canceled",
     Verdict.CARRIED: "started",
 }
-
-
-def short_id(task_id: str) -> str:
-    """Return what of an id tells it from others: of a generated one the end."""
-    if len(task_id) == 36 and task_id.count("-") == 4:
-        return f"…{task_id[-_SHORT:]}"
-    return shorten(task_id, 40)
 
 
 def fields_of(outcome: Outcome, took: float) -> dict[str, Any]:

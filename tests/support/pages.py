@@ -49,8 +49,13 @@ def _query(fields):
 
 def words(page):
     """Return the text of a page, with single spaces."""
-    page = re.sub(r"<(script|style)\b.*?</\1>", " ", page, flags=re.DOTALL)
+    page = re.sub(r"<(script|style)\b.*?</\1>", " ", page, flags=re.DOTALL).replace("<wbr>", "")
     return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", page)).split())
+
+
+def spaced(text):
+    """Return a text with plain spaces for those that break no line."""
+    return text.replace("\u00a0", " ")
 
 
 def links(page):

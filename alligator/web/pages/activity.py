@@ -139,6 +139,7 @@ def _charts(rows: Sequence[ActivityRow], bins: Bins) -> list[Chart]:
             bins.starts,
             bins.seconds,
             show=duration,
+            is_time=True,
         ),
         charts.bar_chart(
             "Runs",
@@ -159,5 +160,6 @@ def _charts(rows: Sequence[ActivityRow], bins: Bins) -> list[Chart]:
             bins.starts,
             bins.seconds,
             show=duration,
+            is_time=True,
         ),
     ]

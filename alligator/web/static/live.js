@@ -6,19 +6,20 @@
   const say = (text) => { if (state && state.textContent !== text) state.textContent = text; };
 
   // -- Ages. ---------------------------------------------------------------------------------
+  // No line is broken at the spaces in it.
   const duration = (seconds) => {
     if (seconds < 1) return '';
-    if (seconds < 60) return `${Math.round(seconds)} s`;
+    if (seconds < 60) return `${Math.round(seconds)}\u00a0s`;
     if (seconds < 3600) {
       const minutes = Math.floor(seconds / 60), rest = Math.round(seconds % 60) % 60;
-      return minutes < 10 && rest ? `${minutes} min ${rest} s` : `${minutes} min`;
+      return minutes < 10 && rest ? `${minutes}\u00a0min\u00a0${rest}\u00a0s` : `${minutes}\u00a0min`;
     }
     if (seconds < 86400) {
       const hours = Math.floor(seconds / 3600), rest = Math.floor((seconds % 3600) / 60);
-      return rest ? `${hours} h ${rest} min` : `${hours} h`;
+      return rest ? `${hours}\u00a0h\u00a0${rest}\u00a0min` : `${hours}\u00a0h`;
     }
     const days = Math.floor(seconds / 86400), rest = Math.floor((seconds % 86400) / 3600);
-    return rest && days < 10 ? `${days} d ${rest} h` : `${days} d`;
+    return rest && days < 10 ? `${days}\u00a0d\u00a0${rest}\u00a0h` : `${days}\u00a0d`;
   };
   let behind = 0; // milliseconds by which the clock of the server differs from ours
   const grow = () => {

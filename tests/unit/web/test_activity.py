@@ -121,7 +121,7 @@ def test_the_page_of_a_function(pages, day):
     assert "images" in text
     assert page.count("<figure") == 3
     assert "Duration, " in text  # told in words
-    assert f"/recent?state=failed&function={SLOW}" in links(page)
+    assert f"/recent?state=failing&since=21600&function={SLOW}" in links(page)
 
 
 def test_a_function_that_has_not_run(pages, day):

@@ -81,6 +81,57 @@ def test_axes_have_round_numbers(most, whole):
         assert step >= 1
 
 
+@given(st.floats(0, 1e9))
+def test_axes_of_durations_have_times_that_are_round(most):
+    """From a second on, steps are those of a clock; all labels have one unit."""
+    steps = charts.time_steps(most)
+    labels = charts.time_labels(steps)
+    assert steps[0] == 0
+    assert steps[-1] >= most * (1 - 1e-6)
+    assert 2 <= len(steps) <= 6
+    assert len({each.partition(" ")[2] for each in labels[1:]}) == 1
+    assert labels[0] == "0"
+    assert max(map(len, labels)) <= 8
+    step = steps[1]
+    if 1 <= step < 86_400:
+        assert 86_400 % step == 0
+
+
+@pytest.mark.parametrize(
+    ("most", "labels"),
+    [
+        (0.05, "0, 20 ms, 40 ms, 60 ms"),
+        (2.9, "0, 1 s, 2 s, 3 s"),
+        (70, "0, 30 s, 60 s, 90 s"),
+        (200, "0, 1 min, 2 min, 3 min, 4 min"),
+        (9000, "0, 1 h, 2 h, 3 h"),
+        (200_000, "0, 1 d, 2 d, 3 d"),
+    ],
+)
+def test_labels_of_durations(most, labels):
+    assert ", ".join(charts.time_labels(charts.time_steps(most))) == labels
+
+
+@pytest.mark.parametrize("top", [3.0, 90.0, 12_345.0, 9.9e9])
+def test_no_label_of_the_axis_is_clipped(top):
+    """Each has the room that it needs at the left, also at the size on a narrow screen."""
+    for options in ({"is_time": True}, {}):
+        chart = made("line_chart", [[top / 3, top]], **options)
+        labels = [e for e in parsed(chart.svg) if e.get("text-anchor") == "end"]
+        assert len(labels) > 1
+        for each in labels:
+            assert float(each.get("x")) >= 7.4 * len(each.text)
+
+
+def test_the_key_shows_each_line_as_it_is_drawn():
+    """Its colour and its dashes, so that lines are told apart without colour."""
+    chart = made("line_chart", [[1, 2], [2, 3], [3, 4]])
+    drawn = {e.get("stroke-dasharray") for e in parsed(chart.svg) if e.tag == "path"}
+    samples = [next(ET.fromstring(str(sample)).iter("path")) for _, sample in chart.key]
+    assert {each.get("stroke-dasharray") for each in samples} == drawn
+    assert [each.get("class") for each in samples] == ["line s1", "line s2", "line s3"]
+
+
 @given(st.integers(1, 4 * 10**9), st.sampled_from([3600, 21_600, 86_400, 172_800]))
 def test_clock_times_are_round_and_few(start, length):
     found = charts.clock_times(start, start + length)

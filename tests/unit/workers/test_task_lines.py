@@ -12,7 +12,7 @@ import pytest
 
 from alligator import Gator, Task, Worker, current_task
 from alligator.common.log import JsonFormatter
-from alligator.workers.task_lines import short_id
+from alligator.common.text import short_id
 from tests.support import ROOT, jobs
 
 
@@ -156,6 +156,7 @@ def test_ids_are_shortened_to_what_differs():
     assert short_id("0192d1f3-8c1e-7000-a1b2-c3d4e5f60718") == "…c3d4e5f60718"
     assert short_id("user-7") == "user-7"
     assert len(short_id("x" * 100)) == 40
+    assert short_id("order-2026-11-03-no-00017", 16) == "order-20…o-00017"
 
 
 def test_results_are_shortened_and_may_be_hidden(gator, capsys):
