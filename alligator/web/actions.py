@@ -13,12 +13,15 @@ from alligator.common.text import describe_error, shorten, show_time
 from alligator.constants import CANCELED, FAILED, RUNNING, SUCCESS
 from alligator.exceptions import AlligatorException, ConnectionLost, InvalidTask, UnsupportedOption
 from alligator.gator import Gator
-from alligator.web.rendering import whole_number
-from alligator.web.selection import Selection
+from alligator.web.rendering import NAVIGATION, whole_number
+from alligator.web.selection import Selection, Summary
 from alligator.web.view import Page, View
 
 #: Seconds that an action on many tasks takes at most; the visitor may go on with the rest.
 _LONGEST = 5.0
+
+#: Tasks that a page links to after an action on them.
+_LINKED = 5
 
 _LONGEST_PAUSE = 366 * 86_400
 
@@ -26,12 +29,32 @@ _LONGEST_PAUSE = 366 * 86_400
 Fields = dict[str, list[str]]
 
 
+class Question(NamedTuple):
+    """What a visitor is asked.
+
+    :param about: the tasks that are meant; None: a whole queue is.
+    :param selection: what selects them.
+    """
+
+    text: str
+    about: Summary | None = None
+    selection: Selection | None = None
+
+
 class Done(NamedTuple):
-    """What an action did, in one sentence."""
+    """What an action did, in one sentence, and where to look at it.
+
+    :param tasks: queues and ids of the first tasks that are still there to look at.
+    :param queue_names: the queues on which it was done.
+    :param state: which tasks of these queues to look at.
+    """
 
     text: str
     is_done: bool = True  # False: there was nothing to do, or another visitor was faster
     has_more: bool = False  # its time was over, and there is more to do
+    tasks: tuple[tuple[str, str], ...] = ()
+    queue_names: tuple[str, ...] = ()
+    state: str = ""
 
 
 class Action(NamedTuple):
@@ -45,7 +68,7 @@ class Action(NamedTuple):
     """
 
     title: str
-    ask: Callable[[View, Fields], str]
+    ask: Callable[[View, Fields], Question]
     do: Callable[[View, Fields], Done]
     is_destructive: bool = False
     inputs: tuple[tuple[str, str], ...] = ()
@@ -59,7 +82,7 @@ class Action(NamedTuple):
             "back": back_of(view, fields),
             "fields": _pairs(fields) if done.has_more else [],
         }
-        return Page("done.html", self.title, values)
+        return Page("done.html", self.title, values, nav=nav_of(view, fields))
 
 
 class Confirmation(NamedTuple):
@@ -77,7 +100,8 @@ class Confirmation(NamedTuple):
             "fields": _pairs(fields),
             "back": back_of(self.view, fields),
         }
-        return Page("confirm.html", self.action.title, values)
+        nav = nav_of(self.view, fields)
+        return Page("confirm.html", self.action.title, values, nav=nav)
 
 
 def _pairs(fields: Fields) -> list[tuple[str, str]]:
@@ -110,6 +134,12 @@ def back_of(view: View, fields: Fields) -> str:
     return view.url()
 
 
+def nav_of(view: View, fields: Fields) -> str:
+    """Return the entry of the navigation from which the visitor came."""
+    path = back_of(view, fields).removeprefix(view.url()).partition("?")[0].strip("/")
+    return path if path in dict(NAVIGATION) else ""
+
+
 def _queue(view: View, fields: Fields) -> str:
     queue = field(fields, "queue")
     view.gator.client.check_queue_name(queue)
@@ -119,10 +149,10 @@ def _queue(view: View, fields: Fields) -> str:
 # -- Queues. ------------------------------------------------------------------------------------
 
 
-def _ask_pause(view: View, fields: Fields) -> str:
+def _ask_pause(view: View, fields: Fields) -> Question:
     paused = view.gator.paused(_queue(view, fields))
     again = f" It is paused already{_until(paused)}." if paused is not None else ""
-    return (
+    return Question(
         f"Pause queue {_queue(view, fields)}? Its workers start no further task, and finish what "
         f"runs. Pushes go on.{again}"
     )
@@ -134,7 +164,8 @@ def _pause(view: View, fields: Fields) -> Done:
     seconds = whole_number(text, "seconds", 0, 1, _LONGEST_PAUSE) or None
     view.gator.pause(queue, seconds)
     until = _until(view.gator.paused(queue))
-    return Done(f"Queue {_queue(view, fields)} is paused{until}. What runs is finished.")
+    text = f"Queue {queue} is paused{until}. What runs is finished."
+    return Done(text, queue_names=(queue,))
 
 
 def _until(moment: float | None) -> str:
@@ -143,16 +174,20 @@ def _until(moment: float | None) -> str:
     return f" until {show_time(moment)}"
 
 
-def _ask_resume(view: View, fields: Fields) -> str:
+def _ask_resume(view: View, fields: Fields) -> Question:
     waiting = view.gator.client.stats(_queue(view, fields)).waiting
     wait = "waits" if waiting == 1 else "wait"
-    return f"Let queue {_queue(view, fields)} go on? {_count(waiting, 'task')} {wait} there."
+    return Question(
+        f"Let queue {_queue(view, fields)} go on? {_count(waiting, 'task')} {wait} there."
+    )
 
 
 def _resume(view: View, fields: Fields) -> Done:
-    if view.gator.resume(_queue(view, fields)):
-        return Done(f"Queue {_queue(view, fields)} goes on.")
-    return Done(f"Queue {_queue(view, fields)} was not paused, or goes on already.", is_done=False)
+    queue = _queue(view, fields)
+    if view.gator.resume(queue):
+        return Done(f"Queue {queue} goes on.", queue_names=(queue,))
+    text = f"Queue {queue} was not paused, or goes on already."
+    return Done(text, is_done=False, queue_names=(queue,))
 
 
 def _on_it(view: View, queue: str) -> tuple[int, str]:
@@ -169,12 +204,12 @@ def _on_it(view: View, queue: str) -> tuple[int, str]:
     return sum(counts.values()), told
 
 
-def _ask_drop(view: View, fields: Fields) -> str:
+def _ask_drop(view: View, fields: Fields) -> Question:
     queue = _queue(view, fields)
     total, told = _on_it(view, queue)
     if not total:
-        return f"Queue {queue} has no tasks. Drop what may come until you answer?"
-    return (
+        return Question(f"Queue {queue} has no tasks. Drop what may come until you answer?")
+    return Question(
         f"Delete all {_count(total, 'task')} of queue {queue}: {told}? They will not run, and "
         "cannot be brought back."
     )
@@ -184,10 +219,11 @@ def _drop(view: View, fields: Fields) -> Done:
     queue = _queue(view, fields)
     total, told = _on_it(view, queue)
     if not total:
-        return Done(f"Queue {queue} had no tasks.", is_done=False)
+        return Done(f"Queue {queue} had no tasks.", is_done=False, queue_names=(queue,))
     view.gator.client.drop_all(queue)
     were = "was" if total == 1 else "were"
-    return Done(f"Queue {queue} is empty. {_count(total, 'task')} {were} deleted: {told}.")
+    text = f"Queue {queue} is empty. {_count(total, 'task')} {were} deleted: {told}."
+    return Done(text, queue_names=(queue,))
 
 
 # -- Tasks. ---------------------------------------------------------------------------------------
@@ -204,32 +240,35 @@ class _OnTasks(NamedTuple):
     :param done: what is said of those to which it was done: ``'revived'``.
     :param effect: what would happen.
     :param one: does it to a task, of a Gator for its queue; '' : done; else why not.
+    :param state: the state in which to look for the tasks afterwards; '': they are gone.
     """
 
     verb: str
     done: str
     effect: str
     one: Callable[[Gator, str], str]
+    state: str = ""
 
-    def ask(self, view: View, fields: Fields) -> str:
+    def ask(self, view: View, fields: Fields) -> Question:
         selection = Selection.of(view, fields)
-        count, is_all = selection.count(view)
+        about = selection.summary(view)
+        count, is_all = about.count, about.is_all
         if selection.refs is not None and count == 1:
             ((queue_name, task_id),) = selection.refs
             what = f"task {shorten(task_id, 60)} of queue {shorten(queue_name, 60)}"
         elif not count:
-            return "No task matches any more. Look again all the same?"
+            return Question("No task matches any more. Look again all the same?")
         elif is_all:
             what = f"all {_count(count, 'task')}" if selection.refs is None else f"{count:,} tasks"
         else:
             what = f"all tasks that match: at least {count:,}, as far as was counted in a second"
-        return f"{self.verb} {what}? {self.effect}"
+        return Question(f"{self.verb} {what}? {self.effect}", about, selection)
 
     def do(self, view: View, fields: Fields) -> Done:
         selection = Selection.of(view, fields)
         until, acted = time.monotonic() + _LONGEST, 0
         reasons, has_more = dict[str, int](), False
-        gators = dict[str, Gator]()
+        gators, acted_on = dict[str, Gator](), list[tuple[str, str]]()
         for queue_name, task_id in selection.tasks(view, until):
             if queue_name not in gators:
                 gators[queue_name] = view.gator.on_queue(queue_name)
@@ -245,10 +284,15 @@ class _OnTasks(NamedTuple):
                 reasons[reason] = reasons.get(reason, 0) + 1
             else:
                 acted += 1
+            if len(acted_on) < _LINKED and self.state:
+                acted_on.append((queue_name, task_id))
             if time.monotonic() > until:
                 has_more = True
                 break
-        return self._told(acted, reasons, has_more=has_more or selection.was_cut)
+        told = self._told(acted, reasons, has_more=has_more or selection.was_cut)
+        return told._replace(
+            tasks=tuple(acted_on), queue_names=tuple(gators), state=self.state or "dead"
+        )
 
     def _told(self, acted: int, reasons: dict[str, int], *, has_more: bool) -> Done:
         left = sum(reasons.values())
@@ -325,6 +369,7 @@ ACTIONS: dict[str, Action] = {
             "revived",
             "They go back on their queues, and run again with all their retries.",
             _revive_one,
+            "waiting",
         ),
     ),
     "purge": _action(
@@ -336,7 +381,13 @@ ACTIONS: dict[str, Action] = {
     ),
     "run": _action(
         "Run now",
-        _OnTasks("Run now", "made due", "Delays end, and workers take the tasks next.", _run_one),
+        _OnTasks(
+            "Run now",
+            "made due",
+            "Delays end, and workers take the tasks next.",
+            _run_one,
+            "waiting",
+        ),
     ),
     "cancel": _action(
         "Cancel",
@@ -346,6 +397,7 @@ ACTIONS: dict[str, Action] = {
             "What waits is taken off its queue. What runs is ended by its worker, within a second "
             "or so. Tasks that wait for them are canceled, too.",
             _cancel_one,
+            "waiting",
         ),
         is_destructive=True,
     ),

@@ -122,7 +122,7 @@ def time_labels(steps: Sequence[float]) -> list[str]:
     if step < 1:
         size, unit = (1.0, "s") if steps[-1] >= 1 else (0.001, "ms")
     else:
-        size, unit = next((s, u) for s, u in _UNITS if step >= s and step % s == 0 or s == 1.0)
+        size, unit = next((s, u) for s, u in _UNITS if (step >= s and step % s == 0) or s == 1.0)
     return [f"{round(each / size, 6):,.6g} {unit}" if each else "0" for each in steps]
 
 

@@ -54,7 +54,7 @@ def words(page):
 
 
 def spaced(text):
-    """Return a text with plain spaces for those that break no line."""
+    """Return a text with plain spaces, also where it has some at which no line is broken."""
     return text.replace("\u00a0", " ")
 
 

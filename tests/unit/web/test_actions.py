@@ -7,7 +7,7 @@ import pytest
 from alligator import Gator
 from alligator.constants import CANCELED
 from alligator.web import actions
-from tests.support.pages import HOSTILE, Pages, words
+from tests.support.pages import HOSTILE, Pages, links, words
 
 
 def send(to):
@@ -68,6 +68,75 @@ def test_revive_all_that_match(gator, pages):
     query = {"all": 1, "error": "ValueError: no such user bad-…-x"}
     assert "Revive all 4 tasks?" in words(pages.get("do/revive", **query))
     assert "4 tasks were revived." in words(pages.post("do/revive", **query))
+
+
+def test_it_names_the_group_that_is_acted_on(gator, pages):
+    """Its error, functions, queues, and the first five calls; and what was filtered by."""
+    for number in range(6):
+        die(gator, f"bad-{number}")
+    task = gator.task("operator.truediv", 1, 0)
+    with pytest.raises(ZeroDivisionError):
+        gator.get(task.task_id)
+    other = gator.on_queue("news")
+    die(other, "bad-7")
+    text = words(pages.get("do/revive", all=1, error="ValueError: no such user bad-…"))
+    assert "Revive all 7 tasks?" in text
+    assert "Error ValueError: no such user bad-…" in text
+    assert "Queues mail , news The first 5 " in text
+    assert text.count("test_actions.send ('bad-") == 5
+    text = words(pages.get("do/revive", all=1, queue="mail", state="dead"))
+    assert "Functions tests.unit.web.test_actions.send 6, operator.truediv 1" in text
+    assert "Queue mail" in text
+    assert "ZeroDivisionError" in text  # of each, where no error is chosen
+    page = pages.get("do/purge", all=1, queue="mail", function="truediv", since=3600)
+    assert "Function has truediv Time last 1 h Queue mail Task operator.truediv" in words(page)
+    page = pages.get("do/revive", task=[f"mail/{task.task_id}", "mail/gone"])
+    assert f"(1, 0) …{task.task_id[-12:]} ZeroDivisionError" in words(page)
+    assert "/task?queue=mail&id=gone" in links(page)
+
+
+@pytest.mark.parametrize(
+    ("back", "current"),
+    [
+        ("/dead?error=x", "Dead letters"),
+        ("/running", "Running"),
+        ("/queue?name=mail", "Overview"),
+        ("//other.example/dead", "Overview"),
+    ],
+)
+def test_the_navigation_shows_where_the_visitor_came_from(gator, pages, back, current):
+    """Before and after."""
+    ref = die(gator)
+    for page in (
+        pages.get("do/revive", task=ref, back=back),
+        pages.post("do/revive", task=ref, back=back),
+    ):
+        assert f'aria-current="page">{current}</a>' in page
+        assert page.count('aria-current="page"') == 1
+
+
+def test_it_keeps_the_navigation_of_one_of_several_sources(gator):
+    pages = Pages({"one": gator, "two": gator.on_queue("two")})
+    page = pages.get("two/do/revive", task=die(gator), back="/two/dead")
+    assert 'aria-current="page">Dead letters</a>' in page
+
+
+def test_it_links_to_what_was_acted_on(gator, pages):
+    """To tasks that are still there, and to their queue; at most five of many."""
+    refs = [die(gator) for _ in range(7)]
+    gone, one = refs[0].partition("/")[2], refs[1].partition("/")[2]
+    page = pages.post("do/purge", task=refs[0])
+    assert "/queue?name=mail&state=dead" in links(page)
+    assert not any(gone in each for each in links(page))
+    page = pages.post("do/revive", task=refs[1])
+    assert f"/task?queue=mail&id={one}" in links(page)
+    assert f"Look at task …{one[-12:]} , or queue mail ." in words(page)
+    assert "/queue?name=mail&state=waiting" in links(page)
+    assert f"/task?queue=mail&id={one}" in links(pages.post("do/revive", task=refs[1]))
+    page = pages.post("do/revive", all=1, queue="mail", state="dead")
+    assert sum("/task?" in each for each in links(page)) == 5
+    for name in ("pause", "resume", "drop"):
+        assert "/queue?name=mail" in links(pages.post(f"do/{name}", queue="mail"))
 
 
 def test_many_are_done_in_steps(gator, pages, monkeypatch):
