@@ -5,7 +5,8 @@ import sys
 
 if __name__ == "__main__":
     # A stop signal that arrives this early waits until the supervisor or worker handles it.
-    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT))
+    if hasattr(signal, "pthread_sigmask"):  # not on Windows
+        signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT))
     from alligator.cli.commands import main
 
     sys.exit(main())

@@ -13,6 +13,7 @@ from alligator.exceptions import InvalidTask, LeaveNow, NodeLost
 from alligator.gator import Gator
 from alligator.workers.container_init import stay_behind
 from alligator.workers.fetcher import queue_names
+from alligator.workers.isolation import CAN_START_WORKERS
 from alligator.workers.signals import StopSignals
 from alligator.workers.supervisor import Supervisor, stop_when_abandoned
 from alligator.workers.worker import Worker
@@ -24,6 +25,11 @@ if TYPE_CHECKING:
 def work(arguments: argparse.Namespace, argv: list[str], *, is_program: bool) -> int:
     if os.getpid() == 1 and (code := stay_behind()) is not None:
         return code
+    if arguments.processes is not None and not CAN_START_WORKERS:
+        raise InvalidTask(
+            "--processes is not supported on this system, which cannot pass descriptors to other "
+            "processes; start as many workers as you need instead, each without --processes."
+        )
     signals = StopSignals()
     if arguments.log_format == "json":
         log_as_json()

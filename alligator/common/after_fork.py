@@ -11,6 +11,7 @@ A child must not go on as a worker. If it returns from the function that forked 
 import os
 import sys
 import weakref
+from collections.abc import Callable
 from typing import NoReturn, Protocol
 
 from alligator.common.hard_exit import hard_exit
@@ -21,12 +22,21 @@ from alligator.common.text import escape
 generation = 0
 
 
+def at_fork(**calls: Callable[[], object]) -> None:
+    """Register functions as ``os.register_at_fork`` does; do nothing where no process can fork.
+
+    :param calls: ``before``, ``after_in_parent`` and ``after_in_child``.
+    """
+    if hasattr(os, "register_at_fork"):  # not on Windows
+        os.register_at_fork(**calls)
+
+
 def _count() -> None:
     global generation
     generation += 1
 
 
-os.register_at_fork(after_in_child=_count)
+at_fork(after_in_child=_count)
 
 
 def exit_child_unless(origin: int, error: BaseException | None = None) -> None:
@@ -84,4 +94,4 @@ def _renew_all() -> None:
         each.renew()
 
 
-os.register_at_fork(after_in_child=_renew_all)
+at_fork(after_in_child=_renew_all)

@@ -1,18 +1,29 @@
-"""Tell whether a descriptor still is the same file, since a task may have closed it.
+"""Tell whether a descriptor still is the same file, and whether it has something to read.
 
-Code that makes a daemon of its process closes every descriptor. The system may then give the number
-to a file of other code, which Alligator must not read, write or close.
+A task may have closed it: code that makes a daemon of its process closes every descriptor. The
+system may then give the number to a file of other code, which Alligator must not read, write or
+close.
 """
 
 import os
+import select
 import socket
 import weakref
+from collections.abc import Sequence
 from contextlib import suppress
+from typing import Protocol
 
 #: The file of a descriptor: its device and its inode.
 FileId = tuple[int, int]
 
 _sockets: dict[int, weakref.ref[socket.socket]] = {}
+
+
+class HasDescriptor(Protocol):
+    """A socket, or another object that has a descriptor."""
+
+    def fileno(self) -> int:
+        """Return the descriptor."""
 
 
 def identity(descriptor: int) -> FileId | None:
@@ -62,3 +73,16 @@ def note_socket(connected: socket.socket) -> None:
     _sockets[number] = weakref.ref(connected)
     if older is not None and older is not connected and older.fileno() == number:
         older.detach()
+
+
+def readable(things: "Sequence[int | HasDescriptor]", seconds: float) -> bool:
+    """Wait until one has data, or its end, to read; return whether one has.
+
+    On Windows they must be sockets.
+    """
+    if not hasattr(select, "poll"):  # on Windows
+        return bool(select.select(things, (), (), seconds)[0])
+    poll = select.poll()  # unlike select(), it takes descriptors from 1024 up
+    for each in things:
+        poll.register(each, select.POLLIN)
+    return bool(poll.poll(seconds * 1000))

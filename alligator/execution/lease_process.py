@@ -15,7 +15,6 @@ so that it takes little memory: 8 MB, not 30. It ends with its parent.
 """
 
 import contextlib
-import fcntl
 import json
 import mmap
 import os
@@ -29,6 +28,11 @@ from operator import attrgetter
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
+
+try:
+    import fcntl
+except ImportError:  # Windows, where no such process can inherit the memory
+    fcntl = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
     import subprocess
@@ -212,7 +216,7 @@ class LeaseProcess:
 
     def start(self) -> bool:
         """Start the process; return False if it is of no use here, or cannot be started."""
-        if not self._client.shares_leases:
+        if fcntl is None or not self._client.shares_leases:
             return False
         setup = {"dsn": self._client.conn_string, "lease": self._lease, "pid": os.getpid()}
         try:

@@ -15,7 +15,6 @@ Time that a function lets pass on a test's clock counts as well; see :func:`pass
 import contextlib
 import logging
 import math
-import os
 import signal
 import sys
 import threading
@@ -27,6 +26,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from alligator.common.after_fork import at_fork
 from alligator.common.hard_exit import beside
 from alligator.common.log import SafeTracebacks
 from alligator.exceptions import LeaveNow, TaskTimeout
@@ -548,7 +548,7 @@ def _after_fork_in_child() -> None:
 
 
 _watch = _Watch()
-os.register_at_fork(
+at_fork(
     before=_watch.before_fork,
     after_in_parent=_watch.after_fork,
     after_in_child=_after_fork_in_child,

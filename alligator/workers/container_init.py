@@ -11,15 +11,6 @@ import sys
 
 from alligator.workers.signals import STOPS
 
-_PASSED_ON = (
-    signal.SIGHUP,
-    signal.SIGINT,
-    signal.SIGQUIT,
-    signal.SIGTERM,
-    signal.SIGUSR1,
-    signal.SIGUSR2,
-)
-
 
 def stay_behind() -> int | None:
     """Fork; return None in the child, and in the parent, after the child has ended, its exit code.
@@ -29,7 +20,7 @@ def stay_behind() -> int | None:
     signals blocked. Call this before there are threads and open connections.
     """
     # Blocked signals wait for sigwait: no default action follows, and no signal is lost.
-    watched = {*_PASSED_ON, signal.SIGCHLD}
+    watched = {*STOPS, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCHLD}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, watched)
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:

@@ -10,7 +10,6 @@ import contextlib
 import json
 import logging
 import os
-import select
 import signal
 import sys
 import threading
@@ -18,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from alligator.common.descriptors import readable
 from alligator.common.text import shorten
 from alligator.execution.lease_process import environment
 from alligator.workers.signals import block, unblock
@@ -38,6 +38,9 @@ _START = 60.0
 _REST = 60.0
 
 _PAUSE = 0.1
+
+#: Whether a worker process can inherit descriptors here; on Windows it cannot.
+CAN_START_WORKERS = hasattr(os, "fork")
 
 #: A queue, and the id of a task on it.
 Key = tuple[str, str]
@@ -257,10 +260,10 @@ class _Child:
         # Do not wait for the end of the pipe: a child of a task may hold it open.
         while time.monotonic() < until:
             ended = self.process.poll() is not None
-            readable = select_one(self._answers, 0.0 if ended else _PAUSE)
-            if readable and os.read(self._answers, 1):
+            has_answer = readable([self._answers], 0.0 if ended else _PAUSE)
+            if has_answer and os.read(self._answers, 1):
                 return True
-            if readable or ended:
+            if has_answer or ended:
                 self.process.wait()
                 return False
         return False
@@ -293,7 +296,7 @@ class Given:
         rest = b""
         self._answer()
         while not stop():
-            if not select_one(self._tasks, _PAUSE):
+            if not readable([self._tasks], _PAUSE):
                 continue
             read = os.read(self._tasks, 65536)
             if not read:
@@ -307,10 +310,3 @@ class Given:
     def _answer(self) -> None:
         with contextlib.suppress(BrokenPipeError):  # the parent is gone, and the leash reports it
             os.write(self._answers, b".")
-
-
-def select_one(descriptor: int, seconds: float) -> bool:
-    """Wait for data, or the end, to read; return whether there is any."""
-    poll = select.poll()  # select() cannot have descriptors from 1024 up
-    poll.register(descriptor, select.POLLIN)
-    return bool(poll.poll(seconds * 1000))

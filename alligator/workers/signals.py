@@ -3,7 +3,8 @@
 One stop can reach a process more than once: from systemd and from its supervisor, from the terminal
 and from a script. So only a deliberate signal insists, and makes the worker leave at once: a
 SIGQUIT, or a SIGINT at least :data:`PAUSE` seconds after the first signal. A SIGTERM only asks,
-however often it comes.
+however often it comes. Windows has no SIGQUIT, and blocks no signals. Its SIGBREAK (Ctrl-Break),
+which one process can send to another there, is treated as a SIGTERM.
 
 A forked child gets the handlers from before. The task that started it, by ``multiprocessing`` for
 example, expects a signal to end it, and not only to ask.
@@ -16,18 +17,26 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from enum import Enum
 from types import FrameType
 from typing import Any, Self, TypeVar, TypeVarTuple
 
+from alligator.common.after_fork import at_fork
 from alligator.common.descriptors import FileId, close_if, identity
 from alligator.common.hard_exit import hard_exit
 from alligator.exceptions import LeaveNow
 from alligator.runtime.timeouts import let_main_thread_wake, wake_main_thread
 
-STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)
+#: SIGQUIT; -1, which is no signal, where there is none.
+QUIT: int = getattr(signal, "SIGQUIT", -1)
+
+STOPS = tuple(
+    getattr(signal, name)
+    for name in ("SIGINT", "SIGTERM", "SIGQUIT", "SIGBREAK")
+    if hasattr(signal, name)
+)
 
 #: Seconds. A person who presses Ctrl-C again after that insists; sooner, it may be the same stop.
 PAUSE = 1.0
@@ -60,7 +69,7 @@ class Handlers:
             _standing.append(self)  # first: a fork may follow at once
             for each in STOPS:
                 before = signal.getsignal(each)
-                if each == signal.SIGQUIT and not _is_default(before):
+                if each == QUIT and not _is_default(before):
                     continue
                 self._before[each] = before
                 signal.signal(each, self._call)
@@ -222,12 +231,13 @@ class StopSignals:
         """Count a signal, unless it repeats the last one; return whether it insists."""
         if self.count == 0:
             self.count, self.first_at, self._last_at = 1, now, now
-            if number != signal.SIGQUIT:
+            if number != QUIT:
                 return False
         else:
             is_later = now - self._last_at >= PAUSE
-            first_quit = number == signal.SIGQUIT and self.count == 1
-            if number == signal.SIGTERM or not (is_later or first_quit):
+            first_quit = number == QUIT and self.count == 1
+            only_asks = number not in (signal.SIGINT, QUIT)
+            if only_asks or not (is_later or first_quit):
                 return False
         self.count, self._last_at = self.count + 1, now
         return True
@@ -252,15 +262,22 @@ class StopSignals:
 
 def block() -> set[Any]:
     """Block stop signals, also for what this thread starts; return what was blocked before."""
-    return signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
+    return _mask("SIG_BLOCK", STOPS)
 
 
 def unblock(before: set[Any] | None = None) -> None:
     """Unblock stop signals, or all signals but the ones that were blocked before."""
     if before is None:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
+        _mask("SIG_UNBLOCK", STOPS)
     else:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        _mask("SIG_SETMASK", before)
+
+
+def _mask(how: str, numbers: Iterable[int]) -> set[Any]:
+    """Change the mask of this thread, and return the one before; without one, do nothing."""
+    if hasattr(signal, "pthread_sigmask"):  # not on Windows
+        return signal.pthread_sigmask(getattr(signal, how), numbers)
+    return set()
 
 
 def _ignore_stops() -> None:
@@ -277,6 +294,8 @@ class _Wakeup:
 
     def open(self) -> None:
         """Listen, unless the program has such a descriptor. Call it in the main thread."""
+        if not hasattr(os, "set_blocking"):  # Windows before Python 3.12: a read would wait
+            return
         ends = os.pipe()
         for each in ends:
             os.set_blocking(each, False)
@@ -344,6 +363,4 @@ def _after_fork_in_child() -> None:
         _masks.clear()
 
 
-os.register_at_fork(
-    before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork_in_child
-)
+at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork_in_child)

@@ -15,7 +15,7 @@ import time
 from collections.abc import Sequence
 
 from alligator.workers.isolation import start_worker
-from alligator.workers.signals import StopSignals
+from alligator.workers.signals import QUIT, StopSignals
 
 #: Seconds before a dead child is replaced: at first, and at most.
 FIRST_DELAY = 0.1
@@ -90,19 +90,19 @@ class Supervisor:
         """Look at each child once; return whether any is left."""
         if (count := min(self._signals.count, 2)) > self._passed_on:
             self._passed_on = count
-            self._pass_on(signal.SIGTERM if count == 1 else signal.SIGQUIT)
+            self._pass_on(signal.SIGTERM if count == 1 else QUIT)
         for child in self._children:
             self._look_after(child)
         if self._stop_at is not None and time.monotonic() > self._stop_at:
             self._kill_the_rest()
         return any(child.process or child.start_at is not None for child in self._children)
 
-    def _pass_on(self, number: signal.Signals) -> None:
+    def _pass_on(self, number: int) -> None:
         now = time.monotonic()
         if self._stop_at is None:
             self._stop_at = now + self.grace + EXTRA_GRACE
             self.log.info("Stopping %s worker processes.", len(self._children))
-        if number == signal.SIGQUIT:
+        if number == QUIT:
             self._stop_at = min(self._stop_at, now + EXTRA_GRACE)
         for child in self._children:
             child.start_at = None

@@ -11,7 +11,6 @@
 
 import logging
 import os
-import signal
 import sys
 import threading
 import time
@@ -41,13 +40,13 @@ from alligator.runtime.timeouts import Overrun
 from alligator.tasks.task import Task
 from alligator.workers.fetcher import Fetcher, queue_names
 from alligator.workers.heartbeat import Heartbeat
-from alligator.workers.isolation import MOST, Given, Isolation
+from alligator.workers.isolation import CAN_START_WORKERS, MOST, Given, Isolation
 from alligator.workers.paused_queues import PausedQueues
 from alligator.workers.pool import ThreadPool
 from alligator.workers.prefetch_size import Prefetch
 from alligator.workers.processor import Processor
 from alligator.workers.queue_depths import QueueDepths
-from alligator.workers.signals import StopSignals
+from alligator.workers.signals import QUIT, StopSignals
 from alligator.workers.suspects import Suspects
 from alligator.workers.task_lines import TaskLines
 from alligator.workers.worker_description import LiveView
@@ -315,7 +314,7 @@ class Worker:
         )
 
     def _isolation(self) -> Isolation | None:
-        if self.command_line is None or self.concurrency == 1:
+        if self.command_line is None or self.concurrency == 1 or not CAN_START_WORKERS:
             return None
         return Isolation(self.command_line, min(MOST, self.concurrency), self.log)
 
@@ -388,7 +387,7 @@ class Worker:
             if isolation is not None:
                 isolation.join(lambda: self._signals.grace_is_over(self.grace))
                 if self._signals.count > 1:
-                    isolation.stop(signal.SIGQUIT)
+                    isolation.stop(QUIT)
 
     def _wait_for_room(self, leases: Leases) -> None:
         """Wait for a full backend to take all outcomes, as long as the grace lasts."""
@@ -562,7 +561,7 @@ class Worker:
 
     def _release_all(self, leases: Leases, but: Delivery | None) -> None:
         if self._isolated is not None and self._signals.count > 1:
-            self._isolated.stop(signal.SIGQUIT)
+            self._isolated.stop(QUIT)
         all_leases = [
             each
             for each in dict.fromkeys((leases, self._leases_of_one, self._leases_of_run))

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import select
 import socket
 import time
 from collections.abc import Callable, Sequence
@@ -13,7 +12,7 @@ import greenstalk
 
 from alligator.backends.beanstalk.protocol import Answer, Reply, read_answer, windows
 from alligator.backends.keepalive import keep_alive
-from alligator.common.descriptors import note_socket
+from alligator.common.descriptors import note_socket, readable
 from alligator.exceptions import (
     AlligatorException,
     ConnectionLost,
@@ -90,9 +89,7 @@ class Socket:
         if self.raw.fileno() < 0:  # other code has closed it; see note_socket
             self.close()
             return False
-        poll = select.poll()
-        poll.register(self.raw, select.POLLIN)
-        if poll.poll(0):  # an idle socket has nothing to read except its end
+        if readable([self.raw], 0):  # an idle socket has nothing to read except its end
             self.close()
         return self.raw is not None
 

@@ -4,7 +4,6 @@ import contextlib
 import logging
 import math
 import os
-import select
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -23,6 +22,7 @@ from alligator.backends.redis.errors import (
     translated,
 )
 from alligator.backends.redis.scripts import LONGEST_WAIT, script
+from alligator.common.descriptors import readable
 from alligator.common.group_by import group_by
 from alligator.exceptions import AlligatorException, ConnectionLost
 
@@ -398,9 +398,7 @@ def _poll(connections: Iterable[Any]) -> None:
 
     :raises _WaitBroken: other code has closed one, and its number is that of another socket.
     """
-    poll = select.poll()  # unlike select, it takes any descriptor
-    for each in connections:
-        if each._sock.fileno() < 0:
-            raise _WaitBroken
-        poll.register(each._sock, select.POLLIN)
-    poll.poll(_SLICE * 1000)
+    sockets = [each._sock for each in connections]
+    if any(each.fileno() < 0 for each in sockets):
+        raise _WaitBroken
+    readable(sockets, _SLICE)

@@ -37,6 +37,7 @@ from alligator.backends.sqlite.lock import (
 )
 from alligator.backends.sqlite.schema import Identity, Transaction, make_tables
 from alligator.backends.sqlite.wakeup import Wakeup
+from alligator.common.after_fork import at_fork
 from alligator.common.clock import Clock
 from alligator.common.descriptors import FileId, close_if, identity, open_numbers
 from alligator.common.text import with_stop
@@ -499,7 +500,7 @@ def _after_fork_in_child() -> None:
         each.renew()
 
 
-os.register_at_fork(
+at_fork(
     before=_before_fork,
     after_in_parent=_after_fork_in_parent,
     after_in_child=_after_fork_in_child,

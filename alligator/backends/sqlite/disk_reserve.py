@@ -6,6 +6,7 @@ not be written, nor emptied: no task would move until the operator makes room.
 """
 
 import os
+import shutil
 import sqlite3
 import time
 from collections.abc import Iterable
@@ -127,9 +128,11 @@ class DiskSpace:
 
     def _free(self) -> float:
         try:
+            if not hasattr(os, "statvfs"):  # on Windows
+                return shutil.disk_usage(self._database).free
             disk = os.statvfs(self._database)
             return disk.f_bavail * disk.f_frsize
-        except (OSError, AttributeError):
+        except OSError:
             return float("inf")  # unknown; SQLite will fail if need be
 
     def _log_size(self) -> int:

@@ -1,6 +1,7 @@
 """Find out how a SQLite file is kept, and what of that may lose tasks."""
 
 import os
+import shutil
 import sqlite3
 import stat
 from pathlib import Path
@@ -73,7 +74,7 @@ def _permissions(path: Path) -> list[Finding]:
         text = f"other users have rights on the file (mode {mode:04o})"
         advice = "run chmod 600 on it, unless they are meant to: who can write to it can run code"
         found = [Finding("permissions", text, advice)]
-    if about.st_uid != os.geteuid():
+    if hasattr(os, "geteuid") and about.st_uid != os.geteuid():
         text = "the file belongs to another user"
         advice = "run workers and producers as one user, or see that both may write to the file"
         found.append(Finding("permissions", text, advice))
@@ -81,8 +82,7 @@ def _permissions(path: Path) -> list[Finding]:
 
 
 def _disk(path: Path) -> Finding:
-    about = os.statvfs(path)
-    free = about.f_bavail * about.f_frsize
+    free = shutil.disk_usage(path.parent).free
     text = f"{free / (1 << 20):,.0f} MiB are free on the disk"
     if free < _FEW_BYTES:
         return Finding("disk", text, "make room: on a full disk no task is taken", must_change=True)

@@ -9,7 +9,6 @@ stopped. So there are as many files as there were processes at a time, and not o
 ever ran.
 """
 
-import fcntl
 import logging
 import os
 import shutil
@@ -32,6 +31,14 @@ from alligator.contrib.prometheus.collector import GatorCollector
 from alligator.contrib.prometheus.middleware import PrometheusMiddleware
 from alligator.exceptions import AlligatorException
 from alligator.gator import Gator, reconfigure
+
+try:
+    import fcntl
+except ImportError as err:  # Windows
+    raise AlligatorException(
+        "--metrics-port is not supported on this system, which has no fcntl; serve the metrics in "
+        "a program of your own by alligator.contrib.prometheus.PrometheusMiddleware."
+    ) from err
 
 #: Names the directory, to ``prometheus_client``.
 VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
