@@ -49,8 +49,8 @@ from alligator.scheduling.scheduler import Schedule, Schedules
 from alligator.security.policy import Policy
 from alligator.security.signing import Signer
 from alligator.tasks.codec import Codec
-from alligator.tasks.kept_parent_ids import KeptParents, load
 from alligator.tasks.middleware import RunMiddleware, read_middleware
+from alligator.tasks.parent_ids_in_store import KeptParents, load
 from alligator.tasks.parent_results import ResultOf
 from alligator.tasks.task import Task
 from alligator.tasks.validation import CHECKS, check_defaults

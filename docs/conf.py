@@ -40,7 +40,7 @@ nitpick_ignore_regex = [
     (
         "py:class",
         r"alligator\.(workers\.isolation\.Given|security\.policy\.Reading"
-        r"|tasks\.kept_parent_ids\.KeptParents|runtime\.timeouts\.Overrun)",
+        r"|tasks\.parent_ids_in_store\.KeptParents|runtime\.timeouts\.Overrun)",
     ),
     (
         "py:class",

@@ -25,8 +25,8 @@ from alligator.execution.acks import report_refused
 from alligator.execution.activity_report import Recording
 from alligator.execution.attempt import Outcome, Verdict, attempt, canceled
 from alligator.execution.leases import Leases
+from alligator.execution.progress_and_cancels import TaskDocuments
 from alligator.execution.settle import Settler
-from alligator.execution.task_documents import TaskDocuments
 from alligator.monitoring import cancel_requests
 from alligator.results.query import Results
 from alligator.results.queue_pauses import Pauses

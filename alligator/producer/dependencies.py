@@ -19,8 +19,8 @@ from alligator.constants import CANCELED, FAILED
 from alligator.exceptions import BadPayload, InvalidTask, UnsupportedOption
 from alligator.producer.children_in_other_store import KEEP_CHILD, KEEP_END, must_save
 from alligator.tasks.functions import explain_json
-from alligator.tasks.kept_parent_ids import are_many, keep
 from alligator.tasks.message import fields_in, fields_of, id_of
+from alligator.tasks.parent_ids_in_store import are_many, keep
 from alligator.tasks.parent_results import KEEP_RESULT, ResultOf, Where, join, split
 from alligator.tasks.task import Task
 from alligator.tasks.validation import CHECKS

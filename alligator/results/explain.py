@@ -16,9 +16,9 @@ from alligator.constants import CANCELED, DELAYED, FAILED, RETRYING, RUNNING, SU
 from alligator.exceptions import InvalidTask
 from alligator.results.query import Results
 from alligator.results.queue_pauses import Pauses
-from alligator.tasks.kept_parent_ids import read as read_kept
 from alligator.tasks.limits import rate_of
 from alligator.tasks.message import fields_in, fields_of, id_of
+from alligator.tasks.parent_ids_in_store import read as read_kept
 from alligator.tasks.task import Task
 
 #: How many parents of a waiting task the sentence names.

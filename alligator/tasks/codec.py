@@ -15,7 +15,7 @@ from alligator.exceptions import AlligatorException, BadPayload, BadSignature, L
 from alligator.security.policy import Policy, Reading
 from alligator.security.signing import Signer, is_signed, signed_id
 from alligator.tasks import message as message_module
-from alligator.tasks.kept_parent_ids import KeptParents
+from alligator.tasks.parent_ids_in_store import KeptParents
 from alligator.tasks.parent_results import ResultOf, join, split
 from alligator.tasks.task import Task
 

@@ -14,9 +14,9 @@ from alligator.exceptions import BadPayload, InvalidTask
 from alligator.security.signing import body_of
 from alligator.tasks import parent_results
 from alligator.tasks.functions import import_callable, split_name, wire_name
-from alligator.tasks.kept_parent_ids import KeptParents
-from alligator.tasks.kept_parent_ids import read as read_kept
 from alligator.tasks.limits import with_limits
+from alligator.tasks.parent_ids_in_store import KeptParents
+from alligator.tasks.parent_ids_in_store import read as read_kept
 from alligator.tasks.validation import CHECKS, MOST_RETRIES, moment
 
 #: What ``is_async`` may be on a queue.

@@ -34,7 +34,7 @@ from alligator.tasks import message as message_module
 from alligator.tasks.backoff import retry_delay
 from alligator.tasks.exception_names import is_named
 from alligator.tasks.functions import check_arguments, explain_json, takes_two
-from alligator.tasks.kept_parent_ids import KeptParents
+from alligator.tasks.parent_ids_in_store import KeptParents
 from alligator.tasks.parent_results import ResultOf, check_parent
 from alligator.tasks.validation import CHECKS, check_options, seconds_of
 

@@ -22,7 +22,7 @@ from alligator.common.text import describe_error
 from alligator.exceptions import NodeLost
 from alligator.execution.activity_report import Recording, host
 from alligator.execution.backend_trouble import Outage
-from alligator.execution.task_documents import TaskDocuments
+from alligator.execution.progress_and_cancels import TaskDocuments
 
 #: Seconds between two heartbeats.
 EVERY = 30.0

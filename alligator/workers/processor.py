@@ -206,6 +206,7 @@ class Processor:
                     ended.append(task.func)
                     if len(ended) >= ended.measure_at or took >= LONG or task.history:
                         recording.notice(outcome, took)
+            # The ack waits there for company: the next reserve, or send_acks, takes it along.
             due = leases.end(delivery, ack=True, frees_place=not carried)
             # A suspect at once, too: if the worker dies in between, that would count against it.
             if delivery.deaths or (not carried and (due or took > SLOW)):

@@ -30,7 +30,7 @@ from alligator.execution.attempt import Outcome, Verdict, canceled
 from alligator.execution.backend_trouble import Outage
 from alligator.execution.lease_process import LeaseProcess
 from alligator.execution.leases import Leases
-from alligator.execution.task_documents import TaskDocuments
+from alligator.execution.progress_and_cancels import TaskDocuments
 from alligator.execution.unsettled_outcomes import MOST_HELD
 from alligator.gator import Gator
 from alligator.results.unserved import Served, Unserved

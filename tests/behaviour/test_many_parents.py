@@ -10,7 +10,7 @@ from alligator import CANCELED, SUCCESS, WAITING, Gator, Task, Worker, current_t
 from alligator.backends.base import Delivery
 from alligator.backends.store import Record, record_key
 from alligator.exceptions import AlligatorException, InvalidTask
-from alligator.tasks.kept_parent_ids import MOST
+from alligator.tasks.parent_ids_in_store import MOST
 from tests.support import jobs
 
 seen: list[object] = []

@@ -10,7 +10,7 @@ import pytest
 
 from alligator import Gator, Task, Worker, current_task
 from alligator.exceptions import InvalidTask, UnsupportedOption
-from alligator.execution import task_documents
+from alligator.execution import progress_and_cancels
 from alligator.testing import FlakyClient
 from tests.support.helpers import eventually
 
@@ -190,7 +190,7 @@ def test_a_store_that_cannot_be_reached_does_no_harm(tmp_path):
     def fail_first(it):
         if failing and it.documents:
             failing.pop()
-            raise task_documents.AlligatorException("no")
+            raise progress_and_cancels.AlligatorException("no")
         return report(it)
 
     store.inner.store.report = fail_first

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -16,7 +17,8 @@ from alligator.backends.base import Message, Reason
 from alligator.backends.sqlite import database as sqlite_database
 from alligator.backends.sqlite import lock as sqlite_lock
 from alligator.backends.sqlite import queue as sqlite_queue
-from alligator.backends.sqlite.schema import Transaction
+from alligator.backends.sqlite.schema import make_tables
+from alligator.backends.sqlite.transaction import Transaction
 from alligator.backends.sqlite_backend import Client
 from alligator.exceptions import ConnectionLost, InvalidTask, QueueFull
 from alligator.testing import FakeClock
@@ -246,6 +248,25 @@ def test_without_locks_and_fifos_all_still_works(client, other, monkeypatch, tmp
     assert [each.data for each in deliveries] == ["1"]
     assert when - started < 1
     assert not (tmp_path / "queue.db.wake").exists()
+
+
+def test_two_processes_that_add_a_column_at_once(tmp_path):
+    """Where no lock can be taken, as on a file system without ``flock``."""
+
+    class Overtaken(sqlite3.Connection):
+        def execute(self, sql, *arguments):
+            found = super().execute(sql, *arguments)
+            if not sql.startswith("PRAGMA table_info"):
+                return found
+            rows = found.fetchall()
+            make_tables(other)
+            return SimpleNamespace(fetchall=lambda: rows)
+
+    path = tmp_path / "old.db"
+    other = sqlite3.connect(path)
+    make_tables(sqlite3.connect(path, factory=Overtaken))
+    make_tables(other)
+    other.close()
 
 
 def test_a_planted_file_is_not_written_to(client, other, tmp_path):

@@ -26,7 +26,7 @@ from tests.support import ROOT, jobs
 STOPS = """
 import os, signal, sys
 from alligator.backends.sqlite_backend import Client
-from alligator.backends.sqlite.schema import Transaction
+from alligator.backends.sqlite.transaction import Transaction
 client = Client(sys.argv[1])
 finish = Transaction.finish
 def stop(step):

@@ -3,5 +3,6 @@
 ``client`` and ``store`` keep the contracts on a ``memory``: its ``queue`` objects, ``records`` and
 ``dependencies``.
 
-Imports: ``alligator.backends.{base,store,types}`` and below. Exports: ``client.Client``.
+Imports: ``alligator.backends.{base,store,types}`` and below. Exports: nothing here;
+``alligator.backends.locmem_backend`` exports ``Client``.
 """

@@ -111,7 +111,7 @@ class Client(BaseClient):
         self._connections = kind(target)
         self._store = RedisStore(self, self._connections)
         self._server_clock = ServerClock(self._connections)
-        self._policy_is_unknown = True  # the first push asks whether this server evicts keys
+        self._eviction_is_unknown = True  # the first push asks whether this server evicts keys
 
     @property
     def store(self) -> RedisStore:
@@ -153,7 +153,7 @@ class Client(BaseClient):
         priority: int = 0,
     ) -> str:
         if is_generated(task_id) and not (
-            delay_until or priority or self._policy_is_unknown
+            delay_until or priority or self._eviction_is_unknown
         ):  # nearly all
             args = encode_new_id(task_id), encode_new(data, task_id)
             wall, monotonic = time.time(), time.monotonic()
@@ -190,7 +190,7 @@ class Client(BaseClient):
 
         def push(first: int, last: int) -> list[str]:
             some = messages[first:last]
-            asks_policy = self._policy_is_unknown and self.conn_string not in _servers_asked
+            asks_policy = self._eviction_is_unknown and self.conn_string not in _servers_asked
             simple = plain and not asks_policy
             ids, pairs = [each.task_id for each in some], encoded[first:last]
             begin = opening(ids, one_server=self._connections.one_server)
@@ -207,7 +207,7 @@ class Client(BaseClient):
                 args = []
                 for (_, _, delay_until, priority), pair in zip(some, pairs, strict=True):
                     args += *pair, priority, micros(delay_until)
-            several = "push_and_ask_policy" if asks_policy else "push_batch"
+            several = "push_and_ask_eviction" if asks_policy else "push_batch"
             name = "push_batch_plain" if simple else several
             position = self._push_some(name, queue_name, begin, args)
             return all_queued(ids, position)
@@ -266,7 +266,7 @@ class Client(BaseClient):
         if isinstance(counter, list):
             counter, eviction_policy = counter
             self._warn_once(eviction_policy.decode())
-        self._policy_is_unknown = False
+        self._eviction_is_unknown = False
         return counter, *began
 
     def _warn_once(self, eviction_policy: str) -> None:

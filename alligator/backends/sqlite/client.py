@@ -19,8 +19,8 @@ from alligator.backends.sqlite.backup import backup
 from alligator.backends.sqlite.config import parse_file_dsn
 from alligator.backends.sqlite.database import Database
 from alligator.backends.sqlite.disk_reserve import for_dead_letter, for_push
-from alligator.backends.sqlite.schema import Position
 from alligator.backends.sqlite.store import SqliteStore
+from alligator.backends.sqlite.transaction import Position
 from alligator.backends.task_controls import unique_key
 from alligator.backends.types import (
     ControlledMessage,

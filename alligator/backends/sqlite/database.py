@@ -35,7 +35,8 @@ from alligator.backends.sqlite.lock import (
     name_of_lock,
     runs,
 )
-from alligator.backends.sqlite.schema import Identity, Transaction, make_tables
+from alligator.backends.sqlite.schema import make_tables
+from alligator.backends.sqlite.transaction import Identity, Transaction
 from alligator.backends.sqlite.wakeup import Wakeup
 from alligator.common.after_fork import at_fork
 from alligator.common.clock import Clock

@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Sequence
 
 from alligator.backends.sqlite.records import save
-from alligator.backends.sqlite.schema import Transaction
+from alligator.backends.sqlite.transaction import Transaction
 from alligator.backends.store import (
     CANCELED_BY,
     KEEP_FAILED,

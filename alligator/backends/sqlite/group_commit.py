@@ -14,7 +14,7 @@ from alligator.backends.base import Message
 from alligator.backends.sqlite import queue
 from alligator.backends.sqlite.disk_reserve import Need, for_push
 from alligator.backends.sqlite.lock import ThreadLock
-from alligator.backends.sqlite.schema import Position, Transaction
+from alligator.backends.sqlite.transaction import Position, Transaction
 from alligator.exceptions import InvalidTask, QueueFull
 
 #: Seconds after which a thread in line looks for itself: the leader tells it, unless it was

@@ -5,7 +5,8 @@ keeps it. Whatever ends a lease, or takes a waiting task away, promotes the firs
 """
 
 from alligator.backends.base import LIMIT, RATE
-from alligator.backends.sqlite.schema import KEPT, Transaction
+from alligator.backends.sqlite.schema import KEPT
+from alligator.backends.sqlite.transaction import Transaction
 from alligator.backends.task_controls import after_start, next_start, read_controls
 from alligator.backends.types import Controls
 from alligator.constants import WAITING

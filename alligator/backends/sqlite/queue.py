@@ -12,7 +12,8 @@ from alligator.backends.base import MAX_LEASE, RATE
 from alligator.backends.sqlite import dependencies as children
 from alligator.backends.sqlite import limits, records
 from alligator.backends.sqlite.records import VALID_LETTER, writable
-from alligator.backends.sqlite.schema import KEPT, Identity, Position, Transaction
+from alligator.backends.sqlite.schema import KEPT
+from alligator.backends.sqlite.transaction import Identity, Position, Transaction
 from alligator.backends.store import gone_badly
 from alligator.backends.task_controls import PUT_ASIDE, debounced, read_controls, write_controls
 from alligator.backends.types import (

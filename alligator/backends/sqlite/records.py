@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from alligator.backends.sqlite.schema import Transaction
+from alligator.backends.sqlite.transaction import Transaction
 from alligator.backends.store import Record, record_key
 from alligator.common.ids import is_generated
 from alligator.constants import CANCELED, FAILED

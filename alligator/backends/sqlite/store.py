@@ -8,7 +8,7 @@ from alligator.backends.sqlite import dependencies, limits, queue, records, work
 from alligator.backends.sqlite.database import Database
 from alligator.backends.sqlite.disk_reserve import for_push, for_record
 from alligator.backends.sqlite.records import READ, SWEPT, writable
-from alligator.backends.sqlite.schema import Transaction
+from alligator.backends.sqlite.transaction import Transaction
 from alligator.backends.store import (
     KEEP_FAILED,
     Store,

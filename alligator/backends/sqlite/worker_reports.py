@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from alligator.backends.activity_sums import KEEP_ACTIVITY, KEEP_LOST, MAX_RECENT, added, row_for
 from alligator.backends.sqlite.records import SWEPT, writable
-from alligator.backends.sqlite.schema import Transaction
+from alligator.backends.sqlite.transaction import Transaction
 from alligator.backends.types import Activity, LiveWorker, Report
 
 _FIND = "SELECT numbers FROM alligator_activity WHERE minute = ? AND queue = ? AND function = ?"

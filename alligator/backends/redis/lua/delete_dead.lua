@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- include: header
+-- include: keys_and_time
 -- ARGV: ids of dead letters
 -- Returns: how many of them were deleted
 local deleted = 0

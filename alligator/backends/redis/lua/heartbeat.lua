@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- idempotent
--- include: header
+-- include: keys_and_time
 -- KEYS: of each queue its workers: HASH of name to 'seen until queues'; under '' the last seen
 -- ARGV: 1 name  2 microseconds that the worker counts as alive; 0: it has ended  3 its queues
 -- Killed workers are dropped when a new one comes.

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- idempotent
--- include: header
+-- include: keys_and_time
 -- ARGV: receipts of leases whose worker is being stopped; lost leases are skipped
 for _, receipt in ipairs(ARGV) do
   local score = redis.call('ZSCORE', LEASES, receipt)

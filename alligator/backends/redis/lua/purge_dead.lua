@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- include: header
+-- include: keys_and_time
 -- ARGV: 1 age in microseconds  2 how many at most
 -- Returns: how many dead letters were deleted
 local limit = whole(now - tonumber(ARGV[1]))

@@ -1,4 +1,4 @@
--- include: header
+-- include: keys_and_time
 -- Leasing tasks and ending leases. Includes little, as reserve.lua mostly needs no more than this.
 
 local AT_ONCE = 1000 -- values in one call; Lua takes some thousands

@@ -1,4 +1,4 @@
--- include: header scores
+-- include: keys_and_time scores
 -- constants: FAILED CANCELED LONGEST_WAIT
 -- The states of a task on its queue, and the moves between them; most scripts include this.
 
