@@ -265,7 +265,7 @@ def test_two_processes_that_add_a_column_at_once(tmp_path):
     path = tmp_path / "old.db"
     other = sqlite3.connect(path)
     make_tables(other)
-    other.execute("ALTER TABLE alligator_tasks DROP COLUMN next_controls")
+    other.execute("ALTER TABLE alligator_tasks DROP COLUMN controls")
     overtaken = sqlite3.connect(path, factory=Overtaken)
     make_tables(overtaken)
     overtaken.close()
