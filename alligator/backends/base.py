@@ -162,6 +162,9 @@ __all__ = [
 #: The longest lease, in seconds: the service limit of SQS (12 hours) serves for all.
 MAX_LEASE = 43_200.0
 
+#: Dead letters that are searched for one, where a client has no better way.
+_LETTERS = 1_000
+
 MIN_PRIORITY = -100
 MAX_PRIORITY = 100
 
@@ -636,6 +639,14 @@ class Client(ABC):
     def dead(self, queue_name: str, limit: int = 100) -> list[DeadTask]:
         """Return the dead letters of a queue, newest first."""
 
+    def letter(self, queue_name: str, task_id: str) -> DeadTask | None:
+        """Return one dead letter.
+
+        :returns: None: there is none, or, by default, it is not among the newest 1,000.
+        """
+        found = self.dead(queue_name, _LETTERS)
+        return next((each for each in found if each.task_id == task_id), None)
+
     @abstractmethod
     def revive(
         self, queue_name: str, task_id: str | None = None, renew: Renew | None = None
@@ -666,7 +677,11 @@ class Client(ABC):
 
     @abstractmethod
     def find(self, queue_name: str, task_id: str) -> Place | None:
-        """Return where a task stands; None: not on this queue."""
+        """Return where a task stands; None: not on this queue.
+
+        It is quick wherever that is: what would have to be counted one by one is counted up to
+        :data:`~alligator.backends.types.MOST_COUNTED` from each end.
+        """
 
     @abstractmethod
     def peek(self, queue_name: str, task_id: str) -> Data | None:

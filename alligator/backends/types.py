@@ -173,16 +173,24 @@ class Reason(NamedTuple):
     traceback: str = ""
 
 
+#: Tasks that :meth:`~alligator.backends.base.Client.find` counts from an end of a queue where its
+#: backend has to count one by one: a million takes 0.1 s.
+MOST_COUNTED = 10_000
+
+
 class Place(NamedTuple):
     """Where a task stands; see :meth:`~alligator.backends.base.Client.find`."""
 
     state: int  # WAITING, DELAYED, RUNNING or FAILED (dead) of alligator.constants
-    ahead: int | None = None  # WAITING: how many tasks go first, where that can be told
+    #: WAITING: how many tasks go first, where that can be told. With ``is_least`` there are more,
+    #: and only so many were counted: see :data:`MOST_COUNTED`.
+    ahead: int | None = None
     due: float | None = None  # DELAYED: when it may run, a Unix timestamp in seconds
     until: float | None = None  # RUNNING: when its lease ends, likewise, where that can be told
     #: WAITING: the control that keeps it back, LIMIT or RATE; RATE: ``due`` is when the next task
     #: of its key may start.
     kept_by: str = ""
+    is_least: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from alligator.monitoring.encoding import read_live
 from alligator.monitoring.message_summary import Described, describe
 from alligator.monitoring.rows import History, Page, QueueRow, TaskInfo, TaskRow
 from alligator.results import explain
+from alligator.results.explain import Facts
 from alligator.results.query import Results
 from alligator.results.queue_pauses import Pauses
 from alligator.tasks.message import fields_in, fields_of, id_of
@@ -149,12 +150,8 @@ class QueueViews:
             raise InvalidTask(f"{shorten(repr(task), 60)} is no task and no id of one.")
         results = self.results
         facts = explain.gather(results, task)
-        _, record = results.look(task)
-        error, traceback = facts.error, record.traceback if record is not None else ""
-        if record is None and facts.state == FAILED and (letter := results.letter(task)):
-            error, traceback = letter.error, letter.traceback
         options, row = dict[str, Any](), None
-        if found := self._listed(task):
+        if found := self._listed(task, facts):
             row = self._row(results.queue_of(task), found)
             options = dict(fields_in(fields_of(found.data), "options"))
         headers = options.pop("headers", None)
@@ -168,22 +165,23 @@ class QueueViews:
             options=options,
             progress=self._progress(task) if facts.state == RUNNING else None,
             history=None if history is None else history(task),
-            error=error,
-            traceback=traceback,
+            error=facts.error,
+            traceback=facts.traceback,
         )
 
-    def _listed(self, task: Task | str) -> Listed | None:
+    def _listed(self, task: Task | str, facts: Facts) -> Listed | None:
         """Return a task as it stands on its queue, or is held in the store; None: it is not."""
-        results = self.results
-        client, store = results.client, results.store
-        queue_name, task_id = results.where(task)
-        place = results.find(task)
-        data = client.peek(queue_name, task_id) if place is not None else None
+        client, store = self.results.client, self.results.store
+        queue_name, task_id = self.results.where(task)
+        place, data = facts.place, facts.data
+        if place is not None and data is None:
+            data = client.peek(queue_name, task_id)
         if data is None and store is not None and store.bridged:
-            place = Place(WAITING)
             data = store.peek_held(client, queue_name, id_of(task))
-        if data is None or place is None:
+            place = None
+        if data is None:
             return None
+        place = place or Place(WAITING)  # it is held
         options = fields_in(fields_of(data), "options")
         numbers = [options.get("priority"), options.get("retried")]
         priority, tries = (each if isinstance(each, int) else 0 for each in numbers)

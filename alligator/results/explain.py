@@ -52,6 +52,7 @@ class Facts:
     at: float | None = None  # when the state was recorded
     error: str = ""  # why it failed, or was canceled; RETRYING: how the last attempt ended
     ahead: int | None = None  # WAITING: how many tasks go first
+    is_least: bool = False  # and more, which were not counted
     waiting: int | None = None  # how many tasks wait on the queue
     due: float | None = None  # DELAYED, RETRYING
     until: float | None = None  # RUNNING: when its lease ends
@@ -66,6 +67,9 @@ class Facts:
     last_seen: float | None = None  # the last heartbeat of any of them
     is_known_queue: bool = True  # the backend knows a queue of that name, or cannot tell
     paused: float | None = None  # until when the queue is paused; infinity: until it is resumed
+    place: Place | None = None  # on its queue
+    data: Data | None = None  # its message, where it is on its queue, or held in the store
+    traceback: str = ""  # of ``error``
 
 
 def of_schedule(results: Results, queue_name: str, next_after: Callable[[float], float]) -> str:
@@ -119,7 +123,9 @@ def _not_on_queue(facts: Facts) -> str:
 def _on_queue(facts: Facts) -> str:
     where, about = f" on {facts.queue_name!r}", "about " if facts.by_record else ""
     if facts.ahead is not None:
-        ahead = f" behind {_count(facts.ahead, 'task')}" if facts.ahead else " as the next task"
+        least = "at least " if facts.is_least else ""
+        behind = f" behind {least}{_count(facts.ahead, 'task')}"
+        ahead = behind if facts.ahead else " as the next task"
     elif facts.waiting is not None and facts.waiting > 1:
         ahead = f" as one of {about}{_count(facts.waiting, 'task')}"
     else:
@@ -277,41 +283,42 @@ def gather(results: Results, task: Task | str) -> Facts:
 
     :raises UnsupportedOption: the backend cannot look up a task, and there is no store.
     """
-    state, record = results.look(task)
-    queue_name = results.queue_of(task)
+    found = results.look_closely(task)
+    if found.place is None and found.status in _TO_COME:  # it may just have ended, or have come
+        found = results.look_closely(task)
+    state, record, queue_name = found.status, found.record, results.queue_of(task)
     now = time_on(results.client, queue_name, results.recorder.clock)
-    facts = Facts(now, queue_name, state)
+    facts = Facts(now, queue_name, state, place=found.place, data=found.data)
     if record is not None:
-        facts = replace(facts, at=record.at, error=record.error)
+        at, error, traceback = record.at, record.error, record.traceback
+        facts = replace(facts, at=at, error=error, traceback=traceback)
     elif state == FAILED and (letter := results.letter(task)):
-        facts = replace(facts, at=letter.died_at or None, error=letter.error)
+        at, error, traceback = letter.died_at, letter.error, letter.traceback
+        facts = replace(facts, at=at or None, error=error, traceback=traceback)
     if state is None:
         names = results.client.queue_names()
         return replace(facts, is_known_queue=names is None or queue_name in names)
     if state not in _TO_COME:
         return facts
-    place = results.find(task)
-    if place is None and results.look(task)[0] not in _TO_COME:
-        return gather(results, task)  # it has just ended
-    return _with_workers(results, _on_the_way(results, task, facts, place))
+    return _with_workers(results, _on_the_way(results, task, facts))
 
 
-def _on_the_way(results: Results, task: Task | str, facts: Facts, place: Place | None) -> Facts:
+def _on_the_way(results: Results, task: Task | str, facts: Facts) -> Facts:
     """Return the facts with those of a task that has not ended."""
     client, store = results.client, results.store
     queue_name, task_id = results.where(task)
-    data: Data | None = None
+    place, data = facts.place, facts.data
     if place is not None:
         if facts.state != RETRYING or place.state not in (WAITING, DELAYED):  # it has moved on
             facts = replace(facts, state=place.state)
         facts = replace(facts, ahead=place.ahead, due=place.due, until=place.until)
-        facts = replace(facts, kept_by=place.kept_by)
-        data = client.peek(queue_name, task_id)
+        facts = replace(facts, kept_by=place.kept_by, is_least=place.is_least)
+        data = client.peek(queue_name, task_id) if data is None else data
     elif store is not None and store.bridged:
         data = store.peek_held(client, queue_name, id_of(task))
     by_record = GET not in client.supports
     lost = place is None and data is None and not by_record
-    facts = replace(_with_options(facts, data), lost=lost, by_record=by_record)
+    facts = replace(_with_options(facts, data), data=data, lost=lost, by_record=by_record)
     waits = facts.ahead is None and facts.due is None and not facts.kept_by
     if waits and facts.state != RUNNING:
         facts = _with_parents(results, task, facts)

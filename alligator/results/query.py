@@ -5,9 +5,9 @@ from collections import deque
 from collections.abc import Sequence
 from contextlib import nullcontext
 from math import isnan
-from typing import Any
+from typing import Any, NamedTuple
 
-from alligator.backends.base import GET, OWN_ID, Client, DeadTask, Place
+from alligator.backends.base import GET, OWN_ID, Client, Data, DeadTask, Place
 from alligator.backends.dsn import mask_password
 from alligator.backends.store import ENDED, KEEP_FAILED, Record, Store, own_record_key
 from alligator.common.clock import Seconds, in_seconds
@@ -42,6 +42,15 @@ _AT_ONCE = 500
 
 _NOT_STARTED = (WAITING, DELAYED)
 _STARTED = (RUNNING, RETRYING)
+
+
+class Look(NamedTuple):
+    """What one look at a task found."""
+
+    status: int | None
+    record: Record | None = None  # of its last push
+    place: Place | None = None  # on its queue
+    data: Data | None = None  # its message, if that was needed
 
 
 class Results:
@@ -130,8 +139,14 @@ class Results:
         return TaskFailed(what, error=error, traceback=traceback)
 
     def letter(self, task: Task | str) -> DeadTask | None:
-        """Return the dead letter of a task; None: it is not among the newest 1,000."""
-        queue_name, _ = self.where(task)
+        """Return the dead letter of a task.
+
+        :returns: None: there is none; or the queue gives new ids, or is not one of Alligator's,
+            and it is not among the newest 1,000.
+        """
+        queue_name, task_id = self.where(task)
+        if OWN_ID in self.client.supports:
+            return self.client.letter(queue_name, task_id)
         return self.letter_among(self.client.dead(queue_name, _LETTERS), task)
 
     def letter_among(self, letters: Sequence[DeadTask], task: Task | str) -> DeadTask | None:
@@ -211,37 +226,42 @@ class Results:
 
         :param record: one that was just read. If it shows the end of this push, that decides.
         """
+        found = self.look_closely(task, record)
+        return found.status, found.record
+
+    def look_closely(self, task: Task | str, record: Record | None = None) -> Look:
+        """Return what :meth:`look` does, and what else was seen for it."""
         if isinstance(task, Task):
             if not task.is_pushed and task.status in ENDED:
-                return task.status, None
+                return Look(task.status)
             if record is not None and record.ended and record.pushed >= _pushed(task):
-                return record.state, record
+                return Look(record.state, record)
         place = self.find(task)
         if self.store is not None:  # after the queue: a task that left it since has a record
             record = self._record(task)
         if place is None:
             if isinstance(task, Task) and (record is None or _is_earlier(record, task)):
                 if record is not None and record.state == FAILED:  # a success would replace it
-                    return (task.status if task.status in ENDED else None), None
-                return self._unrecorded(task), None
-            return (record.state if record else None), record
+                    return Look(task.status if task.status in ENDED else None)
+                return Look(self._unrecorded(task))
+            return Look(record.state if record else None, record)
         ended = record if record is not None and record.ended else None
         if place.state == FAILED:
-            return (ended.state if ended else FAILED), ended
+            return Look(ended.state if ended else FAILED, ended, place)
         if ended is None and place.state == RUNNING:
             _is_there_again(task, RUNNING)
-            return RUNNING, None
+            return Look(RUNNING, None, place)
         data = self.client.peek(*self.where(task))
         if data is None:
-            return self.look(task)  # it left the queue a moment ago
+            return self.look_closely(task)  # it left the queue a moment ago
         options = fields_in(fields_of(data), "options")
         pushed = options.get("pushed_at")
         if ended is not None and isinstance(pushed, int | float) and ended.pushed >= pushed:
-            return ended.state, ended  # it is about to leave the queue
+            return Look(ended.state, ended, place, data)  # it is about to leave the queue
         retries = place.state in _NOT_STARTED and options.get("retried")
         state = RETRYING if retries else place.state
         _is_there_again(task, state)
-        return state, None
+        return Look(state, None, place, data)
 
     def _unrecorded(self, task: Task) -> int | None:
         """Return the status of a task without queue place and record, if it can be proved.

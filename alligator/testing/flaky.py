@@ -245,6 +245,7 @@ class FlakyClient(Client):
     note_stop = _passed_on("note_stop")
     bury = _passed_on("bury")
     dead = _passed_on("dead")
+    letter = _passed_on("letter")
     revive = _passed_on("revive")
     purge_dead = _passed_on("purge_dead")
     delete_dead = _passed_on("delete_dead")

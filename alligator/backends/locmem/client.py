@@ -221,6 +221,11 @@ class Client(BaseClient):
             newest_first = reversed(self._memory.queue(queue_name).dead.values())
             return [letter for letter, _ in itertools.islice(newest_first, limit)]
 
+    def letter(self, queue_name: str, task_id: str) -> DeadTask | None:
+        with self._memory.changed:
+            found = self._memory.queue(queue_name).dead.get(task_id)
+            return None if found is None else found[0]
+
     def revive(
         self, queue_name: str, task_id: str | None = None, renew: Renew | None = None
     ) -> int:

@@ -16,6 +16,7 @@ from alligator.backends.task_controls import (
     unique_key,
 )
 from alligator.backends.types import (
+    MOST_COUNTED,
     ControlledMessage,
     Controls,
     Data,
@@ -90,6 +91,16 @@ class LazyHeap:
                 return key, entry
             heapq.heappop(self._heap)
         return None
+
+    def count_before(self, key: Any, most: int) -> int:
+        """Return how many live entries have a lesser key; ``most``: at least so many."""
+        heap, count, looks = self._heap, 0, [0]
+        while looks and count < most:
+            at = looks.pop()
+            if at < len(heap) and heap[at][0] < key:  # else all below it are no less
+                count += heap[at][1] == heap[at][2].ticket
+                looks += 2 * at + 1, 2 * at + 2
+        return count
 
     def live(self) -> Iterator[tuple[Any, Entry]]:
         """Yield all keys with their entries, in no order."""
@@ -381,8 +392,8 @@ class Queue:
             due = self._turns.get(entry.line[1]) if entry.line[0] == RATE else None
             return Place(WAITING, due=due, kept_by=entry.line[0])
         if entry.state == WAITING:
-            own = (-entry.priority, entry.place)
-            return Place(WAITING, ahead=sum(key < own for key, _ in self._ready.live()))
+            ahead = self._ready.count_before((-entry.priority, entry.place), MOST_COUNTED)
+            return Place(WAITING, ahead=ahead, is_least=ahead == MOST_COUNTED)
         if entry.state == RUNNING:
             return Place(RUNNING, until=entry.lease_ends)
         return Place(entry.state, due=entry.due or None)

@@ -403,18 +403,11 @@ class Client(BaseClient):
             found |= {letter[0]: letter for letter in some if letter[0] not in found}
             if len(some) < _DEAD_BATCH:
                 break
-        return [
-            DeadTask(
-                task_id=(task_id := decode_id(raw_id)),
-                queue_name=queue_name,
-                data=decode(data, task_id),
-                error=error.decode(errors="replace"),
-                traceback=traceback.decode(errors="replace"),
-                died_at=died_at / 1e6,
-                attempts=attempts,
-            )
-            for raw_id, died_at, data, error, traceback, attempts in found.values()
-        ]
+        return [_letter(queue_name, *each) for each in found.values()]
+
+    def letter(self, queue_name: str, task_id: str) -> DeadTask | None:
+        found = self._run("list_dead", queue_name, 1, "", encode_id(task_id))
+        return _letter(queue_name, *found[0]) if found else None
 
     def revive(
         self, queue_name: str, task_id: str | None = None, renew: Renew | None = None
@@ -533,6 +526,28 @@ class Client(BaseClient):
     def close(self) -> None:
         with contextlib.suppress(OSError):
             self._connections.close()
+
+
+def _letter(
+    queue_name: str,
+    raw_id: bytes,
+    died_at: int,
+    data: bytes,
+    error: bytes,
+    traceback: bytes,
+    attempts: int,
+) -> DeadTask:
+    """Return a dead letter as the script ``list_dead`` tells of it."""
+    task_id = decode_id(raw_id)
+    return DeadTask(
+        task_id,
+        queue_name,
+        decode(data, task_id),
+        error.decode(errors="replace"),
+        traceback.decode(errors="replace"),
+        died_at / 1e6,
+        attempts,
+    )
 
 
 def _with_defaults(args: Sequence[bytes]) -> list[Any]:

@@ -236,6 +236,10 @@ class Client(BaseClient):
         with self.database.reading() as connection:
             return queue.dead(connection, queue_name, limit)
 
+    def letter(self, queue_name: str, task_id: str) -> DeadTask | None:
+        with self.database.reading() as connection:
+            return queue.letter(connection, queue_name, task_id)
+
     def revive(
         self, queue_name: str, task_id: str | None = None, renew: Renew | None = None
     ) -> int:

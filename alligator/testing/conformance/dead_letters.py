@@ -40,6 +40,14 @@ class DeadLetterContract(ClientContract):
             assert self.client.peek(self.queue, task_id) == "1"
             assert self.client.get(self.queue, task_id) is None
 
+    def test_one_letter_is_read_by_its_id(self) -> None:
+        """As it stands among all; None: it is not there."""
+        ids = [self.bury(data) for data in ("1", "2", "3")]
+        letters = {each.task_id: each for each in self.client.dead(self.queue)}
+        for task_id in ids if self.supports(OWN_ID) else letters:
+            assert self.client.letter(self.queue, task_id) == letters[task_id]
+        assert self.client.letter(self.queue, "never-heard-of") is None
+
     def test_single_letters_are_deleted(self) -> None:
         """By their ids, and no others; they are not revived then."""
         ids = [self.bury(data) for data in ("1", "2", "3")]

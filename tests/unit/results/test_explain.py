@@ -23,7 +23,7 @@ from alligator.backends.base import Reason
 from alligator.common.text import show_time
 from alligator.exceptions import UnsupportedOption
 from alligator.results.explain import Facts, sentence, span
-from alligator.results.query import Results
+from alligator.results.query import Look, Results
 from alligator.testing import FakeClock
 from tests.support import jobs
 from tests.support.helpers import skip_without_children
@@ -358,12 +358,12 @@ def test_as_many_round_trips_whatever_the_length(redis_dsn):
 
 @pytest.mark.parametrize("options", [{}, {"save_results": 60}])
 def test_what_ends_while_it_is_looked_at(gator, monkeypatch, options):
-    """Nothing of before is mixed with what is now."""
+    """A task that is off its queue, by a record of before, is looked at again."""
     task = gator.options(**options).task(add, 1)
-    looks, real = [gator.results.look(task)], Results.look
+    looks, real = [Look(WAITING)], Results.look_closely
     gator.run_all()
     monkeypatch.setattr(
-        Results, "look", lambda self, each: looks.pop() if looks else real(self, each)
+        Results, "look_closely", lambda self, each: looks.pop() if looks else real(self, each)
     )
     said = gator.explain(task)
     assert looks == []
