@@ -15,9 +15,10 @@ from alligator.gator import Gator
 
 
 def health(gator: Gator, arguments: argparse.Namespace) -> int:
-    """Return 0 if a worker of this host was seen lately; else, or if that is not known, 1.
+    """Return 0 if a worker of this host was seen lately; else 1.
 
-    Docker knows no other codes.
+    Docker knows no other codes. If it is not known, return 1, or 0 with ``--or-unknown``: to
+    restart workers because their server is away would only break off what they run.
     """
     if gator.store is None:
         raise InvalidTask("Only a store knows which workers live; name it with --store.")
@@ -26,7 +27,7 @@ def health(gator: Gator, arguments: argparse.Namespace) -> int:
         ago = seen_ago(gator.store, names, host, gator.clock)
     except AlligatorException as err:
         print(f"latergator.py: it is not known: {describe_error(err)}", file=sys.stderr)
-        return 1
+        return 0 if arguments.or_unknown else 1
     if ago is None or ago > arguments.within:
         when = "not seen in the last 90 s" if ago is None else f"last seen {ago:.0f} s ago"
         print(f"no worker of {host} lives for {', '.join(names)}: {when}")

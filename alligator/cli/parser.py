@@ -172,8 +172,9 @@ COMMANDS: dict[str, CommandHelp] = {
         "health DSN",
         "whether a worker of this host lives, for containers",
         "End with exit code 0 if a worker of this host was seen lately, else with 1. It reads the "
-        "heartbeats in the store.",
-        ("health redis://localhost:6379/0", "health --app myapp.gator:gator --queue images"),
+        "heartbeats in the store. If the store cannot be reached, that is not known, and the exit "
+        "code is 1, or 0 with --or-unknown.",
+        ("health redis://localhost:6379/0", "health --app myapp.gator:gator --or-unknown"),
     ),
     "dashboard": CommandHelp(
         "dashboard DSN [DSN ...]",
@@ -403,6 +404,11 @@ def _health(parser: argparse.ArgumentParser) -> None:
         default=90.0,
         metavar="SECONDS",
         help="a worker must have been seen since then: 90 by default",
+    )
+    parser.add_argument(
+        "--or-unknown",
+        action="store_true",
+        help="0 also if the store cannot be reached, for what restarts a worker on 1",
     )
 
 

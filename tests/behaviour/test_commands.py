@@ -99,6 +99,9 @@ def test_health_without_a_worker(dsn, gator, capsys):
     assert cli.main(["health", dsn, "--queue", QUEUE, "--within", "0"]) == 1
     assert cli.main(["health", "beanstalk://127.0.0.1:1/"]) == 2
     assert cli.main(["health", "redis://127.0.0.1:1/"]) == 1, "Docker knows 0 and 1"
+    assert cli.main(["health", "redis://127.0.0.1:1/", "--or-unknown"]) == 0
+    assert cli.main(["health", "beanstalk://127.0.0.1:1/", "--or-unknown"]) == 2
+    assert cli.main(["health", dsn, "--queue", "other", "--or-unknown"]) == 1, "that is known"
     assert "it is not known" in capsys.readouterr().err
 
 

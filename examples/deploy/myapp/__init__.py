@@ -1,0 +1,1 @@
+"""An application with one task, for the files in this folder."""
