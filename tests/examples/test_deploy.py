@@ -124,8 +124,7 @@ def start(command, **environment):
 
 def code_of(command, **environment):
     process = start(command, **environment)
-    said, _ = process.communicate(timeout=60)
-    assert process.returncode in (0, 1), said
+    process.communicate(timeout=60)
     return process.returncode
 
 
@@ -137,6 +136,7 @@ def test_the_probes_see_a_real_worker(tmp_path):
     worker = start(dockerfile()["CMD"], **where)
     try:
         for command in commands:
+            # Until the worker has made the file, the code is 2.
             eventually(lambda: code_of(command, **where) == 0, f"{command}")  # noqa: B023
         worker.send_signal(signal.SIGTERM)
         said, _ = worker.communicate(timeout=30)
