@@ -742,6 +742,7 @@ class Gator:
             queue_name, task_id = self.results.where(task_id)
         if retries is not None:
             retries = CHECKS["retries"](retries)
+        chosen = list[DeadTask]()
         if self.store is not None:  # their failure is no longer their status
             letters = self._letters(queue_name, task_id)
             if given is not None and (letter := self.results.letter_among(letters, given)):
@@ -766,6 +767,10 @@ class Gator:
             )
         else:
             revived = client.revive(queue_name, task_id)
+        if revived < len(chosen):  # the others are dead yet: another task has their id or key
+            dead = {each.task_id for each in self._letters(queue_name, task_id)} if revived else ()
+            chosen = [each for each in chosen if revived and each.task_id not in dead]
+        self._monitor.note_revived(chosen)
         if revived and isinstance(given, Task):
             given.status, given.error = WAITING, None
         return revived

@@ -191,6 +191,9 @@ class Place(NamedTuple):
     #: of its key may start.
     kept_by: str = ""
     is_least: bool = False
+    #: How many attempts have begun since it was pushed or revived, as :class:`Listed` has it; None:
+    #: a look at one task does not tell.
+    attempts: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

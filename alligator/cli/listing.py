@@ -396,6 +396,7 @@ def history_text(found: History) -> str:
         f"pushed:    {show_time(found.pushed)}",
         f"result:    {result}",
     ]
+    lines += [f"revived:   {show_time(each)}" for each in found.revived]
     for number, each in enumerate(found.attempts, 1):
         took = "" if each.ended is None else f", took {table.ago(each.ended - each.started)}"
         started = show_time(each.started) if each.started else "?"  # lost before it told

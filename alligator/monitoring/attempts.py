@@ -32,6 +32,9 @@ _RECORDED = {SUCCESS: SUCCEEDED, FAILED: GIVEN_UP, STATE_CANCELED: CANCELED}
 MOST_ATTEMPTS = 100
 _MOST_TRACEBACKS = 5
 
+#: Times at which it was revived that are kept, the last ones.
+_MOST_REVIVALS = 20
+
 #: Characters of a traceback that are kept, from its end.
 LONGEST_TRACEBACK = 4_000
 
@@ -97,8 +100,11 @@ def merged(text: str | None, told: Told) -> str:
             return text or ""  # an attempt of an earlier push of the same id
         if before.pushed < rounded(told.pushed):
             attempts = []
-        elif told.result is None:
-            head["result"] = before.result
+        else:
+            if told.result is None:
+                head["result"] = before.result
+            if before.revived:
+                head["revived"] = before.revived
     kept = _merged(attempts, told)[-MOST_ATTEMPTS:]
     head["attempts"] = [
         [
@@ -113,6 +119,18 @@ def merged(text: str | None, told: Told) -> str:
         for index, each in enumerate(kept)
     ]
     return strict_json.dumps(head)
+
+
+def with_revival(text: str, moment: float) -> str | None:
+    """Return the document of a dead letter that was revived; None: the text cannot be read.
+
+    :param moment: when it was, a Unix timestamp.
+    """
+    found = _read(text)
+    if found is None:
+        return None
+    revived = [*found[0].revived, rounded(moment)][-_MOST_REVIVALS:]
+    return strict_json.dumps({**loaded(text), "revived": revived})
 
 
 def _merged(attempts: Sequence[Attempt], told: Told) -> list[Attempt]:
@@ -185,6 +203,7 @@ def _read(text: str) -> tuple[History, list[Attempt]] | None:
         it = Values(loaded(text), dict)
         attempts = [_attempt(each) for each in it.items("attempts", MOST_ATTEMPTS)]
         result = it.found.get("result")
+        revived = Values(it.found.get("revived", []), list)
         history = History(
             task_id=it.text("id"),
             function=it.text("function"),
@@ -194,6 +213,7 @@ def _read(text: str) -> tuple[History, list[Attempt]] | None:
             pushed=it.number("pushed"),
             attempts=(),
             result=None if result is None else it.text("result", LONGEST_TEXT),
+            revived=tuple(map(revived.number, range(min(len(revived.found), _MOST_REVIVALS)))),
         )
     except Unreadable:
         return None

@@ -1,5 +1,6 @@
 """Read what workers recorded, for a Gator."""
 
+import logging
 from collections.abc import Iterable
 from dataclasses import replace
 from math import inf
@@ -9,15 +10,15 @@ from alligator.backends.activity_sums import KEEP_ACTIVITY, MAX_RECENT
 from alligator.backends.base import LISTING, Client, time_on
 from alligator.backends.dsn import mask_password
 from alligator.backends.store import Store, record_key
-from alligator.backends.types import Activity, Report
+from alligator.backends.types import Activity, DeadTask, Report
 from alligator.common.clock import Clock
 from alligator.common.ids import new_task_id
-from alligator.common.text import shorten
+from alligator.common.text import describe_error, shorten
 from alligator.constants import CANCELED, FAILED, RETRYING, RUNNING, SUCCESS
-from alligator.exceptions import InvalidTask, UnsupportedOption
+from alligator.exceptions import AlligatorException, InvalidTask, UnsupportedOption
 from alligator.monitoring import progress
 from alligator.monitoring.activity_counts import QUEUE, depth_numbers, to_depth, to_row
-from alligator.monitoring.attempts import ended_as_recorded, read_history
+from alligator.monitoring.attempts import ended_as_recorded, read_history, with_revival
 from alligator.monitoring.encoding import read_live, read_recent
 from alligator.monitoring.message_summary import describe_briefly
 from alligator.monitoring.queues import is_queue_name
@@ -34,6 +35,8 @@ from alligator.monitoring.rows import (
 from alligator.results.query import Results
 from alligator.tasks.functions import wire_name
 from alligator.tasks.task import Task
+
+log = logging.getLogger(__name__)
 
 #: The states of tasks that are listed as ended, by the names that are understood, too.
 ENDED_STATES = {
@@ -187,6 +190,28 @@ class Monitor:
             if found is not None:
                 return ended_as_recorded(found, self.results.record(task))
         return None
+
+    def note_revived(self, letters: Iterable[DeadTask]) -> None:
+        """Write into the histories of dead letters that they have just been revived.
+
+        They run again in any case: if the store fails, that is logged.
+        """
+        store, recorder = self.results.store, self.results.recorder
+        kept = {
+            f"history:{key}": seconds
+            for letter in letters
+            if (seconds := describe_briefly(letter.data).kept_for)
+            for key in recorder.keys_of_dead(letter)
+        }
+        if store is None or not store.monitors or not kept:
+            return
+        try:
+            for key, text in zip(kept, store.documents(list(kept)), strict=True):
+                noted = with_revival(text, self.clock.time()) if text else None
+                if noted is not None:
+                    store.put_document(key, noted, kept[key])
+        except AlligatorException as err:
+            log.warning("A revival is missing in the history of tasks: %s", describe_error(err))
 
     def _store(self) -> Store:
         store = self.results.store

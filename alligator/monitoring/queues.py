@@ -185,7 +185,19 @@ class QueueViews:
         options = fields_in(fields_of(data), "options")
         numbers = [options.get("priority"), options.get("retried")]
         priority, tries = (each if isinstance(each, int) else 0 for each in numbers)
+        if place.attempts is not None:  # else as many retries as its message notes
+            tries = place.attempts
+        elif place.state == RUNNING:
+            tries = self._attempt_that_runs(queue_name, task_id, tries + 1)
         return Listed(task_id, data, place.state, priority, place.due, tries, place.until)
+
+    def _attempt_that_runs(self, queue_name: str, task_id: str, otherwise: int) -> int:
+        """Return the attempt of a task on lease."""
+        client = self.results.client
+        if LISTING not in client.controls:
+            return otherwise
+        leased, _ = client.list_tasks(queue_name, RUNNING, MOST)
+        return next((each.attempts for each in leased if each.task_id == task_id), otherwise)
 
     def _progress(self, task: Task | str) -> tuple[float, str] | None:
         store = self.results.store

@@ -198,6 +198,7 @@ class History:
     pushed: float
     attempts: tuple[AttemptRow, ...]
     result: str | None  # JSON text, shortened; None: none was saved
+    revived: tuple[float, ...] = ()  # when ``gator.revive`` put it back on its queue
 
 
 @dataclass(frozen=True, slots=True)

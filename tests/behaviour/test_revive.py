@@ -52,6 +52,65 @@ def run_to_the_end(gator, letters=1):
     return len(TRIES)
 
 
+def test_its_history_says_when(gator):
+    """Of each that was revived, on each backend that keeps histories."""
+    if gator.store is None:
+        pytest.skip("it keeps no history")
+    tasks = [gator.options(history=600).task(fail, each) for each in range(2)]
+    gator.task(fail, 3)
+    run_to_the_end(gator, 3)
+    assert [gator.history(each).revived for each in tasks] == [(), ()]
+    before = time.time()
+    assert gator.revive(tasks[0]) == 1
+    (moment,) = gator.history(tasks[0]).revived
+    assert before - 0.01 <= moment <= time.time() + 0.01
+    assert gator.history(tasks[1]).revived == ()
+    run_to_the_end(gator, 3)
+    assert gator.history(tasks[0]).revived == (moment,)
+    assert gator.revive() == 3
+    assert [len(gator.history(each).revived) for each in tasks] == [2, 1]
+
+
+def test_one_that_stays_dead_has_no_revival_in_its_history(tmp_path):
+    """Another task has its unique key."""
+    gator = Gator(f"locmem://{tmp_path}", "mail")
+    task = gator.options(history=600, unique="one").task(fail, 1)
+    other = gator.options(history=600).task(fail, 2)
+    run_to_the_end(gator, 2)
+    gator.options(unique="one").task(fail, 3)
+    assert gator.revive(task) == 0
+    assert gator.history(task).revived == ()
+    assert gator.revive() == 1
+    assert gator.history(task).revived == ()
+    assert len(gator.history(other).revived) == 1
+
+
+@pytest.mark.parametrize("kind", ["locmem", "sqlite", "redis"])
+def test_its_attempts_are_one_number_wherever_they_are_shown(kind, request, tmp_path):
+    """In a list and of one task, in each state: how many have begun since it was revived."""
+    local = f"locmem://{tmp_path}"
+    dsn = local if kind == "locmem" else request.getfixturevalue(f"{kind}_dsn")
+    gator = Gator(dsn, f"revive-{uuid.uuid4().hex[:8]}")
+
+    def attempts(state):
+        (row,) = gator.tasks(state)
+        assert gator.task_info(row.task_id).row.attempts == row.attempts
+        return row.attempts
+
+    gator.options(retries=1).task(fail, 1)
+    for _ in range(2):  # in its second life likewise
+        assert attempts("waiting") == 0
+        gator.pop()
+        assert attempts("waiting") == 1
+        (delivery,) = gator.client.reserve([gator.queue_name]).deliveries
+        assert attempts("running") == 2
+        gator.client.bury(delivery, None, Reason("too much"))
+        assert attempts("dead") == 2
+        assert gator.revive() == 1
+    gator.client.drop_all(gator.queue_name)
+    gator.close()
+
+
 def test_it_is_tried_as_often_as_when_it_was_pushed(gator):
     gator.options(retries=2).task(fail, 1)
     assert run_to_the_end(gator) == 3

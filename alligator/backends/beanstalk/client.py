@@ -416,16 +416,24 @@ class Client(BaseClient):
 
     def find(self, queue_name: str, task_id: str) -> Place | None:
         self.check_queue_name(queue_name)
-        record = self._pool.run(lambda connection: connection.find(task_id))
-        if record and record["tube"] == queue_name:
+
+        def look(connection: Connection) -> tuple[Mapping[str, Any], Job | None]:
+            record: Mapping[str, Any] = connection.find(task_id) or {}
+            is_here = record.get("tube") == queue_name
+            return (record, connection.peek(record["id"])) if is_here else ({}, None)
+
+        record, job = self._pool.run(look)
+        if record:
             state = _STATES[record["state"]]
             then = self.clock.time() + record["time-left"]
             return Place(
                 state,
                 due=then if state == DELAYED else None,
                 until=then if state == RUNNING else None,
+                attempts=decode(job.body).attempts + record["reserves"] if job else None,
             )
-        return Place(FAILED) if self._letter(queue_name, task_id) else None
+        letter = self._letter(queue_name, task_id)
+        return Place(FAILED, attempts=letter.attempts) if letter else None
 
     def age(self, delivery: Delivery) -> tuple[float, float] | None:
         lease: Lease = delivery.receipt

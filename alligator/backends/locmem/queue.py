@@ -385,18 +385,20 @@ class Queue:
         """Return where a task stands."""
         entry = self.entries.get(task_id)
         if entry is None:
-            return Place(FAILED) if self.valid_letter(task_id) else None
+            letter = self.valid_letter(task_id)
+            return Place(FAILED, attempts=letter.attempts) if letter else None
+        place = Place(entry.state, attempts=entry.attempt)
         if task_id in self.held:
-            return Place(WAITING)
+            return place._replace(state=WAITING)
         if entry.line is not None:
             due = self._turns.get(entry.line[1]) if entry.line[0] == RATE else None
-            return Place(WAITING, due=due, kept_by=entry.line[0])
+            return place._replace(state=WAITING, due=due, kept_by=entry.line[0])
         if entry.state == WAITING:
             ahead = self._ready.count_before((-entry.priority, entry.place), MOST_COUNTED)
-            return Place(WAITING, ahead=ahead, is_least=ahead == MOST_COUNTED)
+            return place._replace(ahead=ahead, is_least=ahead == MOST_COUNTED)
         if entry.state == RUNNING:
-            return Place(RUNNING, until=entry.lease_ends)
-        return Place(entry.state, due=entry.due or None)
+            return place._replace(until=entry.lease_ends)
+        return place._replace(due=entry.due or None)
 
     def list_tasks(self, state: int) -> Iterator[tuple[Key, Listed]]:
         """Yield the tasks in a state, each with what they are ordered by, in no order."""

@@ -457,16 +457,18 @@ class Client(BaseClient):
         return deleted
 
     def find(self, queue_name: str, task_id: str) -> Place | None:
-        name, number, *kept = self._run("find", queue_name, encode_id(task_id))
+        name, number, attempts, *kept = self._run("find", queue_name, encode_id(task_id))
         if not name:
             return None
         if kept:
             kind, turn = kept
-            return Place(WAITING, due=turn / 1e6 or None, kept_by=kind.decode())
+            found = Place(WAITING, due=turn / 1e6 or None, kept_by=kind.decode())
+            return found._replace(attempts=attempts)
         return Place(
             _STATES[name],
             ahead=number if name == b"waiting" and number >= 0 else None,
             due=number / 1e6 if name == b"delayed" else None,
+            attempts=attempts if attempts >= 0 else None,
         )
 
     def peek(self, queue_name: str, task_id: str) -> Data | None:

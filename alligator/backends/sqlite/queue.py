@@ -775,34 +775,35 @@ def oldest(connection: sqlite3.Connection, queue: str) -> float | None:
 def find(connection: sqlite3.Connection, queue: str, task_id: str) -> Place | None:
     """Return where a task stands."""
     row = connection.execute(
-        "SELECT state, due, priority, place, lease_ends, line FROM alligator_tasks "
+        "SELECT state, due, priority, place, lease_ends, line, attempt FROM alligator_tasks "
         "WHERE queue = ? AND task_id = ?",
         (queue, task_id),
     ).fetchone()
     if row is None:
         dead = connection.execute(VALID_LETTER, (queue, task_id)).fetchone()
-        return Place(FAILED) if dead else None
-    state, due, priority, place, lease_ends, line = row
+        return Place(FAILED, attempts=dead[-1]) if dead else None
+    state, due, priority, place, lease_ends, line, attempts = row
     if state == KEPT:
         (turn,) = connection.execute(
             "SELECT (SELECT turn FROM alligator_rates WHERE queue = ? AND key = ?)",
             (queue, line.partition(" ")[2] if limits.kind_of(line) == RATE else None),
         ).fetchone()
-        return Place(WAITING, due=turn, kept_by=limits.kind_of(line))
+        return Place(WAITING, due=turn, kept_by=limits.kind_of(line), attempts=attempts)
     if state == HELD:
-        return Place(WAITING)
+        return Place(WAITING, attempts=attempts)
     if state == RUNNING:
-        return Place(RUNNING, until=lease_ends)
+        return Place(RUNNING, until=lease_ends, attempts=attempts)
     if state != WAITING:
-        return Place(state, due=due or None)
+        return Place(state, due=due or None, attempts=attempts)
+    found = Place(WAITING, attempts=attempts)
     where = (queue, priority, MOST_COUNTED, queue, priority, place, MOST_COUNTED)
     (ahead,) = connection.execute(_AHEAD, where).fetchone()
     if ahead < MOST_COUNTED:
-        return Place(WAITING, ahead=ahead)
+        return found._replace(ahead=ahead)
     behind, waiting = connection.execute(_BEHIND, (*where, queue)).fetchone()
     if behind < MOST_COUNTED:
-        return Place(WAITING, ahead=max(waiting - behind - 1, MOST_COUNTED))
-    return Place(WAITING, ahead=MOST_COUNTED, is_least=True)
+        return found._replace(ahead=max(waiting - behind - 1, MOST_COUNTED))
+    return found._replace(ahead=MOST_COUNTED, is_least=True)
 
 
 def position(connection: sqlite3.Connection, file: Identity) -> Position:

@@ -26,7 +26,7 @@ _OVERRULE = (
 )
 #: The dead letter of the last push of an id.
 VALID_LETTER = (
-    "SELECT error FROM alligator_dead d WHERE queue = ? AND task_id = ? AND NOT EXISTS "
+    "SELECT error, attempts FROM alligator_dead d WHERE queue = ? AND task_id = ? AND NOT EXISTS "
     "(SELECT 1 FROM alligator_overruled o WHERE o.queue = d.queue AND o.task_id = d.task_id "
     "AND o.died_at = d.died_at)"
 )

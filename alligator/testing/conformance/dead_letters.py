@@ -37,6 +37,7 @@ class DeadLetterContract(ClientContract):
             place = self.client.find(self.queue, task_id)
             assert place is not None
             assert place.state == FAILED
+            assert place.attempts == letter.attempts
             assert self.client.peek(self.queue, task_id) == "1"
             assert self.client.get(self.queue, task_id) is None
 

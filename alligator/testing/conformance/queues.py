@@ -242,10 +242,27 @@ class QueueContract(ClientContract):
         running = self.client.find(self.queue, first)
         assert running is not None
         assert running.state == RUNNING
+        assert (place.attempts, delayed.attempts) == (0, 0)
+        assert running.attempts in (1, None)
         assert self.client.find(self.queue, "never-heard-of") is None
         ids = [first, second, third, later]
         assert [self.client.peek(self.queue, each) for each in ids] == list("1234")
         assert self.client.peek(self.queue, "never-heard-of") is None
+
+    def test_find_tells_the_attempts(self) -> None:
+        """As lists do: how many have begun."""
+        self.needs(GET)
+        (task_id,) = self.push("1")
+        for attempt in (1, 2):
+            delivery = self.reserve_one()
+            running = self.client.find(self.queue, task_id)
+            assert running is not None
+            assert running.state == RUNNING
+            assert running.attempts in (attempt, None)
+            assert self.client.release(delivery)
+            waiting = self.client.find(self.queue, task_id)
+            assert waiting is not None
+            assert (waiting.state, waiting.attempts) == (WAITING, attempt)
 
     def test_drop_all(self) -> None:
         """Waiting, delayed and running; another queue is left alone."""

@@ -198,6 +198,7 @@ HISTORY = History(
         AttemptRow(20.0, None, "", "running", "", ""),
     ),
     result=None,
+    revived=(15.0,),
 )
 
 
@@ -206,10 +207,11 @@ def test_history(capsys):
     assert code == 0
     assert lines[:3] == ["id:        id-1", "queue:     all", "call:      myapp.f(1, b=2)"]
     assert lines[4] == "result:    (none saved)"
-    assert lines[5].startswith("attempt 1: retried, started ")
-    assert lines[5].endswith(", took 2.0 s, on host:7")
-    assert lines[6:10] == ["  ValueError: x", "    Traceback", "      \\x1b[2Jgone", "    next"]
-    assert lines[10].startswith("attempt 2: running, started ")
+    assert lines[5].startswith("revived:   1970-01-01 ")
+    assert lines[6].startswith("attempt 1: retried, started ")
+    assert lines[6].endswith(", took 2.0 s, on host:7")
+    assert lines[7:11] == ["  ValueError: x", "    Traceback", "      \\x1b[2Jgone", "    next"]
+    assert lines[11].startswith("attempt 2: running, started ")
     found = document(capsys, "history", gator_with(history=HISTORY), "id-1")["history"]
     assert set(found) == names_of(History)
     assert set(found["attempts"][0]) == names_of(AttemptRow)

@@ -16,6 +16,7 @@ from alligator.monitoring.attempts import (
     ended_as_recorded,
     merged,
     read_history,
+    with_revival,
 )
 
 
@@ -97,6 +98,30 @@ def test_a_dead_letter_that_was_revived_begins_with_the_first_number_again():
     first = told(1, "failed", started=100.0, ended=100.5)
     assert outcomes(first, again) == ["failed", "failed"]
     assert outcomes(first, told(1, "running", started=101.0), again) == ["failed", "failed"]
+
+
+def test_when_a_dead_letter_was_revived_is_kept():
+    """Through later attempts, and not for a new push of the id."""
+    text = merged(None, told(1, "failed", 100.0))
+    assert read_history(text).revived == ()
+    text = with_revival(text, 110.12345)
+    text = merged(text, told(1, "failed", 120.0))
+    text = with_revival(merged(text, told(1, "failed", 120.0)), 130.0)
+    found = read_history(merged(text, told(1, "succeeded", 140.0)))
+    assert found.revived == (110.123, 130.0)
+    assert [each.outcome for each in found.attempts] == ["failed", "failed", "succeeded"]
+    again = replace(told(1, "running", 500.0), pushed=400.0)
+    assert read_history(merged(text, again)).revived == ()
+    for moment in range(200):
+        text = with_revival(text, moment)
+    assert read_history(text).revived == tuple(range(180, 200))
+    assert with_revival("{}", 1.0) is None
+
+
+@pytest.mark.parametrize("revived", [None, 7, ["x"], [None], [True], [[1]]])
+def test_times_of_revival_of_another_shape(revived):
+    document = json.loads(merged(None, told(1, "failed", 100.0)))
+    assert read_history(json.dumps({**document, "revived": revived})) is None
 
 
 def test_a_new_push_of_the_same_id_starts_anew():
