@@ -1,6 +1,8 @@
 """One task: why it stands as it does, its life, its call, its family, and how to repeat its end."""
 
 import time
+from itertools import zip_longest
+from math import inf
 from typing import NamedTuple
 
 from alligator.backends.base import GET, DeadTask
@@ -50,8 +52,16 @@ _LONGEST_TEST = 20_000
 _SHOWN_ELSEWHERE = frozenset({"depends_on", "result_of", "pushed_at", "last_error", "own_id"})
 
 
+#: How the last run of a life ended: what ran after it was revived.
+_ENDS = frozenset({"failed", "expired", "canceled"})
+
+
 class Run(NamedTuple):
-    """An attempt, as the timeline shows it."""
+    """An attempt, as the timeline shows it; or that the task was revived.
+
+    :param outcome: as in its history; ``'revived'``: no attempt, and ``started`` is when, or 0 if
+        that is not known.
+    """
 
     outcome: str
     started: float
@@ -83,6 +93,7 @@ def page(view: View) -> Page:
     except UnsupportedOption as err:  # there may still be runs of it
         info, trouble = TaskInfo(task_id, queue_name, None, ""), str(err)
     runs, recent = _runs(gator, info)
+    life = _life(runs, info)
     if info.status is None and recent is None and not trouble:
         values = {"info": info, "is_unknown": True}
         return Page("task.html", title, values, is_live=True)
@@ -97,9 +108,10 @@ def page(view: View) -> Page:
         "function": _function(info, recent),
         "call": _call(info, recent),
         "pushed": _pushed(info, recent),
-        "runs": runs,
+        "runs": life,
+        "was_revived": any(each.outcome == "revived" for each in life),
         "traceback": folded(info.traceback),
-        "tracebacks": [folded(each.traceback) for each in runs],
+        "tracebacks": [folded(each.traceback) for each in life],
         "result": _result(gator, info, status),
         "options": [
             (name, as_json(value, 200))
@@ -135,6 +147,22 @@ def _runs(gator: Gator, info: TaskInfo) -> tuple[list[Run], RecentRow | None]:
         for each in reversed(rows)
     ]
     return runs, rows[0] if rows else None
+
+
+def _life(runs: list[Run], info: TaskInfo) -> list[Run]:
+    """Return the attempts, and between them when the task was revived."""
+    times = list(info.history.revived) if info.history is not None else []
+    lives = bool(info.row) and info.status in (WAITING, DELAYED, RUNNING, RETRYING)
+    found = list[Run]()
+    for run, then in zip_longest(runs, runs[1:]):
+        found.append(run)
+        if run.outcome not in _ENDS or (then is None and not lives):
+            continue
+        until = inf if then is None or not then.started else then.started
+        since = run.ended or run.started
+        moments = [each for each in times if since <= each <= until]
+        found += [Run("revived", moment, None, "") for moment in moments or [0.0]]
+    return found
 
 
 def _is_free(info: TaskInfo) -> bool:

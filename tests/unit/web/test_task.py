@@ -82,6 +82,32 @@ def test_a_dead_letter(gator, pages):
         assert any(name in each for each in links(page))
 
 
+def test_its_life_says_when_it_was_revived(gator, pages):
+    """And its attempts are those since then, as in lists."""
+    task = fail(gator, history=3600)
+    gator.revive(task)
+    text = words(pages.get("task", queue="reports", id=task.task_id))
+    assert "Revived just now" in text
+    assert "Attempts 0 since it was revived" in text
+    with pytest.raises(ValueError, match="13"):
+        gator.pop()
+    text = words(pages.get("task", queue="reports", id=task.task_id))
+    assert text.count("Revived ") == 1
+    first, _, last = text.partition("Life")[2].partition("Revived just now")
+    assert first.count("failed") == last.partition("Call")[0].count("failed") == 1
+    assert "Attempts 1 since it was revived" in text
+    (row,) = gator.tasks("dead")
+    assert row.attempts == 1
+
+
+def test_a_revival_that_was_not_recorded_is_told_without_a_time(gator, pages):
+    """Its runs are known from the list of recent ones alone."""
+    task = fail(gator)
+    gator.revive(task)
+    text = words(pages.get("task", queue="reports", id=task.task_id))
+    assert "Revived when, is not recorded" in text
+
+
 def test_without_history_the_letter_is_shown_all_the_same(gator, pages):
     """Its error and its traceback are in the record, or in the letter."""
     text = words(pages.get("task", queue="reports", id=fail(gator).task_id))
