@@ -1,12 +1,12 @@
 """Enqueue, look up and cancel tasks with a Gator, the one object that an application needs."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import asdict
 from functools import partial
 from inspect import signature
 from operator import itemgetter
-from typing import Any, ParamSpec, overload
+from typing import Any, ParamSpec, TypeVar, overload
 
 from alligator.backends import client_class
 from alligator.backends.base import GET, OWN_ID, Client, DeadTask, Message
@@ -56,6 +56,7 @@ from alligator.tasks.task import Task
 from alligator.tasks.validation import CHECKS, check_defaults
 
 P = ParamSpec("P")
+R = TypeVar("R")
 
 _ALL_DEAD = 1_000_000
 
@@ -290,8 +291,13 @@ class Gator:
 
     # -- Putting tasks on the queue. ----------------------------------------------------------
 
+    @overload  # of coroutine functions, the result is what they return
+    def task(
+        self, func: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Task[R]: ...
+
     @overload
-    def task(self, func: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> Task: ...
+    def task(self, func: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Task[R]: ...
 
     @overload
     def task(self, func: str, /, *args: Any, **kwargs: Any) -> Task: ...
@@ -502,7 +508,7 @@ class Gator:
         """
         return self.client.run_now(*self.results.where(task))
 
-    def execute(self, task: Task) -> Task:
+    def execute(self, task: Task[R]) -> Task[R]:
         """Run a task object, with its retries, and return it.
 
         After a failure with a retry left, an async task goes back on the queue; any other runs
@@ -667,6 +673,12 @@ class Gator:
         :returns: False: they did not end in that time, or one was canceled, dropped or lost.
         """
         return self.results.wait(tasks, timeout, started=started)
+
+    @overload
+    def result(self, task: Task[R], timeout: Seconds | None = 0.0) -> R: ...
+
+    @overload
+    def result(self, task: str, timeout: Seconds | None = 0.0) -> Any: ...
 
     def result(self, task: Task | str, timeout: Seconds | None = 0.0) -> Any:
         """Return the result of a task that was pushed with ``save_results``.

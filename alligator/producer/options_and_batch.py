@@ -1,9 +1,9 @@
 """Push tasks with the same options: ``Options``, and ``Batch`` for many at once."""
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
-from typing import Any, ParamSpec, Protocol, Self, overload
+from typing import Any, ParamSpec, Protocol, Self, TypeVar, overload
 
 from alligator.common import strict_json
 from alligator.common.clock import Seconds
@@ -16,6 +16,7 @@ from alligator.tasks.task import Task
 from alligator.tasks.validation import check_options, only_for_schedules
 
 P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class Target(Protocol):
@@ -66,8 +67,13 @@ class Options:
     def __exit__(self, *exc: object) -> None:
         return None
 
+    @overload  # of coroutine functions, the result is what they return
+    def task(
+        self, func: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Task[R]: ...
+
     @overload
-    def task(self, func: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> Task: ...
+    def task(self, func: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Task[R]: ...
 
     @overload
     def task(self, func: str, /, *args: Any, **kwargs: Any) -> Task: ...
@@ -76,13 +82,28 @@ class Options:
         """Push a task with these options; see :meth:`alligator.Gator.task`."""
         return self._push(self._make_task({}), func, args, kwargs)
 
-    @overload
+    @overload  # with timeout= as an option, which cannot be added to the parameters of a function
     def __call__(
-        self, func: Callable[..., Any] | str, /, *args: Any, timeout: Seconds | None, **kwargs: Any
-    ) -> Task: ...
+        self,
+        func: Callable[..., Awaitable[R]],
+        /,
+        *args: Any,
+        timeout: Seconds | None,
+        **kwargs: Any,
+    ) -> Task[R]: ...
 
     @overload
-    def __call__(self, func: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> Task: ...
+    def __call__(
+        self, func: Callable[..., R], /, *args: Any, timeout: Seconds | None, **kwargs: Any
+    ) -> Task[R]: ...
+
+    @overload
+    def __call__(
+        self, func: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Task[R]: ...
+
+    @overload
+    def __call__(self, func: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Task[R]: ...
 
     @overload
     def __call__(self, func: str, /, *args: Any, **kwargs: Any) -> Task: ...

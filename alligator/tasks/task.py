@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextvars import ContextVar, copy_context
 from datetime import UTC, date
 from functools import partial
-from typing import Any, NoReturn, Protocol, Self
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, Protocol, Self, cast, overload
 
 from alligator.backends.types import Delivery
 from alligator.common import after_fork, strict_json
@@ -38,6 +38,17 @@ from alligator.tasks.parent_ids_in_store import KeptParents
 from alligator.tasks.parent_results import ResultOf, check_parent
 from alligator.tasks.validation import CHECKS, check_options, seconds_of
 
+if TYPE_CHECKING:  # checkers have it; Python has its default from 3.13 on
+    from typing_extensions import TypeVar
+
+    R_co = TypeVar("R_co", covariant=True, default=Any)
+else:
+    from typing import TypeVar
+
+    R_co = TypeVar("R_co", covariant=True)
+
+R = TypeVar("R")
+
 log = logging.getLogger(__name__)
 log.addFilter(SafeTracebacks())
 
@@ -59,6 +70,14 @@ _current: ContextVar["Task | None"] = ContextVar("alligator_current_task", defau
 def current_task() -> "Task | None":
     """Return the task that is running in this thread or coroutine, or None outside of one."""
     return _current.get()
+
+
+@overload
+def result_of(task: "Task[R]") -> R: ...
+
+
+@overload
+def result_of(task: str | tuple[str, str]) -> Any: ...
 
 
 def result_of(task: "Task | str | tuple[str, str]") -> Any:
@@ -116,10 +135,11 @@ class TaskHandle(Protocol):
         """Return how far a task is that runs; None: that is not known."""
 
 
-class Task:
+class Task(Generic[R_co]):
     """A function to be called later, with its arguments and options.
 
-    The options are those of :meth:`alligator.Gator.options`.
+    The options are those of :meth:`alligator.Gator.options`. For type checkers, ``Task[int]`` is
+    one whose function returns an int, or is a coroutine function that does; ``Task`` is any.
 
     :raises TypeError, InvalidTask, MultipleDelayError, UnsupportedOption: see
         :func:`alligator.tasks.validation.check_options`.
@@ -184,7 +204,8 @@ class Task:
     last_error: str = ""  # the error of the run before, in one line
     status: int | None = WAITING  # one of alligator.constants; None: not known
     func: Any = None
-    result: Any = None
+    #: What its function returned. None, whatever its type says, until it has succeeded.
+    result: R_co = cast(Any, None)
     error: BaseException | None = None
     #: Its arguments before it ran: the same objects, to tell whether they were replaced.
     #: None: it has not run.
@@ -386,7 +407,7 @@ class Task:
 
     # -- Running. ---------------------------------------------------------------------------
 
-    def run(self) -> Any:
+    def run(self) -> R_co:
         """Run the function between its hooks, and return what it returned.
 
         ``on_start(task)`` first; then the function; then ``on_success(task, result)``, or

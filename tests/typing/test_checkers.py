@@ -1,4 +1,8 @@
-"""Test which code of users type checkers accept, and which they refuse."""
+"""Test which code of users type checkers accept, and which they refuse.
+
+The code is in the files beside this one. Nothing of it is run. Each line that is to be refused says
+so, ``type: ignore``: a checker must find an error in each of these, and in no other.
+"""
 
 import os
 import subprocess
@@ -10,10 +14,12 @@ import pytest
 
 from tests.support import ROOT
 
-CALLS = Path(__file__).parent / "calls.py"
+CODE = sorted(
+    path for path in Path(__file__).parent.glob("*.py") if not path.name.startswith(("test_", "__"))
+)
 
 #: What each prints and returns when it refuses all wrong calls and no right one. pyright takes
-#: its own strictness from the first line of the file.
+#: its own strictness from the first line of each file.
 CHECKERS = {
     "mypy": (
         *("--strict", "--no-error-summary", "--config-file=", "--follow-imports=silent"),
@@ -30,7 +36,7 @@ def test_right_calls_pass_and_wrong_ones_are_refused(checker, tmp_path):
         pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
     arguments = [argument.format(cache=tmp_path) for argument in CHECKERS[checker]]
     checked = subprocess.run(
-        [sys.executable, "-m", checker, *arguments, str(CALLS)],
+        [sys.executable, "-m", checker, *arguments, *map(str, CODE)],
         cwd=ROOT,
         capture_output=True,
         text=True,
