@@ -6,7 +6,7 @@ from dataclasses import asdict
 from functools import partial
 from inspect import signature
 from operator import itemgetter
-from typing import Any, ParamSpec, TypeVar, overload
+from typing import Any, ParamSpec, TypeVar, Unpack, overload
 
 from alligator.backends import client_class
 from alligator.backends.base import GET, OWN_ID, Client, DeadTask, Message
@@ -38,7 +38,7 @@ from alligator.monitoring.rows import (
 )
 from alligator.monitoring.schedules import schedule_rows
 from alligator.producer.children_in_other_store import bridge
-from alligator.producer.options_and_batch import Batch, Callback, Options
+from alligator.producer.options_and_batch import Batch, Callback, Options, ScheduleOptions
 from alligator.producer.push import Producer
 from alligator.results import explain
 from alligator.results.query import Results
@@ -52,7 +52,7 @@ from alligator.tasks.codec import Codec
 from alligator.tasks.middleware import RunMiddleware, read_middleware
 from alligator.tasks.parent_ids_in_store import KeptParents, load
 from alligator.tasks.parent_results import ResultOf
-from alligator.tasks.task import Task
+from alligator.tasks.task import BatchOptions, GatorOptions, Task
 from alligator.tasks.validation import CHECKS, check_defaults
 
 P = ParamSpec("P")
@@ -112,7 +112,7 @@ class Gator:
         allowed: Sequence[str] | None = None,
         secret_keys: Sequence[str | bytes] | None = None,
         clock: Clock | None = None,
-        options: Mapping[str, Any] | None = None,
+        options: GatorOptions | None = None,
         middleware: Sequence[Any] | None = None,
         activity: bool = True,
         show_arguments: Callable[[Task], str] | bool = True,
@@ -320,7 +320,7 @@ class Gator:
             self._task_class.with_checked(self._default_options), func, *args, **kwargs
         )
 
-    def options(self, **options: Any) -> Options:
+    def options(self, **options: Unpack[ScheduleOptions]) -> Options:
         """Return a reusable context whose ``task`` method uses these options.
 
         ::
@@ -335,7 +335,7 @@ class Gator:
         *,
         on_success: Callback | None = None,
         on_done: Callback | None = None,
-        **options: Any,
+        **options: Unpack[BatchOptions],
     ) -> Batch:
         """Return a context like that of :meth:`options`, which pushes all tasks in bulk at its end.
 

@@ -1,5 +1,26 @@
-"""Keep a public path of Alligator 1.0: the contexts that push tasks with the same options."""
+"""Keep a public path of Alligator 1.0: the contexts that push tasks with the same options.
 
-from alligator.producer.options_and_batch import Batch, Options
+Here are also the types of options, for annotations.
+"""
 
-__all__ = ["Batch", "Options"]
+from alligator.producer.options_and_batch import Batch, Options, ScheduleOptions
+from alligator.tasks.task import (
+    BatchOptions,
+    ErrorHook,
+    GatorOptions,
+    Hook,
+    SuccessHook,
+    TaskOptions,
+)
+
+__all__ = [
+    "Batch",
+    "BatchOptions",
+    "ErrorHook",
+    "GatorOptions",
+    "Hook",
+    "Options",
+    "ScheduleOptions",
+    "SuccessHook",
+    "TaskOptions",
+]

@@ -2,8 +2,8 @@
 
 import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import timedelta
-from typing import Any, ParamSpec, Protocol, Self, TypeVar, overload
+from datetime import timedelta, tzinfo
+from typing import Any, ParamSpec, Protocol, Self, TypeVar, Unpack, overload
 
 from alligator.common import strict_json
 from alligator.common.clock import Seconds
@@ -12,7 +12,7 @@ from alligator.scheduling.rules import Cron, Every, Rule, check_schedule_options
 from alligator.scheduling.scheduler import Schedule
 from alligator.tasks.functions import explain_json
 from alligator.tasks.parent_results import split
-from alligator.tasks.task import Task
+from alligator.tasks.task import BatchOptions, Task, TaskOptions
 from alligator.tasks.validation import check_options, only_for_schedules
 
 P = ParamSpec("P")
@@ -44,6 +44,14 @@ class Target(Protocol):
     ) -> Schedule: ...
 
 
+class ScheduleOptions(TaskOptions, total=False):
+    """The options of :meth:`alligator.Gator.options`: of one task, or of one schedule."""
+
+    tz: str | tzinfo | None
+    catch_up: bool | None
+    overlap: bool | None
+
+
 class Options:
     """Push tasks with the same options: ``with gator.options(retries=3) as opts: opts.task(f, 1)``.
 
@@ -54,9 +62,9 @@ class Options:
         that is not valid; see :func:`~alligator.tasks.validation.check_options`.
     """
 
-    def __init__(self, gator: Target, **options: Any) -> None:
+    def __init__(self, gator: Target, **options: Unpack[ScheduleOptions]) -> None:
         self.gator = gator
-        self.schedule_kwargs = check_schedule_options(options)
+        self.schedule_kwargs = check_schedule_options(options)  # type: ignore[arg-type]
         self.task_kwargs = check_options(options, gator.default_options)
         if "queue_name" in self.task_kwargs:
             gator.check_queue_name(self.task_kwargs["queue_name"])
@@ -209,7 +217,7 @@ class Batch(Options):
         *,
         on_success: Callback | None = None,
         on_done: Callback | None = None,
-        **options: Any,
+        **options: Unpack[BatchOptions],
     ) -> None:
         check_options(options, gator.default_options)  # it declares no schedules
         super().__init__(gator, **options)
@@ -232,7 +240,7 @@ class Batch(Options):
             after = [each for each in (self.success_task, self.done_task) if each is not None]
             self.gator.push_batch([*tasks, *after])
 
-    def options(self, **options: Any) -> Options:
+    def options(self, **options: Unpack[TaskOptions]) -> Options:
         """Return a context that adds tasks to this batch, with further options.
 
         ::

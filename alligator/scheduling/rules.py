@@ -200,6 +200,8 @@ def time_zone(tz: Any) -> tzinfo:
     from zoneinfo import ZoneInfo  # few need it, and it takes a while
 
     try:
+        if not isinstance(tz, str):  # Python's own check lets a tuple pass
+            raise TypeError(f"a {type(tz).__name__}")  # noqa: TRY301 - as ZoneInfo does
         return ZoneInfo(tz)
     # A name may also be that of a folder, or no path at all.
     except (KeyError, ValueError, TypeError, AttributeError, OSError) as err:

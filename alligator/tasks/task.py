@@ -5,11 +5,23 @@ import logging
 import sys
 import time
 import weakref
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextvars import ContextVar, copy_context
 from datetime import UTC, date
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, Protocol, Self, cast, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Generic,
+    Literal,
+    NoReturn,
+    Protocol,
+    Self,
+    TypedDict,
+    Unpack,
+    cast,
+    overload,
+)
 
 from alligator.backends.types import Delivery
 from alligator.common import after_fork, strict_json
@@ -149,9 +161,9 @@ class Task(Generic[R_co]):
     # message.
     retries: int = 0
     is_async: bool = True
-    on_start: Callable[..., Any] | None = None
-    on_success: Callable[..., Any] | None = None
-    on_error: Callable[..., Any] | None = None
+    on_start: "Hook | None" = None
+    on_success: "Hook | SuccessHook | None" = None
+    on_error: "Hook | ErrorHook | None" = None
     delay_by: float | None = None
     delay_until: float | None = None
     priority: int = 0
@@ -229,16 +241,16 @@ class Task(Generic[R_co]):
         task_id: str | None = None,
         retries: int = 0,
         is_async: bool | str = True,
-        on_start: Callable[..., Any] | None = None,
-        on_success: Callable[..., Any] | None = None,
-        on_error: Callable[..., Any] | None = None,
-        depends_on: Any = None,
+        on_start: "Hook | None" = None,
+        on_success: "Hook | SuccessHook | None" = None,
+        on_error: "Hook | ErrorHook | None" = None,
+        depends_on: "Parent | Iterable[Parent] | None" = None,
         delay_by: Seconds | None = None,
         delay_until: float | date | None = None,
-        **options: Any,
+        **options: Unpack["KeywordOptions"],
     ) -> None:
         if "async" in options:
-            is_async = options.pop("async")
+            is_async = options.pop("async")  # type: ignore[typeddict-item]
         given: dict[str, Any] = {"task_id": task_id, "retries": retries, "is_async": is_async}
         given |= {"on_start": on_start, "on_success": on_success, "on_error": on_error}
         given |= {"delay_by": delay_by, "delay_until": delay_until, "depends_on": depends_on}
@@ -809,3 +821,91 @@ class Task(Generic[R_co]):
         if is_async is not True:
             task.is_async = CHECKS["is_async"](is_async)
         return task
+
+
+# -- The options of tasks, for type checkers. -------------------------------------------------
+
+
+class Hook(Protocol):
+    """A function that is called with a task: ``on_start``, ``on_success`` or ``on_error``."""
+
+    def __call__(self, task: Task, /) -> object:
+        """Do something about the task; what it returns is ignored."""
+
+
+class SuccessHook(Protocol):
+    """An ``on_success`` that takes what the task returned as well."""
+
+    def __call__(self, task: Task, result: Any, /) -> object:
+        """Do something about the task; what it returns is ignored."""
+
+
+class ErrorHook(Protocol):
+    """An ``on_error`` that takes the exception of the task as well."""
+
+    def __call__(self, task: Task, err: Any, /) -> object:
+        """Do something about the task; what it returns is ignored."""
+
+
+#: What ``depends_on`` names: a task, its id, or ``(queue_name, id)``.
+Parent = Task | str | tuple[str, str]
+
+#: An exception class, or its name.
+ExceptionName = type[BaseException] | str
+
+
+class KeywordOptions(TypedDict, total=False):
+    """The options that :class:`alligator.Task` takes by name only."""
+
+    retry_delay: Seconds
+    retry_backoff: float
+    retry_max_delay: Seconds | None
+    retry_on: ExceptionName | Iterable[ExceptionName] | None
+    give_up_on: ExceptionName | Iterable[ExceptionName] | None
+    priority: int
+    limit: int | None
+    limit_key: str | None
+    rate: str | tuple[int, Seconds] | None
+    rate_key: str | None
+    timeout: Seconds | None
+    hook_timeout: Seconds | None
+    expires: Seconds | None
+    queue_name: str | None
+    save_results: Seconds | None
+    history: Seconds | None
+    headers: Mapping[str, str] | None
+    unique: bool | str | None
+    unique_until: Literal["end", "start"] | None
+    debounce: Seconds | None
+    debounce_max: Seconds | None
+    run_after: Seconds | None  # as delay_by
+
+
+class CommonOptions(KeywordOptions, total=False):
+    """The options that each of the next ones has."""
+
+    retries: int
+    is_async: bool | str
+    on_start: Hook | None
+    on_error: Hook | ErrorHook | None
+    delay_by: Seconds | None
+
+
+class GatorOptions(CommonOptions, total=False):
+    """The options of all tasks of a :class:`alligator.Gator`."""
+
+    on_success: Hook | SuccessHook | None
+
+
+class BatchOptions(CommonOptions, total=False):
+    """The options of :meth:`alligator.Gator.batch`, whose ``on_success`` is a task."""
+
+    task_id: str | None
+    depends_on: Parent | Iterable[Parent] | None
+    delay_until: float | date | None
+
+
+class TaskOptions(BatchOptions, total=False):
+    """The options of one task."""
+
+    on_success: Hook | SuccessHook | None

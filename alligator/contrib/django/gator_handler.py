@@ -1,9 +1,9 @@
 """Build one Gator per alias and process from the setting ``ALLIGATOR``, at its first use."""
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, cast
 
 from django.conf import settings
 from django.core.signals import setting_changed
@@ -12,7 +12,7 @@ from django.utils.module_loading import import_string
 from alligator.common import after_fork
 from alligator.contrib.django.settings import GatorSettings, InvalidSettings, parse
 from alligator.gator import Gator
-from alligator.tasks.task import Task
+from alligator.tasks.task import GatorOptions, Task
 
 #: Options that are functions: the settings may name them, since they cannot import them.
 _HOOKS = ("on_start", "on_success", "on_error")
@@ -142,12 +142,12 @@ def imported(given: GatorSettings, key: str, value: Any) -> Any:
         ) from err
 
 
-def _options(given: GatorSettings) -> Mapping[str, Any]:
+def _options(given: GatorSettings) -> GatorOptions:
     options = dict(given.options)
     for name in _HOOKS:
         if name in options:
             options[name] = imported(given, f"OPTIONS[{name!r}]", options[name])
-    return options
+    return cast(GatorOptions, options)  # the Gator checks them
 
 
 def _middleware(given: GatorSettings) -> list[Any]:
