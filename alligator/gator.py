@@ -49,7 +49,7 @@ from alligator.scheduling.scheduler import Schedule, Schedules
 from alligator.security.policy import Policy
 from alligator.security.signing import Signer
 from alligator.tasks.codec import Codec
-from alligator.tasks.middleware import RunMiddleware, read_middleware
+from alligator.tasks.middleware import AnyMiddleware, RunMiddleware, read_middleware
 from alligator.tasks.parent_ids_in_store import KeptParents, load
 from alligator.tasks.parent_results import ResultOf
 from alligator.tasks.task import BatchOptions, GatorOptions, Task
@@ -113,7 +113,7 @@ class Gator:
         secret_keys: Sequence[str | bytes] | None = None,
         clock: Clock | None = None,
         options: GatorOptions | None = None,
-        middleware: Sequence[Any] | None = None,
+        middleware: Sequence[AnyMiddleware] | None = None,
         activity: bool = True,
         show_arguments: Callable[[Task], str] | bool = True,
     ) -> None:
@@ -133,7 +133,7 @@ class Gator:
         found = read_middleware(middleware)
         self._push_middleware, self._run_middleware, self._listeners, self._batch_middleware = found
         #: What ``middleware`` was given, in that order.
-        self.middleware: tuple[Any, ...] = tuple(middleware or ())
+        self.middleware: tuple[AnyMiddleware, ...] = tuple(middleware or ())
         if "queue_name" in self._default_options:
             self.client.check_queue_name(self._default_options["queue_name"])
         given = self.client.store if store is None else self._store_at(store)
@@ -1071,7 +1071,7 @@ def reconfigure(
     *,
     allowed: Sequence[str] | None = None,
     secret_keys: Sequence[str] | None = None,
-    middleware: Sequence[Any] = (),
+    middleware: Sequence[AnyMiddleware] = (),
 ) -> None:
     """Let a Gator that an application has built run only ``allowed``, and sign with these keys.
 

@@ -48,7 +48,9 @@ nitpick_ignore_regex = [
     ),
     ("py:obj", r"alligator\.monitoring\.rows\.Row"),
     ("py:class", r"prometheus_client\.\w+\.\w+"),
-    ("py:.*", r"(P|alligator\.contrib\.rpqueue_functions\.[PR])"),
+    ("py:.*", r"([PR]|R_co|alligator\.(\w+\.)+(P|R|R_co))"),
+    # Types of options, which docs/typing.rst describes.
+    ("py:.*", r"(alligator\.(\w+\.)+)?(\w*Hook|\w*Options|Parent)"),
     ("py:class", r"alligator\.testing\.conformance\.\w+\.\w+"),
 ]
 

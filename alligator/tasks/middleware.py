@@ -15,7 +15,7 @@ is called in a thread, which waits for the coroutine.
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from alligator.common import after_fork
 from alligator.common.log import SafeTracebacks
@@ -32,6 +32,41 @@ log.addFilter(SafeTracebacks())
 
 #: Raised for what is around the task; these replace any other error.
 _NOT_BY_THE_TASK = (LeaveNow, TimeIsUp)
+
+
+# -- What a middleware has: one of these or several; for type checkers. -----------------------
+
+
+class HasPush(Protocol):
+    """A middleware around each push."""
+
+    def push(self, task: Task, call_next: Callable[..., Any], /) -> Any:
+        """Call ``call_next()``, which pushes the task and returns it."""
+
+
+class HasRun(Protocol):
+    """A middleware around each run; its method may be an ``async def``."""
+
+    def run(self, task: Task, call_next: Callable[..., Any], /) -> Any:
+        """Call ``call_next()``, or await it, which runs the task and returns its result."""
+
+
+class HasPushBatch(Protocol):
+    """A middleware around each push in bulk."""
+
+    def push_batch(self, tasks: Sequence[Task], call_next: Callable[..., Any], /) -> Any:
+        """Call ``call_next()``, which pushes the tasks."""
+
+
+class HasActivity(Protocol):
+    """A middleware that is told about once a second which tasks ended in this process."""
+
+    def activity(self, rows: Any, /) -> object:
+        """Take the counts; what it returns is ignored."""
+
+
+#: What ``Gator(middleware=[…])`` takes.
+AnyMiddleware = HasPush | HasRun | HasPushBatch | HasActivity
 
 
 class _Layer(NamedTuple):
@@ -64,7 +99,7 @@ class Middleware(NamedTuple):
     batch: "PushMiddleware | None" = None
 
 
-def read_middleware(given: Sequence[Any] | None) -> Middleware:
+def read_middleware(given: Sequence[AnyMiddleware] | None) -> Middleware:
     """Check the middleware of a Gator, and return what calls it.
 
     :raises InvalidTask: it is no list, or an object in it has none of the methods, or one that does

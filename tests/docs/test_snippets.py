@@ -85,7 +85,8 @@ def test_dsns_are_accepted(page, dsn, tmp_path, monkeypatch):
 def test_no_code_hides(page):
     """Code that is marked otherwise, or not at all, would not be run."""
     assert hidden_code(page) == []
-    assert not [block for block in blocks(page) if block.no_run], "none needs it so far"
+    if page.stem != "typing":  # tests/typing has its wrong lines refused by type checkers
+        assert not [block for block in blocks(page) if block.no_run], "none needs it so far"
     for block in blocks(page):
         if block.language == "ini":
             configparser.ConfigParser(interpolation=None).read_string(block.code)

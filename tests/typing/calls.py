@@ -32,7 +32,7 @@ async def fetch(url: str) -> bytes:
     return url.encode()
 
 
-gator = Gator("locmem://", options={"retries": 3}, middleware=[object()])
+gator = Gator("locmem://", options={"retries": 3})
 opts = gator.options(retries=3)
 minute = timedelta(minutes=1)
 
