@@ -20,6 +20,7 @@
         NodeLost              ... one node of several cannot; on the others the call took effect
       QueueFull               the server takes no more for now: it is full, draining, or too busy
       QueueNotFound           the backend does not create queues, and this one does not exist
+      NoRunningLoop           an awaitable call, such as atask, outside of a coroutine
       InvalidDSN              the connection string cannot be used
         MissingDriver         ... until an optional package is installed
 
@@ -146,6 +147,10 @@ class QueueFull(AlligatorException):
 
 class QueueNotFound(AlligatorException):
     """The queue must be created before it can be used, and was not."""
+
+
+class NoRunningLoop(AlligatorException):
+    """An awaitable call was made where no event loop of asyncio runs; nothing was done."""
 
 
 class InvalidDSN(AlligatorException):

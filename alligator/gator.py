@@ -1,12 +1,20 @@
 """Enqueue, look up and cancel tasks with a Gator, the one object that an application needs."""
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from copy import copy
 from dataclasses import asdict
 from functools import partial
 from inspect import signature
 from operator import itemgetter
-from typing import Any, ParamSpec, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, overload
 
 from alligator.backends import client_class
 from alligator.backends.base import GET, OWN_ID, Client, DeadTask, Message
@@ -38,12 +46,19 @@ from alligator.monitoring.rows import (
 )
 from alligator.monitoring.schedules import schedule_rows
 from alligator.producer.children_in_other_store import bridge
-from alligator.producer.options_and_batch import Batch, Callback, Options, ScheduleOptions
+from alligator.producer.options_and_batch import (
+    AsyncBatch,
+    Batch,
+    Callback,
+    Options,
+    ScheduleOptions,
+)
 from alligator.producer.push import Producer
 from alligator.results import explain
 from alligator.results.query import Results
 from alligator.results.queue_pauses import Pauses
 from alligator.results.recorder import Recorder
+from alligator.runtime.blocking_calls import loaded, warn_in_loop
 from alligator.scheduling.rules import Rule
 from alligator.scheduling.scheduler import Schedule, Schedules
 from alligator.security.policy import Policy
@@ -54,6 +69,10 @@ from alligator.tasks.parent_ids_in_store import KeptParents, load
 from alligator.tasks.parent_results import ResultOf
 from alligator.tasks.task import BatchOptions, GatorOptions, Task
 from alligator.tasks.validation import CHECKS, check_defaults
+
+if TYPE_CHECKING:
+    from alligator.asynchronous.awaitable_calls import AwaitableCalls
+    from alligator.asynchronous.events import TaskEvent
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -94,10 +113,15 @@ class Gator:
         see :doc:`/monitoring`.
     :param show_arguments: what is shown of the arguments of tasks. True: their first characters,
         with secrets masked; False: nothing; a function of the task: the text that it returns.
+    :param async_threads: the most threads that :meth:`atask` and the other awaitable calls take;
+        see :doc:`/asyncio`.
+    :param warn_in_loop: whether a coroutine that makes a plain, blocking call is warned of, once
+        for each place.
     :raises InvalidDSN: the DSN is malformed, its scheme unknown, or its driver missing.
     :raises InvalidTask: the backend cannot have a queue of that name; ``allowed`` or
         ``secret_keys`` is not such a list; an option cannot have this value; a middleware has
-        neither method; ``activity`` or ``show_arguments`` is of another type.
+        neither method; ``activity``, ``show_arguments``, ``async_threads`` or ``warn_in_loop`` is
+        of another type.
     :raises TypeError: there is no such option.
     """
 
@@ -116,6 +140,8 @@ class Gator:
         middleware: Sequence[AnyMiddleware] | None = None,
         activity: bool = True,
         show_arguments: Callable[[Task], str] | bool = True,
+        async_threads: int = 32,
+        warn_in_loop: bool = True,
     ) -> None:
         self.conn_string = conn_string
         self.backend_class = backend_class
@@ -138,11 +164,18 @@ class Gator:
             self.client.check_queue_name(self._default_options["queue_name"])
         given = self.client.store if store is None else self._store_at(store)
         self._store = bridge(self.client, given)
-        for name, value in (("activity", activity), ("show_arguments", show_arguments)):
+        flags = {"activity": activity, "warn_in_loop": warn_in_loop}
+        for name, value in {**flags, "show_arguments": show_arguments}.items():
             if not (isinstance(value, bool) or (name == "show_arguments" and callable(value))):
                 also = ", nor a function of a task" if name == "show_arguments" else ""
                 raise InvalidTask(f"{name}={value!r:.60} is neither True nor False{also}.")
         self._activity, self._show_arguments = activity, show_arguments
+        if isinstance(async_threads, bool) or not isinstance(async_threads, int):
+            raise InvalidTask(f"async_threads={async_threads!r:.60} is no whole number.")
+        if not 1 <= async_threads <= 1000:
+            raise InvalidTask(f"async_threads={async_threads!r:.60} is not within 1 to 1000.")
+        self._async_threads, self._warn_in_loop = async_threads, warn_in_loop
+        self._shared_calls: dict[str, AwaitableCalls] = {}  # also with what on_queue() makes
         self.schedules = Schedules(
             self.client, self._store, self._clock, self._push_tick, self._check_tick
         )
@@ -360,6 +393,10 @@ class Gator:
 
             finished = gator.push(Task(is_async=False, retries=3), increment, incr_by=2)
         """
+        # Here rather than in warn_in_loop: this is asked at each push.
+        events = loaded("asyncio.events")
+        if events is not None and events._get_running_loop() is not None and task.is_async:
+            self._note_blocking("gator.task", "await gator.atask(…)")
         self.prepare(task, func, args, kwargs)
         if self._push_middleware is not None:
             push = partial(self._push_middleware.push, task, partial(self._push_changed, task))
@@ -398,6 +435,7 @@ class Gator:
 
         Each passes the middleware before the first is pushed.
         """
+        self._note_blocking("The end of gator.batch", "async with gator.abatch() as batch")
         if self._push_middleware is not None:
             for task in tasks:
                 ready = partial(self._producer.prepare_again, task)
@@ -491,6 +529,7 @@ class Gator:
         :returns: with ``status`` ``CANCELED``, or ``RUNNING``: it is asked to end.
         :raises UnsupportedOption: ``running``, and there is no store to pass that on.
         """
+        self._note_blocking("gator.cancel", "await gator.acancel(…)")
         return self._inline.cancel(task_id, running=running)
 
     def run_now(self, task: Task | str) -> bool:
@@ -654,6 +693,7 @@ class Gator:
             it was dropped or lost. A task object adds what it knows: see
             :meth:`alligator.Task.wait`.
         """
+        self._note_blocking("gator.status", "await gator.astatus(…)")
         return self.results.status(task)
 
     def wait(
@@ -672,6 +712,7 @@ class Gator:
         :param started: wait only until all have started.
         :returns: False: they did not end in that time, or one was canceled, dropped or lost.
         """
+        self._note_blocking("gator.wait", "await gator.await_(…)")
         return self.results.wait(tasks, timeout, started=started)
 
     @overload
@@ -688,6 +729,7 @@ class Gator:
         :raises TaskCanceled: the task was canceled.
         :raises ResultTimeout: the task has not ended in that time, or is unknown.
         """
+        self._note_blocking("gator.result", "await gator.aresult(…)")
         return self.results.result(task, timeout)
 
     def progress(self, task: Task | str) -> tuple[float, str] | None:
@@ -701,6 +743,7 @@ class Gator:
         :returns: a fraction from 0 to 1, and a text; None: it does not run, or has not said.
         :raises UnsupportedOption: there is no store to read it from.
         """
+        self._note_blocking("gator.progress", "await gator.aprogress(…)")
         return progress.of_task(self.results, task)
 
     def explain(self, task: Task | str | Schedule) -> str:
@@ -749,6 +792,7 @@ class Gator:
         :raises InvalidTask: ``retries`` is no such number.
         :raises UnsupportedOption: the client is one of your own that cannot change them.
         """
+        self._note_blocking("gator.revive", "await gator.arevive(…)")
         queue_name, client, codec, given = self.queue_name, self.client, self.codec, task_id
         if task_id is not None:
             queue_name, task_id = self.results.where(task_id)
@@ -952,6 +996,7 @@ class Gator:
         Schedules are those of this Gator. SQS names no queues: there, the ones are shown that this
         process has used, and those of schedules and of workers with the same store.
         """
+        self._note_blocking("gator.queues", "await gator.aqueues()")
         return self._views.queues()
 
     def schedule_rows(self, ahead: int = 3) -> list[ScheduleRow]:
@@ -1064,6 +1109,202 @@ class Gator:
         self.client.close()
         if self.store is not None:
             self.store.close()
+        if (calls := self._shared_calls.get("calls")) is not None:
+            calls.close()
+
+    # -- Awaitable calls. -----------------------------------------------------------------------
+    # What a request to a web application asks has a twin here, with the same parameters. All
+    # others run in a thread of the application: await asyncio.to_thread(gator.purge).
+
+    def _note_blocking(self, plain: str, twin: str) -> None:
+        if self._warn_in_loop:
+            warn_in_loop(plain, twin)
+
+    def _awaitable(self, twin: str, plain: str) -> "AwaitableCalls":
+        """Return what makes calls awaitable.
+
+        :raises NoRunningLoop: no event loop of asyncio runs in this thread.
+        """
+        from alligator.asynchronous.awaitable_calls import check_loop, shared_calls
+
+        check_loop(twin, plain)
+        return shared_calls(self._shared_calls, self._async_threads)
+
+    @overload
+    def atask(
+        self, func: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Coroutine[Any, Any, Task[R]]: ...
+
+    @overload
+    def atask(
+        self, func: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Coroutine[Any, Any, Task[R]]: ...
+
+    @overload
+    def atask(self, func: str, /, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, Task]: ...
+
+    def atask(
+        self, func: Callable[..., Any] | str, /, *args: Any, **kwargs: Any
+    ) -> Coroutine[Any, Any, Task]:
+        """Push a task as :meth:`task` does, without blocking the event loop.
+
+        ::
+
+            on_queue = await gator.atask(increment, incr_by=2)
+
+        Pushes that are awaited at the same time are sent together, in their order.
+
+        A coroutine that is canceled before its push is sent has pushed nothing. Once it is sent,
+        the push goes on: the task is on the queue, unless the log tells of an error.
+
+        :param func: see :meth:`task`, also for what is raised.
+        :raises NoRunningLoop: it was called outside of a coroutine.
+        """
+        return self.apush(
+            self._task_class.with_checked(self._default_options), func, *args, **kwargs
+        )
+
+    def apush(
+        self, task: Task, func: Callable[..., Any] | str, /, *args: Any, **kwargs: Any
+    ) -> Coroutine[Any, Any, Task]:
+        """Push a task that you made as :meth:`push` does, without blocking the event loop.
+
+        ::
+
+            task = Task(retries=3)
+            await gator.apush(task, increment, incr_by=2)
+
+        After a cancellation, ``task.is_pushed`` tells whether it was pushed.
+        """
+        calls = self._awaitable("atask", "task")
+        if not task.is_async:
+            return calls.run(self.push, task, func, *args, **kwargs)
+        if self._push_middleware is not None or not _pushes_plainly(type(self)):
+            return calls.call(self.push, task, func, *args, **kwargs)
+        return calls.push(self._producer, task, func, args, kwargs)
+
+    def abatch(
+        self,
+        *,
+        on_success: Callback | None = None,
+        on_done: Callback | None = None,
+        **options: Unpack[BatchOptions],
+    ) -> AsyncBatch:
+        """Return a context like that of :meth:`batch`, whose push at the end is awaited.
+
+        ::
+
+            async with gator.abatch() as batch:
+                for photo in photos:
+                    batch.task(create_thumbnail, photo.path)
+        """
+        return AsyncBatch(self, on_success=on_success, on_done=on_done, **options)
+
+    def apush_batch(self, tasks: Sequence[Task]) -> Coroutine[Any, Any, None]:
+        """Push prepared tasks in bulk as :meth:`push_batch` does; called by its contexts."""
+        calls = self._awaitable("apush_batch", "push_batch")
+        if all(task.is_async for task in tasks):
+            return calls.call(self.push_batch, tasks)
+        return calls.run(self.push_batch, tasks)
+
+    def astatus(self, task: Task | str) -> Coroutine[Any, Any, int | None]:
+        """Return the status of a task; see :meth:`status`."""
+        return self._awaitable("astatus", "status").call(self.status, task)
+
+    def await_(
+        self,
+        tasks: Sequence[Task | str] | Task,
+        timeout: Seconds | None = None,
+        *,
+        started: bool = False,
+    ) -> Coroutine[Any, Any, bool]:
+        """Wait until all of these tasks have ended; see :meth:`wait`.
+
+        ::
+
+            if await gator.await_([first, second], 5): ...
+
+        Task objects among them then have their ``status`` and ``result``, as after
+        :meth:`alligator.Task.wait`.
+
+        :raises ConnectionLost: the server did not answer when the time was over.
+        """
+        calls = self._awaitable("await_", "wait")
+        return calls.wait(self.results, tasks, timeout, started=started)
+
+    @overload
+    def aresult(self, task: Task[R], timeout: Seconds | None = 0.0) -> Coroutine[Any, Any, R]: ...
+
+    @overload
+    def aresult(self, task: str, timeout: Seconds | None = 0.0) -> Coroutine[Any, Any, Any]: ...
+
+    def aresult(self, task: Task | str, timeout: Seconds | None = 0.0) -> Coroutine[Any, Any, Any]:
+        """Return the result of a task; see :meth:`result`.
+
+        ::
+
+            total = await gator.aresult(task, timeout=5)
+
+        One thread waits for all tasks of a Gator, however many coroutines await them. It goes on
+        asking while a server does not answer.
+
+        :raises ConnectionLost: the server did not answer when the time was over.
+        """
+        return self._awaitable("aresult", "result").result(self.results, task, timeout)
+
+    def aprogress(self, task: Task | str) -> Coroutine[Any, Any, tuple[float, str] | None]:
+        """Return how far a task is that runs; see :meth:`progress`."""
+        return self._awaitable("aprogress", "progress").call(self.progress, task)
+
+    def aevents(self, task: Task | str) -> "AsyncIterator[TaskEvent]":
+        """Iterate over what happens to a task: how it stands now, and each change, to its end.
+
+        ::
+
+            async for event in gator.aevents(task):
+                print(event.state, event.fraction, event.text)
+
+        Changes are seen within a quarter of a second; a state that lasts for less may be missed.
+        The last event is that of the end. Of an unknown id it is the only one, where the queue can
+        be asked. While a server does not answer, the iteration waits.
+        """
+        return self._awaitable("aevents", "status").events(self.results, task)
+
+    def acancel(
+        self, task_id: str | Task, *, running: bool = False
+    ) -> Coroutine[Any, Any, Task | None]:
+        """Take a task off the queue before it runs, or end its run; see :meth:`cancel`."""
+        return self._awaitable("acancel", "cancel").call(self.cancel, task_id, running=running)
+
+    def arevive(
+        self, task_id: str | Task | None = None, *, retries: int | None = None
+    ) -> Coroutine[Any, Any, int]:
+        """Put dead letters back on their queue; see :meth:`revive`."""
+        return self._awaitable("arevive", "revive").call(self.revive, task_id, retries=retries)
+
+    def aqueues(self) -> Coroutine[Any, Any, list[QueueRow]]:
+        """Return every queue that has tasks, workers or a schedule; see :meth:`queues`."""
+        return self._awaitable("aqueues", "queues").call(self.queues)
+
+    def arun_all(self) -> Coroutine[Any, Any, int]:
+        """Run what is due, in a thread, until nothing is left; for tests. See :meth:`run_all`."""
+        return self._awaitable("arun_all", "run_all").run(self.run_all)
+
+    def arun_until(
+        self, when: Any, to_consume: str | Sequence[str] | None = None
+    ) -> Coroutine[Any, Any, int]:
+        """Advance a FakeClock, and run what is due on the way; see :meth:`run_until`."""
+        calls = self._awaitable("arun_until", "run_until")
+        return calls.run(self.run_until, when, to_consume)
+
+    def aclose(self) -> Coroutine[Any, Any, None]:
+        """Close connections and files, and let idle threads end; see :meth:`close`."""
+        return self._awaitable("aclose", "close").run(self.close)
+
+
+def _pushes_plainly(kind: type[Gator]) -> bool:
+    """Return whether a class of the user's own leaves alone what a push is made of."""
+    return kind is Gator or (kind.push is Gator.push and kind.prepare is Gator.prepare)
 
 
 def reconfigure(

@@ -3,7 +3,7 @@
 Here are also the types of options, for annotations.
 """
 
-from alligator.producer.options_and_batch import Batch, Options, ScheduleOptions
+from alligator.producer.options_and_batch import AsyncBatch, Batch, Options, ScheduleOptions
 from alligator.tasks.task import (
     BatchOptions,
     ErrorHook,
@@ -14,6 +14,7 @@ from alligator.tasks.task import (
 )
 
 __all__ = [
+    "AsyncBatch",
     "Batch",
     "BatchOptions",
     "ErrorHook",

@@ -32,7 +32,7 @@ nitpicky = True
 nitpick_ignore_regex = [
     ("py:.*", r"(abc|collections|contextlib|contextvars|datetime|logging)\..*"),
     ("py:.*", r"(random|re|threading|types|typing)\..*"),
-    ("py:class", r"(~P|Store|alligator\.(common\.clock\.Clock|tasks\.codec\.Codec))"),
+    ("py:class", r"(~P|Store|TaskEvent|alligator\.(common\.clock\.Clock|tasks\.codec\.Codec))"),
     (
         "py:class",
         r"alligator\.(producer\.options_and_batch\.Target|tasks\.(task\.TaskHandle|message\.Described))",

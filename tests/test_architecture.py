@@ -22,6 +22,7 @@ ORDER = [
     ["monitoring"],
     ["producer"],
     ["execution"],
+    ["asynchronous"],
     ["gator"],
     ["workers"],
     ["testing"],

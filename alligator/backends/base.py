@@ -75,6 +75,7 @@ new connection. It repeats no call that could lease a task to a worker that does
 import re
 import time
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable, Container, Iterator, Sequence
 from typing import Any, ClassVar
 
@@ -109,7 +110,12 @@ from alligator.backends.types import (
 from alligator.common.clock import Clock, SystemClock
 from alligator.common.text import with_stop
 from alligator.constants import DELAYED, FAILED, HELD, RUNNING, WAITING
-from alligator.exceptions import AlligatorException, InvalidTask, UnsupportedOption
+from alligator.exceptions import (
+    AlligatorException,
+    ConnectionLost,
+    InvalidTask,
+    UnsupportedOption,
+)
 
 __all__ = [
     "BATCH",
@@ -224,6 +230,11 @@ def _steps(messages: Sequence[Message], alone: Container[int]) -> Iterator[tuple
         size += length
     if messages:
         yield first, len(messages)
+
+
+def _goes_alone(message: Message) -> bool:
+    controls = controls_of(message)
+    return controls is not None and bool(controls.debounce)
 
 
 def never() -> bool:
@@ -366,6 +377,35 @@ class Client(ABC):
         A message whose unique key is taken, also by one before it in the same batch, is not
         queued. Instead of its id, the ``Duplicate`` of the pending task is returned.
         """
+
+    def push_each(
+        self, queue_name: str, messages: Sequence[Message]
+    ) -> list[str | AlligatorException]:
+        """Put many tasks of several callers on one queue, in order, as :meth:`push` does each.
+
+        A message that is refused keeps no other off the queue.
+
+        :returns: of each message its id, as :meth:`push_many` returns it, or why it is not queued;
+            :exc:`ConnectionLost`: it is unknown whether it is, or it was not sent any more.
+        """
+        alone: Container[int] = range(len(messages))
+        if OWN_ID in self.supports:  # else a second try could make two tasks of one
+            alone = {index for index, each in enumerate(messages) if _goes_alone(each)}
+        found: list[str | AlligatorException] = []
+        steps = deque(_steps(messages, alone))
+        while steps:
+            first, last = steps.popleft()
+            try:
+                found += self.push_many(queue_name, messages[first:last])
+            except ConnectionLost as err:
+                found += [err] * (len(messages) - first)
+                break
+            except AlligatorException as err:
+                if last - first == 1:
+                    found.append(err)
+                else:  # none of them is queued, as they were one step
+                    steps.extendleft((at, at + 1) for at in reversed(range(first, last)))
+        return found
 
     def reserve(
         self,

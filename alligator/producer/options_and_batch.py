@@ -1,9 +1,9 @@
 """Push tasks with the same options: ``Options``, and ``Batch`` for many at once."""
 
 import inspect
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from datetime import timedelta, tzinfo
-from typing import Any, ParamSpec, Protocol, Self, TypeVar, Unpack, overload
+from typing import Any, NoReturn, ParamSpec, Protocol, Self, TypeVar, Unpack, overload
 
 from alligator.common import strict_json
 from alligator.common.clock import Seconds
@@ -33,6 +33,10 @@ class Target(Protocol):
         self, task: Task, func: Callable[..., Any] | str, args: Sequence[Any], kwargs: Any
     ) -> None: ...
     def push_batch(self, tasks: Sequence[Task]) -> None: ...
+    def apush(
+        self, task: Task, func: Callable[..., Any] | str, /, *args: Any, **kwargs: Any
+    ) -> Coroutine[Any, Any, Task]: ...
+    def apush_batch(self, tasks: Sequence[Task]) -> Coroutine[Any, Any, None]: ...
     def add_schedule(
         self,
         rule: Rule,
@@ -89,6 +93,28 @@ class Options:
     def task(self, func: Callable[..., Any] | str, /, *args: Any, **kwargs: Any) -> Task:
         """Push a task with these options; see :meth:`alligator.Gator.task`."""
         return self._push(self._make_task({}), func, args, kwargs)
+
+    @overload
+    def atask(
+        self, func: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Coroutine[Any, Any, Task[R]]: ...
+
+    @overload
+    def atask(
+        self, func: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Coroutine[Any, Any, Task[R]]: ...
+
+    @overload
+    def atask(self, func: str, /, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, Task]: ...
+
+    def atask(
+        self, func: Callable[..., Any] | str, /, *args: Any, **kwargs: Any
+    ) -> Coroutine[Any, Any, Task]:
+        """Push a task with these options without blocking the event loop.
+
+        See :meth:`alligator.Gator.atask`.
+        """
+        return self._apush(self._make_task({}), func, args, kwargs)
 
     @overload  # with timeout= as an option, which cannot be added to the parameters of a function
     def __call__(
@@ -173,6 +199,11 @@ class Options:
     def _push(self, task: Task, func: Callable[..., Any] | str, args: Any, kwargs: Any) -> Task:
         return self.gator.push(task, func, *args, **kwargs)
 
+    def _apush(
+        self, task: Task, func: Callable[..., Any] | str, args: Any, kwargs: Any
+    ) -> Coroutine[Any, Any, Task]:
+        return self.gator.apush(task, func, *args, **kwargs)
+
 
 #: A function, or its name; or a tuple of that and the arguments to call it with.
 Callback = Callable[..., Any] | str | tuple[Any, ...]
@@ -211,6 +242,8 @@ class Batch(Options):
     :raises InvalidTask: also if one of them is no function that takes these arguments.
     """
 
+    _use = "with gator.batch() as batch: batch.task(...)"
+
     def __init__(
         self,
         gator: Target,
@@ -235,10 +268,14 @@ class Batch(Options):
     def __exit__(self, *exc: object) -> None:
         tasks, self._tasks = self._tasks or [], None
         if exc[0] is None:
-            self.success_task = self._callback("on_success", tasks)
-            self.done_task = self._callback("on_done", tasks)
-            after = [each for each in (self.success_task, self.done_task) if each is not None]
-            self.gator.push_batch([*tasks, *after])
+            self.gator.push_batch(self._with_callbacks(tasks))
+
+    def _with_callbacks(self, tasks: Sequence[Task]) -> list[Task]:
+        """Return the tasks of the batch, and the ones that come after them."""
+        self.success_task = self._callback("on_success", tasks)
+        self.done_task = self._callback("on_done", tasks)
+        after = [each for each in (self.success_task, self.done_task) if each is not None]
+        return [*tasks, *after]
 
     def options(self, **options: Unpack[TaskOptions]) -> Options:
         """Return a context that adds tasks to this batch, with further options.
@@ -273,13 +310,40 @@ class Batch(Options):
 
     def _push(self, task: Task, func: Callable[..., Any] | str, args: Any, kwargs: Any) -> Task:
         if self._tasks is None:
-            raise RuntimeError("Use a batch as 'with gator.batch() as batch: batch.task(...)'.")
+            raise RuntimeError(f"Use a batch as {self._use!r}.")
         self.gator.prepare(task, func, args, kwargs)
         self._tasks.append(task)
         return task
 
+    async def _apush(
+        self, task: Task, func: Callable[..., Any] | str, args: Any, kwargs: Any
+    ) -> Task:
+        return self._push(task, func, args, kwargs)  # it is pushed at the end
+
     def _declare(self, rule: Rule, func: Any, args: Any, kwargs: Any) -> Schedule:
         raise _no_schedules()
+
+
+class AsyncBatch(Batch):
+    """Push tasks with the same options in bulk, at the end of the ``async with`` block.
+
+    It is a :class:`Batch` whose push is awaited. If that is canceled before it begins, nothing is
+    pushed; later, it goes on to its end.
+    """
+
+    _use = "async with gator.abatch() as batch: batch.task(...)"
+
+    def __enter__(self) -> NoReturn:
+        raise RuntimeError(f"Use a batch of gator.abatch() as {self._use!r}.")
+
+    async def __aenter__(self) -> Self:
+        super().__enter__()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        tasks, self._tasks = self._tasks or [], None
+        if exc[0] is None:
+            await self.gator.apush_batch(self._with_callbacks(tasks))
 
 
 class _IntoBatch:
@@ -290,6 +354,7 @@ class _IntoBatch:
         self.default_options: Mapping[str, Any] = batch.task_kwargs
         self.check_queue_name, self.new_task = self._gator.check_queue_name, self._gator.new_task
         self.prepare, self.push_batch = self._gator.prepare, self._gator.push_batch
+        self.apush_batch = self._gator.apush_batch
 
     def add_schedule(self, *schedule: Any) -> Schedule:
         raise _no_schedules()
@@ -298,6 +363,11 @@ class _IntoBatch:
         self, task: Task, func: Callable[..., Any] | str, /, *args: Any, **kwargs: Any
     ) -> Task:
         return self._batch._push(task, func, args, kwargs)
+
+    def apush(
+        self, task: Task, func: Callable[..., Any] | str, /, *args: Any, **kwargs: Any
+    ) -> Coroutine[Any, Any, Task]:
+        return self._batch._apush(task, func, args, kwargs)
 
 
 def _no_schedules() -> InvalidTask:

@@ -196,6 +196,18 @@ class Producer:
             return reaching(message, self.client, *limits)
         return self._controlled(task, message, queue_name) if asks else message
 
+    def message_of_many(self, task: Task, queue_name: str) -> Message | None:
+        """Return the message of a prepared task that is pushed together with others.
+
+        :returns: None: it waits for other tasks, so :meth:`push` has to push it.
+        :raises AlligatorException: see :meth:`message`.
+        """
+        if task.depends_on:
+            return None
+        if self._bridged:
+            self.dependencies.record_outcomes([], [task])
+        return self.message(task, queue_name)
+
     def _controlled(self, task: Task, message: Message, queue_name: str) -> Message:
         """Return a message with what its task asks of its queue."""
 
@@ -304,7 +316,7 @@ class Producer:
             if priority:
                 extra["priority"] = priority
             backend_id = self.client.push(queue_name, task_id, data, **extra)
-        self._was_pushed(task, queue_name, backend_id)
+        self.was_pushed(task, queue_name, backend_id)
         return task
 
     def push_batch(self, tasks: Sequence[Task]) -> None:
@@ -322,13 +334,14 @@ class Producer:
         for name, pairs in queues.items():
             ids = self.client.push_many(name, [message for _, message in pairs])
             for (task, _), task_id in zip(pairs, ids, strict=True):
-                self._was_pushed(task, name, task_id)
+                self.was_pushed(task, name, task_id)
                 if children:
                     replace_parent(children, task)
         if children:
             self._hold(children)
 
-    def _was_pushed(self, task: Task, queue_name: str, backend_id: str) -> None:
+    def was_pushed(self, task: Task, queue_name: str, backend_id: str) -> None:
+        """Note in a task that it is on that queue, by the id that the push returned."""
         task.queue_position = getattr(backend_id, "position", None)
         task.backend_id = None
         if type(backend_id) is Duplicate:

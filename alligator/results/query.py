@@ -72,7 +72,7 @@ class Results:
         self, tasks: Sequence[Task | str] | Task, timeout: Seconds | None, *, started: bool
     ) -> bool:
         """Block until all these tasks have ended; see :meth:`alligator.Gator.wait`."""
-        deadline = float("inf") if timeout is None else time.monotonic() + _patience(timeout)
+        deadline = float("inf") if timeout is None else time.monotonic() + patience(timeout)
         tasks = [tasks] if isinstance(tasks, str | Task) else tasks
         pending = deque(tasks)
         done = self._drop_ended(pending, started=started)
@@ -95,14 +95,30 @@ class Results:
 
     def result(self, task: Task | str, timeout: Seconds | None) -> Any:
         """Return what a task returned; see :meth:`alligator.Gator.result`."""
-        task_id = _id_of(task)
+        self.check_saves(task)
+        self.wait([task], timeout, started=False)
+        return self.value(task, *self.look(task), timeout)
+
+    def check_saves(self, task: Task | str) -> None:
+        """Refuse a task that was pushed without ``save_results``.
+
+        :raises UnsupportedOption: it was.
+        """
         if isinstance(task, Task) and task.save_results is None:
             raise UnsupportedOption(
-                f"Task {shorten(task_id)} was pushed without save_results=seconds, so its result "
-                "was not saved."
+                f"Task {shorten(_id_of(task))} was pushed without save_results=seconds, so its "
+                "result was not saved."
             )
-        self.wait([task], timeout, started=False)
-        status, record = self.look(task)
+
+    def value(
+        self, task: Task | str, status: int | None, record: Record | None, timeout: Seconds | None
+    ) -> Any:
+        """Return what a task returned, by what :meth:`look` has found; or raise why there is none.
+
+        :param timeout: how long it was waited for.
+        :raises TaskFailed, TaskCanceled, ResultTimeout: see :meth:`alligator.Gator.result`.
+        """
+        task_id = _id_of(task)
         if status == CANCELED:
             raise TaskCanceled(f"Task {shorten(task_id)} was canceled.")
         if status == FAILED:
@@ -115,15 +131,17 @@ class Results:
         if status == SUCCESS and record is None and isinstance(task, Task):
             return task.result  # the task object read it before, or ran in this process
         if status != SUCCESS or record is None:
-            patience = 0.0 if timeout is None else _patience(timeout)
-            raise ResultTimeout(f"Task {shorten(task_id)} has not ended within {patience:g} s.")
+            raise not_ended(task, timeout)
         if record.result is None and not record.error:
             raise ResultTimeout(f"Task {shorten(task_id)} succeeded, and saved no result.")
         return self.recorder.value_of(self.queue_of(task), task_id, record)
 
     def refresh(self, task: Task) -> None:
         """Set the ``status``, ``result`` and ``error`` of a task to what is known now."""
-        status, record = self.look(task)
+        self.set_outcome(task, *self.look(task))
+
+    def set_outcome(self, task: Task, status: int | None, record: Record | None) -> None:
+        """Set in a task what :meth:`look` has found."""
         task.status = status
         if status == SUCCESS and record is not None:
             task.result = self.recorder.value_of(self.queue_of(task), task.task_id, record)
@@ -172,13 +190,23 @@ class Results:
             some = [pending[index] for index in range(min(len(pending), _AT_ONCE))]
             for each, record in zip(some, self._records(some), strict=True):
                 status, _ = self.look(each, record)
-                if status == CANCELED:
-                    return False
-                if status is None and not (over := self._is_over(each)):
-                    return over
-                if status in _NOT_STARTED or (status in _STARTED and not started):
-                    return None
+                if not (done := self.is_done(each, status, started=started)):
+                    return done
                 pending.popleft()
+        return True
+
+    def is_done(self, task: Task | str, status: int | None, *, started: bool) -> bool | None:
+        """Return whether a wait for a task is over, by the status that :meth:`look` has found.
+
+        :returns: True: it has ended (``started``: begun); False: it was canceled, or lost; None:
+            it has not ended.
+        """
+        if status == CANCELED:
+            return False
+        if status is None and not (over := self._is_over(task)):
+            return over
+        if status in _NOT_STARTED or (status in _STARTED and not started):
+            return None
         return True
 
     def _is_over(self, task: Task | str) -> bool | None:
@@ -195,14 +223,7 @@ class Results:
         return self.client.lost_nothing_since(self.queue_of(task), task.queue_position)
 
     def _records(self, tasks: Sequence[Task | str]) -> list[Record | None]:
-        if self.store is None:
-            return [None] * len(tasks)
-        keys = [self.keys(each) for each in tasks]
-        found = iter(self.store.records([key for some in keys for key in some]))
-        return [
-            _chosen(task, [next(found) for _ in some])
-            for task, some in zip(tasks, keys, strict=True)
-        ]
+        return read_records(self.store, [(self, each) for each in tasks])
 
     def _record(self, task: Task | str) -> Record | None:
         return self._records([task])[0]
@@ -321,7 +342,27 @@ class Results:
         return (task.queue_name if isinstance(task, Task) else None) or self.queue_name
 
 
-def _patience(timeout: Any) -> float:
+def read_records(
+    store: Store | None, tasks: Sequence[tuple[Results, Task | str]]
+) -> list[Record | None]:
+    """Return the record of each task, looked up as ``Results`` does; None: there is none."""
+    if store is None:
+        return [None] * len(tasks)
+    keys = [results.keys(each) for results, each in tasks]
+    found = iter(store.records([key for some in keys for key in some]))
+    return [
+        _chosen(task, [next(found) for _ in some])
+        for (_, task), some in zip(tasks, keys, strict=True)
+    ]
+
+
+def not_ended(task: Task | str, timeout: Seconds | None) -> ResultTimeout:
+    """Return the error for a task that has not ended in that time."""
+    waited = 0.0 if timeout is None else patience(timeout)
+    return ResultTimeout(f"Task {shorten(_id_of(task))} has not ended within {waited:g} s.")
+
+
+def patience(timeout: Any) -> float:
     """Return the seconds of a timeout; 0 if it is negative."""
     seconds = in_seconds(timeout)
     if isnan(seconds):

@@ -3,7 +3,7 @@
 import functools
 import inspect
 import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 from alligator.common.importing import LONGEST_NAME, determine_module, import_attr
@@ -24,6 +24,22 @@ def split_name(name: str) -> tuple[str, str]:
     if not all(part.isidentifier() for part in f"{module}.{attribute}".split(".")):
         raise InvalidTask(f"{name!r} is not 'package.module.function' or 'module:qualified.name'.")
     return module, attribute
+
+
+def refuse_coroutine(func: Any) -> None:
+    """Refuse the coroutine of a function that was called already, as in ``gator.task(f())``.
+
+    It is closed, so that Python does not warn that it was never awaited.
+
+    :raises InvalidTask: with what to write instead.
+    """
+    if isinstance(func, Coroutine):
+        name = shorten(getattr(func, "__qualname__", "") or repr(func), 60)
+        func.close()
+        raise InvalidTask(
+            f"{name}(…) was called already, which made a coroutine of it; give the function and "
+            f"its arguments apart: gator.task({name}, …)."
+        )
 
 
 @functools.lru_cache(maxsize=4096)
@@ -73,8 +89,9 @@ def kind_of(func: Any) -> str:
 def check_runs(func: Any) -> None:
     """Refuse a function whose call runs no line of it.
 
-    :raises InvalidTask: it is a generator function, async or not.
+    :raises InvalidTask: it is a generator function, async or not; or a coroutine.
     """
+    refuse_coroutine(func)
     kind = kind_of(func)
     if "generator" in kind:
         name = getattr(func, "__qualname__", None) or shorten(repr(func), 60)
@@ -113,6 +130,7 @@ def check_callable(func: Callable[..., Any], in_process: bool) -> tuple[str, str
     :raises InvalidTask: see :func:`wire_name`; or the function is defined in ``__main__``, which
         is another module in a worker.
     """
+    refuse_coroutine(func)
     try:
         module, name = wire_name(func)
     except TypeError as err:  # unhashable, so surely not a function

@@ -146,6 +146,14 @@ class TaskHandle(Protocol):
     def progress(self, task: "Task") -> tuple[float, str] | None:
         """Return how far a task is that runs; None: that is not known."""
 
+    def await_(
+        self, tasks: "Task", timeout: Seconds | None, *, started: bool
+    ) -> Coroutine[Any, Any, bool]:
+        """Wait until a task has ended, or started, and set what is known of it."""
+
+    def acancel(self, task_id: "Task", *, running: bool) -> "Coroutine[Any, Any, Task | None]":
+        """Take a task off its queue, or end its run; None: it neither waits nor runs."""
+
 
 class Task(Generic[R_co]):
     """A function to be called later, with its arguments and options.
@@ -393,12 +401,34 @@ class Task(Generic[R_co]):
         :raises InvalidTask: it was not pushed.
         """
         if self._handle is None:
-            if self.status in (SUCCESS, FAILED, CANCELED):
-                return self.status != CANCELED
-            raise InvalidTask(f"Task {shorten(self.task_id)} was not pushed: nothing to wait for.")
+            return self._ended_here()
         ended = self._handle.wait(self, timeout, started=started)
         self._handle.refresh(self)
         return ended
+
+    async def await_(self, timeout: Seconds | None = None, *, started: bool = False) -> bool:
+        """Wait as :meth:`wait` does, without blocking the event loop.
+
+        ::
+
+            if await task.await_(5):
+                print(task.result)
+
+        A task itself cannot be awaited: a worker awaits what can be of what a function returns, so
+        a function that returned a task it pushed would wait for that.
+
+        :raises InvalidTask: it was not pushed.
+        :raises ConnectionLost: the server did not answer when the time was over.
+        """
+        if self._handle is None:
+            return self._ended_here()
+        return await self._handle.await_(self, timeout, started=started)
+
+    def _ended_here(self) -> bool:
+        """Return whether it ended well or badly, without a queue; False: it was canceled."""
+        if self.status in (SUCCESS, FAILED, CANCELED):
+            return self.status != CANCELED
+        raise InvalidTask(f"Task {shorten(self.task_id)} was not pushed: nothing to wait for.")
 
     def cancel(self, *, running: bool = False) -> bool:
         """Take the task off its queue before it runs; return False if it is too late.
@@ -416,6 +446,12 @@ class Task(Generic[R_co]):
             return False
         self.to_canceled()
         return True
+
+    async def acancel(self, *, running: bool = False) -> bool:
+        """Take the task off its queue, or end its run, as :meth:`cancel` does."""
+        if self._handle is None:
+            raise InvalidTask(f"Task {shorten(self.task_id)} was not pushed: nothing to cancel.")
+        return await self._handle.acancel(self, running=running) is not None
 
     # -- Running. ---------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from alligator.common.clock import in_seconds
 from alligator.common.text import shorten
 from alligator.exceptions import InvalidTask, MultipleDelayError
 from alligator.tasks.exception_names import exception_name
-from alligator.tasks.functions import check_hook, fits
+from alligator.tasks.functions import check_hook, fits, refuse_coroutine
 from alligator.tasks.limits import MOST, rate_of
 
 #: Other spellings: in 0.x, and in the first README.
@@ -139,6 +139,7 @@ def _hook(name: str, *takes: str) -> Callable[[Any], Any]:
     def check(value: Any) -> Any:
         if value is None:
             return None
+        refuse_coroutine(value)
         if not callable(value):
             raise _invalid(name, value, "is not a function")
         check_hook(value, name)

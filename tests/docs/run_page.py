@@ -273,7 +273,7 @@ def main(page: Path, page_dsn: str) -> int:
     names["logged"] = listener.lines
     if page.stem in ("tutorial", "bestpractices"):
         names |= vars(set_up_django(page_dsn))
-    if page.stem == "results":  # it waits for what a worker does meanwhile
+    if page.stem in ("results", "asyncio"):  # it waits for what a worker does meanwhile
         work = partial(run_forever, Worker(Gator(page_dsn), log_level="ERROR"))
         threading.Thread(target=work, daemon=True).start()
     ran = 0

@@ -70,7 +70,7 @@ from alligator.backends.dsn import mask_password, parse_dsn, seconds
 from alligator.common.clock import Clock
 from alligator.common.group_by import group_by
 from alligator.constants import DELAYED, FAILED, RUNNING, WAITING
-from alligator.exceptions import InvalidDSN, InvalidTask
+from alligator.exceptions import AlligatorException, InvalidDSN, InvalidTask
 
 #: Parameters of other libraries, and what to write here instead.
 _HINTS = {
@@ -147,6 +147,27 @@ class Client(BaseClient):
                 if len(job.body) > largest:
                     _check_size(message, largest)
             return [str(job_id) for job_id in connection.put_many(queue_name, jobs)]
+
+    def push_each(
+        self, queue_name: str, messages: Sequence[Message]
+    ) -> list[str | AlligatorException]:
+        self.check_queue_name(queue_name)
+        now, found, jobs = self.clock.time(), list[str | AlligatorException](), list[NewJob]()
+        with self._pool.connection() as connection:
+            largest = connection.largest_job() - HEADROOM
+            for message in messages:
+                try:
+                    job = self._job(message, now)
+                    if len(job.body) > largest:
+                        _check_size(message, largest)
+                except AlligatorException as err:
+                    found.append(err)
+                else:
+                    found.append("")
+                    jobs.append(job)
+            put = iter(connection.put_each(queue_name, jobs))
+        told = (next(put) if each == "" else each for each in found)
+        return [each if isinstance(each, AlligatorException) else str(each) for each in told]
 
     def _job(self, message: Message, now: float) -> NewJob:
         if not MIN_PRIORITY <= message.priority <= MAX_PRIORITY:

@@ -1,5 +1,6 @@
 """Send the commands of beanstalkd over one connection, and know the leases that it holds."""
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +12,7 @@ import greenstalk
 from alligator.backends.beanstalk import protocol
 from alligator.backends.beanstalk.protocol import Answer, NewJob, Record, Reply
 from alligator.backends.beanstalk.socket import Server, Socket, translated
-from alligator.exceptions import InvalidTask
+from alligator.exceptions import AlligatorException, ConnectionLost, InvalidTask
 
 Job = greenstalk.Job[bytes]
 T = TypeVar("T")
@@ -135,6 +136,27 @@ class Connection:
         if first and isinstance(answers[0], Reply):
             self._used = tube
         return self._ids(answers, skip=len(first))
+
+    def put_each(self, tube: str, jobs: Sequence[NewJob]) -> list[int | AlligatorException]:
+        """Put jobs, in order, and return the id of each, or why the server refused it."""
+        first = [] if self._used == tube else [b"use %b\r\n" % tube.encode()]
+        try:
+            answers = self._socket.pipeline([*first, *map(protocol.put, jobs)])
+        except ConnectionLost as err:
+            return [err] * len(jobs)
+        if first and isinstance(answers[0], Reply):
+            self._used = tube
+        found, unwanted = list[int | AlligatorException](), list[int]()
+        for each in answers[len(first) :]:
+            if isinstance(each, greenstalk.BeanstalkdError):
+                if isinstance(each, greenstalk.BuriedError) and each.id is not None:
+                    unwanted.append(each.id)  # stored, but where no reserve finds it
+                found.append(translated(each))
+            else:
+                found.append(each.number)
+        with contextlib.suppress(ConnectionLost):
+            self._socket.pipeline([b"delete %d\r\n" % each for each in unwanted])
+        return found
 
     def _ids(self, answers: Sequence[Answer], skip: int) -> list[int]:
         refused: greenstalk.BeanstalkdError | None = None

@@ -156,17 +156,35 @@ class Client(BaseClient):
         If SQS takes only a part of a batch, messages after the first that failed may be queued.
         """
         self.check_queue_name(queue_name)
-        now, outgoing, delays = self.clock.time(), list[Outgoing](), list[int]()
-        for message in messages:
-            due = message.delay_until or 0.0
-            if message.priority:
-                raise UnsupportedOption("SQS has no priorities; use several queues, in order.")
-            if due > now and queue_name.endswith(".fifo"):
-                raise UnsupportedOption("SQS cannot delay one message of a FIFO queue.")
-            metadata = Metadata(message.task_id, due=due if due > now else 0.0)
-            outgoing.append(encode(message.data, metadata))
-            delays.append(self._hop(metadata.due, now))
+        now = self.clock.time()
+        outgoing = [self._outgoing(queue_name, each, now) for each in messages]
+        delays = [self._hop(each.delay_until or 0.0, now) for each in messages]
         return _ids(self._connection.send(queue_name, outgoing, delays))
+
+    def _outgoing(self, queue_name: str, message: Message, now: float) -> Outgoing:
+        due = message.delay_until or 0.0
+        if message.priority:
+            raise UnsupportedOption("SQS has no priorities; use several queues, in order.")
+        if due > now and queue_name.endswith(".fifo"):
+            raise UnsupportedOption("SQS cannot delay one message of a FIFO queue.")
+        return encode(message.data, Metadata(message.task_id, due=due if due > now else 0.0))
+
+    def push_each(
+        self, queue_name: str, messages: Sequence[Message]
+    ) -> list[str | AlligatorException]:
+        self.check_queue_name(queue_name)
+        now, found = self.clock.time(), list[str | AlligatorException]()
+        outgoing, delays = list[Outgoing](), list[int]()
+        for each in messages:
+            try:
+                outgoing.append(self._outgoing(queue_name, each, now))
+            except AlligatorException as err:
+                found.append(err)
+            else:
+                found.append("")
+                delays.append(self._hop(each.delay_until or 0.0, now))
+        sent = iter(self._connection.send(queue_name, outgoing, delays))
+        return [next(sent) if each == "" else each for each in found]
 
     def _hop(self, due: float, now: float) -> int:
         """Return the seconds to delay a message by: the whole delay, or one hop of it."""

@@ -8,7 +8,7 @@ import pytest
 from alligator.backends.base import DELAY, GET, OWN_ID, PRIORITY, Data, Message, Reason, time_on
 from alligator.common.ids import new_task_id
 from alligator.constants import DELAYED, RUNNING, WAITING
-from alligator.exceptions import UnsupportedOption
+from alligator.exceptions import AlligatorException, UnsupportedOption
 from alligator.testing.conformance.base import ClientContract
 
 
@@ -52,6 +52,30 @@ class QueueContract(ClientContract):
         if self.supports(OWN_ID):
             assert ids == [message.task_id for message in messages]
         assert self.client.push_many(self.queue, []) == []
+        found = self.drain()
+        assert sorted(map(str, found)) == [message.data for message in messages]
+        assert not self.keeps_order or found == [message.data for message in messages]
+
+    def test_push_each_refuses_one_and_takes_the_others(self) -> None:
+        """In order; and what is refused says why, as a push of it alone would."""
+        messages = [Message(f"m-{number:03}", f"{number:03}") for number in range(25)]
+        too_large = "x" * ((self.client.max_size() or 0) + 1)
+        for bad in (Message("m-bad", "\ud800 is no text"), Message("m-bad", too_large)):
+            try:
+                self.client.push_many(self.queue, [bad])
+            except AlligatorException as err:
+                alone = err
+                break
+        else:
+            pytest.skip("this backend takes anything")
+        self.client.drop_all(self.queue)
+        told = self.client.push_each(self.queue, [*messages[:9], bad, *messages[9:]])
+        refused = told.pop(9)
+        assert (type(refused), str(refused)) == (type(alone), str(alone))
+        assert len({each for each in told if isinstance(each, str)}) == 25
+        if self.supports(OWN_ID):
+            assert told == [message.task_id for message in messages]
+        assert self.client.push_each(self.queue, []) == []
         found = self.drain()
         assert sorted(map(str, found)) == [message.data for message in messages]
         assert not self.keeps_order or found == [message.data for message in messages]

@@ -1,0 +1,348 @@
+"""Watch tasks for all coroutines that wait for them, in one thread.
+
+The thread reads the records of all these tasks in one call, again and again: first every few
+milliseconds, later every tenth of the time that a task has been waited for, at most every 0.1 s.
+A look at the queue, which takes some round trips for each task, is made only where no record will
+tell, and now and then. What the looks of one pass took, the thread then rests three times as long,
+so that many tasks make it slower rather than busier. While a server does not answer, it goes on
+asking.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, Protocol
+
+from alligator.asynchronous import replies
+from alligator.asynchronous.replies import Reply
+from alligator.backends.store import Record
+from alligator.common.after_fork import renew_in_children
+from alligator.common.ids import is_generated
+from alligator.common.log import SafeTracebacks
+from alligator.constants import RUNNING
+from alligator.exceptions import AlligatorException, ConnectionLost
+from alligator.monitoring import progress
+from alligator.results.query import Results, read_records
+from alligator.tasks.task import Task
+
+log = logging.getLogger(__name__)
+log.addFilter(SafeTracebacks())
+
+#: Seconds between two looks at the record of a task, at first and at most.
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.005, 0.1
+
+#: The longest where the status or progress of a task is watched, or there is no record.
+_LONGEST_WATCH = 0.25
+
+#: Seconds between two looks at the queue for a task whose end will be recorded: it may have been
+#: dropped. The first one is after a second.
+_FIRST_CHECK, _LAST_CHECK = 1.0, 5.0
+
+#: The part of the time waited so far that the next pause takes.
+_PART = 0.1
+
+#: Seconds of one pass that go to looks at queues; the rest of them come next.
+_LOOKS = 0.05
+
+#: How many times as long as a pass took the thread rests after it.
+_REST = 3
+
+#: How many records are read at once.
+_AT_ONCE = 500
+
+#: Seconds between two tries while a server does not answer.
+_RETRY = 0.25
+
+#: Seconds after which a call that is under way counts as not answered.
+_SLOW = 0.5
+
+#: Seconds after which the thread ends that has nothing to watch.
+_IDLE = 5.0
+
+
+class Observer(Protocol):
+    """What waits for a task, for one coroutine or more."""
+
+    #: Whether it is told of every status, rather than of the end.
+    watches_status: bool
+    #: Whether it is told of progress.
+    watches_progress: bool
+
+    def seen(self, watched: "Watched") -> list[Reply] | None:
+        """Take what a look has found; called in the thread of the listener.
+
+        :returns: what to tell, if it is done with the task; None: it is not.
+        """
+
+    def failed(self, error: BaseException) -> list[Reply]:
+        """Take an error of the look that a repetition would not mend; return what to tell."""
+
+
+class Watched:
+    """A task that is waited for, and what is known of it.
+
+    :ivar status: as it was last seen; see :attr:`is_seen`.
+    :ivar trouble: why the server could not be asked the last time; None: it could.
+    """
+
+    def __init__(self, results: Results, task: Task | str) -> None:
+        self.results, self.task = results, task
+        self.observers: list[Observer] = []
+        self.since = time.monotonic()
+        self.due = 0.0  # the next look at its record
+        self.look_due = 0.0  # the next one at its queue
+        self.is_recorded = isinstance(task, Task) and bool(task.known_for)
+        if self.is_recorded:
+            self.look_due = self.since + _FIRST_CHECK
+        self.is_answered = False  # whether the server was reached at all
+        self.is_seen = False  # whether the status is known
+        self.status: int | None = None
+        self.record: Record | None = None
+        self.progress: tuple[float, str] | None = None
+        self.trouble: BaseException | None = None
+
+    @property
+    def watches_status(self) -> bool:
+        """Whether any observer has to be told of every status."""
+        return any(each.watches_status for each in self.observers)
+
+    @property
+    def watches_progress(self) -> bool:
+        """Whether any observer has to be told of progress."""
+        return any(each.watches_progress for each in self.observers)
+
+    def schedule(self, now: float) -> None:
+        """Set when to look at its record again."""
+        longest = _LONGEST_PAUSE if self.results.store is not None else _LONGEST_WATCH
+        self.due = now + min(longest, max(_FIRST_PAUSE, _PART * (now - self.since)))
+
+    def schedule_look(self, now: float) -> None:
+        """Set when to look at its queue again."""
+        waited = _PART * (now - self.since)
+        if self.is_recorded and not self.watches_status:
+            pause = _LAST_CHECK
+        elif isinstance(self.task, str) and not self.watches_status:
+            pause = min(_LAST_CHECK, max(_FIRST_CHECK, waited))  # its record tells most
+            if self.results.store is None:
+                pause = min(_LONGEST_WATCH, max(_FIRST_PAUSE, waited))
+        else:
+            pause = min(_LONGEST_WATCH, max(_FIRST_PAUSE, waited))
+        self.look_due = now + pause
+
+    def is_decided_by(self, record: Record | None) -> bool:
+        """Return whether a record shows the end of this task, without a look at its queue."""
+        if record is None or not record.ended:
+            return False
+        return isinstance(self.task, Task) or is_generated(self.task)
+
+
+class ResultListener:
+    """Tells coroutines of the tasks that they wait for."""
+
+    def __init__(self) -> None:
+        self.renew()
+        renew_in_children(self)
+
+    def renew(self) -> None:
+        """In the child of a fork, watch nothing that coroutines of the parent wait for."""
+        self._changed = threading.Condition()
+        self._watched: dict[Any, Watched] = {}
+        self._thread: threading.Thread | None = None
+        self._asked = 0.0  # when the call began that is under way; 0: none is
+        self._is_closed = False
+
+    def follow(self, results: Results, task: Task | str, observer: Observer) -> Watched:
+        """Have an observer told of a task until :meth:`leave`, or until it is done with it."""
+        # A task object knows more than its id does.
+        key = id(task) if isinstance(task, Task) else (results.queue_name, task)
+        with self._changed:
+            if (watched := self._watched.get(key)) is None:
+                watched = self._watched[key] = Watched(results, task)
+            watched.observers.append(observer)
+            if len(watched.observers) > 1:
+                watched.due = 0.0
+                if observer.watches_status:
+                    watched.look_due = 0.0
+            if observer.watches_status:
+                watched.look_due = 0.0
+            self._is_closed = False
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._listen, name="alligator-result-listener", daemon=True
+                )
+                try:
+                    self._thread.start()
+                except BaseException:
+                    self._thread = None
+                    self._drop(watched, observer)
+                    raise
+            self._changed.notify()
+        return watched
+
+    def leave(self, watched: Watched, observer: Observer) -> None:
+        """Tell an observer nothing more of a task."""
+        with self._changed:
+            self._drop(watched, observer)
+
+    def _drop(self, watched: Watched, observer: Observer) -> None:
+        if observer in watched.observers:
+            watched.observers.remove(observer)
+        if not watched.observers:
+            task = watched.task
+            key = id(task) if isinstance(task, Task) else (watched.results.queue_name, task)
+            if self._watched.get(key) is watched:
+                del self._watched[key]
+
+    def trouble_with(self, watched: Watched) -> ConnectionLost | None:
+        """Return why it is not known how a task stands; None: it is known."""
+        asked = self._asked
+        is_answered = watched.trouble is None and watched.is_answered
+        if is_answered and (not asked or time.monotonic() - asked < _SLOW):
+            return None
+        found = ConnectionLost(str(watched.trouble or "The server has not answered in that time."))
+        found.__cause__ = watched.trouble
+        return found
+
+    def close(self) -> None:
+        """Let the thread end if nothing is waited for."""
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify()
+
+    # -- In the thread. -----------------------------------------------------------------------
+
+    def _listen(self) -> None:
+        changed, rest_until = self._changed, 0.0
+        while True:
+            with changed:
+                if not self._watched and not self._is_closed:
+                    changed.wait(_IDLE)
+                if not self._watched:
+                    self._thread = None
+                    return
+                now = time.monotonic()
+                watched = list(self._watched.values())
+                fresh = [each for each in watched if each.due == 0.0]
+                if not fresh:
+                    pause = max(min(each.due for each in watched), rest_until) - now
+                    if pause > 0:
+                        changed.wait(pause)
+                        continue
+                    fresh = [each for each in watched if each.due <= now + _FIRST_PAUSE]
+            began = time.monotonic()
+            try:
+                self._pass(fresh)
+            except Exception as err:
+                log.exception("Tasks are not watched for the moment; it goes on.")
+                self._put_off(fresh, err)
+            finally:
+                self._asked = 0.0
+            ended = time.monotonic()
+            rest_until = ended + _REST * (ended - began)
+
+    def _put_off(self, watched: Iterable[Watched], err: BaseException) -> None:
+        due = time.monotonic() + _RETRY
+        for each in watched:
+            each.trouble, each.due = err, due
+
+    def _pass(self, watched: list[Watched]) -> None:
+        """Look at tasks, and tell their observers."""
+        looks_until = time.monotonic() + _LOOKS
+        for first in range(0, len(watched), _AT_ONCE):
+            some = watched[first : first + _AT_ONCE]
+            by_store: dict[int, list[Watched]] = {}
+            for each in some:
+                by_store.setdefault(id(each.results.store), []).append(each)
+            for group in by_store.values():
+                self._look_at(group, looks_until)
+
+    def _look_at(self, group: list[Watched], looks_until: float) -> None:
+        store = group[0].results.store
+        told: list[Reply] = []
+        try:
+            records = self._ask(
+                lambda: read_records(store, [(each.results, each.task) for each in group])
+            )
+            self._read_progress(group)
+        except AlligatorException as err:
+            self._put_off(group, err)
+            return
+        for each, record in zip(group, records, strict=True):
+            if store is not None:
+                each.trouble, each.is_answered = None, True
+            try:
+                told += self._update(each, record, looks_until)
+            except ConnectionLost as err:
+                self._put_off([each], err)
+                looks_until = 0.0  # the others would only wait for that, too
+            except Exception as err:
+                told += self._fail(each, err)
+            if len(told) >= replies.AT_ONCE:
+                replies.send(told)
+                told = []
+        replies.send(told)
+
+    def _ask(self, call: Callable[[], Any]) -> Any:
+        self._asked = time.monotonic()
+        try:
+            return call()
+        finally:
+            self._asked = 0.0
+
+    def _read_progress(self, group: list[Watched]) -> None:
+        wanted = [each for each in group if each.watches_progress]
+        store = group[0].results.store
+        if not wanted or store is None or not store.monitors:
+            return
+        keys = [[progress.document_key(key) for key in e.results.keys(e.task)] for e in wanted]
+        texts = iter(self._ask(lambda: store.documents([key for some in keys for key in some])))
+        for each, some in zip(wanted, keys, strict=True):
+            found = [progress.from_text(next(texts)) for _ in some]
+            each.progress = next((said for said in found if said is not None), None)
+
+    def _update(self, watched: Watched, record: Record | None, looks_until: float) -> list[Reply]:
+        now = time.monotonic()
+        watched.schedule(now)
+        task, results = watched.task, watched.results
+        if watched.is_decided_by(record):
+            if isinstance(task, Task):
+                watched.status, watched.record = self._ask(lambda: results.look(task, record))
+            else:
+                assert record is not None
+                watched.status, watched.record = record.state, record
+        elif now >= watched.look_due:
+            if now > looks_until:
+                watched.due = now + _FIRST_PAUSE  # in the next pass
+                return []
+            watched.status, watched.record = self._ask(lambda: results.look(task))
+            watched.trouble, watched.is_answered = None, True
+            watched.schedule_look(time.monotonic())
+            if not watched.is_recorded and results.store is None:
+                watched.due = watched.look_due
+        else:
+            return self._tell(watched) if watched.is_seen and watched.watches_progress else []
+        watched.is_seen = True
+        return self._tell(watched)
+
+    def _tell(self, watched: Watched) -> list[Reply]:
+        told: list[Reply] = []
+        for each in list(watched.observers):
+            found = self._ask(partial(each.seen, watched))
+            if found is not None:
+                told += found
+                self.leave(watched, each)
+        return told
+
+    def _fail(self, watched: Watched, err: BaseException) -> list[Reply]:
+        told: list[Reply] = []
+        for each in list(watched.observers):
+            told += each.failed(err)
+            self.leave(watched, each)
+        return told
+
+
+def shown_progress(watched: Watched) -> tuple[float, str] | None:
+    """Return the progress of a task that runs; the document of a killed worker outlives it."""
+    return watched.progress if watched.status == RUNNING else None
