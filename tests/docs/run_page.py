@@ -239,7 +239,52 @@ def check_dashboard(names: dict[str, Any]) -> None:
         assert (b"Actions are allowed" in answer.content) is superuser
 
 
+def check_flask(names: dict[str, Any]) -> None:
+    """Follow the page in a new folder, as a reader does, and run the tests that it has written."""
+    from tests.support.servers.process import accepts, free_port
+
+    names["gator"].run_all()
+    folder, port = Path.cwd() / "reader", free_port()
+    folder.mkdir()
+    path = f"{Path.cwd()}{os.pathsep}{os.environ['PYTHONPATH']}"
+    env = {**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
+    programs = (
+        ["-m", "flask", "--app", "myapp.web", "run", f"--port={port}"],
+        ["-m", "alligator", "--app", "myapp.tasks:gator"],
+    )
+    log = folder / "log"
+    with log.open("wb") as out:
+        running = [
+            subprocess.Popen([sys.executable, *each], cwd=folder, env=env, stdout=out, stderr=out)
+            for each in programs
+        ]
+    try:
+        sent = False
+        deadline = time.monotonic() + 30
+        while "Welcome, ada!" not in log.read_text():
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.05)
+            if not sent and accepts(port):
+                connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+                connection.request("POST", "/signup/ada")
+                sent = connection.getresponse().read() == b"You will get a mail.\n"
+                assert sent
+    finally:
+        for each in running:
+            each.terminate()
+            each.wait(20)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_signup.py"],
+        env={**os.environ, "MYAPP_QUEUE": "locmem://"},
+        capture_output=True,
+        text=True,
+        timeout=50,
+    )
+    assert "1 passed" in done.stdout, done.stdout + done.stderr
+
+
 CHECKS = {
+    "flask": check_flask,
     "dashboard": check_dashboard,
     "tutorial": check_tutorial,
     "bestpractices": check_bestpractices,
