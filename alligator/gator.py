@@ -162,6 +162,8 @@ class Gator:
         self.middleware: tuple[AnyMiddleware, ...] = tuple(middleware or ())
         if "queue_name" in self._default_options:
             self.client.check_queue_name(self._default_options["queue_name"])
+        if "on_commit" in self._default_options:
+            self.check_on_commit(self._default_options["on_commit"])
         given = self.client.store if store is None else self._store_at(store)
         self._store = bridge(self.client, given)
         flags = {"activity": activity, "warn_in_loop": warn_in_loop}
@@ -398,11 +400,19 @@ class Gator:
         if events is not None and events._get_running_loop() is not None and task.is_async:
             self._note_blocking("gator.task", "await gator.atask(…)")
         self.prepare(task, func, args, kwargs)
-        if self._push_middleware is not None:
-            push = partial(self._push_middleware.push, task, partial(self._push_changed, task))
-            pushed: Task = self._naming_queues([task], push)
-            return pushed
+        if self._push_middleware is not None or task.on_commit:
+            return self._push_prepared(task)
         return self._producer.push(task) if task.is_async else self._run_here(task)
+
+    def _push_prepared(self, task: Task) -> Task:
+        """Push a prepared task through the middleware, if there is any."""
+        if task.on_commit:
+            self.check_on_commit(task.on_commit)
+        if self._push_middleware is None:
+            return self._producer.push(task) if task.is_async else self._run_here(task)
+        push = partial(self._push_middleware.push, task, partial(self._push_changed, task))
+        pushed: Task = self._naming_queues([task], push)
+        return pushed
 
     def _naming_queues(
         self, tasks: Sequence[Task], call: Callable[[], Any], queue_name: str | None = None
@@ -436,6 +446,9 @@ class Gator:
         Each passes the middleware before the first is pushed.
         """
         self._note_blocking("The end of gator.batch", "async with gator.abatch() as batch")
+        for task in tasks:
+            if task.on_commit:
+                self.check_on_commit(task.on_commit)
         if self._push_middleware is not None:
             for task in tasks:
                 ready = partial(self._producer.prepare_again, task)
@@ -463,6 +476,18 @@ class Gator:
     def check_queue_name(self, queue_name: str) -> None:
         """Refuse a queue name that the backend cannot have; called by its contexts."""
         self.client.check_queue_name(queue_name)
+
+    def check_on_commit(self, on_commit: bool | str) -> None:
+        """Refuse to push after a commit, as this Gator knows no transactions.
+
+        :raises UnsupportedOption: ``on_commit`` is not False.
+        """
+        if on_commit:
+            raise UnsupportedOption(
+                f"on_commit={on_commit!r} needs a Gator that knows transactions: with Django, "
+                "'from alligator.contrib.django import gators' and gators['default']. Without, "
+                "leave it out, and push after the commit."
+            )
 
     def _run_here(self, task: Task) -> Task:
         if self._producer.dependencies.may_run(task):

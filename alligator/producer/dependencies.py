@@ -239,9 +239,12 @@ class Dependencies:
         if place is None and given.task_id in together:
             place = self.client.conn_string, given.queue_name or self.queue_name
         if place is None:
+            waits = " It waits for a commit, on_commit=; so must its children." * bool(
+                given.on_commit
+            )
             raise InvalidTask(
                 f"Parent {shorten(given.task_id)} was not pushed; push it first, or in the same "
-                "batch."
+                f"batch.{waits}"
             )
         if place[0] != self.client.conn_string:
             raise InvalidTask(

@@ -25,6 +25,7 @@ class Target(Protocol):
     @property
     def default_options(self) -> Mapping[str, Any]: ...
     def check_queue_name(self, queue_name: str) -> None: ...
+    def check_on_commit(self, on_commit: bool | str) -> None: ...
     def new_task(self, options: Mapping[str, Any]) -> Task: ...
     def push(
         self, task: Task, func: Callable[..., Any] | str, /, *args: Any, **kwargs: Any
@@ -72,6 +73,8 @@ class Options:
         self.task_kwargs = check_options(options, gator.default_options)
         if "queue_name" in self.task_kwargs:
             gator.check_queue_name(self.task_kwargs["queue_name"])
+        if "on_commit" in self.task_kwargs:
+            gator.check_on_commit(self.task_kwargs["on_commit"])
 
     def __enter__(self) -> Self:
         return self
@@ -215,6 +218,7 @@ _OF_CALLBACKS = frozenset(
         "headers",
         "hook_timeout",
         "is_async",
+        "on_commit",
         "priority",
         "queue_name",
         "retries",
@@ -311,6 +315,11 @@ class Batch(Options):
     def _push(self, task: Task, func: Callable[..., Any] | str, args: Any, kwargs: Any) -> Task:
         if self._tasks is None:
             raise RuntimeError(f"Use a batch as {self._use!r}.")
+        if task.on_commit != self.task_kwargs.get("on_commit"):
+            raise InvalidTask(
+                f"on_commit={task.on_commit!r} is for a part of a batch, which is pushed as one; "
+                "give it to gator.batch(on_commit=…)."
+            )
         self.gator.prepare(task, func, args, kwargs)
         self._tasks.append(task)
         return task
@@ -353,6 +362,7 @@ class _IntoBatch:
         self._batch, self._gator = batch, batch.gator
         self.default_options: Mapping[str, Any] = batch.task_kwargs
         self.check_queue_name, self.new_task = self._gator.check_queue_name, self._gator.new_task
+        self.check_on_commit = self._gator.check_on_commit
         self.prepare, self.push_batch = self._gator.prepare, self._gator.push_batch
         self.apush_batch = self._gator.apush_batch
 

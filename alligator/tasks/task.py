@@ -211,6 +211,8 @@ class Task(Generic[R_co]):
     debounce: float | None = None
     #: Seconds after the first push at which it starts though there are further ones.
     debounce_max: float | None = None
+    #: Whether it is pushed after the transaction that is open; or that of a database, by its alias.
+    on_commit: bool | str | None = None
     #: Whether the last push returned a pending task instead: ``task_id`` is the id of that.
     is_duplicate: bool = False
 

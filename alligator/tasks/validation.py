@@ -266,6 +266,12 @@ def _check_together(options: Mapping[str, Any], given: Mapping[str, Any]) -> Non
         )
 
 
+def _on_commit(value: Any) -> bool | str:
+    if not isinstance(value, bool | str) or value == "":
+        raise _invalid("on_commit", value, "is not True, False, or the alias of a database")
+    return value
+
+
 def _parents(value: Any) -> list[Any]:
     """Return the entries of ``depends_on``: tasks, ids and ``(queue_name, id)``, each once."""
     one = isinstance(value, str) or hasattr(value, "task_id")
@@ -318,6 +324,7 @@ CHECKS: Mapping[str, Callable[[Any], Any]] = {
     "rate": rate_of,
     "rate_key": _key("rate_key"),
     "history": _seconds("history", ", for which the history is to be kept"),
+    "on_commit": _on_commit,
 }
 
 #: Options of a schedule, which ``every`` and ``cron`` take as well.
@@ -348,6 +355,7 @@ _NONE_IS_UNSET = frozenset(
         "rate",
         "rate_key",
         "history",
+        "on_commit",
         *SCHEDULE_OPTIONS,
     }
 )
