@@ -29,6 +29,7 @@ ORDER = [
     ["web"],
     ["contrib"],
     ["cli"],
+    ["contrib.django.management"],
 ]
 #: Public paths, which only export what the packages have: these may import from anywhere, and no
 #: file here may import from them.
@@ -70,10 +71,12 @@ def graph(package=PACKAGE):
 
 
 def row(name):
-    top = name.partition(".")[0]
-    for index, each in enumerate(ORDER):
-        if top in each:
-            return index
+    place = name
+    while place:
+        for index, each in enumerate(ORDER):
+            if place in each:
+                return index
+        place = place.rpartition(".")[0]
     raise AssertionError(f"alligator/{name} has no place in ORDER")
 
 

@@ -1,7 +1,7 @@
 """Define the command line of ``latergator.py``: its commands, their flags and their help."""
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any, NamedTuple, NoReturn
 
@@ -231,6 +231,18 @@ def worker_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     _add_source(parser)
+    add_worker_flags(parser)
+    _add_version(parser)
+    parser.add_argument("--leash", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--isolated", type=_descriptors, help=argparse.SUPPRESS)
+    return parser
+
+
+def add_worker_flags(parser: argparse.ArgumentParser, grace: float | None = 30.0) -> None:
+    """Add the flags that say how a worker works; not the ones that name its queue.
+
+    :param grace: the default of ``--grace``.
+    """
     add = parser.add_argument
     add("--max-tasks", type=_number(int, 0), default=0, metavar="N", help="stop after N tasks")
     add("--nap", type=_number(float, 0), metavar="SECONDS", help="between looks at an empty queue")
@@ -239,7 +251,7 @@ def worker_parser() -> argparse.ArgumentParser:
     add("--processes", type=_number(int, 1), metavar="N", help="worker processes, supervised")
     add("--lease", type=_number(float, 0.1), metavar="SECONDS", help="until a dead worker's task")
     add("--prefetch", type=_prefetch, metavar="N", help="tasks reserved at once, or 'auto'")
-    add("--grace", type=_number(float, 0), default=30.0, metavar="SECONDS", help="to finish in")
+    add("--grace", type=_number(float, 0), default=grace, metavar="SECONDS", help="to finish in")
     add("--log-level", type=str.upper, choices=LOG_LEVELS, default="INFO")
     add("--log-format", choices=LOG_FORMATS, default="text", help="text, or a JSON object a line")
     add("--hide-results", action="store_true", help="do not log what tasks return")
@@ -257,10 +269,25 @@ def worker_parser() -> argparse.ArgumentParser:
         help="serve metrics for Prometheus here; 0: any free port",
     )
     add("--metrics-host", metavar="HOST", help="where: 127.0.0.1, not given; 0.0.0.0: everywhere")
-    _add_version(parser)
-    add("--leash", type=int, help=argparse.SUPPRESS)
-    add("--isolated", type=_descriptors, help=argparse.SUPPRESS)
-    return parser
+
+
+def worker_flags(given: Mapping[str, Any]) -> list[str]:
+    """Return the command line that says of a worker what a parser has read, defaults left out.
+
+    :param given: values by the names that :func:`add_worker_flags` gives them.
+    """
+    parser = argparse.ArgumentParser(add_help=False)
+    add_worker_flags(parser)
+    found = []
+    for action in parser._actions:
+        flag, value = action.option_strings[0], given.get(action.dest)
+        if value is None or value == action.default:
+            continue
+        if action.nargs == 0:
+            found.append(flag)
+        else:
+            found += [f"{flag}={each}" for each in (value if type(value) is list else [value])]
+    return found
 
 
 def queue_parser(command: str) -> argparse.ArgumentParser:

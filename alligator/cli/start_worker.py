@@ -96,6 +96,14 @@ def _worker(arguments: argparse.Namespace) -> Worker:
     return worker
 
 
+def check_start(arguments: argparse.Namespace) -> None:
+    """Make the worker that a command line describes, and close it again.
+
+    :raises AlligatorException: it cannot start.
+    """
+    _worker(arguments).gator.close()
+
+
 def _check_reach(gator: Gator, names: Sequence[str]) -> None:
     """Ask for the first of these queues; if only its node is lost, for the next."""
     for name in names[:-1]:

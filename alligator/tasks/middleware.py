@@ -340,7 +340,7 @@ class RunMiddleware:
         """
         task.begin()
         passage = _Passage(task, _not_run)
-        if _is_plain(task) and kind_of(task.func) == "coroutine function":
+        if runs_on_loop(task):
             if carry is not None:
                 carry(task, self._ended(passage), None)
                 return True
@@ -410,6 +410,11 @@ class RunMiddleware:
             passage.task.result = None
             passage.is_judged = True
             await _off_loop(task.on_error, partial(task.end, None, err))
+
+
+def runs_on_loop(task: Task) -> bool:
+    """Return whether the ``run`` of a middleware is called on an event loop around this task."""
+    return _is_plain(task) and kind_of(task.func) == "coroutine function"
 
 
 def _is_plain(task: Task) -> bool:

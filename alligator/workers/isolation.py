@@ -46,20 +46,23 @@ CAN_START_WORKERS = hasattr(os, "fork")
 Key = tuple[str, str]
 
 
-def start_worker(argv: Sequence[str], pass_fds: Sequence[int]) -> "subprocess.Popen[bytes]":
+def start_worker(
+    argv: Sequence[str], pass_fds: Sequence[int], module: str = "alligator"
+) -> "subprocess.Popen[bytes]":
     """Start a worker process by exec, in a session of its own.
 
     It starts with stop signals blocked, and unblocks them once it can stop in order.
 
     :param argv: the arguments of ``python -m alligator``.
     :param pass_fds: the descriptors that it inherits, by the same numbers.
+    :param module: what is run by ``python -m``.
     """
     import subprocess  # few workers need it, and it would slow ``import alligator`` down
 
     before = block()
     try:
         return subprocess.Popen(  # noqa: S603 - our own program and arguments
-            [sys.executable, "-m", "alligator", *argv],
+            [sys.executable, "-m", module, *argv],
             env=environment(),  # -m puts only the current directory on the path
             pass_fds=list(pass_fds),
             start_new_session=True,

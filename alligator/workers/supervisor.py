@@ -12,7 +12,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from alligator.workers.isolation import start_worker
 from alligator.workers.signals import QUIT, StopSignals
@@ -51,6 +51,8 @@ class Supervisor:
     :param grace: seconds that a worker takes at most to stop once told.
     :param replace_finished: whether a worker that ended well is replaced.
     :param signals: those of the process; None: :meth:`run` counts its own.
+    :param start: starts one worker with these arguments, which inherits these descriptors.
+    :param was_to_restart: returns whether a worker that has ended was to be replaced at once.
     """
 
     def __init__(
@@ -62,11 +64,14 @@ class Supervisor:
         log: logging.Logger,
         replace_finished: bool,
         signals: StopSignals | None = None,
+        start: Callable[[Sequence[str], Sequence[int]], "subprocess.Popen[bytes]"] = start_worker,
+        was_to_restart: Callable[[], bool] = lambda: False,
     ) -> None:
         self.argv = list(argv)
         self.grace = grace
         self.log = log
         self.replace_finished = replace_finished
+        self._start_worker, self._was_to_restart = start, was_to_restart
         self._children = [_Child() for _ in range(processes)]
         self._signals = signals or StopSignals()
         self._signals.raises = False
@@ -122,6 +127,8 @@ class Supervisor:
             child.start_at = None
             # A Worker class that handles no signals is ended by ours: in order.
             self._killed = self._killed or code not in (0, -signal.SIGTERM)
+        elif self._was_to_restart():
+            child.start_at = time.monotonic()
         elif code == 0:
             child.start_at = time.monotonic() if self.replace_finished else None
         else:
@@ -134,7 +141,7 @@ class Supervisor:
         child.started_at = time.monotonic()
         child.start_at = None
         argv = [*self.argv, f"--leash={self._leash}"]
-        child.process = start_worker(argv, [self._leash])
+        child.process = self._start_worker(argv, [self._leash])
 
     def _kill_the_rest(self) -> None:
         for child in self._children:

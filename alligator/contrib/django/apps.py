@@ -1,6 +1,7 @@
 """Describe the application that goes into ``INSTALLED_APPS``."""
 
 from django.apps import AppConfig
+from django.core import checks
 
 
 class AlligatorConfig(AppConfig):  # type: ignore[misc]
@@ -9,3 +10,9 @@ class AlligatorConfig(AppConfig):  # type: ignore[misc]
     name = "alligator.contrib.django"
     label = "alligator"
     verbose_name = "Alligator"
+
+    def ready(self) -> None:
+        """Register the checks of the setting ``ALLIGATOR``."""
+        from alligator.contrib.django.checks import check_settings
+
+        checks.register(check_settings, "alligator")

@@ -10,7 +10,9 @@ from django.core.signals import setting_changed
 from django.utils.module_loading import import_string
 
 from alligator.common import after_fork
+from alligator.contrib.django.connections import DatabaseConnections
 from alligator.contrib.django.settings import GatorSettings, InvalidSettings, parse
+from alligator.contrib.django.transactions import DjangoGator
 from alligator.gator import Gator
 from alligator.tasks.task import GatorOptions, Task
 
@@ -112,7 +114,7 @@ def build(given: GatorSettings) -> Gator:
 
     :raises InvalidSettings: a dotted path cannot be imported, or is not what it should be.
     """
-    return Gator(
+    return DjangoGator(
         given.dsn,
         given.queue,
         imported(given, "TASK_CLASS", given.task_class) or Task,
@@ -124,6 +126,8 @@ def build(given: GatorSettings) -> Gator:
         middleware=_middleware(given),
         activity=given.activity,
         show_arguments=imported(given, "SHOW_ARGUMENTS", given.show_arguments),
+        using=given.using,
+        warn_in_transaction=given.warn_in_transaction,
     )
 
 
@@ -151,7 +155,7 @@ def _options(given: GatorSettings) -> GatorOptions:
 
 
 def _middleware(given: GatorSettings) -> list[Any]:
-    found = []
+    found: list[Any] = [DatabaseConnections()]  # outermost: what is further in may use them
     for each in given.middleware:
         made = imported(given, "MIDDLEWARE", each)
         found.append(made() if isinstance(made, type) else made)

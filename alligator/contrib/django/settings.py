@@ -73,8 +73,10 @@ def parse(value: Any) -> dict[str, GatorSettings]:
         return {DEFAULT: _one(DEFAULT, value, "ALLIGATOR")}
     found = {}
     for alias, one in value.items():
-        if not isinstance(alias, str) or not alias:
-            raise InvalidSettings(f"ALLIGATOR has the alias {_shown(alias)}; it is not text.")
+        if not isinstance(alias, str) or not alias.isidentifier():
+            raise InvalidSettings(
+                f"ALLIGATOR has the alias {_shown(alias)}; an alias is a name such as 'default'."
+            )
         found[alias] = _one(alias, one, f"ALLIGATOR[{alias!r}]")
     return found
 

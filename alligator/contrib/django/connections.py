@@ -1,0 +1,103 @@
+"""Close the database connections of a worker that are too old, or broken, around each task.
+
+A web request does this with the signals of Django; a worker has no requests. What Django's
+``CONN_MAX_AGE`` and ``CONN_HEALTH_CHECKS`` say of requests holds for tasks.
+"""
+
+import logging
+import threading
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+from typing import Any
+
+from asgiref.sync import sync_to_async
+from django.db import close_old_connections, connections
+from django.db.backends.signals import connection_created
+
+from alligator.common.text import describe_error
+from alligator.runtime.event_loop import worker_loop
+from alligator.tasks.middleware import runs_on_loop
+from alligator.tasks.task import Task
+
+log = logging.getLogger(__name__)
+
+#: Whether a task runs in this context: one that runs inside of it uses its connections.
+_inside: ContextVar[bool] = ContextVar("alligator_inside_django_task", default=False)
+
+
+class DatabaseConnections:
+    """Middleware that closes connections around the tasks of a worker.
+
+    Without a worker (``is_async=False``, ``run_all``, ``pop``, ``get``) a task uses the connections
+    of its caller: these stay open unless they are broken. A connection with an open transaction,
+    as in a ``TestCase``, is never closed.
+
+    Coroutines reach the database by ``sync_to_async``, in one thread for all of them. What is too
+    old is closed there when none of them runs.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._coroutines = 0
+        self._has_connected = False
+        connection_created.connect(self._note_connection)
+
+    def _note_connection(self, **_given: Any) -> None:
+        self._has_connected = True
+
+    async def run(self, task: Task, call_next: Callable[[], Awaitable[Any]]) -> Any:
+        """Close connections, run the task, and close connections again."""
+        is_owner = worker_loop.get() is not None and not _inside.get()
+        token = _inside.set(True)
+        try:
+            if runs_on_loop(task):
+                return await self._run_on_loop(call_next, is_owner)
+            close = close_if_due if is_owner else close_broken
+            close()
+            try:
+                return await call_next()
+            finally:
+                close()
+        finally:
+            _inside.reset(token)
+
+    async def _run_on_loop(self, call_next: Callable[[], Awaitable[Any]], is_owner: bool) -> Any:
+        with self._lock:
+            self._coroutines += 1
+            is_alone = self._coroutines == 1
+        try:
+            await self._close_in_thread(is_owner and is_alone)
+            return await call_next()
+        finally:
+            with self._lock:
+                self._coroutines -= 1
+                is_alone = self._coroutines == 0
+            await self._close_in_thread(is_owner and is_alone)
+
+    async def _close_in_thread(self, is_owner: bool) -> None:
+        if self._has_connected:  # else no thread has anything to close
+            await sync_to_async(close_if_due if is_owner else close_broken)()
+
+
+def close_if_due() -> None:
+    """Close the connections of this thread that are too old, or broken."""
+    try:
+        close_old_connections()
+    except Exception as err:
+        _log_failure(err)
+
+
+def close_broken() -> None:
+    """Close the connections of this thread on which an error occurred, if they are broken."""
+    for each in connections.all(initialized_only=True):
+        try:
+            if each.connection is None or not each.errors_occurred or each.in_atomic_block:
+                continue
+            if not each.is_usable():
+                each.close()
+        except Exception as err:
+            _log_failure(err)
+
+
+def _log_failure(err: Exception) -> None:
+    log.warning("A database connection could not be closed: %s", describe_error(err))

@@ -1,0 +1,182 @@
+"""Start a worker again when the code of the project changes, for development.
+
+A supervisor, which loads no code again, starts one worker process. That one watches its files with
+``django.utils.autoreload``. When one changes, the worker says so to the supervisor, and stops as
+on a SIGTERM: what runs is finished within the grace, or handed back. So a reload is no death of a
+worker, and counts against no task. The supervisor then starts the next.
+
+Code that cannot be loaded ends nothing: the worker process prints the error, and waits for the next
+change.
+"""
+
+import argparse
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from alligator.cli.start_worker import check_start
+from alligator.common.log import worker_logger
+from alligator.exceptions import UnsupportedOption
+from alligator.workers.isolation import CAN_START_WORKERS, start_worker
+from alligator.workers.signals import StopSignals, unblock
+from alligator.workers.supervisor import Supervisor, stop_when_abandoned
+
+_MODULE = "alligator.contrib.django.management.autoreload"
+_INSTALLED = {"site-packages", "dist-packages"}
+
+
+def supervise(arguments: argparse.Namespace, argv: Sequence[str]) -> int:
+    """Keep one worker process of the current code until told to stop; return its exit code.
+
+    :param argv: the arguments of ``python -m alligator`` for the worker.
+    :raises AlligatorException: the worker could not start.
+    """
+    if not CAN_START_WORKERS:
+        raise UnsupportedOption(
+            "--autoreload needs a system on which processes inherit descriptors; leave it out "
+            "here, and start the worker again by hand."
+        )
+    signals = StopSignals()
+    with signals.around(to_the_end=False):
+        check_start(arguments)
+        changed, noting = os.pipe()
+        os.set_blocking(changed, False)
+        try:
+            supervisor = Supervisor(
+                argv,
+                1,
+                grace=arguments.grace,
+                log=worker_logger(arguments.log_level),
+                replace_finished=False,
+                signals=signals,
+                start=partial(_start, noting),
+                was_to_restart=partial(_has_noted, changed),
+            )
+            return supervisor.run()
+        finally:
+            os.close(changed)
+            os.close(noting)
+
+
+def _start(noting: int, argv: Sequence[str], pass_fds: Sequence[int]) -> "subprocess.Popen[bytes]":
+    return start_worker([f"--noting={noting}", *argv], [noting, *pass_fds], module=_MODULE)
+
+
+def _has_noted(changed: int) -> bool:
+    """Return whether a worker has noted a change since the last call."""
+    with contextlib.suppress(BlockingIOError):
+        return bool(os.read(changed, 4096))
+    return False
+
+
+# -- In the worker process. ---------------------------------------------------------------------
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run a worker until a file changes, or it ends by itself; return its exit code.
+
+    :param argv: ``--noting`` and ``--leash``, descriptors of the supervisor; then the arguments of
+        ``python -m alligator``.
+    """
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--noting", type=int, required=True)
+    parser.add_argument("--leash", type=int, required=True)
+    own, rest = parser.parse_known_args(argv)
+    stop_when_abandoned(own.leash)
+    is_told = threading.Event()
+
+    def on_change(path: Path) -> None:
+        print(f"{path} has changed; reloading.", flush=True)
+        os.write(own.noting, b"1")
+        is_told.set()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    unblock()
+    try:
+        _load()
+    except Exception:
+        traceback.print_exc()
+        _wait_for_change(on_change)
+        return 2
+    threading.Thread(
+        target=watch, args=[on_change], name="alligator-autoreload", daemon=True
+    ).start()
+    from alligator.cli import main
+
+    code = main(rest)
+    if code == 2 and not is_told.is_set():  # it could not start
+        _wait_for_change(on_change)
+    return code
+
+
+def _load() -> None:
+    """Set Django up, and check the project.
+
+    :raises Exception: its code cannot be loaded, or is in error.
+    """
+    import django
+    from django.utils.autoreload import check_errors
+
+    check_errors(django.setup)()
+    from django.core.management.base import BaseCommand
+
+    BaseCommand(stdout=sys.stdout, stderr=sys.stderr).check()
+
+
+def _wait_for_change(on_change: Callable[[Path], None]) -> None:
+    print("The worker cannot start; it waits for a file to change.", file=sys.stderr, flush=True)
+    watch(on_change)
+
+
+def watch(on_change: Callable[[Path], None]) -> None:
+    """Watch the files of the project, and return after a change.
+
+    Watched are what Django's own server watches, and all Python files of the applications of the
+    project: a module of tasks is imported only with the first task.
+
+    :param on_change: called with the path of the file.
+    """
+    from django.utils import autoreload
+
+    reloader = autoreload.get_reloader()
+    for directory in _own_directories():
+        reloader.watch_dir(directory, "**/*.py")
+    autoreload.autoreload_started.send(sender=reloader)
+    reloader.notify_file_changed = partial(_notify, reloader, on_change)
+    with contextlib.suppress(_Changed):
+        reloader.run_loop()
+
+
+class _Changed(BaseException):
+    """Ends the loop of a reloader."""
+
+
+def _notify(reloader: Any, on_change: Callable[[Path], None], path: Path) -> None:
+    from django.utils import autoreload
+
+    answers = autoreload.file_changed.send(sender=reloader, file_path=path)
+    if not any(answer for _, answer in answers):  # else a receiver has seen to it, as for templates
+        on_change(path)
+        raise _Changed
+
+
+def _own_directories() -> Iterator[Path]:
+    """Yield the directories of the applications that are not installed as packages."""
+    from django.apps import apps
+
+    for config in apps.get_app_configs():
+        path = Path(config.path).resolve()
+        if _INSTALLED.isdisjoint(path.parts):
+            yield path
+
+
+if __name__ == "__main__":
+    sys.exit(run(sys.argv[1:]))

@@ -1,0 +1,1 @@
+"""Define the commands of ``manage.py``, one in a file, as Django finds them."""

@@ -1,0 +1,173 @@
+"""Push tasks once the open transaction of a database has been committed."""
+
+import os
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from copy import copy, deepcopy
+from difflib import get_close_matches
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from django.db import connections
+
+from alligator.common.text import shorten
+from alligator.exceptions import InvalidTask
+from alligator.gator import Gator
+from alligator.tasks.functions import explain_json
+from alligator.tasks.parent_results import join, split
+from alligator.tasks.task import Task
+
+_PACKAGE = f"{Path(__file__).parents[2]}{os.sep}"
+
+
+class PushInTransaction(RuntimeWarning):
+    """A task was pushed inside a transaction: its worker may look before the commit."""
+
+
+class DjangoGator(Gator):
+    """A Gator that can wait for a commit: with ``on_commit=True``, or the alias of a database.
+
+    ``gators['default']`` is one.
+
+    :param using: the alias of the database that ``on_commit=True`` means.
+    :param warn_in_transaction: whether to warn of tasks that are pushed inside a transaction
+        without ``on_commit``.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        using: str = "default",
+        warn_in_transaction: bool = False,
+        **given: Any,
+    ) -> None:
+        self.using, self.warn_in_transaction = using, warn_in_transaction
+        super().__init__(*args, **given)
+
+    def check_on_commit(self, on_commit: bool | str) -> None:
+        """Refuse an alias that is not among ``settings.DATABASES``.
+
+        :raises InvalidTask: it is not.
+        """
+        alias = self._alias(on_commit)
+        known = list(connections)
+        if alias is not None and alias not in known:
+            near = get_close_matches(alias, known, 1, 0.5)
+            hint = f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(known)}."
+            raise InvalidTask(f"on_commit: DATABASES has no {alias!r:.60}. {hint}")
+
+    def push(
+        self, task: Task, func: Callable[..., Any] | str, /, *args: Any, **kwargs: Any
+    ) -> Task:
+        """Push a task, or have it pushed after the commit, and return it.
+
+        Inside a transaction that the task waits for, all is checked at once that can be, and the
+        arguments are kept as they are now. Delays and ``expires`` count from now as well.
+
+        :raises AlligatorException: as for :meth:`alligator.Gator.push`. If the push fails after
+            the commit, that is raised where the transaction ends.
+        """
+        self.prepare(task, func, args, kwargs)
+        if (alias := self._waits_for(task.on_commit)) is None:
+            return self._push_prepared(task)
+        self._keep([task])
+        later = partial(super()._push_prepared, task)
+        connections[alias].on_commit(partial(_push_after_commit, later, [task]))
+        return task
+
+    def push_batch(self, tasks: Sequence[Task]) -> None:
+        """Push prepared tasks in bulk, or have them all pushed after the commit."""
+        alias = self._waits_for(tasks[0].on_commit) if tasks else None
+        if alias is None:
+            super().push_batch(tasks)
+            return
+        self._keep(tasks)
+        later = partial(super().push_batch, tasks)
+        connections[alias].on_commit(partial(_push_after_commit, later, tasks))
+
+    def _alias(self, on_commit: bool | str | None) -> str | None:
+        return self.using if on_commit is True else on_commit or None
+
+    def _waits_for(self, on_commit: bool | str | None) -> str | None:
+        """Return the alias of the database whose transaction is open, if a push waits for it."""
+        if on_commit:
+            self.check_on_commit(on_commit)
+        alias = self._alias(on_commit)
+        if alias is not None:
+            connection = connections[alias]
+            if connection.in_atomic_block:
+                return alias
+            # To ask connection.get_autocommit() would connect.
+            if connection.connection is not None and not connection.autocommit:
+                raise InvalidTask(
+                    f"on_commit={on_commit!r}: the transactions of database {alias!r} are managed "
+                    "by hand (autocommit is off), so its commit is not seen; use "
+                    "transaction.atomic()."
+                )
+        if self.warn_in_transaction and on_commit is not False:
+            self._warn()
+        return None
+
+    def _warn(self) -> None:
+        for each in connections.all(initialized_only=True):
+            if _is_in_transaction(each):
+                warnings.warn(
+                    f"A task is pushed inside a transaction of database {each.alias!r}, so its "
+                    "worker may run before the commit; give on_commit=True, or False to have it "
+                    "pushed at once.",
+                    PushInTransaction,
+                    stacklevel=_level_of_caller(),
+                )
+                return
+
+    def _keep(self, tasks: Sequence[Task]) -> None:
+        """Check what a push would find, and keep the arguments as they are now."""
+        for task in tasks:
+            args, kwargs, awaited = split(task.func_args, task.func_kwargs)
+            if task.is_async:
+                self._producer.check_supported(task)
+                likeness = copy(task)  # without what needs a server, or its parents
+                likeness.func_args, likeness.func_kwargs = args, kwargs
+                likeness.delay_until = likeness.expires = likeness.expires_at = None
+                likeness.depends_on, likeness.awaits_results = None, False
+                self._producer.message(likeness, task.queue_name or self.queue_name)
+            try:
+                args, kwargs = deepcopy((args, kwargs))
+            except Exception as err:
+                raise InvalidTask(f"{_name(task)}: {explain_json(err)}.") from err
+            task.func_args, task.func_kwargs = join(args, kwargs, awaited)
+
+
+def _push_after_commit(push: Callable[[], object], tasks: Sequence[Task]) -> None:
+    try:
+        push()
+    except Exception as err:
+        names = ", ".join(f"{_name(each)} ({each.task_id})" for each in tasks[:10])
+        err.add_note(
+            f"Not pushed, though its transaction has been committed: {shorten(names, 1000)}. What "
+            "was to be done after this commit, and after these, was not done either."
+        )
+        raise
+
+
+def _name(task: Task) -> str:
+    func = task.func
+    return func if isinstance(func, str) else getattr(func, "__qualname__", repr(func))
+
+
+def _is_in_transaction(connection: Any) -> bool:
+    """Return whether a transaction is open that is not that of a Django TestCase."""
+    blocks = getattr(connection, "atomic_blocks", ())
+    if connection.in_atomic_block and blocks:
+        return not all(getattr(each, "_from_testcase", False) for each in blocks)
+    return bool(connection.in_atomic_block)
+
+
+def _level_of_caller() -> int:
+    """Return the ``stacklevel`` by which a warning of the caller names the line that pushes."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        level, frame = level + 1, frame.f_back
+    return level

@@ -1,0 +1,1 @@
+"""An application with orders, and tasks that write down what they see."""

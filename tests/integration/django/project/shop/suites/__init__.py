@@ -1,0 +1,1 @@
+"""Tests inside the project, which test_project.py runs with manage.py test."""

@@ -1,0 +1,83 @@
+"""Tasks; each line that they note goes to a file that the tests read."""
+
+import os
+import time
+from pathlib import Path
+
+from django.conf import settings
+from django.db import connection
+
+from shop.models import Order
+
+NAMES = []
+
+
+def note(text):
+    with (settings.FOLDER / "notes").open("a") as file:
+        file.write(f"{text}\n")
+
+
+def remember(name):
+    NAMES.append(name)
+    return name
+
+
+def fail():
+    raise ValueError("it fails")
+
+
+def order(name):
+    Order.objects.create(name=name)
+    note(f"{name} {Order.objects.count()} {os.getpid()}")
+    return name
+
+
+async def aorder(name):
+    await Order.objects.acreate(name=name)
+    note(f"{name} {await Order.objects.acount()}")
+    return name
+
+
+def which_connection():
+    connection.ensure_connection()
+    note(f"connection {id(connection.connection)}")
+
+
+def lose_connection():
+    """Close what the driver has, as a server that goes away does, and then use it."""
+    connection.ensure_connection()
+    connection.connection.close()
+    note("lost")
+    Order.objects.count()
+
+
+def alose_connection_now():
+    connection.ensure_connection()
+    connection.connection.close()
+    note("lost")
+    Order.objects.count()
+
+
+async def alose_connection():
+    from asgiref.sync import sync_to_async
+
+    await sync_to_async(alose_connection_now)()
+
+
+def until_told(name):
+    """Run until a file is there: longer than any grace."""
+    note(f"started {name} {os.getpid()}")
+    while not (settings.FOLDER / "go").exists():
+        time.sleep(0.05)
+    note(f"ended {name}")
+    return name
+
+
+def version():
+    from shop import text
+
+    note(f"version {text.VERSION}")
+
+
+def ping(path):
+    Path(path).touch()
