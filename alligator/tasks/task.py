@@ -916,6 +916,7 @@ class KeywordOptions(TypedDict, total=False):
     unique_until: Literal["end", "start"] | None
     debounce: Seconds | None
     debounce_max: Seconds | None
+    on_commit: bool | str | None
     run_after: Seconds | None  # as delay_by
 
 

@@ -12,7 +12,7 @@ from django.utils.module_loading import import_string
 from alligator.common import after_fork
 from alligator.contrib.django.connections import DatabaseConnections
 from alligator.contrib.django.settings import GatorSettings, InvalidSettings, parse
-from alligator.contrib.django.transactions import DjangoGator
+from alligator.contrib.django.transactions import DjangoGator, WarnInTransaction
 from alligator.gator import Gator
 from alligator.tasks.task import GatorOptions, Task
 
@@ -127,7 +127,8 @@ def build(given: GatorSettings) -> Gator:
         activity=given.activity,
         show_arguments=imported(given, "SHOW_ARGUMENTS", given.show_arguments),
         using=given.using,
-        warn_in_transaction=given.warn_in_transaction,
+        warn_in_loop=given.warn_in_loop,
+        **({} if given.async_threads is None else {"async_threads": given.async_threads}),
     )
 
 
@@ -156,6 +157,8 @@ def _options(given: GatorSettings) -> GatorOptions:
 
 def _middleware(given: GatorSettings) -> list[Any]:
     found: list[Any] = [DatabaseConnections()]  # outermost: what is further in may use them
+    if given.warn_in_transaction:
+        found.append(WarnInTransaction())
     for each in given.middleware:
         made = imported(given, "MIDDLEWARE", each)
         found.append(made() if isinstance(made, type) else made)

@@ -47,6 +47,8 @@ class GatorSettings:
     backend_class: Any = None
     activity: bool = True
     show_arguments: Callable[..., str] | str | bool = True
+    async_threads: int | None = None  # None: as many as a Gator has by default
+    warn_in_loop: bool = True
     using: str = DEFAULT  # the alias of the database whose transaction ``on_commit`` waits for
     warn_in_transaction: bool = False
 
@@ -217,6 +219,8 @@ _KEYS: dict[str, tuple[str, Callable[[str, str, Any], Any] | None]] = {
     "BACKEND_CLASS": ("backend_class", _path_or_object),
     "ACTIVITY": ("activity", _flag),
     "SHOW_ARGUMENTS": ("show_arguments", _path_or_object),
+    "ASYNC_THREADS": ("async_threads", None),
+    "WARN_IN_LOOP": ("warn_in_loop", _flag),
 }
 
 #: The known keys, in the order in which they are documented.

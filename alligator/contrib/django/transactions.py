@@ -29,21 +29,16 @@ class PushInTransaction(RuntimeWarning):
 class DjangoGator(Gator):
     """A Gator that can wait for a commit: with ``on_commit=True``, or the alias of a database.
 
-    ``gators['default']`` is one.
+    ``gators['default']`` is one. Inside a transaction that a task waits for, all is checked at the
+    call that can be, and its arguments are kept as they are then; its delay and ``expires`` count
+    from then, too. If the push itself fails, after the commit, its error is raised where the
+    transaction ends.
 
     :param using: the alias of the database that ``on_commit=True`` means.
-    :param warn_in_transaction: whether to warn of tasks that are pushed inside a transaction
-        without ``on_commit``.
     """
 
-    def __init__(
-        self,
-        *args: Any,
-        using: str = "default",
-        warn_in_transaction: bool = False,
-        **given: Any,
-    ) -> None:
-        self.using, self.warn_in_transaction = using, warn_in_transaction
+    def __init__(self, *args: Any, using: str = "default", **given: Any) -> None:
+        self.using = using
         super().__init__(*args, **given)
 
     def check_on_commit(self, on_commit: bool | str) -> None:
@@ -58,20 +53,9 @@ class DjangoGator(Gator):
             hint = f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(known)}."
             raise InvalidTask(f"on_commit: DATABASES has no {alias!r:.60}. {hint}")
 
-    def push(
-        self, task: Task, func: Callable[..., Any] | str, /, *args: Any, **kwargs: Any
-    ) -> Task:
-        """Push a task, or have it pushed after the commit, and return it.
-
-        Inside a transaction that the task waits for, all is checked at once that can be, and the
-        arguments are kept as they are now. Delays and ``expires`` count from now as well.
-
-        :raises AlligatorException: as for :meth:`alligator.Gator.push`. If the push fails after
-            the commit, that is raised where the transaction ends.
-        """
-        self.prepare(task, func, args, kwargs)
+    def _push_prepared(self, task: Task) -> Task:
         if (alias := self._waits_for(task.on_commit)) is None:
-            return self._push_prepared(task)
+            return super()._push_prepared(task)
         self._keep([task])
         later = partial(super()._push_prepared, task)
         connections[alias].on_commit(partial(_push_after_commit, later, [task]))
@@ -106,21 +90,7 @@ class DjangoGator(Gator):
                     "by hand (autocommit is off), so its commit is not seen; use "
                     "transaction.atomic()."
                 )
-        if self.warn_in_transaction and on_commit is not False:
-            self._warn()
         return None
-
-    def _warn(self) -> None:
-        for each in connections.all(initialized_only=True):
-            if _is_in_transaction(each):
-                warnings.warn(
-                    f"A task is pushed inside a transaction of database {each.alias!r}, so its "
-                    "worker may run before the commit; give on_commit=True, or False to have it "
-                    "pushed at once.",
-                    PushInTransaction,
-                    stacklevel=_level_of_caller(),
-                )
-                return
 
     def _keep(self, tasks: Sequence[Task]) -> None:
         """Check what a push would find, and keep the arguments as they are now."""
@@ -138,6 +108,31 @@ class DjangoGator(Gator):
             except Exception as err:
                 raise InvalidTask(f"{_name(task)}: {explain_json(err)}.") from err
             task.func_args, task.func_kwargs = join(args, kwargs, awaited)
+
+
+class WarnInTransaction:
+    """Middleware that warns of tasks that are pushed inside a transaction, without ``on_commit``.
+
+    By default, Python shows a warning once for each line of code that causes it.
+    """
+
+    def push(self, task: Task, call_next: Callable[[], Any]) -> Any:
+        """Warn if it is to be warned of, and push the task.
+
+        :raises PushInTransaction: Python is told to raise such warnings.
+        """
+        if task.on_commit is None:
+            for each in connections.all(initialized_only=True):
+                if _is_in_transaction(each):
+                    warnings.warn(
+                        f"A task is pushed inside a transaction of database {each.alias!r}, so its "
+                        "worker may run before the commit; give on_commit=True, or False to have "
+                        "it pushed at once.",
+                        PushInTransaction,
+                        stacklevel=_level_of_caller(),
+                    )
+                    break
+        return call_next()
 
 
 def _push_after_commit(push: Callable[[], object], tasks: Sequence[Task]) -> None:

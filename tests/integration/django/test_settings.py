@@ -91,5 +91,6 @@ def test_every_key_is_accepted():
         "WARN_IN_TRANSACTION": True,
         "MIDDLEWARE": [],
         "ACTIVITY": True,
+        "WARN_IN_LOOP": False,
     }
     assert parse(values)["default"].warn_in_transaction
