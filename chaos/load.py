@@ -30,7 +30,7 @@ class Load:
     """Run two producing threads and two workers on one queue; use it as a context manager.
 
     One worker runs its tasks one by one, the other in four threads. Some tasks are longer than a
-    lease, some fail once and some for good.
+    lease, some fail once and some always.
 
     :param dsn: the DSN of workers and producers; default: that of the environment.
     :param workers_dsn: the DSN of the workers; default: that of the producers.

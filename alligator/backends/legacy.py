@@ -172,7 +172,7 @@ class LegacyClient(Client):
     def bury(self, delivery: Delivery, data: Data | None, reason: Reason) -> bool:
         """Log it with its bytes: this client has no place for dead letters."""
         log.error(
-            "Task given up on queue %r: %s; its data: %r",
+            "Task became a dead letter on queue %r: %s; its data: %r",
             delivery.queue_name,
             shorten(reason.error, 500),
             delivery.data if data is None else data,

@@ -198,7 +198,7 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class DeadTask:
-    """A dead letter: a task that was given up, with all that is needed to explain and rerun it."""
+    """A dead letter: a task with no retry left, and all that is needed to explain and rerun it."""
 
     task_id: str
     queue_name: str

@@ -441,7 +441,7 @@ def explain(gator: Gator, arguments: argparse.Namespace) -> int:
 
 
 def dead(gator: Gator, arguments: argparse.Namespace) -> int:
-    """List the tasks that were given up, newest first; or show one of them."""
+    """List the dead letters, newest first; or show one of them."""
     queues = queues_of(gator, arguments)
     if arguments.pytest is not None:
         if arguments.json:

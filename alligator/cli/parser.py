@@ -93,8 +93,8 @@ COMMANDS: dict[str, CommandHelp] = {
     ),
     "dead": CommandHelp(
         "dead DSN [--queue NAME]",
-        "the tasks that were given up (dead letters)",
-        "List the tasks that were given up, newest first; or show one of them. Exit code 1: there "
+        "the dead letters: tasks that failed and have no retry left",
+        "List the dead letters, newest first; or show one of them. Exit code 1: there "
         "is no dead task with the id given.",
         (
             "dead redis://localhost:6379/0",

@@ -42,7 +42,7 @@ _REPORTED = "__alligator_reported__"
 _STATUSES = {
     "succeeded": "ok",
     "retried": "internal_error",
-    "given up": "internal_error",
+    "dead letter": "internal_error",
     "canceled": "cancelled",
     "postponed": "aborted",
     "interrupted": "aborted",
@@ -50,7 +50,7 @@ _STATUSES = {
 
 
 #: Reports what workers log as errors: the SDK does not see their loggers by itself. Among these are
-#: tasks that were given up without a run.
+#: tasks that became dead letters without a run.
 _worker_errors = EventHandler(logging.ERROR)
 
 #: The middleware around the run that goes on here.
@@ -178,7 +178,7 @@ class SentryMiddleware:
             return
         outcome = tracing.outcome(task, error)
         try:
-            is_error = outcome == "given up" or (outcome == "retried" and self.report_retried)
+            is_error = outcome == "dead letter" or (outcome == "retried" and self.report_retried)
             if error is not None and is_error:
                 self._quietly(_report, error)
         finally:

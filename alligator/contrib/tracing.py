@@ -107,7 +107,7 @@ def outcome(task: Task, error: BaseException | None) -> str:
     """Return how a run ended.
 
     ``succeeded``; ``retried``: it failed and runs again; ``postponed``: it asked to run again;
-    ``given up``; ``canceled``; ``interrupted``: its worker leaves, and hands it back.
+    ``dead letter``; ``canceled``; ``interrupted``: its worker leaves, and hands it back.
     """
     if error is None:
         return "succeeded"
@@ -117,9 +117,9 @@ def outcome(task: Task, error: BaseException | None) -> str:
         return "canceled"
     if isinstance(error, LeaveNow | asyncio.CancelledError):
         return "interrupted"
-    return "retried" if task.may_retry(error) else "given up"
+    return "retried" if task.may_retry(error) else "dead letter"
 
 
 def is_failure(outcome: str) -> bool:
     """Return whether a run ended so because it failed."""
-    return outcome in ("retried", "given up")
+    return outcome in ("retried", "dead letter")

@@ -233,7 +233,7 @@ class Recording:
             elif is_canceled:
                 tally.add("canceled")
             else:
-                tally.add("expired" if outcome.expired else "given_up")
+                tally.add("expired" if outcome.expired else "dead")
             if error is not None and by_task:
                 tally.add("failed")
                 self.failed += 1
@@ -586,4 +586,4 @@ def _outcome_of(outcome: Outcome) -> str:
         return attempts.SUCCEEDED
     if outcome.verdict is _RETRY:
         return attempts.RETRIED
-    return attempts.EXPIRED if outcome.expired else attempts.GIVEN_UP
+    return attempts.EXPIRED if outcome.expired else attempts.BURIED

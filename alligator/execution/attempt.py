@@ -44,7 +44,7 @@ class Verdict(Enum):
     ACK = "done"
     RETRY = "failed, with a retry left"
     LATER = "not run: its code is missing, perhaps for a moment"
-    BURY = "failed for good"
+    BURY = "failed, with no retry left"
     CANCEL = "canceled while it ran"
     CARRIED = "not known yet: it runs on as a coroutine"
 
@@ -133,7 +133,7 @@ def attempt(
         after_fork.exit_child_unless(origin, err)
         # The message cannot be read, or may not run here: bury it with its bytes. So, too, if a
         # Task class of the user's own raises SystemExit or the like: the worker must not end.
-        return _given_up(delivery, codec, None, err)
+        return _buried(delivery, codec, None, err)
     args: Any
     kwargs: Any
     try:
@@ -205,7 +205,7 @@ def _missing(delivery: Delivery, codec: Codec, error: BaseException) -> Outcome:
     data = codec.with_missed(delivery, count)
     delay = deploy_delay(delivery.attempt if data is None else count)
     if delay is None:
-        return _given_up(delivery, codec, None, error)
+        return _buried(delivery, codec, None, error)
     return Outcome(delivery, Verdict.LATER, error=error, data=data, delay=delay)
 
 
@@ -245,7 +245,7 @@ def _not_imported(
     except _NOT_BY_THE_TASK:
         raise
     except BaseException:  # the user's own Task class imports in its own way
-        return _given_up(delivery, codec, None, error)
+        return _buried(delivery, codec, None, error)
     return _failed(delivery, codec, task, error, codec.decode_names)
 
 
@@ -327,7 +327,7 @@ def _failed(
     decode, tries = decode or codec.decode, _tries(delivery, codec, task)
     try:
         if not task.may_retry(error):
-            return _given_up(delivery, codec, task, error)
+            return _buried(delivery, codec, task, error)
         delay = task.spend_retry(error)
         if called_with is not None:
             task.called_with = called_with
@@ -342,7 +342,7 @@ def _failed(
         why = f"It was not retried, since it can no longer be queued: {describe_error(err)}"
         with suppress(Exception):  # an exception of any class may override add_note
             error.add_note(why)
-        outcome = _given_up(delivery, codec, task, error)
+        outcome = _buried(delivery, codec, task, error)
         outcome.tries = tries  # spend_retry may have counted one more
         return outcome
     return Outcome(delivery, Verdict.RETRY, task, error, data, delay)
@@ -357,7 +357,7 @@ def canceled(delivery: Delivery, task: Task, error: BaseException | None = None)
     return Outcome(delivery, Verdict.CANCEL, task, error, reason=why)
 
 
-def _given_up(delivery: Delivery, codec: Codec, task: Task | None, error: BaseException) -> Outcome:
+def _buried(delivery: Delivery, codec: Codec, task: Task | None, error: BaseException) -> Outcome:
     reason = Reason(describe_error(error), describe_traceback(error))
     data, tries = _as_pushed(delivery, codec), _tries(delivery, codec, task)
     return Outcome(delivery, Verdict.BURY, task, error, data, reason=reason, tries=tries)

@@ -165,7 +165,7 @@ class Outage:
             )
 
     def lets_go(self, count: int = 1) -> None:
-        """Note that outcomes wait no more: they were settled, or given up."""
+        """Note that outcomes wait no more: they were settled, or dropped."""
         with self._lock:
             self._outcomes -= count
             self._look_for_end()

@@ -746,7 +746,7 @@ class _Lengths:
         self._lock = threading.Lock()
         self._until: dict[int, float] = {}  # monotonic, by id()
         self._least: dict[int, float] = {}  # seconds
-        self._given_up: set[int] = set()
+        self._expiring: set[int] = set()
         #: Whether any delivery needs another lease than the usual one.
         self.differ = False
 
@@ -769,7 +769,7 @@ class _Lengths:
     def give_up(self, delivery: Delivery) -> None:
         """Let the lease run out."""
         with self._lock:
-            self._given_up.add(id(delivery))
+            self._expiring.add(id(delivery))
             self.differ = True
 
     def forget(self, delivery: Delivery) -> None:
@@ -777,18 +777,18 @@ class _Lengths:
         with self._lock:
             self._until.pop(id(delivery), None)
             self._least.pop(id(delivery), None)
-            self._given_up.discard(id(delivery))
-            self.differ = bool(self._until or self._least or self._given_up)
+            self._expiring.discard(id(delivery))
+            self.differ = bool(self._until or self._least or self._expiring)
 
     def of(self, held: Iterable[Delivery], lease: float) -> Iterator[tuple[float, list[Delivery]]]:
         """Yield leases in seconds, each with the deliveries that need it."""
         with self._lock:
-            until, least, given_up = dict(self._until), dict(self._least), set(self._given_up)
+            until, least, expiring = dict(self._until), dict(self._least), set(self._expiring)
         now, usual = time.monotonic(), []
         for delivery in held:
             left = max(until.get(id(delivery), 0.0) - now, least.get(id(delivery), 0.0))
             left = min(left, MAX_LEASE)
-            if id(delivery) in given_up:
+            if id(delivery) in expiring:
                 continue
             if left > lease:
                 yield left, [delivery]

@@ -213,14 +213,14 @@ class UnsettledOutcomes:
         :returns: each delivery whose lease is not lost, and when its task may run next.
         """
         with self._lock:
-            given_up = [each for each in self._entries if each.refused]
+            refused = [each for each in self._entries if each.refused]
             self._entries = [each for each in self._entries if not each.refused]
-        if given_up:
-            self.outage.lets_go(len(given_up))
-        for each in given_up:
+        if refused:
+            self.outage.lets_go(len(refused))
+        for each in refused:
             if each.lost_at is not None:
                 self._overtaken(each.delivery, True)
-        return [(each.delivery, each.due) for each in given_up if each.lost_at is None]
+        return [(each.delivery, each.due) for each in refused if each.lost_at is None]
 
 
 def _identity(delivery: Delivery) -> tuple[str, str, Data]:

@@ -18,7 +18,7 @@ from alligator.monitoring.rows import ActivityRow, DepthRow
 BUCKETS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3600.0)
 
 #: The counts of a row, in their order.
-COUNTS = ("succeeded", "failed", "retried", "given_up", "expired", "lost")
+COUNTS = ("succeeded", "failed", "retried", "dead", "expired", "lost")
 
 #: The counts at the end of a row: a place that is taken keeps its meaning.
 MORE_COUNTS = ("canceled",)

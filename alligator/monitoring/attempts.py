@@ -23,10 +23,10 @@ from alligator.monitoring.encoding import (
 )
 from alligator.monitoring.rows import AttemptRow, History
 
-RUNNING, SUCCEEDED, RETRIED, GIVEN_UP = "running", "succeeded", "retried", "failed"
+RUNNING, SUCCEEDED, RETRIED, BURIED = "running", "succeeded", "retried", "failed"
 CANCELED, EXPIRED, LOST = "canceled", "expired", "lost"
 
-_RECORDED = {SUCCESS: SUCCEEDED, FAILED: GIVEN_UP, STATE_CANCELED: CANCELED}
+_RECORDED = {SUCCESS: SUCCEEDED, FAILED: BURIED, STATE_CANCELED: CANCELED}
 
 #: The attempts that are kept of one task, the last ones; and how many of them with a traceback.
 MOST_ATTEMPTS = 100

@@ -25,7 +25,7 @@ NO_RATE = Rate(None, None)
 
 def ended(row: ActivityRow) -> int:
     """Return how many tasks left their queue: all ends but a retry, after which it comes back."""
-    return row.succeeded + row.given_up + row.expired + row.canceled
+    return row.succeeded + row.dead + row.expired + row.canceled
 
 
 def rate(went: float, grew: float | None, minutes: float) -> Rate:

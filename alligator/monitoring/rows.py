@@ -112,8 +112,8 @@ class ActivityRow:
     succeeded: int = 0
     failed: int = 0  # runs that raised an exception, retried or not
     retried: int = 0
-    given_up: int = 0
-    expired: int = 0
+    dead: int = 0  # tasks that became dead letters, but for expired ones
+    expired: int = 0  # tasks that became dead letters as their expiry had passed
     canceled: int = 0  # while they ran
     lost: int = 0  # leases that ran out
     wait_sum: float = 0.0  # seconds from when it was to run until it started

@@ -238,8 +238,9 @@ def _success(facts: Facts) -> str:
 def _failed(facts: Facts) -> str:
     error = shorten(facts.error, 500)
     if error.startswith("Expired: "):
-        return f"buried{_at(facts)}, expired: {error.removeprefix('Expired: ').rstrip('.')}"
-    return f"failed for good{_at(facts)}: {error or 'no error is recorded'}"
+        why = error.removeprefix("Expired: ").rstrip(".")
+        return f"became a dead letter{_at(facts)}, expired: {why}"
+    return f"became a dead letter{_at(facts)}: {error or 'no error is recorded'}"
 
 
 def _canceled(facts: Facts) -> str:

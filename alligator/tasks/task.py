@@ -180,7 +180,7 @@ class Task(Generic[R_co]):
     retry_max_delay: float | None = None
     #: Names of the exceptions after which it is retried; None: of all but ``give_up_on``.
     retry_on: list[str] | None = None
-    #: Names of the exceptions after which it is given up, whatever ``retries`` are left.
+    #: Names of the exceptions after which it is a dead letter, whatever ``retries`` are left.
     give_up_on: list[str] | None = None
     #: How many tasks of ``limit_key`` may run at the same time; None: any number.
     limit: int | None = None

@@ -77,7 +77,7 @@ class Total:
     """What happened to tasks, added up over minutes, functions or queues."""
 
     def __init__(self) -> None:
-        self.succeeded = self.failed = self.retried = self.given_up = 0
+        self.succeeded = self.failed = self.retried = self.dead = 0
         self.expired = self.lost = self.canceled = self.ended = 0
         self.duration_sum = self.wait_sum = self.duration_max = self.wait_max = 0.0
         self.waits = [0] * (len(BUCKETS) + 1)
@@ -88,7 +88,7 @@ class Total:
         self.succeeded += row.succeeded
         self.failed += row.failed
         self.retried += row.retried
-        self.given_up += row.given_up
+        self.dead += row.dead
         self.expired += row.expired
         self.lost += row.lost
         self.canceled += row.canceled
@@ -140,7 +140,7 @@ def merged(rows: Sequence[ActivityRow], minute: int) -> ActivityRow:
     :param minute: when it begins: Unix seconds.
     """
     found = total(rows)
-    names = ("succeeded", "failed", "retried", "given_up", "expired", "lost", "canceled")
+    names = ("succeeded", "failed", "retried", "dead", "expired", "lost", "canceled")
     sums = ("wait_sum", "wait_max", "duration_sum", "duration_max")
     return ActivityRow(
         minute,

@@ -259,7 +259,7 @@ class Processor:
         if outcome.verdict is Verdict.BURY:
             why = outcome.reason.error
             self.log.error(
-                "Task %s was given up: %s %s",
+                "Task %s became a dead letter: %s %s",
                 task_id,
                 why,
                 about,

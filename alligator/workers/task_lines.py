@@ -20,7 +20,7 @@ _OUTCOMES = {
     Verdict.ACK: "succeeded",
     Verdict.RETRY: "retried",
     Verdict.LATER: "handed back",
-    Verdict.BURY: "given up",
+    Verdict.BURY: "dead letter",
     Verdict.CANCEL: "canceled",
     Verdict.CARRIED: "started",
 }

@@ -1,7 +1,7 @@
 """Kill a worker once at each step of its work: before, during and after each call.
 
 Each step has a queue and a worker of its own, one death, and five tasks that make the worker take
-every step: one succeeds, one fails once, one is long, one fails for good, one is short.
+every step: one succeeds, one fails once, one is long, one becomes a dead letter, one is short.
 """
 
 import itertools
@@ -160,7 +160,7 @@ def is_over(case: Case, ledger: Ledger, done: set[str]) -> bool:
 
 
 def check_dead_letters(case: Case) -> None:
-    """Check that the only dead letter is the task that fails for good, for that reason."""
+    """Check that the only dead letter is the task that always fails, for that reason."""
     letters = case.gator.dead()
     case.dead = {f"{case.folder.name}/doomed"} if letters else set()
     reasons = [letter.error for letter in letters]

@@ -50,7 +50,7 @@ def burst(gator):
     Worker(gator, burst=True, log_level=logging.CRITICAL).run_forever()
 
 
-ENDS = {"succeeded": 3, "failed": 2, "retried": 1, "given_up": 1}
+ENDS = {"succeeded": 3, "failed": 2, "retried": 1, "dead": 1}
 
 
 @pytest.mark.parametrize("run", [Gator.run_all, burst], ids=["run_all", "worker"])

@@ -278,7 +278,7 @@ def test_what_is_recorded_of_it(locmem):
     (row,) = locmem.recent(10)
     assert (row.state, row.task_id) == (CANCELED, task.id)
     (counted,) = locmem.activity()
-    assert (counted.failed, counted.given_up, counted.succeeded) == (0, 0, 0)
+    assert (counted.failed, counted.dead, counted.succeeded) == (0, 0, 0)
     assert (counted.canceled, sum(counted.duration_buckets)) == (1, 1)
     assert [each.outcome for each in locmem.history(task.id).attempts] == ["canceled"]
 

@@ -320,7 +320,9 @@ def test_where_one_stands_it_is_an_error_and_the_task_is_back(local, way, monkey
     task = local.options(retries=0)(fail, "never")
     local.client.fail("bury", times=math.inf, error=QueueFull)
     call = {"get": lambda: local.get(task.task_id)}.get(way) or getattr(local, way)
-    with pytest.raises(QueueFull, match=r"has run \(failed for good: ValueError: .*handed back"):
+    with pytest.raises(
+        QueueFull, match=r"has run \(failed, with no retry left: ValueError: .*handed back"
+    ):
         call()
     assert ran == ["never"]
     (delivery,) = local.client.reserve([local.queue_name]).deliveries

@@ -1,7 +1,7 @@
 """Test tasks whose module exists, and raises an error when it is imported.
 
-That is no deploy under way but a failure: told with the error's own text and traceback, and given
-up as failures are, by the task's own retries.
+That is no deploy under way but a failure: told with the error's own text and traceback, and
+retried as failures are, by the task's own retries.
 """
 
 import bz2

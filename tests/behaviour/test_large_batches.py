@@ -72,7 +72,7 @@ def bury(client, count, queue="big"):
     client.push_many(queue, messages(count))
     while found := client.reserve([queue], 500).deliveries:
         for each in found:
-            client.bury(each, None, Reason("given up"))
+            client.bury(each, None, Reason("buried"))
 
 
 def test_a_large_batch_goes_in_steps_and_in_order(client, steps):
@@ -211,5 +211,5 @@ def test_in_memory_a_batch_of_any_size_is_one():
     assert len(client.push_many("big", messages(3 * BATCH))) == 3 * BATCH
     assert client.len("big") == 3 * BATCH
     bury(client, 20)
-    assert client.dead("big")[0].error == "given up"
+    assert client.dead("big")[0].error == "buried"
     assert client.find("big", "00001").state == FAILED

@@ -135,7 +135,7 @@ def test_all_ends_are_counted_and_listed(gator):
     gator.options(retries=1).task(runs_again)
     work(gator)
     ended = time.time()
-    assert counts(gator) == {"succeeded": 6, "failed": 2, "retried": 2, "given_up": 1}
+    assert counts(gator) == {"succeeded": 6, "failed": 2, "retried": 2, "dead": 1}
     assert counts(gator, name_of(fine)) == {"succeeded": 3}
     assert counts(gator, name_of(fails_once)) == {"succeeded": 1, "failed": 1, "retried": 1}
     assert counts(gator, name_of(runs_again)) == {"succeeded": 1, "retried": 1}
@@ -168,7 +168,7 @@ def test_in_every_way_of_running(local, way):
         local.task(func)
     local.options(retries=1).task(fails_once)
     work(local, way)
-    assert counts(local) == {"succeeded": 3, "failed": 2, "retried": 1, "given_up": 1}
+    assert counts(local) == {"succeeded": 3, "failed": 2, "retried": 1, "dead": 1}
     assert len(recent(local)) == 5
     row = next(row for row in local.activity() if row.function == name_of(coroutine))
     assert sum(row.duration_buckets) == sum(row.wait_buckets) == 1
@@ -235,7 +235,7 @@ def test_a_message_that_cannot_be_read_is_listed(local):
     local.client.push(local.queue_name, task_id, '{"nonsense": \x1b')
     local.client.push(local.queue_name, new_task_id(), '{"module": "no.such", "callable": "\\n"}')
     work(local)
-    assert counts(local) == {"failed": 2, "given_up": 2}
+    assert counts(local) == {"failed": 2, "dead": 2}
     assert {row.function for row in recent(local)} == {"", "no.such.\n"}
 
 

@@ -75,7 +75,7 @@ def work(gator, *tasks):
 
 
 def fails(gator, own_id, **options):
-    """Push a task of that id, and let it fail for good."""
+    """Push a task of that id, and let it become a dead letter."""
     task = gator.options(task_id=own_id, **options).task(fail, "yesterday")
     gator.run_all()
     assert gator.status(task) == FAILED

@@ -1,4 +1,4 @@
-"""Test which exceptions are retried, and which are given up at once, in every way of running."""
+"""Test which exceptions are retried, and which bury the task at once, in every way of running."""
 
 import asyncio
 import json

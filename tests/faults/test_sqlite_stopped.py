@@ -146,7 +146,7 @@ def test_a_thread_that_hangs_is_waited_for_but_not_for_ever(client, soon):
 
 
 def test_a_lock_that_was_taken_in_vain_is_not_held(client, sqlite_dsn, soon, stopped):
-    """Who has given up waiting has nothing left that others would wait for."""
+    """A client that no longer waits has nothing left that others would wait for."""
     in_time(lambda: client.push("q", "ours", "x"))
     stopped.send_signal(signal.SIGCONT)
     stopped.communicate(timeout=20)

@@ -117,7 +117,7 @@ def test_a_task_that_kills_its_worker_ends_as_a_dead_letter(sqlite_dsn, folder, 
     for number in range(10):
         gator.task("kill_jobs.quick", str(folder), str(number))
     supervisor = workers(sqlite_dsn, "--lease", "0.5", "--processes", "2", "--prefetch", "8")
-    eventually(lambda: gator.stats()["dead"] == 1, folder, "it is given up")
+    eventually(lambda: gator.stats()["dead"] == 1, folder, "it is a dead letter")
     eventually(lambda: len(lines(folder)) >= 10, folder, "its neighbours have run")
     supervisor.terminate()
     assert supervisor.wait(20) == 0

@@ -142,7 +142,7 @@ def test_kills_without_warning_still_make_a_dead_letter(hows, sqlite_dsn, folder
     with closing(Gator(sqlite_dsn, "stops")) as gator:
         gator.task("stop_jobs.slow", str(folder))
         interrupt(gator, folder, start, sqlite_dsn, hows, ONE_BY_ONE)
-        eventually(lambda: gator.stats()["dead"] == 1, "it is given up")
+        eventually(lambda: gator.stats()["dead"] == 1, "it is a dead letter")
         assert "3 deaths of its worker" in gator.dead()[0].error
         assert len(lines(folder, "start")) == len(hows)
         assert lines(folder, "end") == []

@@ -218,7 +218,7 @@ class Reservation:
             )
 
     def _wait(self, pause: float, stop: Callable[[], bool]) -> bool | None:
-        """Wait for a token; True: it came, None: given up.
+        """Wait for a token; True: it came, None: the wait was ended.
 
         If a token may have been lost with a connection, other clients are woken.
         """
@@ -336,7 +336,7 @@ class RedisAhead(Ahead):
 
 
 class _WaitBroken(Exception):
-    """The wait was given up; a token may have been lost with it."""
+    """The wait was ended; a token may have been lost with it."""
 
 
 def _wait_for_token(

@@ -34,7 +34,7 @@ class Push:
         self.need = for_push(messages)
         self.done = False  # committed
         self.position: Position | None = None  # where, then
-        self.given_up = False  # the caller was interrupted while it waited
+        self.abandoned = False  # the caller was interrupted while it waited
         self.news = threading.Lock()  # free once it is done, or first in line
         self.news.acquire()
 
@@ -87,7 +87,7 @@ class GroupCommit:
             if taken and taken[0]:  # in no function of ours: see lock.py
                 lock.owner = 0
                 lock.free()
-            mine.given_up = not mine.done
+            mine.abandoned = not mine.done
             if self._leader == me and not within:
                 self._leader = 0
             if self._waiting and not self._leader:
@@ -114,7 +114,7 @@ class GroupCommit:
                 each = self._waiting.popleft()
             except IndexError:  # a signal handler pushed, and took them all
                 break
-            if each is not mine and not each.given_up:
+            if each is not mine and not each.abandoned:
                 together.append(each)
         return together
 

@@ -90,7 +90,7 @@ class ThreadLock:
                 return taken
             waited += _SLICE
             self.end_abandoned()
-        raise _gave_up(self._path, "another thread of this process")
+        raise _waited_too_long(self._path, "another thread of this process")
 
     def end_abandoned(self) -> None:
         """Close the generator of an owner that left its ``with`` and did not give the lock back."""
@@ -162,7 +162,7 @@ def lock_file(descriptor: int, path: Path, look: Callable[[], object]) -> None:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if waited >= DEADLINE:
-                raise _gave_up(path, "another process") from None
+                raise _waited_too_long(path, "another process") from None
         else:
             return
         before = time.monotonic()
@@ -179,7 +179,7 @@ def name_of_lock(path: Path) -> Path:
     return path.with_name(path.name + ".lock")
 
 
-def _gave_up(path: Path, by_default: str) -> ConnectionLost:
+def _waited_too_long(path: Path, by_default: str) -> ConnectionLost:
     return ConnectionLost(
         f"SQLite file {path} cannot be used: {_holder(path) or by_default} has held its lock for "
         f"more than {DEADLINE:g} s."

@@ -18,7 +18,7 @@ from alligator.tasks.functions import wire_name
 from alligator.tasks.task import Task
 
 #: The values of the label ``outcome``; each is a field of a row of activity.
-OUTCOMES = ("succeeded", "given_up", "expired", "canceled")
+OUTCOMES = ("succeeded", "dead", "expired", "canceled")
 
 _NAMES = ("queue", "function")
 
@@ -47,7 +47,7 @@ class _TaskMetrics:
         )
         self.finished = Counter(
             "alligator_tasks_finished_total",
-            "Tasks that ended, by outcome; given_up and expired ones are dead letters.",
+            "Tasks that ended, by outcome; dead and expired ones are dead letters.",
             (*_NAMES, "outcome"),
             registry=registry,
         )

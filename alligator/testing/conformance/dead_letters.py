@@ -13,7 +13,7 @@ _WHY = Reason("ValueError: too much", "Traceback …\nValueError: too much")
 
 
 class DeadLetterContract(ClientContract):
-    """A task given up is kept whole, with the reason, and can be run again."""
+    """A dead letter is kept whole, with the reason, and can be run again."""
 
     def bury(self, data: Data, kept: Data | None = None) -> str:
         """Push, reserve and bury one task; return its id."""

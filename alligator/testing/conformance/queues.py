@@ -317,7 +317,7 @@ class QueueContract(ClientContract):
         assert None not in positions
         assert self.client.lost_nothing_since(queue, None) is None
         self.client.ack([self.reserve_one()])
-        self.client.bury(self.reserve_one(), None, Reason("given up"))
+        self.client.bury(self.reserve_one(), None, Reason("buried"))
         self.client.purge_dead(queue)
         self.client.release(self.reserve_one(), "3 again")
         assert self.client.pop(queue) == "3 again"

@@ -125,14 +125,13 @@ def _figures(
         "waiting": sum(row.waiting for row in queues),
         "delayed": sum(row.delayed for row in queues),
         "running": sum(row.running for row in queues),
-        "dead": sum(row.dead for row in queues),
         "came": sum(each for each in came if each is not None)
         if any(each is not None for each in came)
         else None,
         "went": sum(each for each in went if each is not None) if went else None,
         "failed": sum(row.failed for row in hour),
         "retried": sum(row.retried for row in hour),
-        "given_up": sum(row.given_up for row in hour),
+        "dead": sum(row.dead for row in hour),
         "workers": None if workers is None else sum(not each.is_lost for each in workers),
     }
 

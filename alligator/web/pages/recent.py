@@ -118,7 +118,7 @@ def _last_hour(view: View) -> dict[str, Any] | None:
         "succeeded": sum(each.succeeded for each in rows),
         "failed": sum(each.failed for each in rows),
         "retried": sum(each.retried for each in rows),
-        "given_up": sum(each.given_up for each in rows),
+        "dead": sum(each.dead for each in rows),
         "lost": sum(each.lost for each in rows),
         "functions": failed.most_common(_MOST_FUNCTIONS),
         "more": len(failed) - _MOST_FUNCTIONS,

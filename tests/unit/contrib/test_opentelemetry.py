@@ -156,7 +156,7 @@ def test_each_attempt_is_a_span_and_a_failure_is_an_error(sdk, gator):
     first, last = sdk.named("process")
     assert [each.attributes["alligator.task.attempt"] for each in (first, last)] == [1, 2]
     outcomes = [each.attributes["alligator.task.outcome"] for each in (first, last)]
-    assert outcomes == ["retried", "given up"]
+    assert outcomes == ["retried", "dead letter"]
     for each in (first, last):
         assert each.attributes["error.type"] == "ConnectionError"
         assert each.status.status_code is trace.StatusCode.ERROR

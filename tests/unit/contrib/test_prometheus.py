@@ -73,7 +73,7 @@ def test_pushes_and_ends_are_counted(make, registry):
     assert found["alligator_tasks_pushed_total", "other", NOTE] == 1
     assert found["alligator_tasks_pushed_total", "q", FAIL] == 1
     assert found["alligator_tasks_finished_total", "q", "succeeded", NOTE] == 4
-    assert found["alligator_tasks_finished_total", "given_up", "q", FAIL] == 1
+    assert found["alligator_tasks_finished_total", "dead", "q", FAIL] == 1
     assert found["alligator_tasks_retried_total", "q", FAIL] == 1
     assert found["alligator_task_errors_total", "q", FAIL] == 2
     assert found["alligator_leases_expired_total", "q", FAIL] == 0
@@ -91,7 +91,7 @@ def test_it_counts_what_the_activity_counts(make, registry):
     Worker(gator, burst=True, log_level=logging.CRITICAL).run_forever()
     found, rows = samples(registry), gator.activity()
     assert sum(row.succeeded + row.expired for row in rows) == 501
-    for outcome in ("succeeded", "expired", "given_up", "canceled"):
+    for outcome in ("succeeded", "expired", "dead", "canceled"):
         counted = sum(getattr(row, outcome) for row in rows)
         assert found["alligator_tasks_finished_total", *sorted([outcome, "q", NOTE])] == counted
     runs = found["alligator_task_duration_seconds_count", "q", NOTE]
@@ -167,7 +167,7 @@ def test_each_series_begins_with_zero(registry):
     """So that the first failure of a function is seen as an increase."""
     PrometheusMiddleware(registry).activity([row_of(succeeded=1)])
     found = samples(registry)
-    assert found["alligator_tasks_finished_total", "given_up", "q", NOTE] == 0
+    assert found["alligator_tasks_finished_total", "dead", "q", NOTE] == 0
     assert found["alligator_leases_expired_total", "q", NOTE] == 0
     assert found["alligator_task_duration_seconds_bucket", "0.001", "q", NOTE] == 1
     assert found["alligator_task_duration_seconds_bucket", "3600.0", "q", NOTE] == 1

@@ -270,7 +270,7 @@ def test_an_unreadable_message_is_an_error_of_the_worker(start, make):
     gator = make(allowed=["elsewhere.*"])
     Worker(gator, burst=True).run_forever()
     (event,) = transport.items("event")
-    assert "was given up" in event["logentry"]["message"]
+    assert "became a dead letter" in event["logentry"]["message"]
     assert VALUE not in transport.text
 
 

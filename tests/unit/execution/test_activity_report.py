@@ -56,9 +56,9 @@ def test_nothing_is_sent_if_there_is_nothing(recording, monkeypatch):
         (outcome(deaths=2), {"succeeded": 1, "lost": 2}),
         (outcome(Verdict.RETRY, error=ValueError()), {"failed": 1, "retried": 1}),
         (outcome(Verdict.RETRY, error=RunAgain(0.0, None)), {"retried": 1}),
-        (outcome(Verdict.BURY, error=ValueError()), {"failed": 1, "given_up": 1}),
-        (outcome(Verdict.BURY, task=None, error=ValueError()), {"failed": 1, "given_up": 1}),
-        (outcome(Verdict.BURY, task=None, deaths=3), {"given_up": 1, "lost": 3}),
+        (outcome(Verdict.BURY, error=ValueError()), {"failed": 1, "dead": 1}),
+        (outcome(Verdict.BURY, task=None, error=ValueError()), {"failed": 1, "dead": 1}),
+        (outcome(Verdict.BURY, task=None, deaths=3), {"dead": 1, "lost": 3}),
         (outcome(Verdict.BURY, expired=True, reason=Reason("Expired")), {"expired": 1}),
         (outcome(Verdict.CANCEL, error=TaskCanceled("x")), {"canceled": 1}),
         (outcome(Verdict.LATER, error=ValueError()), {}),
@@ -68,7 +68,7 @@ def test_each_end_is_counted(gator, recording, given, counted):
     recording.record(given, 0.5)
     flush(recording)
     found = rows(gator).get(("q", "tests.support.jobs.note"))
-    names = ("succeeded", "failed", "retried", "given_up", "expired", "canceled", "lost")
+    names = ("succeeded", "failed", "retried", "dead", "expired", "canceled", "lost")
     assert {name: n for name in names if (n := getattr(found, name, 0))} == counted
 
 

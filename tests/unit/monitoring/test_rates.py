@@ -20,7 +20,7 @@ def test_the_first_look_tells_what_went_in_the_last_whole_minute():
 def test_later_looks_compare():
     rates = Rates()
     rates.look([queue(100)], [ended(120, 10)], 130.0)
-    found = rates.look([queue(80)], [ended(120, 40, given_up=2, expired=1)], 140.0)
+    found = rates.look([queue(80)], [ended(120, 40, dead=2, expired=1)], 140.0)
     assert found["all"] == Rate(came=13 * 6, went=33 * 6)
 
 

@@ -137,12 +137,12 @@ TABLE = [
     ),
     (
         {"state": FAILED, "at": AT_TWO, "error": "ValueError: \x1b[31mred"},
-        "failed for good at 14:02: ValueError: \\x1b[31mred",
+        "became a dead letter at 14:02: ValueError: \\x1b[31mred",
     ),
-    ({"state": FAILED}, "failed for good: no error is recorded"),
+    ({"state": FAILED}, "became a dead letter: no error is recorded"),
     (
         {"state": FAILED, "error": "Expired: it was to start before noon; a worker had it late."},
-        "buried, expired: it was to start before noon; a worker had it late",
+        "became a dead letter, expired: it was to start before noon; a worker had it late",
     ),
     (
         {"state": None},
@@ -282,7 +282,7 @@ def test_its_parent_failed(gator):
     work(gator)
     assert gator.explain(child).endswith(f": its parent {parent.id} failed: ValueError: too much")
     assert re.fullmatch(
-        r"failed for good at \d\d:\d\d: ValueError: too much", gator.explain(parent)
+        r"became a dead letter at \d\d:\d\d: ValueError: too much", gator.explain(parent)
     )
 
 
@@ -379,7 +379,9 @@ def test_expired_with_a_clock_of_its_own():
     fake.advance(120)
     assert gator.explain(task).startswith("expired at 14:31, so a worker will bury it")
     gator.run_all()
-    assert gator.explain(task).startswith("buried at 14:32, expired: it was to start before ")
+    assert gator.explain(task).startswith(
+        "became a dead letter at 14:32, expired: it was to start before "
+    )
 
 
 def test_a_task_that_never_was_on_a_queue(gator):
@@ -403,7 +405,7 @@ def test_on_beanstalkd_with_a_store(beanstalk):
     assert "delayed for " in beanstalk.explain(beanstalk.options(delay_by=43).task(add, 1))
     work(beanstalk)
     assert beanstalk.explain(child.id).endswith(f"{parent.id} failed: ValueError: too much")
-    assert "failed for good at " in beanstalk.explain(parent.id)
+    assert "became a dead letter at " in beanstalk.explain(parent.id)
     lost = beanstalk.options(save_results=60).task(add, 1)
     beanstalk.client.get(beanstalk.queue_name, lost.backend_id)
     assert "it was removed and nothing recorded" in beanstalk.explain(lost.id)

@@ -63,7 +63,7 @@ def test_letters_are_grouped_by_error(gator, pages):
     die(gator, resize, "a.jpg")
     die(gator, send, 9, "images")
     text = words(pages.get("dead"))
-    assert "5 tasks failed for good" in text
+    assert "5 tasks that failed and have no retry left" in text
     assert "ValueError: no user … such as: ValueError: no user 9 4 " in text
     assert "4 tests.unit.web.test_dead.send images mail" in text
     assert text.index("ValueError") < text.index("OSError")

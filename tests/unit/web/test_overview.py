@@ -38,7 +38,7 @@ def record(gator, queue="mail", function="shop.mail.send", *, ago=2, runs=10, fa
     tally = Tally()
     tally.add("succeeded", runs - failed)
     tally.add("failed", failed)
-    tally.add("given_up", failed)
+    tally.add("dead", failed)
     tally.add_runs(runs, [Measured(took, took / 4, is_single=True)] * runs)
     minute = int(time.time() // 60 - ago) * 60
     gator.store.report(Report("w", activity=[(minute, queue, function, tally.take())]))
@@ -84,8 +84,8 @@ def test_figures_and_rates(gator, pages):
     page = pages.get("")
     text = words(page)
     assert "Waiting 1 +1 delayed Running 0" in text
-    assert "Failed in the last hour 9 9 given up" in text
-    assert "/recent?since=3600&state=failed" in links(page)
+    assert "Failed in the last hour 9 9 dead letters" in text
+    assert "/dead?since=3600" in links(page)
     assert "mail Waiting: now" in text  # the sparkline
     assert "/ 50 ms" in text  # p95 of the waits
     assert text.count("Numbers") == 3  # a table behind each chart

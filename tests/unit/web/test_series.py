@@ -23,7 +23,7 @@ def counted(runs, minute=MINUTE, queue="q", function="m.f", failed=0):
     tally = Tally()
     tally.add("succeeded", len(runs) - failed)
     tally.add("failed", failed)
-    tally.add("given_up", failed)
+    tally.add("dead", failed)
     tally.add_runs(len(runs), [Measured(each, each / 2, is_single=True) for each in runs])
     return to_row(minute, queue, function, tally.take() or ())
 

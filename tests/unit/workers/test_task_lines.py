@@ -87,12 +87,15 @@ def test_check_and_run_task_has_them_too(gator):
 def test_failures_say_function_queue_attempt_and_duration(gator):
     task = gator.options(retries=1)(jobs.fail)
     records = about_tasks(run(gator))
-    assert [each.outcome for each in records] == ["started", "retried", "started", "given up"]
+    assert [each.outcome for each in records] == ["started", "retried", "started", "dead letter"]
     assert [each.levelname for each in records] == ["INFO", "WARNING", "INFO", "ERROR"]
     retried, dead = records[1].getMessage(), records[3].getMessage()
     begin = f"Task {task.id} (failed, with a retry left): ValueError: too much (tests.support.jobs."
     assert retried.startswith(begin)
-    assert f"Task {task.id} was given up: ValueError: too much (tests.support.jobs.fail" in dead
+    assert (
+        f"Task {task.id} became a dead letter: ValueError: too much (tests.support.jobs.fail"
+        in dead
+    )
     assert ", queue all, attempt 2, 0.0" in dead
 
 
@@ -215,7 +218,7 @@ def test_json_has_one_object_a_line(tmp_path):
         (good.id, "started"),
         (good.id, "succeeded"),
         (bad.id, "started"),
-        (bad.id, "given up"),
+        (bad.id, "dead letter"),
     ]
     (failed,) = [each for each in lines if "traceback" in each]
     assert failed["function"].endswith("operator.truediv")

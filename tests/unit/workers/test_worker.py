@@ -593,7 +593,7 @@ def test_what_cannot_be_shown_ends_no_worker_and_no_thread(gator, concurrency, c
     assert len(letters) == 3
     assert all(letter.traceback and letter.error for letter in letters)
     assert gator.stats()["running"] == 0
-    assert capsys.readouterr().out.count("was given up") == 3
+    assert capsys.readouterr().out.count("became a dead letter") == 3
 
 
 @pytest.mark.parametrize("concurrency", [1, 2])
