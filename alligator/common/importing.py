@@ -123,10 +123,11 @@ def current_directory() -> str:
         return ""
 
 
-def import_attr(module_name: str, attr_name: str) -> Any:
+def import_attr(module_name: str, attr_name: str, adapt: Callable[[Any], Any] | None = None) -> Any:
     """Import a module and return one of its attributes.
 
     :param attr_name: the attribute; dots reach into classes (``'Mailer.send'``).
+    :param adapt: makes of the attribute what is returned, and checked in its place.
     :raises UnknownModuleError: there is no such module.
     :raises ImportFailed: the import of the module, or the look-up of the attribute, failed.
     :raises UnknownCallableError: the module has no such attribute.
@@ -153,6 +154,8 @@ def import_attr(module_name: str, attr_name: str) -> Any:
         except BaseException as err:  # a module may have a __getattr__, which may raise anything
             asked = f"Module {shorten(module_name)!r}, asked for {shorten(attr_name)!r}, raised"
             raise ImportFailed(f"{asked} {with_stop(describe_error(err))}") from err
+    if adapt is not None:
+        found = adapt(found)
     if guard:
         guard.after_import(module_name, attr_name, found)
     return found

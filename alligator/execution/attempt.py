@@ -175,7 +175,7 @@ def _limited(task: Task) -> float | None:
     seconds: float | None = getattr(task, "timeout", None)
     if each := getattr(task, "hook_timeout", None):
         ends = task.on_success is not None or task.on_error is not None
-        hooks = (task.on_start is not None) + ends
+        hooks = (task.on_start is not None) + ends + 2 * (task.observer is not None)
         return (seconds or 0.0) + hooks * each if hooks else seconds
     return seconds
 

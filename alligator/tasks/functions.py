@@ -57,7 +57,7 @@ def wire_name(func: Callable[..., Any]) -> tuple[str, str]:
     check_runs(func)
     for name in dict.fromkeys((qualified, getattr(func, "__name__", ""))):
         module = getattr(func, "__module__", None)
-        if name and module and _imports_as(module, name) == func:
+        if name and module and _imports_as(module, name) == getattr(func, "__adapted__", func):
             return determine_module(func), name
     raise InvalidTask(f"{func!r} cannot be imported back by its name; {_ADVICE}.")
 
@@ -196,15 +196,18 @@ def positional(
     return bound.args, bound.kwargs
 
 
-def import_callable(module: str, name: str, *, plain: bool = False) -> Callable[..., Any]:
+def import_callable(
+    module: str, name: str, *, plain: bool = False, adapt: Callable[[Any], Any] | None = None
+) -> Callable[..., Any]:
     """Import the function that a message names.
 
     :param plain: whether it must be a function without ``async`` and ``yield``.
+    :param adapt: makes the function of what the name leads to; None: it is the function.
     :raises UnknownModuleError, UnknownCallableError: it does not exist, perhaps not yet.
     :raises ImportFailed: its module raised an error while it was imported.
     :raises BadPayload: it exists and cannot be called.
     """
-    found = import_attr(module, name)
+    found = import_attr(module, name, adapt)
     kind = "" if callable(found) else type(found).__name__
     if kind or (plain and (kind := kind_of(found))):
         raise BadPayload(f"{shorten(f'{module}.{name}')!r} is no plain function but a {kind}.")

@@ -13,6 +13,7 @@ from alligator.common.text import describe_error, shorten
 from alligator.exceptions import BadPayload, InvalidTask
 from alligator.security.signing import body_of
 from alligator.tasks import parent_results
+from alligator.tasks.adapters import adapter_of, check_adapter
 from alligator.tasks.functions import import_callable, split_name, wire_name
 from alligator.tasks.limits import with_limits
 from alligator.tasks.parent_ids_in_store import KeptParents
@@ -43,9 +44,11 @@ _WRITTEN = {
     "hook_timeout": None,
     "delay_until": None,
     "expires_at": None,
+    "adapter": None,
 }
 _NOTED = ("retried", "pushed_at", "depends_on", "last_error", "note_end")
 _READ = {name: CHECKS.get(name) or moment(name) for name in _WRITTEN}
+_READ["adapter"] = check_adapter
 # "own_id" is Task.lookalike_id, and "result_of" the arguments that are results of other tasks.
 _KNOWN = (*_HOOKS, *_WRITTEN, *_NOTED, "headers", "result_of", "own_id")
 #: What a task has of its own if it has options; "pushed_at" is written beside others only.
@@ -94,9 +97,10 @@ class Fields:
                 known = ", ".join(names)
                 raise BadPayload(f"Option {shorten(name)!r} is not known here; known: {known}.")
 
-    def function(self, *, plain: bool = False) -> Callable[..., Any]:
+    def function(self, *, plain: bool = False, adapter: str | None = None) -> Callable[..., Any]:
         """Import the function that ``module`` and ``callable`` name."""
-        return function(self.read("module", str), self.read("callable", str), plain=plain)
+        module, name = self.read("module", str), self.read("callable", str)
+        return function(module, name, plain=plain, adapter=adapter)
 
 
 class Described(Protocol):
@@ -119,6 +123,7 @@ class Described(Protocol):
     kept_parents: KeptParents | None
     headers: Any
     awaits_results: bool
+    observer: Any
 
     @property
     def known_for(self) -> float:
@@ -240,7 +245,8 @@ def read(data: str | bytes, make: Callable[[str, int, Any], T]) -> T:
             _read_options(task, Fields(options))
     except (InvalidTask, TypeError) as err:
         raise BadPayload(f"The message has an unusable field: {err}") from err
-    func, args = message.function(), message.read("args", list, [])
+    adapter = options.get("adapter") if options else None
+    func, args = message.function(adapter=adapter), message.read("args", list, [])
     kwargs = message.read("kwargs", dict, {})
     if options and options.get("result_of") is not None:
         args, kwargs = parent_results.read(Fields(options).read("result_of", list), args, kwargs)
@@ -248,6 +254,8 @@ def read(data: str | bytes, make: Callable[[str, int, Any], T]) -> T:
     task.to_call(func, *args, **kwargs)
     if options:
         _read_hooks(task, Fields(options))
+    if adapter is not None:
+        task.observer = getattr(func, "observer", None)
     return task
 
 
@@ -278,17 +286,25 @@ def _read_hooks(task: Described, options: Fields) -> None:
             setattr(task, hook, Fields(options.read(hook, dict)).function(plain=True))
 
 
-def function(module: str, name: str, *, plain: bool = False) -> Callable[..., Any]:
-    """Import the function that a message names; one that has passed is not checked again."""
+def function(
+    module: str, name: str, *, plain: bool = False, adapter: str | None = None
+) -> Callable[..., Any]:
+    """Import the function that a message names; one that has passed is not checked again.
+
+    :param adapter: says how what the name leads to becomes a function; None: it is one.
+    """
     guard, key = import_guard.get(), (module, name, plain)
-    if guard is not None and (known := guard.recall(key)) is not None:
-        return known  # type: ignore[no-any-return]
+    if guard is not None:
+        known = guard.recall(key) if adapter is None else guard.stand_in(module, name)
+        if known is not None:
+            return known  # type: ignore[no-any-return]
     try:
         split_name(f"{module}:{name}")
     except InvalidTask as err:
         raise BadPayload(describe_error(err)) from err
-    found = import_callable(module, name, plain=plain)
-    if guard is not None:
+    adapt = None if adapter is None else adapter_of(adapter)
+    found = import_callable(module, name, plain=plain, adapt=adapt)
+    if guard is not None and adapt is None:
         guard.remember(key, found)
     return found
 

@@ -409,7 +409,7 @@ class RunMiddleware:
                 raise
             passage.task.result = None
             passage.is_judged = True
-            await _off_loop(task.on_error, partial(task.end, None, err))
+            await _off_loop(task.on_error or task.observer, partial(task.end, None, err))
 
 
 def runs_on_loop(task: Task) -> bool:
@@ -442,13 +442,13 @@ async def _call_coroutine(task: Task) -> None:
 
     found: list[tuple[Coroutine[Any, Any, Any], float | None]] = []
     start = partial(task.start, lambda _, *coroutine: found.append(coroutine))
-    await _off_loop(task.on_start, start)
+    await _off_loop(task.on_start or task.observer, start)
     for coroutine, timeout in found:  # none, if a hook has replaced the function
         result, error = await within(coroutine, timeout, task)
         if isinstance(error, asyncio.CancelledError):
             raise error  # perhaps the worker leaves: that is no error of the task
         hook = task.on_success if error is None else task.on_error
-        await _off_loop(hook, partial(task.end, result, error))
+        await _off_loop(hook or task.observer, partial(task.end, result, error))
 
 
 async def _off_loop(hook: Any, call: Callable[[], Any]) -> Any:

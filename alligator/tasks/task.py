@@ -43,6 +43,7 @@ from alligator.runtime.event_loop import PLAIN, as_coroutine, finish, never_ran
 from alligator.runtime.safe_points import calls_users, release_logging
 from alligator.runtime.timeouts import Overrun, Reminder, TimeIsUp, call_within
 from alligator.tasks import message as message_module
+from alligator.tasks.adapters import Observer
 from alligator.tasks.backoff import retry_delay
 from alligator.tasks.exception_names import is_named
 from alligator.tasks.functions import check_arguments, explain_json, takes_two
@@ -236,6 +237,10 @@ class Task(Generic[R_co]):
     delivery: Delivery | None = None
     #: Whether some of its arguments are results of other tasks, which are still to be fetched.
     awaits_results: bool = False
+    #: How its function is made of what its name leads to, ``'django:default'``; None: it is that.
+    adapter: str | None = None
+    #: Told of each run, before the hooks; from the adapter, and not in the message.
+    observer: Observer | None = None
     #: Whether it runs once its parents have ended, though some did not succeed.
     unconditional: bool = False
     _progress: tuple[float, str] | None = None
@@ -491,7 +496,8 @@ class Task(Generic[R_co]):
         _current.set(self)
         self.to_running()
         try:
-            if self.on_start is not None:
+            if self.on_start is not None or self.observer is not None:
+                self._observe("started")
                 self._call_hook(self.on_start)
                 if after_fork.generation != origin:
                     return False  # a child that a hook forked runs no task
@@ -544,6 +550,8 @@ class Task(Generic[R_co]):
     def _succeed(self, result: Any) -> None:
         self.result = result
         self.to_success()
+        if self.observer is not None:
+            self._observe("succeeded", result)
         if self.on_success is not None:
             self._call_hook(self.on_success, result)
 
@@ -633,12 +641,14 @@ class Task(Generic[R_co]):
                 release_logging()
         self.to_canceled()
         self.error = error if type(error) is TaskCanceled else self._why_canceled()
+        self._observe("canceled", self.error)
         if self.error is not error:
             raise self.error from error
 
     def _fail(self, err: BaseException) -> None:
         self.error = err
         self.to_failed()
+        self._observe("failed", err)
         self._call_hook(self.on_error, err)
 
     def retry(
@@ -678,6 +688,10 @@ class Task(Generic[R_co]):
         check_arguments(self.func, *call)
         raise RunAgain(delay, tuple(call))
 
+    def _observe(self, what: str, *extra: Any) -> None:
+        if self.observer is not None:
+            self._call_hook(getattr(self.observer, what), *extra)
+
     @calls_users
     def _call_hook(self, hook: Callable[..., Any] | None, *extra: Any) -> None:
         if hook is None:
@@ -703,10 +717,11 @@ class Task(Generic[R_co]):
 
     def _say_it_hangs(self, hook: Callable[..., Any]) -> None:
         names = (name for name in ("on_start", "on_success") if getattr(self, name) is hook)
+        other = "on_error" if self.on_error is hook else getattr(hook, "__name__", "")
         log.warning(
             "Hook %s %r of task %s has not returned after %g s, since %s; the task does not end "
             "before it does. Set hook_timeout=seconds to break such hooks off.",
-            next(names, "on_error"),
+            next(names, other),
             hook,
             shorten(self.task_id),
             HOOK_PATIENCE,

@@ -162,6 +162,7 @@ class Processor:
         if isinstance(error, LeaveNow):
             return  # canceled because the worker leaves, which hands the task back
         blocks = error is not None or task.on_success is not None or task.known_for
+        blocks = blocks or task.observer is not None
         shows = result is not None or self._reports_all
         if blocks or shows or delivery.deaths or self.leases.is_closed:
             conclude = partial(self._conclude, delivery, started, task, result, error)

@@ -8,7 +8,6 @@ from types import ModuleType
 from typing import Any
 from urllib.parse import quote
 
-import django
 import uvicorn
 from cheroot import wsgi
 from django.conf import settings
@@ -20,6 +19,8 @@ from flask import Flask, request, session
 from starlette.middleware.sessions import SessionMiddleware
 from starlette.requests import Request as StarletteRequest
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
+
+from tests.support import django_settings
 
 #: Which visitors may do what, by the name that they sign in with.
 MAY = {"ada": "all", "bob": "read_only"}
@@ -133,21 +134,7 @@ def configure_django(dashboard: Callable[[Any], Any]) -> None:
         path("by-path/<path:path>", mounted.django),
         path("team/<int:number>/", include([re_path("^tasks/", mounted.django)])),
     ]
-    if not settings.configured:
-        settings.configure(
-            ALLOWED_HOSTS=["*"],
-            MIDDLEWARE=[
-                "django.middleware.security.SecurityMiddleware",
-                "django.contrib.sessions.middleware.SessionMiddleware",
-                "django.middleware.common.CommonMiddleware",
-                "django.middleware.csrf.CsrfViewMiddleware",
-                "django.middleware.clickjacking.XFrameOptionsMiddleware",
-            ],
-            SECRET_KEY="only for tests",
-            SESSION_ENGINE="django.contrib.sessions.backends.signed_cookies",
-            USE_TZ=True,
-        )
-        django.setup()
+    django_settings.configure()
     settings.ROOT_URLCONF = urls
 
 

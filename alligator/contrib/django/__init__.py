@@ -10,8 +10,11 @@ It needs the extra ``django``, and ``'alligator.contrib.django'`` in ``INSTALLED
 it needs no configured settings. See :doc:`/django`.
 
 Imports: everything but ``alligator.cli``, which only the management command imports. Exports
-:data:`gators`.
+:data:`gators`, and ``AlligatorBackend`` for Django's tasks framework.
 """
+
+from importlib import import_module
+from typing import Any
 
 from alligator.exceptions import MissingDriver
 
@@ -24,7 +27,13 @@ except ImportError as err:
 
 from alligator.contrib.django.gator_handler import GatorHandler
 
-__all__ = ["gators"]
+__all__ = ["AlligatorBackend", "gators"]
 
 #: The Gators of ``settings.ALLIGATOR``, by alias: one per alias and process.
 gators = GatorHandler()
+
+
+def __getattr__(name: str) -> Any:
+    if name == "AlligatorBackend":  # imports the framework, which Django before 6 does not have
+        return import_module("alligator.contrib.django.tasks_backend").AlligatorBackend
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,26 @@
+"""Work on a queue of Django tasks in its own process: ``worker.py DSN QUEUE [CONCURRENCY]``."""
+
+import sys
+
+import django
+from django.conf import settings
+
+BACKEND = "alligator.contrib.django.AlligatorBackend"
+
+
+def main(dsn, queue, concurrency="1"):
+    settings.configure(
+        DATABASES={},
+        TASKS={"default": {"BACKEND": BACKEND, "QUEUES": [], "OPTIONS": {"DSN": dsn}}},
+        USE_TZ=True,
+    )
+    django.setup()
+    from alligator import Worker
+    from alligator.contrib.django.tasks_framework import framework
+
+    gator = framework.task_backends["default"].gator
+    Worker(gator, to_consume=queue, concurrency=int(concurrency), lease=1.0).run_forever()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
