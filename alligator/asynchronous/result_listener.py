@@ -46,8 +46,8 @@ _PART = 0.1
 #: Seconds of one pass that go to looks at queues; the rest of them come next.
 _LOOKS = 0.05
 
-#: How many times as long as a pass took the thread rests after it.
-_REST = 3
+#: How many times as long as a pass took the thread rests after it; and the longest rest in seconds.
+_REST, _LONGEST_REST = 3, 0.25
 
 #: How many records are read at once.
 _AT_ONCE = 500
@@ -240,7 +240,7 @@ class ResultListener:
             finally:
                 self._asked = 0.0
             ended = time.monotonic()
-            rest_until = ended + _REST * (ended - began)
+            rest_until = ended + min(_LONGEST_REST, _REST * (ended - began))
 
     def _put_off(self, watched: Iterable[Watched], err: BaseException) -> None:
         due = time.monotonic() + _RETRY

@@ -1,8 +1,8 @@
-"""Provide a pytest fixture ``gator``; pytest finds this plugin if Alligator is installed.
+"""Provide pytest fixtures ``gator`` and ``agator``; pytest finds them if Alligator is installed.
 
 It adds nothing else. It imports the rest of Alligator only when a test asks for the fixture, so
 that coverage measurement misses nothing. A fixture ``gator`` of your own, in a test module or a
-``conftest.py``, replaces it; ``-p no:alligator`` switches it off.
+``conftest.py``, replaces it, also in ``agator``; ``-p no:alligator`` switches it off.
 """
 
 import os
@@ -28,3 +28,13 @@ def gator() -> Iterator["Gator"]:
     yield fresh
     fresh.client.drop_all(fresh.queue_name)
     fresh.close()
+
+
+@pytest.fixture
+def agator(gator: "Gator") -> "Gator":
+    """The Gator of this test, for a test that is a coroutine, or that runs one.
+
+    ``await agator.arun_all()`` runs what is due, ``await agator.arun_until('+1d')`` a whole day.
+    It belongs to no event loop: asyncio.run, pytest-asyncio and anyio's plugin can run the test.
+    """
+    return gator

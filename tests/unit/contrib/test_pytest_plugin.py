@@ -82,6 +82,47 @@ def test_nothing_is_left():
     assert "4 passed" in said, said
 
 
+ASYNC_TESTS = """
+import asyncio
+import operator
+import pytest
+
+async def check(agator):
+    task = await agator.options(save_results=60, delay_by=3600).atask(operator.add, 1, 2)
+    assert await agator.arun_all() == 0
+    assert await agator.arun_until("+1h") == 1
+    assert await agator.aresult(task, 5) == 3
+    await agator.aclose()
+
+def test_with_asyncio_run(agator, gator):
+    assert agator is gator
+    asyncio.run(check(agator))
+"""
+WITH_PLUGIN = {
+    "anyio": """
+@pytest.fixture
+def anyio_backend():
+    return "asyncio"
+
+@pytest.mark.anyio
+async def test_with_a_plugin(agator):
+    await check(agator)
+""",
+    "pytest_asyncio": """
+@pytest.mark.asyncio
+async def test_with_a_plugin(agator):
+    await check(agator)
+""",
+}
+
+
+@pytest.mark.parametrize("plugin", WITH_PLUGIN)
+def test_in_coroutines(project, plugin):
+    pytest.importorskip(plugin)
+    said = run(project, ASYNC_TESTS + WITH_PLUGIN[plugin], "-W", "error")
+    assert "2 passed" in said, said
+
+
 def test_ones_own_fixture_comes_first(project):
     said = run(
         project,

@@ -1,0 +1,298 @@
+"""Test awaitable calls that are canceled, whose server is gone, or whose loop or process ends."""
+
+import asyncio
+import contextlib
+import operator
+import os
+import random
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+import uuid
+
+import pytest
+
+from alligator import Gator, Task
+from alligator.exceptions import ConnectionLost, ResultTimeout
+from tests.support import ROOT
+from tests.support.helpers import eventually
+from tests.support.servers import redis as servers
+from tests.support.servers.proxy import Fault, Proxy
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    found = servers.start(tmp_path_factory.mktemp("redis"))
+    yield found
+    found.stop()
+
+
+@pytest.fixture
+def gator(server):
+    found = Gator(server.dsn, f"q-{uuid.uuid4().hex[:8]}")
+    yield found
+    found.close()
+
+
+@contextlib.contextmanager
+def paused(server):
+    pid = server.server.process.pid
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+@contextlib.asynccontextmanager
+async def never_held_up(within):
+    """Check that the event loop goes on in the block: a plain call would hold it up for seconds."""
+    longest = 0.0
+
+    async def tick():
+        nonlocal longest
+        last = time.monotonic()
+        while True:
+            await asyncio.sleep(0.002)
+            longest, last = max(longest, time.monotonic() - last), time.monotonic()
+
+    ticking = asyncio.create_task(tick())
+    yield
+    ticking.cancel()
+    assert longest < within
+
+
+def test_a_paused_server_holds_up_no_loop_and_no_timeout(server, gator):
+    async def main():
+        task = await gator.options(save_results=60).atask(operator.add, 1, 2)
+        goes_on = asyncio.create_task(gator.aresult(task, None))
+        patient = asyncio.create_task(gator.aresult(task, 30))
+        events = asyncio.create_task(anext(gator.aevents(task)))
+        await events
+        async with never_held_up(0.5):
+            with paused(server):
+                waits = [gator.aresult(task, 0.8), gator.await_(task, 0.8)]
+                began = time.monotonic()
+                for found in await asyncio.gather(*waits, return_exceptions=True):
+                    assert isinstance(found, ConnectionLost)
+                assert 0.79 < time.monotonic() - began < 1.2
+                push, status = gator.atask(operator.add, 1, 1), gator.astatus(task)
+                for each in (push, status):
+                    with pytest.raises(TimeoutError):
+                        await asyncio.wait_for(each, 0.2)
+            assert not goes_on.done()
+            await gator.arun_all()
+            assert await goes_on == await patient == 3
+
+    asyncio.run(main())
+
+
+def test_a_server_that_restarts_ends_no_wait(server, tmp_path):
+    # Its queue is on the first server; the outcome comes from the second one, which restarts.
+    store = servers.start(tmp_path / "store")
+    gator = Gator(server.dsn, f"q-{uuid.uuid4().hex[:8]}", store=store.dsn)
+
+    async def main():
+        task = await gator.options(save_results=60).atask(operator.add, 1, 2)
+        waits = asyncio.create_task(gator.aresult(task, 30))
+        await asyncio.sleep(0.1)
+        await asyncio.to_thread(store.stop)
+        with pytest.raises(ConnectionLost):
+            await gator.aresult(task, 0.5)
+        assert not waits.done()
+        await asyncio.to_thread(store.server.start)
+        await gator.arun_all()
+        assert await waits == 3
+
+    asyncio.run(main())
+    gator.close()
+    store.stop()
+
+
+def test_a_canceled_push_is_done_or_not_and_leaves_nothing_half_read(server):
+    with Proxy(server.port, lambda: Fault(delay=0.002)) as proxy:
+        gator = Gator(f"redis://127.0.0.1:{proxy.port}/0", f"q-{uuid.uuid4().hex[:8]}")
+        chance = random.Random(7)
+
+        async def push(number, sent):
+            task = Task()
+            with contextlib.suppress(asyncio.CancelledError):
+                await gator.apush(task, operator.add, number, 0)
+                sent.add(task.task_id)
+            return task
+
+        async def main():
+            sent: set[str] = set()
+            pushes = [asyncio.create_task(push(number, sent)) for number in range(300)]
+            looks = [asyncio.create_task(gator.astatus("unknown")) for _ in range(30)]
+            for each in chance.sample([*pushes, *looks], 150):
+                await asyncio.sleep(0.0003)
+                each.cancel()
+            await asyncio.wait([*pushes, *looks])
+            tasks = [each.result() for each in pushes if not each.cancelled()]
+            await gator.aclose()
+            assert await gator.atask(operator.add, 1, 1)  # sent after all that was under way
+            there = {row.task_id for row in gator.tasks("waiting", 1000)}
+            assert sent <= there, "what was awaited is queued"
+            assert {each.task_id for each in tasks if each.is_pushed} <= there
+            assert len(sent) >= 100
+            for number in range(20):
+                assert await gator.astatus("unknown") is None
+                task = await gator.atask(operator.add, number, 1)
+                assert await gator.astatus(task) == 0
+
+        asyncio.run(main())
+        gator.close()
+
+
+def test_a_loop_that_is_closed_meanwhile_harms_no_other(server, gator):
+    async def leave():
+        loop = asyncio.get_running_loop()
+        future = asyncio.ensure_future(gator.atask(operator.add, 1, 2))
+        waits = asyncio.ensure_future(gator.aresult("never-heard-of", 30))
+        await asyncio.sleep(0.05)
+        loop.stop()
+        return future, waits
+
+    async def again():
+        task = await gator.options(save_results=60).atask(operator.add, 1, 1)
+        waits = asyncio.create_task(gator.aresult(task, 20))
+        await gator.arun_all()
+        return await waits
+
+    with paused(server):
+        loop = asyncio.new_event_loop()
+        left = loop.create_task(leave())
+        loop.run_forever()
+        loop.close()  # with two calls under way
+    assert asyncio.run(again()) == 2
+    del left
+
+
+def test_loops_in_several_threads(gator):
+    found = []
+
+    async def main(number):
+        opts = gator.options(save_results=60)
+        tasks = await asyncio.gather(*(opts.atask(operator.add, number, n) for n in range(20)))
+        found.append(await asyncio.gather(*(gator.aresult(task, 30) for task in tasks)))
+
+    threads = [
+        threading.Thread(target=asyncio.run, args=[main(number)], daemon=True)
+        for number in range(0, 500, 100)
+    ]
+    for each in threads:
+        each.start()
+    eventually(lambda: gator.len() == 100, "all are pushed")
+    gator.run_all()
+    for each in threads:
+        each.join(30)
+    assert sorted(found) == [list(range(n, n + 20)) for n in range(0, 500, 100)]
+
+
+def test_a_closed_gator_goes_on(gator):
+    async def main():
+        task = await gator.options(save_results=60).atask(operator.add, 1, 2)
+        waits = asyncio.create_task(gator.aresult(task, 30))
+        await asyncio.sleep(0.05)
+        await gator.aclose()
+        await gator.arun_all()
+        assert await waits == 3
+
+    asyncio.run(main())
+
+
+def run(code, dsn, *, interrupt=False):
+    """Run a program; return its exit code, what it printed, and how long its end took."""
+    text = textwrap.dedent(code)
+    process = subprocess.Popen(
+        [sys.executable, "-c", text, dsn],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert process.stdout is not None
+    first = process.stdout.readline()
+    began = time.monotonic()
+    if interrupt:
+        process.send_signal(signal.SIGINT)
+    try:
+        said, _ = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    return process.returncode, first + said, time.monotonic() - began
+
+
+def test_ctrl_c_while_a_server_does_not_answer(server):
+    with paused(server):
+        code, said, took = run(
+            """
+            import asyncio, operator, sys
+            from alligator import Gator
+
+            async def main():
+                gator = Gator(sys.argv[1], "ctrl-c")
+                calls = [gator.atask(operator.add, 1, 2), gator.aresult("some", None)]
+                waits = [asyncio.ensure_future(each) for each in calls]
+                await asyncio.sleep(0.3)
+                print("waits", flush=True)
+                await asyncio.gather(*waits)
+
+            asyncio.run(main())
+            """,
+            server.dsn,
+            interrupt=True,
+        )
+    assert "KeyboardInterrupt" in said
+    assert "never awaited" not in said
+    assert code == -signal.SIGINT or code == 130
+    assert took < 4, said
+
+
+def test_a_forked_child_has_threads_of_its_own(server):
+    code, said, _ = run(
+        """
+        import asyncio, operator, os, sys
+        from alligator import Gator
+
+        gator = Gator(sys.argv[1], "forked")
+
+        async def push_and_wait(number):
+            task = await gator.options(save_results=60).atask(operator.add, number, 1)
+            waits = asyncio.ensure_future(gator.aresult(task, 20))
+            await asyncio.sleep(0.05)
+            await gator.arun_all()
+            return await waits
+
+        print(asyncio.run(push_and_wait(1)), flush=True)
+        if child := os.fork():
+            print(asyncio.run(push_and_wait(2)), flush=True)
+            print(os.waitpid(child, 0)[1], flush=True)
+        else:
+            print(asyncio.run(push_and_wait(2)), flush=True)
+        """,
+        server.dsn,
+    )
+    assert sorted("".join(said.split())) == ["0", "2", "3", "3"], said
+    assert code == 0
+
+
+def test_a_timeout_is_exact(gator):
+    async def main():
+        task = await gator.options(save_results=60).atask(operator.add, 1, 2)
+
+        async def timed(seconds):
+            began = time.monotonic()
+            with pytest.raises(ResultTimeout, match="has not ended within"):
+                await gator.aresult(task, seconds)
+            return time.monotonic() - began - seconds
+
+        late = await asyncio.gather(*(timed(0.1 + number / 100) for number in range(60)))
+        assert min(late) > -0.005
+        assert sorted(late)[30] < 0.05, "each is a little late on a machine that is busy"
+
+    asyncio.run(main())
