@@ -13,7 +13,7 @@ from tests.support import ROOT
 PROJECT = Path(__file__).parent / "project"
 
 
-@pytest.mark.parametrize("suite", ["transactions", "gator_handler"])
+@pytest.mark.parametrize("suite", ["transactions", "gator_handler", "inline", "system_checks"])
 def test_the_suite(suite, tmp_path):
     shutil.copytree(PROJECT, tmp_path, dirs_exist_ok=True)
     done = subprocess.run(

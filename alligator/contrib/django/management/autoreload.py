@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -100,20 +101,21 @@ def run(argv: Sequence[str]) -> int:
         os.kill(os.getpid(), signal.SIGTERM)
 
     unblock()
+    since = time.time()
     try:
         _load()
     except Exception:
         traceback.print_exc()
-        _wait_for_change(on_change)
+        _wait_for_change(on_change, since)
         return 2
     threading.Thread(
-        target=watch, args=[on_change], name="alligator-autoreload", daemon=True
+        target=watch, args=[on_change, since], name="alligator-autoreload", daemon=True
     ).start()
     from alligator.cli import main
 
     code = main(rest)
     if code == 2 and not is_told.is_set():  # it could not start
-        _wait_for_change(on_change)
+        _wait_for_change(on_change, since)
     return code
 
 
@@ -131,18 +133,19 @@ def _load() -> None:
     BaseCommand(stdout=sys.stdout, stderr=sys.stderr).check()
 
 
-def _wait_for_change(on_change: Callable[[Path], None]) -> None:
+def _wait_for_change(on_change: Callable[[Path], None], since: float) -> None:
     print("The worker cannot start; it waits for a file to change.", file=sys.stderr, flush=True)
-    watch(on_change)
+    watch(on_change, since)
 
 
-def watch(on_change: Callable[[Path], None]) -> None:
+def watch(on_change: Callable[[Path], None], since: float) -> None:
     """Watch the files of the project, and return after a change.
 
     Watched are what Django's own server watches, and all Python files of the applications of the
     project: a module of tasks is imported only with the first task.
 
     :param on_change: called with the path of the file.
+    :param since: when the process began to load code, a Unix timestamp.
     """
     from django.utils import autoreload
 
@@ -151,8 +154,21 @@ def watch(on_change: Callable[[Path], None]) -> None:
         reloader.watch_dir(directory, "**/*.py")
     autoreload.autoreload_started.send(sender=reloader)
     reloader.notify_file_changed = partial(_notify, reloader, on_change)
+    ticker = reloader.tick()
     with contextlib.suppress(_Changed):
-        reloader.run_loop()
+        next(ticker)  # notes how the files are
+        for path in reloader.watched_files():
+            if since < _changed_at(path) <= time.time():
+                reloader.notify_file_changed(path)  # after its code was loaded, perhaps
+        for _ in ticker:
+            pass
+
+
+def _changed_at(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 class _Changed(BaseException):

@@ -4,6 +4,8 @@ import json
 import os
 from pathlib import Path
 
+from django.utils import autoreload
+
 FOLDER = Path(os.environ.get("SHOP_FOLDER", "."))
 
 SECRET_KEY = "of the tests"
@@ -21,3 +23,6 @@ DATABASES = {
     for alias in ("default", "archive")
 }
 ALLIGATOR = json.loads(os.environ.get("SHOP_ALLIGATOR", '{"DSN": "locmem://shop"}'))
+
+# The tests save files, and wait for what follows; a second would be long.
+autoreload.StatReloader.SLEEP_TIME = 0.1

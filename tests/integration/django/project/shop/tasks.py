@@ -1,11 +1,12 @@
 """Tasks; each line that they note goes to a file that the tests read."""
 
 import os
+import signal
 import time
-from pathlib import Path
 
 from django.conf import settings
 from django.db import connection
+from django.db.backends.signals import connection_created
 
 from shop.models import Order
 
@@ -38,9 +39,11 @@ async def aorder(name):
     return name
 
 
-def which_connection():
-    connection.ensure_connection()
-    note(f"connection {id(connection.connection)}")
+def note_connection(**_given):
+    note("connected")
+
+
+connection_created.connect(note_connection)
 
 
 def lose_connection():
@@ -79,5 +82,9 @@ def version():
     note(f"version {text.VERSION}")
 
 
-def ping(path):
-    Path(path).touch()
+def kill_once():
+    marker = settings.FOLDER / "killed"
+    if not marker.exists():
+        marker.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    order("after a kill")

@@ -1,0 +1,64 @@
+"""Test ``manage.py latergator --autoreload``: with real files that are saved while tasks run."""
+
+import os
+import signal
+from functools import partial
+
+from tests.integration.django.test_worker_command import migrated, site
+from tests.support.helpers import eventually
+
+__all__ = ["migrated", "site"]
+
+
+def is_alive(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def has_started(site, times):
+    return len(site.notes("started")) == times
+
+
+def test_three_reloads_during_a_task_make_no_dead_letter(site, redis_dsn):
+    site = site(redis_dsn, QUEUES=["autoreload"])
+    task = site.gator.options(save_results=600).task("shop.tasks.until_told", "a")
+    worker = site.start("--autoreload", "--grace=0.3")
+    for number in range(1, 5):
+        eventually(partial(has_started, site, number), "it runs")
+        if number < 4:
+            site.save("text.py", f"VERSION = {number}\n")
+    (site.folder / "go").touch()
+    assert task.wait(20)
+    site.gator.task("shop.tasks.version")
+    eventually(lambda: site.notes("version 3"), "the last code runs")
+    assert site.gator.dead() == []
+    assert site.out().count("text.py has changed; reloading.") == 3
+    worker.send_signal(signal.SIGINT)
+    assert worker.wait(10) == 0
+    pids = [int(line.split()[-1]) for line in site.notes("started")]
+    assert len(set(pids)) == 4
+    assert not any(map(is_alive, pids))
+
+
+def test_a_task_that_ends_within_the_grace_runs_once_and_errors_are_waited_out(site):
+    site = site()
+    site.gator.task("shop.tasks.until_told", "a")
+    worker = site.start("--autoreload", "--grace=20")
+    eventually(lambda: site.notes("started"), "it runs")
+    good = (site.folder / "shop" / "models.py").read_text()
+    site.save("models.py", "from django.db import (")
+    eventually(lambda: "was told to stop" in site.out(), "it is to stop")
+    (site.folder / "go").touch()
+    eventually(lambda: "it waits for a file to change" in site.out(), "the code is in error")
+    assert "SyntaxError" in site.out()
+    assert site.notes("started", "ended")[1:] == ["ended a"], "it ran once"
+    site.save("models.py", good)
+    site.save("text.py", "VERSION = 'new'\n")
+    site.gator.task("shop.tasks.version")
+    eventually(lambda: site.notes("version new"), "the new code runs")
+    worker.kill()  # the worker process notices
+    pid = site.gator.workers()[0].pid
+    eventually(lambda: not is_alive(pid), "it has ended")
