@@ -1,0 +1,1 @@
+"""A web site that counts prime numbers in a worker."""
