@@ -7,6 +7,7 @@ After the last block, ``CHECKS`` looks at what the page has done.
 
 import http.client
 import importlib
+import inspect
 import logging
 import os
 import re
@@ -16,7 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from functools import partial
+from functools import partial, wraps
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -48,6 +49,7 @@ def substitute(text: str, page_dsn: str) -> str:
 def run_until_empty(run_forever: Callable[[Worker], int]) -> Callable[[Worker], int]:
     """Let ``run_forever`` of a page end: it stops once the queue is empty."""
 
+    @wraps(run_forever)
     def run(worker: Worker) -> int:
         worker.burst = True
         return run_forever(worker)
@@ -293,6 +295,7 @@ def check_fastapi(names: dict[str, Any]) -> None:
     from fastapi.testclient import TestClient
 
     check_framework(["-m", "uvicorn", "myapp.api:app"], names)
+    Worker.run_forever = inspect.unwrap(Worker.run_forever)  # type: ignore[method-assign]
     with TestClient(names["app"]) as client, names["worker_inside"]():
         task_id = client.post("/signup/ada").json()["id"]
         told = client.get(f"/signup/{task_id}/events").text

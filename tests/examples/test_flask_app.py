@@ -92,7 +92,7 @@ def test_a_picture_is_followed_without_scripts(site):
 
 def test_what_is_no_picture_is_told(site):
     page = upload(site, b"%PDF-1.7", "../../etc/passwd")
-    assert "This is not a picture." in eventually(lambda: ended(page), "it is given up")
+    assert "This is not a picture." in eventually(lambda: ended(page), "it becomes a dead letter")
 
 
 def test_a_script_follows_the_progress(site, tmp_path):
