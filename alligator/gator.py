@@ -960,6 +960,22 @@ class Gator:
         """
         return self._monitor.depths(minutes)
 
+    def activity_and_depths(
+        self, minutes: int = 60, ago: int = 0
+    ) -> tuple[list[ActivityRow], list[DepthRow]]:
+        """Return what :meth:`activity` and :meth:`depths` do, read from the store at once.
+
+        ::
+
+            activity, depths = gator.activity_and_depths(minutes=60, ago=120)
+
+        :param minutes: as for either.
+        :param ago: how many minutes before now the last of them is, from 0 to 2880.
+        :raises InvalidTask: one of them is no such number.
+        :raises UnsupportedOption: there is no store that keeps this.
+        """
+        return self._monitor.activity_and_depths(minutes, ago)
+
     def record_depths(self, queues: Iterable[QueueRow] | None = None) -> None:
         """Record for :meth:`depths` how full the queues are now, as workers do each minute.
 

@@ -435,8 +435,11 @@ class Store(ABC):
         """Return the workers that reported a live view, also those lost in the last hour."""
         return []
 
-    def activity(self, since: int) -> list[Activity]:
-        """Return what was reported of the minutes from a Unix timestamp on, by minute."""
+    def activity(self, since: int, before: int | None = None) -> list[Activity]:
+        """Return what was reported of the minutes from a Unix timestamp on, by minute.
+
+        :param before: a Unix timestamp: only of minutes that began before it.
+        """
         return []
 
     def recent(self, limit: int) -> list[str]:

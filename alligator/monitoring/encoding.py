@@ -24,6 +24,9 @@ MOST_RUNNING = 200
 #: The most queues of a worker that are listed.
 _MOST_QUEUES = 1_000
 
+#: Fields of a task that has ended; and the types of the times among them.
+_RECENT_FIELDS, _NUMBERS = 11, frozenset({int, float})
+
 #: Characters of a text that is read at all.
 _LONGEST = 1 << 20
 
@@ -147,6 +150,15 @@ def read_live(found: LiveWorker, now: float) -> WorkerRow | None:
         return None
 
 
+def read_queues(found: LiveWorker) -> Sequence[str]:
+    """Return only the queues of a worker; none, if it cannot be read."""
+    try:
+        queues = Values(loaded(found.text), dict).items("queues", _MOST_QUEUES)
+    except Unreadable:
+        return ()
+    return tuple(str(each)[:LONGEST_NAME] for each in queues)
+
+
 def _read_now(found: Any) -> NowRow:
     it = Values(found, list)
     return NowRow(it.text(0), it.text(1), it.text(2), it.whole(3), it.number(4))
@@ -175,26 +187,40 @@ def recent_text(row: RecentRow) -> str:
 
 
 def read_recent(text: str) -> RecentRow | None:
-    """Return a task that has ended; None: the text cannot be read."""
+    """Return a task that has ended; None: the text cannot be read.
+
+    A page reads ten thousand: it is checked as :class:`Values` does, all at once.
+    """
     try:
-        it = Values(loaded(text), list)
-        names, numbers = [it.text(index) for index in (0, 1, 2)], [it.whole(3), it.whole(4)]
-        pushed, started, ended = (it.number(index) for index in (5, 6, 7))
-        worker, args, error = it.text(8), it.text(9), it.text(10, LONGEST_TEXT)
+        found = loaded(text)
     except Unreadable:
         return None
-    task_id, function, queue_name = names
-    state, attempt = numbers
+    if type(found) is not list or len(found) < _RECENT_FIELDS:
+        return None
+    task_id, function, queue_name, state, attempt, pushed, started, ended, worker, args, error = (
+        found[:_RECENT_FIELDS]
+    )
+    texts = task_id, function, queue_name, worker, args, error
+    whole, moments = (state, attempt), (pushed, started, ended)
+    if {*map(type, texts)} != {str} or {*map(type, whole)} != {int}:
+        return None
+    if not {*map(type, moments)} <= _NUMBERS or not 0 <= min(whole) <= max(whole) < 1 << 63:
+        return None
+    try:
+        if not all(map(math.isfinite, moments)):
+            return None
+    except OverflowError:
+        return None
     return RecentRow(
-        task_id,
-        function,
-        queue_name,
+        task_id[:LONGEST_NAME],
+        function[:LONGEST_NAME],
+        queue_name[:LONGEST_NAME],
         state,
         attempt,
-        pushed,
-        started,
-        ended,
-        worker,
-        args,
-        error,
+        float(pushed),
+        float(started),
+        float(ended),
+        worker[:LONGEST_NAME],
+        args[:LONGEST_NAME],
+        error[:LONGEST_TEXT],
     )

@@ -135,14 +135,21 @@ class Monitor:
 
     def activity(self, minutes: int) -> list[ActivityRow]:
         """Return what happened lately; see :meth:`alligator.Gator.activity`."""
-        rows = (to_row(*each) for each in self._reported(minutes) if each[2] != QUEUE)
-        return sorted(rows, key=lambda row: (row.minute, row.queue_name, row.function))
+        return _activity_in(self._reported(minutes))
 
     def depths(self, minutes: int) -> list[DepthRow]:
         """Return how full queues were; see :meth:`alligator.Gator.depths`."""
-        found = self._reported(minutes)
-        rows = (to_depth(each[0], each[1], each[3]) for each in found if each[2] == QUEUE)
-        return sorted(rows, key=lambda row: (row.minute, row.queue_name))
+        return _depths_in(self._reported(minutes))
+
+    def activity_and_depths(
+        self, minutes: int, ago: int
+    ) -> tuple[list[ActivityRow], list[DepthRow]]:
+        """Return both, read at once; see :meth:`alligator.Gator.activity_and_depths`."""
+        if isinstance(ago, bool) or not isinstance(ago, int) or not 0 <= ago <= _MOST_MINUTES:
+            shown = shorten(repr(ago), 60)
+            raise InvalidTask(f"ago={shown} is no whole number from 0 to {_MOST_MINUTES}.")
+        found = self._reported(minutes, ago)
+        return _activity_in(found), _depths_in(found)
 
     def record_depths(self, queues: Iterable[QueueRow]) -> None:
         """Record how full queues are; see :meth:`alligator.Gator.record_depths`."""
@@ -159,10 +166,10 @@ class Monitor:
         if rows:
             self._store().report(Report(f"{_NO_WORKER}:{new_task_id()}", activity=rows))
 
-    def _reported(self, minutes: int) -> list[Activity]:
+    def _reported(self, minutes: int, ago: int = 0) -> list[Activity]:
         _check_whole("minutes", minutes, _MOST_MINUTES)
-        since = (int(self.clock.time() // 60) - (minutes - 1)) * 60
-        return self._store().activity(since)
+        end = (int(self.clock.time() // 60) - ago + 1) * 60
+        return self._store().activity(end - 60 * minutes, end if ago else None)
 
     def recent(self, limit: int, function: Any, state: int | str | None) -> list[RecentRow]:
         """Return what ended lately; see :meth:`alligator.Gator.recent`."""
@@ -228,6 +235,16 @@ class Monitor:
         home = store.home
         now = home.server_time("all") if isinstance(home, Client) else None
         return self.clock.time() if now is None else now
+
+
+def _activity_in(found: Iterable[Activity]) -> list[ActivityRow]:
+    rows = (to_row(*each) for each in found if each[2] != QUEUE)
+    return sorted(rows, key=lambda row: (row.minute, row.queue_name, row.function))
+
+
+def _depths_in(found: Iterable[Activity]) -> list[DepthRow]:
+    rows = (to_depth(each[0], each[1], each[3]) for each in found if each[2] == QUEUE)
+    return sorted(rows, key=lambda row: (row.minute, row.queue_name))
 
 
 def _check_whole(name: str, value: Any, most: int) -> None:

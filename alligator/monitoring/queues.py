@@ -16,7 +16,7 @@ from alligator.constants import DELAYED, FAILED, HELD, RUNNING, WAITING
 from alligator.exceptions import InvalidTask
 from alligator.monitoring import progress
 from alligator.monitoring.arguments import Show, parameter_names, show_task
-from alligator.monitoring.encoding import read_live
+from alligator.monitoring.encoding import read_queues
 from alligator.monitoring.message_summary import Described, describe
 from alligator.monitoring.rows import History, Page, QueueRow, TaskInfo, TaskRow
 from alligator.results import explain
@@ -73,8 +73,7 @@ class QueueViews:
         scheduled = {each.queue_name for each in self.schedules}
         names = {*scheduled, *self.used, self.results.queue_name, *(client.queue_names() or ())}
         if store is not None:
-            views = (read_live(each, each.seen) for each in store.live_workers())
-            served = {name for view in views if view is not None for name in view.queues}
+            served = {name for each in store.live_workers() for name in read_queues(each)}
             names |= {name for name in served if is_queue_name(client, name)}
         rows = []
         for name in sorted(names - {HELD_QUEUE}):

@@ -152,8 +152,8 @@ class BridgedStore(Store):
     def live_workers(self) -> list[LiveWorker]:
         return self.store.live_workers()
 
-    def activity(self, since: int) -> list[Activity]:
-        return self.store.activity(since)
+    def activity(self, since: int, before: int | None = None) -> list[Activity]:
+        return self.store.activity(since, before)
 
     def recent(self, limit: int) -> list[str]:
         return self.store.recent(limit)

@@ -145,7 +145,8 @@ class Dashboard:
             return self._problem(view, 404, "There is no such page.", shorten(path))
         if view.request.method == "POST":
             return self._problem(view, 405, "This page only shows.", shorten(path))
-        found = page(view)
+        with view.source.history.page():
+            found = page(view)
         if found.location:
             return Response(303, b"", (("Location", found.location), ("Cache-Control", "no-store")))
         return self._rendered(view, found)

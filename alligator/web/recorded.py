@@ -2,8 +2,9 @@
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import NamedTuple, TypeVar
 
 from alligator.common.text import describe_error
@@ -14,8 +15,12 @@ from alligator.web import series
 
 log = logging.getLogger(__name__)
 
-#: Minutes that are always asked for again, one by one.
+#: Minutes that are kept one by one, and asked for again from time to time: workers that lost
+#: their store for a while report late.
 FRESH = 65
+
+#: Seconds after which they are, and the last minutes that are asked for each time.
+AGAIN, LAST = 15, 3
 
 #: Seconds of a slot, into which older minutes are merged.
 SLOT = 300
@@ -24,10 +29,14 @@ SLOT = 300
 _MOST = 2880
 
 #: Seconds that a page waits at most for what is read for the first time.
-PATIENCE = 0.08
+PATIENCE = 0.05
+
+#: Seconds that one step of the reader takes, about; the fewest minutes that it reads in one; and
+#: seconds that it waits at most for pages.
+_STEP, _FEWEST, _LONGEST_REST = 0.01, 5, 0.5
 
 #: Seconds after which what is remembered is read from the beginning again.
-_STALE = 6 * 3600
+_STALE = 2 * 3600
 
 
 class Recorded(NamedTuple):
@@ -40,7 +49,7 @@ class Recorded(NamedTuple):
 
 
 class History:
-    """Remembers what was recorded more than an hour ago, merged into slots of five minutes.
+    """Remembers what was recorded; more than an hour ago, merged into slots of five minutes.
 
     That changes no more, and reading two days of it takes seconds. So a thread reads it when it is
     first asked for, and pages show the last hour meanwhile. Threads may share this.
@@ -48,56 +57,119 @@ class History:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._activity: list[ActivityRow] = []
+        self._activity: list[ActivityRow] = []  # merged
         self._depths: list[DepthRow] = []
-        self._until = 0  # Unix seconds, before which all is known
+        self._until = 0  # Unix seconds: these are of before
+        self._fresh: tuple[Sequence[ActivityRow], Sequence[DepthRow]] = ((), ())  # and since then
+        self._fresh_at: float | None = None  # when all of that was read
         self._reader: threading.Thread | None = None
+        self._begun = 0  # what is of before this is read by the reader
+        self._is_read = False  # and it has
+        self._pages = 0  # that are being made, and do not wait for the reader
+
+    @contextmanager
+    def page(self) -> Iterator[None]:
+        """Let the reader rest while a page is made: each would wait for the other all the time."""
+        self._count_page(1)
+        try:
+            yield
+        finally:
+            self._count_page(-1)
+
+    def _count_page(self, by: int) -> None:
+        with self._lock:
+            self._pages += by
 
     def recorded(self, gator: Gator, minutes: int, now: float) -> Recorded:
         """Return what was recorded; where that cannot be told, why.
 
         :param now: a Unix timestamp.
         """
+        reader, is_long = self._begin(gator, now), minutes > FRESH
+        if is_long and reader is not None:
+            self._count_page(-1)
+            reader.join(PATIENCE)
+            self._count_page(1)
         try:
-            if minutes <= FRESH:
-                return Recorded(gator.activity(minutes), gator.depths(minutes))
-            if not self._is_read(gator, now):
-                return Recorded(gator.activity(FRESH), gator.depths(FRESH), is_partial=True)
             with self._lock:
-                return self._recorded(gator, minutes, now)
+                self._refresh(gator, now)
+                return self._recorded(minutes, now, is_partial=is_long and not self._is_read)
         except (ConnectionLost, UnsupportedOption) as err:
             return Recorded(trouble=str(err))
 
-    def _is_read(self, gator: Gator, now: float) -> bool:
-        """Whether the past is known; if not, begin to read it, and wait a moment."""
+    def _begin(self, gator: Gator, now: float) -> threading.Thread | None:
+        """Return the thread that reads the past; None: that is done."""
         with self._lock:
-            if now - self._until < _STALE:
-                return True
+            if not 0 <= now - self._until < _STALE:
+                self._until = self._begun = _settled(now)
+                self._activity, self._depths = [], []
+                self._fresh_at, self._is_read = None, False
+            if self._is_read:
+                return None
             reader = self._reader
             if reader is None or not reader.is_alive():
+                what = gator, self._begun
                 reader = threading.Thread(
-                    target=self._read, args=(gator, now), name="alligator-history", daemon=True
+                    target=self._read, args=what, name="alligator-history", daemon=True
                 )
                 self._reader = reader
                 reader.start()
-        reader.join(PATIENCE)
-        return now - self._until < _STALE
+        return reader
 
-    def _read(self, gator: Gator, now: float) -> None:
-        try:
-            activity, depths = gator.activity(_MOST), gator.depths(_MOST)
-        except Exception as err:  # the page asks as well, and says what is wrong
-            log.debug("What was recorded could not be read: %s", describe_error(err))
-            return
+    def _read(self, gator: Gator, settled: int) -> None:
+        """Read all that is of before a time, the newest first, in steps of a few milliseconds."""
+        activity, depths = list[ActivityRow](), list[DepthRow]()
+        begin, oldest, minutes = settled, settled - 60 * _MOST, FRESH
+        while begin > oldest:
+            self._rest()
+            end, began = begin, time.monotonic()
+            begin = max(oldest, end - 60 * minutes // SLOT * SLOT)
+            # One minute more on both sides: another one may begin meanwhile.
+            ask = min(_MOST, (end - begin) // 60 + 2)
+            ago = min(_MOST, max(0, int(gator.clock.time() // 60) - end // 60))
+            try:
+                found = gator.activity_and_depths(ask, ago)
+            except Exception as err:  # the page asks as well, and says what is wrong
+                log.debug("What was recorded could not be read: %s", describe_error(err))
+                return
+            activity[:0] = merged_activity([r for r in found[0] if begin <= r.minute < end])
+            depths[:0] = merged_depths([r for r in found[1] if begin <= r.minute < end])
+            took = time.monotonic() - began
+            minutes = max(_FEWEST, int(minutes * min(4.0, _STEP / max(took, 0.0001))))
         with self._lock:
-            self._activity, self._depths, self._until = [], [], 0
-            self._remember(activity, depths, now)
+            if settled == self._begun:
+                self._activity = activity + self._activity
+                self._depths = depths + self._depths
+                self._is_read = True
 
-    def _remember(
+    def _rest(self) -> None:
+        """Wait until no page is being made, though not for ever."""
+        until = time.monotonic() + _LONGEST_REST
+        while self._pages > 0 and time.monotonic() < until:
+            time.sleep(0.005)
+
+    def _refresh(self, gator: Gator, now: float) -> None:
+        """Read what may have changed; the caller has the lock."""
+        if self._fresh_at is not None and 0 <= now - self._fresh_at < AGAIN:
+            first = int(now // 60 - LAST + 1) * 60
+            known = self._fresh
+            news = gator.activity_and_depths(LAST + 1)  # another minute may begin meanwhile
+            self._fresh = _replaced(known[0], news[0], first), _replaced(known[1], news[1], first)
+            return
+        ask = min(_MOST, max(1, int((now - self._until) // 60) + 1))
+        activity, depths = gator.activity_and_depths(ask)
+        self._merge(activity, depths, now)
+        self._fresh = (
+            [row for row in activity if row.minute >= self._until],
+            [row for row in depths if row.minute >= self._until],
+        )
+        self._fresh_at = now
+
+    def _merge(
         self, activity: Sequence[ActivityRow], depths: Sequence[DepthRow], now: float
     ) -> None:
         """Keep what changes no more; the caller has the lock."""
-        settled, oldest = int((now - 60 * FRESH) // SLOT) * SLOT, now - 60 * _MOST
+        settled, oldest = _settled(now), now - 60 * _MOST
         if settled <= self._until:
             return
         self._activity = [row for row in self._activity if row.minute > oldest]
@@ -110,17 +182,21 @@ class History:
         )
         self._until = settled
 
-    def _recorded(self, gator: Gator, minutes: int, now: float) -> Recorded:
-        ask = min(_MOST, int((now - self._until) // 60) + 1)
-        activity, depths = gator.activity(ask), gator.depths(ask)
-        self._remember(activity, depths, now)
-        since = int(now // 60 - minutes + 1) * 60 // SLOT * SLOT
+    def _recorded(self, minutes: int, now: float, *, is_partial: bool) -> Recorded:
+        since = int(now // 60 - minutes + 1) * 60
+        if minutes > FRESH:
+            since = since // SLOT * SLOT
+        activity, depths = self._fresh
         return Recorded(
-            [row for row in self._activity if row.minute >= since]
-            + [row for row in activity if row.minute >= self._until],
-            [row for row in self._depths if row.minute >= since]
-            + [row for row in depths if row.minute >= self._until],
+            [row for rows in (self._activity, activity) for row in rows if row.minute >= since],
+            [row for rows in (self._depths, depths) for row in rows if row.minute >= since],
+            is_partial=is_partial,
         )
+
+
+def _settled(now: float) -> int:
+    """Return when the slots end that change no more: Unix seconds."""
+    return int((now - 60 * FRESH) // SLOT) * SLOT
 
 
 def merged_activity(rows: Sequence[ActivityRow]) -> list[ActivityRow]:
@@ -141,6 +217,13 @@ def merged_depths(rows: Sequence[DepthRow]) -> list[DepthRow]:
 
 _Row = TypeVar("_Row", ActivityRow, DepthRow)
 _Key = TypeVar("_Key")
+
+
+def _replaced(known: Sequence[_Row], news: Sequence[_Row], first: int) -> list[_Row]:
+    """Return rows with those from a minute on replaced by newer ones."""
+    return [row for row in known if row.minute < first] + [
+        row for row in news if row.minute >= first
+    ]
 
 
 def _grouped(rows: Sequence[_Row], key: Callable[[_Row], _Key]) -> dict[_Key, list[_Row]]:

@@ -5,6 +5,7 @@ estimates: a histogram only tells between which two bounds a value was.
 """
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from operator import add
 from typing import Any, NamedTuple
 
 from alligator.monitoring.activity_counts import BUCKETS
@@ -80,11 +81,11 @@ class Total:
         self.succeeded = self.failed = self.retried = self.dead = 0
         self.expired = self.lost = self.canceled = self.ended = 0
         self.duration_sum = self.wait_sum = self.duration_max = self.wait_max = 0.0
-        self.waits = [0] * (len(BUCKETS) + 1)
-        self.durations = [0] * (len(BUCKETS) + 1)
+        self.wait_buckets = [0] * (len(BUCKETS) + 1)
+        self.duration_buckets = [0] * (len(BUCKETS) + 1)
 
-    def add(self, row: ActivityRow) -> None:
-        """Add a row."""
+    def add(self, row: "ActivityRow | Total") -> None:
+        """Add a row, or what several add up to."""
         self.succeeded += row.succeeded
         self.failed += row.failed
         self.retried += row.retried
@@ -92,17 +93,13 @@ class Total:
         self.expired += row.expired
         self.lost += row.lost
         self.canceled += row.canceled
-        self.ended += ended(row)
+        self.ended += ended(row) if isinstance(row, ActivityRow) else row.ended
         self.duration_sum += row.duration_sum
         self.wait_sum += row.wait_sum
         self.duration_max = max(self.duration_max, row.duration_max)
         self.wait_max = max(self.wait_max, row.wait_max)
-        for total, counts in (
-            (self.waits, row.wait_buckets),
-            (self.durations, row.duration_buckets),
-        ):
-            for index, count in enumerate(counts[: len(total)]):
-                total[index] += count
+        self.wait_buckets = _summed(self.wait_buckets, row.wait_buckets)
+        self.duration_buckets = _summed(self.duration_buckets, row.duration_buckets)
 
     @property
     def runs(self) -> int:
@@ -117,21 +114,27 @@ class Total:
     @property
     def mean(self) -> float | None:
         """Seconds that a run took on average; None: there was none."""
-        measured = sum(self.durations)
+        measured = sum(self.duration_buckets)
         return self.duration_sum / measured if measured else None
 
     @property
     def measured(self) -> int:
         """Runs whose duration is known."""
-        return sum(self.durations)
+        return sum(self.duration_buckets)
 
     def wait(self, share: float) -> float | None:
         """Return within how many seconds so large a share of tasks was started, about."""
-        return percentile(self.waits, share, self.wait_max)
+        return percentile(self.wait_buckets, share, self.wait_max)
 
     def duration(self, share: float) -> float | None:
         """Return within how many seconds so large a share of runs ended, about."""
-        return percentile(self.durations, share, self.duration_max)
+        return percentile(self.duration_buckets, share, self.duration_max)
+
+
+def _summed(counts: list[int], more: Sequence[int]) -> list[int]:
+    if len(more) < len(counts):
+        more = (*more, *[0] * (len(counts) - len(more)))
+    return list(map(add, counts, more))
 
 
 def merged(rows: Sequence[ActivityRow], minute: int) -> ActivityRow:
@@ -147,8 +150,8 @@ def merged(rows: Sequence[ActivityRow], minute: int) -> ActivityRow:
         rows[0].queue_name,
         rows[0].function,
         **{name: getattr(found, name) for name in (*names, *sums)},
-        wait_buckets=tuple(found.waits),
-        duration_buckets=tuple(found.durations),
+        wait_buckets=tuple(found.wait_buckets),
+        duration_buckets=tuple(found.duration_buckets),
     )
 
 
@@ -181,17 +184,15 @@ def totals(rows: Iterable[ActivityRow], key: Callable[[ActivityRow], Hashable]) 
     """Return what rows of the same key add up to."""
     found: dict[Any, Total] = {}
     for row in rows:
-        found.setdefault(key(row), Total()).add(row)
+        its = key(row)
+        if its not in found:
+            found[its] = Total()
+        found[its].add(row)
     return found
 
 
-def by_function(rows: Iterable[ActivityRow]) -> dict[str, Total]:
-    """Return what happened to each function, on all queues."""
-    return totals(rows, lambda row: row.function)
-
-
-def total(rows: Iterable[ActivityRow]) -> Total:
-    """Return what all rows add up to."""
+def total(rows: Iterable[ActivityRow | Total]) -> Total:
+    """Return what all rows, or totals, add up to."""
     found = Total()
     for row in rows:
         found.add(row)
@@ -206,6 +207,14 @@ def by_bin(rows: Iterable[ActivityRow], bins: Bins) -> list[Total]:
         if index is not None:
             found[index].add(row)
     return found
+
+
+def by_queue(rows: Iterable[ActivityRow], bins: Bins) -> dict[str, list[Total]]:
+    """Return what happened on each queue in each part of the time."""
+    of_name = dict[str, list[ActivityRow]]()
+    for row in rows:
+        of_name.setdefault(row.queue_name, []).append(row)
+    return {name: by_bin(some, bins) for name, some in of_name.items()}
 
 
 def per_minute(

@@ -12,7 +12,7 @@ from alligator.monitoring.rows import TaskRow
 from alligator.web.rendering import whole_number
 
 #: Tasks that are read in one step.
-_STEP = 250
+_STEP = 100
 
 #: Tasks of one page.
 PAGE = 100

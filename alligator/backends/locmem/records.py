@@ -107,12 +107,13 @@ class Reports:
             sign = LiveWorker(report.worker, text, now, until)
             self.live.put(report.worker, sign, now, report.seconds + KEEP_LOST)
 
-    def activity(self, since: int, now: float) -> list[Activity]:
-        """Return what was reported of the minutes from then on, by minute."""
+    def activity(self, since: int, before: int | None, now: float) -> list[Activity]:
+        """Return what was reported of these minutes, by minute."""
         return [
             (minute, *row, numbers)
             for minute, rows in sorted(self._minutes.items())
             if minute >= since and minute + KEEP_ACTIVITY > now
+            if before is None or minute < before
             for row, numbers in rows.items()
         ]
 

@@ -162,9 +162,9 @@ class LocmemStore(Store):
         with self._memory.changed:
             return self._memory.records.reports.live.live(self._clock.time())
 
-    def activity(self, since: int) -> list[Activity]:
+    def activity(self, since: int, before: int | None = None) -> list[Activity]:
         with self._memory.changed:
-            return self._memory.records.reports.activity(since, self._clock.time())
+            return self._memory.records.reports.activity(since, before, self._clock.time())
 
     def recent(self, limit: int) -> list[str]:
         with self._memory.changed:

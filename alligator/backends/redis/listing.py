@@ -53,14 +53,14 @@ def list_tasks(
             raise no_cursor(after)
     page: list[Listed] = []
     size = 0
-    cursor: str | None = None
+    last = "", "", b""
     for name in parts[parts.index(part) :]:
         for row in _rows(run, name, state, score, raw_id, limit + 1 - len(page)):
             if len(page) == limit or size > _MOST_DATA:
-                return page, cursor
+                return page, write_cursor(last[0], last[1], last[2].hex())
             page.append(row.task)
             size += len(row.task.data)
-            cursor = write_cursor(name, row.score, row.raw_id.hex())
+            last = name, row.score, row.raw_id
         score, raw_id = "", b""
     return page, None
 

@@ -304,9 +304,10 @@ class RedisStore(Store):
             )
         )
 
-    def activity(self, since: int) -> list[Activity]:
+    def activity(self, since: int, before: int | None = None) -> list[Activity]:
         kept = [worker_reports.MINUTES]
-        found = self._command(kept, "ZRANGEBYSCORE", *kept, since, "+inf", idempotent=True)
+        end = "+inf" if before is None else f"({before}"
+        found = self._command(kept, "ZRANGEBYSCORE", *kept, since, end, idempotent=True)
         minutes, rows = [int(each) for each in found], list[Activity]()
         for start in range(0, len(minutes), _MINUTES_AT_ONCE):
             some = minutes[start : start + _MINUTES_AT_ONCE]

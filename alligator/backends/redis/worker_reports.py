@@ -69,12 +69,8 @@ def read_minute(minute: int, flat: Sequence[bytes]) -> Iterator[Activity]:
     """Yield the rows of a minute."""
     for field, raw in zip(flat[::2], flat[1::2], strict=True):
         queue_name, _, function = field.partition(_SEPARATOR)
-        numbers = tuple(_number(each) for each in raw.split())
+        numbers = tuple(map(float, raw.split()))
         yield minute, decoded(queue_name) or "", decoded(function) or "", numbers
-
-
-def _number(raw: bytes) -> float:
-    return int(raw) if raw.lstrip(b"-").isdigit() else float(raw)
 
 
 def read_live(now: int, flat: Sequence[bytes]) -> Iterator[LiveWorker]:

@@ -102,14 +102,14 @@ def list_tasks(
         key = (numbers[0], numbers[1], numbers[2])
     page: list[Listed] = []
     size = 0
-    cursor: str | None = None
+    last: tuple[str | float, ...] = ()
     for name in parts[parts.index(part) :]:
         for *order, task in _rows(connection, queue, name, key, limit + 1 - len(page)):
             if len(page) == limit or size > MOST_DATA:
-                return page, cursor
+                return page, write_cursor(*last)
             page.append(task)
             size += len(task.data)
-            cursor = write_cursor(name, *order)
+            last = name, *order
         key = _START
     return page, None
 

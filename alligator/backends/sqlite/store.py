@@ -219,9 +219,10 @@ class SqliteStore(Store):
         with self._database.reading() as connection:
             return worker_reports.live_workers(connection, self._database.clock.time())
 
-    def activity(self, since: int) -> list[Activity]:
+    def activity(self, since: int, before: int | None = None) -> list[Activity]:
+        now = self._database.clock.time()
         with self._database.reading() as connection:
-            return worker_reports.activity(connection, since, self._database.clock.time())
+            return worker_reports.activity(connection, since, before, now)
 
     def recent(self, limit: int) -> list[str]:
         with self._database.reading() as connection:

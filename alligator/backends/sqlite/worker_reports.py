@@ -1,6 +1,7 @@
 """Keep what workers report as SQL, inside a transaction that the caller opened."""
 
 import json
+import math
 import sqlite3
 from collections.abc import Sequence
 
@@ -121,10 +122,16 @@ def live_workers(connection: sqlite3.Connection, now: float) -> list[LiveWorker]
     return [LiveWorker(*row) for row in connection.execute(sql, (now - KEEP_LOST,))]
 
 
-def activity(connection: sqlite3.Connection, since: int, now: float) -> list[Activity]:
-    """Return what was reported of the minutes from then on, by minute."""
-    sql = "SELECT * FROM alligator_activity WHERE minute >= ? AND minute > ? ORDER BY minute"
-    rows = connection.execute(sql, (since, now - KEEP_ACTIVITY)).fetchall()
+def activity(
+    connection: sqlite3.Connection, since: int, before: int | None, now: float
+) -> list[Activity]:
+    """Return what was reported of these minutes, by minute."""
+    sql = (
+        "SELECT * FROM alligator_activity "
+        "WHERE minute >= ? AND minute > ? AND minute < ? ORDER BY minute"
+    )
+    end = math.inf if before is None else before
+    rows = connection.execute(sql, (since, now - KEEP_ACTIVITY, end)).fetchall()
     return [(minute, *names, tuple(json.loads(numbers))) for minute, *names, numbers in rows]
 
 

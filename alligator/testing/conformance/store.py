@@ -416,6 +416,9 @@ class StoreContract(DependencyContract):
             (minute, "schräg ✓"): (11, 1),
         }
         assert {row[0] for row in self._activity(minute)} == {minute}
+        before = self.store.activity(minute - 60, minute)
+        assert {row[0] for row in before if row[1] == self.queue} == {minute - 60}
+        assert self.store.activity(minute, minute) == []
 
     def test_how_full_a_queue_was_does_not_add_up(self) -> None:
         """Several workers that look at one queue do not make it fuller."""

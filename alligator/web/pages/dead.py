@@ -12,7 +12,7 @@ from alligator.web.tracebacks import folded
 from alligator.web.view import Page, View
 
 #: Letters that are read in one step.
-_STEP = 250
+_STEP = 100
 
 #: Seconds that a visitor waits who asked to look at more.
 _THOROUGHLY = 3.0

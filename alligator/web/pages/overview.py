@@ -37,25 +37,26 @@ def page(view: View) -> Page:
         view.gator, max(chosen.minutes, series.LATELY + series.COMPARED) + 1, view.now
     )
     bins = Bins(view.now, chosen.minutes, chosen.step)
-    shown = [row for row in found.activity if row.minute >= bins.start]
+    shown = series.by_queue((row for row in found.activity if row.minute >= bins.start), bins)
     hour = [row for row in found.activity if row.minute >= Bins(view.now, _HOUR, 1).start]
     rates = series.rates_now(queues, hour, found.depths, view.now)
     knows_workers = view.gator.store is not None
     workers = _workers(view)
+    by_call = series.totals(hour, lambda row: (row.queue_name, row.function))
     changes = {} if found.is_partial else series.changes(found.activity, view.now)
     busy = {
         row.name: text
         for row in queues
         if row.waiting
-        and (text := findings.busy_with(row.name, workers or (), _on(row, hour), changes))
+        and (text := findings.busy_with(row.name, workers or (), _on(row, by_call), changes))
     }
     problems = findings.of_queues(
         queues, rates, knows_workers=knows_workers, without=_without(view, queues), busy=busy
-    ) + findings.of_failures(series.by_function(hour), "the last hour")
+    ) + findings.of_failures(_by_function(by_call), "the last hour")
     problems += findings.of_changes(changes)
     problems += findings.of_workers(workers or ()) + findings.of_schedules(_schedules(view))
     problems.sort(key=lambda each: not each.is_bad)
-    by_queue = series.totals(shown, lambda row: row.queue_name)
+    by_queue = {name: series.total(of_bins) for name, of_bins in shown.items()}
     values = {
         "cards": [
             QueueCard(
@@ -108,9 +109,17 @@ def _schedules(view: View) -> Sequence[ScheduleRow]:
         return ()
 
 
-def _on(queue: QueueRow, hour: Sequence[ActivityRow]) -> dict[str, Total]:
+def _on(queue: QueueRow, by_call: dict[tuple[str, str], Total]) -> dict[str, Total]:
     """Return what ran on a queue, by function."""
-    return series.by_function(row for row in hour if row.queue_name == queue.name)
+    return {function: each for (name, function), each in by_call.items() if name == queue.name}
+
+
+def _by_function(by_call: dict[tuple[str, str], Total]) -> dict[str, Total]:
+    """Return what happened to each function, on all queues."""
+    found = dict[str, Total]()
+    for (_, function), each in by_call.items():
+        found.setdefault(function, Total()).add(each)
+    return found
 
 
 def _figures(
@@ -142,19 +151,18 @@ def _spark(name: str, depths: Sequence[DepthRow], bins: Bins) -> Any:
 
 
 def _charts(
-    activity: Sequence[ActivityRow],
+    shown: dict[str, list[Total]],
     depths: Sequence[DepthRow],
     queues: Sequence[QueueRow],
     bins: Bins,
 ) -> list[Chart]:
     names = sorted({row.name for row in queues} | {row.queue_name for row in depths})
-    of_name = dict[str, list[Total]]()
-    for name in names:
-        of_name[name] = series.by_bin((r for r in activity if r.queue_name == name), bins)
+    nothing = [Total()] * bins.count
     came = series.summed(
-        series.came_in(series.of_queue(depths, name), of_name[name], bins) for name in names
+        series.came_in(series.of_queue(depths, name), shown.get(name, nothing), bins)
+        for name in names
     )
-    all_bins = series.by_bin(activity, bins)
+    all_bins = [series.total(some) for some in zip(*shown.values(), strict=True)] or nothing
     went = series.per_minute(all_bins, bins, lambda each: each.ended)
     rates = charts.line_chart(
         "Tasks a minute",

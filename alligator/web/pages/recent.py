@@ -5,7 +5,7 @@ from typing import Any
 
 from alligator.common.text import shorten
 from alligator.constants import FAILED, RETRYING
-from alligator.exceptions import InvalidTask, UnsupportedOption
+from alligator.exceptions import InvalidTask
 from alligator.monitoring.monitor import ENDED_STATES
 from alligator.monitoring.rows import RecentRow
 from alligator.web.error_groups import group, pattern_of
@@ -106,10 +106,10 @@ def _matches(wanted: TaskFilter, row: RecentRow, now: float) -> bool:
 
 def _last_hour(view: View) -> dict[str, Any] | None:
     """Return the counts of the last hour; None: they are not recorded."""
-    try:
-        rows = view.gator.activity(60)
-    except UnsupportedOption:
+    found = view.source.history.recorded(view.gator, 60, view.now)
+    if found.trouble:
         return None
+    rows = found.activity
     failed = Counter[tuple[str, str]]()
     for row in rows:
         if row.failed:

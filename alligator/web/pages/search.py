@@ -1,7 +1,6 @@
 """Find a task by its id on any queue, or a function or a queue by a part of its name."""
 
 import time
-from contextlib import suppress
 from typing import NamedTuple
 
 from alligator.exceptions import AlligatorException, UnsupportedOption
@@ -132,6 +131,7 @@ class _Search:
     def functions(self) -> list[str]:
         """Return the functions with the text in their names."""
         names = {row.function for row in self._recent} | {each[2] for each in self._front}
-        with suppress(UnsupportedOption):
-            names |= {row.function for row in self.view.gator.activity(60)}
+        view = self.view
+        found = view.source.history.recorded(view.gator, 60, view.now)
+        names |= {row.function for row in found.activity}
         return sorted(each for each in names if each and self.lower in each.lower())

@@ -157,14 +157,14 @@ def test_without_a_store_it_says_why(beanstalk_dsn):
 def test_the_past_is_read_beside_the_page(gator, pages, day, monkeypatch):
     """A page waits for it no longer than a moment, and shows the last hour meanwhile."""
     monkeypatch.setattr(recorded, "PATIENCE", 0.0)
-    go, real = threading.Event(), gator.activity
+    go, real = threading.Event(), gator.activity_and_depths
 
-    def slow(minutes):
-        if minutes > recorded.FRESH:
+    def slow(minutes, ago=0):
+        if ago:
             go.wait(30)
-        return real(minutes)
+        return real(minutes, ago)
 
-    monkeypatch.setattr(gator, "activity", slow)
+    monkeypatch.setattr(gator, "activity_and_depths", slow)
     text = words(pages.get("activity", range="24h"))
     assert "What is older than an hour is being read" in text
     assert SLOW in text
@@ -176,17 +176,19 @@ def test_the_past_is_read_beside_the_page(gator, pages, day, monkeypatch):
 
 def test_what_was_read_is_not_read_again(gator, pages, day, monkeypatch):
     first = words(pages.get("activity", range="24h"))
-    asked, real = [], gator.activity
-    monkeypatch.setattr(gator, "activity", lambda minutes: asked.append(minutes) or real(minutes))
+    asked, real = [], gator.activity_and_depths
+    monkeypatch.setattr(
+        gator, "activity_and_depths", lambda *args: asked.append(args) or real(*args)
+    )
     assert words(pages.get("activity", range="24h")) == first
     pages.get("activity", range="48h")
-    assert max(asked) <= recorded.FRESH + 6
+    assert max(asked) <= (recorded.FRESH + 6,)
 
 
 def test_a_past_that_cannot_be_read_is_told(gator, pages, monkeypatch):
     def fail(minutes):
         raise ConnectionLost("no store there")
 
-    monkeypatch.setattr(gator, "activity", fail)
+    monkeypatch.setattr(gator, "activity_and_depths", fail)
     for _ in range(2):
         assert "no store there" in words(pages.get("activity", range="24h"))

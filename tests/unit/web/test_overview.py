@@ -156,7 +156,7 @@ def test_a_store_that_cannot_be_reached_costs_only_what_it_has(gator, pages, mon
     def fail(*_):
         raise ConnectionLost("no store there")
 
-    for name in ("activity", "workers", "record_depths"):
+    for name in ("activity_and_depths", "workers", "record_depths"):
         monkeypatch.setattr(gator, name, fail)
     text = words(pages.get(""))
     assert "Rates, waits and failures are not shown. no store there" in text
@@ -222,7 +222,7 @@ def test_what_its_workers_are_busy_with_is_told(gator, pages):
         row = WorkerRow("host", pid, ("mail",), 4, "1", now - 900, last, 0, 0, running)
         gator.store.report(Report(name, live_text(row), 60))
     (worker,) = (row for row in gator.workers() if row.pid == 1)
-    hour = series.by_function(gator.activity(60))
+    hour = series.totals(gator.activity(60), lambda row: row.function)
     changes = series.changes(gator.activity(180), now)
     text = findings.busy_with("mail", [worker], hour, changes)
     assert spaced(text) == (

@@ -139,9 +139,9 @@ def test_merging_into_slots_changes_no_total(given):
     rows = [counted(runs, MINUTE + 60 * at, function=name) for at, name, runs in given if runs]
     merged = merged_activity(rows)
     before, after = series.total(rows), series.total(merged)
-    assert (before.runs, before.durations, before.duration_max) == (
+    assert (before.runs, before.duration_buckets, before.duration_max) == (
         after.runs,
-        after.durations,
+        after.duration_buckets,
         after.duration_max,
     )
     assert after.duration_sum == pytest.approx(before.duration_sum)
