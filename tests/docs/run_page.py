@@ -76,6 +76,69 @@ def set_up_django(page_dsn: str) -> SimpleNamespace:
     return SimpleNamespace(user=user, post=Post.objects.create(message="hello"))
 
 
+def set_up_page_of_django(page: Path, page_dsn: str) -> dict[str, Any]:
+    """Put the first block of the page into the settings, as it says; return the settings."""
+    settings, views = Path("mysite/settings.py"), Path("myapp/urls.py")
+    first = next(block for block in blocks(page) if block.language == "python")
+    settings.write_text(settings.read_text() + substitute(first.code, page_dsn))
+    views.write_text(
+        "from django.urls import path\n\nfrom myapp import async_views, views\n\n"
+        "urlpatterns = [\n"
+        "    path('signup/', views.signup),\n"
+        "    path('remind/<int:user_id>', async_views.remind),\n"
+        "]\n"
+    )
+    set_up_django(page_dsn)
+    from django.conf import settings as found
+
+    gators().reset()
+    return {name: getattr(found, name) for name in ("INSTALLED_APPS", "DATABASES")}
+
+
+def gators() -> Any:
+    """Return the Gators of the project."""
+    from alligator.contrib.django import gators
+
+    return gators
+
+
+def check_django(names: dict[str, Any]) -> None:
+    """Sign up, run a worker as the page says, and run the test of the page."""
+    from asgiref.sync import async_to_sync
+    from django.conf import settings
+    from django.test import AsyncRequestFactory, Client
+
+    gators()["default"].run_all()  # what the page itself has pushed
+    with settings_of(ROOT_URLCONF="myapp.urls"):
+        answer = Client().post("/signup/", {"name": "lin", "email": "lin@example.com"})
+    assert answer.content == b"You will get a mail."
+    request, user = AsyncRequestFactory().get("/remind/"), names["User"].objects.get(username="lin")
+    assert async_to_sync(names["remind"])(request, user.pk).status_code == 200
+    folder = Path.cwd() / "mail"
+    done = subprocess.run(
+        [sys.executable, "manage.py", "latergator", "--burst"],
+        env={**os.environ, "MAIL_FOLDER": str(folder)},
+        capture_output=True,
+        text=True,
+        timeout=50,
+    )
+    assert (done.returncode, len(list(folder.iterdir()))) == (0, 2), done.stdout + done.stderr
+    assert gators()["default"].dead() == []
+    assert "alligator.contrib.django" in settings.INSTALLED_APPS
+    done = subprocess.run(
+        [sys.executable, "manage.py", "test", "myapp"], capture_output=True, text=True, timeout=50
+    )
+    assert "Ran 1 test" in done.stderr, done.stderr
+    assert "OK" in done.stderr, done.stderr
+
+
+def settings_of(**given: Any) -> Any:
+    """Return a context in which Django has these settings."""
+    from django.test import override_settings
+
+    return override_settings(**given)
+
+
 def check_tutorial(names: dict[str, Any]) -> None:
     """Post through the views, run workers of all three kinds, and look at the mail."""
     from django.core import mail
@@ -305,6 +368,7 @@ def check_fastapi(names: dict[str, Any]) -> None:
 
 
 CHECKS = {
+    "django": check_django,
     "flask": check_flask,
     "fastapi": check_fastapi,
     "dashboard": check_dashboard,
@@ -340,6 +404,8 @@ def main(page: Path, page_dsn: str) -> int:
     names["logged"] = listener.lines
     if page.stem in ("tutorial", "bestpractices"):
         names |= vars(set_up_django(page_dsn))
+    if page.stem == "django":
+        names |= set_up_page_of_django(page, page_dsn)
     if page.stem in ("results", "asyncio"):  # it waits for what a worker does meanwhile
         work = partial(run_forever, Worker(Gator(page_dsn), log_level="ERROR"))
         threading.Thread(target=work, daemon=True).start()
