@@ -11,6 +11,8 @@ FLOOR ?= 80
 
 # What tests of pages need from npm.
 AXE = tests/browser/node_modules/.package-lock.json
+# Newer releases of Django, on the interpreters that they need, with their own tests.
+DJANGO = .venv-django/.made
 
 # Where this is set, each of some thousand processes that the tests start compiles all of Alligator.
 export PYTHONDONTWRITEBYTECODE :=
@@ -50,11 +52,15 @@ $(AXE): tests/browser/package-lock.json $(VENV)/.made scripts/install-axe
 	$(VENV)/bin/python scripts/install-axe
 	touch $@
 
-test: venv servers $(AXE)
+# If that fails, their tests fail and say so: the others can run.
+$(DJANGO): tests/support/django_releases.py scripts/fetch-django $(VENV)/.made
+	$(VENV)/bin/python scripts/fetch-django && touch $@ || true
+
+test: venv servers $(AXE) $(DJANGO)
 	$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
 
 # Without Alligator's plugin of pytest, which would import Alligator before the measurement begins.
-coverage: venv servers $(AXE)
+coverage: venv servers $(AXE) $(DJANGO)
 	$(VENV)/bin/python -m pytest -p no:alligator --cov --cov-report=term-missing:skip-covered --cov-fail-under=$(FLOOR) $(PYTEST_ARGS)
 
 screenshots: $(VENV)/.made-bench servers $(AXE)
@@ -98,4 +104,4 @@ docs: venv
 	$(VENV)/bin/python -m sphinx -W --keep-going -b html docs docs/_build/html
 
 clean:
-	rm -rf $(VENV) benchmarks/.venvs build dist *.egg-info docs/_build tests/browser/node_modules .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-django benchmarks/.venvs build dist *.egg-info docs/_build tests/browser/node_modules .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -2,16 +2,12 @@
 
 import os
 import re
-import shutil
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
 from tests.support import ROOT
-
-PYENV = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+from tests.support.interpreters import interpreters
 
 PROGRAM = """
 import gc, sys, time
@@ -55,17 +51,6 @@ if __name__ == "__main__":
     gc.collect()
     gator.len()  # open as the program ends
 """
-
-
-def interpreters():
-    """Return one for each release that Alligator runs on, by its number."""
-    found = {f"{sys.version_info.major}.{sys.version_info.minor}": sys.executable}
-    for minor in range(11, 15):
-        here = [*PYENV.glob(f"versions/3.{minor}.*/bin/python")]
-        path = shutil.which(f"python3.{minor}", path="/usr/local/bin:/usr/bin")
-        if each := str(here[0]) if here else path:
-            found.setdefault(f"3.{minor}", each)
-    return found
 
 
 def test_no_numbered_parameters():
