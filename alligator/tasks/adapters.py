@@ -30,7 +30,7 @@ class Observer(Protocol):
         """Note that the function has returned."""
 
     def failed(self, task: Any, error: BaseException) -> None:
-        """Note that a run failed, or that the task was given up without one."""
+        """Note that a run failed, or that there was none, as the task could not be called."""
 
     def canceled(self, task: Any, error: BaseException) -> None:
         """Note that a run was canceled."""

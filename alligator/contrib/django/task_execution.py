@@ -153,7 +153,7 @@ class _Observer:
         if isinstance(error, KeyboardInterrupt) and task.delivery is None:
             return  # raised at the keyboard, while a task ran at once
         backend, result = self.backend, running.get()
-        if result is None:  # given up without a run
+        if result is None:  # buried without a run
             result = task_results.of_delivery(backend, task)
         retries = task.may_retry(error)
         task_results.note_error(backend, task, result, error, retries=retries)

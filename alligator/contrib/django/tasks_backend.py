@@ -12,6 +12,7 @@ from weakref import WeakKeyDictionary
 
 from django.conf import settings
 from django.core import checks
+from django.db import transaction
 
 from alligator.backends.base import DELAY, PRIORITY
 from alligator.common import after_fork
@@ -163,10 +164,12 @@ class AlligatorBackend(BaseTaskBackend):  # type: ignore[misc]
         :raises InvalidTask: that of the framework.
         :raises TypeError: it has an option that there is not.
         """
-        self.given  # noqa: B018 - which also sets supports_…
+        given = self.given  # which also sets supports_…
         super().validate_task(task)
         if options := getattr(task, "options", None):
             try:
+                if not given.immediate:
+                    self.gator.check_on_commit(options.get("on_commit", False))
                 check_options(options, self.gator.default_options)
             except InvalidGatorTask as err:
                 raise InvalidTask(str(err)) from err
@@ -218,6 +221,12 @@ class AlligatorBackend(BaseTaskBackend):  # type: ignore[misc]
         if gator.client.in_process:
             remembered = task_results.new(task, result.id, alias, args, kwargs, now)
             _memory_of(gator)[result.id] = remembered
+        if queued.on_commit and not queued.is_pushed:  # it will be, after the commit
+            send = partial(signals.task_enqueued.send, type(self), task_result=result)
+            # gators of this project alone know transactions
+            using = gator.using if queued.on_commit is True else queued.on_commit  # type: ignore[attr-defined]
+            transaction.on_commit(send, using=using)
+            return _Pushed(result, send=False)
         return _Pushed(result, send=True)
 
     def _task_of_gator(self, gator: Gator, task: Any) -> Task:
@@ -355,14 +364,15 @@ def queue_names(alias: str) -> list[str]:
     """Return the queues of the backends that push by the Gator of an alias, for its workers.
 
     :param alias: of ``settings.ALLIGATOR``.
+    :raises InvalidTaskBackend: there is no such class as ``TASKS`` names.
     """
     names = dict[str, None]()
-    for backend in framework.task_backends.all():
-        if not isinstance(backend, AlligatorBackend):
-            continue
-        given = backend.given
-        if given.alias == alias and not given.immediate:
-            names |= dict.fromkeys(sorted(backend.queues))
+    for each in framework.task_backends:
+        backend = framework.task_backends[each]
+        if isinstance(backend, AlligatorBackend):
+            given = backend.given
+            if given.alias == alias and not given.immediate:
+                names |= dict.fromkeys(sorted(backend.queues))
     return list(names)
 
 

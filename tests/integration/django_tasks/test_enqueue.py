@@ -237,6 +237,60 @@ def test_revive_runs_it_again(site, jobs, tmp_path):
     assert (result.status, result.return_value) == (SUCCESSFUL, "now")
 
 
+# -- After the commit. ------------------------------------------------------------------------
+
+
+def test_on_commit(local, jobs, signals):
+    from django.db import transaction
+
+    task = jobs.add.using(queue_name=local.queue, on_commit=True)
+    with transaction.atomic():
+        result = task.enqueue(1)
+        at_once = local.enqueue(jobs.add, 2)
+        assert local.gator.len() == 1
+        assert signals == [("enqueued", "READY", at_once.id)]
+    assert local.gator.len() == 2
+    assert signals[1:] == [("enqueued", "READY", result.id)]
+    local.work()
+    result.refresh()
+    assert result.return_value == 1
+
+
+def test_on_commit_of_a_transaction_that_is_rolled_back(local, jobs, signals):
+    from django.db import transaction
+
+    with transaction.atomic():
+        result = jobs.add.using(queue_name=local.queue, on_commit=True).enqueue(1)
+        transaction.set_rollback(True)
+    assert (local.gator.len(), signals) == (0, [])
+    with pytest.raises(exceptions.TaskResultDoesNotExist):
+        result.refresh()
+
+
+def test_on_commit_in_a_coroutine_sees_the_transaction_around_it(local, jobs):
+    from asgiref.sync import async_to_sync
+    from django.db import transaction
+
+    with transaction.atomic():
+        task = jobs.add.using(queue_name=local.queue, on_commit=True)
+        async_to_sync(task.aenqueue)(1)
+        assert local.gator.len() == 0
+    assert local.gator.len() == 1
+
+
+def test_on_commit_for_all_tasks_or_for_a_database_that_there_is_not(jobs, tmp_path):
+    from django.db import transaction
+
+    with tasks_settings(DSN=f"locmem://{tmp_path}", ON_COMMIT=True):
+        gator = framework.task_backends["default"].gator.on_queue("default")
+        with transaction.atomic():
+            jobs.add.enqueue(1)
+            assert gator.len() == 0
+        assert gator.len() == 1
+        with pytest.raises(InvalidTask, match="DATABASES has no 'defualt'. Did you mean 'default'"):
+            jobs.add.using(on_commit="defualt")
+
+
 # -- Coroutines that enqueue. -----------------------------------------------------------------
 
 

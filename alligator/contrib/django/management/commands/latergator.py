@@ -4,6 +4,7 @@ import argparse
 import sys
 from typing import Any
 
+from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from django.db import connections
 
@@ -43,7 +44,8 @@ class Command(BaseCommand):  # type: ignore[misc]
             "--queue",
             action="append",
             metavar="NAME",
-            help="may be repeated: strict order; not given: QUEUES of settings.ALLIGATOR",
+            help="may be repeated: strict order; not given: QUEUES of settings.ALLIGATOR, and of "
+            "TASKS",
         )
         add_worker_flags(parser, grace=None)
         add(
@@ -62,7 +64,7 @@ class Command(BaseCommand):  # type: ignore[misc]
             options["grace"] = GRACE_OF_RELOAD if options["autoreload"] else GRACE
         alias = options["alias"]
         try:
-            queues = options["queue"] or gators.settings(alias).served
+            queues = options["queue"] or _served(alias)
             app = f"--app=alligator.contrib.django.command_line:{alias}"
             argv = [app, *(f"--queue={name}" for name in queues), *worker_flags(options)]
             arguments = worker_parser().parse_args(argv)
@@ -75,3 +77,13 @@ class Command(BaseCommand):  # type: ignore[misc]
             raise CommandError(shorten(str(err), 1000), returncode=2) from err
         if code:
             sys.exit(code)
+
+
+def _served(alias: str) -> list[str]:
+    """Return the queues of an alias, and those of Django's tasks framework that go there."""
+    names = dict.fromkeys(gators.settings(alias).served)
+    if getattr(settings, "TASKS", None):  # else the framework may not be installed
+        from alligator.contrib.django.tasks_backend import queue_names
+
+        names |= dict.fromkeys(queue_names(alias))
+    return list(names)
