@@ -43,6 +43,8 @@ import importlib, pkgutil
 from tests.support import windows
 windows.simulate()
 import alligator
+from django.conf import settings
+settings.configure()
 names = [each.name for each in pkgutil.walk_packages(alligator.__path__, "alligator.")]
 for name in names:
     if not name.endswith("__main__"):
