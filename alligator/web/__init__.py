@@ -14,7 +14,8 @@ command line. Nothing here knows a web framework: an adaptor makes a :class:`Req
 server has, and sends the :class:`Response`.
 """
 
+from alligator.web.actions import ActionRecord
 from alligator.web.dashboard import Dashboard
 from alligator.web.http import Request, Response
 
-__all__ = ["Dashboard", "Request", "Response"]
+__all__ = ["ActionRecord", "Dashboard", "Request", "Response"]

@@ -55,6 +55,29 @@ class Done(NamedTuple):
     tasks: tuple[tuple[str, str], ...] = ()
     queue_names: tuple[str, ...] = ()
     state: str = ""
+    changed: tuple[tuple[str, str], ...] = ()  # queues and ids of the first tasks it was done to
+
+
+class ActionRecord(NamedTuple):
+    """What a visitor has done, for a log of who did what.
+
+    :param name: the action: ``'pause'``, ``'resume'``, ``'drop'``, ``'revive'``, ``'purge'``,
+        ``'run'`` or ``'cancel'``.
+    :param title: what its button says.
+    :param text: what it did, in one sentence; or that its connection broke off.
+    :param source: the name of the Gator; ``''`` if the dashboard shows one alone.
+    :param queue_names: the queues on which it was done, as far as they are known.
+    :param tasks: queues and ids of the first tasks to which it was done; none: to whole queues.
+    :param is_destructive: whether something is gone.
+    """
+
+    name: str
+    title: str
+    text: str
+    source: str
+    queue_names: tuple[str, ...]
+    tasks: tuple[tuple[str, str], ...]
+    is_destructive: bool
 
 
 class Action(NamedTuple):
@@ -73,14 +96,13 @@ class Action(NamedTuple):
     is_destructive: bool = False
     inputs: tuple[tuple[str, str], ...] = ()
 
-    def carry_out(self, view: View) -> Page:
-        """Do it with the fields of the form, and return the page that says what was done."""
+    def page(self, view: View, done: Done) -> Page:
+        """Return the page that says what was done with the fields of the form."""
         fields = view.request.form
-        done = self.do(view, fields)
         values = {
             "done": done,
             "back": back_of(view, fields),
-            "fields": _pairs(fields) if done.has_more else [],
+            "fields": _pairs(view, fields) if done.has_more else [],
         }
         return Page("done.html", self.title, values, nav=nav_of(view, fields))
 
@@ -97,21 +119,23 @@ class Confirmation(NamedTuple):
         values = {
             "question": self.action.ask(self.view, fields),
             "action": self.action,
-            "fields": _pairs(fields),
+            "fields": _pairs(self.view, fields),
             "back": back_of(self.view, fields),
         }
         nav = nav_of(self.view, fields)
         return Page("confirm.html", self.action.title, values, nav=nav)
 
 
-def _pairs(fields: Fields) -> list[tuple[str, str]]:
+def _pairs(view: View, fields: Fields) -> list[tuple[str, str]]:
     """Return the fields for a form; nothing that a page of ours sends has other characters."""
-    return [
+    asked = view.form_fields  # of the application: renewed, not repeated
+    given = [
         (name, each)
         for name, found in fields.items()
         for each in found
-        if f"{name}{each}".isprintable()
+        if name not in asked and f"{name}{each}".isprintable()
     ]
+    return [*asked.items(), *given]
 
 
 def field(fields: Fields, name: str) -> str:
@@ -269,6 +293,7 @@ class _OnTasks(NamedTuple):
         until, acted = time.monotonic() + _LONGEST, 0
         reasons, has_more = dict[str, int](), False
         gators, acted_on = dict[str, Gator](), list[tuple[str, str]]()
+        changed = list[tuple[str, str]]()
         for queue_name, task_id in selection.tasks(view, until):
             if queue_name not in gators:
                 gators[queue_name] = view.gator.on_queue(queue_name)
@@ -284,6 +309,8 @@ class _OnTasks(NamedTuple):
                 reasons[reason] = reasons.get(reason, 0) + 1
             else:
                 acted += 1
+                if len(changed) < _LINKED:
+                    changed.append((queue_name, task_id))
             if len(acted_on) < _LINKED and self.state:
                 acted_on.append((queue_name, task_id))
             if time.monotonic() > until:
@@ -291,7 +318,10 @@ class _OnTasks(NamedTuple):
                 break
         told = self._told(acted, reasons, has_more=has_more or selection.was_cut)
         return told._replace(
-            tasks=tuple(acted_on), queue_names=tuple(gators), state=self.state or "dead"
+            tasks=tuple(acted_on),
+            queue_names=tuple(gators),
+            state=self.state or "dead",
+            changed=tuple(changed),
         )
 
     def _told(self, acted: int, reasons: dict[str, int], *, has_more: bool) -> Done:

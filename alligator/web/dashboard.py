@@ -15,11 +15,11 @@ from alligator.exceptions import (
 )
 from alligator.gator import Gator
 from alligator.web import access, asgi, django_view, static_files, wsgi
-from alligator.web.actions import ACTIONS, Confirmation
+from alligator.web.actions import ACTIONS, ActionRecord, Confirmation, Done
 from alligator.web.http import MAX_BODY, Request, Response
 from alligator.web.pages import PAGES
 from alligator.web.rendering import Renderer
-from alligator.web.view import Page, Source, View
+from alligator.web.view import Application, Page, Source, View
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +49,13 @@ class Dashboard:
         none may act.
     :param basic_auth: ``'name:password'`` that a browser has to send; None: none is asked for.
     :param every: seconds after which a page looks for news.
+    :param home: is given each :class:`~alligator.web.http.Request` for a page, and returns URL and
+        name of the page of your application to which its header links; None: it links to none.
+    :param form_fields: is given the same, and returns the hidden fields that a form has to have,
+        by name, such as the CSRF token of a framework.
+    :param on_action: is called with the request and an
+        :class:`~alligator.web.ActionRecord`, after a visitor has done something. What it raises is
+        logged.
     :raises InvalidTask: there is no Gator, or one has a name that cannot stand in a path; an
         argument has no such value.
     :raises ImportError: Jinja2 is missing; install ``alligator[web]``.
@@ -61,6 +68,9 @@ class Dashboard:
         resolve_access: Callable[[Request], access.Access] | None = None,
         basic_auth: str | None = None,
         every: float = 3.0,
+        home: Callable[[Request], tuple[str, str] | None] | None = None,
+        form_fields: Callable[[Request], Mapping[str, str]] | None = None,
+        on_action: Callable[[Request, ActionRecord], object] | None = None,
     ) -> None:
         self._sources = _sources_of(gators)
         self._resolve_access = resolve_access or access.read_only
@@ -68,6 +78,8 @@ class Dashboard:
         if not 0.2 <= every <= 3600:
             raise InvalidTask(f"every={every!r:.60} is no number of seconds from 0.2 to 3600.")
         self._renderer = Renderer(every)
+        self._application = Application(home, form_fields)
+        self._on_action = on_action
 
     # -- The adaptors, to be mounted. -----------------------------------------------------------
 
@@ -119,7 +131,7 @@ class Dashboard:
         if request.method not in ("GET", "HEAD", "POST"):
             return self._message(request, 405, "This is no page to do that with.")
         source, path = self._source_of(request.path)
-        view = View(request, source, tuple(self._sources), allowed)
+        view = View(request, source, tuple(self._sources), allowed, application=self._application)
         try:
             if path.startswith("do/"):
                 return self._act(view, path.removeprefix("do/"))
@@ -185,7 +197,33 @@ class Dashboard:
             )
         if len(view.request.body) > MAX_BODY:
             return self._problem(view, 413, "That is too much.", f"At most {MAX_BODY:,} bytes.")
-        return self._rendered(view, action.carry_out(view))
+        try:
+            done = action.do(view, view.request.form)
+        except ConnectionLost as err:
+            self._record(view, name, Done(f"It broke off, and may be done in part: {err}"))
+            raise
+        self._record(view, name, done)
+        return self._rendered(view, action.page(view, done))
+
+    def _record(self, view: View, name: str, done: Done) -> None:
+        """Tell the application what was done; that it cannot note it undoes nothing."""
+        if self._on_action is None or not done.is_done:
+            return
+        action = ACTIONS[name]
+        queue_names = done.queue_names or tuple(view.request.form.get("queue", ()))
+        record = ActionRecord(
+            name,
+            action.title,
+            done.text,
+            view.source.name,
+            queue_names,
+            done.changed,
+            action.is_destructive,
+        )
+        try:
+            self._on_action(view.request, record)
+        except Exception:
+            log.exception("The dashboard did %r, and could not record it: %s", name, done.text)
 
     def _problem(self, view: View, status: int, title: str, text: str = "") -> Response:
         values = {"text": shorten(text, 1000)}

@@ -1,8 +1,9 @@
 """What a page or an action is given, and what a page returns."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -33,11 +34,24 @@ class Source:
 
 
 @dataclass(frozen=True)
+class Application:
+    """What the application around a dashboard adds to its pages.
+
+    :param home: returns URL and name of the page to go back to; None: there is none.
+    :param form_fields: returns the hidden fields of each form that acts.
+    """
+
+    home: Callable[[Request], tuple[str, str] | None] | None = None
+    form_fields: Callable[[Request], Mapping[str, str]] | None = None
+
+
+@dataclass(frozen=True)
 class View:
     """One look at one Gator.
 
     :param sources: the names of all Gators that are shown.
     :param now: a Unix timestamp, by which ages are told.
+    :param application: what the application around the dashboard adds to its pages.
     """
 
     request: Request
@@ -45,6 +59,19 @@ class View:
     sources: tuple[str, ...]
     access: Access
     now: float = field(default_factory=lambda: time.time())
+    application: Application = field(default_factory=Application)
+
+    @cached_property
+    def form_fields(self) -> Mapping[str, str]:
+        """The hidden fields that the application asks for; look only where there is a form."""
+        make = self.application.form_fields
+        return make(self.request) if make is not None else {}
+
+    @cached_property
+    def home(self) -> tuple[str, str] | None:
+        """URL and name of the page of the application to go back to."""
+        make = self.application.home
+        return make(self.request) if make is not None else None
 
     @property
     def gator(self) -> Gator:

@@ -86,7 +86,8 @@
     try {
       const headers = { 'X-Alligator-Fragment': '1' };
       if (tag) headers['If-None-Match'] = tag;
-      const answer = await fetch(location.href, { headers, cache: 'no-store', credentials: 'same-origin' });
+      const answer = await fetch(location.href, { headers, cache: 'no-store', credentials: 'same-origin', redirect: 'manual' });
+      if (answer.type === 'opaqueredirect') { location.reload(); return; } // such as to a login
       if (answer.status === 200 || answer.status === 503) {
         const html = await answer.text();
         if (!isBusy()) {
