@@ -10,6 +10,7 @@ class AlligatorConfig(AppConfig):  # type: ignore[misc]
     name = "alligator.contrib.django"
     label = "alligator"
     verbose_name = "Alligator"
+    default_auto_field = "django.db.models.AutoField"
 
     def ready(self) -> None:
         """Register the checks of the setting ``ALLIGATOR``."""

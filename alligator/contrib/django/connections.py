@@ -11,7 +11,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from asgiref.sync import sync_to_async
-from django.db import close_old_connections, connections
+from django.db import connections
 from django.db.backends.signals import connection_created
 
 from alligator.common.text import describe_error
@@ -80,11 +80,16 @@ class DatabaseConnections:
 
 
 def close_if_due() -> None:
-    """Close the connections of this thread that are too old, or broken."""
-    try:
-        close_old_connections()
-    except Exception as err:
-        _log_failure(err)
+    """Close the connections of this thread that are too old, or broken.
+
+    ``close_old_connections`` of Django would close one that is inside a transaction, too.
+    """
+    for each in connections.all(initialized_only=True):
+        try:
+            if not each.in_atomic_block:
+                each.close_if_unusable_or_obsolete()
+        except Exception as err:
+            _log_failure(err)
 
 
 def close_broken() -> None:
