@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 from alligator.asynchronous import replies
 from alligator.asynchronous.replies import Reply
+from alligator.asynchronous.thread_pool import start_soon
 from alligator.backends.store import Record
 from alligator.common.after_fork import renew_in_children
 from alligator.common.ids import is_generated
@@ -173,7 +174,7 @@ class ResultListener:
                     target=self._listen, name="alligator-result-listener", daemon=True
                 )
                 try:
-                    self._thread.start()
+                    start_soon(self._thread)
                 except BaseException:
                     self._thread = None
                     self._drop(watched, observer)

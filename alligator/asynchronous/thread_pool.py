@@ -1,5 +1,6 @@
 """Run blocking calls in threads that belong to one Gator."""
 
+import _thread
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -8,6 +9,21 @@ from alligator.common.after_fork import renew_in_children
 
 #: Seconds after which a thread ends that has nothing to do.
 IDLE = 10.0
+
+
+def start_soon(thread: threading.Thread) -> None:
+    """Start a thread, and do not wait until it runs, as ``start`` does: that holds up a loop.
+
+    :raises RuntimeError: the system has no room for it.
+    """
+
+    def start() -> None:
+        try:
+            thread.start()
+        except RuntimeError:  # there was room for this one only
+            thread.run()
+
+    _thread.start_new_thread(start, ())
 
 
 class ThreadPool:
@@ -53,7 +69,7 @@ class ThreadPool:
             self._names += 1
             thread = _Thread(self, call, self._names)
         try:
-            thread.start()
+            start_soon(thread)
         except BaseException:
             with self._lock:
                 self._started -= 1

@@ -119,7 +119,9 @@ async def test_with_a_plugin(agator):
 @pytest.mark.parametrize("plugin", WITH_PLUGIN)
 def test_in_coroutines(project, plugin):
     pytest.importorskip(plugin)
-    said = run(project, ASYNC_TESTS + WITH_PLUGIN[plugin], "-W", "error")
+    scope = ["-o", "asyncio_default_fixture_loop_scope=function"]  # else it warns
+    more = scope if plugin == "pytest_asyncio" else []
+    said = run(project, ASYNC_TESTS + WITH_PLUGIN[plugin], "-W", "error", *more)
     assert "2 passed" in said, said
 
 
