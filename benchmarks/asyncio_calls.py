@@ -2,8 +2,8 @@
 
 ``python -m benchmarks.asyncio_calls`` starts a redis server of its own. Rates are pushes a second:
 of the plain call one by one, and of 50 coroutines that each push one by one. Both are measured in
-turns, short ones, and the best of each counts, since a machine has other work, too. The second pair goes through a proxy that adds 2 ms to each
-round trip.
+turns, short ones, and the best of each counts, since a machine has other work, too. The second pair
+goes through a proxy that adds 2 ms to each round trip.
 
 *Longest step* is the longest time that the event loop spent in one callback while the calls were
 made: nothing else on the loop runs in that time. *Longest work* is the longest time that a callback

@@ -367,7 +367,22 @@ def check_fastapi(names: dict[str, Any]) -> None:
         assert client.get("/signup/unknown").status_code == 404
 
 
+def check_asyncio(names: dict[str, Any]) -> None:
+    """Ask the application, and run the test that the page has written."""
+    from starlette.testclient import TestClient
+
+    with TestClient(names["app"]) as client:
+        task_id = client.post("/sums/1/2").json()["id"]
+    assert names["gator"].result(task_id, 10) == 3
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    command += ["-p", "alligator.contrib.pytest_plugin", "myapp/test_sums.py"]
+    env = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=50)
+    assert "1 passed" in done.stdout, done.stdout + done.stderr
+
+
 CHECKS = {
+    "asyncio": check_asyncio,
     "django": check_django,
     "flask": check_flask,
     "fastapi": check_fastapi,
