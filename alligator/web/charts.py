@@ -32,7 +32,7 @@ _MOST = 1e15
 COLOURS = 4
 
 #: How lines differ for who cannot tell their colours: lengths of dashes.
-_DASHES = ("", "6 3", "2 3", "9 3 2 3")
+_DASHES = ("", "6 5", "0.1 5", "9 5 0.1 5")
 
 #: Seconds between two clock times on the axis, of which the first that fits is taken.
 _CLOCK_STEPS = (60, 300, 600, 900, 1800, 3600, 7200, 10_800, 21_600, 43_200, 86_400)
@@ -204,7 +204,7 @@ def bar_chart(
             colour = _colour(series[index], index)
             drawn.append(_bar(colour, plot.x(at) - wide / 2, high, wide, max(0.0, low - high)))
             below += value
-    samples = [_sample(_bar(_colour(each, at), 7, 0, 10, 10)) for at, each in enumerate(series)]
+    samples = [_sample(_bar(_colour(each, at), 0, 0, 10, 10), 10) for at, each in enumerate(series)]
     return _chart(title, series, plot, drawn, samples, show)
 
 
@@ -337,11 +337,11 @@ def _bar(colour: int, x: float, y: float, width: float, height: float) -> Markup
     )
 
 
-def _sample(drawn: Markup) -> Markup:
+def _sample(drawn: Markup, wide: int = 26) -> Markup:
     """Return what stands beside a name in the key: drawn as in the chart."""
     return Markup(
-        '<svg class="chart sample" viewBox="0 0 26 10" aria-hidden="true">{}</svg>'
-    ).format(drawn)
+        '<svg class="sample" width="{}" height="10" viewBox="0 0 {} 10" aria-hidden="true">{}</svg>'
+    ).format(wide, wide, drawn)
 
 
 def _chart(

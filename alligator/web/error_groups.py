@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from alligator.common.text import shorten
+from alligator.constants import FAILED
 from alligator.monitoring.rows import RecentRow, TaskRow
 
 #: What differs from one error of a kind to the next, and what stands for it; in this order.
@@ -45,6 +46,7 @@ class ErrorGroup:
     pattern: str
     example: TaskRow | RecentRow
     count: int = 0
+    dead: int = 0  # of these, how many became dead letters
     first: float | None = None
     last: float | None = None
     functions: dict[str, int] = field(default_factory=dict)
@@ -53,6 +55,7 @@ class ErrorGroup:
     def add(self, row: TaskRow | RecentRow) -> None:
         """Count one more."""
         self.count += 1
+        self.dead += row.state == FAILED
         self.functions[row.function] = self.functions.get(row.function, 0) + 1
         self.queue_names[row.queue_name] = self.queue_names.get(row.queue_name, 0) + 1
         when = row.died if isinstance(row, TaskRow) else row.ended

@@ -162,8 +162,8 @@ def of_schedules(schedules: Iterable[ScheduleRow]) -> list[Finding]:
     """Return which schedules missed their last tick."""
     return [
         Finding(
-            f"{_name(each.function)} missed a tick of its schedule ({shorten(each.rule, 60)}): "
-            "no worker was there to queue it.",
+            f"{_name(each.function)} missed a tick, the time at which its schedule was due "
+            f"({shorten(each.rule, 60)}): no worker was there to queue it.",
             False,
             "schedules",
             {},

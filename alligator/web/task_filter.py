@@ -15,7 +15,7 @@ from alligator.web.rendering import whole_number
 _STEP = 100
 
 #: Tasks of one page.
-PAGE = 100
+PAGE = 50
 
 #: Seconds that one look of a page takes.
 BRIEFLY = 0.08

@@ -71,6 +71,7 @@ def _letters(
             pass
     values |= {
         "rows": rows,
+        "is_full": len(rows) == PAGE,
         "looked_all": looked_all and look.is_all,
         "traceback": folded(traceback),
         "query": {"error": error, "queue": values["queue"], "state": "dead", **wanted.fields},

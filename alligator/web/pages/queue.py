@@ -19,6 +19,18 @@ BULK = {
     "dead": ("revive", "purge"),
 }
 
+#: What each state means, for who has not met it.
+_MEANINGS = {
+    "waiting": "Pushed, which means put on the queue, and due: a worker takes the first one next.",
+    "delayed": "Not due yet: pushed with a delay, or to be tried again after a failure.",
+    "running": "Taken by a worker, which works on them now.",
+    "held": "Not on the queue yet: they wait until other tasks, their parents, have succeeded.",
+    "dead": (
+        "Dead letters: they failed and have no retry left, or could not be run. Each stays here, "
+        "with its error, until you revive it, which puts it back on the queue, or purge it."
+    ),
+}
+
 _MOST = 1_000_000_000_000 - 1
 
 
@@ -42,6 +54,7 @@ def page(view: View) -> Page:
     values = {
         "name": name,
         "state": state,
+        "meaning": _MEANINGS[state],
         "tabs": [(each, count_of(stats, each, view)) for each in STATES],
         "found": found,
         "trouble": trouble,

@@ -101,6 +101,20 @@ def _fields(url):
     return dict(parse_qsl(url.partition("?")[2]))
 
 
+def test_all_that_match_are_revived_together(gator, pages):
+    """Whatever their errors, within the time and the queue that are chosen."""
+    die(gator, send, 1)
+    die(gator, resize, "a.jpg")
+    die(gator, send, 2, "images")
+    page = pages.get("dead", since=3600, queue="mail")
+    assert "Revive all that match…" in words(page)
+    (revive, *_) = [e for e in links(page) if "do/revive" in e and "error=" not in e]
+    assert "Revive all 2 tasks?" in words(pages.get("do/revive", **_fields(revive)))
+    assert "2 tasks were revived." in words(pages.post("do/revive", **_fields(revive)))
+    assert "Revive all…" in words(pages.get("dead"))
+    assert "do/" not in Pages(gator, resolve_access=None).get("dead")
+
+
 def test_nothing_dead_says_so(pages):
     """And a bad query is one clear line."""
     assert "There is no dead letter." in words(pages.get("dead"))

@@ -86,6 +86,7 @@ def test_figures_and_rates(gator, pages):
     assert "Waiting 1 +1 delayed Running 0" in text
     assert "Failed in the last hour 9 9 dead letters" in text
     assert "/dead?since=3600" in links(page)
+    assert "/recent?state=failing&since=3600" in links(page)
     assert "mail Waiting: now" in text  # the sparkline
     assert "/ 50 ms" in text  # p95 of the waits
     assert text.count("Numbers") == 3  # a table behind each chart
@@ -247,7 +248,7 @@ def test_lost_workers_and_missed_ticks_are_told_with_links(gator, pages, monkeyp
     monkeypatch.setattr(gator, "schedule_rows", lambda **_: [tick])
     page = pages.get("")
     assert "host:7 is lost: this worker sends no heartbeat" in words(page)
-    assert "m.f missed a tick of its schedule (every 60 s)" in words(page)
+    assert "m.f missed a tick, the time at which its schedule was due (every 60 s)" in words(page)
     assert {"/workers", "/schedules"} <= set(links(page))
     assert "<strong>mail</strong> stands still" in page
     assert page.count('<li class="bad">') == 1
