@@ -2,6 +2,7 @@
 
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from cheroot import wsgi
 
 from alligator import Gator
-from alligator.web import Dashboard
+from alligator.web import Dashboard, Request
 from alligator.web.access import allow_actions
 from tests.browser import story
 from tests.support import browser as chromium
@@ -92,8 +93,13 @@ def shop(_project: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[A
 
 @pytest.fixture(scope="package")
 def shop_url(site: Site, shop: Any) -> str:
-    """Return where the shop is shown, by a dashboard that may act."""
-    return site.mount(Dashboard(shop[0], resolve_access=allow_actions))
+    """Return where the shop is shown, by a dashboard that may act and has read the past."""
+    dashboard = Dashboard(shop[0], resolve_access=allow_actions)
+    deadline = time.monotonic() + 30
+    while b"being read" in dashboard.handle(Request("GET", "/activity")).body:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return site.mount(dashboard)
 
 
 @pytest.fixture
