@@ -107,7 +107,7 @@ def time_steps(most: float, count: int = 4) -> list[float]:
 
         time_steps(70)  # [0.0, 30.0, 60.0, 90.0]
     """
-    most = min(most, _MOST) if most > 0 else 1.0
+    most = min(max(most, 0.001), _MOST) if most > 0 else 1.0
     if most <= count * _TIME_STEPS[0] * 0.999:
         return round_steps(most, count)
     step = next((float(each) for each in _TIME_STEPS if each * count >= most * 0.999), 0.0)
