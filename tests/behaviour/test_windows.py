@@ -68,6 +68,32 @@ now = gator.options(is_async=False).task(jobs.double, 6)
 print(*(gator.result(each) for each in tasks), now.result)
 """
 
+COMMANDS = """
+import sys
+from tests.support import windows
+windows.simulate()
+from alligator import cli
+dsn = sys.argv[1]
+for command in (["status", dsn], ["doctor", dsn], ["tasks", dsn], ["backup", dsn, "copy.db"]):
+    assert cli.main(command) == 0, command
+"""
+
+AWAITED = """
+import asyncio, jobs, sys
+from tests.support import windows
+windows.simulate()
+from alligator import Gator
+gator = Gator(sys.argv[1])
+
+async def main():
+    task = await gator.options(save_results=60).atask(jobs.double, 4)
+    await gator.arun_all()
+    print(await gator.aresult(task, 10), [each.state async for each in gator.aevents(task)])
+    await gator.aclose()
+
+asyncio.run(main())
+"""
+
 
 @pytest.fixture
 def folder(tmp_path):
@@ -149,6 +175,11 @@ def test_locmem(folder):
     assert run(folder, "-c", LOCMEM) == (0, "8 10 12\n")
 
 
+def test_awaitable_calls(folder):
+    dsn = f"sqlite://{folder}/queue.db"
+    assert run(folder, "-c", AWAITED, dsn) == (0, "8 ['success']\n")
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stop_lets_the_running_task_finish(folder, jobs, number):
     dsn = f"sqlite://{folder}/queue.db"
@@ -172,9 +203,7 @@ def test_the_commands(folder, jobs):
     dsn = f"sqlite://{folder}/queue.db"
     with closing(Gator(dsn)) as gator:
         gator.task(jobs.double, 4)
-    for command in (["status", dsn], ["doctor", dsn], ["tasks", dsn], ["backup", dsn, "copy.db"]):
-        code, said = latergator(folder, *command)
-        assert code == 0, said
+    assert run(folder, "-c", COMMANDS, dsn)[0] == 0
     with closing(Gator(f"sqlite://{folder}/copy.db")) as gator:
         assert gator.len() == 1
 
