@@ -50,7 +50,8 @@ class TaskFailed(AlligatorException):
 
     def __init__(self, message: str = "", *, error: str = "", traceback: str = "") -> None:
         super().__init__(message)
-        self.error, self.traceback = error, traceback
+        self.error: str = error
+        self.traceback: str = traceback
         if traceback:
             self.add_note(f"Original traceback:\n{traceback}")
 
@@ -135,7 +136,9 @@ class NodeLost(ConnectionLost):
         refused: Sequence[Any] = (),
     ) -> None:
         super().__init__(message)
-        self.queue_names, self.untold, self.refused = queue_names, list(untold), list(refused)
+        self.queue_names: Sequence[str] = queue_names
+        self.untold: list[Any] = list(untold)
+        self.refused: list[Any] = list(refused)
 
 
 class QueueFull(AlligatorException):
@@ -174,4 +177,5 @@ class RunAgain(BaseException):
 
     def __init__(self, delay: float, call: tuple[list[Any], dict[str, Any]] | None) -> None:
         super().__init__(f"asked to run again in {delay:g} s")
-        self.delay, self.call = delay, call
+        self.delay: float = delay
+        self.call: tuple[list[Any], dict[str, Any]] | None = call

@@ -21,7 +21,7 @@ from alligator.backends.base import GET, OWN_ID, Client, DeadTask, Message
 from alligator.backends.dsn import mask_password
 from alligator.backends.legacy import LegacyClient
 from alligator.backends.store import Store
-from alligator.common.clock import Clock, Seconds, SystemClock, in_seconds
+from alligator.common.clock import Clock, Moment, Seconds, SystemClock, in_seconds
 from alligator.common.group_by import group_by
 from alligator.constants import ALL, FAILED, WAITING
 from alligator.exceptions import InvalidDSN, InvalidTask, UnsupportedOption
@@ -125,12 +125,23 @@ class Gator:
     :raises TypeError: there is no such option.
     """
 
+    #: Writes and reads tasks.
+    codec: Codec
+    #: Records outcomes in the store.
+    recorder: Recorder
+    #: Has outcomes recorded, and tells the backend of them.
+    settler: Settler
+    #: Tells how tasks stand, and waits for them.
+    results: Results
+    #: The schedules that ``every`` and ``cron`` declare.
+    schedules: Schedules
+
     def __init__(
         self,
         conn_string: str,
         queue_name: str = ALL,
         task_class: type[Task] = Task,
-        backend_class: Callable[..., Any] | None = None,
+        backend_class: Callable[[str], Any] | None = None,
         *,
         store: str | Store | None = None,
         allowed: Sequence[str] | None = None,
@@ -194,7 +205,6 @@ class Gator:
             self._policy,
             OWN_ID in client.supports,
         )
-        #: Writes and reads tasks.
         self.codec = codec = Codec(
             self._task_class,
             policy,
@@ -203,11 +213,8 @@ class Gator:
             self._load_parents,
             self._results_of,
         )
-        #: Records outcomes in the store.
         self.recorder = recorder = Recorder(client, store, clock, self._signer)
-        #: Has outcomes recorded, and tells the backend of them.
         self.settler = settler = Settler(client, store, clock, recorder)
-        #: Tells how tasks stand, and waits for them.
         self.results = results = Results(recorder, queue_name)
         self._monitor = Monitor(results, clock)
         self._views = QueueViews(
@@ -303,7 +310,7 @@ class Gator:
 
             backend = gator.build_backend('locmem://')
         """
-        factory = self.backend_class or client_class(conn_string)
+        factory: Any = self.backend_class or client_class(conn_string)
         ours = isinstance(factory, type) and issubclass(factory, Client)
         if ours and self._given_clock is not None:
             return factory(conn_string, clock=self._given_clock)
@@ -597,7 +604,7 @@ class Gator:
         """
         return self._inline.run_all()
 
-    def run_until(self, when: Any, to_consume: str | Sequence[str] | None = None) -> int:
+    def run_until(self, when: Moment, to_consume: str | Sequence[str] | None = None) -> int:
         """Advance a FakeClock to a moment, and run what is due on the way, as a worker would.
 
         :param when: ``'+1d'``, ``'+1h30m'``, a timedelta, seconds; or a datetime, a timestamp.
@@ -1332,7 +1339,7 @@ class Gator:
         return self._awaitable("arun_all", "run_all").run(self.run_all)
 
     def arun_until(
-        self, when: Any, to_consume: str | Sequence[str] | None = None
+        self, when: Moment, to_consume: str | Sequence[str] | None = None
     ) -> Coroutine[Any, Any, int]:
         """Advance a FakeClock, and run what is due on the way; see :meth:`run_until`."""
         calls = self._awaitable("arun_until", "run_until")

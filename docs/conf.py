@@ -50,7 +50,8 @@ nitpick_ignore_regex = [
     ("py:class", r"prometheus_client\.\w+\.\w+"),
     ("py:.*", r"([PR]|R_co|alligator\.(\w+\.)+(P|R|R_co))"),
     # Types of options, which docs/typing.rst describes.
-    ("py:.*", r"(alligator\.(\w+\.)+)?(\w*Hook|\w*Options|Parent)"),
+    ("py:.*", r"(alligator\.(\w+\.)+)?(\w*Hook|\w*Options|Parent|AnyMiddleware)"),
+    ("py:class", r"alligator\.(execution\.settle\.Settler|tasks\.adapters\.Observer)"),
     ("py:class", r"alligator\.testing\.conformance\.\w+\.\w+"),
 ]
 

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import date, timedelta
 from functools import partial
 from operator import methodcaller
 from typing import Any, Protocol
@@ -32,6 +32,9 @@ class SystemClock:
 
 #: The types of every option in seconds.
 Seconds = float | timedelta
+
+#: The types of a moment of a FakeClock: ``'+1d'``, seconds from now, a timestamp, a datetime.
+Moment = str | float | timedelta | date
 
 
 def in_seconds(value: Any) -> float:

@@ -3,7 +3,7 @@
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from alligator.common.after_fork import renew_in_children
 
@@ -46,7 +46,7 @@ class _TaskIds:
 _task_ids = _TaskIds()
 
 #: Returns a new task id: unique, random in its tail, and sorting by creation time.
-new_task_id = _task_ids.next
+new_task_id: Callable[[], str] = _task_ids.next
 
 
 #: The hyphens of a UUID; made once, as every task's id is checked.

@@ -12,26 +12,25 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from alligator.gator import Gator
+    from alligator.testing import FakeClockGator
 
 
 @pytest.fixture
-def gator() -> Iterator["Gator"]:
+def gator() -> Iterator["FakeClockGator"]:
     """A Gator on a queue of this test's own, in memory, with a FakeClock as ``gator.clock``.
 
     ``gator.run_all()`` runs what is due, and ``gator.run_until('+1d')`` a whole day.
     """
-    from alligator.gator import Gator
-    from alligator.testing import FakeClock
+    from alligator.testing import FakeClock, FakeClockGator
 
-    fresh = Gator(f"locmem://pytest-{os.urandom(8).hex()}", clock=FakeClock())
+    fresh = FakeClockGator(f"locmem://pytest-{os.urandom(8).hex()}", clock=FakeClock())
     yield fresh
     fresh.client.drop_all(fresh.queue_name)
     fresh.close()
 
 
 @pytest.fixture
-def agator(gator: "Gator") -> "Gator":
+def agator(gator: "FakeClockGator") -> "FakeClockGator":
     """The Gator of this test, for a test that is a coroutine, or that runs one.
 
     ``await agator.arun_all()`` runs what is due, ``await agator.arun_until('+1d')`` a whole day.

@@ -42,7 +42,8 @@ class EnqueuedTask:
     def __init__(
         self, name: str, taskid: str, queue: str | None = None, task: Task | None = None
     ) -> None:
-        self.name, self.taskid = name, taskid
+        self.name: str = name
+        self.taskid: str = taskid
         self._gator = connected()
         self._task = task or Task(taskid, queue_name=queue, save_results=1)
 
@@ -139,9 +140,10 @@ class Declared:
         if declare is not None:
             split_name(self._path)  # refuses one that could not be imported by it
             check_arguments(func, (), {})
-        self.options, self._when, self._declare = options, when or {}, declare
-        self.name = f"{func.__module__}.{func.__qualname__}"
-        self.function = _with_attempts(func)
+        self.options: dict[str, Any] = options
+        self._when, self._declare = when or {}, declare
+        self.name: str = f"{func.__module__}.{func.__qualname__}"
+        self.function: Any = _with_attempts(func)
         self.function.execute, self.function.retry = self.execute, self.retry
         if _gator is not None:
             self.register(_gator)

@@ -77,7 +77,8 @@ class SentryMiddleware:
     """
 
     def __init__(self, *, send_arguments: bool | None = None, report_retried: bool = False) -> None:
-        self.send_arguments, self.report_retried = send_arguments, report_retried
+        self.send_arguments: bool | None = send_arguments
+        self.report_retried: bool = report_retried
         self._quietly = tracing.Quiet("Sentry")
         self._headers = tracing.Headers(lambda item: item.startswith("sentry-"))
         if _process not in global_event_processors:

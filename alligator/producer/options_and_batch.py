@@ -69,8 +69,8 @@ class Options:
 
     def __init__(self, gator: Target, **options: Unpack[ScheduleOptions]) -> None:
         self.gator = gator
-        self.schedule_kwargs = check_schedule_options(options)  # type: ignore[arg-type]
-        self.task_kwargs = check_options(options, gator.default_options)
+        self.schedule_kwargs: dict[str, Any] = check_schedule_options(options)  # type: ignore[arg-type]
+        self.task_kwargs: dict[str, Any] = check_options(options, gator.default_options)
         if "queue_name" in self.task_kwargs:
             gator.check_queue_name(self.task_kwargs["queue_name"])
         if "on_commit" in self.task_kwargs:

@@ -16,7 +16,7 @@ import inspect
 import re
 import sys
 import types
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -38,7 +38,7 @@ class Policy:
     """
 
     def __init__(self, allowed: Sequence[str] | None = None) -> None:
-        self.allowed = None if allowed is None else tuple(_entries(allowed))
+        self.allowed: tuple[str, ...] | None = None if allowed is None else tuple(_entries(allowed))
         self._exact = frozenset(each for each in self.allowed or () if "*" not in each)
         self._patterns = [
             (each.partition("*")[0], re.compile(re.escape(each).replace(r"\*", ".*")))
@@ -46,8 +46,8 @@ class Policy:
             if "*" in each
         ]
         # A name that passed is remembered; a refusal raises, so it is not.
-        self.check_name = lru_cache(4096)(self._check_name)
-        self.check_function = lru_cache(4096)(self._check_function)
+        self.check_name: Callable[[str, str], None] = lru_cache(4096)(self._check_name)
+        self.check_function: Callable[[Any, str], None] = lru_cache(4096)(self._check_function)
         self.found: dict[tuple[str, str, bool], Any] = {}
 
     def __repr__(self) -> str:
@@ -131,7 +131,7 @@ class Reading:
     __slots__ = ("_passed", "policy")
 
     def __init__(self, policy: Policy) -> None:
-        self.policy = policy
+        self.policy: Policy = policy
         self._passed: list[Any] = []
 
     def stand_in(self, module: str, name: str) -> None:

@@ -75,7 +75,7 @@ class Fields:
     def __init__(self, fields: Any) -> None:
         if type(fields) is not dict and not isinstance(fields, Mapping):
             raise BadPayload(f"The message is a JSON {type(fields).__name__}, not an object.")
-        self.fields = fields
+        self.fields: Mapping[str, Any] = fields
 
     def read(self, name: str, kind: type | UnionType, *default: Any) -> Any:
         """Return a field of that type, or the default where it is absent or null."""

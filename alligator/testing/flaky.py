@@ -85,9 +85,9 @@ class FlakyClient(Client):
         #: The client inside.
         self.inner = inner
         #: How often each operation was called.
-        self.calls = Counter[str]()
+        self.calls: Counter[str] = Counter()
         #: How many of those failed.
-        self.failed = Counter[str]()
+        self.failed: Counter[str] = Counter()
         self._rng = rng or random.Random(0)  # noqa: S311 - no secret
         self._lock = threading.Lock()
         self._plans: list[_Plan] = []

@@ -13,6 +13,7 @@ from contextlib import nullcontext
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any, Self
 
+from alligator.common.clock import Moment
 from alligator.common.log import SafeTracebacks
 from alligator.common.text import shorten
 from alligator.exceptions import AlligatorException, InvalidTask, UnsupportedOption
@@ -39,7 +40,7 @@ _PART = re.compile(r"([0-9.]+)([smhdw])")
 _TRIES = 100
 
 
-def play(gator: "Gator", when: Any, to_consume: str | Sequence[str] | None = None) -> int:
+def play(gator: "Gator", when: Moment, to_consume: str | Sequence[str] | None = None) -> int:
     """Move the clock to a moment, and run what is due on the way; see
     :meth:`alligator.Gator.run_until`.
 
@@ -80,7 +81,7 @@ def next_tick(gator: "Gator") -> float:
     return gator.schedules.next_tick()
 
 
-def moment(when: Any, now: float) -> float:
+def moment(when: Moment, now: float) -> float:
     """Return the timestamp that ``when`` means at the time ``now``.
 
     :raises InvalidTask: it means none, or lies in the past.

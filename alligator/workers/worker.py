@@ -120,16 +120,18 @@ class Worker:
         burst: bool = False,
     ) -> None:
         self.gator = gator
-        self.max_tasks = int(max_tasks)
-        self.to_consume = gator.queue_name if to_consume is None else to_consume
-        self.nap_time = _seconds("nap_time", nap_time, 0)
-        self.concurrency = _at_least("concurrency", concurrency, 1)
-        self.lease = _seconds("lease", lease, 0.1)
-        self.grace = _seconds("grace", grace, 0)
+        self.max_tasks: int = int(max_tasks)
+        self.to_consume: str | Sequence[str] = (
+            gator.queue_name if to_consume is None else to_consume
+        )
+        self.nap_time: float = _seconds("nap_time", nap_time, 0)
+        self.concurrency: int = _at_least("concurrency", concurrency, 1)
+        self.lease: float = _seconds("lease", lease, 0.1)
+        self.grace: float = _seconds("grace", grace, 0)
         self.burst = burst
-        self.tasks_complete = 0
-        self.keep_running = False
-        self.log = self.get_log(log_level)
+        self.tasks_complete: int = 0
+        self.keep_running: bool = False
+        self.log: logging.Logger = self.get_log(log_level)
         self._prefetch = Prefetch(prefetch, self.concurrency)
         self._ended = 0
         self._fetcher: Fetcher | None = None

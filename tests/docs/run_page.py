@@ -227,16 +227,24 @@ def check_extending(names: dict[str, Any]) -> None:
     assert "written by task" in Path("report.txt").read_text()
 
 
+def run_pytest(*arguments: str) -> str:
+    """Return what pytest prints."""
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments]
+    # The plugin by its module, whether or not the checkout is installed.
+    env = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=50)
+    return done.stdout + done.stderr
+
+
+def check_typing(names: dict[str, Any]) -> None:
+    """Run the test that the page has written."""
+    said = run_pytest("-p", "alligator.contrib.pytest_plugin", "myapp/test_prices.py")
+    assert "1 passed" in said, said
+
+
 def check_testing(names: dict[str, Any]) -> None:
     """Run a part of the suite that the page has inherited, and the tests that it has written."""
-
-    def run(*arguments: str) -> str:
-        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments]
-        # The plugin by its module, whether or not the checkout is installed.
-        env = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
-        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=50)
-        return done.stdout + done.stderr
-
+    run = run_pytest
     inherited = run("-k", "priority", "myapp/test_mine.py", "myapp/test_mine_on_a_server.py")
     assert " passed" in inherited, inherited
     assert "failed" not in inherited, inherited
@@ -391,6 +399,7 @@ CHECKS = {
     "bestpractices": check_bestpractices,
     "extending": check_extending,
     "testing": check_testing,
+    "typing": check_typing,
 }
 
 

@@ -85,6 +85,7 @@ gator.batch(on_done=7)  # type: ignore[arg-type]
 
 # Arguments that do not fit the function.
 gator.task(add, 1)  # type: ignore[call-overload]
+gator.task(fetch("a"))  # type: ignore[call-overload]
 gator.task(add, 1, "2")  # type: ignore[call-overload]
 opts.task(add, 1, 2, 3)  # type: ignore[call-overload]
 opts.task(add, 1, 2, three="3")  # type: ignore[arg-type]

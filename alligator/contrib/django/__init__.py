@@ -30,7 +30,7 @@ from alligator.contrib.django.gator_handler import GatorHandler
 __all__ = ["AlligatorBackend", "gators"]
 
 #: The Gators of ``settings.ALLIGATOR``, by alias: one per alias and process.
-gators = GatorHandler()
+gators: GatorHandler = GatorHandler()
 
 
 def __getattr__(name: str) -> Any:

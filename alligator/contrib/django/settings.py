@@ -27,7 +27,8 @@ class InvalidSettings(AlligatorException, ImproperlyConfigured):  # type: ignore
 
     def __init__(self, message: str, key: str = "", near: str = "") -> None:
         super().__init__(message)
-        self.key, self.near = key, near
+        self.key: str = key
+        self.near: str = near
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,9 @@ class GatorCollector(Collector):
     """
 
     def __init__(self, gator: Gator, *, timeout: float = 5.0, max_queues: int = 100) -> None:
-        self.gator, self.timeout, self.max_queues = gator, timeout, max_queues
+        self.gator: Gator = gator
+        self.timeout: float = timeout
+        self.max_queues: int = max_queues
         self._lock = threading.Lock()
         self._look: _Look | None = None
         self._named: list[str] = []  # the queues with series of their own

@@ -70,11 +70,11 @@ class Exporter:
         self._pid = os.getpid()
         try:
             _remove_abandoned()
-            self.folder = tempfile.mkdtemp(prefix=_PREFIX)
+            self.folder: str = tempfile.mkdtemp(prefix=_PREFIX)
             self._own()
         except OSError as err:
             raise AlligatorException(f"No directory for metrics can be made: {err}") from err
-        self.registry = CollectorRegistry()
+        self.registry: CollectorRegistry = CollectorRegistry()
         try:
             MultiProcessCollector(self.registry, self.folder)  # type: ignore[no-untyped-call]
             self._server = _listen(host, port)

@@ -35,8 +35,8 @@ class Contract:
     def prepared(self) -> Iterator[None]:
         """Make the client and the queue of one test; then empty it and close what was opened."""
         self.clients: list[Client] = []
-        self.client = self.another_client()
-        self.queue = self.make_queue()
+        self.client: Client = self.another_client()
+        self.queue: str = self.make_queue()
         try:
             yield
             self.client.drop_all(self.queue)

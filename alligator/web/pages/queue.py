@@ -11,7 +11,7 @@ from alligator.web.task_filter import AGES, Look, TaskFilter, look
 from alligator.web.view import Page, View
 
 #: What can be done with the checked tasks of a state, or with all that match: the names of actions.
-BULK = {
+BULK: dict[str, tuple[str, ...]] = {
     "waiting": ("cancel",),
     "delayed": ("run", "cancel"),
     "running": ("cancel",),

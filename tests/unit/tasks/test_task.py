@@ -1,6 +1,9 @@
 """Test Task: calling, hooks, states, and the message."""
 
+import copy
 import json
+import operator
+import pickle
 from datetime import timedelta
 
 import pytest
@@ -81,6 +84,27 @@ def test_positional_signature_of_1_0():
     assert Task("id", 0, True, None, None, None, ["x"]).depends_on == ["x"]
     with pytest.raises(TypeError, match="retries"):
         Task(retrys=1)
+
+
+class Plain(Task):
+    """A class as it was before tasks had a parameter."""
+
+
+class Counting(Task[int]):
+    """A class of tasks that return a number."""
+
+
+@pytest.mark.parametrize("kind", [Task, Task[int], Plain, Counting])
+def test_the_parameter_is_for_type_checkers_alone(kind):
+    task = kind("id", retries=3)
+    task.to_call(operator.add, 1, 2)
+    for each in (task, copy.copy(task), pickle.loads(pickle.dumps(task))):
+        assert isinstance(each, Task)
+        assert (each.task_id, each.retries, each.func) == ("id", 3, operator.add)
+        assert each.serialize() == task.serialize()
+        assert each.run() == 3
+    expected = {"task_id": "id", "id_was_given": True, "func_args": [], "func_kwargs": {}}
+    assert vars(Task("id")) == expected
 
 
 def test_states():
