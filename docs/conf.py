@@ -46,6 +46,7 @@ nitpick_ignore_regex = [
         "py:class",
         r"alligator\.(tasks\.middleware\.\w+|execution\.activity_report\.Recording|results\.queue_pauses\.Pauses)",
     ),
+    ("py:class", r"alligator\.tasks\.adapters\.Observer"),
     ("py:obj", r"alligator\.monitoring\.rows\.Row"),
     ("py:class", r"prometheus_client\.\w+\.\w+"),
     ("py:.*", r"([PR]|R_co|alligator\.(\w+\.)+(P|R|R_co))"),

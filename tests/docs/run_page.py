@@ -102,6 +102,42 @@ def gators() -> Any:
     return gators
 
 
+def set_up_page_of_tasks(page: Path, page_dsn: str) -> None:
+    """Put the first block of the page into the settings, and let this Django have the framework."""
+    settings = Path("mysite/settings.py")
+    first = next(block for block in blocks(page) if block.language == "python")
+    settings.write_text(settings.read_text() + substitute(first.code, page_dsn))
+    set_up_django(page_dsn)
+    from alligator.contrib.django.tasks_framework import framework
+
+    sys.modules["django.tasks"] = framework  # on Django before 6, django_tasks
+
+
+def check_django_tasks(names: dict[str, Any]) -> None:
+    """Run what the page has enqueued, and the tests of the page."""
+    from unittest import TestLoader, TextTestRunner
+
+    from asgiref.sync import async_to_sync
+    from django.core import mail
+    from django.core.management import call_command
+    from django.test import AsyncRequestFactory
+    from django.test.utils import setup_test_environment
+
+    setup_test_environment()
+    request = AsyncRequestFactory().get("/")
+    assert async_to_sync(names["welcome"])(request, names["user"].pk).status_code == 200
+    call_command("latergator", burst=True)
+    assert [each.to for each in mail.outbox] == [["grace@example.com"]] * 3
+    assert names["state_of"](names["result"].id) == "grace@example.com"
+    names["second"].refresh()
+    assert names["second"].return_value == "report 7, attempt 1"
+    names["later"].refresh()
+    assert (names["later"].status, names["later"].task.priority) == ("READY", -50)
+    tests = TestLoader().loadTestsFromName("myapp.test_tasks")
+    result = TextTestRunner().run(tests)
+    assert (result.testsRun, result.wasSuccessful()) == (2, True)
+
+
 def check_django(names: dict[str, Any]) -> None:
     """Sign up, run a worker as the page says, and run the test of the page."""
     from asgiref.sync import async_to_sync
@@ -392,6 +428,7 @@ def check_asyncio(names: dict[str, Any]) -> None:
 CHECKS = {
     "asyncio": check_asyncio,
     "django": check_django,
+    "django_tasks": check_django_tasks,
     "flask": check_flask,
     "fastapi": check_fastapi,
     "dashboard": check_dashboard,
@@ -430,6 +467,9 @@ def main(page: Path, page_dsn: str) -> int:
         names |= vars(set_up_django(page_dsn))
     if page.stem == "django":
         names |= set_up_page_of_django(page, page_dsn)
+    if page.stem == "django_tasks":
+        set_up_page_of_tasks(page, page_dsn)
+        names["INSTALLED_APPS"] = []
     if page.stem in ("results", "asyncio"):  # it waits for what a worker does meanwhile
         work = partial(run_forever, Worker(Gator(page_dsn), log_level="ERROR"))
         threading.Thread(target=work, daemon=True).start()
