@@ -23,6 +23,7 @@ from alligator.backends.legacy import LegacyClient
 from alligator.backends.store import Store
 from alligator.common.clock import Clock, Moment, Seconds, SystemClock, in_seconds
 from alligator.common.group_by import group_by
+from alligator.common.text import shorten
 from alligator.constants import ALL, FAILED, WAITING
 from alligator.exceptions import InvalidDSN, InvalidTask, UnsupportedOption
 from alligator.execution.activity_report import Recording
@@ -1228,7 +1229,8 @@ class Gator:
         if not task.is_async:
             return calls.run(self.push, task, func, *args, **kwargs)
         if self._push_middleware is not None or not _pushes_plainly(type(self)):
-            return calls.call(self.push, task, func, *args, **kwargs)
+            about = f"The push of task {shorten(task.task_id)}"
+            return calls.change(about, self.push, task, func, *args, **kwargs)
         return calls.push(self._producer, task, func, args, kwargs)
 
     def abatch(
@@ -1252,7 +1254,7 @@ class Gator:
         """Push prepared tasks in bulk as :meth:`push_batch` does; called by its contexts."""
         calls = self._awaitable("apush_batch", "push_batch")
         if all(task.is_async for task in tasks):
-            return calls.call(self.push_batch, tasks)
+            return calls.change(f"The push of {len(tasks)} tasks", self.push_batch, tasks)
         return calls.run(self.push_batch, tasks)
 
     def astatus(self, task: Task | str) -> Coroutine[Any, Any, int | None]:
@@ -1322,13 +1324,15 @@ class Gator:
         self, task_id: str | Task, *, running: bool = False
     ) -> Coroutine[Any, Any, Task | None]:
         """Take a task off the queue before it runs, or end its run; see :meth:`cancel`."""
-        return self._awaitable("acancel", "cancel").call(self.cancel, task_id, running=running)
+        calls = self._awaitable("acancel", "cancel")
+        return calls.change("A cancellation", self.cancel, task_id, running=running)
 
     def arevive(
         self, task_id: str | Task | None = None, *, retries: int | None = None
     ) -> Coroutine[Any, Any, int]:
         """Put dead letters back on their queue; see :meth:`revive`."""
-        return self._awaitable("arevive", "revive").call(self.revive, task_id, retries=retries)
+        calls = self._awaitable("arevive", "revive")
+        return calls.change("A revival", self.revive, task_id, retries=retries)
 
     def aqueues(self) -> Coroutine[Any, Any, list[QueueRow]]:
         """Return every queue that has tasks, workers or a schedule; see :meth:`queues`."""

@@ -41,9 +41,18 @@ class AwaitableCalls:
 
         A cancellation before it begins takes it back. Later, the call goes on to its end.
         """
+        return await self.change("", function, *args, **kwargs)
+
+    async def change(
+        self, about: str, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs
+    ) -> R:
+        """Make a call as :meth:`call` does; log its error if the coroutine has ended meanwhile.
+
+        :param about: what failed, for the log; '': it is not logged.
+        """
         future = asyncio.get_running_loop().create_future()
         call = partial(function, *args, **kwargs)
-        self.pool.submit(partial(_answer, future, partial(copy_context().run, call)))
+        self.pool.submit(partial(_answer, future, partial(copy_context().run, call), about))
         found: R = await future
         return found
 
@@ -122,15 +131,15 @@ def _wait_not(results: Results, tasks: Sequence[Task | str], started: bool) -> b
     return ended
 
 
-def _answer(future: "asyncio.Future[Any]", call: Callable[[], Any]) -> None:
+def _answer(future: "asyncio.Future[Any]", call: Callable[[], Any], about: str) -> None:
     """In a thread, make a call, unless its coroutine was canceled, and tell the result."""
     if future.cancelled():
         return
     origin = after_fork.generation
     try:
-        reply = Reply(future, call())
+        reply = Reply(future, call(), about=about)
     except BaseException as err:
-        reply = Reply(future, error=err)
+        reply = Reply(future, error=err, about=about)
     after_fork.exit_child_unless(origin, reply.error)
     replies.send([reply])
 

@@ -52,28 +52,39 @@ class PushBatches:
         the same, and an error is logged.
         """
         push = _Push(call, asyncio.get_running_loop().create_future())
-        with self._lock:
-            if (waiting := self._waiting.get(queue_name)) is not None:
-                waiting.append(push)
-            else:
-                self._waiting[queue_name] = deque([push])
-        if waiting is None:
-            try:
-                self._pool.submit(partial(self._send_all, queue_name))
-            except BaseException:
-                with self._lock:
-                    del self._waiting[queue_name]
-                raise
+        is_first = False
+        try:
+            with self._lock:
+                is_first = queue_name not in self._waiting
+                self._waiting.setdefault(queue_name, deque()).append(push)
+            if is_first:
+                self._send_soon(queue_name)
+        except BaseException as err:  # Ctrl-C, or no room for a thread
+            push.future.cancel()
+            if is_first:
+                self._give_up(queue_name, err)
+            raise
         return await push.future
+
+    def _send_soon(self, queue_name: str) -> None:
+        self._pool.submit(partial(self._send_all, queue_name))
+
+    def _give_up(self, queue_name: str, error: BaseException) -> None:
+        """Have what waits for a queue sent, though the coroutine that came first has failed."""
+        try:
+            self._send_soon(queue_name)
+        except RuntimeError:
+            with self._lock:
+                waiting = self._waiting.pop(queue_name, ())
+            replies.send([Reply(each.future, error=error) for each in waiting])
 
     def _send_all(self, queue_name: str) -> None:
         """In a thread, send what waits for a queue until nothing does."""
         lock, by_queue = self._lock, self._waiting
         while True:
             with lock:
-                waiting = by_queue[queue_name]
-                if not waiting:
-                    del by_queue[queue_name]
+                if not (waiting := by_queue.get(queue_name)):
+                    by_queue.pop(queue_name, None)
                     return
                 some = [waiting.popleft() for _ in range(min(AT_ONCE, len(waiting)))]
             some = [each for each in some if not each.future.cancelled()]

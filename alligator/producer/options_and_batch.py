@@ -274,6 +274,12 @@ class Batch(Options):
         if exc[0] is None:
             self.gator.push_batch(self._with_callbacks(tasks))
 
+    async def __aenter__(self) -> Self:
+        raise RuntimeError("In a coroutine, write 'async with gator.abatch() as batch'.")
+
+    async def __aexit__(self, *exc: object) -> None:
+        return None
+
     def _with_callbacks(self, tasks: Sequence[Task]) -> list[Task]:
         """Return the tasks of the batch, and the ones that come after them."""
         self.success_task = self._callback("on_success", tasks)
