@@ -12,6 +12,7 @@ import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Iterator
 from concurrent.futures import Future
 from contextvars import Context, ContextVar, copy_context
+from functools import partial
 from types import CoroutineType, GeneratorType, NoneType
 from typing import TYPE_CHECKING, Any
 
@@ -277,11 +278,19 @@ async def within(
         return await _caught(_bounded(owned, timeout))
 
 
+#: What :func:`in_thread` has make its call, with it as the argument; None: it makes it itself.
+around_call_in_thread: ContextVar[Callable[[Callable[[], Any]], Any] | None] = ContextVar(
+    "alligator_around_call_in_thread", default=None
+)
+
+
 async def in_thread(call: Callable[[], Any]) -> Any:
     """Make a call in a thread, in a copy of this context; variables set there are then set here.
 
     A child that it forks, and that returns from it, ends there.
     """
+    if (around := around_call_in_thread.get()) is not None:
+        call = partial(around, call)
     import asyncio
 
     context, origin = copy_context(), after_fork.generation

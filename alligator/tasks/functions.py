@@ -59,7 +59,10 @@ def wire_name(func: Callable[..., Any]) -> tuple[str, str]:
         module = getattr(func, "__module__", None)
         if name and module and _imports_as(module, name) == getattr(func, "__adapted__", func):
             return determine_module(func), name
-    raise InvalidTask(f"{func!r} cannot be imported back by its name; {_ADVICE}.")
+    raise InvalidTask(
+        f"{func!r} cannot be imported back by its name; {_ADVICE}. If it was defined in a shell, "
+        "put it into a module, such as myapp/tasks.py."
+    )
 
 
 _CACHED = type(functools.lru_cache(len))  # it returns what the function in it returns

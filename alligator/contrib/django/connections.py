@@ -1,13 +1,15 @@
 """Close the database connections of a worker that are too old, or broken, around each task.
 
 A web request does this with the signals of Django; a worker has no requests. What Django's
-``CONN_MAX_AGE`` and ``CONN_HEALTH_CHECKS`` say of requests holds for tasks.
+``CONN_MAX_AGE`` says of requests holds for tasks. In a worker, a connection that was kept is
+checked before a task uses it, whatever ``CONN_HEALTH_CHECKS`` says: it may have idled for hours.
 """
 
 import logging
 import threading
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
+from functools import partial
 from typing import Any
 
 from asgiref.sync import sync_to_async
@@ -15,7 +17,7 @@ from django.db import connections
 from django.db.backends.signals import connection_created
 
 from alligator.common.text import describe_error
-from alligator.runtime.event_loop import worker_loop
+from alligator.runtime.event_loop import around_call_in_thread, worker_loop
 from alligator.tasks.middleware import runs_on_loop
 from alligator.tasks.task import Task
 
@@ -42,8 +44,10 @@ class DatabaseConnections:
         self._has_connected = False
         connection_created.connect(self._note_connection)
 
-    def _note_connection(self, **_given: Any) -> None:
+    def _note_connection(self, *, connection: Any, **_given: Any) -> None:
         self._has_connected = True
+        if worker_loop.get() is not None:
+            connection.health_check_enabled = True  # Django asks at the first use of each task
 
     async def run(self, task: Task, call_next: Callable[[], Awaitable[Any]]) -> Any:
         """Close connections, run the task, and close connections again."""
@@ -65,10 +69,14 @@ class DatabaseConnections:
         with self._lock:
             self._coroutines += 1
             is_alone = self._coroutines == 1
+        # Hooks are plain functions, which run in other threads.
+        close = close_if_due if is_owner else close_broken
+        token = around_call_in_thread.set(partial(_closing, close))
         try:
             await self._close_in_thread(is_owner and is_alone)
             return await call_next()
         finally:
+            around_call_in_thread.reset(token)
             with self._lock:
                 self._coroutines -= 1
                 is_alone = self._coroutines == 0
@@ -77,6 +85,14 @@ class DatabaseConnections:
     async def _close_in_thread(self, is_owner: bool) -> None:
         if self._has_connected:  # else no thread has anything to close
             await sync_to_async(close_if_due if is_owner else close_broken)()
+
+
+def _closing(close: Callable[[], None], call: Callable[[], Any]) -> Any:
+    close()
+    try:
+        return call()
+    finally:
+        close()
 
 
 def close_if_due() -> None:

@@ -202,6 +202,33 @@ def test_connections_live_as_long_as_django_says(site, max_age, connected):
     assert len(site.notes("connected")) == connected
 
 
+@pytest.mark.parametrize("kind", ["", "a"], ids=["function", "coroutine"])
+def test_one_that_was_closed_while_it_was_idle_is_renewed(site, kind):
+    site = site()
+    site.environment["SHOP_MAX_AGE"] = "null"
+    site.start("--concurrency=4")
+    for name in ("first", "second"):
+        site.gator.task(f"shop.tasks.{kind}order", name)
+        eventually(partial(has_ended, site, name), "it ends")
+        if name == "first":
+            site.gator.task(f"shop.tasks.{kind}close_quietly")
+            eventually(lambda: site.notes("closed"), "as a server does that restarts")
+    assert site.notes("second"), "no task has failed"
+
+
+def test_hooks_of_a_coroutine_have_a_connection_that_works(site):
+    site = site()
+    site.environment["SHOP_MAX_AGE"] = "null"
+    site.start("--concurrency=4")
+    push = "gators['default'].options(on_success=tasks.hook).task(tasks.aorder, %r)"
+    for name in ("lose", "first", "second"):
+        start = "from shop import tasks; from alligator.contrib.django import gators; "
+        assert site.run("shell", "-c", start + push % name).returncode == 0
+        noted = "lost" if name == "lose" else f"hook {name}"
+        eventually(partial(site.notes, noted), "its hook was called")
+    assert site.notes("hook") == ["hook first 2", "hook second 3"]
+
+
 def has_ended(site, name):
     return site.notes(name) or len(site.gator.dead()) > 1
 

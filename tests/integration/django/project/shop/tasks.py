@@ -47,24 +47,36 @@ connection_created.connect(note_connection)
 
 
 def lose_connection():
-    """Close what the driver has, as a server that goes away does, and then use it."""
-    connection.ensure_connection()
+    """Close what the driver has, as a server that goes away does, while it is used."""
+    Order.objects.count()
     connection.connection.close()
     note("lost")
     Order.objects.count()
 
 
-def alose_connection_now():
+def close_quietly():
+    """Close what the driver has; no error tells Django."""
     connection.ensure_connection()
     connection.connection.close()
-    note("lost")
-    Order.objects.count()
+    note("closed")
+
+
+async def aclose_quietly():
+    from asgiref.sync import sync_to_async
+
+    await sync_to_async(close_quietly)()
 
 
 async def alose_connection():
     from asgiref.sync import sync_to_async
 
-    await sync_to_async(alose_connection_now)()
+    await sync_to_async(lose_connection)()
+
+
+def hook(task, result):
+    if result == "lose":
+        lose_connection()
+    note(f"hook {result} {Order.objects.count()}")
 
 
 def until_told(name):

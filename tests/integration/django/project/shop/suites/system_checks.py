@@ -86,7 +86,7 @@ class SystemChecks(SimpleTestCase):
             self.check_one("W002", "cache 'default'", "noeviction", {"DSN": dsn}, CACHES=caches)
 
     def test_the_server_of_a_cache(self):
-        alligator = {"DSN": "beanstalk://localhost:11300/", "STORE": "redis://localhost/1"}
+        alligator = {"DSN": f"sqlite://{settings.FOLDER}/q.db", "STORE": "redis://localhost/1"}
         self.check_one(
             "W003",
             "on localhost:6379, and so is cache 'default'",
