@@ -209,7 +209,7 @@ class Options:
 
 
 #: A function, or its name; or a tuple of that and the arguments to call it with.
-Callback = Callable[..., Any] | str | tuple[Any, ...]
+Callback = Callable[..., Any] | str | tuple[Callable[..., Any] | str, *tuple[Any, ...]]
 
 #: The options of a batch that its callbacks have as well.
 _OF_CALLBACKS = frozenset(

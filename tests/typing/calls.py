@@ -1,8 +1,11 @@
 # pyright: strict, reportUnnecessaryTypeIgnoreComment=true
 """Call the public API: right calls, and wrong ones."""
 
+import asyncio
+import math
 from datetime import timedelta
-from typing import Any, assert_type
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, TypeVar, assert_type, overload
 
 from alligator import (
     Batch,
@@ -17,6 +20,8 @@ from alligator import (
 )
 from alligator.scheduling.scheduler import Schedule
 
+T = TypeVar("T")
+
 
 def add(one: int, two: int, *, three: int = 0) -> int:
     """Return a sum."""
@@ -30,6 +35,48 @@ def export(path: str, timeout: float = 1.0) -> None:
 async def fetch(url: str) -> bytes:
     """Return nothing."""
     return url.encode()
+
+
+def any_arguments(a: int, /, *rest: str, key: bool = False, **more: float) -> None:
+    """Have parameters of every kind."""
+
+
+def same(value: T) -> T:
+    """Return what it takes."""
+    return value
+
+
+@overload
+def half(value: int) -> float: ...
+
+
+@overload
+def half(value: str) -> str: ...
+
+
+def half(value: int | str) -> float | str:
+    """Return another type for each that it takes."""
+    return value[: len(value) // 2] if isinstance(value, str) else value / 2
+
+
+@lru_cache
+def cached(value: int) -> int:
+    """Be an object that a decorator made."""
+    return value
+
+
+class Plan:
+    """Have functions."""
+
+    @staticmethod
+    def of(value: int) -> int:
+        """Be a function."""
+        return value
+
+    @classmethod
+    def make(cls, value: int) -> "Plan":
+        """Be a method of the class."""
+        return cls()
 
 
 gator = Gator("locmem://", options={"retries": 3})
@@ -58,6 +105,27 @@ scheduled: list[Schedule] = [
     opts.cron("0 5 * * tue", fetch, "https://example.com"),
 ]
 
+# Functions of all kinds.
+pushed += [
+    gator.task(any_arguments, 1, "a", "b", key=True, more=0.5),
+    gator.task(same, 5),
+    gator.task(cached, 5),
+    gator.task(Plan.of, 5),
+    gator.task(Plan.make, 5),
+    gator.task(math.sqrt, 2),
+    gator.task(print, "a", end=""),
+    gator.task(asyncio.sleep, 5),
+]
+assert_type(gator.task(same, 5), Task[int])
+assert_type(gator.task(half, 5), Task[float])
+assert_type(gator.task(half, "5"), Task[str])
+assert_type(gator.task(Plan.of, 5), Task[int])
+assert_type(gator.task(asyncio.sleep, 5), Task[None])
+gator.task(any_arguments, 1, 2)  # type: ignore[call-overload]
+gator.task(any_arguments, a=1)  # type: ignore[call-overload]
+gator.task(half, 5.5)  # type: ignore[call-overload]
+gator.task(Plan.of, "5")  # type: ignore[call-overload]
+
 # By name, with any arguments.
 pushed += [
     gator.task("myapp.f", 1, two="2"),
@@ -71,6 +139,16 @@ scheduled += [
     opts.cron("0 5 * * tue", "myapp.f"),
 ]
 
+# By name, and yet as a call: the checker alone sees the function.
+if TYPE_CHECKING:
+    by_name = add
+else:
+    by_name = "myapp.add"
+pushed += [gator.task(by_name, 1, 2), opts.task(by_name, 1, two=2)]
+scheduled += [gator.every(60, by_name, 1, 2)]
+gator.task(by_name, 1)  # type: ignore[call-overload]
+gator.cron("0 5 * * *", by_name, "1")  # type: ignore[call-overload]
+
 with gator.options(timeout=minute) as within, gator.batch() as batch:
     pushed += [within.task(add, 1, 2), within.task("myapp.f", 1)]
     pushed += [batch.task(add, 1, 2), batch.task("myapp.f", 1, 2), batch(add, 1, 2)]
@@ -81,7 +159,11 @@ with gator.options(timeout=minute) as within, gator.batch() as batch:
 with gator.batch(on_success=(export, "a.csv"), on_done=export, retries=3) as batch:
     assert_type(batch.done_task, Task | None)
 gator.batch(on_success="myapp.f")
+gator.batch(on_success=("myapp.f", 1), on_done=(add, 1, 2))
 gator.batch(on_done=7)  # type: ignore[arg-type]
+gator.batch(on_done=(7, add))  # type: ignore[arg-type]
+gator.batch(on_done=())  # type: ignore[arg-type]
+gator.batch(on_done=fetch("a"))  # type: ignore[arg-type]
 
 # Arguments that do not fit the function.
 gator.task(add, 1)  # type: ignore[call-overload]

@@ -40,6 +40,8 @@ gator.options(timeout=None, hook_timeout=None, expires=None, save_results=None, 
 gator.options(headers={"tenant": "7"})
 gator.options(unique=True, unique_until="start")
 gator.options(unique="report")
+gator.options(on_commit=True)
+gator.options(on_commit="other")
 gator.options(debounce=5, debounce_max=minute)
 gator.options(tz="Europe/Berlin", catch_up=True, overlap=False)
 gator.options(tz=ZoneInfo("UTC"))
@@ -77,6 +79,7 @@ gator.options(rate=100)  # type: ignore[arg-type]
 gator.options(rate=("100", 60))  # type: ignore[arg-type]
 gator.options(headers={"tenant": 7})  # type: ignore[dict-item]
 gator.options(unique_until="over")  # type: ignore[arg-type]
+gator.options(on_commit=5)  # type: ignore[arg-type]
 gator.options(queue_name=b"mail")  # type: ignore[arg-type]
 gator.options(depends_on=5)  # type: ignore[arg-type]
 gator.options(depends_on=[5])  # type: ignore[list-item]
