@@ -90,7 +90,7 @@ def test_figures_and_rates(gator, pages):
     assert "mail Waiting: now" in text  # the sparkline
     assert "/ 50 ms" in text  # p95 of the waits
     assert text.count("Numbers") == 3  # a table behind each chart
-    out = float(text.partition("Out a minute ")[2].split()[0])
+    out = float(text.partition("Out per minute ")[2].split()[0])
     assert 50 <= out <= 66
 
 
@@ -161,7 +161,7 @@ def test_a_store_that_cannot_be_reached_costs_only_what_it_has(gator, pages, mon
         monkeypatch.setattr(gator, name, fail)
     text = words(pages.get(""))
     assert "Rates, waits and failures are not shown. no store there" in text
-    assert "Out a minute –" in text  # noqa: RUF001
+    assert "Out per minute –" in text  # noqa: RUF001
     assert "mail" in text
 
 
