@@ -94,12 +94,16 @@ def shop(_project: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[A
 @pytest.fixture(scope="package")
 def shop_url(site: Site, shop: Any) -> str:
     """Return where the shop is shown, by a dashboard that may act and has read the past."""
-    dashboard = Dashboard(shop[0], resolve_access=allow_actions)
+    return site.mount(with_its_past(Dashboard(shop[0], resolve_access=allow_actions)))
+
+
+def with_its_past(dashboard: Dashboard) -> Dashboard:
+    """Return a dashboard that has read what is older than an hour."""
     deadline = time.monotonic() + 30
     while b"being read" in dashboard.handle(Request("GET", "/activity")).body:
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    return site.mount(dashboard)
+    return dashboard
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from alligator import Gator
 from alligator.web import Dashboard
 from alligator.web.access import allow_actions
 from tests.browser import story
-from tests.browser.conftest import NARROW, WIDE
+from tests.browser.conftest import NARROW, WIDE, with_its_past
 from tests.browser.test_pages import address
 from tests.support import ROOT
 
@@ -24,8 +24,8 @@ MOMENT = 1_793_716_370.0
 
 #: The pictures by their names: the page, the options of the browser, and how tall they are.
 PICTURES = {
-    "overview-light": ("", {}, 1250),
-    "overview-dark": ("", {"color_scheme": "dark"}, 1250),
+    "overview-light": ("", {}, 1420),
+    "overview-dark": ("", {"color_scheme": "dark"}, 1420),
     "overview-narrow": ("", {"viewport": NARROW}, 1500),
     "queue-light": ("queue", {}, 800),
     "task-light": ("task", {}, 900),
@@ -53,7 +53,8 @@ def pictured(site, _project, tmp_path_factory) -> Iterator[tuple[str, story.Told
         gator = Gator(f"sqlite://{folder}/queue.db", "mail")
         told = story.tell(gator)
         gator.conn_string = "sqlite:///var/lib/shop/queue.db"  # as the foot of each page shows it
-        yield site.mount(Dashboard(gator, resolve_access=allow_actions)), told
+        dashboard = with_its_past(Dashboard(gator, resolve_access=allow_actions))
+        yield site.mount(dashboard), told
         gator.close()
 
 
