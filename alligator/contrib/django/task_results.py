@@ -33,6 +33,7 @@ from alligator.exceptions import InvalidTask as InvalidGatorTask
 from alligator.execution.activity_report import host
 from alligator.gator import Gator
 from alligator.results.query import Results
+from alligator.tasks.backoff import retry_delay
 from alligator.tasks.functions import split_name
 from alligator.tasks.task import Task
 
@@ -40,6 +41,10 @@ log = logging.getLogger(__name__)
 
 #: Seconds that the documents are kept longer than the result: a task may wait, and run, that long.
 SLACK = 86_400.0
+
+#: Seconds from the push until a first attempt, up to which no earlier attempts are looked for: they
+#: are there only if it was a dead letter that was revived.
+QUICK = 5.0
 
 #: The attempts of one task that are kept, the last ones.
 MOST_ATTEMPTS = 100
@@ -170,7 +175,8 @@ def note_start(backend: Any, task: Task, result: Any) -> None:
         keep = _kept_for(task)
         before = task.retried + task.delivery.deaths
         attempts = [["", now, None]] * before  # if nothing is kept of them
-        if keep and (before or task.delivery.attempt > 1):
+        due = max(task.pushed_at, task.delay_until or 0.0)
+        if keep and (before or task.delivery.attempt > 1 or now - due > QUICK):
             attempts = _quietly(task, lambda: _attempts(gator, result.id)) or attempts
         attempts = [*attempts, [worker, now, None]]
         _set_attempts(result, attempts)
@@ -211,6 +217,8 @@ def note_error(
     if task.delivery is None or not keep or not result.worker_ids:
         return
     mine = result.worker_ids[-1], result.last_attempted_at
+    pause = task.retry_delay, task.retry_backoff, task.retried, task.retry_max_delay
+    delay = retry_delay(*pause) if retries else 0.0
 
     def note() -> None:
         # Read again: this worker may have stood still while another one ran the task.
@@ -218,7 +226,9 @@ def note_error(
         for each in attempts:
             if (each[0], moment(each[1])) == mine:
                 each[2] = told
-        _save_attempts(backend.gator, result.id, attempts, keep + task.retry_delay)
+        _save_attempts(backend.gator, result.id, attempts, keep + delay)
+        if delay > SLACK / 2:
+            save_again(backend.gator, result, keep + delay)
 
     _quietly(task, note)
 
@@ -243,10 +253,9 @@ def _quietly(task: Task, call: Any) -> Any:
 # -- Afterwards. ------------------------------------------------------------------------------
 
 
-def read(gator: Gator, alias: str, task_id: str) -> Any:
+def read(gator: Gator, task_id: str) -> Any:
     """Return the result of a task, as it stands.
 
-    :param alias: of the backend that is asked.
     :raises TaskResultDoesNotExist: nothing is known of it, or not any more.
     :raises ConnectionLost: the store, or the queue, cannot be reached.
     """
@@ -304,7 +313,8 @@ def _add_last_error(
     canceled before it ran, or the worker could not tell.
     """
     told = attempts[-1][2] if attempts else None
-    if told and (not record or record.error.partition(":")[0] == told[0].rpartition(".")[2]):
+    line = "TaskCanceled" if status == CANCELED else record.error if record else ""
+    if told and line.partition(":")[0] in ("", told[0].rpartition(".")[2]):
         return
     if status == CANCELED:
         path, text = "alligator.exceptions.TaskCanceled", "The task was canceled."

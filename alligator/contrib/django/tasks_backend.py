@@ -302,11 +302,11 @@ class AlligatorBackend(BaseTaskBackend):  # type: ignore[misc]
                 raise exceptions.TaskResultDoesNotExist(result_id)
             return found
         if not gator.client.in_process:
-            return task_results.read(gator, self.alias, result_id)
+            return task_results.read(gator, result_id)
         remembered = _memory_of(gator).get(result_id)
         if remembered is not None and remembered.status == base.TaskResultStatus.SUCCESSFUL:
             return remembered  # it stays so
-        found = task_results.read(gator, self.alias, result_id)
+        found = task_results.read(gator, result_id)
         if remembered is None:
             return found
         changes = {name: getattr(found, name) for name in base.TASK_REFRESH_ATTRS}

@@ -134,3 +134,17 @@ def wait_for(began, go_on):
     deadline = time.monotonic() + 30
     while not Path(go_on).exists() and time.monotonic() < deadline:
         time.sleep(0.01)
+
+
+@task
+def run_until_stopped(began):
+    Path(began).touch()
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
+@task
+async def run_on_loop_until_stopped(began):
+    Path(began).touch()
+    await asyncio.sleep(30)

@@ -9,6 +9,7 @@ from datetime import timedelta
 import pytest
 
 from alligator import Gator
+from alligator.contrib.django import task_results
 from alligator.contrib.django.tasks_framework import (
     NAME,
     InvalidTask,
@@ -19,6 +20,7 @@ from alligator.contrib.django.tasks_framework import (
 from alligator.exceptions import AlligatorException, ConnectionLost, NotAllowed, UnsupportedOption
 from alligator.exceptions import InvalidTask as InvalidGatorTask
 from tests.integration.django_tasks.conftest import Site, tasks_settings
+from tests.support.helpers import eventually
 
 READY, FAILED = base.TaskResultStatus.READY, base.TaskResultStatus.FAILED
 SUCCESSFUL = base.TaskResultStatus.SUCCESSFUL
@@ -223,7 +225,8 @@ def test_policy_holds_for_tasks(sqlite_dsn, jobs):
         jobs.add.enqueue(1)
 
 
-def test_revive_runs_it_again(site, jobs, tmp_path):
+def test_revive_runs_it_again(site, jobs, tmp_path, monkeypatch):
+    monkeypatch.setattr(task_results, "QUICK", 0)
     path = tmp_path / "tries"
     result = jobs.fail_twice.using(queue_name=site.queue, retries=1).enqueue(str(path))
     site.work()
@@ -235,6 +238,23 @@ def test_revive_runs_it_again(site, jobs, tmp_path):
     site.work()
     result.refresh()
     assert (result.status, result.return_value) == (SUCCESSFUL, "now")
+    assert (result.attempts, len(result.errors)) == (3, 2)
+
+
+@pytest.mark.parametrize("name", ["run_until_stopped", "run_on_loop_until_stopped"])
+def test_canceled_while_it_runs(site, jobs, tmp_path, signals, name):
+    result = site.enqueue(getattr(jobs, name), str(tmp_path / "began"))
+    thread = threading.Thread(target=site.work)
+    thread.start()
+    eventually((tmp_path / "began").exists, "the start of the task")
+    site.gator.cancel(result.id, running=True)
+    thread.join(60)
+    result.refresh()
+    assert (result.status, result.attempts) == (FAILED, 1)
+    assert [each.exception_class_path for each in result.errors] == [
+        "alligator.exceptions.TaskCanceled"
+    ]
+    assert signals[-1] == ("finished", "FAILED", result.id)
 
 
 # -- After the commit. ------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from alligator.contrib.django import task_results
 from alligator.contrib.django.tasks_framework import base, exceptions
 from alligator.exceptions import TaskCanceled, TaskFailed, TaskTimeout
 from tests.integration.django_tasks.conftest import tasks_settings
@@ -167,6 +168,31 @@ def test_options_of_one_call_are_in_the_task_of_the_result(site, jobs):
     task = jobs.add.using(queue_name=site.queue, retries=4, timeout=timedelta(seconds=9))
     result = site.backend.get_result(task.enqueue(1).id)
     assert result.task.options == {"retries": 4, "timeout": 9}
+
+
+def test_without_time_zones(site, jobs):
+    from django.test import override_settings
+
+    with override_settings(USE_TZ=False):
+        task = jobs.add.using(queue_name=site.queue, run_after=datetime(2001, 2, 3, 4, 5, 6, 789))
+        result = task.enqueue(1)
+        assert site.backend.get_result(result.id) == result
+        site.work()
+        result.refresh()
+        assert (result.status, result.task.run_after) == (SUCCESSFUL, task.run_after)
+        assert result.enqueued_at <= result.started_at <= result.finished_at <= datetime.now()
+        assert result.enqueued_at.tzinfo is None
+
+
+def test_what_is_known_of_a_task_that_waited_long_is_written_again(site, jobs, monkeypatch):
+    monkeypatch.setattr(task_results, "SLACK", 0)
+    result = jobs.add.using(queue_name=site.queue, timeout=7).enqueue(1)
+    site.gator.store.delete_documents([f"django-task:{result.id}"])
+    with pytest.raises(exceptions.TaskResultDoesNotExist):
+        jobs.add.get_result(result.id)
+    site.work()
+    found = jobs.add.get_result(result.id)
+    assert (found.return_value, found.args, found.attempts) == (1, [1], 1)
 
 
 def test_results_are_kept_as_long_as_settings_say(sqlite_dsn, jobs):
