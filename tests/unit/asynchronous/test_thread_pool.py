@@ -1,0 +1,108 @@
+"""Test the threads over which calls are awaited."""
+
+import os
+import threading
+import time
+
+import pytest
+
+from alligator.asynchronous.thread_pool import ThreadPool, start_soon
+from tests.support.helpers import eventually
+
+
+def test_threads_start_when_needed_and_end_when_idle():
+    pool, ran, gate = ThreadPool(3, idle_seconds=0.1), [], threading.Event()
+
+    def call(number):
+        gate.wait(10)
+        ran.append((number, threading.current_thread().daemon))
+
+    assert len(pool) == 0
+    for number in range(10):
+        pool.submit(lambda number=number: call(number))
+    assert len(pool) == 3
+    gate.set()
+    eventually(lambda: len(ran) == 10, "all calls are made")
+    assert all(daemon for _, daemon in ran)
+    eventually(lambda: len(pool) == 0, "the threads end", 5)
+    pool.submit(lambda: ran.append(10))
+    eventually(lambda: 10 in ran, "it starts again")
+
+
+def test_calls_wait_in_their_order():
+    pool, ran, gate = ThreadPool(1), [], threading.Event()
+    pool.submit(lambda: gate.wait(10))
+    for number in range(20):
+        pool.submit(lambda number=number: ran.append(number))
+    gate.set()
+    eventually(lambda: len(ran) == 20, "all calls are made")
+    assert ran == list(range(20))
+
+
+def test_few_threads_do_for_calls_one_by_one():
+    pool = ThreadPool(8)
+    for number in range(30):
+        ran = threading.Event()
+        pool.submit(ran.set)
+        assert ran.wait(10), number
+        eventually(lambda: pool._idle, "the thread is idle again")
+    assert len(pool) == 1
+
+
+def test_no_call_is_lost_between_threads_that_come_and_go():
+    pool, ran = ThreadPool(4, idle_seconds=0.001), []
+    for number in range(500):
+        pool.submit(lambda number=number: ran.append(number))
+        time.sleep(0.0005)
+    eventually(lambda: len(ran) == 500, "all calls are made")
+    assert sorted(ran) == list(range(500))
+
+
+def test_close_ends_idle_threads_and_no_others():
+    pool, gate, ended = ThreadPool(4), threading.Event(), threading.Event()
+    pool.submit(lambda: gate.wait(10) and ended.set())
+    for _ in range(3):
+        pool.submit(lambda: None)
+    eventually(lambda: len(pool._idle) == 3, "three are idle")
+    pool.close()
+    assert len(pool) == 1
+    gate.set()
+    assert ended.wait(10)
+
+
+def test_a_forked_child_starts_its_own():
+    pool, ran = ThreadPool(2), threading.Event()
+    pool.submit(ran.set)
+    assert ran.wait(10)
+    if not (child := os.fork()):
+        again = threading.Event()
+        pool.submit(again.set)
+        os._exit(0 if again.wait(10) and len(pool) == 1 else 1)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_no_room_for_a_thread(monkeypatch):
+    pool = ThreadPool(2)
+
+    def refuse(*args):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("alligator.asynchronous.thread_pool._thread.start_new_thread", refuse)
+    with pytest.raises(RuntimeError, match="new thread"):
+        pool.submit(lambda: None)
+    assert len(pool) == 0
+    monkeypatch.undo()
+    ran = threading.Event()
+    pool.submit(ran.set)
+    assert ran.wait(10)
+
+
+def test_room_for_one_thread_only():
+    ran = threading.Event()
+
+    class NoRoom(threading.Thread):
+        def start(self):
+            raise RuntimeError("can't start new thread")
+
+    start_soon(NoRoom(target=ran.set))
+    assert ran.wait(10)
