@@ -156,7 +156,7 @@ def _rates(port: int, plain_count: int, awaited_count: int) -> tuple[float, floa
     return plain, awaited
 
 
-async def _each_call(gator: alligator.Gator, task: alligator.Task) -> None:
+async def each_call(gator: alligator.Gator, task: alligator.Task, times: int = 10) -> None:
     """Make each kind of awaitable call some times, in a coroutine each; errors are answers."""
     kinds: list[Callable[[], Awaitable[object]]] = [
         lambda: gator.atask(note, 1),
@@ -170,7 +170,7 @@ async def _each_call(gator: alligator.Gator, task: alligator.Task) -> None:
     ]
 
     async def repeat(call: Callable[[], Awaitable[object]]) -> None:
-        for _ in range(10):
+        for _ in range(times):
             with contextlib.suppress(AlligatorException, TimeoutError):
                 async with asyncio.timeout(0.3):
                     await call()
@@ -193,18 +193,18 @@ async def _measure_held(
     async with held_up() as found["no call"]:
         await asyncio.sleep(0.5)
     task = await gator.options(save_results=60).atask(note, 1)
-    await _each_call(gator, task)  # what is imported at the first call does not count
+    await each_call(gator, task)  # what is imported at the first call does not count
     async with held_up() as found["each call"]:
-        await _each_call(gator, task)
+        await each_call(gator, task)
     async with held_up() as found["50 coroutines that push"]:
         await awaited_rate(gator, 5000)
     stop()
     logging.getLogger("alligator").setLevel(logging.ERROR)  # pushes fail, and their callers left
     async with held_up() as found["each call, server paused"]:
-        await _each_call(gator, task)
+        await each_call(gator, task)
     end()
     async with held_up() as found["each call, server gone"]:
-        await _each_call(gator, task)
+        await each_call(gator, task)
     return found
 
 
