@@ -48,6 +48,7 @@ nitpick_ignore_regex = [
     ),
     ("py:class", r"alligator\.tasks\.adapters\.Observer"),
     ("py:obj", r"alligator\.monitoring\.rows\.Row"),
+    ("py:class", r"(django\.core|alligator\.contrib\.django\.settings)\.[\w.]+"),
     ("py:class", r"prometheus_client\.\w+\.\w+"),
     ("py:.*", r"([PR]|R_co|alligator\.(\w+\.)+(P|R|R_co))"),
     # Types of options, which docs/typing.rst describes.

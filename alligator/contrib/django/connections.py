@@ -98,9 +98,11 @@ def _closing(close: Callable[[], None], call: Callable[[], Any]) -> Any:
 def close_if_due() -> None:
     """Close the connections of this thread that are too old, or broken.
 
-    ``close_old_connections`` of Django would close one that is inside a transaction, too.
+    ``close_old_connections`` of Django would close one that is inside a transaction, too. As at
+    the beginning of a request, the queries are forgotten that Django notes where ``DEBUG`` is on.
     """
     for each in connections.all(initialized_only=True):
+        each.queries_log.clear()
         try:
             if not each.in_atomic_block:
                 each.close_if_unusable_or_obsolete()

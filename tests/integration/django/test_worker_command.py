@@ -174,6 +174,13 @@ def test_what_keeps_it_from_starting_is_said(site, settings, arguments, code, sa
     assert "Traceback" not in done.stderr
 
 
+def test_a_function_of_a_shell_is_refused(site):
+    code = "def f(): pass\nfrom alligator.contrib.django import gators\ngators['default'].task(f)"
+    done = site().run("shell", "-c", code)
+    said = "If it was defined in a shell, put it into a module, such as myapp/tasks.py."
+    assert said in done.stderr.splitlines()[-1]
+
+
 def test_the_other_commands_find_its_queue(site):
     site = site()
     site.gator.task("shop.tasks.order", "a")
@@ -231,6 +238,14 @@ def test_hooks_of_a_coroutine_have_a_connection_that_works(site):
 
 def has_ended(site, name):
     return site.notes(name) or len(site.gator.dead()) > 1
+
+
+def test_queries_of_earlier_tasks_are_forgotten(site):
+    site = site()
+    for name in ("order", "note_queries"):
+        site.gator.task(f"shop.tasks.{name}", *["a"] * (name == "order"))
+    assert site.run("latergator", "--burst").returncode == 0
+    assert site.notes("queries") == ["queries 0"]
 
 
 @pytest.mark.parametrize("concurrency", ["1", "4"])

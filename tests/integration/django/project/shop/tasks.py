@@ -39,6 +39,10 @@ async def aorder(name):
     return name
 
 
+def note_queries():
+    note(f"queries {len(connection.queries)}")
+
+
 def note_connection(**_given):
     note("connected")
 
