@@ -59,7 +59,7 @@ from alligator.results import explain
 from alligator.results.query import Results
 from alligator.results.queue_pauses import Pauses
 from alligator.results.recorder import Recorder
-from alligator.runtime.blocking_calls import loaded, warn_in_loop
+from alligator.runtime.blocking_calls import loaded, returns_coroutine, warn_in_loop
 from alligator.scheduling.rules import Rule
 from alligator.scheduling.scheduler import Schedule, Schedules
 from alligator.security.policy import Policy
@@ -1192,6 +1192,7 @@ class Gator:
     @overload
     def atask(self, func: str, /, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, Task]: ...
 
+    @returns_coroutine
     def atask(
         self, func: Callable[..., Any] | str, /, *args: Any, **kwargs: Any
     ) -> Coroutine[Any, Any, Task]:
@@ -1213,6 +1214,7 @@ class Gator:
             self._task_class.with_checked(self._default_options), func, *args, **kwargs
         )
 
+    @returns_coroutine
     def apush(
         self, task: Task, func: Callable[..., Any] | str, /, *args: Any, **kwargs: Any
     ) -> Coroutine[Any, Any, Task]:
@@ -1250,6 +1252,7 @@ class Gator:
         """
         return AsyncBatch(self, on_success=on_success, on_done=on_done, **options)
 
+    @returns_coroutine
     def apush_batch(self, tasks: Sequence[Task]) -> Coroutine[Any, Any, None]:
         """Push prepared tasks in bulk as :meth:`push_batch` does; called by its contexts."""
         calls = self._awaitable("apush_batch", "push_batch")
@@ -1257,10 +1260,12 @@ class Gator:
             return calls.change(f"The push of {len(tasks)} tasks", self.push_batch, tasks)
         return calls.run(self.push_batch, tasks)
 
+    @returns_coroutine
     def astatus(self, task: Task | str) -> Coroutine[Any, Any, int | None]:
         """Return the status of a task; see :meth:`status`."""
         return self._awaitable("astatus", "status").call(self.status, task)
 
+    @returns_coroutine
     def await_(
         self,
         tasks: Sequence[Task | str] | Task,
@@ -1288,6 +1293,7 @@ class Gator:
     @overload
     def aresult(self, task: str, timeout: Seconds | None = 0.0) -> Coroutine[Any, Any, Any]: ...
 
+    @returns_coroutine
     def aresult(self, task: Task | str, timeout: Seconds | None = 0.0) -> Coroutine[Any, Any, Any]:
         """Return the result of a task; see :meth:`result`.
 
@@ -1302,6 +1308,7 @@ class Gator:
         """
         return self._awaitable("aresult", "result").result(self.results, task, timeout)
 
+    @returns_coroutine
     def aprogress(self, task: Task | str) -> Coroutine[Any, Any, tuple[float, str] | None]:
         """Return how far a task is that runs; see :meth:`progress`."""
         return self._awaitable("aprogress", "progress").call(self.progress, task)
@@ -1320,6 +1327,7 @@ class Gator:
         """
         return self._awaitable("aevents", "status").events(self.results, task)
 
+    @returns_coroutine
     def acancel(
         self, task_id: str | Task, *, running: bool = False
     ) -> Coroutine[Any, Any, Task | None]:
@@ -1327,6 +1335,7 @@ class Gator:
         calls = self._awaitable("acancel", "cancel")
         return calls.change("A cancellation", self.cancel, task_id, running=running)
 
+    @returns_coroutine
     def arevive(
         self, task_id: str | Task | None = None, *, retries: int | None = None
     ) -> Coroutine[Any, Any, int]:
@@ -1334,14 +1343,17 @@ class Gator:
         calls = self._awaitable("arevive", "revive")
         return calls.change("A revival", self.revive, task_id, retries=retries)
 
+    @returns_coroutine
     def aqueues(self) -> Coroutine[Any, Any, list[QueueRow]]:
         """Return every queue that has tasks, workers or a schedule; see :meth:`queues`."""
         return self._awaitable("aqueues", "queues").call(self.queues)
 
+    @returns_coroutine
     def arun_all(self) -> Coroutine[Any, Any, int]:
         """Run what is due, in a thread, until nothing is left; for tests. See :meth:`run_all`."""
         return self._awaitable("arun_all", "run_all").run(self.run_all)
 
+    @returns_coroutine
     def arun_until(
         self, when: Moment, to_consume: str | Sequence[str] | None = None
     ) -> Coroutine[Any, Any, int]:
@@ -1349,6 +1361,7 @@ class Gator:
         calls = self._awaitable("arun_until", "run_until")
         return calls.run(self.run_until, when, to_consume)
 
+    @returns_coroutine
     def aclose(self) -> Coroutine[Any, Any, None]:
         """Close connections and files, and let idle threads end; see :meth:`close`."""
         return self._awaitable("aclose", "close").run(self.close)

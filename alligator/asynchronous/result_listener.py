@@ -18,7 +18,8 @@ from typing import Any, Protocol
 from alligator.asynchronous import replies
 from alligator.asynchronous.replies import Reply
 from alligator.asynchronous.thread_pool import start_soon
-from alligator.backends.store import Record
+from alligator.backends.dsn import mask_password
+from alligator.backends.store import ENDED, Record
 from alligator.common.after_fork import renew_in_children
 from alligator.common.ids import is_generated
 from alligator.common.log import SafeTracebacks
@@ -94,8 +95,9 @@ class Watched:
         self.since = time.monotonic()
         self.due = 0.0  # the next look at its record
         self.look_due = 0.0  # the next one at its queue
-        self.is_recorded = isinstance(task, Task) and bool(task.known_for)
-        if self.is_recorded:
+        #: Whether a record will show the end of this very push.
+        self.is_recorded = isinstance(task, Task) and task.is_pushed and bool(task.known_for)
+        if self.is_recorded and isinstance(task, Task) and task.status not in ENDED:
             self.look_due = self.since + _FIRST_CHECK
         self.is_answered = False  # whether the server was reached at all
         self.is_seen = False  # whether the status is known
@@ -202,7 +204,15 @@ class ResultListener:
         is_answered = watched.trouble is None and watched.is_answered
         if is_answered and (not asked or time.monotonic() - asked < _SLOW):
             return None
-        found = ConnectionLost(str(watched.trouble or "The server has not answered in that time."))
+        results = watched.results
+        home = None if results.store is None else results.store.home
+        server = getattr(home, "conn_string", results.client.conn_string)
+        found = ConnectionLost(
+            str(watched.trouble)
+            if watched.trouble is not None
+            else f"{mask_password(server)} has not answered in time, so it is not known how the "
+            "task stands."
+        )
         found.__cause__ = watched.trouble
         return found
 

@@ -8,6 +8,7 @@ from typing import Any, NoReturn, ParamSpec, Protocol, Self, TypeVar, Unpack, ov
 from alligator.common import strict_json
 from alligator.common.clock import Seconds
 from alligator.exceptions import InvalidTask
+from alligator.runtime.blocking_calls import returns_coroutine
 from alligator.scheduling.rules import Cron, Every, Rule, check_schedule_options
 from alligator.scheduling.scheduler import Schedule
 from alligator.tasks.functions import explain_json
@@ -110,6 +111,7 @@ class Options:
     @overload
     def atask(self, func: str, /, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, Task]: ...
 
+    @returns_coroutine
     def atask(
         self, func: Callable[..., Any] | str, /, *args: Any, **kwargs: Any
     ) -> Coroutine[Any, Any, Task]:
@@ -380,6 +382,7 @@ class _IntoBatch:
     ) -> Task:
         return self._batch._push(task, func, args, kwargs)
 
+    @returns_coroutine
     def apush(
         self, task: Task, func: Callable[..., Any] | str, /, *args: Any, **kwargs: Any
     ) -> Coroutine[Any, Any, Task]:

@@ -4,10 +4,14 @@ import inspect
 import os
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
+from typing import Any, TypeVar
 
 import alligator.exceptions
+
+Call = TypeVar("Call", bound=Callable[..., Any])
 
 #: ``sys.modules.get``: without asyncio there is no event loop, and it is not imported for this.
 loaded = sys.modules.get
@@ -17,6 +21,16 @@ _COROUTINE = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR | inspect.CO_ITER
 
 #: The places that were warned of.
 _warned: set[tuple[str, int]] = set()
+
+
+def returns_coroutine(call: Call) -> Call:
+    """Mark a plain function that returns a coroutine, so that frameworks await its result.
+
+    That is what they do with an ``async def``; with Python 3.12 and later they can tell.
+    """
+    if sys.version_info >= (3, 12):
+        inspect.markcoroutinefunction(call)
+    return call
 
 
 def warn_in_loop(plain: str, twin: str) -> None:
