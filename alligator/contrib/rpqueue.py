@@ -17,9 +17,9 @@ waited for as any other task. The page "Coming from rpqueue" gives Alligator's w
 import math
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
-from typing import Any, overload
+from typing import Any, Unpack, overload
 from urllib.parse import quote, urlencode
 
 from alligator.common.importing import import_module
@@ -37,8 +37,9 @@ from alligator.contrib.rpqueue_functions import (
 )
 from alligator.exceptions import InvalidDSN, InvalidTask, UnsupportedOption
 from alligator.gator import Gator
-from alligator.producer.options_and_batch import Options
+from alligator.producer.options_and_batch import Options, ScheduleOptions
 from alligator.scheduling.rules import Cron, Every, check_schedule_options
+from alligator.tasks.task import TaskOptions
 from alligator.tasks.validation import check_options
 from alligator.workers.worker import Worker
 
@@ -128,12 +129,22 @@ def task(func: Callable[P, R], /) -> TaskFunction[P, R]: ...
 
 @overload
 def task(
-    func: None = None, /, *, queue: str | None = None, attempts: int = 1, **options: Any
+    func: None = None,
+    /,
+    *,
+    queue: str | None = None,
+    attempts: int = 1,
+    **options: Unpack[TaskOptions],
 ) -> Callable[[Callable[P, R]], TaskFunction[P, R]]: ...
 
 
 def task(
-    func: Any = None, /, *, queue: str | None = None, attempts: int = 1, **options: Any
+    func: Any = None,
+    /,
+    *,
+    queue: str | None = None,
+    attempts: int = 1,
+    **options: Unpack[TaskOptions],
 ) -> Any:
     """Declare a function as a task: ``@task``, or ``@task(attempts=3)``.
 
@@ -155,7 +166,7 @@ def periodic_task(
     queue: str | None = None,
     never_skip: bool = False,
     attempts: int = 1,
-    **options: Any,
+    **options: Unpack[ScheduleOptions],
 ) -> Callable[[Callable[P, R]], TaskFunction[P, R]]:
     """Execute a function without arguments every so many seconds.
 
@@ -175,7 +186,7 @@ def cron_task(
     queue: str | None = None,
     never_skip: bool = False,
     attempts: int = 1,
-    **options: Any,
+    **options: Unpack[ScheduleOptions],
 ) -> Callable[[Callable[P, R]], TaskFunction[P, R]]:
     """Execute a function without arguments when the clock shows this; UTC.
 
@@ -211,7 +222,7 @@ def _scheduled(
     queue: Any,
     never_skip: bool,
     attempts: int,
-    options: dict[str, Any],
+    options: Mapping[str, Any],
 ) -> Callable[[Any], Any]:
     when = check_schedule_options({"catch_up": bool(never_skip), **options})
     rest = {name: each for name, each in options.items() if name not in ("catch_up", *when)}
@@ -219,7 +230,7 @@ def _scheduled(
     return lambda func: Declared(func, checked, when, declare).function
 
 
-def _options(queue: Any, attempts: int, options: dict[str, Any]) -> dict[str, Any]:
+def _options(queue: Any, attempts: int, options: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(attempts, bool) or not isinstance(attempts, int) or attempts < 1:
         raise InvalidTask(f"attempts={shorten(repr(attempts))} is not a whole number from 1 up.")
     if "retries" in options:
