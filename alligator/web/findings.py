@@ -151,8 +151,11 @@ def of_workers(workers: Iterable[WorkerRow]) -> list[Finding]:
         name = f"{shorten(each.host, 60)}:{each.pid}"
         ran = ""
         if each.running:
-            again = "it runs" if len(each.running) == 1 else "they run"
-            ran = f" It ran {_count(len(each.running), 'task')}; {again} again after the lease."
+            them = "it" if len(each.running) == 1 else "them"
+            ran = (
+                f" It ran {_count(len(each.running), 'task')}; other workers take {them} over when "
+                f"the lease, its time for {them}, has ended."
+            )
         text = f"{name} is lost: this worker sends no heartbeat, and did not end in order.{ran}"
         found.append(Finding(text, False, "workers", {}, "Show the workers", name))
     return found

@@ -57,6 +57,25 @@ def test_held_tasks_are_shown(gator, pages):
     assert "second" in words(pages.get("queue", name="mail", state="held"))
 
 
+@pytest.mark.parametrize(
+    ("state", "meaning"),
+    [
+        ("waiting", "Pushed, which means put on the queue"),
+        ("delayed", "to be tried again after a failure"),
+        ("running", "Taken by a worker"),
+        ("held", "until other tasks, their parents, have succeeded"),
+        ("dead", "no retry left"),
+    ],
+)
+def test_each_state_is_explained(gator, pages, state, meaning):
+    """On its page, in text that needs no pointer; with tasks and without."""
+    assert meaning in words(pages.get("queue", name="mail", state=state))
+    gator.task(send, "ada")
+    text = words(pages.get("queue", name="mail", state=state))
+    assert meaning in text
+    assert "Drop all tasks…" in text
+
+
 def test_pages_go_on_and_back_to_the_first(gator, pages):
     """Fifty at a time, by cursor."""
     for number in range(125):

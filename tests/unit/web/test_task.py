@@ -142,6 +142,15 @@ def test_a_run_that_ended_lately_is_known_without_a_history(gator, pages):
     assert "test_task.work" in text
 
 
+def test_a_lease_is_explained_where_it_is_named(gator, pages):
+    task = gator.task(work, 1)
+    (delivery,) = gator.client.reserve(["reports"]).deliveries
+    text = words(pages.get("task", queue="reports", id=task.task_id))
+    assert "on a lease until " in text
+    assert "A lease is the time for which a task belongs to its worker." in text
+    gator.client.release(delivery)
+
+
 def test_family(gator, pages):
     """Parents and children, with links and states."""
     with gator.batch() as batch:
