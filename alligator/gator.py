@@ -1228,6 +1228,8 @@ class Gator:
         After a cancellation, ``task.is_pushed`` tells whether it was pushed.
         """
         calls = self._awaitable("atask", "task")
+        if task.on_commit:
+            self.check_on_commit(task.on_commit)
         if not task.is_async:
             return calls.run(self.push, task, func, *args, **kwargs)
         if self._push_middleware is not None or not _pushes_plainly(type(self)):

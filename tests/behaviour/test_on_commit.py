@@ -1,5 +1,6 @@
 """Test what a Gator that knows no transactions says of ``on_commit``."""
 
+import asyncio
 import json
 import operator
 
@@ -14,6 +15,9 @@ def refusals():
     """Return each way to give the option, by name."""
     gator = Gator("locmem://on-commit")
 
+    async def apush():
+        await gator.apush(Task(on_commit=True), operator.add, 1, 2)
+
     def push_batch():
         task = Task(on_commit=True)
         gator.prepare(task, operator.add, (1, 2), {})
@@ -27,6 +31,7 @@ def refusals():
         "all tasks": lambda: Gator("locmem://", options={"on_commit": True}),
         "a task": lambda: gator.push(Task(on_commit=True), operator.add, 1, 2),
         "a task in a batch": push_batch,
+        "a task that is awaited": lambda: asyncio.run(apush()),
     }
 
 

@@ -1,5 +1,6 @@
 """Test pushes inside transactions, with real ones and inside a TestCase."""
 
+import asyncio
 import threading
 import warnings
 from unittest import mock
@@ -194,6 +195,19 @@ class RealTransactions(Base, TransactionTestCase):
             thread.start()
             thread.join()
             self.assertEqual(self.gator.len(), 1)
+
+    def test_a_coroutine_sees_no_transaction(self):
+        """As its connections are not those of the thread that its loop runs in."""
+
+        async def push():
+            self.assertFalse(connections["default"].in_atomic_block)
+            await self.gator.options(on_commit=True).atask(tasks.remember, "a")
+            async with self.gator.abatch(on_commit=True) as batch:
+                batch.task(tasks.remember, "b")
+
+        with transaction.atomic():
+            asyncio.run(push())
+            self.assertEqual(self.queued(), ["a", "b"])
 
     def test_transactions_by_hand_are_refused(self):
         transaction.set_autocommit(False)
