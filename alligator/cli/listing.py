@@ -18,41 +18,28 @@ from alligator.backends.base import DeadTask
 from alligator.cli import show_dead_letter, show_schedule, table
 from alligator.cli.source import queues_of
 from alligator.common.text import describe_error, escape, shorten, show_time
-from alligator.constants import (
-    CANCELED,
-    DELAYED,
-    FAILED,
-    HELD,
-    RETRYING,
-    RUNNING,
-    SUCCESS,
-    WAITING,
-)
+from alligator.constants import FAILED
 from alligator.exceptions import ConnectionLost, InvalidTask, UnsupportedOption
 from alligator.gator import Gator
 from alligator.monitoring.rates import NO_RATE, Rate, Rates
-from alligator.monitoring.rows import ActivityRow, History, QueueRow, RunningRow, TaskRow, WorkerRow
+from alligator.monitoring.rows import (
+    STATE_WORDS,
+    ActivityRow,
+    History,
+    QueueRow,
+    RunningRow,
+    TaskRow,
+    WorkerRow,
+)
 from alligator.results import explain as explanation
 from alligator.results.unserved import Served, remarks
-
-#: The states of a task as words.
-STATES = {
-    WAITING: "waiting",
-    DELAYED: "delayed",
-    RUNNING: "running",
-    RETRYING: "retrying",
-    SUCCESS: "success",
-    FAILED: "failed",
-    CANCELED: "canceled",
-    HELD: "held",
-}
 
 
 def as_json(row: Any) -> dict[str, Any]:
     """Return a row as an object: its fields by their names, its state as a word."""
     found = asdict(row)
     if "state" in found:
-        found["state"] = STATES.get(found["state"], str(found["state"]))
+        found["state"] = STATE_WORDS.get(found["state"], str(found["state"]))
     return found
 
 
@@ -355,7 +342,7 @@ def recent(gator: Gator, arguments: argparse.Namespace) -> int:
 
 RECENT_COLUMNS = [
     table.Column("ended", lambda row: show_time(row.ended)),
-    table.Column("state", lambda row: STATES.get(row.state, row.state)),
+    table.Column("state", lambda row: STATE_WORDS.get(row.state, row.state)),
     table.Column("took", lambda row: table.ago(row.ended - row.started), is_number=True),
     table.Column("queue", lambda row: row.queue_name, may_be_cut=True),
     table.Column("task", lambda row: shorten(row.task_id), may_be_cut=True),
@@ -432,7 +419,7 @@ def explain(gator: Gator, arguments: argparse.Namespace) -> int:
             break
     sentence = explanation.sentence(facts)
     if arguments.json:
-        state = None if facts.state is None else STATES.get(facts.state, str(facts.state))
+        state = None if facts.state is None else STATE_WORDS.get(facts.state, str(facts.state))
         about = {"task_id": arguments.id, "queue_name": gator.queue_name, "state": state}
         table.print_json({**about, "explanation": sentence})
     else:

@@ -7,7 +7,30 @@ arguments are masked; it is not escaped.
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from alligator.constants import (
+    CANCELED,
+    DELAYED,
+    FAILED,
+    HELD,
+    RETRYING,
+    RUNNING,
+    SUCCESS,
+    WAITING,
+)
+
 Row = TypeVar("Row")
+
+#: The states of a task as words: of JSON documents, and classes of badges in pages.
+STATE_WORDS = {
+    WAITING: "waiting",
+    DELAYED: "delayed",
+    RUNNING: "running",
+    RETRYING: "retrying",
+    SUCCESS: "success",
+    FAILED: "failed",
+    CANCELED: "canceled",
+    HELD: "held",
+}
 
 
 class Page(list[Row]):

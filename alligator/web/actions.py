@@ -158,10 +158,10 @@ def back_of(view: View, fields: Fields) -> str:
     return view.url()
 
 
-def nav_of(view: View, fields: Fields) -> str:
-    """Return the entry of the navigation from which the visitor came."""
+def nav_of(view: View, fields: Fields) -> str | None:
+    """Return the entry of the navigation from which the visitor came; None: from none."""
     path = back_of(view, fields).removeprefix(view.url()).partition("?")[0].strip("/")
-    return path if path in dict(NAVIGATION) else ""
+    return path if path in dict(NAVIGATION) else None
 
 
 def _queue(view: View, fields: Fields) -> str:

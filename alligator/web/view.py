@@ -122,7 +122,7 @@ class Page:
 
     :param template: a file in ``templates/``.
     :param title: of the page, for people.
-    :param nav: the entry of the navigation that it belongs to.
+    :param nav: the entry of the navigation that it belongs to; None: to none.
     :param is_live: whether it looks for news by itself.
     :param location: the URL to show instead of it.
     """
@@ -130,7 +130,7 @@ class Page:
     template: str
     title: str
     values: Mapping[str, Any] = field(default_factory=dict)
-    nav: str = ""
+    nav: str | None = None
     is_live: bool = False
     status: int = 200
     location: str = ""

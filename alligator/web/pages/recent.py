@@ -7,9 +7,8 @@ from alligator.common.text import shorten
 from alligator.constants import FAILED, RETRYING
 from alligator.exceptions import InvalidTask
 from alligator.monitoring.monitor import ENDED_STATES
-from alligator.monitoring.rows import RecentRow
+from alligator.monitoring.rows import STATE_WORDS, RecentRow
 from alligator.web.error_groups import group, pattern_of
-from alligator.web.pages.task import STATES
 from alligator.web.rendering import whole_number
 from alligator.web.task_filter import PAGE, RANGES, TaskFilter
 from alligator.web.view import Page, View
@@ -76,7 +75,7 @@ def page(view: View) -> Page:
         "is_filtered": is_filtered,
         "looked": len(rows),
         "may_look_further": is_filtered and not is_deep and not is_past and len(rows) >= _LOOKED,
-        "words": STATES,
+        "words": STATE_WORDS,
         "hour": _last_hour(view),
         "query": {
             "state": state,

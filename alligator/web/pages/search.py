@@ -4,7 +4,7 @@ import time
 from typing import NamedTuple
 
 from alligator.exceptions import AlligatorException, UnsupportedOption
-from alligator.web.pages.task import STATES
+from alligator.monitoring.rows import STATE_WORDS
 from alligator.web.view import Page, View
 
 #: Seconds that a search takes.
@@ -104,11 +104,11 @@ class _Search:
             except AlligatorException:
                 continue
             if status is not None:
-                hit = TaskHit(self.text, name, STATES.get(status, ""))
+                hit = TaskHit(self.text, name, STATE_WORDS.get(status, ""))
                 found[self.text, name] = hit
         # A record by the id alone is that of each queue: the one that ran it says which.
         known = [
-            (row.task_id, row.queue_name, row.function, STATES.get(row.state, ""))
+            (row.task_id, row.queue_name, row.function, STATE_WORDS.get(row.state, ""))
             for row in self._recent
         ]
         known += [(*each, "waiting") for each in self._front]

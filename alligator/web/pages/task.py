@@ -19,22 +19,11 @@ from alligator.constants import (
 from alligator.exceptions import AlligatorException, InvalidTask, UnsupportedOption
 from alligator.gator import Gator
 from alligator.monitoring.arguments import as_json
-from alligator.monitoring.rows import RecentRow, TaskInfo
+from alligator.monitoring.rows import STATE_WORDS, RecentRow, TaskInfo
 from alligator.tasks.message import fields_in, fields_of
 from alligator.testing.reproduce import as_test
 from alligator.web.tracebacks import folded
 from alligator.web.view import Page, View
-
-#: States of a task, in words that are classes of badges as well.
-STATES = {
-    WAITING: "waiting",
-    DELAYED: "delayed",
-    RUNNING: "running",
-    RETRYING: "retrying",
-    SUCCESS: "success",
-    FAILED: "failed",
-    CANCELED: "canceled",
-}
 
 #: Parents, and children, that are shown.
 MOST_RELATIVES = 20
@@ -103,7 +92,7 @@ def page(view: View) -> Page:
         "info": info,
         "is_unknown": False,
         "trouble": trouble,
-        "state": STATES.get(status, "unknown") if status is not None else "unknown",
+        "state": STATE_WORDS.get(status, "unknown") if status is not None else "unknown",
         "is_held": is_held,
         "function": _function(info, recent),
         "call": _call(info, recent),
@@ -219,7 +208,7 @@ def _parents(view: View, gator: Gator, info: TaskInfo) -> list[Relative]:
         except AlligatorException:
             state = None
         # What it waits for no longer has ended: a success may leave no record.
-        word = STATES.get(state, "") if state is not None else ""
+        word = STATE_WORDS.get(state, "") if state is not None else ""
         found.append(Relative(task_id, queue_name, word))
     return found
 

@@ -9,8 +9,9 @@ from alligator.web.view import Page, View
 #: Workers on the page; more are only counted.
 MOST = 200
 
-#: Tasks of one worker that are shown at once; the others are behind a click.
-FEW = 3
+#: Tasks of one worker that are shown at once; the others are behind a click: on the page, if there
+#: are no more than so many, or else on that of all that runs.
+FEW, DETAILED = 3, 200
 
 
 def page(view: View) -> Page:
@@ -28,6 +29,7 @@ def page(view: View) -> Page:
     values |= {
         "rows": rows[:MOST],
         "left_out": max(0, len(rows) - MOST),
+        "is_detailed": sum(len(row.running) for row in rows[:MOST]) <= DETAILED,
         "live": len(live),
         "lost": len(rows) - len(live),
         "hosts": len({row.host for row in live}),

@@ -100,7 +100,7 @@ def test_it_names_the_group_that_is_acted_on(gator, pages):
     [
         ("/dead?error=x", "Dead letters"),
         ("/running", "Running"),
-        ("/queue?name=mail", "Overview"),
+        ("/queue?name=mail", None),
         ("//other.example/dead", "Overview"),
     ],
 )
@@ -111,8 +111,8 @@ def test_the_navigation_shows_where_the_visitor_came_from(gator, pages, back, cu
         pages.get("do/revive", task=ref, back=back),
         pages.post("do/revive", task=ref, back=back),
     ):
-        assert f'aria-current="page">{current}</a>' in page
-        assert page.count('aria-current="page"') == 1
+        assert page.count('aria-current="page"') == (current is not None)
+        assert current is None or f'aria-current="page">{current}</a>' in page
 
 
 def test_it_keeps_the_navigation_of_one_of_several_sources(gator):

@@ -228,3 +228,12 @@ def test_a_backend_that_cannot_list_says_so(monkeypatch):
     text = words(Pages(gator).get("queue", name="mail"))
     assert "Waiting 3" in text
     assert "cannot list tasks that are waiting" in text
+
+
+def test_no_entry_of_the_navigation_is_marked_on_a_page_without_one(gator, pages):
+    """Of the overview only: neither on a queue, nor on a task."""
+    task = gator.task(jobs.note, 1)
+    mark = 'aria-current="page">Overview</a>'
+    assert mark in pages.get("")
+    assert mark not in pages.get("queue", name=gator.queue_name)
+    assert mark not in pages.get("task", queue=gator.queue_name, id=task.task_id)
