@@ -2,7 +2,9 @@
 
 import logging
 import re
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -102,6 +104,22 @@ class Dashboard:
         view = partial(django_view.serve, self.handle)
         view.csrf_exempt = True  # type: ignore[attr-defined]
         return view
+
+    @contextmanager
+    def recording(self) -> Iterator[None]:
+        """Record how full the queues are, once a minute, until the end of the block.
+
+        For a server that has the dashboard alone: else a queue that no worker sees has a depth
+        only of the minutes in which somebody looked at it.
+        """
+        stop = threading.Event()
+        for source in self._sources.values():
+            look = partial(source.sampler.run, source.gator, stop.wait)
+            threading.Thread(target=look, name="alligator-depths", daemon=True).start()
+        try:
+            yield
+        finally:
+            stop.set()
 
     # -- One request. ---------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from heapq import nlargest
 from typing import NamedTuple, TypeVar
 
 from alligator.common.text import describe_error
@@ -12,6 +13,7 @@ from alligator.exceptions import AlligatorException, ConnectionLost, Unsupported
 from alligator.gator import Gator
 from alligator.monitoring.rows import ActivityRow, DepthRow, QueueRow
 from alligator.web import series
+from alligator.workers.queue_depths import MOST_QUEUES
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +26,9 @@ AGAIN, LAST = 15, 3
 
 #: Seconds of a slot, into which older minutes are merged.
 SLOT = 300
+
+#: Seconds after the begin of a minute at which a look is taken, if no page has taken one.
+_SHIFT = 5.0
 
 #: Minutes that are kept.
 _MOST = 2880
@@ -234,7 +239,7 @@ def _grouped(rows: Sequence[_Row], key: Callable[[_Row], _Key]) -> dict[_Key, li
 
 
 class Sampler:
-    """Records the depths of the queues that are shown, once a minute; threads may share it."""
+    """Records how full the queues of a Gator are, once a minute; threads may share it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -243,12 +248,36 @@ class Sampler:
     def sample(self, gator: Gator, queues: Sequence[QueueRow], now: float) -> None:
         """Record how full queues are, if that was not done in this minute; raise nothing.
 
+        :param queues: of many, the fullest ones count.
         :param now: a Unix timestamp.
         """
+        if self._is_due(now):
+            self._record(gator, queues)
+
+    def run(self, gator: Gator, wait: Callable[[float], bool]) -> None:
+        """Look at the queues in each minute in which nobody else did, until told to stop.
+
+        :param wait: waits so many seconds, and returns whether to stop.
+        """
+        while True:
+            now = gator.clock.time()
+            if gator.store is not None and gator.store.monitors and self._is_due(now):
+                try:
+                    self._record(gator, gator.queues())
+                except Exception as err:  # it is tried again in the next minute
+                    log.debug("It is unknown how full the queues are: %s", describe_error(err))
+            if wait(60.0 - gator.clock.time() % 60.0 + _SHIFT):
+                return
+
+    def _is_due(self, now: float) -> bool:
         minute = int(now // 60)
         with self._lock:
             if minute == self._minute:
-                return
+                return False
             self._minute = minute
+        return True
+
+    def _record(self, gator: Gator, queues: Sequence[QueueRow]) -> None:
+        fullest = nlargest(MOST_QUEUES, queues, key=series.held)
         with suppress(AlligatorException):  # a page is shown all the same
-            gator.record_depths(queues)
+            gator.record_depths(fullest)

@@ -58,6 +58,7 @@ class Server:
         host_names: Collection[str] | None = None,
     ) -> None:
         self._prefix = quote("/".join(("", *filter(None, prefix.split("/")))))
+        self._dashboard = dashboard
         application = dashboard.wsgi
         if self._prefix:
             application = Below(unquote(self._prefix, "latin-1"), application)
@@ -84,11 +85,13 @@ class Server:
     def run(self, when_ready: Callable[[], object] = lambda: None) -> None:
         """Serve until SIGINT or SIGTERM, and then end what is being answered.
 
+        Meanwhile, it records once a minute how full the queues are.
+
         :param when_ready: called once a signal would end it in order.
         """
         stops: list[int] = []
         serving = threading.Thread(target=self._server.serve, name="dashboard", daemon=True)
-        with Handlers(stops.append):
+        with Handlers(stops.append), self._dashboard.recording():
             serving.start()
             when_ready()
             while serving.is_alive() and not stops:

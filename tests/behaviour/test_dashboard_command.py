@@ -19,6 +19,7 @@ from alligator.cli.start_dashboard import AUTH_VARIABLE, names_of
 from alligator.exceptions import InvalidTask
 from alligator.web import server
 from tests.support import ROOT
+from tests.support.helpers import eventually
 
 APP = """
 from alligator import Gator
@@ -83,6 +84,14 @@ def refused(capsys, *arguments):
 
 
 FORM = {"Content_Type": "application/x-www-form-urlencoded", "Sec_Fetch_Site": "same-origin"}
+
+
+def test_it_records_how_full_the_queues_are(serve, dsn):
+    """Though nobody looks: neither a visitor, nor a worker."""
+    serve(dsn)
+    gator = Gator(dsn, "mail")
+    eventually(lambda: [row.waiting for row in gator.depths(2)] == [1])
+    gator.close()
 
 
 def test_it_serves_and_ends_in_order(serve, dsn, tmp_path):

@@ -4,6 +4,7 @@ import pytest
 
 from alligator import Gator
 from alligator.web import access, task_filter
+from tests.support import jobs
 from tests.support.pages import HOSTILE, Pages, links, words
 
 NOW = 1_800_000_000.0
