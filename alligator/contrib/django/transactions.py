@@ -94,6 +94,8 @@ class DjangoGator(Gator):
 
     def _keep(self, tasks: Sequence[Task]) -> None:
         """Check what a push would find, and keep the arguments as they are now."""
+        if self._producer.dependencies.in_order(tasks):
+            self._producer.dependencies.check_store()
         for task in tasks:
             args, kwargs, awaited = split(task.func_args, task.func_kwargs)
             if task.is_async:

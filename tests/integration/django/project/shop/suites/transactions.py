@@ -11,7 +11,7 @@ from django.test import TestCase, TransactionTestCase, override_settings
 from alligator import CANCELED, SUCCESS, Task, result_of
 from alligator.contrib.django import gators
 from alligator.contrib.django.transactions import DjangoGator, PushInTransaction
-from alligator.exceptions import ConnectionLost, InvalidTask
+from alligator.exceptions import ConnectionLost, InvalidTask, UnsupportedOption
 from alligator.testing.clock import FakeClock
 from shop import tasks
 
@@ -135,6 +135,20 @@ class RealTransactions(Base, TransactionTestCase):
                 self.gator.options(depends_on=parent).task(tasks.remember, "child")
         self.assertIn("on_commit", str(caught.exception))
         self.assertEqual(self.queued(), ["parent"])
+
+    def test_children_that_nothing_can_hold_are_refused_at_the_call(self):
+        gator = DjangoGator("beanstalk://127.0.0.1:1/")
+        with transaction.atomic():
+            parent = gator.options(on_commit=True, is_async=False).task(tasks.remember, "parent")
+            with self.assertRaisesRegex(UnsupportedOption, "keeps no 'depends_on'"):
+                gator.options(on_commit=True, depends_on=parent).task(tasks.remember, "child")
+            first, second = Task(on_commit=True), Task(on_commit=True)
+            first.depends_on, second.depends_on = [second], [first]
+            for each in (first, second):
+                self.gator.prepare(each, tasks.remember, ["a"], {})
+            with self.assertRaisesRegex(InvalidTask, "wait for each other"):
+                self.gator.push_batch([first, second])
+        self.assertEqual(tasks.NAMES, ["parent"])
 
     def test_arguments_are_those_of_the_call(self):
         names = ["then"]
