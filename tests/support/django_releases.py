@@ -3,7 +3,10 @@
 ``scripts/fetch-django`` installs them.
 """
 
+import os
 from pathlib import Path
+
+from tests.support.interpreters import interpreters
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -22,3 +25,19 @@ def python_of(version: str) -> Path:
 def folder_of_tests(django: str) -> Path:
     """Return the folder of the tests of a Django."""
     return FOLDER / f"tests-{django}"
+
+
+def missing(version: str) -> str:
+    """Return why the Django for a Python is not there; '': it is.
+
+    :raises AssertionError: it could be there, and this is CI.
+    """
+    django = PINNED[version]
+    if version not in interpreters():
+        return f"Python {version}, which Django {django} is tested on, is not installed"
+    if python_of(version).exists() and folder_of_tests(django).exists():
+        return ""
+    why = f"Django {django} is not there: run scripts/fetch-django"
+    if os.environ.get("CI"):
+        raise AssertionError(why)
+    return why

@@ -8,8 +8,7 @@ import pytest
 
 from tests.integration.django_tasks import run_djangos_tests
 from tests.support import ROOT
-from tests.support.django_releases import PINNED, folder_of_tests, python_of
-from tests.support.interpreters import interpreters
+from tests.support.django_releases import PINNED, folder_of_tests, missing, python_of
 
 _CLASS = "asserts the class of the built-in backend"
 _LACKS = "asserts what the immediate backend cannot do, and Alligator can"
@@ -32,10 +31,8 @@ COUNTS = {"6.0.10": 76, "6.1.3": 85}
 @pytest.mark.parametrize("version", PINNED)
 def test_djangos_own_tests_pass(version):
     django = PINNED[version]
-    if version not in interpreters():
-        pytest.skip(f"Python {version}, which Django {django} needs, is not installed")
-    there = python_of(version).exists() and folder_of_tests(django).exists()
-    assert there, f"Django {django} is not there: run scripts/fetch-django"
+    if why := missing(version):
+        pytest.skip(why)
     done = subprocess.run(
         [python_of(version), run_djangos_tests.__file__, folder_of_tests(django)],
         env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"},

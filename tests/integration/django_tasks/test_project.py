@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from tests.support import ROOT
-from tests.support.django_releases import PINNED, python_of
+from tests.support.django_releases import PINNED, missing, python_of
 
 SETTINGS = """
 from importlib.util import find_spec
@@ -97,10 +97,9 @@ def run(tmp_path):
 
 @pytest.mark.parametrize("version", ["this", *PINNED])
 def test_a_task_from_its_declaration_to_its_result(run, version):
-    python = sys.executable if version == "this" else python_of(version)
-    if not os.path.exists(python):  # noqa: PTH110
-        pytest.skip(f"Django {PINNED[version]} is not there: run scripts/fetch-django")
-    done = run(python)
+    if version != "this" and (why := missing(version)):
+        pytest.skip(why)
+    done = run(sys.executable if version == "this" else python_of(version))
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-2:] == [
         "SUCCESSFUL Hello Ada, 2 ['ValueError']",
