@@ -76,16 +76,47 @@ def set_up_django(page_dsn: str) -> SimpleNamespace:
     return SimpleNamespace(user=user, post=Post.objects.create(message="hello"))
 
 
+#: What the admin needs.
+_ADMIN = """
+INSTALLED_APPS += [
+    f"django.contrib.{name}" for name in ("admin", "messages", "sessions", "staticfiles")
+]
+MIDDLEWARE = [
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+]
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                f"django.{name}"
+                for name in (
+                    "template.context_processors.request",
+                    "contrib.auth.context_processors.auth",
+                    "contrib.messages.context_processors.messages",
+                )
+            ]
+        },
+    }
+]
+STATIC_URL = "static/"
+"""
+
+
 def set_up_page_of_django(page: Path, page_dsn: str) -> dict[str, Any]:
     """Put the first block of the page into the settings, as it says; return the settings."""
     settings, views = Path("mysite/settings.py"), Path("myapp/urls.py")
     first = next(block for block in blocks(page) if block.language == "python")
-    settings.write_text(settings.read_text() + substitute(first.code, page_dsn))
+    settings.write_text(settings.read_text() + _ADMIN + substitute(first.code, page_dsn))
     views.write_text(
-        "from django.urls import path\n\nfrom myapp import async_views, views\n\n"
+        "from django.urls import path\n\nfrom myapp import async_views, sites, views\n\n"
         "urlpatterns = [\n"
         "    path('signup/', views.signup),\n"
         "    path('remind/<int:user_id>', async_views.remind),\n"
+        "    path('staff/', sites.staff.urls),\n"
         "]\n"
     )
     set_up_django(page_dsn)
@@ -148,6 +179,14 @@ def check_django(names: dict[str, Any]) -> None:
     with settings_of(ROOT_URLCONF="myapp.urls"):
         answer = Client().post("/signup/", {"name": "lin", "email": "lin@example.com"})
     assert answer.content == b"You will get a mail."
+    boss, visitor = names["User"].objects.create_superuser("boss"), Client()
+    visitor.force_login(boss)
+    with settings_of(ROOT_URLCONF="myapp.urls"):
+        assert b"/staff/alligator/dashboard/" in visitor.get("/staff/").content
+        assert b"all" in visitor.get("/staff/alligator/dashboard/queue?name=all").content
+    names["MyAppConfig"].create("myapp").ready()
+    (row,) = gators()["default"].schedule_rows()
+    assert row.function == "myapp.nightly.clear_sessions"
     request, user = AsyncRequestFactory().get("/remind/"), names["User"].objects.get(username="lin")
     assert async_to_sync(names["remind"])(request, user.pk).status_code == 200
     folder = Path.cwd() / "mail"
