@@ -27,7 +27,7 @@ except ImportError as err:
 
 from alligator.contrib.django.gator_handler import GatorHandler
 
-__all__ = ["AlligatorBackend", "gators"]
+__all__ = ["gators"]
 
 #: The Gators of ``settings.ALLIGATOR``, by alias: one per alias and process.
 gators: GatorHandler = GatorHandler()

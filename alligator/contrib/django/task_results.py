@@ -20,7 +20,12 @@ from alligator.common import strict_json
 from alligator.common.importing import import_attr
 from alligator.common.text import describe_error, describe_traceback, shorten
 from alligator.constants import CANCELED, FAILED, RUNNING, SUCCESS
-from alligator.contrib.django.tasks_framework import InvalidTask, base, exceptions
+from alligator.contrib.django.tasks_framework import (
+    InvalidTask,
+    InvalidTaskBackend,
+    base,
+    exceptions,
+)
 from alligator.exceptions import (
     AlligatorException,
     BadPayload,
@@ -59,10 +64,14 @@ _UNUSABLE = (
     BadPayload,
     BadSignature,
     InvalidGatorTask,
+    InvalidTaskBackend,
     NotAllowed,
     UnknownCallableError,
     UnknownModuleError,
 )
+
+#: Errors about values in a document that are not what they should be.
+_MALFORMED = (AttributeError, KeyError, OverflowError, OSError, TypeError, ValueError)
 
 #: The name that documents are signed for instead of a queue.
 _SIGNED_FOR = "#django-tasks"
@@ -268,15 +277,17 @@ def read(gator: Gator, task_id: str) -> Any:
         raise missing
     try:
         it = strict_json.loads(_opened(gator, task_id, told))
+        due = it["run_after"]
         task = _with_options(
             task_of(gator, it["path"]),
             it["backend"],
             it["queue"],
             it["priority"],
-            None if it["run_after"] is None else moment(it["run_after"]),
+            None if due is None else moment(due),
             it["options"],
         )
-    except (*_UNUSABLE, SuspiciousOperation, KeyError, TypeError) as err:
+        found = new(task, task_id, it["backend"], it["args"], it["kwargs"], it["enqueued"])
+    except (*_UNUSABLE, SuspiciousOperation, *_MALFORMED) as err:
         raise exceptions.TaskResultDoesNotExist(
             f"What is kept of {shorten(task_id)} cannot be read: {describe_error(err)}"
         ) from err
@@ -284,7 +295,6 @@ def read(gator: Gator, task_id: str) -> Any:
     status, record = results.look(task_id)
     if status is None:
         raise missing
-    found = new(task, task_id, it["backend"], it["args"], it["kwargs"], it["enqueued"])
     if status in _STATUS:  # it may have begun since the document was read
         (attempts_text,) = store.documents([_attempts_key(task_id)])
     attempts = list[Any]()
@@ -426,9 +436,23 @@ def _attempts(gator: Gator, task_id: str) -> list[Any]:
 
 
 def _read_attempts(gator: Gator, task_id: str, text: str) -> list[Any]:
-    """Return the attempts in a document: worker, start, and class path and traceback, or None."""
-    found = strict_json.loads(_opened(gator, task_id, text))
-    return [[str(worker), float(started), error] for worker, started, error in found]
+    """Return the attempts in a document: worker, start, and class path and traceback, or None.
+
+    There are none in one that cannot be read.
+    """
+    try:
+        found = strict_json.loads(_opened(gator, task_id, text))
+        read: list[Any] = [
+            [str(worker), float(started), error if error is None else list(map(str, error))]
+            for worker, started, error in found
+        ]
+        for _, started, error in read:
+            moment(started)
+            if error is not None and len(error) != 2:
+                return []
+    except (*_UNUSABLE, *_MALFORMED):
+        return []
+    return read
 
 
 def _save_attempts(gator: Gator, task_id: str, attempts: list[Any], keep: float) -> None:

@@ -17,7 +17,13 @@ from alligator.contrib.django.tasks_framework import (
     exceptions,
     framework,
 )
-from alligator.exceptions import AlligatorException, ConnectionLost, NotAllowed, UnsupportedOption
+from alligator.exceptions import (
+    AlligatorException,
+    ConnectionLost,
+    MissingDriver,
+    NotAllowed,
+    UnsupportedOption,
+)
 from alligator.exceptions import InvalidTask as InvalidGatorTask
 from tests.integration.django_tasks.conftest import Site, tasks_settings
 from tests.support.helpers import eventually
@@ -535,3 +541,31 @@ def test_immediate_in_production_is_warned_of(jobs, monkeypatch):
 def test_missing_results_of_immediate(immediate, jobs):
     with pytest.raises(exceptions.TaskResultDoesNotExist):
         immediate.get_result("x")
+
+
+def test_without_the_framework_the_error_says_what_to_install(jobs, monkeypatch):
+    from alligator.contrib.django import tasks_framework
+
+    monkeypatch.setattr(tasks_framework, "find_spec", lambda name: None)
+    with pytest.raises(MissingDriver, match="pip install django-tasks"):
+        tasks_framework._name()
+
+
+def test_the_path_of_the_backend(jobs):
+    import alligator.contrib.django
+    from alligator.contrib.django.tasks_backend import AlligatorBackend
+
+    assert alligator.contrib.django.AlligatorBackend is AlligatorBackend
+    with pytest.raises(AttributeError, match="has no attribute 'AligatorBackend'"):
+        alligator.contrib.django.AligatorBackend  # noqa: B018
+
+
+def test_a_dead_letter_can_be_shown_and_moved(local, jobs, tmp_path):
+    from alligator.cli.show_dead_letter import as_test
+
+    local.run(jobs.fail)
+    (letter,) = local.dead()
+    assert f"{jobs.__name__}" in as_test(local.gator, letter)
+    waiting = local.enqueue(jobs.add, 1)
+    info = local.gator.task_info(waiting.id)
+    assert info.row.function == f"{jobs.__name__}.add"

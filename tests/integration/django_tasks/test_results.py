@@ -1,5 +1,6 @@
 """Test what the result of a task says, before, while and after it runs."""
 
+import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -226,6 +227,46 @@ def test_signed_results(sqlite_dsn, jobs):
         store.put_document(f"django-task:{result.id}", text.partition("\n")[2], 60)
         with pytest.raises(exceptions.TaskResultDoesNotExist):
             result.refresh()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"enqueued": "now"},
+        {"enqueued": 1e300},
+        {"args": 3},
+        {"kwargs": [1]},
+        {"path": None},
+        {"path": ".."},
+        {"path": "x" * 9000},
+        {"priority": "high"},
+        {"run_after": []},
+        {"options": 5},
+        {"options": {"xyzzy": 1}},
+        {"backend": "nowhere"},
+    ],
+    ids=str,
+)
+def test_a_damaged_document_is_no_result(site, jobs, changes):
+    result = site.enqueue(jobs.add, 1)
+    store, key = site.gator.store, f"django-task:{result.id}"
+    (text,) = store.documents([key])
+    store.put_document(key, json.dumps({**json.loads(text), **changes}), 60)
+    with pytest.raises(exceptions.TaskResultDoesNotExist):
+        site.backend.get_result(result.id)
+    for broken in ("", "{", "[]", "3"):
+        store.put_document(key, broken, 60)
+        with pytest.raises(exceptions.TaskResultDoesNotExist):
+            site.backend.get_result(result.id)
+
+
+@pytest.mark.parametrize("text", ["", "{", "3", "[[1]]", '[["w", "x", null]]', '[["w", 1, [2]]]'])
+def test_damaged_attempts_are_none(site, jobs, text):
+    result = site.run(jobs.fail)
+    site.gator.store.put_document(f"django-task-attempts:{result.id}", text, 60)
+    result.refresh()
+    assert (result.status, result.attempts, len(result.errors)) == (FAILED, 0, 1)
+    assert "too much" in result.errors[0].traceback
 
 
 @pytest.mark.parametrize("path", ["os.system", "tests.integration.django_tasks.jobs.plain"])
