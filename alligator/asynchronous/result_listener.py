@@ -24,7 +24,7 @@ from alligator.common.after_fork import renew_in_children
 from alligator.common.ids import is_generated
 from alligator.common.log import SafeTracebacks
 from alligator.constants import RUNNING
-from alligator.exceptions import AlligatorException, ConnectionLost
+from alligator.exceptions import AlligatorException, ConnectionLost, NodeLost
 from alligator.monitoring import progress
 from alligator.results.query import Results, read_records
 from alligator.tasks.task import Task
@@ -105,6 +105,7 @@ class Watched:
         self.record: Record | None = None
         self.progress: tuple[float, str] | None = None
         self.trouble: BaseException | None = None
+        self.failures = 0  # how often its own node did not answer, in a row
 
     @property
     def watches_status(self) -> bool:
@@ -254,9 +255,9 @@ class ResultListener:
             rest_until = ended + min(_LONGEST_REST, _REST * (ended - began))
 
     def _put_off(self, watched: Iterable[Watched], err: BaseException) -> None:
-        due = time.monotonic() + _RETRY
+        now = time.monotonic()
         for each in watched:
-            each.trouble, each.due = err, due
+            each.trouble, each.due = err, now + _RETRY * min(8, 1 + each.failures)
 
     def _pass(self, watched: list[Watched]) -> None:
         """Look at tasks, and tell their observers."""
@@ -270,16 +271,52 @@ class ResultListener:
                 self._look_at(group, looks_until)
 
     def _look_at(self, group: list[Watched], looks_until: float) -> None:
-        store = group[0].results.store
-        told: list[Reply] = []
+        """Look at tasks of one store.
+
+        Where one node of several is lost, only its tasks wait for it. They are found one by one,
+        and then asked for last, and one by one.
+        """
+        sound = [each for each in group if not each.failures]
+        doubtful = sorted((each for each in group if each.failures), key=lambda e: e.failures)
         try:
-            records = self._ask(
-                lambda: read_records(store, [(each.results, each.task) for each in group])
-            )
-            self._read_progress(group)
+            if sound:
+                self._read(sound, looks_until)
+        except NodeLost as err:
+            if len(sound) == 1:
+                self._put_off(sound, err)
+                sound[0].failures += 1
+            else:
+                doubtful = [*sound, *doubtful]
         except AlligatorException as err:
             self._put_off(group, err)
             return
+        self._one_by_one(doubtful, looks_until)
+
+    def _one_by_one(self, doubtful: list[Watched], looks_until: float) -> None:
+        for index, each in enumerate(doubtful):
+            began = time.monotonic()
+            try:
+                self._read([each], looks_until)
+                each.failures = 0
+            except AlligatorException as err:
+                each.failures += 1
+                self._put_off([each], err)
+                if time.monotonic() - began > _RETRY:  # the others come first in the next pass
+                    for other in doubtful[index + 1 :]:
+                        other.due = time.monotonic()
+                    return
+
+    def _read(self, group: list[Watched], looks_until: float) -> None:
+        """Read the records of tasks, and tell their observers.
+
+        :raises AlligatorException: they cannot be read.
+        """
+        store = group[0].results.store
+        records = self._ask(
+            lambda: read_records(store, [(each.results, each.task) for each in group])
+        )
+        self._read_progress(group)
+        told: list[Reply] = []
         for each, record in zip(group, records, strict=True):
             if store is not None:
                 each.trouble, each.is_answered = None, True

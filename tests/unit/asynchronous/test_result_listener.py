@@ -1,0 +1,134 @@
+"""Test the thread that watches tasks for all coroutines, where its store has trouble."""
+
+import asyncio
+import operator
+import time
+import uuid
+
+import pytest
+
+from alligator import Gator
+from alligator.exceptions import BadSignature, ConnectionLost, NodeLost, ResultTimeout
+
+
+@pytest.fixture
+def gator():
+    found = Gator(f"locmem://{uuid.uuid4().hex}", options={"save_results": 60})
+    yield found
+    found.close()
+
+
+def trouble(gator, monkeypatch, when):
+    """Have the store raise what a function of the keys returns; note how often it is asked."""
+    asked: list[int] = []
+    records = gator.store.records
+
+    def troubled(keys):
+        asked.append(len(keys))
+        if (err := when(keys)) is not None:
+            raise err
+        return records(keys)
+
+    monkeypatch.setattr(gator.store, "records", troubled)
+    return asked
+
+
+def test_a_lost_node_keeps_no_task_of_another_one_waiting(gator, monkeypatch):
+    async def main():
+        tasks = [await gator.atask(operator.add, number, 1) for number in range(40)]
+        lost = {task.task_id for task in tasks[::4]}
+
+        def when(keys):
+            if lost.intersection(keys):
+                time.sleep(0.01)
+                return NodeLost("One node is lost.", ["all"])
+            return None
+
+        trouble(gator, monkeypatch, when)
+        waits = [asyncio.create_task(gator.aresult(task, 10)) for task in tasks]
+        await asyncio.sleep(0.2)
+        await gator.arun_all()
+        there = [wait for task, wait in zip(tasks, waits, strict=True) if task.task_id not in lost]
+        await asyncio.wait_for(asyncio.gather(*there), 3)
+        assert sum(wait.done() for wait in waits) == 30
+        with pytest.raises(ConnectionLost, match="One node is lost"):
+            await gator.aresult(tasks[0], 0.2)
+        lost.clear()  # the node is back
+        assert await asyncio.gather(*waits) == list(range(1, 41))
+
+    asyncio.run(main())
+
+
+def test_a_lost_server_is_asked_a_few_times_a_second(gator, monkeypatch):
+    is_lost = [True]
+    asked = trouble(
+        gator, monkeypatch, lambda keys: ConnectionLost("It is gone.") if is_lost[0] else None
+    )
+
+    async def main():
+        tasks = [await gator.atask(operator.add, number, 1) for number in range(30)]
+        waits = [asyncio.create_task(gator.aresult(task, 10)) for task in tasks]
+        await asyncio.sleep(1)
+        assert len(asked) <= 12
+        with pytest.raises(ConnectionLost, match="It is gone"):
+            await gator.aresult(tasks[0], 0.1)
+        is_lost[0] = False
+        await gator.arun_all()
+        assert await asyncio.gather(*waits) == list(range(1, 31))
+
+    asyncio.run(main())
+
+
+def test_an_error_that_would_not_pass_is_told(gator):
+    reader = Gator(gator.conn_string, secret_keys=["a key that is long enough"])
+
+    async def main():
+        task = await gator.atask(operator.add, 1, 1)
+        waits = asyncio.create_task(reader.aresult(task.task_id, 10))
+        await gator.arun_all()
+        with pytest.raises(BadSignature):
+            await waits
+
+    asyncio.run(main())
+
+
+def test_a_fault_of_the_thread_itself_ends_no_wait(gator, monkeypatch, caplog):
+    faults = [ZeroDivisionError("a fault"), None]
+    trouble(gator, monkeypatch, lambda keys: faults.pop(0) if faults else None)
+
+    async def main():
+        task = await gator.atask(operator.add, 1, 1)
+        waits = asyncio.create_task(gator.aresult(task, 10))
+        await asyncio.sleep(0.05)
+        await gator.arun_all()
+        assert await waits == 2
+
+    asyncio.run(main())
+    assert "a fault" in caplog.text
+
+
+def test_looks_grow_rarer(gator, monkeypatch):
+    asked = trouble(gator, monkeypatch, lambda keys: None)
+
+    async def main():
+        task = await gator.atask(operator.add, 1, 1)
+        with pytest.raises(ResultTimeout, match=r"not ended within 1\.5 s"):
+            await gator.aresult(task, 1.5)
+
+    asyncio.run(main())
+    assert 5 <= len(asked) <= 60
+
+
+def test_waits_for_the_same_task_share_its_looks(gator, monkeypatch):
+    asked = trouble(gator, monkeypatch, lambda keys: None)
+
+    async def main():
+        task = await gator.atask(operator.add, 1, 1)
+        waits = [asyncio.create_task(gator.aresult(task, 10)) for _ in range(50)]
+        await asyncio.sleep(0.1)
+        assert set(asked) == {1}
+        waits[0].cancel()
+        await gator.arun_all()
+        assert await asyncio.gather(*waits[1:]) == [2] * 49
+
+    asyncio.run(main())
