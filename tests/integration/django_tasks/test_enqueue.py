@@ -248,12 +248,12 @@ def test_revive_runs_it_again(site, jobs, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["run_until_stopped", "run_on_loop_until_stopped"])
-def test_canceled_while_it_runs(site, jobs, tmp_path, signals, name):
-    result = site.enqueue(getattr(jobs, name), str(tmp_path / "began"))
-    thread = threading.Thread(target=site.work)
+def test_canceled_while_it_runs(local, jobs, tmp_path, signals, name):
+    result = local.enqueue(getattr(jobs, name), str(tmp_path / "began"))
+    thread = threading.Thread(target=local.work)
     thread.start()
     eventually((tmp_path / "began").exists, "the start of the task")
-    site.gator.cancel(result.id, running=True)
+    local.gator.cancel(result.id, running=True)
     thread.join(60)
     result.refresh()
     assert (result.status, result.attempts) == (FAILED, 1)
