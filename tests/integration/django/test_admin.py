@@ -13,6 +13,7 @@ from alligator import Gator
 from tests.integration.django.test_project import PROJECT
 from tests.support import ROOT
 from tests.support import browser as chromium
+from tests.support.django_releases import PINNED, missing, python_of
 from tests.support.helpers import eventually
 from tests.support.servers.process import free_port
 
@@ -31,9 +32,9 @@ def environment(tmp_path):
     }
 
 
-def run(environment, *arguments, settings=SETTINGS):
+def run(environment, *arguments, settings=SETTINGS, python=sys.executable):
     done = subprocess.run(
-        [sys.executable, *arguments],
+        [str(python), *arguments],
         cwd=environment["SHOP_FOLDER"],
         env={**environment, "DJANGO_SETTINGS_MODULE": settings},
         capture_output=True,
@@ -44,8 +45,12 @@ def run(environment, *arguments, settings=SETTINGS):
     return done
 
 
-def test_the_suite(environment):
-    done = run(environment, "manage.py", "test", "shop.suites.admin")
+@pytest.mark.parametrize("version", ["", max(PINNED)], ids=["this", "newest"])
+def test_the_suite(version, environment):
+    if version and (why := missing(version)):
+        pytest.skip(why)
+    python = python_of(version) if version else sys.executable
+    done = run(environment, "manage.py", "test", "shop.suites.admin", python=python)
     assert "Ran 0 tests" not in done.stderr
 
 
