@@ -88,6 +88,8 @@ def page(view: View) -> Page:
         return Page("task.html", title, values, is_live=True)
     status = info.status if recent is None or info.status is not None else recent.state
     is_held = status == WAITING and bool(info.options.get("depends_on")) and not _is_free(info)
+    has_ended = status in (SUCCESS, FAILED, CANCELED)
+    children, are_all = ([], True) if has_ended else _children(view, info)
     values = {
         "info": info,
         "is_unknown": False,
@@ -108,7 +110,9 @@ def page(view: View) -> Page:
             if name not in _SHOWN_ELSEWHERE
         ],
         "parents": _parents(view, gator, info),
-        "children": _children(view, info) if status not in (SUCCESS, FAILED, CANCELED) else [],
+        "children": children,
+        "are_all": are_all,
+        "has_ended": has_ended,
         "test": _test(gator, info, runs) if status == FAILED and view.can_act else "",
         "actions": _actions(info),
     }
@@ -213,16 +217,23 @@ def _parents(view: View, gator: Gator, info: TaskInfo) -> list[Relative]:
     return found
 
 
-def _children(view: View, info: TaskInfo) -> list[Relative]:
-    """Return tasks that wait for this one, as far as a short search finds them."""
+def _children(view: View, info: TaskInfo) -> tuple[list[Relative], bool]:
+    """Return tasks that wait for this one, as far as a short search finds them.
+
+    One that waits no longer is not found: nothing keeps which parents it had.
+
+    :returns: also whether that are all.
+    """
     store, client = view.gator.store, view.gator.client
     if store is None:
-        return []
+        return [], True
     names = dict.fromkeys([info.queue_name, *(client.queue_names() or ())])
     found, until = list[Relative](), time.monotonic() + _SEARCH
     for name in names:
         after = None
-        while time.monotonic() < until:
+        while True:
+            if time.monotonic() > until:
+                return found[:MOST_RELATIVES], False
             try:
                 tasks, after = store.list_held(client, name, 100, after)
             except AlligatorException:
@@ -233,9 +244,11 @@ def _children(view: View, info: TaskInfo) -> list[Relative]:
                 if isinstance(waits_for, list) and info.task_id in waits_for:
                     function = f"{fields.get('module')}.{fields.get('callable')}"
                     found.append(Relative(each.task_id, name, "held", function))
-            if after is None or len(found) >= MOST_RELATIVES:
+            if len(found) > MOST_RELATIVES:
+                return found[:MOST_RELATIVES], False
+            if after is None:
                 break
-    return found[:MOST_RELATIVES]
+    return found, True
 
 
 def _test(gator: Gator, info: TaskInfo, runs: list[Run]) -> str:

@@ -8,6 +8,7 @@ import pytest
 from alligator import Gator, current_task, result_of
 from alligator.common.ids import new_task_id
 from alligator.exceptions import InvalidTask
+from alligator.web.pages import task as task_page
 from alligator.web.tracebacks import folded
 from tests.support.pages import HOSTILE, Pages, links, words
 
@@ -162,6 +163,32 @@ def test_family(gator, pages):
     page = pages.get("task", queue="reports", id=first.task_id)
     assert "These wait for it" in words(page)
     assert f"/task?queue=reports&id={second.task_id}" in links(page)
+
+
+def test_which_children_are_shown_is_said(gator, pages, monkeypatch):
+    """Those that wait; of an ended parent none does. A search that was not finished says so."""
+    with gator.batch() as batch:
+        first = batch.task(work, 1)
+        second = batch.task(work, result_of(first))
+        third = batch.task(work, result_of(second))
+    text = words(pages.get("task", queue="reports", id=second.task_id))
+    assert "A child is listed as long as it waits for this task." in text
+    monkeypatch.setattr(task_page, "_SEARCH", -1.0)
+    text = words(pages.get("task", queue="reports", id=second.task_id))
+    assert "Not all tasks that wait were looked at." in text
+    monkeypatch.undo()
+    gator.get(first.task_id)
+    gator.get(second.task_id)
+    text = words(pages.get("task", queue="reports", id=third.task_id))
+    assert "A child is listed as long as it waits for this task." in text
+    with gator.batch() as batch:
+        first = batch.task(work, 1)
+        fails = batch.task(work, 13, more=result_of(first))
+    gator.get(first.task_id)
+    with pytest.raises(ValueError, match="13"):
+        gator.get(fails.task_id)
+    text = words(pages.get("task", queue="reports", id=fails.task_id))
+    assert "Children are listed only while they wait for it" in text
 
 
 def test_a_task_that_vanished_is_one_clear_line(gator, pages):
