@@ -15,6 +15,7 @@ from opentelemetry import context as otel_context
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from sentry_sdk.consts import DEFAULT_OPTIONS
 from sentry_sdk.transport import Transport
 
 from alligator import Gator, Worker, current_task
@@ -248,6 +249,8 @@ SECRET, VALUE = "hunter2-hunter2", "a-value-of-a-customer"
 )
 def test_arguments_are_sent_with_consent_alone(start, make, sdk, middleware, are_sent):
     """In no event, whether the middleware or the task captures it, nor in its local variables."""
+    if not sdk.keys() <= DEFAULT_OPTIONS.keys():
+        pytest.skip("this version of the SDK has no such option")
     transport, gator = start(**sdk), make(SentryMiddleware(**middleware))
     gator.task(fail, VALUE, password=SECRET)
     gator.task(log_an_error, VALUE)
