@@ -110,7 +110,7 @@ class Dashboard:
         """Record how full the queues are, once a minute, until the end of the block.
 
         For a server that has the dashboard alone: else a queue that no worker sees has a depth
-        only of the minutes in which somebody looked at it.
+        only of the minutes in which a user looked at it.
         """
         stop = threading.Event()
         for source in self._sources.values():

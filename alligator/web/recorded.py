@@ -255,7 +255,7 @@ class Sampler:
             self._record(gator, queues)
 
     def run(self, gator: Gator, wait: Callable[[float], bool]) -> None:
-        """Look at the queues in each minute in which nobody else did, until told to stop.
+        """Look at the queues in each minute without another look, until told to stop.
 
         :param wait: waits so many seconds, and returns whether to stop.
         """

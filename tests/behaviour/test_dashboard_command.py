@@ -87,7 +87,7 @@ FORM = {"Content_Type": "application/x-www-form-urlencoded", "Sec_Fetch_Site": "
 
 
 def test_it_records_how_full_the_queues_are(serve, dsn):
-    """Though nobody looks: neither a visitor, nor a worker."""
+    """Without a look by a user or a worker."""
     serve(dsn)
     gator = Gator(dsn, "mail")
     eventually(lambda: [row.waiting for row in gator.depths(2)] == [1])
