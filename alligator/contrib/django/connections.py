@@ -27,6 +27,19 @@ log = logging.getLogger(__name__)
 _inside: ContextVar[bool] = ContextVar("alligator_inside_django_task", default=False)
 
 
+#: Set once this process has had a connection: before, there is nothing to close.
+_has_connected = threading.Event()
+
+
+def _note_connection(*, connection: Any, **_given: Any) -> None:
+    _has_connected.set()
+    if worker_loop.get() is not None:
+        connection.health_check_enabled = True  # Django asks at the first use of each task
+
+
+connection_created.connect(_note_connection)
+
+
 class DatabaseConnections:
     """Middleware that closes connections around the tasks of a worker.
 
@@ -41,13 +54,8 @@ class DatabaseConnections:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._coroutines = 0
-        self._has_connected = False
-        connection_created.connect(self._note_connection)
-
-    def _note_connection(self, *, connection: Any, **_given: Any) -> None:
-        self._has_connected = True
-        if worker_loop.get() is not None:
-            connection.health_check_enabled = True  # Django asks at the first use of each task
+        if connections.all(initialized_only=True):  # from before this module was imported
+            _has_connected.set()
 
     async def run(self, task: Task, call_next: Callable[[], Awaitable[Any]]) -> Any:
         """Close connections, run the task, and close connections again."""
@@ -57,11 +65,13 @@ class DatabaseConnections:
             if runs_on_loop(task):
                 return await self._run_on_loop(call_next, is_owner)
             close = close_if_due if is_owner else close_broken
-            close()
+            if _has_connected.is_set():
+                close()
             try:
                 return await call_next()
             finally:
-                close()
+                if _has_connected.is_set():
+                    close()
         finally:
             _inside.reset(token)
 
@@ -83,7 +93,7 @@ class DatabaseConnections:
             await self._close_in_thread(is_owner and is_alone)
 
     async def _close_in_thread(self, is_owner: bool) -> None:
-        if self._has_connected:  # else no thread has anything to close
+        if _has_connected.is_set():
             await sync_to_async(close_if_due if is_owner else close_broken)()
 
 
