@@ -2,11 +2,7 @@
 
 import http.client
 import json
-import os
 import re
-import signal
-import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -14,42 +10,25 @@ import urllib.request
 import pytest
 
 from tests.support import ROOT, browser
+from tests.support.examples import running, start
 
 pytest.importorskip("fastapi.sse")
 
 FOLDER = ROOT / "examples" / "fastapi_app"
 
 
-def run(*command, **environment):
-    path = {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
-    return subprocess.Popen(
-        [sys.executable, *command],
-        cwd=FOLDER,
-        env={**os.environ, **path, **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
 @pytest.fixture(scope="module")
 def address(tmp_path_factory):
     """Start all of it; yield where it listens, and stop it in order."""
-    process = run("start.py", "--port=0", PRIMES_FOLDER=str(tmp_path_factory.mktemp("primes")))
-    try:
-        for line in process.stdout:
-            if found := re.search(r"running on http://(127\.0\.0\.1:\d+)", line):
-                break
-        yield found[1]
-        process.send_signal(signal.SIGINT)
-        said, _ = process.communicate(timeout=40)
-    finally:
-        process.kill()
-        process.wait()
-    assert "Application shutdown complete" in said, said
-    assert "shutting down. Consumed" in said, "the worker ended in order"
-    assert "Traceback" not in said, said
-    assert "RuntimeWarning" not in said, said
+    announced = r"running on http://(127\.0\.0\.1:\d+)"
+    with running(
+        FOLDER, announced, PRIMES_FOLDER=str(tmp_path_factory.mktemp("primes"))
+    ) as example:
+        yield example.address
+    assert "Application shutdown complete" in example.said, example.said
+    assert "shutting down. Consumed" in example.said, "the worker ended in order"
+    assert "Traceback" not in example.said, example.said
+    assert "RuntimeWarning" not in example.said, example.said
 
 
 def ask(address, path, method="GET", body=None):
@@ -130,7 +109,7 @@ def test_a_browser_follows_a_count(address):
 
 
 def test_its_own_tests_pass():
-    process = run("-m", "pytest", "-q", "-p", "no:cacheprovider")
+    process = start(FOLDER, "-m", "pytest", "-q", "-p", "no:cacheprovider")
     said, _ = process.communicate(timeout=60)
     assert process.returncode == 0, said
     assert re.search(r"[1-9]\d* passed", said), said

@@ -2,11 +2,7 @@
 
 import io
 import json
-import os
 import re
-import signal
-import subprocess
-import sys
 import urllib.error
 import urllib.request
 import uuid
@@ -14,6 +10,7 @@ import uuid
 import pytest
 
 from tests.support import ROOT, browser
+from tests.support.examples import running, start
 from tests.support.helpers import eventually
 
 pytest.importorskip("flask")
@@ -22,36 +19,16 @@ Image = pytest.importorskip("PIL.Image")
 FOLDER = ROOT / "examples" / "flask_app"
 
 
-def run(*command, **environment):
-    path = {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
-    return subprocess.Popen(
-        [sys.executable, *command],
-        cwd=FOLDER,
-        env={**os.environ, **path, **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
     """Start all of it; yield its address, and stop it in order."""
     folder = tmp_path_factory.mktemp("thumbnails")
-    process = run("start.py", "--port=0", THUMBNAILS_FOLDER=str(folder))
-    try:
-        for line in process.stdout:
-            if found := re.match(r"Open (http://127\.0\.0\.1:\d+)/", line):
-                break
-        yield found[1]
-        process.send_signal(signal.SIGINT)
-        said, _ = process.communicate(timeout=40)
-    finally:
-        process.kill()
-        process.wait()
-    assert process.returncode == 0, said
-    assert "\nTraceback" not in said, said
-    assert "shutting down" in said, "the worker ended in order"
+    announced = r"^Open (http://127\.0\.0\.1:\d+)/"
+    with running(FOLDER, announced, THUMBNAILS_FOLDER=str(folder)) as example:
+        yield example.address
+    assert example.code == 0, example.said
+    assert "\nTraceback" not in example.said, example.said
+    assert "shutting down" in example.said, "the worker ended in order"
 
 
 def get(address):
@@ -121,7 +98,7 @@ def test_the_dashboard_is_mounted(site):
 
 
 def test_its_own_tests_pass():
-    process = run("-m", "pytest", "-q", "-p", "no:cacheprovider")
+    process = start(FOLDER, "-m", "pytest", "-q", "-p", "no:cacheprovider")
     said, _ = process.communicate(timeout=60)
     assert process.returncode == 0, said
     assert re.search(r"[1-9]\d* passed", said), said
