@@ -88,7 +88,12 @@ class PushBatches:
                     return
                 some = [waiting.popleft() for _ in range(min(AT_ONCE, len(waiting)))]
             some = [each for each in some if not each.future.cancelled()]
-            errors = push_together(queue_name, [each.call for each in some]) if some else []
+            errors: list[BaseException | None] = []
+            try:
+                if some:
+                    errors = push_together(queue_name, [each.call for each in some])
+            except BaseException as err:  # a client of the user's own that breaks its contract
+                errors = [err] * len(some)
             replies.send(
                 [
                     Reply(

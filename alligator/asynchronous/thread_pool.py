@@ -1,11 +1,16 @@
 """Run blocking calls in threads that belong to one Gator."""
 
 import _thread
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable
 
 from alligator.common.after_fork import renew_in_children
+from alligator.common.log import SafeTracebacks
+
+log = logging.getLogger(__name__)
+log.addFilter(SafeTracebacks())
 
 #: Seconds after which a thread ends that has nothing to do.
 IDLE = 10.0
@@ -128,7 +133,10 @@ class _Thread(threading.Thread):
                     return
             call, self._given = self._given, None
             while call is not None:
-                call()
+                try:
+                    call()
+                except BaseException:
+                    log.exception("A call in a thread of its Gator raised; the thread goes on.")
                 if (call := self._pool.next_call(self)) is None:
                     break
             else:

@@ -198,6 +198,14 @@ def test_a_task_class_of_ones_own():
     assert gator.run_all() == 8
 
 
+def test_a_client_that_breaks_its_contract(gator, monkeypatch):
+    monkeypatch.setattr(gator.client, "push_each", lambda queue_name, messages: ["one id"])
+    found = asyncio.run(push_numbers(gator, 9))
+    assert all(isinstance(each, ValueError) for each in found)
+    monkeypatch.undo()
+    assert all(each.is_pushed for each in asyncio.run(push_numbers(gator, 9)))
+
+
 def test_no_room_for_a_thread(gator, monkeypatch):
     def refuse(*args):
         raise RuntimeError("can't start new thread")

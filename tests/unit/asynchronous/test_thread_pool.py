@@ -58,6 +58,15 @@ def test_no_call_is_lost_between_threads_that_come_and_go():
     assert sorted(ran) == list(range(500))
 
 
+def test_a_call_that_raises_ends_no_thread(caplog):
+    pool, ran = ThreadPool(1), threading.Event()
+    pool.submit(lambda: 1 / 0)
+    pool.submit(ran.set)
+    assert ran.wait(10)
+    assert len(pool) == 1
+    assert "ZeroDivisionError" in caplog.text
+
+
 def test_close_ends_idle_threads_and_no_others():
     pool, gate, ended = ThreadPool(4), threading.Event(), threading.Event()
     pool.submit(lambda: gate.wait(10) and ended.set())
