@@ -123,14 +123,16 @@ def _unknown(key: Any, given: Any, where: str) -> InvalidSettings:
 
 
 def _shown(value: Any) -> str:
-    return shorten(repr(value), 60)
+    """Return a value as an error shows it: short, and without a password."""
+    if isinstance(value, str):
+        return shorten(repr(mask_password(value)), 60)
+    return repr(value) if not value or isinstance(value, int | float) else type(value).__name__
 
 
 def _dsn(where: str, key: str, value: Any) -> str:
     if not isinstance(value, str) or "://" not in value:
-        shown = _shown(mask_password(value) if isinstance(value, str) else value)
         raise InvalidSettings(
-            f"{where} is {shown}, and no DSN such as 'redis://localhost:6379/0'.", key
+            f"{where} is {_shown(value)}, and no DSN such as 'redis://localhost:6379/0'.", key
         )
     return value
 

@@ -71,7 +71,11 @@ def test_a_mistake_is_one_line_that_says_what_to_write(value, said):
 
 def test_no_error_shows_a_secret():
     for value in (
+        "redis://:s3cret-s3cret@host/0",
+        ["redis://:s3cret-s3cret@host/0"],
+        {"DSN": ["redis://:s3cret-s3cret@host/0"]},
         {"DSN": "locmem://", "SECRET_KEYS": "s3cret-s3cret-s3cret"},
+        {"DSN": "locmem://", "QUEUES": "redis://:s3cret-s3cret@host/0"},
         {"DSN": "locmem://", "SECRET_KEYS": ["s3cret-s3cret-s3cret", 1]},
         {"DSN": "locmem://", "STORE": "redis:/user:s3cret-s3cret@h"},
     ):

@@ -68,7 +68,8 @@ class Command(BaseCommand):  # type: ignore[misc]
             app = f"--app=alligator.contrib.django.command_line:{alias}"
             argv = [app, *(f"--queue={name}" for name in queues), *worker_flags(options)]
             arguments = worker_parser().parse_args(argv)
-            connections.close_all()  # of the system checks; none is carried into another process
+            if self._is_program:  # none is carried into another process
+                connections.close_all()
             if options["autoreload"]:
                 code = autoreload.supervise(arguments, argv)
             else:

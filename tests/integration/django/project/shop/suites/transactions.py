@@ -5,6 +5,7 @@ import threading
 import warnings
 from unittest import mock
 
+from django.core.management import call_command
 from django.db import connection, connections, transaction
 from django.test import TestCase, TransactionTestCase, override_settings
 
@@ -267,6 +268,13 @@ class InATestCase(Base, TestCase):
                 with self.gator.batch(on_commit=True) as batch:
                     batch.task(tasks.remember, "c")
         self.assertEqual(self.queued(), ["b", "c"])
+
+    def test_a_worker_inside_of_a_test_uses_its_transaction(self):
+        before = connection.connection
+        self.gator.task(tasks.order, "a")
+        call_command("latergator", burst=True, log_level="ERROR")
+        self.assertIs(connection.connection, before)
+        self.assertEqual(tasks.Order.objects.get().name, "a")
 
     def test_without_it_nothing_is_pushed(self):
         self.gator.options(on_commit=True).task(tasks.remember, "a")
