@@ -126,7 +126,8 @@ def _shown(value: Any) -> str:
     """Return a value as an error shows it: short, and without a password."""
     if isinstance(value, str):
         return shorten(repr(mask_password(value)), 60)
-    return repr(value) if not value or isinstance(value, int | float) else type(value).__name__
+    is_plain = not value or isinstance(value, int | float)
+    return repr(value) if is_plain else f"a {type(value).__name__}"
 
 
 def _dsn(where: str, key: str, value: Any) -> str:

@@ -87,7 +87,7 @@ def run(argv: Sequence[str]) -> int:
     :param argv: ``--noting`` and ``--leash``, descriptors of the supervisor; then the arguments of
         ``python -m alligator``.
     """
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(allow_abbrev=False)
     parser.add_argument("--noting", type=int, required=True)
     parser.add_argument("--leash", type=int, required=True)
     own, rest = parser.parse_known_args(argv)
