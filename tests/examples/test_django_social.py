@@ -1,11 +1,7 @@
 """Test examples/django_social as its README says: one command, over HTTP and SMTP."""
 
 import html
-import os
 import re
-import signal
-import subprocess
-import sys
 import urllib.request
 from datetime import UTC, datetime
 from email import message_from_bytes, policy
@@ -16,24 +12,13 @@ import pytest
 
 from alligator import Gator
 from tests.support import ROOT
+from tests.support.examples import running, start
 from tests.support.helpers import eventually
 
 pytest.importorskip("django")
 pytest.importorskip("aiosmtpd")
 
 FOLDER = ROOT / "examples" / "django_social"
-
-
-def run(*command, **environment):
-    path = {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
-    return subprocess.Popen(
-        [sys.executable, *command],
-        cwd=FOLDER,
-        env={**os.environ, **path, **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
 
 
 class Site:
@@ -68,12 +53,9 @@ class Site:
 def site(tmp_path_factory):
     """Start all of it, sign in as ada, and stop it in order."""
     folder = tmp_path_factory.mktemp("social")
-    process = run("start.py", "--port=0", SOCIAL_FOLDER=str(folder))
-    try:
-        for line in process.stdout:
-            if found := re.match(r"Open (http://127\.0\.0\.1:\d+)/", line):
-                break
-        site = Site(found[1], folder)
+    announced = r"^Open (http://127\.0\.0\.1:\d+)/"
+    with running(FOLDER, announced, SOCIAL_FOLDER=str(folder)) as example:
+        site = Site(example.address, folder)
 
         def answers():
             try:
@@ -84,14 +66,9 @@ def site(tmp_path_factory):
         eventually(answers, "the site answers")
         assert "Sign out ada" in site.post("/accounts/login/", username="ada", password="ada")
         yield site
-        process.send_signal(signal.SIGINT)
-        said, _ = process.communicate(timeout=40)
-    finally:
-        process.kill()
-        process.wait()
-    assert process.returncode == 0, said
-    assert "\nTraceback" not in said, said
-    assert "shutting down" in said, "the worker ended in order"
+    assert example.code == 0, example.said
+    assert "\nTraceback" not in example.said, example.said
+    assert "shutting down" in example.said, "the worker ended in order"
 
 
 @pytest.fixture
@@ -149,7 +126,7 @@ def test_the_digest_is_scheduled_and_sent(site, gator):
 
 
 def test_its_own_tests_pass(tmp_path):
-    process = run("manage.py", "test", SOCIAL_FOLDER=str(tmp_path))
+    process = start(FOLDER, "manage.py", "test", SOCIAL_FOLDER=str(tmp_path))
     said, _ = process.communicate(timeout=100)
     assert process.returncode == 0, said
     assert re.search(r"Ran [1-9]\d* tests", said), said

@@ -166,7 +166,7 @@ def test_family(gator, pages):
 
 
 def test_which_children_are_shown_is_said(gator, pages, monkeypatch):
-    """Those that wait; of an ended parent none does. A search that was not finished says so."""
+    """Children that wait; an ended parent has none. A search that was not finished says so."""
     with gator.batch() as batch:
         first = batch.task(work, 1)
         second = batch.task(work, result_of(first))
