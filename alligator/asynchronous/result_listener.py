@@ -24,7 +24,7 @@ from alligator.common.after_fork import renew_in_children
 from alligator.common.ids import is_generated
 from alligator.common.log import SafeTracebacks
 from alligator.constants import RUNNING
-from alligator.exceptions import AlligatorException, ConnectionLost, NodeLost
+from alligator.exceptions import ConnectionLost, NodeLost, QueueFull
 from alligator.monitoring import progress
 from alligator.results.query import Results, read_records
 from alligator.tasks.task import Task
@@ -159,6 +159,7 @@ class ResultListener:
 
     def follow(self, results: Results, task: Task | str, observer: Observer) -> Watched:
         """Have an observer told of a task until :meth:`leave`, or until it is done with it."""
+        results.keys(task)  # refuses what is no task
         # A task object knows more than its id does.
         key = id(task) if isinstance(task, Task) else (results.queue_name, task)
         with self._changed:
@@ -274,7 +275,8 @@ class ResultListener:
         """Look at tasks of one store.
 
         Where one node of several is lost, only its tasks wait for it. They are found one by one,
-        and then asked for last, and one by one.
+        and then asked for last, and one by one. What cannot be asked for, as an id that is no text,
+        is found one by one as well, and fails alone.
         """
         sound = [each for each in group if not each.failures]
         doubtful = sorted((each for each in group if each.failures), key=lambda e: e.failures)
@@ -287,9 +289,14 @@ class ResultListener:
                 sound[0].failures += 1
             else:
                 doubtful = [*sound, *doubtful]
-        except AlligatorException as err:
+        except (ConnectionLost, QueueFull) as err:
             self._put_off(group, err)
             return
+        except Exception as err:
+            if len(sound) == 1:
+                replies.send(self._fail(sound[0], err))
+            else:
+                doubtful = [*sound, *doubtful]
         self._one_by_one(doubtful, looks_until)
 
     def _one_by_one(self, doubtful: list[Watched], looks_until: float) -> None:
@@ -298,18 +305,20 @@ class ResultListener:
             try:
                 self._read([each], looks_until)
                 each.failures = 0
-            except AlligatorException as err:
+            except (ConnectionLost, QueueFull) as err:
                 each.failures += 1
                 self._put_off([each], err)
                 if time.monotonic() - began > _RETRY:  # the others come first in the next pass
                     for other in doubtful[index + 1 :]:
                         other.due = time.monotonic()
                     return
+            except Exception as err:
+                replies.send(self._fail(each, err))
 
     def _read(self, group: list[Watched], looks_until: float) -> None:
         """Read the records of tasks, and tell their observers.
 
-        :raises AlligatorException: they cannot be read.
+        :raises Exception: they cannot be read.
         """
         store = group[0].results.store
         records = self._ask(

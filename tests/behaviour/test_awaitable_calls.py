@@ -175,6 +175,29 @@ def test_dropped_tasks_are_not_waited_for(gator_with_store):
     asyncio.run(main())
 
 
+def test_what_is_no_id_ends_alone(gator_with_store):
+    gator = gator_with_store
+
+    async def main():
+        task = await gator.options(save_results=60).atask(operator.add, 1, 2)
+        good = asyncio.create_task(gator.aresult(task, 20))
+        await asyncio.sleep(0.1)  # it is asked for together with the others from now on
+        surrogate = asyncio.create_task(gator.await_("\ud800", 20))
+        for bad in (None, 5, b"x", ["x"]):
+            with pytest.raises(InvalidTask, match="neither a task nor the id"):
+                await gator.await_([bad], 20)
+            with pytest.raises(InvalidTask, match="neither a task nor the id"):
+                await anext(gator.aevents(bad))
+        with working(gator):
+            assert await good == 3
+        if "redis" in gator.client.conn_string or "sqlite" in gator.client.conn_string:
+            with pytest.raises(InvalidTask, match="utf-8"):
+                await surrogate
+        surrogate.cancel()
+
+    asyncio.run(main())
+
+
 def test_events_of_a_failure():
     gator = Gator("locmem://events-of-a-failure")
 
