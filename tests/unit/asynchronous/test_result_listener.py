@@ -92,19 +92,21 @@ def test_an_error_that_would_not_pass_is_told(gator):
     asyncio.run(main())
 
 
-def test_a_fault_of_the_thread_itself_ends_no_wait(gator, monkeypatch, caplog):
-    faults = [ZeroDivisionError("a fault"), None]
-    trouble(gator, monkeypatch, lambda keys: faults.pop(0) if faults else None)
-
+def test_a_fault_ends_the_wait_for_its_task_alone(gator, monkeypatch):
     async def main():
-        task = await gator.atask(operator.add, 1, 1)
-        waits = asyncio.create_task(gator.aresult(task, 10))
-        await asyncio.sleep(0.05)
+        bad, good = await gator.atask(operator.add, 1, 1), await gator.atask(operator.add, 2, 2)
+
+        def when(keys):
+            return ZeroDivisionError("a fault") if bad.task_id in keys else None
+
+        trouble(gator, monkeypatch, when)
+        waits = [asyncio.create_task(gator.aresult(each, 10)) for each in (bad, good)]
+        with pytest.raises(ZeroDivisionError, match="a fault"):
+            await waits[0]
         await gator.arun_all()
-        assert await waits == 2
+        assert await waits[1] == 4
 
     asyncio.run(main())
-    assert "a fault" in caplog.text
 
 
 def test_looks_grow_rarer(gator, monkeypatch):
