@@ -56,7 +56,7 @@ class DjangoGator(Gator):
     def _push_prepared(self, task: Task) -> Task:
         if (alias := self._waits_for(task.on_commit)) is None:
             return super()._push_prepared(task)
-        self._keep([task])
+        self._keep([task], alias)
         later = partial(super()._push_prepared, task)
         connections[alias].on_commit(partial(_push_after_commit, later, [task]))
         return task
@@ -67,7 +67,7 @@ class DjangoGator(Gator):
         if alias is None:
             super().push_batch(tasks)
             return
-        self._keep(tasks)
+        self._keep(tasks, alias)
         later = partial(super().push_batch, tasks)
         connections[alias].on_commit(partial(_push_after_commit, later, tasks))
 
@@ -92,10 +92,11 @@ class DjangoGator(Gator):
                 )
         return None
 
-    def _keep(self, tasks: Sequence[Task]) -> None:
+    def _keep(self, tasks: Sequence[Task], alias: str) -> None:
         """Check what a push would find, and keep the arguments as they are now."""
-        if self._producer.dependencies.in_order(tasks):
+        if children := self._producer.dependencies.in_order(tasks):
             self._producer.dependencies.check_store()
+            _check_parents(children, tasks, alias)
         for task in tasks:
             args, kwargs, awaited = split(task.func_args, task.func_kwargs)
             if task.is_async:
@@ -147,6 +148,29 @@ def _push_after_commit(push: Callable[[], object], tasks: Sequence[Task]) -> Non
             "was to be done after this commit, and after these, was not done either."
         )
         raise
+
+
+def _check_parents(children: Sequence[Task], together: Sequence[Task], alias: str) -> None:
+    """Refuse tasks whose parents will not have been pushed by the commit of a database.
+
+    :param together: what is pushed in one batch.
+    :raises InvalidTask: a parent was rolled back with its savepoint, waits for another database,
+        or was not pushed at all.
+    """
+    known = {id(each) for each in together}
+    for _, call, *_ in connections[alias].run_on_commit:  # what is rolled back is not in it
+        if isinstance(call, partial) and call.func is _push_after_commit:
+            known |= {id(each) for each in call.args[1]}
+    for child in children:
+        for each in child.depends_on or ():
+            if not isinstance(each, Task) or not each.is_async or each.is_pushed:
+                continue
+            if id(each) not in known:
+                raise InvalidTask(
+                    f"Parent {_name(each)} ({each.task_id}) is not pushed before the commit of "
+                    f"database {alias!r}: it waits for another database, was rolled back, or was "
+                    "never pushed. Push it in the same transaction."
+                )
 
 
 def _name(task: Task) -> str:

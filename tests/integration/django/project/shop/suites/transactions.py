@@ -137,6 +137,29 @@ class RealTransactions(Base, TransactionTestCase):
         self.assertIn("on_commit", str(caught.exception))
         self.assertEqual(self.queued(), ["parent"])
 
+    def test_a_child_of_a_parent_that_this_commit_does_not_push_is_refused_at_the_call(self):
+        opts = self.gator.options(on_commit=True)
+        with transaction.atomic(using="archive"), transaction.atomic():
+            try:
+                with transaction.atomic():
+                    gone = opts.task(tasks.remember, "gone")
+                    with self.gator.batch(on_commit=True) as batch:
+                        also_gone = batch.task(tasks.remember, "gone, too")
+                    raise Rollback
+            except Rollback:
+                pass
+            elsewhere = self.gator.options(on_commit="archive").task(tasks.remember, "archive")
+            for parent in (gone, also_gone, elsewhere, Task()):
+                with self.assertRaisesRegex(InvalidTask, "before the commit of database 'default'"):
+                    self.gator.options(on_commit=True, depends_on=parent).task(tasks.remember, "c")
+            here = self.gator.task(tasks.remember, "here")
+            done = self.gator.options(is_async=False).task(tasks.remember, "done")
+            for parents in ([here, done], [opts.task(tasks.remember, "parent")]):
+                self.gator.options(on_commit=True, depends_on=parents).task(tasks.remember, "child")
+            opts.task(tasks.remember, "other")
+        found = ["done", "here", "parent", "other", "archive", "child", "child"]
+        self.assertEqual(sorted(self.queued()), sorted(found))
+
     def test_children_that_nothing_can_hold_are_refused_at_the_call(self):
         gator = DjangoGator("locmem://no-store")
         gator._producer.dependencies.store = None  # as that of a server that keeps no outcomes
