@@ -59,33 +59,31 @@ def overflow(page) -> int:
     return page.evaluate("document.documentElement.scrollWidth - innerWidth")
 
 
-def test_it_opens_and_all_can_use_it(where, opened):
+def test_all_can_use_it_in_each_theme_on_each_screen_and_without_a_script(where, opened):
+    """One page load for most of it, and one without a script: loads are what takes the time."""
     page = opened(where)
     assert page.locator("h1").count() == 1
     assert page.locator("main").inner_text().strip()
     assert violations(page) == []
+    assert overflow(page) <= 0
     page.emulate_media(color_scheme="dark")
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(16, 23, 19)"
     assert violations(page, COLOURS) == []
-    assert overflow(page) <= 0
-
-
-def test_it_fits_a_telephone(where, opened):
-    page = opened(where, viewport=NARROW, is_mobile=True, has_touch=True)
+    page.set_viewport_size(NARROW)
     assert overflow(page) <= 0
     assert violations(page, SIZES) == []
-
-
-def test_it_says_the_same_without_a_script(where, opened):
     without = opened(where, java_script_enabled=False)
     assert without.locator("h1").inner_text()
-    with_script = opened(where)
     # Not compared: ages, which a script lets grow, and the button for the theme, which needs one.
-    ages = "main time, main progress"
-    for page in (without, with_script):
-        assert page.locator("main").count() == 1
-    assert without.locator("main a").count() == with_script.locator("main a").count()
-    assert without.locator(ages).count() == with_script.locator(ages).count()
+    for parts in ("main", "main a", "main time, main progress"):
+        assert without.locator(parts).count() == page.locator(parts).count(), parts
+
+
+def test_a_telephone_shows_it_as_wide_as_it_is(shop_url, opened):
+    """By the viewport that each page names: else it would show a wide page, and small."""
+    page = opened(f"{shop_url}/", viewport=NARROW, is_mobile=True, has_touch=True)
+    assert page.evaluate("innerWidth") == NARROW["width"]
+    assert overflow(page) <= 0
 
 
 def test_each_page_of_the_navigation_is_reached_by_its_link(shop_url, opened):
