@@ -16,6 +16,6 @@ server has, and sends the :class:`Response`.
 
 from alligator.web.actions import ActionRecord
 from alligator.web.dashboard import Dashboard
-from alligator.web.http import Request, Response
+from alligator.web.http.messages import Request, Response
 
 __all__ = ["ActionRecord", "Dashboard", "Request", "Response"]

@@ -7,7 +7,7 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from alligator.exceptions import InvalidTask
-from alligator.web.http import Request, Response
+from alligator.web.http.messages import Request, Response
 
 #: What a visitor may do; None: nothing, the dashboard is forbidden.
 Access = Literal["all", "read_only"] | None

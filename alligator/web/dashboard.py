@@ -16,9 +16,10 @@ from alligator.exceptions import (
     UnsupportedOption,
 )
 from alligator.gator import Gator
-from alligator.web import access, asgi, django_view, static_files, wsgi
+from alligator.web import access
 from alligator.web.actions import ACTIONS, ActionRecord, Confirmation, Done
-from alligator.web.http import MAX_BODY, Request, Response
+from alligator.web.http import asgi, django_view, static_files, wsgi
+from alligator.web.http.messages import MAX_BODY, Request, Response
 from alligator.web.pages import PAGES
 from alligator.web.rendering import Renderer
 from alligator.web.view import Application, Page, Source, View
@@ -45,13 +46,13 @@ class Dashboard:
 
     :param gators: the Gator, or several by the names under which they are shown: small letters,
         digits, ``-`` and ``_``.
-    :param resolve_access: is given each :class:`~alligator.web.http.Request`, and returns
+    :param resolve_access: is given each :class:`~alligator.web.Request`, and returns
         ``'all'``, ``'read_only'``, or None, which forbids. ``request.original`` is what the
         framework calls a request. None: each visitor may look, and
         none may act.
     :param basic_auth: ``'name:password'`` that a browser has to send; None: none is asked for.
     :param every: seconds after which a page looks for news.
-    :param home: is given each :class:`~alligator.web.http.Request` for a page, and returns URL and
+    :param home: is given each :class:`~alligator.web.Request` for a page, and returns URL and
         name of the page of your application to which its header links; None: it links to none.
     :param form_fields: is given the same, and returns the hidden fields that a form has to have,
         by name, such as the CSRF token of a framework.

@@ -6,9 +6,9 @@ from typing import NamedTuple
 from alligator.common.text import shorten
 from alligator.monitoring.rates import Rate
 from alligator.monitoring.rows import QueueRow, ScheduleRow, WorkerRow
+from alligator.web.charts.series import Change, Total, rate_of
 from alligator.web.rendering import duration, number, percent
 from alligator.web.rendering import rate as rate_text
-from alligator.web.series import Change, Total, rate_of
 
 #: A queue grows if so many more come in than go out, in tasks a minute and as a share.
 _GROWS_BY, _GROWS_SHARE = 1.0, 1.1

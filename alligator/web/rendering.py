@@ -9,8 +9,8 @@ from urllib.parse import quote, unquote
 from alligator.common.text import escape as escape_controls
 from alligator.common.text import short_id, shorten
 from alligator.exceptions import InvalidTask
-from alligator.web import static_files
-from alligator.web.http import URL_ERRORS
+from alligator.web.http import static_files
+from alligator.web.http.messages import URL_ERRORS
 from alligator.web.view import Page, View
 
 try:

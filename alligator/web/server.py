@@ -17,7 +17,7 @@ from alligator.common.text import shorten
 from alligator.exceptions import InvalidTask
 from alligator.web.access import HEADERS
 from alligator.web.dashboard import Dashboard
-from alligator.web.http import MAX_BODY
+from alligator.web.http.messages import MAX_BODY
 from alligator.workers.signals import Handlers
 
 try:

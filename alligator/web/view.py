@@ -10,8 +10,8 @@ from urllib.parse import quote, urlencode
 from alligator.backends.dsn import mask_password
 from alligator.gator import Gator
 from alligator.web.access import Access
-from alligator.web.http import URL_ERRORS, Request
-from alligator.web.recorded import History, Sampler
+from alligator.web.charts.recorded import History, Sampler
+from alligator.web.http.messages import URL_ERRORS, Request
 
 
 def _quoted(path: str) -> str:

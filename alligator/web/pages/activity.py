@@ -5,11 +5,12 @@ from typing import Any, NamedTuple
 
 from alligator.common.text import shorten
 from alligator.monitoring.rows import ActivityRow
-from alligator.web import charts, findings, series
-from alligator.web.charts import Chart, Series
+from alligator.web import findings
+from alligator.web.charts import drawing, series
+from alligator.web.charts.drawing import Chart, Series
+from alligator.web.charts.series import Bins, Range, Total, Trend
 from alligator.web.pages.overview import range_in
 from alligator.web.rendering import duration
-from alligator.web.series import Bins, Range, Total, Trend
 from alligator.web.view import Page, View
 
 #: Rows of the table, at most.
@@ -129,7 +130,7 @@ def _one(
 def _charts(rows: Sequence[ActivityRow], bins: Bins) -> list[Chart]:
     of_bins = series.by_bin(rows, bins)
     return [
-        charts.line_chart(
+        drawing.line_chart(
             "Duration",
             [
                 Series("p50", [each.duration(0.5) for each in of_bins], 1),
@@ -141,7 +142,7 @@ def _charts(rows: Sequence[ActivityRow], bins: Bins) -> list[Chart]:
             show=duration,
             is_time=True,
         ),
-        charts.bar_chart(
+        drawing.bar_chart(
             "Runs",
             [
                 Series("Succeeded", [float(each.succeeded) for each in of_bins], 1),
@@ -151,7 +152,7 @@ def _charts(rows: Sequence[ActivityRow], bins: Bins) -> list[Chart]:
             bins.seconds,
             whole=True,
         ),
-        charts.line_chart(
+        drawing.line_chart(
             "Wait",
             [
                 Series("p50", [each.wait(0.5) for each in of_bins], 1),

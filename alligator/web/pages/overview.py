@@ -7,9 +7,10 @@ from alligator.exceptions import ConnectionLost, UnsupportedOption
 from alligator.monitoring.rates import Rate
 from alligator.monitoring.rows import ActivityRow, DepthRow, QueueRow, ScheduleRow, WorkerRow
 from alligator.results.unserved import Served, no_worker
-from alligator.web import charts, findings, series
-from alligator.web.charts import Chart, Series
-from alligator.web.series import Bins, Range, Total
+from alligator.web import findings
+from alligator.web.charts import drawing, series
+from alligator.web.charts.drawing import Chart, Series
+from alligator.web.charts.series import Bins, Range, Total
 from alligator.web.view import Page, View
 
 #: Queues that have a line of their own in a chart; the others are one line.
@@ -147,7 +148,7 @@ def _figures(
 
 def _spark(name: str, depths: Sequence[DepthRow], bins: Bins) -> Any:
     values = series.depth(series.of_queue(depths, name), bins, lambda row: row.waiting)
-    return charts.sparkline("Waiting", values)
+    return drawing.sparkline("Waiting", values)
 
 
 def _charts(
@@ -164,7 +165,7 @@ def _charts(
     )
     all_bins = [series.total(some) for some in zip(*shown.values(), strict=True)] or nothing
     went = series.per_minute(all_bins, bins, lambda each: each.ended)
-    rates = charts.line_chart(
+    rates = drawing.line_chart(
         "Tasks a minute",
         [Series("In", came or [None] * bins.count, 2), Series("Out", went, 1)],
         bins.starts,
@@ -178,8 +179,8 @@ def _charts(
     lines = [Series(name, waiting[name]) for name in fullest[:_MOST_LINES]]
     if rest := [waiting[name] for name in fullest[_MOST_LINES:]]:
         lines.append(Series("other queues", series.summed(rest)))
-    full = charts.line_chart("Waiting", lines, bins.starts, bins.seconds, whole=True, filled=True)
-    ends = charts.bar_chart(
+    full = drawing.line_chart("Waiting", lines, bins.starts, bins.seconds, whole=True, filled=True)
+    ends = drawing.bar_chart(
         "Runs",
         [
             Series("Succeeded", [float(each.succeeded) for each in all_bins], 1),

@@ -7,7 +7,7 @@ import pytest
 
 from alligator import Gator
 from alligator.exceptions import ConnectionLost
-from alligator.web import recorded
+from alligator.web.charts import recorded
 from tests.support.helpers import eventually
 from tests.support.pages import HOSTILE, Pages, links, words
 from tests.unit.web.test_overview import record, serve

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alligator.web import charts
-from alligator.web.charts import Series
+from alligator.web.charts import drawing
+from alligator.web.charts.drawing import Series
 from tests.support.pages import HOSTILE
 
 START = 1_800_000_000
@@ -24,7 +24,7 @@ def starts(count):
 def made(kind, lists, **options):
     count = min(map(len, lists))
     series = [Series(f"s{at}", each[:count]) for at, each in enumerate(lists)]
-    return getattr(charts, kind)("Depth", series, starts(count), 60, **options)
+    return getattr(drawing, kind)("Depth", series, starts(count), 60, **options)
 
 
 def parsed(svg):
@@ -61,7 +61,7 @@ def test_any_numbers_can_be_drawn(lists, kind, whole):
 @settings(max_examples=60)
 @given(st.lists(VALUES, max_size=30))
 def test_any_sparkline_can_be_drawn(values):
-    svg = charts.sparkline("Waiting", values)
+    svg = drawing.sparkline("Waiting", values)
     if any(each is not None and math.isfinite(each) for each in values):
         parsed(svg)
     else:
@@ -70,7 +70,7 @@ def test_any_sparkline_can_be_drawn(values):
 
 @given(st.floats(0, 1e15), st.booleans())
 def test_axes_have_round_numbers(most, whole):
-    steps = charts.round_steps(most, whole=whole)
+    steps = drawing.round_steps(most, whole=whole)
     assert steps[0] == 0
     assert steps[-1] >= most * (1 - 1e-6)
     assert 2 <= len(steps) <= 6
@@ -84,8 +84,8 @@ def test_axes_have_round_numbers(most, whole):
 @given(st.floats(0, 1e9))
 def test_axes_of_durations_have_times_that_are_round(most):
     """From a second on, steps are those of a clock; all labels have one unit."""
-    steps = charts.time_steps(most)
-    labels = charts.time_labels(steps)
+    steps = drawing.time_steps(most)
+    labels = drawing.time_labels(steps)
     assert steps[0] == 0
     assert steps[-1] >= most * (1 - 1e-6)
     assert 2 <= len(steps) <= 6
@@ -109,7 +109,7 @@ def test_axes_of_durations_have_times_that_are_round(most):
     ],
 )
 def test_labels_of_durations(most, labels):
-    assert ", ".join(charts.time_labels(charts.time_steps(most))) == labels
+    assert ", ".join(drawing.time_labels(drawing.time_steps(most))) == labels
 
 
 @pytest.mark.parametrize("top", [3.0, 90.0, 12_345.0, 9.9e9])
@@ -134,7 +134,7 @@ def test_the_key_shows_each_line_as_it_is_drawn():
 
 @given(st.integers(1, 4 * 10**9), st.sampled_from([3600, 21_600, 86_400, 172_800]))
 def test_clock_times_are_round_and_few(start, length):
-    found = charts.clock_times(start, start + length)
+    found = drawing.clock_times(start, start + length)
     assert 1 <= len(found) <= 7
     assert all(start <= each <= start + length for each in found)
     assert all(each % 60 == 0 for each in found)
@@ -165,10 +165,10 @@ def test_lines_differ_without_colour():
 
 
 def test_labels_are_escaped():
-    chart = charts.line_chart(HOSTILE, [Series(HOSTILE, [1, 2])], starts(2), 60)
+    chart = drawing.line_chart(HOSTILE, [Series(HOSTILE, [1, 2])], starts(2), 60)
     parsed(chart.svg)
     assert "<script" not in chart.svg
-    assert "<script" not in charts.sparkline(HOSTILE, [1])
+    assert "<script" not in drawing.sparkline(HOSTILE, [1])
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ def test_labels_are_escaped():
     [(0, "0"), (0.25, "0.25"), (12, "12"), (4_000, "4,000"), (40_000, "40 k"), (2.5e6, "2.5 M")],
 )
 def test_numbers_on_axes_are_short(number, text):
-    assert charts.short_number(number) == text
+    assert drawing.short_number(number) == text
 
 
 def test_it_is_told_in_words():

@@ -13,7 +13,8 @@ from alligator.monitoring.activity_counts import QUEUE, Measured, Tally, depth_n
 from alligator.monitoring.encoding import live_text
 from alligator.monitoring.rates import Rate
 from alligator.monitoring.rows import NowRow, QueueRow, ScheduleRow, WorkerRow
-from alligator.web import findings, recorded, series
+from alligator.web import findings
+from alligator.web.charts import recorded, series
 from tests.support import jobs
 from tests.support.pages import HOSTILE, Pages, links, spaced, words
 

@@ -10,7 +10,7 @@ from alligator.exceptions import ConnectionLost
 from alligator.monitoring.rows import QueueRow
 from alligator.testing import FakeClock
 from alligator.web import Dashboard
-from alligator.web.recorded import Sampler
+from alligator.web.charts.recorded import Sampler
 from alligator.workers.queue_depths import MOST_QUEUES
 from tests.support import jobs
 from tests.support.helpers import eventually

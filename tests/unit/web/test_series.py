@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from alligator.monitoring.activity_counts import BUCKETS, Measured, Tally, to_row
 from alligator.monitoring.rows import ActivityRow, DepthRow, QueueRow
-from alligator.web import series
-from alligator.web.recorded import SLOT, merged_activity, merged_depths
-from alligator.web.series import Bins, Total
+from alligator.web.charts import series
+from alligator.web.charts.recorded import SLOT, merged_activity, merged_depths
+from alligator.web.charts.series import Bins, Total
 
 NOW = 1_800_000_030.0
 MINUTE = 1_800_000_000

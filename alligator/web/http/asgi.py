@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from alligator.web.http import MAX_BODY, Request, Response
+from alligator.web.http.messages import MAX_BODY, Request, Response
 
 Handler = Callable[[Request], Response]
 Receive = Callable[[], Awaitable[dict[str, Any]]]

@@ -12,7 +12,7 @@ from alligator.common.text import describe_error
 from alligator.exceptions import AlligatorException, ConnectionLost, UnsupportedOption
 from alligator.gator import Gator
 from alligator.monitoring.rows import ActivityRow, DepthRow, QueueRow
-from alligator.web import series
+from alligator.web.charts import series
 from alligator.workers.queue_depths import MOST_QUEUES
 
 log = logging.getLogger(__name__)

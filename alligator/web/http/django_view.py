@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from alligator.web.http import Request, Response
+from alligator.web.http.messages import Request, Response
 
 #: A converter in a path of Django, such as ``<int:year>``; no named group of a regular expression.
 _CONVERTER = re.compile(r"(?<!\?P)<[^>]*>")

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from typing import Any
 
-from alligator.web.http import MAX_BODY, Request, Response
+from alligator.web.http.messages import MAX_BODY, Request, Response
 
 Handler = Callable[[Request], Response]
 StartResponse = Callable[..., Any]

@@ -4,7 +4,7 @@ import hashlib
 from functools import cache
 from importlib.resources import files
 
-from alligator.web.http import Request, Response
+from alligator.web.http.messages import Request, Response
 
 #: Nothing else is served, whatever the path says.
 TYPES = {
