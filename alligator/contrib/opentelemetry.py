@@ -79,33 +79,29 @@ class OpenTelemetryMiddleware:
 
     def push(self, task: Task, call_next: Callable[[], Any]) -> None:
         """Trace a push, and let the task carry the context of its span."""
-        begun = self._quietly(self._begin_push, task)
-        try:
+        pushed: Any = None
+
+        def end(begun: _Begun | None, error: BaseException | None) -> None:
+            self._end_push(begun, task, error, is_pushed=pushed is not None)
+
+        with self._quietly.around(lambda: self._begin_push(task), end):
             pushed = call_next()
-        except BaseException as err:
-            self._quietly(self._end_push, begun, task, err, is_pushed=False)
-            raise
-        self._quietly(self._end_push, begun, task, None, is_pushed=pushed is not None)
 
     def push_batch(self, tasks: Sequence[Task], call_next: Callable[[], Any]) -> None:
         """Trace the push of a batch, whose tasks have passed :meth:`push`."""
-        begun = self._quietly(self._begin_batch, tasks)
-        try:
+        with self._quietly.around(
+            lambda: self._begin_batch(tasks),
+            lambda begun, error: self._end_batch(begun, tasks, error),
+        ):
             call_next()
-        except BaseException as err:
-            self._quietly(self._end_batch, begun, tasks, err)
-            raise
-        self._quietly(self._end_batch, begun, tasks, None)
 
     async def run(self, task: Task, call_next: Callable[[], Any]) -> None:
         """Trace a run."""
-        begun = self._quietly(self._begin_run, task)
-        try:
+        with self._quietly.around(
+            lambda: self._begin_run(task),
+            lambda begun, error: self._end_run(begun, task, error),
+        ):
             await call_next()
-        except BaseException as err:
-            self._quietly(self._end_run, begun, task, err)
-            raise
-        self._quietly(self._end_run, begun, task, None)
 
     # -- Pushes. ------------------------------------------------------------------------------
 

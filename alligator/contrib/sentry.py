@@ -88,23 +88,19 @@ class SentryMiddleware:
 
     def push(self, task: Task, call_next: Callable[[], Any]) -> None:
         """Trace a push, and let the task carry the trace."""
-        begun = self._quietly(self._begin_push, task)
-        try:
+        with self._quietly.around(
+            lambda: self._begin_push(task),
+            lambda begun, error: self._end_push(begun, task, error),
+        ):
             call_next()
-        except BaseException:
-            self._quietly(self._end, begun, "internal_error")
-            raise
-        self._quietly(self._end_push, begun, task)
 
     async def run(self, task: Task, call_next: Callable[[], Any]) -> None:
         """Trace a run, and report its failure."""
-        begun = self._quietly(self._begin_run, task)
-        try:
+        with self._quietly.around(
+            lambda: self._begin_run(task),
+            lambda begun, error: self._end_run(begun, task, error),
+        ):
             await call_next()
-        except BaseException as err:
-            self._quietly(self._end_run, begun, task, err)
-            raise
-        self._quietly(self._end_run, begun, task, None)
 
     # -- Pushes. ------------------------------------------------------------------------------
 
@@ -125,10 +121,10 @@ class SentryMiddleware:
         if begun.span.sampled and task.is_async:  # else it is never sent
             begun.span.set_data("messaging.message.body.size", _size(task.serialize()))
 
-    def _end_push(self, begun: _Begun | None, task: Task) -> None:
-        if begun is not None:
+    def _end_push(self, begun: _Begun | None, task: Task, error: BaseException | None) -> None:
+        if begun is not None and error is None:
             begun.span.set_data("messaging.message.id", task.task_id)  # it may be a duplicate
-        self._end(begun, "ok")
+        self._end(begun, "ok" if error is None else "internal_error")
 
     # -- Runs. --------------------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Mapping
-from typing import ParamSpec, TypeVar
+from typing import Generic, ParamSpec, TypeVar
 
 from alligator.common.log import SafeTracebacks
 from alligator.exceptions import InvalidTask, LeaveNow, RunAgain, TaskCanceled
@@ -40,6 +40,34 @@ class Quiet:
                 self._told = True
                 log.exception("%s raised; tasks go on. Said once.", self.name)
             return None
+
+    def around(
+        self, begin: Callable[[], T], end: Callable[[T | None, BaseException | None], object]
+    ) -> "Around[T]":
+        """Return a context manager that begins what is traced before its block, and then ends it.
+
+        :param end: is given what ``begin`` returned, and what the block raised.
+        """
+        return Around(self, begin, end)
+
+
+class Around(Generic[T]):
+    """Traces a block; see :meth:`Quiet.around`."""
+
+    def __init__(
+        self,
+        quietly: Quiet,
+        begin: Callable[[], T],
+        end: Callable[[T | None, BaseException | None], object],
+    ) -> None:
+        self._quietly, self._begin, self._end = quietly, begin, end
+        self._begun: T | None = None
+
+    def __enter__(self) -> None:
+        self._begun = self._quietly(self._begin)
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self._quietly(self._end, self._begun, error)
 
 
 class Headers:
