@@ -4,7 +4,6 @@ import time
 
 import pytest
 
-from alligator import Gator
 from alligator.constants import CANCELED
 from alligator.web import actions
 from tests.support.pages import HOSTILE, Pages, links, words
@@ -14,16 +13,6 @@ def send(to):
     """Do what a task does."""
     if "bad" in to:
         raise ValueError(f"no such user {to}")
-
-
-@pytest.fixture
-def gator(tmp_path):
-    return Gator(f"locmem://{tmp_path}", "mail")
-
-
-@pytest.fixture
-def pages(gator):
-    return Pages(gator)
 
 
 def die(gator, to="bad"):

@@ -1,7 +1,6 @@
 """Test the page of functions, and that of one."""
 
 import threading
-import uuid
 
 import pytest
 
@@ -10,24 +9,9 @@ from alligator.exceptions import ConnectionLost
 from alligator.web.charts import recorded
 from tests.support.helpers import eventually
 from tests.support.pages import HOSTILE, Pages, links, words
-from tests.unit.web.test_overview import record, serve
+from tests.support.recording import record, serve
 
 SLOW = "shop.images.thumb"
-
-
-@pytest.fixture(autouse=True)
-def patient(monkeypatch):
-    monkeypatch.setattr(recorded, "PATIENCE", 30.0)
-
-
-@pytest.fixture
-def gator():
-    return Gator(f"locmem://{uuid.uuid4().hex}", "mail")
-
-
-@pytest.fixture
-def pages(gator):
-    return Pages(gator)
 
 
 @pytest.fixture

@@ -24,11 +24,6 @@ def gator(tmp_path):
     return Gator(f"sqlite:///{tmp_path}/queue.db", "mail")
 
 
-@pytest.fixture
-def pages(gator):
-    return Pages(gator)
-
-
 def die(gator, func, arg, queue="mail"):
     """Queue a task that fails, and let it."""
     gator = gator.on_queue(queue)

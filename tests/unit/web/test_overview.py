@@ -9,50 +9,14 @@ import pytest
 from alligator import Gator
 from alligator.backends.types import Report
 from alligator.exceptions import ConnectionLost
-from alligator.monitoring.activity_counts import QUEUE, Measured, Tally, depth_numbers
 from alligator.monitoring.encoding import live_text
 from alligator.monitoring.rates import Rate
 from alligator.monitoring.rows import NowRow, QueueRow, ScheduleRow, WorkerRow
 from alligator.web import findings
-from alligator.web.charts import recorded, series
+from alligator.web.charts import series
 from tests.support import jobs
 from tests.support.pages import HOSTILE, Pages, links, spaced, words
-
-
-@pytest.fixture(autouse=True)
-def patient(monkeypatch):
-    monkeypatch.setattr(recorded, "PATIENCE", 30.0)
-
-
-@pytest.fixture
-def gator():
-    return Gator(f"locmem://{uuid.uuid4().hex}", "mail")
-
-
-@pytest.fixture
-def pages(gator):
-    return Pages(gator)
-
-
-def record(gator, queue="mail", function="shop.mail.send", *, ago=2, runs=10, failed=0, took=0.2):
-    """Let workers have recorded runs, some minutes ago."""
-    tally = Tally()
-    tally.add("succeeded", runs - failed)
-    tally.add("failed", failed)
-    tally.add("dead", failed)
-    tally.add_runs(runs, [Measured(took, took / 4, is_single=True)] * runs)
-    minute = int(time.time() // 60 - ago) * 60
-    gator.store.report(Report("w", activity=[(minute, queue, function, tally.take())]))
-
-
-def record_depth(gator, waiting, queue="mail", *, ago=4):
-    minute = int(time.time() // 60 - ago) * 60
-    row = (minute, queue, QUEUE, depth_numbers(waiting, 0, 0, None))
-    gator.store.report(Report("w", activity=[row]))
-
-
-def serve(gator, queue="mail"):
-    gator.store.beat("host:1:a", [queue], 60)
+from tests.support.recording import record, record_depth, serve
 
 
 def test_without_queues_it_says_what_to_do(pages):

@@ -16,16 +16,6 @@ def send(to, **more):
         raise ValueError(f"{more.get('why', 'no such user')} 17")
 
 
-@pytest.fixture
-def gator(tmp_path):
-    return Gator(f"locmem://{tmp_path}", "mail")
-
-
-@pytest.fixture
-def pages(gator):
-    return Pages(gator)
-
-
 def die(gator, *args, **kwargs):
     """Queue a task that fails, and let it."""
     task = gator.task(send, "no-one", *args, **kwargs)

@@ -6,7 +6,7 @@ from contextlib import suppress
 import pytest
 
 from alligator import Gator
-from tests.support.pages import HOSTILE, Pages, links, words
+from tests.support.pages import HOSTILE, links, words
 
 
 def send(to, more=""):
@@ -22,11 +22,6 @@ def resize(name):
 @pytest.fixture
 def gator(tmp_path):
     return Gator(f"sqlite:///{tmp_path}/queue.db", "mail")
-
-
-@pytest.fixture
-def pages(gator):
-    return Pages(gator)
 
 
 def run(gator, func, arg):

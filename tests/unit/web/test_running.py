@@ -29,11 +29,6 @@ def row(number, queue_name="mail", **changes):
 
 
 @pytest.fixture
-def gator(tmp_path):
-    return Gator(f"locmem://{tmp_path}", "mail")
-
-
-@pytest.fixture
 def shown(gator, monkeypatch):
     """A function that lets tasks run, and returns the pages."""
 

@@ -30,11 +30,6 @@ def gator(tmp_path):
     return Gator(f"sqlite:///{tmp_path}/queue.db", "reports")
 
 
-@pytest.fixture
-def pages(gator):
-    return Pages(gator)
-
-
 def fail(gator, **options):
     """Queue a task that fails, and let it."""
     task = gator.options(**options).task(work, 13, password="hunter2")

@@ -31,11 +31,6 @@ def worker(pid, *running, **changes):
 
 
 @pytest.fixture
-def gator(tmp_path):
-    return Gator(f"locmem://{tmp_path}", "mail")
-
-
-@pytest.fixture
 def shown(gator, monkeypatch):
     """A function that lets workers live, and returns the pages."""
 
