@@ -62,3 +62,24 @@ def test_a_task_that_ends_within_the_grace_runs_once_and_errors_are_waited_out(s
     worker.kill()  # the worker process notices
     pid = site.gator.workers()[0].pid
     eventually(lambda: not is_alive(pid), "it has ended")
+
+
+def test_settings_and_applications_in_error_are_waited_out(site):
+    site = site()
+    places = ("mysite/settings.py", "shop/__init__.py", "shop/models.py")
+    files = [site.folder / place for place in places]
+    good = [file.read_text() for file in files]
+    worker = site.start("--autoreload")
+    eventually(site.gator.workers, "it works")
+
+    def said(text, times):
+        return site.out().count(text) == times
+
+    for number, (file, text) in enumerate(zip(files, good, strict=True), 1):
+        file.write_text(f"{text}\nimport missing_{number}\n")
+        eventually(partial(said, "it waits for a file to change", number), "it is in error")
+        file.write_text(text)
+        eventually(partial(said, "starting & consuming", number + 1), "it is loaded again")
+    assert "exited with" not in site.out()
+    worker.send_signal(signal.SIGINT)
+    assert worker.wait(10) == 0

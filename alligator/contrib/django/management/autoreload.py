@@ -150,9 +150,10 @@ def watch(on_change: Callable[[Path], None], since: float) -> None:
     from django.utils import autoreload
 
     reloader = autoreload.get_reloader()
-    for directory in _own_directories():
-        reloader.watch_dir(directory, "**/*.py")
-    autoreload.autoreload_started.send(sender=reloader)
+    for directory, pattern in _own_files():
+        reloader.watch_dir(directory, pattern)
+    # A receiver that needs settings which are in error is no reason to watch nothing.
+    autoreload.autoreload_started.send_robust(sender=reloader)
     reloader.notify_file_changed = partial(_notify, reloader, on_change)
     ticker = reloader.tick()
     with contextlib.suppress(_Changed):
@@ -184,14 +185,22 @@ def _notify(reloader: Any, on_change: Callable[[Path], None], path: Path) -> Non
         raise _Changed
 
 
-def _own_directories() -> Iterator[Path]:
-    """Yield the directories of the applications that are not installed as packages."""
+def _own_files() -> Iterator[tuple[Path, str]]:
+    """Yield directories and patterns: of the applications that are not installed as packages.
+
+    While settings or an application cannot be loaded, these are not known: then what is near the
+    working directory, where ``manage.py`` is.
+    """
     from django.apps import apps
 
+    if not apps.apps_ready:
+        for pattern in ("*.py", "*/*.py", "*/*/*.py"):
+            yield Path.cwd(), pattern
+        return
     for config in apps.get_app_configs():
         path = Path(config.path).resolve()
         if _INSTALLED.isdisjoint(path.parts):
-            yield path
+            yield path, "**/*.py"
 
 
 if __name__ == "__main__":
