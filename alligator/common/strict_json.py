@@ -132,7 +132,10 @@ def dumps(value: Any, before: str = "") -> str:
 
 
 def _refuse(value: Any) -> Any:
-    raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable")
+    kind = type(value)
+    model = hasattr(kind, "_meta") and hasattr(kind, "pk")  # of Django, not imported
+    hint = "; give its pk" if model else ""
+    raise TypeError(f"Object of type {kind.__name__} is not JSON serializable{hint}")
 
 
 def _make_encoder() -> Callable[[Any, int], Iterable[str]]:

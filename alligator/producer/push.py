@@ -46,7 +46,7 @@ from alligator.tasks.message import id_of
 from alligator.tasks.parent_results import ResultOf, join, split
 from alligator.tasks.task import Task, TaskHandle
 from alligator.tasks.uniqueness import with_unique, without_unique
-from alligator.tasks.validation import CHECKS
+from alligator.tasks.validation import CHECKS, options_meant
 
 
 class Producer:
@@ -103,7 +103,7 @@ class Producer:
                 raise _not_json(func, err) from err
             args, kwargs = join(args, kwargs, awaited)
             check_runs(func)
-            check_shape(func, len(args), tuple(kwargs))
+            _check_shape(func, len(args), tuple(kwargs))
             CHECKS["headers"](task.headers)
         elif isinstance(func, str):
             self.policy.check_name(*split_name(func))
@@ -152,7 +152,7 @@ class Producer:
         self, func: Callable[..., Any], count: int, names: tuple[str, ...]
     ) -> None:
         self._check_function(func)
-        check_shape(func, count, names)
+        _check_shape(func, count, names)
 
     def _check_function(self, func: Callable[..., Any]) -> None:
         module, name = check_callable(func, self.client.in_process)
@@ -377,6 +377,15 @@ def _stand_for(task: Task, pending: Duplicate) -> None:
     """Let a task that was not queued stand for the one that is pending instead."""
     task.replaced_id, task.task_id = task.task_id, str(pending)
     task.is_duplicate, task.lookalike_id = True, False
+
+
+def _check_shape(func: Callable[..., Any], count: int, names: tuple[str, ...]) -> None:
+    try:
+        check_shape(func, count, names)
+    except InvalidTask as err:
+        if not (meant := options_meant(func, names)):
+            raise
+        raise InvalidTask(f"{err} {meant}") from err.__cause__
 
 
 def _not_json(func: Any, err: BaseException) -> InvalidTask:

@@ -11,6 +11,8 @@ from alligator.common.text import describe_error, shorten
 from alligator.exceptions import BadPayload, InvalidTask
 
 _ADVICE = "a task must be a function that its module can be asked for by name"
+_CALLED = "Was its function called already? Write gator.task(f, 1) instead of gator.task(f(1))"
+_WRAPS = "If a decorator made it, give its wrapper functools.wraps"
 
 
 def split_name(name: str) -> tuple[str, str]:
@@ -50,10 +52,11 @@ def wire_name(func: Callable[..., Any]) -> tuple[str, str]:
         anything else that an import by name does not return; see also :func:`check_runs`.
     """
     if not callable(func) or isinstance(func, type | functools.partial):
-        raise InvalidTask(f"{func!r} is not a function; {_ADVICE}.")
+        raise _no_function(func)
     qualified = getattr(func, "__qualname__", "")
     if "<lambda>" in qualified or "<locals>" in qualified:
-        raise InvalidTask(f"{qualified} is a lambda or a local function; {_ADVICE}.")
+        wraps = "" if "<lambda>" in qualified else f" {_WRAPS}."
+        raise InvalidTask(f"{qualified} is a lambda or a local function; {_ADVICE}.{wraps}")
     check_runs(func)
     for name in dict.fromkeys((qualified, getattr(func, "__name__", ""))):
         module = getattr(func, "__module__", None)
@@ -63,6 +66,15 @@ def wire_name(func: Callable[..., Any]) -> tuple[str, str]:
         f"{func!r} cannot be imported back by its name; {_ADVICE}. If it was defined in a shell, "
         "put it into a module, such as myapp/tasks.py."
     )
+
+
+def _no_function(value: Any) -> InvalidTask:
+    """Return an error that says what to write instead of a value that is no function."""
+    if isinstance(value, functools.partial):
+        hint = " Give the function and its arguments to task(): gator.task(f, 1)."
+    else:
+        hint = "" if callable(value) else f" {_CALLED}."
+    return InvalidTask(f"{shorten(repr(value))} is not a function; {_ADVICE}.{hint}")
 
 
 _CACHED = type(functools.lru_cache(len))  # it returns what the function in it returns
@@ -137,7 +149,7 @@ def check_callable(func: Callable[..., Any], in_process: bool) -> tuple[str, str
     try:
         module, name = wire_name(func)
     except TypeError as err:  # unhashable, so surely not a function
-        raise InvalidTask(f"{func!r} is not a function; {_ADVICE}.") from err
+        raise _no_function(func) from err
     if module == "__main__" and not in_process:
         raise InvalidTask(
             f"{name} is defined in the script that runs (__main__), which a worker cannot "
@@ -147,7 +159,8 @@ def check_callable(func: Callable[..., Any], in_process: bool) -> tuple[str, str
 
 
 @functools.lru_cache(maxsize=4096)
-def _signature(func: Callable[..., Any]) -> inspect.Signature | None:
+def signature_of(func: Callable[..., Any]) -> inspect.Signature | None:
+    """Return the signature of a function; None: it has none that is known."""
     try:
         return inspect.signature(func)
     except (TypeError, ValueError):  # some builtins have none
@@ -170,7 +183,7 @@ def check_shape(func: Callable[..., Any], count: int, names: tuple[str, ...]) ->
 
     :raises InvalidTask: see :func:`check_arguments`.
     """
-    signature = _signature(func)
+    signature = signature_of(func)
     if signature is not None:
         try:
             signature.bind(*([None] * count), **dict.fromkeys(names))
@@ -189,7 +202,7 @@ def positional(
     So ``f(1, b=2)`` and ``f(b=2, a=1)`` become the same. Defaults are not filled in. A function
     that is known by its name only, or has no known signature, keeps its arguments as given.
     """
-    signature = None if isinstance(func, str) else _signature(func)
+    signature = None if isinstance(func, str) else signature_of(func)
     if signature is None:
         return args, kwargs
     try:
@@ -220,9 +233,9 @@ def import_callable(
 def fits(func: Callable[..., Any], count: int) -> bool:
     """Return whether a function takes that many arguments; True if it has no known signature."""
     try:
-        signature = _signature(func)
+        signature = signature_of(func)
     except TypeError:  # it cannot be hashed, and so not be cached
-        signature = _signature.__wrapped__(func)
+        signature = signature_of.__wrapped__(func)
     if signature is None:
         return True
     try:

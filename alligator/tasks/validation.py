@@ -12,7 +12,7 @@ from alligator.common.clock import in_seconds
 from alligator.common.text import shorten
 from alligator.exceptions import InvalidTask, MultipleDelayError
 from alligator.tasks.exception_names import exception_name
-from alligator.tasks.functions import check_hook, fits, refuse_coroutine
+from alligator.tasks.functions import check_hook, fits, refuse_coroutine, signature_of
 from alligator.tasks.limits import MOST, rate_of
 
 #: Other spellings: in 0.x, and in the first README.
@@ -389,7 +389,9 @@ def check_options(
         if name in SCHEDULE_OPTIONS:
             raise only_for_schedules([name])
         if name not in CHECKS:
-            close = difflib.get_close_matches(name, [*CHECKS, *ALIASES, *SCHEDULE_OPTIONS], 1)
+            known = [*CHECKS, *ALIASES, *SCHEDULE_OPTIONS]
+            # The nearest name to 'retry' is retry_on; most mean how often.
+            close = difflib.get_close_matches("retries" if name == "retry" else name, known, 1)
             hint = f" Did you mean {close[0]!r}?" if close else f" Known: {', '.join(CHECKS)}."
             raise TypeError(f"Unknown option {spelled!r}.{hint}")
         options[name] = CHECKS[name](value)
@@ -423,6 +425,24 @@ def check_defaults(given: Mapping[str, Any] | None) -> dict[str, Any]:
     for name in sorted(_OF_ONE_TASK & options.keys()):
         raise InvalidTask(f"{name}= is about one task, and cannot be an option of all.")
     return options
+
+
+def options_meant(func: Callable[..., Any], names: Iterable[str]) -> str:
+    """Return what to write instead, where options are among arguments that a function refuses.
+
+    :param names: the keyword arguments of the call.
+    :returns: '': none of them is an option which the function itself does not take.
+    """
+    signature = signature_of(func)
+    taken = () if signature is None else signature.parameters
+    options = [each for each in names if each not in taken]
+    options = [each for each in options if each in CHECKS or each in ALIASES]
+    if not options:
+        return ""
+    called = "is an option" if len(options) == 1 else "are options"
+    given = ", ".join(f"{each}=…" for each in options)
+    name = getattr(func, "__qualname__", "f")
+    return f"{' and '.join(options)} {called}: gator.options({given}).task({name}, …)."
 
 
 def only_for_schedules(names: Iterable[str]) -> InvalidTask:

@@ -121,6 +121,28 @@ def test_retry_on_with_the_retries_of_all():
     assert gator.options(retries=0).task(jobs.note).retries == 0
 
 
+def plain(value):
+    """Take one argument."""
+
+
+def with_retries(value, retries):
+    """Take an argument that is called as an option is."""
+
+
+@pytest.mark.parametrize("is_async", [True, False])
+def test_an_option_among_the_arguments_is_named(is_async):
+    gator = make(is_async=is_async)
+    with pytest.raises(InvalidTask) as found:
+        gator.task(plain, 1, retries=3, colour="red", priority=5)
+    said = "retries and priority are options: gator.options(retries=…, priority=…).task(plain, …)."
+    assert str(found.value).endswith(said)
+    with pytest.raises(InvalidTask, match=r"retries is an option: gator\.options\(retries=…\)"):
+        gator.task(plain, 1, retries=3)
+    with pytest.raises(InvalidTask) as found:
+        gator.task(with_retries, 1, retries=3, colour="red")
+    assert "option" not in str(found.value), "it takes retries itself"
+
+
 @pytest.mark.parametrize(
     ("options", "error", "says"),
     [

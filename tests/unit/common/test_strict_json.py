@@ -73,6 +73,19 @@ def test_what_is_written_is_read(value):
     assert strict_json.dumps(strict_json.loads(text)) == text
 
 
+class Row:
+    """What marks a model of Django."""
+
+    _meta, pk = object(), 7
+
+
+def test_a_model_is_refused_with_what_to_give_instead():
+    with pytest.raises(TypeError, match="Row is not JSON serializable; give its pk"):
+        strict_json.dumps([Row()])
+    with pytest.raises(TypeError, match="serializable$"):
+        strict_json.dumps([object()])
+
+
 def test_a_long_string_costs_no_more_than_its_length():
     """The check of depth once took 120 bytes for each letter of it."""
     tracemalloc.start()

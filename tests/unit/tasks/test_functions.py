@@ -60,6 +60,22 @@ def test_what_cannot_be_imported_back_is_refused(func):
         check_callable(func, in_process=False)
 
 
+@pytest.mark.parametrize(
+    ("func", "hint"),
+    [
+        (3, r"gator\.task\(f, 1\) instead of gator\.task\(f\(1\)\)"),
+        (None, "called already"),
+        ([], "called already"),
+        (local(), r"decorator made it, give its wrapper functools\.wraps"),
+        (functools.partial(jobs.note, 1), r"Give the function and its arguments to task\(\)"),
+    ],
+)
+def test_a_refusal_says_what_was_probably_meant(func, hint):
+    with pytest.raises(InvalidTask, match=hint) as found:
+        check_callable(func, in_process=False)
+    assert str(found.value).count("Was") == (hint.count("called") or hint.count("instead"))
+
+
 def test_coroutine_functions_are_tasks_and_no_hooks():
     check_callable(jobs.coroutine, in_process=False)
     assert import_callable("tests.support.jobs", "coroutine") is jobs.coroutine

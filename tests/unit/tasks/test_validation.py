@@ -173,6 +173,12 @@ def test_bad(given, error, says):
         check_options(given)
 
 
+@pytest.mark.parametrize("name", ["retry", "max_retries", "retrys"])
+def test_a_number_of_retries_by_another_name(name):
+    with pytest.raises(TypeError, match="Did you mean 'retries'"):
+        check_options({name: 3})
+
+
 SECONDS = ["retry_delay", "retry_max_delay", "delay_by", "timeout", "expires", "save_results"]
 
 
