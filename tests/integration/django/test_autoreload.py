@@ -67,15 +67,34 @@ def test_a_task_that_ends_within_the_grace_runs_once_and_errors_are_waited_out(s
 def test_settings_and_applications_in_error_are_waited_out(site):
     site = site()
     places = ("mysite/settings.py", "shop/__init__.py", "shop/models.py")
-    files = [site.folder / place for place in places]
-    good = [file.read_text() for file in files]
+    waits_out_errors(site, places)
+
+
+def test_errors_outside_of_the_applications_are_waited_out(site):
+    """A module that failed to import is among no modules, and these are of no application."""
+    site = site()
+    with (site.folder / "mysite" / "settings.py").open("a") as file:
+        file.write("ROOT_URLCONF = 'mysite.urls'\n")
+    tasks = site.folder / "mysite" / "far" / "from_" / "the" / "start"
+    tasks.mkdir(parents=True)
+    (tasks / "tasks.py").write_text("")
+    (site.folder / "mysite" / "urls.py").write_text(
+        "from mysite.far.from_.the.start import tasks\n\nurlpatterns = []\n"
+    )
+    waits_out_errors(site, ["mysite/urls.py", "mysite/far/from_/the/start/tasks.py"])
+
+
+def waits_out_errors(site, places):
+    """Break and mend each of these files in turn, while a worker runs."""
     worker = site.start("--autoreload")
     eventually(site.gator.workers, "it works")
 
     def said(text, times):
         return site.out().count(text) == times
 
-    for number, (file, text) in enumerate(zip(files, good, strict=True), 1):
+    for number, place in enumerate(places, 1):
+        file = site.folder / place
+        text = file.read_text()
         file.write_text(f"{text}\nimport missing_{number}\n")
         eventually(partial(said, "it waits for a file to change", number), "it is in error")
         file.write_text(text)
@@ -83,3 +102,25 @@ def test_settings_and_applications_in_error_are_waited_out(site):
     assert "exited with" not in site.out()
     worker.send_signal(signal.SIGINT)
     assert worker.wait(10) == 0
+
+
+def test_a_queue_that_is_new_in_the_settings_is_served(site):
+    site = site()
+    site.start("--autoreload")
+    eventually(site.gator.workers, "it works")
+    with (site.folder / "mysite" / "settings.py").open("a") as file:
+        file.write("ALLIGATOR['QUEUES'] = ['urgent', 'all']\n")
+    site.gator.options(queue_name="urgent").task("shop.tasks.version")
+    eventually(lambda: site.notes("version"), "it is served")
+
+
+def test_queues_of_the_command_line_stay_those_of_the_worker(site):
+    site = site(QUEUES=["mail"])
+    site.start("--autoreload", "--queue=mail", "--queue=all")
+    [before] = eventually(site.gator.workers, "it works")
+    with (site.folder / "mysite" / "settings.py").open("a") as file:
+        file.write("ALLIGATOR['QUEUES'] = ['urgent']\n")
+    eventually(lambda: site.out().count("starting & consuming") == 2, "it is loaded again")
+    [after] = eventually(site.gator.workers, "it works")
+    assert after.pid != before.pid
+    assert list(after.queues) == ["mail", "all"]

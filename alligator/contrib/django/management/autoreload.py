@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,8 @@ _INSTALLED = {"site-packages", "dist-packages"}
 def supervise(arguments: argparse.Namespace, argv: Sequence[str]) -> int:
     """Keep one worker process of the current code until told to stop; return its exit code.
 
-    :param argv: the arguments of ``python -m alligator`` for the worker.
+    :param argv: the arguments of ``python -m alligator`` for the worker. With ``--queues-of=ALIAS``
+        instead of ``--queue``, each worker process reads from the settings what it serves.
     :raises AlligatorException: the worker could not start.
     """
     if not CAN_START_WORKERS:
@@ -84,12 +85,13 @@ def _has_noted(changed: int) -> bool:
 def run(argv: Sequence[str]) -> int:
     """Run a worker until a file changes, or it ends by itself; return its exit code.
 
-    :param argv: ``--noting`` and ``--leash``, descriptors of the supervisor; then the arguments of
-        ``python -m alligator``.
+    :param argv: ``--noting`` and ``--leash``, descriptors of the supervisor, and perhaps
+        ``--queues-of``; then the arguments of ``python -m alligator``.
     """
     parser = argparse.ArgumentParser(allow_abbrev=False)
     parser.add_argument("--noting", type=int, required=True)
     parser.add_argument("--leash", type=int, required=True)
+    parser.add_argument("--queues-of", metavar="ALIAS")
     own, rest = parser.parse_known_args(argv)
     stop_when_abandoned(own.leash)
     is_told = threading.Event()
@@ -104,9 +106,11 @@ def run(argv: Sequence[str]) -> int:
     since = time.time()
     try:
         _load()
-    except Exception:
+        if own.queues_of is not None:
+            rest += [f"--queue={name}" for name in _served_queues(own.queues_of)]
+    except Exception as err:
         traceback.print_exc()
-        _wait_for_change(on_change, since)
+        _wait_for_change(on_change, since, files_of(err))
         return 2
     threading.Thread(
         target=watch, args=[on_change, since], name="alligator-autoreload", daemon=True
@@ -125,20 +129,54 @@ def _load() -> None:
     :raises Exception: its code cannot be loaded, or is in error.
     """
     import django
-    from django.utils.autoreload import check_errors
 
-    check_errors(django.setup)()
+    django.setup()
     from django.core.management.base import BaseCommand
 
     BaseCommand(stdout=sys.stdout, stderr=sys.stderr).check()
 
 
-def _wait_for_change(on_change: Callable[[Path], None], since: float) -> None:
+def _served_queues(alias: str) -> list[str]:
+    from alligator.contrib.django.management.served_queues import served_queues
+
+    return served_queues(alias)  # imported once Django is set up
+
+
+def files_of(error: BaseException) -> set[Path]:
+    """Return the files that have to do with an error, such as modules that failed to import.
+
+    Such a module is not among ``sys.modules``, which Django's reloader watches.
+    """
+    names = set[str | None]()
+    errors, seen = [error], set[int]()
+    while errors:
+        each = errors.pop()
+        if id(each) in seen:
+            continue
+        seen.add(id(each))
+        names |= {frame.filename for frame in traceback.extract_tb(each.__traceback__)}
+        if isinstance(each, SyntaxError):
+            names.add(each.filename)
+        if isinstance(each, ImportError):
+            names.add(each.path)
+        errors += filter(None, (each.__cause__, each.__context__))
+    return {Path(name).absolute() for name in names if name and Path(name).is_file()}
+
+
+def _wait_for_change(
+    on_change: Callable[[Path], None], since: float, files: Iterable[Path] = ()
+) -> None:
     print("The worker cannot start; it waits for a file to change.", file=sys.stderr, flush=True)
-    watch(on_change, since)
+    watch(on_change, since, files, in_error=True)
 
 
-def watch(on_change: Callable[[Path], None], since: float) -> None:
+def watch(
+    on_change: Callable[[Path], None],
+    since: float,
+    files: Iterable[Path] = (),
+    *,
+    in_error: bool = False,
+) -> None:
     """Watch the files of the project, and return after a change.
 
     Watched are what Django's own server watches, and all Python files of the applications of the
@@ -146,11 +184,15 @@ def watch(on_change: Callable[[Path], None], since: float) -> None:
 
     :param on_change: called with the path of the file.
     :param since: when the process began to load code, a Unix timestamp.
+    :param files: to be watched, too.
+    :param in_error: the code cannot be loaded. What is near the working directory, where
+        ``manage.py`` is, is watched, too: the change may come in a file that nothing imported.
     """
     from django.utils import autoreload
 
     reloader = autoreload.get_reloader()
-    for directory, pattern in _own_files():
+    reloader.extra_files.update(files)
+    for directory, pattern in _own_files(in_error):
         reloader.watch_dir(directory, pattern)
     # A receiver that needs settings which are in error is no reason to watch nothing.
     autoreload.autoreload_started.send_robust(sender=reloader)
@@ -185,17 +227,17 @@ def _notify(reloader: Any, on_change: Callable[[Path], None], path: Path) -> Non
         raise _Changed
 
 
-def _own_files() -> Iterator[tuple[Path, str]]:
+def _own_files(in_error: bool) -> Iterator[tuple[Path, str]]:
     """Yield directories and patterns: of the applications that are not installed as packages.
 
-    While settings or an application cannot be loaded, these are not known: then what is near the
-    working directory, where ``manage.py`` is.
+    While settings or an application cannot be loaded, these are not known.
     """
     from django.apps import apps
 
-    if not apps.apps_ready:
+    if in_error:
         for pattern in ("*.py", "*/*.py", "*/*/*.py"):
             yield Path.cwd(), pattern
+    if not apps.apps_ready:
         return
     for config in apps.get_app_configs():
         path = Path(config.path).resolve()

@@ -4,15 +4,14 @@ import argparse
 import sys
 from typing import Any
 
-from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from django.db import connections
 
 from alligator.cli.parser import add_worker_flags, worker_flags, worker_parser
 from alligator.cli.start_worker import work
 from alligator.common.text import shorten
-from alligator.contrib.django import gators
 from alligator.contrib.django.management import autoreload
+from alligator.contrib.django.management.served_queues import served_queues
 from alligator.exceptions import AlligatorException
 
 #: Seconds that running tasks get to finish in: as a rule, and before a reload.
@@ -64,27 +63,21 @@ class Command(BaseCommand):  # type: ignore[misc]
             options["grace"] = GRACE_OF_RELOAD if options["autoreload"] else GRACE
         alias = options["alias"]
         try:
-            queues = options["queue"] or _served(alias)
+            queues = options["queue"] or served_queues(alias)
             app = f"--app=alligator.contrib.django.command_line:{alias}"
-            argv = [app, *(f"--queue={name}" for name in queues), *worker_flags(options)]
+            flags = [app, *worker_flags(options)]
+            argv = [*flags, *(f"--queue={name}" for name in queues)]
             arguments = worker_parser().parse_args(argv)
             if self._is_program:  # none is carried into another process
                 connections.close_all()
             if options["autoreload"]:
-                code = autoreload.supervise(arguments, argv)
+                code = autoreload.supervise(
+                    arguments,
+                    argv if options["queue"] else [*flags, f"--queues-of={alias}"],
+                )
             else:
                 code = work(arguments, argv, is_program=self._is_program)
         except (AlligatorException, NotImplementedError) as err:
             raise CommandError(shorten(str(err), 1000), returncode=2) from err
         if code:
             sys.exit(code)
-
-
-def _served(alias: str) -> list[str]:
-    """Return the queues of an alias, and those of Django's tasks framework that go there."""
-    names = dict.fromkeys(gators.settings(alias).served)
-    if getattr(settings, "TASKS", None):  # else the framework may not be installed
-        from alligator.contrib.django.tasks_backend import queue_names
-
-        names |= dict.fromkeys(queue_names(alias))
-    return list(names)
