@@ -1225,7 +1225,8 @@ class Gator:
             task = Task(retries=3)
             await gator.apush(task, increment, incr_by=2)
 
-        After a cancellation, ``task.is_pushed`` tells whether it was pushed.
+        After a cancellation, ``task.is_pushed`` tells whether it was pushed; it may become True
+        until a send that was under way has ended.
         """
         calls = self._awaitable("atask", "task")
         if task.on_commit:
