@@ -523,6 +523,7 @@ class Gator:
 
     def len(self) -> int:
         """Return how many tasks wait on the queue, delayed ones included."""
+        self._note_no_twin("len")
         return self.client.len(self.queue_name)
 
     def pop(self) -> Task | None:
@@ -578,6 +579,7 @@ class Gator:
         :returns: False: it is not delayed.
         :raises UnsupportedOption: the backend cannot change a delay.
         """
+        self._note_no_twin("run_now, …")
         return self.client.run_now(*self.results.where(task))
 
     def execute(self, task: Task[R]) -> Task[R]:
@@ -793,6 +795,7 @@ class Gator:
             next, and who would run it.
         :raises UnsupportedOption: the backend cannot look up a task, and there is no store.
         """
+        self._note_no_twin("explain, …")
         if isinstance(task, Schedule):
             return explain.of_schedule(self.results, task.queue_name, task.rule.next_after)
         return explain.sentence(explain.gather(self.results, task))
@@ -809,6 +812,7 @@ class Gator:
 
     def dead(self, limit: int = 100) -> list[DeadTask]:
         """Return the dead letters of this queue, newest first."""
+        self._note_no_twin("dead")
         return self.client.dead(self.queue_name, limit)
 
     def revive(self, task_id: Task | str | None = None, *, retries: int | None = None) -> int:
@@ -893,6 +897,7 @@ class Gator:
             ago; a number or a timedelta.
         :raises UnsupportedOption: the backend cannot delete single ones.
         """
+        self._note_no_twin("purge, …")
         if tasks is None:
             return self.client.purge_dead(self.queue_name, in_seconds(older_than))
         some = [tasks] if isinstance(tasks, Task | str) else tasks
@@ -906,6 +911,7 @@ class Gator:
         """Return ``waiting``, ``delayed``, ``running``, ``dead`` (counts) and ``oldest`` (the
         seconds that the first task has waited, or None).
         """
+        self._note_no_twin("stats")
         found = asdict(self.client.stats(self.queue_name))
         del found["held"]  # never was among these
         return found
@@ -925,6 +931,7 @@ class Gator:
 
         :raises UnsupportedOption: there is no store that keeps this.
         """
+        self._note_no_twin("workers")
         return self._monitor.workers()
 
     def running(self) -> list[RunningRow]:
@@ -936,6 +943,7 @@ class Gator:
 
         :raises UnsupportedOption: there is no store that keeps this.
         """
+        self._note_no_twin("running")
         return self._monitor.running()
 
     def activity(self, minutes: int = 60) -> list[ActivityRow]:
@@ -949,6 +957,7 @@ class Gator:
         :raises InvalidTask: it is no such number.
         :raises UnsupportedOption: there is no store that keeps this.
         """
+        self._note_no_twin("activity, …")
         return self._monitor.activity(minutes)
 
     def depths(self, minutes: int = 60) -> list[DepthRow]:
@@ -966,6 +975,7 @@ class Gator:
         :raises InvalidTask: it is no such number.
         :raises UnsupportedOption: there is no store that keeps this.
         """
+        self._note_no_twin("depths, …")
         return self._monitor.depths(minutes)
 
     def activity_and_depths(
@@ -982,6 +992,7 @@ class Gator:
         :raises InvalidTask: one of them is no such number.
         :raises UnsupportedOption: there is no store that keeps this.
         """
+        self._note_no_twin("activity_and_depths, …")
         return self._monitor.activity_and_depths(minutes, ago)
 
     def record_depths(self, queues: Iterable[QueueRow] | None = None) -> None:
@@ -1017,6 +1028,7 @@ class Gator:
         :raises InvalidTask: one of them cannot have this value.
         :raises UnsupportedOption: there is no store that keeps this.
         """
+        self._note_no_twin("recent, …")
         return self._monitor.recent(limit, function, state)
 
     def history(self, task: Task | str) -> History | None:
@@ -1030,6 +1042,7 @@ class Gator:
         :raises InvalidTask: it is no task and no id.
         :raises UnsupportedOption: there is no store that keeps this.
         """
+        self._note_no_twin("history, …")
         return self._monitor.history(task)
 
     # -- Looking at queues, and pausing them. ---------------------------------------------------
@@ -1065,6 +1078,7 @@ class Gator:
         """
         if isinstance(ahead, bool) or not isinstance(ahead, int) or not 1 <= ahead <= 1000:
             raise InvalidTask(f"ahead={ahead!r:.60} is no whole number from 1 to 1000.")
+        self._note_no_twin("schedule_rows")
         return schedule_rows(
             self.schedules, self._tick_task, self._show_arguments, self.clock.time(), ahead
         )
@@ -1096,6 +1110,7 @@ class Gator:
         :raises InvalidTask: there is no such state, or limit, or cursor.
         :raises UnsupportedOption: the backend cannot list tasks in that state.
         """
+        self._note_no_twin("tasks, …")
         return self._views.tasks(state, limit, after, queue_name or self._queue_name)
 
     def task_info(self, task: Task | str) -> TaskInfo:
@@ -1109,6 +1124,7 @@ class Gator:
             is None, and the ``explanation`` says what that may mean.
         :raises UnsupportedOption: the backend cannot look up a task, and there is no store.
         """
+        self._note_no_twin("task_info, …")
         monitors = self._store is not None and self._store.monitors
         return self._views.info(task, self._monitor.history if monitors else None)
 
@@ -1129,6 +1145,7 @@ class Gator:
         :raises InvalidTask: there can be no such queue, or no such time.
         :raises UnsupportedOption: beanstalk and sqs need a store, ``Gator(…, store='redis://…')``.
         """
+        self._note_no_twin("pause, …")
         self._pauses.pause(queue_name or self._queue_name, seconds)
 
     def resume(self, queue_name: str | None = None) -> bool:
@@ -1138,6 +1155,7 @@ class Gator:
         :returns: False: it was not paused.
         :raises InvalidTask, UnsupportedOption: see :meth:`pause`.
         """
+        self._note_no_twin("resume, …")
         return self._pauses.resume(queue_name or self._queue_name)
 
     def paused(self, queue_name: str | None = None) -> float | None:
@@ -1146,6 +1164,7 @@ class Gator:
         :param queue_name: None: this Gator's queue.
         :returns: infinity: until :meth:`resume`.
         """
+        self._note_no_twin("paused, …")
         return self._pauses.until(queue_name or self._queue_name)
 
     @property
@@ -1168,6 +1187,12 @@ class Gator:
     def _note_blocking(self, plain: str, twin: str) -> None:
         if self._warn_in_loop:
             warn_in_loop(plain, twin)
+
+    def _note_no_twin(self, call: str) -> None:
+        """Warn of a blocking call that has no twin, ``'purge, …'``."""
+        self._note_blocking(
+            f"gator.{call.partition(',')[0]}", f"await asyncio.to_thread(gator.{call})"
+        )
 
     def _awaitable(self, twin: str, plain: str) -> "AwaitableCalls":
         """Return what makes calls awaitable.
@@ -1232,10 +1257,10 @@ class Gator:
         if task.on_commit:
             self.check_on_commit(task.on_commit)
         if not task.is_async:
-            return calls.run(self.push, task, func, *args, **kwargs)
+            return _named("atask", calls.run(self.push, task, func, *args, **kwargs))
         if self._push_middleware is not None or not _pushes_plainly(type(self)):
             about = f"The push of task {shorten(task.task_id)}"
-            return calls.change(about, self.push, task, func, *args, **kwargs)
+            return _named("atask", calls.change(about, self.push, task, func, *args, **kwargs))
         return calls.push(self._producer, task, func, args, kwargs)
 
     def abatch(
@@ -1260,13 +1285,14 @@ class Gator:
         """Push prepared tasks in bulk as :meth:`push_batch` does; called by its contexts."""
         calls = self._awaitable("apush_batch", "push_batch")
         if all(task.is_async for task in tasks):
-            return calls.change(f"The push of {len(tasks)} tasks", self.push_batch, tasks)
-        return calls.run(self.push_batch, tasks)
+            about = f"The push of {len(tasks)} tasks"
+            return _named("apush_batch", calls.change(about, self.push_batch, tasks))
+        return _named("apush_batch", calls.run(self.push_batch, tasks))
 
     @returns_coroutine
     def astatus(self, task: Task | str) -> Coroutine[Any, Any, int | None]:
         """Return the status of a task; see :meth:`status`."""
-        return self._awaitable("astatus", "status").call(self.status, task)
+        return _named("astatus", self._awaitable("astatus", "status").call(self.status, task))
 
     @returns_coroutine
     def await_(
@@ -1314,7 +1340,9 @@ class Gator:
     @returns_coroutine
     def aprogress(self, task: Task | str) -> Coroutine[Any, Any, tuple[float, str] | None]:
         """Return how far a task is that runs; see :meth:`progress`."""
-        return self._awaitable("aprogress", "progress").call(self.progress, task)
+        return _named(
+            "aprogress", self._awaitable("aprogress", "progress").call(self.progress, task)
+        )
 
     def aevents(self, task: Task | str) -> "AsyncIterator[TaskEvent]":
         """Iterate over what happens to a task: how it stands now, and each change, to its end.
@@ -1336,7 +1364,9 @@ class Gator:
     ) -> Coroutine[Any, Any, Task | None]:
         """Take a task off the queue before it runs, or end its run; see :meth:`cancel`."""
         calls = self._awaitable("acancel", "cancel")
-        return calls.change("A cancellation", self.cancel, task_id, running=running)
+        return _named(
+            "acancel", calls.change("A cancellation", self.cancel, task_id, running=running)
+        )
 
     @returns_coroutine
     def arevive(
@@ -1344,17 +1374,17 @@ class Gator:
     ) -> Coroutine[Any, Any, int]:
         """Put dead letters back on their queue; see :meth:`revive`."""
         calls = self._awaitable("arevive", "revive")
-        return calls.change("A revival", self.revive, task_id, retries=retries)
+        return _named("arevive", calls.change("A revival", self.revive, task_id, retries=retries))
 
     @returns_coroutine
     def aqueues(self) -> Coroutine[Any, Any, list[QueueRow]]:
         """Return every queue that has tasks, workers or a schedule; see :meth:`queues`."""
-        return self._awaitable("aqueues", "queues").call(self.queues)
+        return _named("aqueues", self._awaitable("aqueues", "queues").call(self.queues))
 
     @returns_coroutine
     def arun_all(self) -> Coroutine[Any, Any, int]:
         """Run what is due, in a thread, until nothing is left; for tests. See :meth:`run_all`."""
-        return self._awaitable("arun_all", "run_all").run(self.run_all)
+        return _named("arun_all", self._awaitable("arun_all", "run_all").run(self.run_all))
 
     @returns_coroutine
     def arun_until(
@@ -1362,12 +1392,18 @@ class Gator:
     ) -> Coroutine[Any, Any, int]:
         """Advance a FakeClock, and run what is due on the way; see :meth:`run_until`."""
         calls = self._awaitable("arun_until", "run_until")
-        return calls.run(self.run_until, when, to_consume)
+        return _named("arun_until", calls.run(self.run_until, when, to_consume))
 
     @returns_coroutine
     def aclose(self) -> Coroutine[Any, Any, None]:
         """Close connections and files, and let idle threads end; see :meth:`close`."""
-        return self._awaitable("aclose", "close").run(self.close)
+        return _named("aclose", self._awaitable("aclose", "close").run(self.close))
+
+
+def _named(call: str, coroutine: Coroutine[Any, Any, R]) -> Coroutine[Any, Any, R]:
+    """Name a coroutine, for the warning of Python that it was never awaited."""
+    coroutine.__qualname__ = f"Gator.{call}"  # type: ignore[attr-defined]
+    return coroutine
 
 
 def _pushes_plainly(kind: type[Gator]) -> bool:

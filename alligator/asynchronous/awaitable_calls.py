@@ -107,6 +107,13 @@ class AwaitableCalls:
         self.listener.close()
 
 
+# Python names coroutines by these when it warns that one was never awaited: let it name the call
+# that was made. The other methods have several callers, which name the coroutine.
+AwaitableCalls.push.__qualname__ = "Gator.atask"
+AwaitableCalls.result.__qualname__ = "Gator.aresult"
+AwaitableCalls.wait.__qualname__ = "Gator.await_"
+
+
 def check_loop(twin: str, plain: str) -> None:
     """Refuse an awaitable call outside of a coroutine, where nothing awaits it.
 

@@ -82,6 +82,58 @@ def test_a_plain_call_is_warned_of_with_its_twin(name, gator):
     assert warned(lambda: PLAIN[name](gator)) == [], "no loop runs here"
 
 
+NO_TWIN = {
+    "len": lambda gator: gator.len(),
+    "stats": lambda gator: gator.stats(),
+    "dead": lambda gator: gator.dead(),
+    "purge, …": lambda gator: gator.purge(older_than=60),
+    "explain, …": lambda gator: gator.explain("id"),
+    "run_now, …": lambda gator: gator.run_now("id"),
+    "workers": lambda gator: gator.workers(),
+    "running": lambda gator: gator.running(),
+    "activity, …": lambda gator: gator.activity(),
+    "depths, …": lambda gator: gator.depths(),
+    "activity_and_depths, …": lambda gator: gator.activity_and_depths(),
+    "recent, …": lambda gator: gator.recent(),
+    "history, …": lambda gator: gator.history("id"),
+    "schedule_rows": lambda gator: gator.schedule_rows(),
+    "tasks, …": lambda gator: gator.tasks("waiting"),
+    "task_info, …": lambda gator: gator.task_info("id"),
+    "pause, …": lambda gator: gator.pause(),
+    "paused, …": lambda gator: gator.paused(),
+    "resume, …": lambda gator: gator.resume(),
+}
+
+
+@pytest.mark.parametrize("call", NO_TWIN)
+def test_a_plain_call_without_a_twin_is_warned_of_with_a_thread(call, gator):
+    (found,) = warned(lambda: in_loop(lambda: NO_TWIN[call](gator)))
+    assert f"write 'await asyncio.to_thread(gator.{call})'" in found
+    assert warned(lambda: NO_TWIN[call](gator)) == [], "no loop runs here"
+
+
+FORGOTTEN = {
+    "atask": lambda gator: gator.options(retries=1).atask(operator.add, 1, 2),
+    "astatus": lambda gator: gator.astatus("id"),
+    "await_": lambda gator: gator.await_("id", 0),
+    "aresult": lambda gator: gator.aresult("id"),
+    "aprogress": lambda gator: gator.aprogress("id"),
+    "acancel": lambda gator: gator.acancel("id"),
+    "arevive": lambda gator: gator.arevive(),
+    "aqueues": lambda gator: gator.aqueues(),
+    "arun_all": lambda gator: gator.arun_all(),
+    "arun_until": lambda gator: gator.arun_until("+1s"),
+    "apush_batch": lambda gator: gator.apush_batch([]),
+    "aclose": lambda gator: gator.aclose(),
+}
+
+
+@pytest.mark.parametrize("name", FORGOTTEN)
+def test_a_forgotten_await_is_warned_of_with_the_call_of_the_user(name, gator):
+    (found,) = warned(lambda: in_loop(lambda: FORGOTTEN[name](gator)))
+    assert found == f"coroutine 'Gator.{name}' was never awaited"
+
+
 def test_once_for_each_place(gator):
     def twice():
         for _ in range(2):
@@ -107,6 +159,7 @@ def test_an_option_turns_it_off(tmp_path):
 
 def test_awaitable_calls_warn_of_nothing(gator):
     async def main():
+        await asyncio.to_thread(gator.stats)
         task = await gator.options(save_results=60).atask(operator.add, 1, 2)
         async with gator.abatch() as batch:
             batch.task(operator.add, 1, 2)

@@ -135,7 +135,7 @@ def test_a_canceled_push_is_done_or_not_and_leaves_nothing_half_read(server):
             tasks = [each.result() for each in pushes if not each.cancelled()]
             await gator.aclose()
             assert await gator.atask(operator.add, 1, 1)  # sent after all that was under way
-            there = {row.task_id for row in gator.tasks("waiting", 1000)}
+            there = {row.task_id for row in await asyncio.to_thread(gator.tasks, "waiting", 1000)}
             assert sent <= there, "what was awaited is queued"
             assert {each.task_id for each in tasks if each.is_pushed} <= there
             assert len(sent) >= 100
