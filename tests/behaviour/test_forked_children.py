@@ -388,8 +388,8 @@ WATCHDOG = """
 import os, sys, time
 from alligator.runtime import timeouts, watchdog
 
-watchdog.SLACK = 0.3
-timeouts._watch._watchdog.cover(time.monotonic() + 0.3)
+watchdog.SLACK = 0.5
+timeouts._watch._watchdog.cover(time.monotonic() + 1.5)
 child = os.fork()
 if child == 0:
     timeouts._watch._watchdog.cover(time.monotonic() + 60)  # waits for no thread of the parent

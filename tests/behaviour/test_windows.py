@@ -43,8 +43,11 @@ import importlib, pkgutil
 from tests.support import windows
 windows.simulate()
 import alligator
+import django
 from django.conf import settings
-settings.configure()
+apps = [f"django.contrib.{each}" for each in ("admin", "auth", "contenttypes", "messages")]
+settings.configure(INSTALLED_APPS=[*apps, "alligator.contrib.django"])
+django.setup()
 names = [each.name for each in pkgutil.walk_packages(alligator.__path__, "alligator.")]
 for name in names:
     if not name.endswith("__main__"):

@@ -43,7 +43,7 @@ def run(checker, *arguments, cwd=ROOT):
     return subprocess.run(
         [sys.executable, "-m", checker, *map(str, arguments)],
         cwd=cwd,
-        env={**os.environ, "MYPYPATH": str(ROOT)},
+        env={**os.environ, "MYPYPATH": str(ROOT), "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         timeout=110,

@@ -358,6 +358,7 @@ def test_without_a_store_there_are_no_workers(registry, beanstalk_dsn):
     assert found["alligator_queue_tasks", "prometheus", "waiting"] == 1
     assert found["alligator_scrape_failed", "workers"] == 0
     assert not [key for key in found if key[0] == "alligator_workers"]
+    gator.client.drop_all("prometheus")  # other tests look at all queues of this server
 
 
 # -- Names, the dashboard and the alerts. -----------------------------------------------------
