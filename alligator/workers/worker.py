@@ -33,6 +33,7 @@ from alligator.execution.leases import Leases
 from alligator.execution.progress_and_cancels import TaskDocuments
 from alligator.execution.unsettled_outcomes import MOST_HELD
 from alligator.gator import Gator
+from alligator.monitoring.message_summary import describe_briefly
 from alligator.results.unserved import Served, Unserved
 from alligator.runtime import safe_points
 from alligator.runtime.event_loop import EventLoop, worker_loop
@@ -561,6 +562,20 @@ class Worker:
             self._leave(f"{why}; leaving.")
         beside(lambda: self.log.error("%s; its lease is left to run out.", why), 0.0)
 
+    def _of_late(self, late: Sequence[tuple[Delivery, float]]) -> str:
+        """Say which tasks ran beyond the grace, and that they start again."""
+        names = [
+            f"{shorten(each.task_id, 60)} {shorten(describe_briefly(each.data).function, 100)}"
+            for each, _ in late[:5]
+        ]
+        if len(late) > len(names):
+            names.append(f"and {len(late) - len(names)} more")
+        some, it = ("task", "it starts") if len(late) == 1 else ("tasks", "they start")
+        return (
+            f"{some} {', '.join(names)} did not end within {self.grace:g} s; leaving, and {it} "
+            "again where a worker is free."
+        )
+
     def _release_all(self, leases: Leases, but: Delivery | None) -> None:
         if self._isolated is not None and self._signals.count > 1:
             self._isolated.stop(QUIT)
@@ -586,12 +601,12 @@ class Worker:
         if not beside(release, _TO_RELEASE):
             beside(release_again, _TO_RELEASE_AGAIN)
 
-    def _leave(self, why: str | None = None) -> NoReturn:
+    def _leave(self, why: str | None = None, level: int = logging.ERROR) -> NoReturn:
         """End the process, whatever its threads do; its tasks have been handed back."""
 
         def log_why() -> None:
             if why is not None:
-                self.log.error("%s", why)
+                self.log.log(level, "%s", why)
             sys.stdout.flush()
 
         if not beside(log_why, _TO_LOG) and why is not None:
@@ -616,10 +631,11 @@ class Worker:
                 self._outage.begins(err)  # they are handed back at the end
         if self._signals.count and self._signals.grace_is_over(self.grace):
             if self.owns_process:
+                late = self._running()
                 self._release_all(leases, but=None)
                 if self._signals.count > 1:
                     self._leave(f"{self.ident()} leaves now.")
-                self._leave(f"{self.ident()}: a task did not end within the grace; leaving.")
+                self._leave(f"{self.ident()}: {self._of_late(late)}", logging.WARNING)
             leases.stop_extending()
 
     def _hand_back_paused(self, leases: Leases) -> None:

@@ -202,6 +202,18 @@ def test_a_sigquit_leaves_at_once_and_hands_back_everything(folder, gator, start
     assert states(gator) == {"waiting": 6, "delayed": 0, "running": 0, "dead": 0}
 
 
+def test_tasks_that_do_not_end_within_the_grace_are_named(folder, gator, start):
+    task = gator.task("storm_jobs.slow", str(folder), 60)
+    worker = start(gator.conn_string, "--grace=0.1")
+    eventually(lambda: lines(folder, "start"), "it runs")
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(20) == 1
+    told = f"task {task.task_id} storm_jobs.slow did not end within 0.1 s; leaving, and it starts"
+    assert told in said(folder)
+    assert "ERROR" not in said(folder)
+    assert states(gator)["waiting"] == 1
+
+
 def test_a_sigquit_reaches_a_task_that_runs_in_a_process_of_its_own(folder, gator, start):
     push(gator, folder, 1, 60)
     flags = [gator.conn_string, "--concurrency", "2", "--lease", "0.5"]
