@@ -33,11 +33,12 @@ def returns_coroutine(call: Call) -> Call:
     return call
 
 
-def warn_in_loop(plain: str, twin: str) -> None:
+def warn_in_loop(plain: str, twin: str, off: str = "Gator(…, warn_in_loop=False)") -> None:
     """Warn once of each place at which a coroutine makes a blocking call.
 
     :param plain: the call, ``'gator.task'``.
     :param twin: what to write instead.
+    :param off: what turns the warning off.
     """
     events = loaded("asyncio.events")
     if events is None or events._get_running_loop() is None:
@@ -52,7 +53,7 @@ def warn_in_loop(plain: str, twin: str) -> None:
         return
     warnings.warn(
         f"{plain} blocks the event loop until the server has answered; write '{twin}'. "
-        "Gator(…, warn_in_loop=False) turns this warning off.",
+        f"{off} turns this warning off.",
         RuntimeWarning,
         stacklevel=level,
     )

@@ -103,6 +103,13 @@ TEMPLATES = [
     }
 ]
 STATIC_URL = "static/"
+ROOT_URLCONF = "mysite.urls"
+ALLOWED_HOSTS = ["localhost", "testserver"]
+"""
+
+#: Put after the settings of the page, whose mail is printed.
+_MAIL = """
+EMAIL_BACKEND = f"django.core.mail.backends.{'filebased' if MAIL_FOLDER else 'locmem'}.EmailBackend"
 """
 
 
@@ -110,7 +117,7 @@ def set_up_page_of_django(page: Path, page_dsn: str) -> dict[str, Any]:
     """Put the first block of the page into the settings, as it says; return the settings."""
     settings, views = Path("mysite/settings.py"), Path("myapp/urls.py")
     first = next(block for block in blocks(page) if block.language == "python")
-    settings.write_text(settings.read_text() + _ADMIN + substitute(first.code, page_dsn))
+    settings.write_text(settings.read_text() + _ADMIN + substitute(first.code, page_dsn) + _MAIL)
     views.write_text(
         "from django.urls import path\n\nfrom myapp import async_views, sites, views\n\n"
         "urlpatterns = [\n"
@@ -176,6 +183,7 @@ def check_django(names: dict[str, Any]) -> None:
     from django.test import AsyncRequestFactory, Client
 
     gators()["default"].run_all()  # what the page itself has pushed
+    assert names["User"].objects.filter(username="mary").exists(), "the page signs her up"
     with settings_of(ROOT_URLCONF="myapp.urls"):
         answer = Client().post("/signup/", {"name": "lin", "email": "lin@example.com"})
     assert answer.content == b"You will get a mail."

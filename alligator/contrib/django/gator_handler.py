@@ -157,7 +157,8 @@ def _options(given: GatorSettings) -> GatorOptions:
 
 def _middleware(given: GatorSettings) -> list[Any]:
     found: list[Any] = [DatabaseConnections()]  # outermost: what is further in may use them
-    if given.warn_in_transaction:
+    warns = given.warn_in_transaction
+    if settings.DEBUG if warns is None else warns:
         found.append(WarnInTransaction())
     for each in given.middleware:
         made = imported(given, "MIDDLEWARE", each)

@@ -51,7 +51,7 @@ class GatorSettings:
     async_threads: int | None = None  # None: as many as a Gator has by default
     warn_in_loop: bool = True
     using: str = DEFAULT  # the alias of the database whose transaction ``on_commit`` waits for
-    warn_in_transaction: bool = False
+    warn_in_transaction: bool | None = None  # None: while DEBUG is on
 
     @property
     def served(self) -> tuple[str, ...]:
@@ -70,8 +70,10 @@ def parse(value: Any) -> dict[str, GatorSettings]:
     :param value: the settings of one Gator, which is then ``'default'``; or those of each alias.
     :raises InvalidSettings: in one line: which key is wrong, and what to write instead.
     """
-    if not isinstance(value, Mapping) or not value:
+    if not isinstance(value, Mapping):
         raise InvalidSettings(f"ALLIGATOR is {_shown(value)}, not a dictionary; write {_EXAMPLE}.")
+    if not value:
+        raise InvalidSettings(f"ALLIGATOR is empty; write {_EXAMPLE}.")
     if _is_flat(value):
         return {DEFAULT: _one(DEFAULT, value, "ALLIGATOR")}
     found = {}

@@ -112,7 +112,11 @@ def _sendable(value: Any) -> Any:
 
     :raises TypeError, ValueError: JSON cannot carry it, or it is too large to be kept.
     """
-    value = normalize_json(value)
+    try:
+        value = normalize_json(value)
+    except (TypeError, ValueError) as err:
+        kind = TypeError if isinstance(err, TypeError) else ValueError
+        raise kind(f"What the task returned cannot be kept as JSON: {err}") from err
     if value is not None and len(strict_json.dumps(value)) > LARGEST_RESULT:
         raise ValueError(
             f"The result has more than {LARGEST_RESULT} characters of JSON: store it elsewhere, "

@@ -7,6 +7,7 @@ from typing import Any
 
 from django.utils import timezone
 
+from alligator.common.text import shorten
 from alligator.contrib.django.tasks_framework import InvalidTask, base
 from alligator.exceptions import InvalidTask as InvalidGatorTask
 from alligator.tasks.validation import CHECKS
@@ -56,6 +57,11 @@ class AlligatorTask(base.Task):  # type: ignore[misc]
         options: Mapping[str, Any] | None = None,
         **more: Any,
     ) -> None:
+        if not isinstance(run_after, datetime | timedelta | None):
+            raise InvalidTask(
+                f"run_after is {shorten(repr(run_after), 60)}; it is a datetime, or a timedelta "
+                "from now on."
+            )
         if isinstance(run_after, timedelta):
             run_after = timezone.now() + run_after
         given: dict[str, Any] = {"func": func, "priority": priority, "backend": backend}

@@ -15,6 +15,7 @@ from django.db import connections
 from alligator.common.text import shorten
 from alligator.exceptions import InvalidTask
 from alligator.gator import Gator
+from alligator.runtime.blocking_calls import warn_in_loop
 from alligator.tasks.functions import explain_json
 from alligator.tasks.parent_results import join, split
 from alligator.tasks.task import Task
@@ -70,6 +71,10 @@ class DjangoGator(Gator):
         self._keep(tasks, alias)
         later = partial(super().push_batch, tasks)
         connections[alias].on_commit(partial(_push_after_commit, later, tasks))
+
+    def _note_blocking(self, plain: str, twin: str) -> None:
+        if self._warn_in_loop:
+            warn_in_loop(plain, twin, "'WARN_IN_LOOP': False in the setting ALLIGATOR")
 
     def _alias(self, on_commit: bool | str | None) -> str | None:
         return self.using if on_commit is True else on_commit or None

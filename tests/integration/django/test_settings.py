@@ -39,7 +39,7 @@ def test_on_commit_becomes_an_option_of_all_tasks(on_commit):
     ("value", "said"),
     [
         (None, "ALLIGATOR is None, not a dictionary"),
-        ({}, "ALLIGATOR is {}, not a dictionary"),
+        ({}, "ALLIGATOR is empty; write ALLIGATOR = {'DSN'"),
         ({"DNS": "redis://h:1/0"}, "unknown key 'DNS'. Did you mean 'DSN'?"),
         ({"DSN": "locmem://", "QUEUE_NAMES": []}, "'QUEUE_NAMES'. Did you mean 'QUEUE"),
         ({"DSN": "locmem://", "on_commit": True}, "Did you mean 'ON_COMMIT'?"),

@@ -153,6 +153,11 @@ def test_options_that_cannot_be(local, jobs, options, error, said):
         jobs.task(**options)(jobs.add.func)
 
 
+def test_a_moment_that_is_none(local, jobs):
+    with pytest.raises(InvalidTask, match="run_after is 5; it is a datetime, or a timedelta"):
+        jobs.add.using(run_after=5)
+
+
 def test_arguments_that_do_not_fit(local, jobs):
     with pytest.raises(InvalidGatorTask, match="cannot be called with these arguments"):
         local.enqueue(jobs.add, 1, 2, 3)

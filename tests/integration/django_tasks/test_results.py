@@ -103,6 +103,7 @@ def test_a_result_that_json_cannot_carry(site, jobs):
     result = site.run(jobs.no_json)
     assert (result.status, result.errors[0].exception_class) == (FAILED, TypeError)
     assert "Unsupported type" in result.errors[0].traceback
+    assert "What the task returned cannot be kept" in result.errors[0].traceback
     result = site.run(jobs.large, 1 << 20)
     assert (result.status, result.errors[0].exception_class) == (FAILED, ValueError)
 

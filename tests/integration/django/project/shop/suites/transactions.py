@@ -279,6 +279,25 @@ class RealTransactions(Base, TransactionTestCase):
         self.assertIn("transaction of database 'archive'", str(caught[0].message))
         self.assertEqual(caught[0].filename, __file__)
 
+    def test_by_default_it_is_warned_of_while_debug_is_on(self):
+        for debug, told in ((True, 1), (False, 0)):
+            with (
+                override_settings(ALLIGATOR=LOCMEM, DEBUG=debug),
+                warnings.catch_warnings(record=True) as caught,
+                transaction.atomic(),
+            ):
+                warnings.simplefilter("always", PushInTransaction)
+                gators.reset()
+                gators["default"].task(tasks.remember, "a")
+            self.assertEqual(len(caught), told)
+
+    def test_the_warning_of_calls_in_a_loop_names_the_setting(self):
+        async def push():
+            gators["default"].task(tasks.remember, "a")
+
+        with self.assertWarnsMessage(RuntimeWarning, "'WARN_IN_LOOP': False in the setting"):
+            asyncio.run(push())
+
 
 @override_settings(ALLIGATOR=LOCMEM)
 class InATestCase(Base, TestCase):
