@@ -5,6 +5,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable
+from queue import Empty, SimpleQueue
 
 from alligator.common.after_fork import renew_in_children
 from alligator.common.log import SafeTracebacks
@@ -117,21 +118,23 @@ class _Thread(threading.Thread):
     def __init__(self, pool: ThreadPool, call: Callable[[], None], number: int) -> None:
         super().__init__(name=f"alligator-async-{number}", daemon=True)
         self._pool = pool
-        self._given: Callable[[], None] | None = call
-        self._handed = threading.Semaphore(1)  # the first call
+        # Not a semaphore: one that Ctrl-C interrupts in a release may wake its thread too late.
+        self._handed = SimpleQueue[Callable[[], None] | None]()
+        self._handed.put(call)
 
     def hand(self, call: Callable[[], None] | None) -> None:
         """Give it a call while it is idle; None: it is to end."""
-        self._given = call
-        self._handed.release()
+        self._handed.put(call)
 
     def run(self) -> None:
         """Make calls until there was none for a while."""
         while True:
-            while not self._handed.acquire(timeout=self._pool.idle_seconds):
+            try:
+                call = self._handed.get(timeout=self._pool.idle_seconds)
+            except Empty:
                 if self._pool.ends(self):
                     return
-            call, self._given = self._given, None
+                continue
             while call is not None:
                 try:
                     call()

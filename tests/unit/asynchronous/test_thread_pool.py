@@ -1,11 +1,13 @@
 """Test the threads over which calls are awaited."""
 
 import os
+import sys
 import threading
 import time
 
 import pytest
 
+from alligator.asynchronous import thread_pool
 from alligator.asynchronous.thread_pool import ThreadPool, start_soon
 from tests.support.helpers import eventually
 
@@ -115,3 +117,18 @@ def test_room_for_one_thread_only():
 
     start_soon(NoRoom(target=ran.set))
     assert ran.wait(10)
+
+
+def test_a_call_is_handed_over_by_no_code_that_ctrl_c_interrupts():
+    """A semaphore of Python that was interrupted woke its thread up to ten seconds late."""
+    pool, done, files = ThreadPool(1), threading.Event(), set()
+    pool.submit(int)
+    eventually(lambda: pool._idle, "it is idle")
+    before = sys.gettrace()
+    sys.settrace(lambda frame, *_: files.add(frame.f_code.co_filename))
+    try:
+        pool.submit(done.set)
+    finally:
+        sys.settrace(before)
+    assert done.wait(10)
+    assert files == {thread_pool.__file__}
