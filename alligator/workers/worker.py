@@ -163,7 +163,7 @@ class Worker:
 
     def starting(self) -> None:
         """Log that the worker starts, and when it will end."""
-        self.log.info('%s starting & consuming "%s".', self.ident(), self.to_consume)
+        self.log.info("%s starting & consuming %s.", self.ident(), self._quoted_queues())
         if self.max_tasks:
             self.log.info("%s will die after %s tasks.", self.ident(), self.max_tasks)
         else:
@@ -176,11 +176,14 @@ class Worker:
     def stopping(self) -> None:
         """Log that the worker ends, and how many tasks it consumed."""
         self.log.info(
-            '%s for "%s" shutting down. Consumed %s tasks.',
+            "%s for %s shutting down. Consumed %s tasks.",
             self.ident(),
-            self.to_consume,
+            self._quoted_queues(),
             self.tasks_complete,
         )
+
+    def _quoted_queues(self) -> str:
+        return ", ".join(f'"{name}"' for name in queue_names(self))
 
     def result(self, result: Any) -> None:
         """Log what a task returned, shortened, unless that is None."""
@@ -245,7 +248,8 @@ class Worker:
         for up to ``grace`` seconds. A SIGQUIT, or a SIGINT at least a second after the first,
         makes the worker leave at once. Both release what has not run. At the end the handlers
         from before are put back; a SIGQUIT handler that is not Python's default stays in place.
-        In another thread, set ``keep_running`` to False to stop it.
+        In another thread, set ``keep_running`` to False to stop it: it finishes what runs, however
+        long that takes; see :meth:`release`.
         """
         self._signals = self.process_signals or StopSignals()
         self._origin = after_fork.generation
@@ -265,6 +269,23 @@ class Worker:
             if self._signals.count > 1 and self.owns_process:
                 self._leave()  # threads may still be running tasks that were handed back
         return 0
+
+    def release(self) -> None:
+        """Hand back the tasks that run, to be started again elsewhere: this process is to end now.
+
+        ::
+
+            worker.keep_running = False
+            thread.join(5)
+            worker.release()
+
+        This is for a worker in a thread, which is told of no signal. What still runs is not
+        stopped, so call this only before the process ends. A worker that has ended has nothing to
+        hand back.
+        """
+        self.keep_running = False
+        if (leases := self._leases_of_run) is not None:
+            self._release_all(leases, but=None)
 
     def _run(self) -> None:
         with (

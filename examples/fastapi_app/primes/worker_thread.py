@@ -22,11 +22,12 @@ class WorkerThread:
         self._thread.start()
 
     def stop(self, grace: float = 5.0) -> None:
-        """Let running tasks finish, for up to so many seconds.
+        """Let running tasks finish, for up to so many seconds, before the process ends.
 
-        What runs longer ends with the process, and runs again when its lease has run out.
+        What runs longer is handed back, and starts again with the next worker.
         """
         deadline = time.monotonic() + grace
         while self._thread.is_alive() and time.monotonic() < deadline:
             self._worker.keep_running = False  # again: a worker that starts sets it
             self._thread.join(0.1)
+        self._worker.release()

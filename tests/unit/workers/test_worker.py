@@ -96,6 +96,13 @@ def test_documented_lines_and_results(gator, capsys):
     assert f'{ident} for "all" shutting down. Consumed 1 tasks.' in out
 
 
+def test_several_queues_in_the_lines(gator, capsys):
+    Worker(gator, to_consume=["mail", "images"], burst=True).run_forever()
+    out = capsys.readouterr().out
+    assert 'starting & consuming "mail", "images".' in out
+    assert 'for "mail", "images" shutting down.' in out
+
+
 def test_a_second_worker_does_not_double_the_lines_and_levels_are_kept(gator, capsys):
     quiet = Worker(gator, log_level=logging.ERROR)
     workers = [Worker(gator), Worker(gator)]
