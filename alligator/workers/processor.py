@@ -18,7 +18,7 @@ from contextvars import copy_context
 from functools import partial
 from typing import Any
 
-from alligator.backends.base import Delivery
+from alligator.backends.base import GET, Delivery
 from alligator.common.text import describe_error, shorten
 from alligator.exceptions import ConnectionLost, LeaveNow, QueueFull, RunAgain
 from alligator.execution.acks import report_refused
@@ -86,6 +86,9 @@ class Processor:
         # What attempt() takes between the delivery and ``carry``: how to read, check and limit it.
         # Passed by position: by name, and be it in a partial, takes 0.5 µs more for each task.
         checks = self.codec, gator.client.max_deaths, gator.clock
+        # A backend without GET may keep a dead letter in the log only.
+        kept = GET in gator.client.supports
+        self._revival = " To run it again: gator.revive(its id)." if kept else ""
         self._has_middleware = gator.run_middleware is not None
         self._how = *checks, limit, begin, gator.client, gator.run_middleware
         if loop is not None:
@@ -260,10 +263,11 @@ class Processor:
         if outcome.verdict is Verdict.BURY:
             why = outcome.reason.error
             self.log.error(
-                "Task %s became a dead letter: %s %s",
+                "Task %s became a dead letter: %s %s%s",
                 task_id,
                 why,
                 about,
+                self._revival if settled else "",
                 exc_info=outcome.error,
                 extra=fields,
             )

@@ -97,6 +97,7 @@ def test_failures_say_function_queue_attempt_and_duration(gator):
         in dead
     )
     assert ", queue all, attempt 2, 0.0" in dead
+    assert dead.endswith(" s) To run it again: gator.revive(its id).")
 
 
 def test_without_info_nothing_is_made_of_them(gator, monkeypatch):
