@@ -187,7 +187,7 @@ COMMANDS: dict[str, CommandHelp] = {
         (
             "dashboard redis://localhost:6379/0",
             "dashboard --app myapp.gator:gator --allow-actions",
-            "dashboard mail=redis://localhost:6379/0 images=sqlite:////var/lib/app/queue.db",
+            "dashboard mail=redis://localhost:6379/0 images=sqlite:///var/lib/app/queue.db",
             "dashboard redis://localhost:6379/0 --host 0.0.0.0 --port 8080",
         ),
     ),

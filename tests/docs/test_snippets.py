@@ -17,6 +17,7 @@ import pytest
 
 from alligator import Gator
 from alligator.cli import commands as cli
+from alligator.cli import parser
 from alligator.common import importing
 from alligator.exceptions import MissingDriver
 from alligator.tasks import validation
@@ -79,6 +80,12 @@ def test_dsns_are_accepted(page, dsn, tmp_path, monkeypatch):
     except MissingDriver as err:
         pytest.skip(str(err))
     assert not list(tmp_path.iterdir())
+
+
+def test_absolute_paths_of_sqlite_have_one_spelling():
+    written = [dsn for _, dsn in DSNS]
+    written += [each for command in parser.COMMANDS.values() for each in command.examples]
+    assert [each for each in written if "sqlite:////" in each] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

@@ -95,7 +95,7 @@ def _of_place(about: str, given: GatorSettings) -> Iterator[checks.CheckMessage]
             f"{about}locmem:// keeps tasks in the memory of this process: no worker process sees "
             "them, and they are lost when it ends.",
             hint="Use a server, such as redis://localhost:6379/0, or a file: "
-            "sqlite:////var/lib/app/queue.db.",
+            "sqlite:///var/lib/app/queue.db.",
             id="alligator.W001",
         )
     for dsn in filter(None, (given.dsn, given.store)):
