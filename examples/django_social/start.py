@@ -26,6 +26,7 @@ def main() -> int:
     os.environ["SOCIAL_SMTP_PORT"] = str(free_port())
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "mysite.settings")
     django.setup()
+    print("Making the tables and the users …", flush=True)
     call_command("migrate", verbosity=0)
     call_command("add_users")
 

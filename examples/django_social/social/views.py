@@ -9,13 +9,15 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_POST
 
-from alligator.constants import CANCELED, FAILED
+from alligator.constants import CANCELED, DELAYED, FAILED, RETRYING, RUNNING, WAITING
 from alligator.contrib.django import gators
 from social.models import Follow, Mail, Post
 from social.posts import publish
 
 #: Mails of which a page tells more; a post may have thousands.
 SHOWN = 50
+
+_WORDS = {WAITING: "waiting", DELAYED: "delayed", RETRYING: "to be tried again", RUNNING: "running"}
 
 
 @login_required
@@ -69,6 +71,6 @@ def row_of(mail: Mail) -> dict[str, Any]:
     info = gators["default"].task_info(mail.task_id)
     return {
         "recipient": mail.recipient,
-        "text": info.error or info.explanation,
+        "text": info.error or _WORDS.get(info.status, info.explanation),
         "has_failed": info.status in (FAILED, CANCELED),
     }
