@@ -54,6 +54,8 @@ def gator_of(arguments: argparse.Namespace) -> Gator:
     if arguments.store is not None:
         raise InvalidTask("--app names a Gator; its store goes there: Gator(…, store=…).")
     gator = import_attr(*_split(arguments.app, "--app"))
+    if not isinstance(gator, Gator) and hasattr(gator, "for_command_line"):
+        gator = gator.for_command_line()  # that of Django's settings
     if not isinstance(gator, Gator):
         raise InvalidTask(f"--app {arguments.app} is no Gator but a {type(gator).__name__}.")
     if arguments.dsn is not None and arguments.dsn != gator.conn_string:

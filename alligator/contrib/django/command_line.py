@@ -3,28 +3,17 @@
 ::
 
     $ DJANGO_SETTINGS_MODULE=mysite.settings latergator.py status \
-          --app alligator.contrib.django.command_line:default
+          --app alligator.contrib.django.command_line:reports
 
-To import this module sets Django up.
+``alligator.contrib.django:gators`` is that of the alias ``default``. To name one sets Django up.
 """
-
-from copy import copy
-
-import django
-from django.apps import apps
 
 from alligator.contrib.django import gators
 from alligator.gator import Gator
 
-if not apps.ready:
-    django.setup()
-
 
 def __getattr__(alias: str) -> Gator:
-    """Return a copy of the Gator of an alias, which the command line may change.
-
-    Tasks of the project go on using ``gators[alias]``, on its own queue.
-    """
+    """Return a copy of the Gator of an alias, which the command line may change."""
     if alias.startswith("__"):
         raise AttributeError(alias)
-    return copy(gators[alias])
+    return gators.for_command_line(alias)

@@ -2,9 +2,12 @@
 
 import threading
 from collections.abc import Iterator
+from copy import copy
 from difflib import get_close_matches
 from typing import Any, cast
 
+import django
+from django.apps import apps
 from django.conf import settings
 from django.core.signals import setting_changed
 from django.utils.module_loading import import_string
@@ -68,6 +71,15 @@ class GatorHandler:
             hint = f"Did you mean {near[0]!r}?" if near else f"It has: {', '.join(known)}."
             raise InvalidSettings(f"ALLIGATOR has no alias {alias!r:.60}. {hint}")
         return known[alias]
+
+    def for_command_line(self, alias: str = "default") -> Gator:
+        """Return a copy of the Gator of an alias, which a command line may change; set Django up.
+
+        Tasks of the project go on using ``gators[alias]``, on its own queue.
+        """
+        if not apps.ready:
+            django.setup()
+        return copy(self[alias])
 
     def close(self) -> None:
         """Close the connections of all Gators that were used here; the next use opens them."""

@@ -59,8 +59,8 @@ def test_a_task_that_ends_within_the_grace_runs_once_and_errors_are_waited_out(s
     site.save("text.py", "VERSION = 'new'\n")
     site.gator.task("shop.tasks.version")
     eventually(lambda: site.notes("version new"), "the new code runs")
+    pid = eventually(site.gator.workers, "it is listed")[0].pid
     worker.kill()  # the worker process notices
-    pid = site.gator.workers()[0].pid
     eventually(lambda: not is_alive(pid), "it has ended")
 
 

@@ -181,10 +181,20 @@ def test_a_function_of_a_shell_is_refused(site):
     assert said in done.stderr.splitlines()[-1]
 
 
-def test_the_other_commands_find_its_queue(site):
+def test_a_command_that_it_does_not_have_is_pointed_to(site):
+    done = site().run("latergator", "status", "--watch")
+    assert done.returncode == 2
+    assert "has no 'status'" in done.stderr
+    said = "DJANGO_SETTINGS_MODULE=mysite.settings latergator.py status --app "
+    assert f"{said}alligator.contrib.django:gators" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "app", ["alligator.contrib.django:gators", "alligator.contrib.django.command_line:default"]
+)
+def test_the_other_commands_find_its_queue(site, app):
     site = site()
     site.gator.task("shop.tasks.order", "a")
-    app = "alligator.contrib.django.command_line:default"
     done = subprocess.run(
         [sys.executable, "-m", "alligator", "status", "--app", app, "--json"],
         cwd=site.folder,
@@ -266,4 +276,6 @@ def test_a_connection_that_broke_is_renewed(site, kind, concurrency):
         ["first", "2"],
         ["second", "3"],
     ]
-    assert len(site.notes("connected")) == 2
+    # Each thread has its own, and which of them takes a task is not known.
+    most = 4 if concurrency == "4" and not kind else 2
+    assert 2 <= len(site.notes("connected")) <= most

@@ -4,6 +4,7 @@ import argparse
 import sys
 from typing import Any
 
+from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from django.db import connections
 
@@ -32,6 +33,14 @@ class Command(BaseCommand):  # type: ignore[misc]
 
     def run_from_argv(self, argv: list[str]) -> None:
         """Run as the program that this process is."""
+        if len(argv) > 2 and not argv[2].startswith("-"):
+            self.stderr.write(
+                f"manage.py latergator runs a worker, and has no {shorten(argv[2], 60)!r}. The "
+                "other commands are those of latergator.py, such as:\n"
+                f"DJANGO_SETTINGS_MODULE={settings.SETTINGS_MODULE} latergator.py status "
+                "--app alligator.contrib.django:gators"
+            )
+            sys.exit(2)
         self._is_program = True
         super().run_from_argv(argv)
 
