@@ -30,7 +30,7 @@ def limited(ledger: str, name: str, seconds: float, slots: str, key: str, limit:
         path = Path(slots, "above" if number == limit else f"{key}.{number}")
         with path.open("a") as file:
             if number == limit:
-                file.write(f"{name}\n")
+                file.write(f"{name} {time.time():.6f}\n")
                 continue
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -27,6 +27,7 @@ from chaos.ledger import (
     Ledger,
 )
 from chaos.load import changes_in
+from chaos.loops.limits import above_limit
 from chaos.loops.pauses import Pause, latest_start, started_early, started_in_pauses
 from chaos.loops.rates import above_rate, share_used, starts_by_key
 from chaos.loops.unique_keys import Push, lost_keys, two_pending
@@ -483,6 +484,21 @@ def test_a_full_bucket_and_then_one_start_for_each_token_are_no_more_than_the_ra
     starts = [1000.0] * 4 + [1000.5, 1001.0, 1001.5, 1010.0, 1010.0, 1010.0, 1010.0, 1010.5]
     assert above_rate(starts, 4, 2.0, late=0.0) == []
     assert share_used(starts, 4, 2.0) == pytest.approx(12 / 25)
+
+
+@pytest.mark.parametrize(
+    ("began", "above"),
+    [(0.0, []), (1.5, ["3"])],
+    ids=["beside a task that outlived its lease", "beside one that has it"],
+)
+def test_a_start_above_a_limit_is_wrong_where_no_lease_had_run_out(ledger, at, began, above):
+    at(began, STARTED, "0", pid=1)
+    at(0.0, STARTED, "4", pid=2)  # of another key
+    at(2.0, STARTED, "3", pid=3)
+    at(2.1, COMPLETED, "3", pid=3)
+    for name, pid in (("0", 1), ("4", 2)):
+        at(3.0, COMPLETED, name, pid=pid)
+    assert above_limit(["3 1002.000000"], ledger.account(), 1.0) == above
 
 
 @pytest.mark.parametrize(
