@@ -26,7 +26,7 @@ options = gator.options(save_results=3600, timeout=300)
 class Order(BaseModel):
     """What a visitor asks for."""
 
-    limit: int = Field(ge=2, le=100_000_000)
+    limit: int = Field(ge=2, le=1_000_000_000)
 
 
 @asynccontextmanager

@@ -56,10 +56,11 @@ def test_one_alone_is_sent_at_once_as_a_plain_push_is(gator, sends):
 
 
 def test_a_queue_that_does_not_answer_holds_up_no_other(gator, monkeypatch):
-    gate, push = threading.Event(), gator.client.push
+    under_way, gate, push = threading.Event(), threading.Event(), gator.client.push
 
     def slow(queue_name, *args, **kwargs):
         if queue_name == "slow":
+            under_way.set()
             assert gate.wait(20)
         return push(queue_name, *args, **kwargs)
 
@@ -69,6 +70,7 @@ def test_a_queue_that_does_not_answer_holds_up_no_other(gator, monkeypatch):
         stuck = asyncio.create_task(gator.options(queue_name="slow").atask(operator.add, 1, 1))
         for number in range(10):
             await asyncio.wait_for(gator.atask(operator.add, number, 1), 10)
+        assert await asyncio.to_thread(under_way.wait, 20)  # else they are sent with the first
         again = [gator.on_queue("slow").atask(operator.add, number, 1) for number in range(5)]
         behind = [asyncio.create_task(each) for each in again]
         await asyncio.sleep(0.02)
