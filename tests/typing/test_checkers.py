@@ -40,7 +40,7 @@ def run(checker, *arguments, cwd=ROOT):
     if find_spec(checker) is None:
         message = f"{checker} is not installed: pip install -e '.[dev]'"
         pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
-    # pyright --verifytypes asks the first Python on the path where packages are, whatever it is told.
+    # pyright --verifytypes asks the first Python on the path for packages, whatever it is given.
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     where = {"MYPYPATH": str(ROOT), "PYTHONPATH": str(ROOT), "PATH": path}
     return subprocess.run(
