@@ -10,19 +10,9 @@ from alligator.asynchronous import replies
 from alligator.asynchronous.replies import Reply
 from alligator.asynchronous.result_listener import ResultListener, Watched, shown_progress
 from alligator.backends.base import GET
-from alligator.constants import CANCELED, DELAYED, FAILED, RETRYING, RUNNING, SUCCESS, WAITING
+from alligator.monitoring.rows import STATE_WORDS
 from alligator.results.query import Results
 from alligator.tasks.task import Task
-
-_NAMES = {
-    WAITING: "waiting",
-    DELAYED: "delayed",
-    RUNNING: "running",
-    RETRYING: "retrying",
-    SUCCESS: "success",
-    FAILED: "failed",
-    CANCELED: "canceled",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +34,7 @@ class TaskEvent:
     @property
     def state(self) -> str:
         """The status as a word: ``'waiting'``, ``'running'``, … or ``'unknown'``."""
-        return "unknown" if self.status is None else _NAMES.get(self.status, str(self.status))
+        return "unknown" if self.status is None else STATE_WORDS.get(self.status, str(self.status))
 
 
 class _Changes:
