@@ -101,7 +101,7 @@ hooks: venv
 	$(VENV)/bin/pre-commit install
 
 docs: venv
-	$(VENV)/bin/python -m sphinx -W --keep-going -b html docs docs/_build/html
+	$(VENV)/bin/python scripts/build-docs
 
 clean:
 	rm -rf $(VENV) .venv-django benchmarks/.venvs build dist *.egg-info docs/_build tests/browser/node_modules .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis
