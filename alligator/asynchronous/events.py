@@ -8,7 +8,12 @@ from functools import partial
 
 from alligator.asynchronous import replies
 from alligator.asynchronous.replies import Reply
-from alligator.asynchronous.result_listener import ResultListener, Watched, shown_progress
+from alligator.asynchronous.result_listener import (
+    Following,
+    ResultListener,
+    Watched,
+    shown_progress,
+)
 from alligator.backends.base import GET
 from alligator.monitoring.rows import STATE_WORDS
 from alligator.results.query import Results
@@ -43,7 +48,7 @@ class _Changes:
     watches_status = watches_progress = True
 
     def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
         self._events = deque[TaskEvent]()
         self._last: TaskEvent | None = None
         self._came = asyncio.Event()
@@ -61,11 +66,11 @@ class _Changes:
         has_ended = over is not None or (unknown and isinstance(task, str))
         if event != self._last or has_ended:
             self._last = event
-            replies.call_soon(self._loop, partial(self._add, event, has_ended))
+            replies.call_soon(self.loop, partial(self._add, event, has_ended))
         return [] if has_ended else None
 
     def failed(self, error: BaseException) -> list[Reply]:
-        replies.call_soon(self._loop, partial(self._end, error))
+        replies.call_soon(self.loop, partial(self._end, error))
         return []
 
     def _add(self, event: TaskEvent, has_ended: bool) -> None:
@@ -97,9 +102,10 @@ async def events(
 ) -> AsyncIterator[TaskEvent]:
     """Yield each change of a task, until it has ended; see :meth:`alligator.Gator.aevents`."""
     changes = _Changes()
-    watched = listener.follow(results, task, changes)
+    following = Following(results, task, changes)
     try:
+        listener.follow(following)
         async for each in changes.iterate():
             yield each
     finally:
-        listener.leave(watched, changes)
+        listener.leave(following)

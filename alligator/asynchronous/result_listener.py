@@ -6,18 +6,22 @@ A look at the queue, which takes some round trips for each task, is made only wh
 tell, and now and then. What the looks of one pass took, the thread then rests three times as long,
 so that many tasks make it slower rather than busier. While a server does not answer, it goes on
 asking.
+
+What is watched is known to the thread alone. Coroutines tell it over a queue of C, and take no
+lock: Ctrl-C raises an exception at any step of theirs, and at none of the thread.
 """
 
+import asyncio
 import logging
-import threading
 import time
 from collections.abc import Callable, Iterable
 from functools import partial
+from queue import Empty, SimpleQueue
 from typing import Any, Protocol
 
 from alligator.asynchronous import replies
 from alligator.asynchronous.replies import Reply
-from alligator.asynchronous.thread_pool import start_soon
+from alligator.asynchronous.thread_pool import Threads
 from alligator.backends.dsn import mask_password
 from alligator.backends.store import ENDED, Record
 from alligator.common.after_fork import renew_in_children
@@ -67,6 +71,8 @@ _IDLE = 5.0
 class Observer(Protocol):
     """What waits for a task, for one coroutine or more."""
 
+    #: Where its coroutines run.
+    loop: asyncio.AbstractEventLoop
     #: Whether it is told of every status, rather than of the end.
     watches_status: bool
     #: Whether it is told of progress.
@@ -91,7 +97,7 @@ class Watched:
 
     def __init__(self, results: Results, task: Task | str) -> None:
         self.results, self.task = results, task
-        self.observers: list[Observer] = []
+        self.followed: list[Following] = []
         self.since = time.monotonic()
         self.due = 0.0  # the next look at its record
         self.look_due = 0.0  # the next one at its queue
@@ -110,12 +116,12 @@ class Watched:
     @property
     def watches_status(self) -> bool:
         """Whether any observer has to be told of every status."""
-        return any(each.watches_status for each in self.observers)
+        return any(each.observer.watches_status for each in self.followed)
 
     @property
     def watches_progress(self) -> bool:
         """Whether any observer has to be told of progress."""
-        return any(each.watches_progress for each in self.observers)
+        return any(each.observer.watches_progress for each in self.followed)
 
     def schedule(self, now: float) -> None:
         """Set when to look at its record again."""
@@ -142,6 +148,24 @@ class Watched:
         return isinstance(self.task, Task) or is_generated(self.task)
 
 
+class Following:
+    """A task that one observer follows.
+
+    :ivar watched: what is known of the task, for all that follow it.
+    """
+
+    def __init__(self, results: Results, task: Task | str, observer: Observer) -> None:
+        results.keys(task)  # refuses what is no task
+        self.observer = observer
+        self.watched = Watched(results, task)
+        self.is_over = False  # whether the observer is told nothing any more
+
+    @property
+    def has_left(self) -> bool:
+        """Whether nobody is to be told any more."""
+        return self.is_over or self.observer.loop.is_closed()
+
+
 class ResultListener:
     """Tells coroutines of the tasks that they wait for."""
 
@@ -151,54 +175,27 @@ class ResultListener:
 
     def renew(self) -> None:
         """In the child of a fork, watch nothing that coroutines of the parent wait for."""
-        self._changed = threading.Condition()
-        self._watched: dict[Any, Watched] = {}
-        self._thread: threading.Thread | None = None
+        #: What begins or ends to be followed; None: to look whether the thread is to end.
+        self._told = SimpleQueue[Following | None]()
+        self._watched: dict[Any, Watched] = {}  # of the thread
+        self._threads = Threads(1, self._listen, "alligator-result-listener")
         self._asked = 0.0  # when the call began that is under way; 0: none is
         self._is_closed = False
 
-    def follow(self, results: Results, task: Task | str, observer: Observer) -> Watched:
-        """Have an observer told of a task until :meth:`leave`, or until it is done with it."""
-        results.keys(task)  # refuses what is no task
-        # A task object knows more than its id does.
-        key = id(task) if isinstance(task, Task) else (results.queue_name, task)
-        with self._changed:
-            if (watched := self._watched.get(key)) is None:
-                watched = self._watched[key] = Watched(results, task)
-            watched.observers.append(observer)
-            if len(watched.observers) > 1:
-                watched.due = 0.0
-                if observer.watches_status:
-                    watched.look_due = 0.0
-            if observer.watches_status:
-                watched.look_due = 0.0
-            self._is_closed = False
-            if self._thread is None:
-                self._thread = threading.Thread(
-                    target=self._listen, name="alligator-result-listener", daemon=True
-                )
-                try:
-                    start_soon(self._thread)
-                except BaseException:
-                    self._thread = None
-                    self._drop(watched, observer)
-                    raise
-            self._changed.notify()
-        return watched
+    def follow(self, following: Following) -> None:
+        """Have an observer told of a task until :meth:`leave`, or until it is done with it.
 
-    def leave(self, watched: Watched, observer: Observer) -> None:
+        :raises RuntimeError: the system has no room for a thread.
+        """
+        self._is_closed = False
+        self._told.put(following)
+        self._threads.start_one()  # unless there is one: whoever ends looks for what was told
+
+    def leave(self, following: Following) -> None:
         """Tell an observer nothing more of a task."""
-        with self._changed:
-            self._drop(watched, observer)
-
-    def _drop(self, watched: Watched, observer: Observer) -> None:
-        if observer in watched.observers:
-            watched.observers.remove(observer)
-        if not watched.observers:
-            task = watched.task
-            key = id(task) if isinstance(task, Task) else (watched.results.queue_name, task)
-            if self._watched.get(key) is watched:
-                del self._watched[key]
+        if not following.is_over:
+            following.is_over = True
+            self._told.put(following)
 
     def trouble_with(self, watched: Watched) -> ConnectionLost | None:
         """Return why it is not known how a task stands; None: it is known."""
@@ -220,30 +217,34 @@ class ResultListener:
 
     def close(self) -> None:
         """Let the thread end if nothing is waited for."""
-        with self._changed:
-            self._is_closed = True
-            self._changed.notify()
+        self._is_closed = True
+        if len(self._threads):
+            self._told.put(None)
 
     # -- In the thread. -----------------------------------------------------------------------
 
     def _listen(self) -> None:
-        changed, rest_until = self._changed, 0.0
-        while True:
-            with changed:
-                if not self._watched and not self._is_closed:
-                    changed.wait(_IDLE)
-                if not self._watched:
-                    self._thread = None
-                    return
-                now = time.monotonic()
-                watched = list(self._watched.values())
-                fresh = [each for each in watched if each.due == 0.0]
-                if not fresh:
-                    pause = max(min(each.due for each in watched), rest_until) - now
-                    if pause > 0:
-                        changed.wait(pause)
-                        continue
-                    fresh = [each for each in watched if each.due <= now + _FIRST_PAUSE]
+        is_counted = True
+        while is_counted:
+            self._watch()
+            self._threads.end_one()
+            # What was told as this thread ended has started no other.
+            is_counted = not self._told.empty() and self._threads.go_on()
+
+    def _watch(self) -> None:
+        """Look at what is watched, until there was nothing for a while."""
+        rest_until = 0.0
+        while self._watched or self._wait_for_first():
+            self._take_told(0.0)
+            now = time.monotonic()
+            watched = [each for each in list(self._watched.values()) if self._is_followed(each)]
+            fresh = [each for each in watched if each.due == 0.0]
+            if not fresh:
+                pause = max(min((each.due for each in watched), default=now), rest_until) - now
+                if pause > 0:
+                    self._take_told(pause)
+                    continue
+                fresh = [each for each in watched if each.due <= now + _FIRST_PAUSE]
             began = time.monotonic()
             try:
                 self._pass(fresh)
@@ -254,6 +255,54 @@ class ResultListener:
                 self._asked = 0.0
             ended = time.monotonic()
             rest_until = ended + min(_LONGEST_REST, _REST * (ended - began))
+
+    def _wait_for_first(self) -> bool:
+        """Wait for a task to watch; return False if there is none."""
+        until = time.monotonic() + _IDLE
+        while not self._watched:
+            left = 0.0 if self._is_closed else until - time.monotonic()
+            if not self._take_told(max(0.0, left)) and left <= 0:
+                return False
+        return True
+
+    def _take_told(self, seconds: float) -> bool:
+        """Take what was told, and wait for the first so long; False: nothing was."""
+        try:
+            told = self._told.get(timeout=seconds) if seconds > 0 else self._told.get_nowait()
+            while True:
+                if told is not None:
+                    self._take(told)
+                if self._told.empty():
+                    return True
+                told = self._told.get_nowait()
+        except Empty:
+            return False
+
+    def _take(self, following: Following) -> None:
+        watched = following.watched
+        if following.is_over:
+            self._drop(following)
+            return
+        known = self._watched.setdefault(_key(watched), watched)
+        if known is not watched:
+            following.watched = known
+            known.due = 0.0
+        known.followed.append(following)
+        if following.observer.watches_status:
+            known.look_due = 0.0
+
+    def _is_followed(self, watched: Watched) -> bool:
+        """Drop those that have left, or were interrupted in that, and say whether any is left."""
+        for each in [each for each in watched.followed if each.has_left]:
+            self._drop(each)
+        return bool(watched.followed)
+
+    def _drop(self, following: Following) -> None:
+        following.is_over, watched = True, following.watched
+        if following in watched.followed:
+            watched.followed.remove(following)
+        if not watched.followed and self._watched.get(_key(watched)) is watched:
+            del self._watched[_key(watched)]
 
     def _put_off(self, watched: Iterable[Watched], err: BaseException) -> None:
         now = time.monotonic()
@@ -385,19 +434,24 @@ class ResultListener:
 
     def _tell(self, watched: Watched) -> list[Reply]:
         told: list[Reply] = []
-        for each in list(watched.observers):
-            found = self._ask(partial(each.seen, watched))
+        for each in [each for each in watched.followed if not each.has_left]:
+            found = self._ask(partial(each.observer.seen, watched))
             if found is not None:
                 told += found
-                self.leave(watched, each)
+                self._drop(each)
         return told
 
     def _fail(self, watched: Watched, err: BaseException) -> list[Reply]:
         told: list[Reply] = []
-        for each in list(watched.observers):
-            told += each.failed(err)
-            self.leave(watched, each)
+        for each in list(watched.followed):
+            told += each.observer.failed(err)
+            self._drop(each)
         return told
+
+
+def _key(watched: Watched) -> Any:
+    task = watched.task  # a task object knows more than its id does
+    return id(task) if isinstance(task, Task) else (watched.results.queue_name, task)
 
 
 def shown_progress(watched: Watched) -> tuple[float, str] | None:

@@ -1,10 +1,17 @@
-"""Run blocking calls in threads that belong to one Gator."""
+"""Run blocking calls in threads that belong to one Gator.
+
+Ctrl-C raises an exception in the main thread, at any step of Python there. So what a caller does
+here takes no lock, and each change is one call of a function of C: it is done as a whole, or not
+at all. The threads themselves get no such exception.
+"""
 
 import _thread
 import logging
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
+from itertools import count
 from queue import Empty, SimpleQueue
 
 from alligator.common.after_fork import renew_in_children
@@ -17,19 +24,55 @@ log.addFilter(SafeTracebacks())
 IDLE = 10.0
 
 
-def start_soon(thread: threading.Thread) -> None:
-    """Start a thread, and do not wait until it runs, as ``start`` does: that holds up a loop.
+class Threads:
+    """Starts daemon threads for one function, up to a number at the same time.
 
-    :raises RuntimeError: the system has no room for it.
+    :param most: that number.
+    :param run: what each of them does; it ends with :meth:`end_one`.
+    :param name: of the threads; a number comes after it.
     """
 
-    def start() -> None:
-        try:
-            thread.start()
-        except RuntimeError:  # there was room for this one only
-            thread.run()
+    def __init__(self, most: int, run: Callable[[], None], name: str) -> None:
+        self._most, self._run, self._name, self._numbers = most, run, name, count(1)
+        #: For each thread that may be started, the arguments of :meth:`_begin`.
+        self.free: list[tuple[None]] = [(None,)] * most
 
-    _thread.start_new_thread(start, ())
+    def __len__(self) -> int:
+        return self._most - len(self.free)
+
+    def start_one(self) -> bool:
+        """Start a thread, and do not wait until it runs; False: there are as many as may be.
+
+        :raises RuntimeError: the system has no room for it.
+        """
+        try:  # in one call of C, so that none is counted that is not started
+            next(map(_thread.start_new_thread, (self._begin,), map(list.pop, (self.free,))))
+        except IndexError:
+            return False
+        except RuntimeError:
+            self.end_one()
+            raise
+        return True
+
+    def end_one(self) -> None:
+        """Note that a thread has ended, or is about to."""
+        self.free.append((None,))
+
+    def go_on(self) -> bool:
+        """Count the thread that calls this again, after :meth:`end_one`, if there is room."""
+        try:
+            self.free.pop()
+        except IndexError:
+            return False
+        return True
+
+    def _begin(self, _: None) -> None:
+        # To start a thread of the standard library holds up the caller until it runs.
+        name = f"{self._name}-{next(self._numbers)}"
+        try:
+            threading.Thread(target=self._run, name=name, daemon=True).start()
+        except RuntimeError:  # there was room for this one only
+            self._run()
 
 
 class ThreadPool:
@@ -50,97 +93,80 @@ class ThreadPool:
 
     def renew(self) -> None:
         """In the child of a fork, have no threads yet, and none of the parent's calls."""
-        self._lock = threading.Lock()
         self._waiting = deque[Callable[[], None]]()
-        self._idle = list[_Thread]()
-        self._started = 0  # threads that live
-        self._names = 0
+        #: Wakes each idle thread: True: to look what waits; False: to end, and it is not counted.
+        self._idle = list[SimpleQueue[bool]]()
+        self._threads = Threads(self.size, self._serve, "alligator-async")
 
     def __len__(self) -> int:
-        return self._started
+        return len(self._threads)
+
+    # Whoever adds a call then looks for an idle thread; whoever becomes idle, or ends, then looks
+    # for a call. So one of the two sees the other, in whatever order they come.
 
     def submit(self, call: Callable[[], None]) -> None:
         """Make a call in a thread, and do not wait for it; it raises nothing.
 
+        An exception from elsewhere, as Ctrl-C raises it, harms no other call.
+
         :raises RuntimeError: the system has no room for a thread, and there is none yet.
         """
-        with self._lock:
-            if self._idle:
-                self._idle.pop().hand(call)
-                return
-            if self._started >= self.size:
-                self._waiting.append(call)
-                return
-            self._started += 1
-            self._names += 1
-            thread = _Thread(self, call, self._names)
+        self._waiting.append(call)
         try:
-            start_soon(thread)
-        except BaseException:
-            with self._lock:
-                self._started -= 1
-                if not self._started:
-                    raise
-                self._waiting.append(call)
+            self._wake_or_start()
+        except RuntimeError:
+            if len(self):
+                return  # one that lives comes to it
+            with suppress(ValueError):  # it is taken, after all
+                self._waiting.remove(call)
+                raise
 
     def close(self) -> None:
         """Let idle threads end now; the next call starts new ones."""
-        with self._lock:
-            idle, self._idle = self._idle, []
-            self._started -= len(idle)
-            for each in idle:
-                each.hand(None)
+        with suppress(IndexError):
+            while True:  # in one call of C, as below
+                told = map(SimpleQueue.put, map(list.pop, (self._idle,)), (False,))
+                next(map(self._threads.free.append, zip(told)))
 
-    def next_call(self, thread: "_Thread") -> Callable[[], None] | None:
-        """Return what waits for a thread; None: nothing does, and the thread is idle now."""
-        with self._lock:
-            if self._waiting:
-                return self._waiting.popleft()
-            self._idle.append(thread)
-            return None
+    def _wake_or_start(self) -> None:
+        try:  # in one call of C, so that none is taken off that is not woken
+            next(map(SimpleQueue.put, map(list.pop, (self._idle,)), (True,)))
+        except IndexError:
+            self._threads.start_one()
 
-    def ends(self, thread: "_Thread") -> bool:
-        """Let an idle thread end; False: it was just given a call."""
-        with self._lock:
-            if thread not in self._idle:
-                return False
-            self._idle.remove(thread)
-            self._started -= 1
-            return True
+    # -- In a thread. -----------------------------------------------------------------------------
 
-
-class _Thread(threading.Thread):
-    """One thread of a pool.
-
-    :param call: its first call.
-    """
-
-    def __init__(self, pool: ThreadPool, call: Callable[[], None], number: int) -> None:
-        super().__init__(name=f"alligator-async-{number}", daemon=True)
-        self._pool = pool
-        # Not a semaphore: one that Ctrl-C interrupts in a release may wake its thread too late.
-        self._handed = SimpleQueue[Callable[[], None] | None]()
-        self._handed.put(call)
-
-    def hand(self, call: Callable[[], None] | None) -> None:
-        """Give it a call while it is idle; None: it is to end."""
-        self._handed.put(call)
-
-    def run(self) -> None:
+    def _serve(self) -> None:
         """Make calls until there was none for a while."""
+        woken = SimpleQueue[bool]()
         while True:
             try:
-                call = self._handed.get(timeout=self._pool.idle_seconds)
+                call = self._waiting.popleft()
+            except IndexError:
+                # A call that came as this thread ended found no idle one.
+                if self._goes_on(woken) or (self._waiting and self._threads.go_on()):
+                    continue
+                return
+            try:
+                call()
+            except BaseException:
+                log.exception("A call in a thread of its Gator raised; the thread goes on.")
+            del call  # it may hold much, and this thread may be idle for long
+
+    def _goes_on(self, woken: SimpleQueue[bool]) -> bool:
+        """Wait for a call; return False to end."""
+        idle = self._idle
+        idle.append(woken)
+        is_late = False
+        if not self._waiting:
+            try:
+                return woken.get(timeout=self.idle_seconds)
             except Empty:
-                if self._pool.ends(self):
-                    return
-                continue
-            while call is not None:
-                try:
-                    call()
-                except BaseException:
-                    log.exception("A call in a thread of its Gator raised; the thread goes on.")
-                if (call := self._pool.next_call(self)) is None:
-                    break
-            else:
-                return  # told to end
+                is_late = True
+        try:
+            idle.remove(woken)
+        except ValueError:
+            return woken.get()  # it was woken just now
+        if is_late:
+            self._threads.end_one()
+        return not is_late

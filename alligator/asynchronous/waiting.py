@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from alligator.asynchronous.replies import Reply
-from alligator.asynchronous.result_listener import ResultListener, Watched
+from alligator.asynchronous.result_listener import Following, ResultListener, Watched
 from alligator.backends.store import Record
 from alligator.common.clock import Seconds
 from alligator.results.query import Results, not_ended, patience
@@ -32,7 +32,8 @@ class _End:
         *,
         started: bool = False,
     ) -> None:
-        self.future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self.loop = asyncio.get_running_loop()
+        self.future: asyncio.Future[Any] = self.loop.create_future()
         self.watches_status, self._started = started, started
         self._pending, self._read = count, read
 
@@ -111,19 +112,20 @@ async def _until(
     timeout: Seconds | None,
 ) -> list[Watched]:
     seconds = None if timeout is None else patience(timeout)
-    watched = list[Watched]()
+    followed = [Following(results, each, end) for each in tasks]
     try:
-        watched += [listener.follow(results, each, end) for each in tasks]
+        for each in followed:
+            listener.follow(each)
         await asyncio.wait([end.future], timeout=seconds)
-        if not end.future.done() and not all(each.is_answered for each in watched):
+        if not end.future.done() and not all(each.watched.is_answered for each in followed):
             await asyncio.wait([end.future], timeout=_GRACE)
         if not end.future.done():
-            for each in watched:
-                if (trouble := listener.trouble_with(each)) is not None:
+            for each in followed:
+                if (trouble := listener.trouble_with(each.watched)) is not None:
                     raise trouble
     finally:
-        for each in watched:
-            listener.leave(each, end)
+        for each in followed:
+            listener.leave(each)
         if end.future.done() and not end.future.cancelled():
             end.future.exception()  # it is raised, or this coroutine was canceled
-    return watched
+    return [each.watched for each in followed]

@@ -212,7 +212,8 @@ def test_events_of_a_failure():
         async for _ in stopped:
             break
         await stopped.aclose()
-        assert gator._shared_calls["calls"].listener._watched == {}
+        listener = gator._shared_calls["calls"].listener
+        await asyncio.to_thread(eventually, lambda: listener._watched == {}, "it is left")
 
     asyncio.run(main())
 

@@ -8,7 +8,10 @@ import uuid
 import pytest
 
 from alligator import Gator
+from alligator.asynchronous.result_listener import Following
 from alligator.exceptions import BadSignature, ConnectionLost, NodeLost, ResultTimeout
+from tests.faults.test_sqlite_stopped import interrupted_at
+from tests.support.helpers import eventually
 
 
 @pytest.fixture
@@ -135,3 +138,42 @@ def test_waits_for_the_same_task_share_its_looks(gator, monkeypatch):
         assert await asyncio.gather(*waits[1:]) == [2] * 49
 
     asyncio.run(main())
+
+
+def test_ctrl_c_at_any_step_ends_no_wait(gator):
+    """The lock of a condition that Ctrl-C interrupted stayed locked, and no task was watched."""
+
+    async def main():
+        task = await gator.atask(operator.add, 1, 1)
+        calls = gator._shared_calls["calls"]
+
+        class Observer:
+            loop = asyncio.get_running_loop()
+            watches_status = watches_progress = False
+
+            def seen(self, watched):
+                return None
+
+        def follow_and_leave():
+            following = Following(gator.results, task, Observer())
+            try:
+                calls.listener.follow(following)
+            finally:
+                calls.listener.leave(following)
+
+        for step in range(1, 1000):
+            is_done = interrupted_at(step, follow_and_leave) is None
+            is_known = await asyncio.wait_for(gator.await_(task, 0.001), 5)
+            assert not is_known
+            if is_done:
+                break
+        assert step > 10
+        wait = asyncio.create_task(gator.aresult(task, 10))
+        await gator.arun_all()
+        assert await wait == 2
+        calls.close()
+        return calls.listener
+
+    listener = asyncio.run(main())
+    eventually(lambda: not len(listener._threads), "its thread ends")
+    assert listener._watched == {}

@@ -4,11 +4,13 @@ import os
 import sys
 import threading
 import time
+from functools import partial
 
 import pytest
 
 from alligator.asynchronous import thread_pool
-from alligator.asynchronous.thread_pool import ThreadPool, start_soon
+from alligator.asynchronous.thread_pool import ThreadPool, Threads
+from tests.faults.test_sqlite_stopped import interrupted_at
 from tests.support.helpers import eventually
 
 
@@ -108,15 +110,44 @@ def test_no_room_for_a_thread(monkeypatch):
     assert ran.wait(10)
 
 
-def test_room_for_one_thread_only():
+def test_room_for_one_thread_only(monkeypatch):
     ran = threading.Event()
 
-    class NoRoom(threading.Thread):
-        def start(self):
-            raise RuntimeError("can't start new thread")
+    def refuse(thread):
+        raise RuntimeError("can't start new thread")
 
-    start_soon(NoRoom(target=ran.set))
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    Threads(1, ran.set, "only").start_one()
     assert ran.wait(10)
+
+
+def has_idle_only(pool):
+    eventually(lambda: len(pool._idle) == len(pool), "no thread is busy")
+
+
+def keeps_two_busy(pool):
+    """Check that two calls run at the same time, as both threads come to them."""
+    both, ran = threading.Barrier(2), [threading.Event(), threading.Event()]
+    for each in ran:
+        pool.submit(lambda each=each: (both.wait(5), each.set()))
+    return all(each.wait(5) for each in ran)
+
+
+@pytest.mark.parametrize("is_fresh", [True, False])
+@pytest.mark.parametrize("what", ["submit", "close"])
+def test_ctrl_c_at_any_step_loses_no_call_and_no_thread(what, is_fresh):
+    pool = ThreadPool(2, idle_seconds=60)
+    for step in range(1, 100):
+        if is_fresh:
+            pool = ThreadPool(2, idle_seconds=60)
+        has_idle_only(pool)
+        call = pool.close if what == "close" else partial(pool.submit, int)
+        is_done = interrupted_at(step, call) is None
+        assert keeps_two_busy(pool), f"at step {step}"
+        assert len(pool) == 2
+        if is_done:
+            break
+    assert step > 2
 
 
 def test_a_call_is_handed_over_by_no_code_that_ctrl_c_interrupts():
