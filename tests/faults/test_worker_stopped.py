@@ -111,7 +111,8 @@ def completes(gator, folder, start, dsn, hows, way="inline"):
         gator.task("stop_jobs.quick", str(folder))
     worker = interrupt(gator, folder, start, dsn, hows, flags)
     eventually(lambda: lines(folder, "end"), "it ends")
-    eventually(lambda: len(lines(folder, "quick")) == 3, "its neighbours have run")
+    # A neighbour that had run, and was not acknowledged when its worker was killed, runs again.
+    eventually(lambda: len(lines(folder, "quick")) >= 3, "its neighbours have run")
     worker.terminate()
     assert worker.wait(20) == 0
     assert len(lines(folder, "start")) == len(hows) + 1
