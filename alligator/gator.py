@@ -20,6 +20,7 @@ from alligator.backends import client_class
 from alligator.backends.base import GET, OWN_ID, Client, DeadTask, Message
 from alligator.backends.dsn import mask_password
 from alligator.backends.legacy import LegacyClient
+from alligator.backends.queue_pauses import Pauses
 from alligator.backends.store import Store
 from alligator.common.clock import Clock, Moment, Seconds, SystemClock, in_seconds
 from alligator.common.group_by import group_by
@@ -57,7 +58,6 @@ from alligator.producer.options_and_batch import (
 from alligator.producer.push import Producer
 from alligator.results import explain
 from alligator.results.query import Results
-from alligator.results.queue_pauses import Pauses
 from alligator.results.recorder import Recorder
 from alligator.runtime.blocking_calls import loaded, returns_coroutine, warn_in_loop
 from alligator.scheduling.rules import Rule

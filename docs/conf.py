@@ -44,7 +44,7 @@ nitpick_ignore_regex = [
     ),
     (
         "py:class",
-        r"alligator\.(tasks\.middleware\.\w+|execution\.activity_report\.Recording|results\.queue_pauses\.Pauses)",
+        r"alligator\.(tasks\.middleware\.\w+|execution\.activity_report\.Recording|backends\.queue_pauses\.Pauses)",
     ),
     ("py:class", r"alligator\.tasks\.adapters\.Observer"),
     ("py:obj", r"alligator\.monitoring\.rows\.Row"),

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from alligator.backends.base import GET, Client, Data, Delivery, time_on
+from alligator.backends.queue_pauses import Pauses
 from alligator.common import after_fork, strict_json
 from alligator.common.clock import Clock
 from alligator.common.hard_exit import beside
@@ -29,7 +30,6 @@ from alligator.execution.progress_and_cancels import TaskDocuments
 from alligator.execution.settle import Settler
 from alligator.monitoring import cancel_requests
 from alligator.results.query import Results
-from alligator.results.queue_pauses import Pauses
 from alligator.runtime.timeouts import Overrun, TimeIsUp
 from alligator.tasks.codec import Codec
 from alligator.tasks.message import id_of

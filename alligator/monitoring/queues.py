@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from alligator.backends.base import LISTING, Client, Listed, Place
+from alligator.backends.queue_pauses import Pauses
 from alligator.backends.store import HELD as HELD_QUEUE
 from alligator.common.text import shorten
 from alligator.constants import DELAYED, FAILED, HELD, RUNNING, WAITING
@@ -22,7 +23,6 @@ from alligator.monitoring.rows import History, Page, QueueRow, TaskInfo, TaskRow
 from alligator.results import explain
 from alligator.results.explain import Facts
 from alligator.results.query import Results
-from alligator.results.queue_pauses import Pauses
 from alligator.tasks.message import fields_in, fields_of, id_of
 from alligator.tasks.task import Task
 

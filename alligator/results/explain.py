@@ -10,12 +10,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from alligator.backends.base import GET, LIMIT, RATE, Data, Place, time_on
+from alligator.backends.queue_pauses import Pauses
 from alligator.backends.store import CANCELED_BY, id_in_key
 from alligator.common.text import shorten, show_time
 from alligator.constants import CANCELED, DELAYED, FAILED, RETRYING, RUNNING, SUCCESS, WAITING
 from alligator.exceptions import InvalidTask
 from alligator.results.query import Results
-from alligator.results.queue_pauses import Pauses
 from alligator.tasks.limits import rate_of
 from alligator.tasks.message import fields_in, fields_of, id_of
 from alligator.tasks.parent_ids_in_store import read as read_kept

@@ -11,8 +11,8 @@ import time
 from collections.abc import Callable, Collection, Sequence
 
 from alligator.backends.base import Delivery
+from alligator.backends.queue_pauses import Pauses
 from alligator.common.text import describe_error
-from alligator.results.queue_pauses import Pauses
 
 #: Seconds between two looks; and after one that failed, since each may take long.
 EVERY, AFTER_FAILURE = 1.0, 15.0
