@@ -16,7 +16,8 @@ store it is text like any other; only stores that keep children make such keys t
 (not :func:`alligator.common.ids.is_generated`) overrules the outcomes of earlier pushes, in the
 same step. The store forgets their failure or cancellation, and their dead letter no longer says how
 that id stands (to ``Client.find``, to children). An ack overrules a failure that was noted
-meanwhile.
+meanwhile. A task whose id is the key of a record stands in for one on another backend: its pushes
+and acks leave that record alone.
 
 *Kept for their time.* Records and marks stay until their time is over, and end by themselves a few
 seconds after it at the latest.

@@ -53,7 +53,7 @@ from alligator.backends.store import (
 )
 from alligator.common import strict_json
 from alligator.common.text import shorten
-from alligator.constants import DELAYED, FAILED, WAITING
+from alligator.constants import DELAYED, FAILED, SUCCESS, WAITING
 from alligator.constants import HELD as HELD_STATE
 from alligator.exceptions import BadPayload, InvalidTask, QueueFull, UnsupportedOption
 from alligator.tasks.message import fields_in, fields_of, is_known_later, with_limits_in
@@ -233,26 +233,36 @@ class BridgedStore(Store):
 
     def _known(self, key: str, queue_names: Sequence[str] = ()) -> Record | None:
         """Return the record of a task, also one by Alligator 1.1, under its id alone."""
+        return self._known_by(key, queue_names)[1]
+
+    def _known_by(self, key: str, queue_names: Sequence[str]) -> tuple[str, Record | None]:
+        """Return the key and the latest record of a task."""
         task_id = id_in_key(key)
         keys = {key: None, task_id: None}
         if not queue_in_key(key):  # the id may be the user's own after all
             keys |= dict.fromkeys(own_record_key(each, task_id) for each in queue_names)
-        records = [each for each in self.store.records(list(keys)) if each is not None]
-        return max(records, key=lambda each: each.fence, default=None)
+        found = zip(keys, self.store.records(list(keys)), strict=True)
+        known = [(each, record) for each, record in found if record is not None]
+        return max(known, key=lambda each: each[1].fence, default=(key, None))
 
     def _is_pending(self, key: str, queue_names: Sequence[str]) -> bool:
-        record = self._known(key, queue_names)
+        known_by, record = self._known_by(key, queue_names)
+        own_queue, task_id = queue_in_key(key), id_in_key(key)
         if record is not None:
-            return not record.ended
+            # The success of an earlier push of the user's own id stands until the next one ends.
+            is_own = own_queue or queue_in_key(known_by)
+            if not (record.state == SUCCESS and is_own and OWN_ID in self.client.supports):
+                return not record.ended
         if GET not in self.client.supports:
             return False
-        own_queue, task_id = queue_in_key(key), id_in_key(key)
         for name in (own_queue,) if own_queue else queue_names:
             place = self.client.find(name, task_id)
             data = self.client.peek(name, task_id)
             if place is not None and data is not None and place.state != FAILED:
                 if not is_known_later(data):
                     raise must_save(task_id)
+                if record is not None and _pushed_at(data) <= record.pushed:
+                    continue  # it has ended, and is about to leave the queue
                 return OWN_ID in self.client.supports
         return False
 
@@ -395,6 +405,11 @@ class BridgedStore(Store):
 class _Held(NamedTuple):
     queue_name: str
     message: Message
+
+
+def _pushed_at(data: Data) -> float:
+    pushed = fields_in(fields_of(data), "options").get("pushed_at")
+    return pushed if isinstance(pushed, int | float) else 0.0
 
 
 def _moved(message: Message, seconds: float) -> Message:

@@ -134,6 +134,37 @@ def test_failures_of_the_last_push_count(gators, own_id):
     assert gator.dead()
 
 
+def test_the_success_of_yesterday(gators, own_id):
+    """It frees no child of what was pushed today, which has not ended."""
+    gator = gators("a")
+    yesterday = gator.options(task_id=own_id, save_results=60).task(add, 1, 2)
+    work(gator, yesterday)
+    early = gator.options(depends_on=[yesterday], save_results=60).task(add, 3, 4)
+    work(gator, early)
+    assert gator.result(early) == 7
+    today = gator.options(task_id=own_id, save_results=60).task(fail, "today")
+    children = [
+        gator.options(depends_on=[each]).task(add, 3, 4)
+        for each in (today, (gator.queue_name, own_id))
+    ]
+    work(gator, today, *children)
+    assert [gator.status(each) for each in children] == [CANCELED, CANCELED]
+    assert gator.status(today) == gator.status(own_id) == FAILED
+    with pytest.raises(TaskFailed, match="today"):
+        gator.result(own_id)
+
+
+def test_a_failure_stays_known_where_children_waited_for_it(gators, own_id):
+    gator = gators("a")
+    parent = gator.options(task_id=own_id, save_results=60).task(fail, "today")
+    child = gator.options(depends_on=[parent]).task(add, 3, 4)
+    work(gator, parent, child)
+    assert gator.status(child) == CANCELED
+    gator.client.purge_dead(gator.queue_name)
+    assert gator.status(parent) == gator.status(own_id) == FAILED
+    assert "ValueError: today" in gator.explain(own_id)
+
+
 def test_a_cancellation_of_yesterday(gators, own_id):
     gator = gators("a")
     if gator.conn_string.startswith("sqs"):

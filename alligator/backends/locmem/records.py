@@ -12,7 +12,7 @@ from alligator.backends.activity_sums import (
     added,
     row_for,
 )
-from alligator.backends.store import BAD, record_key
+from alligator.backends.store import BAD, queue_in_key, record_key
 from alligator.backends.types import Activity, LiveWorker, Record, Report, Worker
 from alligator.common.ids import is_generated
 from alligator.constants import FAILED
@@ -149,13 +149,15 @@ class Records:
 
     def overrule(self, queue_name: str, task_id: str, now: float) -> None:
         """Forget failures and cancellations of an id of the user's own, which is pushed again."""
-        for key in () if is_generated(task_id) else (record_key(queue_name, task_id), task_id):
+        if is_generated(task_id) or queue_in_key(task_id):
+            return
+        for key in (record_key(queue_name, task_id), task_id):
             if (record := self.outcomes.get(key, now)) and record.state in BAD:
                 self.outcomes.pop(key)
 
     def has_succeeded(self, queue_name: str, task_id: str, now: float) -> None:
         """Forget the failure of an id of the user's own, which is acked: a push before had it."""
-        if not is_generated(task_id):
+        if not (is_generated(task_id) or queue_in_key(task_id)):
             key = record_key(queue_name, task_id)
             if (record := self.outcomes.get(key, now)) and record.state == FAILED:
                 self.outcomes.pop(key)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from alligator.backends.sqlite.transaction import Transaction
-from alligator.backends.store import Record, record_key
+from alligator.backends.store import Record, queue_in_key, record_key
 from alligator.common.ids import is_generated
 from alligator.constants import CANCELED, FAILED
 
@@ -60,13 +60,15 @@ def overrule(tx: Transaction, queue: str, task_ids: Iterable[str]) -> None:
     if not (own := [each for each in task_ids if not is_generated(each)]):
         return
     tx.executemany(_OVERRULE, [(queue, each) for each in own])
-    keys = [writable(key) for each in own for key in (record_key(queue, each), each)]
+    ids = [each for each in own if not queue_in_key(each)]
+    keys = [writable(key) for each in ids for key in (record_key(queue, each), each)]
     tx.executemany(_FORGET, [(key, FAILED, CANCELED) for key in keys])
 
 
 def have_succeeded(tx: Transaction, tasks: Iterable[tuple[str, str]]) -> None:
     """Forget failures of the user's own ids among these, which are acked: of a past push."""
-    if own := [record_key(queue, each) for queue, each in tasks if not is_generated(each)]:
+    ids = [each for each in tasks if not (is_generated(each[1]) or queue_in_key(each[1]))]
+    if own := [record_key(*each) for each in ids]:
         tx.executemany(_FORGET, [(writable(key), FAILED, FAILED) for key in own])
 
 

@@ -242,6 +242,24 @@ class DependencyContract(Contract):
                 assert (self.store.record(key) is None) == (state == FAILED)
         self.store.forget(keys.values())
 
+    def test_what_stands_in_for_another_leaves_its_record_alone(self) -> None:
+        """Its id is the key of the record."""
+        self.hold("skipped?", "no parent")
+        key = own_record_key(f"{self.queue}-elsewhere", "parent")
+        for state in (FAILED, CANCELED):
+            record = Record(state, error="ValueError: no", at=1.0)
+            self.store.note(key, record, 60)
+            self.client.push(self.queue, key, "{}")
+            assert self.store.record(key) == record
+            assert self.client.ack([self.run(key)]) == []
+            assert self.store.record(key) == record
+            self.client.push(self.queue, key, "{}")
+            assert self.hold(f"child {state}", key) == WAITING
+            assert self.store.settle(self.client, self.run(key), key, record, 60) is True
+            assert self.store.record(key) == record
+            assert "parent" in self.error_of(f"child {state}")
+            self.store.forget([key])
+
     def test_what_was_pushed_behind_a_run_that_fails(self) -> None:
         """Its dead letter is of an earlier push."""
         self.hold("skipped?", "no parent")

@@ -38,12 +38,17 @@ end
 -- Forget a record. (A user that may only push needs no right to delete.)
 local function forget_record(key) redis.call('PEXPIRE', key, 0) end
 
+-- Whether an id is the key of a record: of a task that stands in for one on another backend, and
+-- whose pushes and acks leave that record alone.
+local function is_record_key(id) return string.find(readable(id), '\31', 1, true) ~= nil end
+
 -- Tasks of this queue are acked: if the id is the user's own, a recorded failure was that of an
 -- earlier push. Forget it.
 function have_succeeded(ids)
   for index = 1, #ids do
     local id = ids[index]
-    if not is_generated(id) and state_in(record_of(own_queue(), id)) == FAILED then
+    local own = not is_generated(id) and not is_record_key(id)
+    if own and state_in(record_of(own_queue(), id)) == FAILED then
       forget_record(record_of(own_queue(), id))
     end
   end
@@ -310,7 +315,8 @@ end
 -- and mark its dead letter as overruled, by a sixth value. (On a cluster the old record is on
 -- another node.)
 local function overrule(id, with_old)
-  for _, key in ipairs({ own_record(own_queue(), id), with_old and old_record(id) or nil }) do
+  local keys = { own_record(own_queue(), id), with_old and old_record(id) or nil }
+  for _, key in ipairs(is_record_key(id) and {} or keys) do
     local state = state_in(key)
     if state == FAILED or state == CANCELED then forget_record(key) end
   end
