@@ -183,7 +183,7 @@ def test_status_is_refreshed(dsn, gator, worker):
         eventually(rate, "what a worker did is seen")
         process.send_signal(signal.SIGINT)
         process.stdout.read()
-        assert process.wait(10) == 0
+        assert process.wait(30) == 0
     finally:
         process.kill()
         process.wait()

@@ -13,6 +13,7 @@ from alligator.backends.base import Message
 from alligator.backends.store import Child, Parent, record_key
 from alligator.exceptions import InvalidTask, TaskCanceled, UnsupportedOption
 from tests.support import jobs
+from tests.support.helpers import eventually
 
 STORES = ["locmem", "sqlite", "redis"]
 tries: list[int] = []
@@ -21,6 +22,10 @@ tries: list[int] = []
 def note(name):
     jobs.seen.append(name)
     return name
+
+
+def note_time():
+    jobs.seen.append(time.time())
 
 
 def fails_until(times):
@@ -119,7 +124,7 @@ def test_fan_out(gator):
     assert gator.len() == 1
     started = time.monotonic()
     assert gator.pop() is not None
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 30
     assert gator.len() == 10_000
     Worker(gator, max_tasks=500, log_level="CRITICAL").run_forever()
     assert jobs.seen == ["parent", *range(500)], "all of them would take too long here"
@@ -197,7 +202,7 @@ def test_an_idle_worker_of_the_childs_queue_starts_it_at_once(gator):
         started = time.monotonic()
         work(gator, gator.other)
         assert child.wait(10) is True
-        assert time.monotonic() - started < 3
+        assert time.monotonic() - started < 8, "at once, without the longest wait"
     finally:
         worker.keep_running = False
         thread.join(30)
@@ -207,15 +212,15 @@ def test_delay_and_priority_of_a_child(gator):
     parent = gator.task(note, "parent")
     after(gator, parent, priority=-5).task(note, "late")
     after(gator, parent, priority=5).task(note, "early")
-    later = after(gator, parent, delay_by=0.6).task(note, "delayed")
+    later = after(gator, parent, delay_by=600).task(note, "much later")
+    soon = after(gator, parent, delay_by=0.5).task(note_time)
     work(gator)
-    assert jobs.seen == ["parent", "early", "late"]
+    assert [each for each in jobs.seen if isinstance(each, str)] == ["parent", "early", "late"]
     assert gator.client.find(gator.queue_name, later.task_id).due == pytest.approx(
         later.delay_until, abs=0.01
     )
-    time.sleep(0.7)
-    work(gator)
-    assert jobs.seen[3:] == ["delayed"]
+    eventually(lambda: work(gator) or len(jobs.seen) == 4, "it is due")
+    assert max(each for each in jobs.seen if isinstance(each, float)) >= soon.delay_until - 0.01
 
 
 # -- What ends the waiting. -----------------------------------------------------------------------

@@ -10,7 +10,7 @@ from alligator import CANCELED, DELAYED, FAILED, SUCCESS, WAITING, Gator, Task, 
 from alligator.exceptions import ConnectionLost, InvalidTask, UnsupportedOption
 from alligator.execution.attempt import attempt
 from alligator.producer.children_in_other_store import HELD
-from tests.behaviour.test_dependencies import after, fails_until, note, tries
+from tests.behaviour.test_dependencies import after, fails_until, note, note_time, tries
 from tests.support import jobs
 
 PAIRS = ["beanstalk+redis", "sqs+sqlite", "redis+sqlite", "cluster+redis"]
@@ -118,12 +118,13 @@ def test_canceling(gator):
 
 def test_delay_of_a_child(gator):
     parent = saved(gator).task(note, "parent")
-    child = after(gator, parent, delay_by=2).task(note, "child")
-    assert gator.status(child) == DELAYED
-    work_until(gator, parent)
-    assert jobs.seen == ["parent"]
-    work_until(gator, child)
-    assert time.time() >= child.delay_until
+    later = after(gator, parent, delay_by=600).task(note, "later")
+    child = after(gator, parent, delay_by=1).task(note_time)
+    assert gator.status(later) == DELAYED
+    work_until(gator, parent, child)
+    assert jobs.seen[0] == "parent"
+    assert jobs.seen[1] >= child.delay_until - 0.01
+    assert len(jobs.seen) == 2
 
 
 def test_a_parent_that_saves_nothing_is_refused(gator):

@@ -90,7 +90,7 @@ def test_an_idle_worker_starts_a_task_at_once(gator):
     finally:
         worker.keep_running = False
         thread.join(30)
-    assert sorted(waits)[5] < 1.0  # no more than a guard: the figures are measured elsewhere
+    assert sorted(waits)[5] < 2.5  # no more than a guard: the figures are measured elsewhere
 
 
 def test_a_batch_and_several_threads(gator):

@@ -249,7 +249,7 @@ def held_by_another_thread(lock):
 
     thread = threading.Thread(target=hold, daemon=True)
     thread.start()
-    assert taken.wait(5)
+    assert taken.wait(20)
     yield
     done.set()
     thread.join()
@@ -389,7 +389,7 @@ import os, sys, time
 from alligator.runtime import timeouts, watchdog
 
 watchdog.SLACK = 0.5
-timeouts._watch._watchdog.cover(time.monotonic() + 1.5)
+timeouts._watch._watchdog.cover(time.monotonic() + 3)
 child = os.fork()
 if child == 0:
     timeouts._watch._watchdog.cover(time.monotonic() + 60)  # waits for no thread of the parent
@@ -405,7 +405,7 @@ def test_a_fork_neither_ends_the_watch_over_the_parent_nor_hangs_the_child():
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=60,
     )
     assert done.stdout == "child 5\n"
     assert done.returncode == 1

@@ -220,13 +220,13 @@ def test_with_so_many_held_no_further_task_is_taken(local, monkeypatch):
 def test_what_is_held_at_a_stop_is_told_within_the_grace(local):
     local.options(retries=1)(fail, "again")
     local.client.fill()
-    worker, said, thread = running(local, grace=10)
+    worker, said, thread = running(local, grace=20)
     eventually(lambda: said.count("takes no more"), said)
     worker.keep_running = False
     time.sleep(0.3)
     assert thread.is_alive()
     local.client.heal()
-    thread.join(8)
+    thread.join(15)
     assert not thread.is_alive()
     assert said.once()
     (delivery,) = local.client.reserve([local.queue_name]).deliveries
@@ -250,7 +250,7 @@ def test_what_is_held_after_the_grace_is_handed_back(gator):
     eventually(lambda: said.count("takes no more"), said)
     ended(worker, thread)
     assert said.count("The outcome of 1 task was not taken in time: handed back") == 1, said.lines
-    found = gator.client.reserve([gator.queue_name], wait=2.0).deliveries
+    found = gator.client.reserve([gator.queue_name], wait=10.0).deliveries
     assert [(gator.codec.decode(each).retries, each.deaths) for each in found] == [(1, 0)]
 
 
@@ -379,7 +379,7 @@ def test_a_store_that_is_full_is_waited_for(function, monkeypatch):
     eventually(lambda: said.count("takes no more"), said)
     time.sleep(0.8)
     full.clear()
-    assert task.wait(5)
+    assert task.wait(20)
     assert gator.status(task) == (SUCCESS if function is value else FAILED)
     eventually(said.once, said)
     ended(worker, thread)
@@ -411,18 +411,20 @@ def test_children_wait_where_they_are_for_a_queue_that_is_full(caplog, monkeypat
 def test_a_tick_that_is_refused_comes_later_and_once(apart):
     plain = Gator(f"locmem://{uuid.uuid4().hex}", "q")
     gator = on(plain, store=f"locmem://{uuid.uuid4().hex}" if apart else None)
+    declared = time.time()
     gator.options(catch_up=True).every(0.5, note, "tick")
-    gator.client.fill()
+    gator.schedules.fire()
     began = time.time()
+    gator.client.fill()
     worker, said, thread = running(gator)
     time.sleep(1.2)
     assert ran == []
     gator.client.heal()
     healed = time.time()
-    eventually(lambda: len(ran) >= 3, said)
+    missed = int(healed / 0.5) - int(began / 0.5)
+    eventually(lambda: len(ran) >= missed, said)
     eventually(lambda: said.count("is queued again"), said)
     ended(worker, thread)
-    at_most = int(time.time() / 0.5) - int(began / 0.5)
-    assert int(healed / 0.5) - int(began / 0.5) <= len(ran) <= at_most
+    assert len(ran) <= int(time.time() / 0.5) - int(declared / 0.5)
     assert said.count("cannot be queued") == said.count("is queued again") == 1
     gator.close()

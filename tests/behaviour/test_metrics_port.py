@@ -154,7 +154,7 @@ def test_a_forked_child_holds_neither_port_nor_numbers(folder, gator, start, scr
 
 
 def test_processes_share_one_port_and_a_killed_one_loses_no_counts(folder, gator, start, scrape):
-    process = start("--processes=2", "--lease=1")
+    process = start("--processes=2", "--lease=5")
     eventually(lambda: len(workers_of(gator)) == 2, within=PATIENCE)
     push(gator, 50)
     eventually(lambda: succeeded(scrape()) == 50, within=PATIENCE)
@@ -186,7 +186,7 @@ def found_gauges(found):
 def test_a_lease_that_ran_out_counts(gator, start, scrape):
     """In the process of its own in which the task runs that has killed its worker."""
     gator.task("metered.die_once")
-    process = start("--lease=0.5", "--concurrency=2", "--processes=1")
+    process = start("--lease=1.5", "--concurrency=2", "--processes=1")
     done = ("alligator_tasks_finished_total", "all", "metered.die_once", "succeeded")
     found = eventually(lambda: (found := scrape()).get(done) and found, within=PATIENCE)
     assert found[done] == found["alligator_leases_expired_total", "all", "metered.die_once"] == 1

@@ -112,9 +112,10 @@ def test_dropped_where_the_store_is_told_of_ends(gator_with_store):
 
 def test_a_result_that_nobody_read_in_time(gator_with_store):
     gator = gator_with_store
-    read, unread = (gator.options(save_results=1).task(add, 2) for _ in range(2))
+    read, unread = (gator.options(save_results=s).task(add, 2) for s in (60, 1))
     gator.run_all()
-    assert read.wait(5) is True
+    assert read.wait(20) is True
+    gator.store.note(read.task_id, gator.store.record(read.task_id), 0.1)  # its time is up as well
     deadline = time.monotonic() + 20
     while gator.store.record(read.task_id) or gator.store.record(unread.task_id):
         assert time.monotonic() < deadline

@@ -73,7 +73,7 @@ def test_a_worker_starts_nothing_of_a_paused_queue(gator_with_store, start):
     eventually(lambda: seen == ["before"], "the worker is up")
     gator.pause()
     if PAUSE not in gator.client.controls:
-        time.sleep(1.0)  # it may look once a second
+        time.sleep(1.2)  # it may look once a second
     tasks = [gator.task(note, number) for number in range(3)]
     time.sleep(0.4)  # nothing is to happen
     assert seen == ["before"]
@@ -82,7 +82,7 @@ def test_a_worker_starts_nothing_of_a_paused_queue(gator_with_store, start):
     began = time.monotonic()
     assert gator.resume() is True
     eventually(lambda: len(seen) == 4, "all have run")
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 15
     assert gator.resume() is False
     assert gator.paused() is None
     assert gator.dead() == []
@@ -107,17 +107,18 @@ def test_what_a_worker_holds_in_advance_does_not_start(kind, start, tmp_path, mo
     else:  # as on a backend that does not pause by itself
         monkeypatch.setattr("alligator.backends.sqlite.client.Client.controls", frozenset())
         gator = Gator(f"sqlite://{tmp_path}/q.db", store=f"locmem://{uuid.uuid4().hex}")
-    for number in range(100):
-        gator.task(note_slowly, number)
-    start(gator, prefetch=100)
+    with gator.batch() as batch:
+        for number in range(400):
+            batch.task(note_slowly, number)
+    start(gator, prefetch=400)
     eventually(lambda: seen, "they run")
     gator.pause()
     began = time.monotonic()
     eventually(lambda: gator.stats()["running"] == 0, "what has not started goes back")
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 15
     count = len(seen)
-    assert count < 60
-    assert gator.stats()["waiting"] == 100 - count
+    assert count < 300
+    assert gator.stats()["waiting"] == 400 - count
     gator.resume()
     eventually(lambda: len(seen) > count, "they go on")
     assert sorted(set(seen)) == sorted(seen), "none ran twice"
@@ -171,11 +172,13 @@ def test_a_pause_ends_by_itself(gator_with_store):
     gator = gator_with_store
     now = time.time()
     gator.pause(seconds=datetime.timedelta(seconds=600))
-    assert abs(gator.paused() - now - 600) < 5
-    gator.pause(seconds=0.4)
+    assert abs(gator.paused() - now - 600) < 60
     gator.task(note, "1")
     assert gator.run_all() == 0
+    now = time.time()
+    gator.pause(seconds=0.4)
     eventually(lambda: gator.run_all() or seen, "it runs")
+    assert time.time() - now > 0.39
     assert gator.paused() is None
     assert seen == ["1"]
 

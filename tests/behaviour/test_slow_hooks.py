@@ -104,14 +104,14 @@ def test_it_is_said_once(gator, caplog, monkeypatch, run, func, name):
 
 
 def test_nothing_is_said_of_hooks_that_return(gator, caplog, monkeypatch):
-    monkeypatch.setattr(task_module, "HOOK_PATIENCE", 0.05)
+    monkeypatch.setattr(task_module, "HOOK_PATIENCE", 0.5)
     for _ in range(20):
         gator.options(on_start=fine, on_success=fine).task(fine)
         with pytest.raises(ValueError, match="no"):
             gator.options(on_error=fine, is_async=False).task(fails)
     gator.run_all()
     assert not any(hasattr(each, "_call") for each in list(_watch._alarms.values()))
-    time.sleep(0.1)
+    time.sleep(0.55)
     assert warnings(caplog) == []
 
 
@@ -121,7 +121,7 @@ def test_it_is_broken_off_and_changes_no_outcome(gator, caplog, run, func):
     started = time.monotonic()
     options = {"on_start": spins, "on_success": spins, "hook_timeout": 0.05}
     run(gator, options, func)
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 19
     assert (seen, gator.dead(), gator.len()) == (["ran"], [], 0)
     raised = [each for each in caplog.records if "raised; it goes on" in each.getMessage()]
     assert [str(each.exc_info[1]) for each in raised] == ["It ran for more than its 0.05 s."] * 2
@@ -134,7 +134,7 @@ def test_so_is_that_of_a_failure(gator):
 
 
 def test_timeout_and_hook_timeout_are_apart(gator):
-    options = {"timeout": 0.1, "hook_timeout": 0.1, "on_start": spins, "on_success": spins}
+    options = {"timeout": 0.5, "hook_timeout": 0.5, "on_start": spins, "on_success": spins}
     inline(gator, options, fine)
     assert seen == ["ran"]
 

@@ -146,7 +146,7 @@ def test_it_is_free_after_a_failure_and_after_its_expiry(gator):
     assert gator.status(duplicate) == gator.status(failed) == FAILED
     expired = gator.options(unique="k", expires=0.05).task(double, 1)
     assert not expired.is_duplicate
-    time.sleep(0.06)
+    time.sleep(0.2)
     gator.run_all()
     assert [each.task_id for each in gator.dead()] == [expired.task_id, failed.task_id]
     pending = once.task(double, 1)
@@ -229,26 +229,31 @@ def test_a_schedule_skips_a_tick_while_the_last_one_is_pending(gator):
 
 
 def test_the_last_push_counts(gator):
-    soon = gator.options(debounce=0.3, debounce_max=5, unique="k", save_results=60)
-    first = soon.task(note_id, 1)
-    second = soon.task(note_id, 2)
-    assert (second.is_duplicate, second.task_id) == (True, first.task_id)
-    assert (gator.stats()["delayed"], gator.pop()) == (1, None)
+    late, soon = (gator.options(debounce=s, unique="k", save_results=60) for s in (60, 0.2))
+    first = late.task(note_id, 1)
+    for push, number in ((late, 2), (soon, 3)):
+        again = push.task(note_id, number)
+        assert (again.is_duplicate, again.task_id) == (True, first.task_id)
+        if push is late:
+            assert (gator.stats()["delayed"], gator.pop()) == (1, None)
     eventually(lambda: gator.run_all(), "it is due")
-    assert jobs.seen == [(first.task_id, 2)]
+    assert jobs.seen == [(first.task_id, 3)]
     assert first.wait(5)
-    assert not soon.task(note_id, 3).is_duplicate
+    assert not soon.task(note_id, 4).is_duplicate
 
 
 def test_a_debounced_task_starts_in_the_end(gator):
     soon = gator.options(debounce=0.2, debounce_max=0.5)
-    began = time.monotonic()
+    began, longest = time.monotonic(), 0.0
     tasks = [soon.task(note_id, "x")]
     while not jobs.seen:
-        assert time.monotonic() - began < 20, "it starved"
+        pushed = time.monotonic()
+        assert pushed - began < 20, "it starved"
         tasks.append(soon.task(note_id, "x"))
         gator.run_all()
-    assert time.monotonic() - began >= 0.45
+        longest = max(longest, time.monotonic() - pushed)
+    # Earlier only if this process itself stood still for longer than the debounce.
+    assert time.monotonic() - began >= 0.45 or longest > 0.19
     assert len({each.task_id for each in tasks}) == 1
     assert not soon.task(note_id, "y").is_duplicate
 

@@ -36,6 +36,12 @@ def take_a_while():
     Path("started").touch()
     time.sleep(0.5)
     Path("ended").touch()
+
+def take_until_told():
+    Path("started").touch()
+    while not Path("told").exists():
+        time.sleep(0.01)
+    time.sleep(0.2)
 """
 
 IMPORT_ALL = """
@@ -187,11 +193,12 @@ def test_awaitable_calls(folder):
 def test_a_stop_lets_the_running_task_finish(folder, jobs, number):
     dsn = f"sqlite://{folder}/queue.db"
     gator = Gator(dsn)
-    tasks = [gator.options(save_results=60).task(jobs.take_a_while) for _ in range(3)]
+    tasks = [gator.options(save_results=60).task(jobs.take_until_told) for _ in range(3)]
     process = start(folder, "-m", "tests.support.windows", dsn)
     try:
         eventually(Path(folder, "started").exists, "a task starts")
         process.send_signal(number)
+        Path(folder, "told").touch()
         said, _ = process.communicate(timeout=30)
     finally:
         process.kill()
