@@ -645,6 +645,7 @@ class Worker:
             leases.note_stop()  # first: a kill may follow at once
         if self._signals.count and not self._signals.announced:
             self._signals.announced = True
+            leases.note_stop()  # the signal may have come just now
             self.interrupt()
             try:
                 leases.hand_back()

@@ -8,10 +8,11 @@ import sqlite3
 import sys
 import uuid
 from contextlib import closing
+from unittest.mock import Mock
 
 import pytest
 
-from alligator import Gator
+from alligator import Gator, Worker
 from tests.support.helpers import eventually
 from tests.support.processes import processes
 
@@ -95,11 +96,11 @@ def interrupt(gator, folder, start, dsn, hows, flags):
     return start(dsn, *flags)
 
 
-ONE_BY_ONE = ["--lease", "0.5", "--prefetch", "4"]
+ONE_BY_ONE = ["--lease", "0.8", "--prefetch", "4"]
 WAYS = {
     "inline": ("slow", ONE_BY_ONE),
-    "threads": ("slow", ["--lease", "0.5", "--concurrency", "3"]),
-    "coroutines": ("slow_coroutine", ["--lease", "0.5", "--concurrency", "3"]),
+    "threads": ("slow", ["--lease", "0.8", "--concurrency", "3"]),
+    "coroutines": ("slow_coroutine", ["--lease", "0.8", "--concurrency", "3"]),
     "processes": ("slow", ["--lease", "1", "--processes", "2"]),
 }
 
@@ -113,6 +114,7 @@ def completes(gator, folder, start, dsn, hows, way="inline"):
     eventually(lambda: lines(folder, "end"), "it ends")
     # A neighbour that had run, and was not acknowledged when its worker was killed, runs again.
     eventually(lambda: len(lines(folder, "quick")) >= 3, "its neighbours have run")
+    eventually(lambda: gator.len() == gator.stats()["running"] == 0, "all are acked")
     worker.terminate()
     assert worker.wait(20) == 0
     assert len(lines(folder, "start")) == len(hows) + 1
@@ -136,6 +138,18 @@ def test_so_on_redis(redis_dsn, folder, start):
 def test_a_stop_leaves_the_deaths_on_record_as_they_are(sqlite_dsn, folder, start):
     with closing(Gator(sqlite_dsn, "stops")) as gator:
         completes(gator, folder, start, sqlite_dsn, "KSKS")
+
+
+def test_a_stop_that_comes_between_two_looks_is_noted_before_it_is_said(monkeypatch):
+    """Else a kill right after that line would count as a death."""
+    worker, leases, steps = Worker(Gator("locmem://between"), log_level="CRITICAL"), Mock(), []
+    leases.note_stop.side_effect = lambda: steps.append("noted")
+    monkeypatch.setattr(worker, "interrupt", lambda: steps.append("said"))
+    monkeypatch.setattr(worker, "_hand_back_paused", lambda leases: None)
+    monkeypatch.setattr(worker, "_is_told_to_stop", lambda: False)  # it comes right after this
+    worker._signals.count = 1
+    worker._watch(leases, None)
+    assert steps == ["noted", "said"]
 
 
 @pytest.mark.parametrize("hows", ["KKK", "KSKSK"])
