@@ -23,7 +23,7 @@ def page(opened, url):
     """The overview of the Gator of this test, not opened yet, which can be hidden."""
     page = opened()
     page.add_init_script(CAN_HIDE)
-    page.set_default_timeout(10_000)
+    page.set_default_timeout(30_000)
     return page
 
 

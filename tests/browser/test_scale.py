@@ -1,7 +1,7 @@
 """Test that no page of the dashboard is slow when a million tasks are queued."""
 
+import json
 import time
-from statistics import median
 from urllib.parse import urlencode
 
 import pytest
@@ -17,8 +17,9 @@ from alligator.web import Dashboard, Request
 from alligator.web.access import allow_actions
 from alligator.web.pages import PAGES
 
-#: Seconds of a core in which the server answers a page.
-QUICK = 0.15
+#: Seconds of a core in which the server answers a page, on a machine that takes ``STANDARD``
+#: seconds for :func:`some_work`.
+QUICK, STANDARD = 0.15, 0.06
 
 #: Tasks of one call.
 STEP = 10_000
@@ -74,6 +75,14 @@ def fill_past(gator: Gator, minutes: int) -> None:
         gator.store.report(Report("none:1", recent=recent[first : first + 1000]))
 
 
+def some_work() -> float:
+    """Return the seconds of a core that some work takes which is the same everywhere."""
+    began = time.thread_time()
+    for number in range(20_000):
+        json.loads(json.dumps({"a": number, "b": [1, 2, 3]}))
+    return time.thread_time() - began
+
+
 def slow_pages(gator: Gator, ids: list[str]) -> dict[str, float]:
     """Return the pages that take too long, with the seconds that they take."""
     dashboard = Dashboard(gator, resolve_access=allow_actions)
@@ -90,6 +99,7 @@ def slow_pages(gator: Gator, ids: list[str]) -> dict[str, float]:
         "activity": [{}, {"range": "48h"}, {"function": "shop.mail.f1", "range": "48h"}],
         "recent": [{}, {"text": "nothing-has-this"}],
     }
+    most = QUICK * max(1.0, min(some_work() for _ in range(3)) / STANDARD)
     found = {}
     for path in PAGES:
         for query in queries.get(path, [{}]):
@@ -99,8 +109,8 @@ def slow_pages(gator: Gator, ids: list[str]) -> dict[str, float]:
                 answer = dashboard.handle(Request("GET", f"/{path}", text))
                 times.append(time.thread_time() - began)
                 assert answer.status in (200, 303)  # a search that found one goes there
-            if median(times) > QUICK:
-                found[f"{path}?{text}"] = round(median(times), 3)
+            if min(times) > most:  # it would be slow each time
+                found[f"{path}?{text}"] = round(min(times), 3)
     return found
 
 

@@ -72,13 +72,13 @@ def test_a_paused_server_holds_up_no_loop_and_no_timeout(server, gator):
         patient = asyncio.create_task(gator.aresult(task, 30))
         events = asyncio.create_task(anext(gator.aevents(task)))
         await events
-        async with never_held_up(0.5):
+        async with never_held_up(2.0):
             with paused(server):
                 waits = [gator.aresult(task, 0.8), gator.await_(task, 0.8)]
                 began = time.monotonic()
                 for found in await asyncio.gather(*waits, return_exceptions=True):
                     assert isinstance(found, ConnectionLost)
-                assert 0.79 < time.monotonic() - began < 1.2
+                assert 0.79 < time.monotonic() - began < 5, "without the 10 s of the server"
                 push, status = gator.atask(operator.add, 1, 1), gator.astatus(task)
                 for each in (push, status):
                     with pytest.raises(TimeoutError):
@@ -250,7 +250,7 @@ def test_ctrl_c_while_a_server_does_not_answer(server):
     assert "KeyboardInterrupt" in said
     assert "never awaited" not in said
     assert code == -signal.SIGINT or code == 130
-    assert took < 4, said
+    assert took < 8, said  # the server alone would be waited for 10 s
 
 
 def test_a_forked_child_has_threads_of_its_own(server):
@@ -291,8 +291,17 @@ def test_a_timeout_is_exact(gator):
                 await gator.aresult(task, seconds)
             return time.monotonic() - began - seconds
 
-        late = await asyncio.gather(*(timed(0.1 + number / 100) for number in range(60)))
+        async def slept(seconds):
+            began = time.monotonic()
+            await asyncio.sleep(seconds)
+            return time.monotonic() - began - seconds
+
+        times = [0.1 + number / 100 for number in range(60)]
+        late, plain = await asyncio.gather(
+            asyncio.gather(*map(timed, times)), asyncio.gather(*map(slept, times))
+        )
         assert min(late) > -0.005
-        assert sorted(late)[30] < 0.05, "each is a little late on a machine that is busy"
+        # On a machine that is busy each is late, and so is a plain sleep beside it.
+        assert sorted(late)[30] < 0.05 + 4 * sorted(plain)[30]
 
     asyncio.run(main())

@@ -80,6 +80,13 @@ def play(gator, pass_lease, lease, ended):
     return died
 
 
+def end_leases(gator):
+    """Let all leases on redis run out, as its clock cannot be set forward."""
+    leases = f"alligator:{{{gator.queue_name}}}:leases"
+    for each in gator.client.conn.zrange(leases, 0, -1):
+        gator.client.conn.zadd(leases, {each: 1})
+
+
 def check(seen):
     """Parents first, each child at least once."""
     assert set(seen) == {"one", "two", "child", "grandchild"}
@@ -128,8 +135,8 @@ def test_store_and_queue_in_one(request, monkeypatch, name, nth, late):
     killer.watch(gator.client, CALLS["client"])
     died = play(
         gator,
-        lambda: time.sleep(0.02) if clock is None else clock.advance(40),
-        0.3 if clock is None else 30,
+        lambda: end_leases(gator) if clock is None else clock.advance(40),
+        30,
         lambda: gator.status(last) == SUCCESS,
     )
     assert died == (killer.left <= 0) == 1, "there are fewer steps than that"

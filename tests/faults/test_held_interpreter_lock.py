@@ -168,7 +168,7 @@ def test_the_process_beside_it_ends_with_it_and_is_replaced(gator, folder, start
     (other,) = beside(worker.pid)
     os.kill(other, signal.SIGTERM)  # as the system stops all of a service
     worker.terminate()
-    assert worker.wait(10) == 0
+    assert worker.wait(30) == 0
     eventually(lambda: not Path(f"/proc/{other}").exists(), folder)
     worker = start(gator)
     eventually(lambda: beside(worker.pid), folder)
@@ -238,7 +238,7 @@ def test_a_lease_that_was_shared_is_extended_and_released(gator, process):
     process.hold(held)
     process.started()
     lives = True
-    watcher = Watcher(process._board, 1.0, lambda: lives, lambda: other)
+    watcher = Watcher(process._board, 3.0, lambda: lives, lambda: other)
     began = process._board.noted_at
     watcher.look(began + 0.2)  # all is well
     assert client.stats(gator.queue_name).running == 3

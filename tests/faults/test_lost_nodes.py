@@ -159,12 +159,12 @@ def test_a_worker_serves_the_queues_on_other_nodes(cluster, work, caplog):
     eventually(lambda: len(ran) == 8, "the others are served")
     for number in range(20):
         last.task(note, number)
-    eventually(lambda: len(ran) == 28, "and go on being served", within=5)
+    eventually(lambda: len(ran) == 28, "and go on being served")
     cluster.signal(signal.SIGCONT)
     # Not sooner: a reserve that it got before may take effect now, without a reader.
-    eventually(lambda: said(caplog, "Can be reached again"), "it is told", within=5)
+    eventually(lambda: said(caplog, "Can be reached again"), "it is told")
     first.task(note, "after")
-    eventually(lambda: ran[-1] == "after", "the first queue is served again", within=5)
+    eventually(lambda: ran[-1] == "after", "the first queue is served again")
     assert len(ran) == len(set(ran)), "each once"
     assert said(caplog, "reach") == [
         *said(caplog, f"Cannot be reached: queue {names[0]!r}"),
@@ -181,7 +181,7 @@ def test_what_is_held_of_a_lost_node_is_settled_when_it_is_back(cluster, work, c
     first.task(slow, "long", 2)
     first.task(note, "short")
     work(names, lease=6, concurrency=2)
-    eventually(lambda: ran == ["short"], "the other one runs")
+    eventually(lambda: "short" in ran, "the other one runs")
     cluster.signal(signal.SIGSTOP)
     for number in range(4):
         gator.options(save_results=60).task(note, number)
@@ -195,8 +195,9 @@ def test_what_is_held_of_a_lost_node_is_settled_when_it_is_back(cluster, work, c
     gator.close()
 
 
-def test_a_batch_over_several_nodes_counts_where_it_can(cluster, client):
-    names = cluster.queues()
+def test_a_batch_over_several_nodes_counts_where_it_can(cluster, request):
+    names, client = cluster.queues(), Client(cluster.dsn.replace("timeout=1", "timeout=2"))
+    request.addfinalizer(client.close)
 
     def lease():
         for name in names:
@@ -222,7 +223,7 @@ def test_a_batch_over_several_nodes_counts_where_it_can(cluster, client):
     assert [client.stats(name).running for name in names[1:]] == [0, 0]
     assert [each.task_id for each in client.reserve(names, 10).deliveries] == ["next"]
     assert list(client.out_of_reach(names)) == names[:1]
-    assert time.monotonic() - began < 0.9, "nothing waits for a node that is known to hang"
+    assert time.monotonic() - began < 1.9, "nothing waits for a node that is known to hang"
     with pytest.raises(ConnectionLost) as lost:
         client.reserve(names[:1])
     assert not isinstance(lost.value, NodeLost), "of these queues none can be reached"
@@ -242,7 +243,7 @@ def test_a_wait_ends_when_a_node_is_lost_and_when_it_is_back(cluster, client):
     timer.start()
     began = time.monotonic()
     assert client.reserve(names, wait=15).deliveries == []
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 14
     timer.join()
     client.push(names[0], "1", "data")
     eventually(lambda: client.reserve(names, wait=0.1).deliveries, "it is served again")
@@ -334,6 +335,6 @@ def test_a_replica_that_takes_over_is_served(cluster, work, caplog):
         return True
 
     eventually(push, "the replica takes over", within=40)
-    eventually(lambda: "after" in ran, "it is served", within=10)
+    eventually(lambda: "after" in ran, "it is served")
     assert len(said(caplog, "Cannot be reached")) == len(said(caplog, "Can be reached again")) == 1
     gator.close()

@@ -17,6 +17,7 @@ from alligator.testing import FlakyClient
 from tests.support.helpers import eventually
 
 ran = []
+go_on = threading.Event()
 
 
 def note(value):
@@ -26,6 +27,11 @@ def note(value):
 def nap(seconds):
     time.sleep(seconds)
     ran.append(seconds)
+
+
+def hold():
+    assert go_on.wait(20)
+    ran.append("held")
 
 
 def fail():
@@ -54,7 +60,7 @@ def test_a_push_fails_fast_and_may_be_repeated_under_its_id(gator, flaky):
         started = time.monotonic()
         with pytest.raises(ConnectionLost):
             gator.task(note, 1)
-        assert time.monotonic() - started < 0.5
+        assert time.monotonic() - started < 5
     assert flaky.calls["push"] == 1, "nothing was tried again behind the caller's back"
     assert gator.len() == 0
     flaky.lose_reply("push")
@@ -87,7 +93,7 @@ def test_acks_that_ride_with_reserve_are_sent_again(gator, flaky, plan, capsys):
     gator.task(note, 1)
     gator.task(note, 2)
     flaky.fail("ack", times=math.inf)
-    worker = Worker(gator, prefetch=2, lease=0.5)
+    worker = Worker(gator, prefetch=2, lease=1.2)
     thread = threading.Thread(target=worker.run_forever, daemon=True)
     thread.start()
     eventually(lambda: len(ran) == 2)
@@ -105,15 +111,16 @@ def test_tasks_whose_reserve_got_no_reply_come_back_by_their_lease(gator, flaky)
         gator.task(note, number)
     flaky.lose_reply("reserve")
     started = time.monotonic()
-    Worker(gator, lease=0.4, prefetch=3, max_tasks=3).run_forever()
-    assert time.monotonic() - started >= 0.4
+    Worker(gator, lease=0.8, prefetch=3, max_tasks=3).run_forever()
+    assert time.monotonic() - started >= 0.8
     assert sorted(ran) == [0, 1, 2]
     assert counts(gator) == (0, 0, 0)
 
 
 @pytest.mark.parametrize("plan", ["fail", "lose_reply"])
 def test_a_hand_back_that_fails_is_tried_again(gator, flaky, plan):
-    gator.task(nap, 1.5)
+    go_on.clear()
+    gator.task(hold)
     for number in range(4):
         gator.task(note, number)
     getattr(flaky, plan)("release", times=2)
@@ -121,14 +128,16 @@ def test_a_hand_back_that_fails_is_tried_again(gator, flaky, plan):
     slow = threading.Thread(target=holder.run_forever, daemon=True)
     slow.start()
     eventually(lambda: gator.stats()["running"] == 5)
-    started = time.monotonic()
-    Worker(gator, max_tasks=4, log_level=logging.CRITICAL).run_forever()
-    assert time.monotonic() - started < 1.4
-    assert sorted(ran) == [0, 1, 2, 3]
+    other = Worker(gator, max_tasks=4, log_level=logging.CRITICAL)
+    quick = threading.Thread(target=other.run_forever, daemon=True)
+    quick.start()
+    quick.join(15)
+    assert sorted(ran) == [0, 1, 2, 3], "while the first one runs"
+    go_on.set()
     eventually(lambda: len(ran) == 5)
     holder.keep_running = False
     slow.join(10)
-    assert sorted(ran) == [0, 1, 1.5, 2, 3], "what was handed back is not run as well"
+    assert sorted(ran[:4]) == [0, 1, 2, 3], "what was handed back is not run as well"
     assert flaky.failed["release"] == 2
     assert counts(gator) == (0, 0, 0)
 
@@ -140,7 +149,7 @@ def test_a_retry_that_got_lost_is_told_again(gator, flaky, plan):
     worker = Worker(gator, lease=30, log_level=logging.CRITICAL)
     thread = threading.Thread(target=worker.run_forever, daemon=True)
     thread.start()
-    eventually(lambda: counts(gator) == (0, 0, 1), within=5)  # the lease is not waited for
+    eventually(lambda: counts(gator) == (0, 0, 1), within=20)  # the lease is not waited for
     worker.keep_running = False
     thread.join(10)
     assert len(ran) == 2
@@ -153,7 +162,7 @@ def test_a_burial_that_got_lost_is_told_again(gator, flaky, plan):
     worker = Worker(gator, lease=30, log_level=logging.CRITICAL)
     thread = threading.Thread(target=worker.run_forever, daemon=True)
     thread.start()
-    eventually(lambda: counts(gator) == (0, 0, 1), within=5)
+    eventually(lambda: counts(gator) == (0, 0, 1), within=20)
     worker.keep_running = False
     thread.join(10)
     assert len(ran) == 1
@@ -162,7 +171,7 @@ def test_a_burial_that_got_lost_is_told_again(gator, flaky, plan):
 def test_what_is_told_in_vain_is_left_to_the_lease(gator, flaky):
     gator.task(fail)
     flaky.fail("bury", times=4)  # once, and three times again with the backend in reach
-    worker = Worker(gator, lease=0.6, log_level=logging.CRITICAL)
+    worker = Worker(gator, lease=1.0, log_level=logging.CRITICAL)
     thread = threading.Thread(target=worker.run_forever, daemon=True)
     thread.start()
     eventually(lambda: counts(gator) == (0, 0, 1))

@@ -37,8 +37,8 @@ import sys
 from alligator import Gator, Worker
 from alligator.workers import heartbeat
 
-heartbeat.EVERY, heartbeat.COUNTS, heartbeat.REPORT_EVERY = 0.3, 0.9, 0.05
-Worker(Gator(sys.argv[1], sys.argv[2]), lease=0.5).run_forever()
+heartbeat.EVERY, heartbeat.COUNTS, heartbeat.REPORT_EVERY = 0.3, 2.0, 0.05
+Worker(Gator(sys.argv[1], sys.argv[2]), lease=1.0).run_forever()
 """
 
 
@@ -123,7 +123,7 @@ def test_several_processes_count_together(sqlite_dsn, folder, run):
 def test_a_suspect_in_a_process_of_its_own_is_recorded(sqlite_dsn, folder, run):
     gator = Gator(sqlite_dsn, "alone")
     task = gator.options(history=600).task("recorded_jobs.dies", str(folder))
-    flags = ["--queue", "alone", "--lease", "0.5", "--concurrency", "2"]
+    flags = ["--queue", "alone", "--lease", "1.5", "--concurrency", "2"]
     run("-m", "alligator", sqlite_dsn, *flags).wait(30)
     gator.task("recorded_jobs.waits", str(folder))  # so that the suspect does not run beside it
     worker = run("-m", "alligator", sqlite_dsn, *flags)

@@ -87,7 +87,7 @@ def test_workers_that_wait_are_woken_after_a_flush(client, push):
     idle = Idle(client, 2, ["first", "q"])
     client.conn.flushall()
     PUSHES[push](client)
-    assert idle.within(1.0) == ["a", "b"]
+    assert idle.within(8.0) == ["a", "b"]  # and not as their wait of 12 s ends
 
 
 def test_a_second_task_after_a_flush_wakes_a_second_worker(client):
@@ -95,8 +95,8 @@ def test_a_second_task_after_a_flush_wakes_a_second_worker(client):
     client.conn.flushall()
     for name in "abc":
         client.push("q", name, "data")
-        eventually(lambda n=name: n in [each for each, _ in idle.got], within=1.0)
-    idle.within(1.0)
+        eventually(lambda n=name: n in [each for each, _ in idle.got], within=8.0)
+    idle.within(8.0)
 
 
 def test_a_new_queue_has_no_mark_where_nobody_waits(client):
@@ -115,9 +115,9 @@ def test_a_long_wait_marks_its_queue_now_and_then(client, monkeypatch):
     monkeypatch.setattr("alligator.backends.redis.reserve.LONGEST_WAIT", 0.3)
     idle = Idle(client, 1)
     client.conn.delete("alligator:{q}:waiting")
-    eventually(lambda: client.conn.exists("alligator:{q}:waiting"), within=1.0)
+    eventually(lambda: client.conn.exists("alligator:{q}:waiting"), within=8.0)
     client.push("q", "a", "data")
-    assert idle.within(1.0) == ["a"]
+    assert idle.within(8.0) == ["a"]
 
 
 # -- A server that evicts keys. ---------------------------------------------------------------
@@ -364,7 +364,7 @@ def test_a_user_who_may_not_look_is_no_worse_off(client):
     bare.push("q", "a", "new")
     bare.push("q", "b", "b", time.time() + 0.3)
     started = time.monotonic()
-    assert [each.task_id for each in bare.reserve(["q"], wait=5).deliveries] == ["b"]
-    assert time.monotonic() - started < 2
+    assert [each.task_id for each in bare.reserve(["q"], wait=15).deliveries] == ["b"]
+    assert time.monotonic() - started < 10
     assert taken(client) == [("a", "new")]
     bare.close()

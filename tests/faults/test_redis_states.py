@@ -123,7 +123,7 @@ def test_readonly(environment, server, admin):
     with under_load(environment) as trouble, trouble.lasting():
         admin.execute_command("REPLICAOF", "127.0.0.1", "1")
         said = answers_to(server.port, 0.6, "SET", "x", "1")
-        wait_until(lambda: trouble.load.refused and all(trouble.load.changes()), within=10)
+        wait_until(lambda: trouble.load.refused and all(trouble.load.changes()), within=30)
         admin.execute_command("REPLICAOF", "NO", "ONE")
     assert any(each.startswith("ReadOnlyError") for each in said), said
     assert trouble.load.refused > 0
@@ -144,7 +144,7 @@ def test_busy(environment, server, admin):
     with under_load(environment) as trouble, trouble.lasting():
         spinning.start()
         said = answers_to(server.port, 0.6, "GET", "x")
-        wait_until(lambda: trouble.load.refused, within=10)
+        wait_until(lambda: trouble.load.refused, within=30)
         admin.script_kill()
         spinning.join()
     assert any("busy" in each.lower() for each in said), said
@@ -152,13 +152,14 @@ def test_busy(environment, server, admin):
 
 
 def test_clients_killed(environment, admin):
-    killed = 0
+    killed = rounds = 0
     with under_load(environment) as trouble:
-        for _ in range(15):
+        while rounds < 15 or (killed <= 30 and rounds < 150):
             killed += admin.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+            rounds += 1
             time.sleep(0.05)
     assert killed > 30
-    assert trouble.load.refused < 3, "a push that broke off is tried once more"
+    assert trouble.load.refused < rounds / 5, "a push that broke off is tried once more"
 
 
 def test_connections_cut_in_the_middle_of_replies(environment, server):
@@ -169,7 +170,7 @@ def test_connections_cut_in_the_middle_of_replies(environment, server):
     ):
         choose = now_and_then(4_000)
         proxy.cut_all()
-        assert wait_until(lambda: proxy.broken >= 15, within=10)
+        assert wait_until(lambda: proxy.broken >= 15, within=30)
         choose = Fault
         proxy.cut_all()
     assert proxy.broken >= 15
@@ -220,21 +221,21 @@ def test_failover_under_load(tmp_path):
                 return {each.pid for each in late if each.what == COMPLETED} >= pids
 
             # By each: one that finds no server at its start ends with an error.
-            assert wait_until(completed_by_each, within=10), fleet.said()
-            assert wait_until(lambda: ledger.count_completed() >= 20, within=10), fleet.said()
+            assert wait_until(completed_by_each, within=30), fleet.said()
+            assert wait_until(lambda: ledger.count_completed() >= 20, within=30), fleet.said()
             found.nodes[0].server.kill()
             killed_at = time.time()
-            assert wait_until(lambda: completed_by_each(killed_at + 0.5), within=15), fleet.said()
+            assert wait_until(lambda: completed_by_each(killed_at + 0.5), within=30), fleet.said()
             stop.set()
             pushing.join()
-            assert wait_until(lambda: is_empty(gator), within=10), fleet.said()
+            assert wait_until(lambda: is_empty(gator), within=30), fleet.said()
             assert all(worker.is_alive() for worker in fleet.workers)
 
             def in_step():
                 said = changes_in(Path(fleet.log).read_text())
                 return said.count("-") == said.count("+")
 
-            assert wait_until(in_step, within=10), fleet.said()
+            assert wait_until(in_step, within=30), fleet.said()
     finally:
         stop.set()
         gator.close()

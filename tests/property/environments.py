@@ -106,7 +106,7 @@ class Beanstalk(Environment):
         for item in lost:
             machine.model.lapse(item)
         running = machine.model.counts()[2]
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 20
         while machine.clients[0].stats(self.queue).running != running:
             assert time.monotonic() < deadline, "the server did not take its jobs back"
             time.sleep(0.001)

@@ -120,7 +120,7 @@ def test_all_that_is_bad_is_set_aside_by_one_worker_on_every_backend(durable_gat
     worker = Worker(gator, log_level="CRITICAL")
     thread = threading.Thread(target=worker.run_forever)
     thread.start()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while gator.stats()["dead"] < len(bad) or len(jobs.seen) < 2:
         assert thread.is_alive(), "the worker died"
         assert time.monotonic() < deadline, gator.stats()

@@ -1,6 +1,8 @@
 """Start one server process on loopback, wait until it is ready, and stop it by its own handle."""
 
+import contextlib
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -15,10 +17,17 @@ from tests.support import markers
 
 
 def free_port() -> int:
-    """Return a TCP port on which no process listens now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """Return a TCP port on which no process listens now.
+
+    It is below the ports that the system gives to outgoing connections, so that none of them takes
+    it before a server does; and random, so that no other process of the tests chooses it too.
+    """
+    chance = random.SystemRandom()  # hypothesis makes all others repeat themselves
+    while True:
+        port = chance.randrange(15_000, 32_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def accepts(port: int) -> bool:
