@@ -101,8 +101,8 @@ class ThreadPool:
     def __len__(self) -> int:
         return len(self._threads)
 
-    # Whoever adds a call then looks for an idle thread; whoever becomes idle, or ends, then looks
-    # for a call. So one of the two sees the other, in whatever order they come.
+    # A caller adds a call, and then looks for an idle thread; a thread becomes idle, or ends, and
+    # then looks for a call. So one of the two sees the other, in whatever order they come.
 
     def submit(self, call: Callable[[], None]) -> None:
         """Make a call in a thread, and do not wait for it; it raises nothing.
