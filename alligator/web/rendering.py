@@ -199,7 +199,12 @@ def ref(row: Any) -> str:
 
     A browser changes line breaks in a form, and NUL in a page; an id may have either.
     """
-    return f"{_encoded(row.queue_name)}/{_encoded(row.task_id)}"
+    return queue_ref(row.queue_name, row.task_id)
+
+
+def queue_ref(queue_name: str, text: str) -> str:
+    """Return a queue and an id, or a cursor of that queue, for :func:`read_ref`."""
+    return f"{_encoded(queue_name)}/{_encoded(text)}"
 
 
 def read_ref(text: str) -> tuple[str, str]:

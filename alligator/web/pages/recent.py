@@ -48,7 +48,8 @@ def page(view: View) -> Page:
     is_filtered = bool(wanted.is_on or state or queue_name or error)
     is_deep = bool(view.request.first("all"))
     limit = (_LOOKED_THROUGH if is_deep else _LOOKED) if is_filtered else start + PAGE + 1
-    rows = view.gator.recent(min(limit, _LOOKED_THROUGH))
+    limit = min(limit, _LOOKED_THROUGH)
+    rows = view.gator.recent(limit)
     chosen = [
         row
         for row in rows
@@ -71,6 +72,7 @@ def page(view: View) -> Page:
         "ranges": RANGES,
         "groups": groups[:_MOST_GROUPS],
         "more_groups": len(groups) - _MOST_GROUPS,
+        "is_partial": len(rows) >= limit and not is_past,
         "wanted": wanted,
         "is_filtered": is_filtered,
         "looked": len(rows),

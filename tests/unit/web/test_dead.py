@@ -1,11 +1,15 @@
 """Test the page of dead letters, and that of one group of them."""
 
+import html
+import re
+
 import pytest
 
 from alligator import Gator
 from alligator.backends.base import Reason
 from alligator.web import access
 from alligator.web.error_groups import pattern_of
+from alligator.web.pages import dead
 from tests.support.pages import HOSTILE, Pages, links, words
 
 
@@ -62,7 +66,8 @@ def test_letters_are_grouped_by_error(gator, pages):
     assert "ValueError: no user … such as: ValueError: no user 9 4 " in text
     assert "4 tests.unit.web.test_dead.send images mail" in text
     assert text.index("ValueError") < text.index("OSError")
-    assert "Looked at 5 of 5" in text
+    assert "Looked at all 5, the newest first." in text
+    assert "at least" not in text
     text = words(pages.get("dead", queue="images"))
     assert "ValueError: no user … such as: ValueError: no user 9 1 " in text
     assert "OSError" not in text
@@ -91,9 +96,73 @@ def test_a_group_opens_to_its_letters(gator, pages):
 
 
 def _fields(url):
-    from urllib.parse import parse_qsl
+    from urllib.parse import parse_qs
 
-    return dict(parse_qsl(url.partition("?")[2]))
+    return parse_qs(url.partition("?")[2])
+
+
+@pytest.fixture
+def no_time(monkeypatch):
+    """Let each look end after one step, of two letters."""
+    monkeypatch.setattr(dead, "BRIEFLY", -1.0)
+    monkeypatch.setattr(dead, "_THOROUGHLY", -1.0)
+    monkeypatch.setattr(dead, "_STEP", 2)
+
+
+def further(page):
+    """Return the fields of the link to the rest."""
+    (found,) = re.findall(r'rel="next" href="([^"]*)"', page)
+    return _fields(html.unescape(found))
+
+
+def test_a_look_that_ended_early_says_so_and_the_rest_follows(gator, pages, no_time):
+    """Each letter once, on two queues; a count of a part says that it is one."""
+    for number in range(3):
+        die(gator, send, number)
+    for number in range(2):
+        die(gator, resize, f"{number}.jpg", "a.b-c_d")
+    page = pages.get("dead")
+    assert "Looked at 2 of 5, the newest first: a look takes a bounded time." in words(page)
+    assert "at least 2" in words(page)
+    assert "or before" in words(page)
+    assert "Look at more" in words(page)
+    page = pages.get("dead", **further(page))
+    assert "Looked at 2 of 5" in words(page)
+    counts = words(page).count("at least 2")
+    for first, last in ((3, 4), (5, 5)):
+        page = pages.get("dead", **further(page))
+        assert f"These are dead letters {first} to {last} of 5" in words(page)
+        counts += words(page).count(f"at least {last - first + 1}")
+        assert "First page" in words(page)
+    assert counts == 3
+    assert 'rel="next"' not in page
+    assert "That does not work." in words(pages.get("dead", 400, after="no-cursor"))
+
+
+def test_the_letters_of_one_error_have_pages(gator, pages, monkeypatch):
+    """Each is on one of them."""
+    monkeypatch.setattr(dead, "PAGE", 2)
+    tasks = {die(gator, send, number).task_id for number in range(5)}
+    die(gator, resize, "a.jpg")
+    page, found = pages.get("dead", error="ValueError: no user …"), []
+    assert "2 are shown. Looked at " in words(page)
+    while 'rel="next"' in page:
+        found += [each for each in tasks if each in page]
+        page = pages.get("dead", **further(page))
+    found += [each for each in tasks if each in page]
+    assert sorted(found) == sorted(tasks)
+
+
+def test_the_letters_of_one_error_may_be_older(gator, pages, no_time):
+    """A look that found none says how far it came."""
+    old = die(gator, send, 1)
+    for number in range(2):
+        die(gator, resize, f"{number}.jpg")
+    page = pages.get("dead", error="ValueError: no user …")
+    assert "No dead letter has this error among these." in words(page)
+    page = pages.get("dead", **further(pages.get("dead", **further(page))))
+    assert old.task_id in page
+    assert "1 has this error." in words(page)
 
 
 def test_all_that_match_are_revived_together(gator, pages):
