@@ -979,7 +979,7 @@ class Gator:
         return self._monitor.depths(minutes)
 
     def activity_and_depths(
-        self, minutes: int = 60, ago: int = 0
+        self, minutes: int = 60, ago: int = 0, step: int = 1
     ) -> tuple[list[ActivityRow], list[DepthRow]]:
         """Return what :meth:`activity` and :meth:`depths` do, read from the store at once.
 
@@ -989,11 +989,13 @@ class Gator:
 
         :param minutes: as for either.
         :param ago: how many minutes before now the last of them is, from 0 to 2880.
+        :param step: with 5, one row of activity is what happened in five minutes; from 1 to 2880.
+            Its ``minute`` is a whole multiple of them. Depths stay as they were recorded.
         :raises InvalidTask: one of them is no such number.
         :raises UnsupportedOption: there is no store that keeps this.
         """
         self._note_no_twin("activity_and_depths, …")
-        return self._monitor.activity_and_depths(minutes, ago)
+        return self._monitor.activity_and_depths(minutes, ago, step)
 
     def record_depths(self, queues: Iterable[QueueRow] | None = None) -> None:
         """Record for :meth:`depths` how full the queues are now, as workers do each minute.

@@ -31,8 +31,13 @@ KEEP_LOST = 3600.0
 
 def added(standing: Sequence[float], numbers: Sequence[float]) -> tuple[float, ...]:
     """Return a row with the numbers of another one added; the shorter one ends in zeros."""
-    pairs = enumerate(zip_longest(standing, numbers, fillvalue=0))
-    return tuple(max(a, b) if index in MAX_AT else a + b for index, (a, b) in pairs)
+    return added_up((standing, numbers))
+
+
+def added_up(rows: Sequence[Sequence[float]]) -> tuple[float, ...]:
+    """Return what several rows add up to; a shorter one ends in zeros."""
+    columns = enumerate(zip_longest(*rows, fillvalue=0))
+    return tuple(max(each) if index in MAX_AT else sum(each) for index, each in columns)
 
 
 def row_for(

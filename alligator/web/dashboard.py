@@ -21,7 +21,7 @@ from alligator.web.actions import ACTIONS, ActionRecord, Confirmation, Done
 from alligator.web.http import asgi, django_view, static_files, wsgi
 from alligator.web.http.messages import MAX_BODY, Request, Response
 from alligator.web.pages import PAGES
-from alligator.web.rendering import Renderer
+from alligator.web.rendering import Renderer, compile_all
 from alligator.web.view import Application, Page, Source, View
 
 log = logging.getLogger(__name__)
@@ -111,10 +111,13 @@ class Dashboard:
         """Record how full the queues are, once a minute, until the end of the block.
 
         For a server that has the dashboard alone: else a queue that no worker sees has a depth
-        only of the minutes in which a user looked at it.
+        only of the minutes in which a user looked at it. The first visitor need not wait, either:
+        templates are compiled, and what workers recorded is being read.
         """
+        compile_all()
         stop = threading.Event()
         for source in self._sources.values():
+            source.history.begin(source.gator)
             look = partial(source.sampler.run, source.gator, stop.wait)
             threading.Thread(target=look, name="alligator-depths", daemon=True).start()
         try:

@@ -13,12 +13,14 @@ import pytest
 
 from alligator import Gator, Task, Worker, current_task
 from alligator.backends.base import LISTING
+from alligator.backends.types import Report
 from alligator.common.ids import new_task_id
 from alligator.constants import CANCELED, FAILED, RETRYING, SUCCESS
 from alligator.exceptions import AlligatorException, InvalidTask, UnsupportedOption
 from alligator.execution.activity_report import LISTED, host
-from alligator.monitoring.activity_counts import COUNTS
+from alligator.monitoring.activity_counts import COUNTS, QUEUE, Measured, Tally, depth_numbers
 from alligator.testing import FakeClock
+from alligator.web.charts.recorded import merged_activity
 from alligator.workers import heartbeat
 from tests.support import jobs
 from tests.support.helpers import eventually
@@ -216,6 +218,32 @@ def test_by_minute():
     assert [b - a for a, b in pairwise(minutes)] == [60, 60]
     assert [row.succeeded for row in gator.activity(minutes=1)] == [1]
     assert len(gator.activity(minutes=2)) == 2
+
+
+def test_minutes_are_added_up():
+    """A whole multiple of them is one row, with the same numbers; a loss is taken back from it."""
+    clock = FakeClock(1_800_000_000.0)
+    gator = Gator(f"locmem://{uuid.uuid4().hex}", clock=clock)
+    for minute in range(7):
+        for number in range(1 + minute):
+            tally = Tally()
+            tally.add("succeeded", 2 - 3 * (minute == 6))
+            tally.add_runs(1, [Measured(0.1 * (number + 1), 0.2)])
+            numbers = tally.take()
+            at = int(clock.time())
+            gator.store.report(Report("w", activity=[(at, "all", f"m.f{number}", numbers)]))
+        gator.store.report(Report("w", activity=[(at, "all", QUEUE, depth_numbers(9, 0, 0, 1.0))]))
+        clock.advance(60)
+    single, depths = gator.activity_and_depths(10)
+    assert gator.activity_and_depths(10, step=1) == (single, depths)
+    five, same = gator.activity_and_depths(10, step=5)
+    assert same == depths
+    assert [row.minute for row in five] == [1_800_000_000] * 5 + [1_800_000_300] * 7
+    assert [row.succeeded for row in five if row.function == "m.f0"] == [10, 1]
+    assert five[:5] == merged_activity([row for row in single if row.minute < 1_800_000_300])
+    for wrong in (0, 2881, True, "5"):
+        with pytest.raises(InvalidTask, match="step="):
+            gator.activity_and_depths(10, step=wrong)
 
 
 def test_many_successes_are_counted_and_some_listed(local):

@@ -83,9 +83,8 @@ def some_work() -> float:
     return time.thread_time() - began
 
 
-def slow_pages(gator: Gator, ids: list[str]) -> dict[str, float]:
-    """Return the pages that take too long, with the seconds that they take."""
-    dashboard = Dashboard(gator, resolve_access=allow_actions)
+def slow_pages(gator: Gator, ids: list[str]) -> dict[str, list[float]]:
+    """Return the pages that take too long, with the seconds of the first look and of later ones."""
     queries = {
         "": [{}, {"range": "48h"}],
         "queue": [
@@ -96,6 +95,7 @@ def slow_pages(gator: Gator, ids: list[str]) -> dict[str, float]:
         ],
         "task": [{"queue": "mail", "id": task_id} for task_id in ids],
         "search": [{"q": ids[-1]}, {"q": "shop.mail"}, {"q": "nothing-has-this"}],
+        "running": [{}, {"queue": "mail"}],
         "activity": [{}, {"range": "48h"}, {"function": "shop.mail.f1", "range": "48h"}],
         "recent": [{}, {"text": "nothing-has-this"}],
     }
@@ -103,14 +103,16 @@ def slow_pages(gator: Gator, ids: list[str]) -> dict[str, float]:
     found = {}
     for path in PAGES:
         for query in queries.get(path, [{}]):
-            text, times = urlencode(query), []
-            for _ in range(3):
-                began = time.thread_time()  # without what others do on these cores
-                answer = dashboard.handle(Request("GET", f"/{path}", text))
-                times.append(time.thread_time() - began)
-                assert answer.status in (200, 303)  # a search that found one goes there
-            if min(times) > most:  # it would be slow each time
-                found[f"{path}?{text}"] = round(min(times), 3)
+            text, first, later = urlencode(query), [], []
+            for _ in range(2):
+                dashboard = Dashboard(gator, resolve_access=allow_actions)  # has read nothing yet
+                for times in (first, later):
+                    began = time.thread_time()  # without what others do on these cores
+                    answer = dashboard.handle(Request("GET", f"/{path}", text))
+                    times.append(time.thread_time() - began)
+                    assert answer.status in (200, 303)  # a search that found one goes there
+            if max(min(first), min(later)) > most:  # it would be slow each time
+                found[f"{path}?{text}"] = [round(each, 3) for each in (min(first), min(later))]
     return found
 
 

@@ -68,6 +68,7 @@ class History:
         self._fresh: tuple[Sequence[ActivityRow], Sequence[DepthRow]] = ((), ())  # and since then
         self._fresh_at: float | None = None  # when all of that was read
         self._reader: threading.Thread | None = None
+        self._told = threading.Event()  # the reader has ended, or a page need not wait for it
         self._begun = 0  # what is of before this is read by the reader
         self._is_read = False  # and it has
         self._pages = 0  # that are being made, and do not wait for the reader
@@ -85,15 +86,19 @@ class History:
         with self._lock:
             self._pages += by
 
+    def begin(self, gator: Gator) -> None:
+        """Begin to read what was recorded, before a page asks for it; raise nothing."""
+        self._begin(gator, gator.clock.time())
+
     def recorded(self, gator: Gator, minutes: int, now: float) -> Recorded:
         """Return what was recorded; where that cannot be told, why.
 
         :param now: a Unix timestamp.
         """
-        reader, is_long = self._begin(gator, now), minutes > FRESH
-        if is_long and reader is not None:
+        is_read, is_long = self._begin(gator, now), minutes > FRESH
+        if is_long and not is_read:
             self._count_page(-1)
-            reader.join(PATIENCE)
+            self._told.wait(PATIENCE)
             self._count_page(1)
         try:
             with self._lock:
@@ -102,15 +107,15 @@ class History:
         except (ConnectionLost, UnsupportedOption) as err:
             return Recorded(trouble=str(err))
 
-    def _begin(self, gator: Gator, now: float) -> threading.Thread | None:
-        """Return the thread that reads the past; None: that is done."""
+    def _begin(self, gator: Gator, now: float) -> bool:
+        """Let a thread read the past; return whether that is done."""
         with self._lock:
             if not 0 <= now - self._until < _STALE:
                 self._until = self._begun = _settled(now)
                 self._activity, self._depths = [], []
                 self._fresh_at, self._is_read = None, False
             if self._is_read:
-                return None
+                return True
             reader = self._reader
             if reader is None or not reader.is_alive():
                 what = gator, self._begun
@@ -118,11 +123,19 @@ class History:
                     target=self._read, args=what, name="alligator-history", daemon=True
                 )
                 self._reader = reader
+                self._told.clear()
                 reader.start()
-        return reader
+        return False
 
     def _read(self, gator: Gator, settled: int) -> None:
-        """Read all that is of before a time, the newest first, in steps of a few milliseconds."""
+        """Read all that is of before a time; let pages wait only if that is soon done."""
+        try:
+            self._read_all(gator, settled)
+        finally:
+            self._told.set()
+
+    def _read_all(self, gator: Gator, settled: int) -> None:
+        """Read it, the newest first, in steps of a few milliseconds."""
         activity, depths = list[ActivityRow](), list[DepthRow]()
         begin, oldest, minutes = settled, settled - 60 * _MOST, FRESH
         while begin > oldest:
@@ -133,13 +146,15 @@ class History:
             ask = min(_MOST, (end - begin) // 60 + 2)
             ago = min(_MOST, max(0, int(gator.clock.time() // 60) - end // 60))
             try:
-                found = gator.activity_and_depths(ask, ago)
+                found = gator.activity_and_depths(ask, ago, SLOT // 60)
             except Exception as err:  # the page asks as well, and says what is wrong
                 log.debug("What was recorded could not be read: %s", describe_error(err))
                 return
-            activity[:0] = merged_activity([r for r in found[0] if begin <= r.minute < end])
+            activity[:0] = [r for r in found[0] if begin <= r.minute < end]
             depths[:0] = merged_depths([r for r in found[1] if begin <= r.minute < end])
             took = time.monotonic() - began
+            if took * (begin - oldest) > PATIENCE * (end - begin):
+                self._told.set()  # what is left takes longer than a page waits
             minutes = max(_FEWEST, int(minutes * min(4.0, _STEP / max(took, 0.0001))))
         with self._lock:
             if settled == self._begun:

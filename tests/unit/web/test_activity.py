@@ -1,6 +1,7 @@
 """Test the page of functions, and that of one."""
 
 import threading
+import time
 
 import pytest
 
@@ -143,10 +144,10 @@ def test_the_past_is_read_beside_the_page(gator, pages, day, monkeypatch):
     monkeypatch.setattr(recorded, "PATIENCE", 0.0)
     go, real = threading.Event(), gator.activity_and_depths
 
-    def slow(minutes, ago=0):
+    def slow(minutes, ago=0, step=1):
         if ago:
             go.wait(30)
-        return real(minutes, ago)
+        return real(minutes, ago, step)
 
     monkeypatch.setattr(gator, "activity_and_depths", slow)
     text = words(pages.get("activity", range="24h"))
@@ -167,6 +168,26 @@ def test_what_was_read_is_not_read_again(gator, pages, day, monkeypatch):
     assert words(pages.get("activity", range="24h")) == first
     pages.get("activity", range="48h")
     assert max(asked) <= (recorded.FRESH + 6,)
+
+
+def test_a_page_does_not_wait_for_a_past_that_takes_long(gator, pages, day, monkeypatch):
+    """After the first part of it, that can be told."""
+    go, real = threading.Event(), gator.activity_and_depths
+
+    def slow(minutes, ago=0, step=1):
+        if ago > recorded.FRESH + 6:
+            go.wait(30)
+        elif ago:
+            time.sleep(0.02)
+        return real(minutes, ago, step)
+
+    monkeypatch.setattr(gator, "activity_and_depths", slow)
+    monkeypatch.setattr(recorded, "PATIENCE", 0.5)  # forty times 0.02 s are more
+    began = time.monotonic()
+    assert "being read" in words(pages.get("activity", range="24h"))
+    took = time.monotonic() - began
+    go.set()
+    assert took < 0.4
 
 
 def test_a_past_that_cannot_be_read_is_told(gator, pages, monkeypatch):

@@ -9,8 +9,10 @@ from alligator import Gator
 from alligator.exceptions import ConnectionLost
 from alligator.monitoring.rows import QueueRow
 from alligator.testing import FakeClock
-from alligator.web import Dashboard
+from alligator.web import Dashboard, Request
 from alligator.web.charts.recorded import Sampler
+from alligator.web.pages import PAGES
+from alligator.web.rendering import environment
 from alligator.workers.queue_depths import MOST_QUEUES
 from tests.support import jobs
 from tests.support.helpers import eventually
@@ -81,6 +83,23 @@ def test_of_many_queues_the_fullest_are_recorded(gator, clock):
     Sampler().sample(gator, rows, clock.time())
     found = {row.queue_name for row in gator.depths(1)}
     assert found == {f"q{n}" for n in range(2 * MOST_QUEUES, 3 * MOST_QUEUES)}
+
+
+def test_what_was_recorded_is_read_before_the_first_visit(gator, clock, monkeypatch):
+    """By a server that has the dashboard alone; and it has compiled all templates."""
+    asked, real = [], gator.activity_and_depths
+    monkeypatch.setattr(
+        gator, "activity_and_depths", lambda *args: asked.append(args) or real(*args)
+    )
+    dashboard = Dashboard(gator)
+    assert asked == []  # an application may make it long before it is looked at
+    with dashboard.recording():
+        eventually(lambda: asked and sum(asked[-1][:2]) >= 2880)
+    compiled = []
+    monkeypatch.setattr(environment(), "compile", lambda *args, **_: compiled.append(args))
+    for path in PAGES:
+        dashboard.handle(Request("GET", f"/{path}"))
+    assert compiled == []
 
 
 def test_it_goes_on_as_long_as_the_dashboard_is_served():
