@@ -87,7 +87,7 @@ class Leases:
         # With their starts (monotonic); by id(), since one task id may be on two queues.
         self._running: dict[int, tuple[Delivery, float]] = {}
         self._settling: set[int] = set()  # of those, by id(): the settlement reports a lost lease
-        self._last_start = 0.0
+        self._last_start = self._last_batch = 0.0  # monotonic; a batch has several
         self._extend_at = 0.0
         self._ahead: tuple[Ahead, list[Delivery]] | None = None  # with the acks that it carries
         self._ahead_lock = threading.Lock()
@@ -206,13 +206,15 @@ class Leases:
             self._waiting.extend(deliveries)
             if self._process is not None and not self._process.hold(deliveries):
                 self._share()
-            self._last_start = time.monotonic()
+            now = self._last_start = time.monotonic()
             if self._lookers:
                 self._turn.notify_all()
             if self._idle:
                 self._arrived.notify(len(deliveries))
         if len(deliveries) > 1:
-            self._wake.set()
+            self._last_batch = now
+            if self._rests:  # else the thread looks soon enough
+                self._wake.set()
 
     # -- Running. -----------------------------------------------------------------------------
 
@@ -631,6 +633,8 @@ class Leases:
             return _LONGEST_PAUSE
         if self._acks or self._waiting or self._ahead:
             return _LONGEST_PAUSE / 4 if self._refused else ACK_WITHIN
+        if time.monotonic() - self._last_batch < 2 * ACK_WITHIN:
+            return ACK_WITHIN  # the next batch is to be expected: it then need not wake this thread
         return max(0.0, min(_LONGEST_PAUSE, self._extend_at - time.monotonic()))
 
     def _turn_once(self) -> None:

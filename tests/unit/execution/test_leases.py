@@ -5,6 +5,7 @@ import threading
 import time
 
 from alligator import Gator
+from alligator.execution.acks import ACK_WITHIN
 from alligator.execution.leases import Leases
 
 
@@ -49,3 +50,26 @@ def test_nothing_waits_long_behind_a_task_that_was_expected_to_be_slow():
             time.sleep(0.01)
         assert gator.len() == 2
         leases.end(running, ack=True)
+
+
+def test_batches_that_follow_soon_do_not_each_wake_the_thread():
+    gator, turns = Gator(f"locmem://{__name__}", "batches"), 0
+
+    def count():
+        nonlocal turns
+        turns += 1
+
+    with gator.batch() as batch:
+        for _ in range(300):
+            batch.task("operator.add", 1, 2)
+    log = logging.getLogger(__name__)
+    with Leases(gator.client, 60.0, log=log, watch=count) as leases:
+        began, acks = time.monotonic(), []
+        while found := gator.client.reserve(["batches"], 2, acks=acks).deliveries:
+            time.sleep(0.0005)  # as a server would take, so that the other thread may run
+            leases.take(found)
+            acks = [leases.start_next() for _ in found]
+            for each in acks:
+                leases.end(each, ack=False)
+        most = 2 * (time.monotonic() - began) / ACK_WITHIN + 5
+    assert turns <= most
