@@ -162,7 +162,7 @@ class Following:
 
     @property
     def has_left(self) -> bool:
-        """Whether nobody is to be told any more."""
+        """Whether the observer is to be told nothing any more."""
         return self.is_over or self.observer.loop.is_closed()
 
 
@@ -189,7 +189,7 @@ class ResultListener:
         """
         self._is_closed = False
         self._told.put(following)
-        self._threads.start_one()  # unless there is one: whoever ends looks for what was told
+        self._threads.start_one()  # unless there is one, which looks again as it ends
 
     def leave(self, following: Following) -> None:
         """Tell an observer nothing more of a task."""
@@ -292,7 +292,7 @@ class ResultListener:
             known.look_due = 0.0
 
     def _is_followed(self, watched: Watched) -> bool:
-        """Drop those that have left, or were interrupted in that, and say whether any is left."""
+        """Drop what has left, or was interrupted in that, and return whether any is there still."""
         for each in [each for each in watched.followed if each.has_left]:
             self._drop(each)
         return bool(watched.followed)

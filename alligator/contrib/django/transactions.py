@@ -32,8 +32,8 @@ class DjangoGator(Gator):
 
     ``gators['default']`` is one. Inside a transaction that a task waits for, all is checked at the
     call that can be, and its arguments are kept as they are then; its delay and ``expires`` count
-    from then, too. If the push itself fails, after the commit, its error is raised where the
-    transaction ends.
+    from then, too. A task object that is pushed twice keeps those of each push. If the push itself
+    fails, after the commit, its error is raised where the transaction ends.
 
     :param using: the alias of the database that ``on_commit=True`` means.
     """
@@ -57,9 +57,9 @@ class DjangoGator(Gator):
     def _push_prepared(self, task: Task) -> Task:
         if (alias := self._waits_for(task.on_commit)) is None:
             return super()._push_prepared(task)
-        self._keep([task], alias)
+        kept = self._keep([task], alias)
         later = partial(super()._push_prepared, task)
-        connections[alias].on_commit(partial(_push_after_commit, later, [task]))
+        connections[alias].on_commit(partial(_push_after_commit, later, [task], kept))
         return task
 
     def push_batch(self, tasks: Sequence[Task]) -> None:
@@ -68,9 +68,9 @@ class DjangoGator(Gator):
         if alias is None:
             super().push_batch(tasks)
             return
-        self._keep(tasks, alias)
+        kept = self._keep(tasks, alias)
         later = partial(super().push_batch, tasks)
-        connections[alias].on_commit(partial(_push_after_commit, later, tasks))
+        connections[alias].on_commit(partial(_push_after_commit, later, tasks, kept))
 
     def _note_blocking(self, plain: str, twin: str) -> None:
         if self._warn_in_loop:
@@ -97,8 +97,11 @@ class DjangoGator(Gator):
                 )
         return None
 
-    def _keep(self, tasks: Sequence[Task], alias: str) -> None:
-        """Check what a push would find, and keep the arguments as they are now."""
+    def _keep(self, tasks: Sequence[Task], alias: str) -> list[dict[str, Any]]:
+        """Check what a push would find, and return the tasks as they are now.
+
+        Their arguments are now copies, so a later push of the same object shows by those.
+        """
         if children := self._producer.dependencies.in_order(tasks):
             self._producer.dependencies.check_store()
             _check_parents(children, tasks, alias)
@@ -116,6 +119,7 @@ class DjangoGator(Gator):
             except Exception as err:
                 raise InvalidTask(f"{_name(task)}: {explain_json(err)}.") from err
             task.func_args, task.func_kwargs = join(args, kwargs, awaited)
+        return [dict(vars(task)) for task in tasks]
 
 
 class WarnInTransaction:
@@ -143,7 +147,13 @@ class WarnInTransaction:
         return call_next()
 
 
-def _push_after_commit(push: Callable[[], object], tasks: Sequence[Task]) -> None:
+def _push_after_commit(
+    push: Callable[[], object], tasks: Sequence[Task], kept: Sequence[dict[str, Any]]
+) -> None:
+    for task, then in zip(tasks, kept, strict=True):
+        if task.func_kwargs is not then["func_kwargs"]:  # it was pushed again, by a later call
+            vars(task).clear()
+            vars(task).update(then)
     try:
         push()
     except Exception as err:

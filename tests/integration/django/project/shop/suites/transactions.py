@@ -182,6 +182,26 @@ class RealTransactions(Base, TransactionTestCase):
             names.append("later")
         self.assertEqual(self.queued(), [["then"]])
 
+    def test_each_push_of_one_object_keeps_its_own_call(self):
+        pushed = []
+
+        class Middleware:
+            def push(self, task, call_next):
+                pushed.append((task.func_args, task.retries))
+                return call_next()
+
+        gator, task = DjangoGator("locmem://twice", middleware=[Middleware()]), Task(on_commit=True)
+        with transaction.atomic():
+            gator.push(task, tasks.remember, "first")
+            task.retries = 2
+            gator.push(task, tasks.remember, "second")
+            with self.assertRaises(Rollback), transaction.atomic():
+                gator.push(task, tasks.remember, "gone")
+                raise Rollback
+        self.assertEqual(pushed, [(("first",), 0), (("second",), 2)])
+        self.assertEqual((gator.len(), gator.get(task.task_id).result), (1, "second"))
+        self.assertEqual((task.func_args, task.is_pushed), (("second",), True))
+
     def test_a_mistake_is_raised_at_the_call(self):
         with transaction.atomic():
             opts = self.gator.options(on_commit=True)
