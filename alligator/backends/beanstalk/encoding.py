@@ -94,7 +94,7 @@ def whole_seconds(delay_until: float | None, now: float) -> int:
         return 0
     if not delay_until - now <= _LONGEST_DELAY:
         raise InvalidTask(
-            f"A delay of {delay_until - now:.0f} seconds is too long: beanstalkd delays by at most "
+            f"A delay of {delay_until - now:.12g} seconds is too long: beanstalkd delays by at most "
             f"{_LONGEST_DELAY} (136 years)."
         )
     return math.ceil(delay_until - now)

@@ -107,9 +107,11 @@ def set_fields(result: Any, **values: Any) -> None:
 
 def moment(timestamp: float) -> datetime:
     """Return a Unix timestamp as Django has times: aware, unless ``USE_TZ`` is False."""
-    if settings.USE_TZ:
-        return datetime.fromtimestamp(timestamp, UTC)
-    return datetime.fromtimestamp(timestamp)
+    zone = UTC if settings.USE_TZ else None
+    try:
+        return datetime.fromtimestamp(timestamp, zone)
+    except (ValueError, OverflowError, OSError):  # no timestamp is as exact as datetime.max
+        return datetime.max.replace(tzinfo=zone)
 
 
 # -- Before the push. -------------------------------------------------------------------------

@@ -63,7 +63,13 @@ class AlligatorTask(base.Task):  # type: ignore[misc]
                 "from now on."
             )
         if isinstance(run_after, timedelta):
-            run_after = timezone.now() + run_after
+            try:
+                run_after = timezone.now() + run_after
+            except OverflowError as err:
+                raise InvalidTask(
+                    f"run_after={run_after} from now on is later than any datetime; the last is "
+                    f"{datetime.max}."
+                ) from err
         given: dict[str, Any] = {"func": func, "priority": priority, "backend": backend}
         given |= {"queue_name": queue_name, "run_after": run_after, "takes_context": takes_context}
         given["options"] = _checked({**(options or {}), **more})

@@ -156,6 +156,8 @@ def test_options_that_cannot_be(local, jobs, options, error, said):
 def test_a_moment_that_is_none(local, jobs):
     with pytest.raises(InvalidTask, match="run_after is 5; it is a datetime, or a timedelta"):
         jobs.add.using(run_after=5)
+    with pytest.raises(InvalidTask, match="from now on is later than any datetime; the last is"):
+        jobs.add.using(run_after=timedelta.max)
 
 
 def test_arguments_that_do_not_fit(local, jobs):

@@ -137,6 +137,19 @@ def test_deferred(site, jobs):
     assert result.return_value == 1
 
 
+@pytest.mark.parametrize("zone", [UTC, None])
+def test_deferred_until_the_last_datetime(zone, durable_site, jobs):
+    """As a timestamp it is rounded up, to one that no datetime has."""
+    from django.test import override_settings
+
+    last = datetime.max.replace(tzinfo=zone)
+    with override_settings(USE_TZ=zone is not None):
+        result = jobs.add.using(queue_name=durable_site.queue, run_after=last).enqueue(1)
+        result.refresh()
+        found = durable_site.backend.get_result(result.id)
+        assert (found.status, found.task.run_after) == (READY, last)
+
+
 def test_never_started_in_time(site, jobs):
     result = jobs.add.using(queue_name=site.queue, expires=0.001).enqueue(1)
     site.work()
