@@ -94,8 +94,8 @@ def whole_seconds(delay_until: float | None, now: float) -> int:
         return 0
     if not delay_until - now <= _LONGEST_DELAY:
         raise InvalidTask(
-            f"A delay of {delay_until - now:.12g} seconds is too long: beanstalkd delays by at most "
-            f"{_LONGEST_DELAY} (136 years)."
+            f"A delay of {delay_until - now:.12g} seconds is too long: beanstalkd delays by at "
+            f"most {_LONGEST_DELAY} (136 years)."
         )
     return math.ceil(delay_until - now)
 
