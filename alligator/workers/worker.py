@@ -137,6 +137,7 @@ class Worker:
         self._ended = 0
         self._fetcher: Fetcher | None = None
         self._goes_on = False  # until it ends by itself, or is told to
+        self._has_begun = self._is_released = False
         self._leases_of_run: Leases | None = None  # also for outcomes that there is no room for
         self._leases_of_one: Leases | None = None  # of check_and_run_task, while it runs
         self._outage = Outage(self.log, queue_names(self))
@@ -249,12 +250,17 @@ class Worker:
         makes the worker leave at once. Both release what has not run. At the end the handlers
         from before are put back; a SIGQUIT handler that is not Python's default stays in place.
         In another thread, set ``keep_running`` to False to stop it: it finishes what runs, however
-        long that takes; see :meth:`release`.
+        long that takes. As in 1.0, it is True once this begins, whatever it was set to before: for
+        a worker that may not have begun yet, see :meth:`release`.
         """
         self._signals = self.process_signals or StopSignals()
         self._origin = after_fork.generation
         self.keep_running = self._goes_on = True
         self._ended = 0
+        if self._is_released:  # asked after keep_running was set, and release() sets it before
+            self._goes_on = self.keep_running = False
+            return 0
+        self._has_begun = True
         with self._signals:
             self.starting()
             self._warn_of_loss()
@@ -281,8 +287,10 @@ class Worker:
 
         This is for a worker in a thread, which is told of no signal. What still runs is not
         stopped, so call this only before the process ends. A worker that has ended has nothing to
-        hand back.
+        hand back. One that has not begun yet will not run anything: its :meth:`run_forever` returns
+        at once.
         """
+        self._is_released = not self._has_begun
         self.keep_running = False
         if (leases := self._leases_of_run) is not None:
             self._release_all(leases, but=None)

@@ -1,11 +1,12 @@
 """Test a worker in a thread of a web server, which is told of no signal when the server ends."""
 
 import asyncio
+import operator
 import threading
 
 import pytest
 
-from alligator import Worker
+from alligator import Gator, Worker
 from tests.support.helpers import eventually
 
 starts: list[str] = []
@@ -58,7 +59,31 @@ def test_what_still_runs_is_handed_back(gator_with_store, func, concurrency):
 
 def test_one_that_has_ended_has_nothing_to_hand_back(gator_with_store):
     worker = Worker(gator_with_store, burst=True, log_level="CRITICAL")
-    worker.release()
     worker.run_forever()
     worker.release()
     assert not worker.keep_running
+    gator_with_store.task(operator.add, 1, 1)
+    worker.run_forever()
+    assert worker.tasks_complete == 1
+
+
+def test_one_that_was_released_before_it_began_runs_nothing():
+    """Its thread may be slow to begin, where the server ends as soon as it has started."""
+    gator = Gator("locmem://released-before-it-began")
+    worker = Worker(gator, log_level="CRITICAL")
+    worker.release()
+    gator.task(operator.add, 1, 1)
+    thread = in_thread(worker)
+    thread.join(10)
+    assert not thread.is_alive()
+    assert (worker.tasks_complete, worker.keep_running, gator.len()) == (0, False, 1)
+
+
+def test_what_is_set_before_it_begins_does_not_count():
+    """As in 1.0: a subclass may set it at will in its constructor."""
+    gator = Gator("locmem://set-before-it-begins")
+    worker = Worker(gator, burst=True, log_level="CRITICAL")
+    worker.keep_running = False
+    gator.task(operator.add, 1, 1)
+    worker.run_forever()
+    assert worker.tasks_complete == 1
