@@ -110,8 +110,9 @@ def moment(timestamp: float) -> datetime:
     zone = UTC if settings.USE_TZ else None
     try:
         return datetime.fromtimestamp(timestamp, zone)
-    except (ValueError, OverflowError, OSError):  # no timestamp is as exact as datetime.max
-        return datetime.max.replace(tzinfo=zone)
+    except ValueError:
+        datetime.fromtimestamp(timestamp - 1e-3, zone)  # or it is no time at all
+        return datetime.max.replace(tzinfo=zone)  # a timestamp of it is rounded up
 
 
 # -- Before the push. -------------------------------------------------------------------------
