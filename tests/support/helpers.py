@@ -6,6 +6,8 @@ from typing import TypeVar
 
 import pytest
 
+from alligator.backends.base import time_on
+
 Found = TypeVar("Found")
 
 
@@ -20,6 +22,16 @@ def eventually(check: Callable[[], Found], what: str = "", within: float = 30.0)
         assert time.monotonic() < deadline, f"not within {within} s: {what}"
         time.sleep(0.01)
     return found
+
+
+def let_pass(gator, seconds: float) -> None:
+    """Wait until the clock by which tasks of this queue expire has gone on for so long."""
+
+    def now() -> float:
+        return time_on(gator.client, gator.queue_name, gator.clock)
+
+    until = now() + seconds
+    eventually(lambda: now() > until, f"{seconds} s pass")
 
 
 def skip_without_children(gator) -> None:

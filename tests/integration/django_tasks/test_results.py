@@ -9,6 +9,7 @@ from alligator.contrib.django import task_results
 from alligator.contrib.django.tasks_framework import base, exceptions
 from alligator.exceptions import TaskCanceled, TaskFailed, TaskTimeout
 from tests.integration.django_tasks.conftest import tasks_settings
+from tests.support.helpers import let_pass
 
 READY, FAILED = base.TaskResultStatus.READY, base.TaskResultStatus.FAILED
 SUCCESSFUL = base.TaskResultStatus.SUCCESSFUL
@@ -152,6 +153,7 @@ def test_deferred_until_the_last_datetime(zone, durable_site, jobs):
 
 def test_never_started_in_time(site, jobs):
     result = jobs.add.using(queue_name=site.queue, expires=0.001).enqueue(1)
+    let_pass(site.gator, 0.05)
     site.work()
     result.refresh()
     assert (result.status, result.attempts) == (FAILED, 0)

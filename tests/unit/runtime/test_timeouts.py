@@ -1,6 +1,7 @@
 """Test ``timeout`` and ``expires``: functions that take too long, and tasks that start too late."""
 
 import asyncio
+import contextlib
 import ctypes
 import math
 import os
@@ -18,8 +19,11 @@ from alligator.exceptions import AlligatorException, InvalidTask, TaskFailed, Ta
 from alligator.runtime.timeouts import Alarm, Overrun, TimeIsUp, _Watch, call_within, overrun
 from alligator.testing import FakeClock
 from tests.support import ROOT, jobs
+from tests.support.helpers import eventually, let_pass
 
 seen: list = []
+started, over = threading.Event(), threading.Event()
+leases_asked: list = []
 
 
 def sleep(seconds):
@@ -68,6 +72,19 @@ def stubborn(seconds):
     return "done, if late"
 
 
+def stubborn_until_over():
+    started.set()
+    while not over.is_set():
+        try:
+            over.wait(60)
+        except BaseException:
+            seen.append("no")
+
+
+def until_two_were_asked():
+    eventually(lambda: len(leases_asked) >= 2, "a heartbeat")
+
+
 async def slow_coroutine(seconds):
     try:
         await asyncio.sleep(seconds)
@@ -81,6 +98,10 @@ async def stubborn_coroutine(seconds):
         await asyncio.sleep(seconds)
     except asyncio.CancelledError:
         return "done, if late"
+
+
+def note_start(task):
+    seen.append("start")
 
 
 def slow_hook(task, *extra):
@@ -168,7 +189,7 @@ def test_it_is_raised_inside(gator, run, func):
     started = time.monotonic()
     with pytest.raises(TaskTimeout):
         run(gator, {"timeout": 0.1}, func, 20)
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 15
     assert seen == []
 
 
@@ -184,7 +205,7 @@ def test_the_main_thread_is_woken_from_a_call_that_waits(gator, run):
     started = time.monotonic()
     with pytest.raises(TaskTimeout):
         run(gator, {"timeout": 0.1}, sleep, 20)
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 15
     assert seen == []
 
 
@@ -238,16 +259,16 @@ sys.settrace(trace)
         "acted = threading.Event()\n"
         "def stuck():\n"
         "    overrun.set(Overrun(0.2, acted.set))\n"
-        "    limited(0.1, time.sleep, 5)\n"
+        "    limited(0.1, time.sleep, 60)\n"
         "threading.Thread(target=stuck, daemon=True).start()\n"
-        "assert acted.wait(4); os._exit(0)",
+        "assert acted.wait(30); os._exit(0)",
         # C code that waits several times, and takes the interpreter's lock in between.
         "reads, writes = os.pipe(); acted = threading.Event(); file = open(reads, 'rb')\n"
         "def stuck():\n"
         "    overrun.set(Overrun(1.0, acted.set))\n"
         "    limited(0.1, file.read)\n"
         "threading.Thread(target=stuck, daemon=True).start()\n"
-        "end = time.monotonic() + 10\n"
+        "end = time.monotonic() + 30\n"
         "while not acted.is_set() and time.monotonic() < end:\n"
         "    os.write(writes, b'x'); time.sleep(0.05)\n"
         "assert acted.is_set(); os._exit(0)",
@@ -261,7 +282,7 @@ def test_a_trace_function_stops_no_timeout(script):
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=90,
     )
     assert (done.returncode, done.stderr) == (0, "")
 
@@ -281,8 +302,12 @@ def test_what_it_is_and_where_it_came_from(gator):
 
 @every_way
 def test_it_may_tidy_up_and_raise_what_it_likes(gator, run):
-    with pytest.raises(TaskTimeout):
-        run(gator, {"timeout": 0.1}, tidy, 20)
+    for _ in range(5):
+        with pytest.raises(TaskTimeout):
+            run(gator, {"timeout": 0.1}, tidy, 20)
+        if seen:  # else its time was over before its first line
+            break
+        gator.purge_dead()
     assert seen == ["TimeIsUp", "tidied up"]
 
 
@@ -296,14 +321,23 @@ def test_who_swallows_it_has_failed_all_the_same(gator, run, func):
 @every_way
 def test_retries_apply(gator, run):
     with pytest.raises(TaskTimeout):
-        run(gator, {"timeout": 0.1, "retries": 2}, tidy, 20)
-    assert seen == ["TimeIsUp", "tidied up"] * 3
+        run(gator, {"timeout": 0.1, "retries": 2, "on_start": note_start}, tidy, 20)
+    assert seen.count("start") == 3
+    runs = " ".join(seen).split("start")[1:]
+    # The time of a run may be over before the first line of the function.
+    assert {each.strip() for each in runs} <= {"TimeIsUp tidied up", ""}
+    assert any(runs)
 
 
 @every_way
 @pytest.mark.parametrize("func", [jobs.note, jobs.coroutine])
-def test_hooks_take_their_time(gator, run, func):
-    run(gator, {"timeout": 0.1, "on_start": slow_hook, "on_success": slow_hook}, func)
+def test_hooks_take_their_time(run, func):
+    options = {"timeout": 0.1, "on_start": slow_hook, "on_success": slow_hook}
+    for _ in range(5):
+        seen.clear()
+        with contextlib.suppress(TaskTimeout):  # a busy machine took the time of the function
+            run(Gator(f"locmem://{uuid.uuid4().hex}"), options, func)
+            break
     assert seen == ["went on", "hook"] * 2
 
 
@@ -330,11 +364,11 @@ def test_nothing_is_raised_after_the_end(threads):
     """Functions that end just as their time is up: only they get the exception, if any."""
     timeouts, strays = [], []
 
-    def body():
+    def body(limit):
         try:
             for number in range(300):
                 try:
-                    call_within(0.001, lambda wait=0.0005 + number * 3e-6: turn(wait))
+                    call_within(limit, lambda wait=limit * (0.5 + number * 3e-3): turn(wait))
                 except TaskTimeout:
                     timeouts.append(number)
                 for _ in range(50):
@@ -342,13 +376,17 @@ def test_nothing_is_raised_after_the_end(threads):
         except BaseException as err:
             strays.append(err)
 
-    others = [threading.Thread(target=body) for _ in range(threads - 1)]
-    for each in others:
-        each.start()
-    body()
-    for each in others:
-        each.join()
-    assert strays == []
+    for limit in (0.001, 0.01, 0.1):
+        timeouts.clear()
+        others = [threading.Thread(target=body, args=[limit]) for _ in range(threads - 1)]
+        for each in others:
+            each.start()
+        body(limit)
+        for each in others:
+            each.join()
+        assert strays == []
+        if len(timeouts) < 300 * threads:  # else the machine is too slow for this limit
+            break
     assert 0 < len(timeouts) < 300 * threads
 
 
@@ -401,18 +439,15 @@ def watch():
 def test_a_due_time_a_hair_away_does_not_stop_the_watch(watch):
     looked = _Looked(watch, 5000)
     watch.add(looked)
-    assert looked.done.wait(20), f"it stopped {looked.looks} looks before the end"
+    assert looked.done.wait(60), f"it stopped {looked.looks} looks before the end"
 
 
 def test_a_wake_up_that_gets_lost_delays_a_timeout_and_no_more(watch):
     watch.add(Alarm(3600.0, None))
-    deadline = time.monotonic() + 10
-    while watch._next == math.inf:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    eventually(lambda: watch._next < math.inf, "it waits for the first alarm")
     alarm = _Looked(watch, 1)
     watch._alarms[id(alarm)] = alarm  # and no call follows
-    assert alarm.done.wait(10)
+    assert alarm.done.wait(30)
 
 
 def test_no_other_code_waits_by_what_may_block_for_ever():
@@ -424,7 +459,7 @@ def test_no_other_code_waits_by_what_may_block_for_ever():
 def test_who_took_too_long_has_failed_though_nobody_looked(monkeypatch):
     monkeypatch.setattr(Alarm, "look", lambda alarm, now: math.inf)
     with pytest.raises(TaskTimeout):
-        call_within(0.01, lambda: time.sleep(0.02))
+        call_within(0.01, lambda: time.sleep(0.05))
     assert call_within(30, lambda: "in time") == "in time"
 
 
@@ -455,37 +490,38 @@ def test_on_the_wire_only_where_set(gator):
     task = gator.options(timeout=30, expires=60).task(jobs.note)
     read = Task.deserialize(gator.client.peek("all", task.task_id))
     assert (read.timeout, read.expires, read.expires_at) == (30.0, None, task.expires_at)
-    assert task.expires_at - time.time() == pytest.approx(60, abs=5)
+    assert task.expires_at - time.time() == pytest.approx(60, abs=20)
 
 
 def test_the_lease_covers_timeout_and_grace(gator, monkeypatch):
-    asked, extend = [], gator.client.extend
+    asked, extend = leases_asked, gator.client.extend
+    asked.clear()
 
     def noted(deliveries, lease):
-        asked.append(lease)
+        asked.append((lease, time.monotonic() - began))
         return extend(deliveries, lease)
 
     monkeypatch.setattr(gator.client, "extend", noted)
-    gator.options(timeout=50).task(step_by_step, 0.5)
+    gator.options(timeout=50).task(until_two_were_asked)
+    began = time.monotonic()
     Worker(gator, max_tasks=1, lease=0.6, grace=7).run_forever()
-    assert asked[0] == 57, "before it starts"
-    assert all(56 < each < 57 for each in asked[1:])
+    assert asked[0][0] == 57, "before it starts"
+    assert all(57 - since <= lease < 57 for lease, since in asked[1:])
     assert asked[1:], "and no heartbeat takes it back"
 
 
 def test_an_embedded_worker_says_so_and_lets_the_lease_run_out(gator, capsys):
-    gator.options(timeout=0.1).task(stubborn, 3)
-    started = time.monotonic()
+    started.clear()
+    over.clear()
+    gator.options(timeout=0.1).task(stubborn_until_over)
     worker = Worker(gator, max_tasks=1, lease=0.3, grace=0.2)
     other = threading.Thread(target=worker.run_forever, daemon=True)
     other.start()
-    while not gator.stats()["running"]:
-        time.sleep(0.001)
-    while not gator.client.reserve(["all"], 1, 30).deliveries:
-        assert time.monotonic() - started < 2.5, "not in time"
-        time.sleep(0.01)
+    assert started.wait(30)
+    eventually(lambda: gator.client.reserve(["all"], 1, 30).deliveries, "its lease ran out")
     assert other.is_alive(), "its host goes on"
-    other.join(10)
+    over.set()
+    other.join(30)
     out = capsys.readouterr().out
     assert "could not be stopped within 0.2 s after its timeout; its lease is left" in out
 
@@ -514,9 +550,9 @@ async def blocks_the_loop(folder):
     record(folder, "start")
     time.sleep(60)
 
-def neighbour(folder):
+def neighbour(folder, seconds=1.5):
     record(folder, "neighbour starts")
-    time.sleep(1.5)
+    time.sleep(seconds)
     record(folder, "neighbour ends")
 """
 
@@ -525,7 +561,7 @@ def end_of_process(folder, dsn, *flags):
     command = [sys.executable, "-m", "alligator", dsn, "--lease=1", "--grace=0.5", *flags]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=60
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120
     )
     return done.returncode, done.stdout + done.stderr
 
@@ -546,8 +582,8 @@ def test_its_own_process_is_ended_and_it_counts_as_a_death(tmp_path, sqlite_dsn,
     started = time.monotonic()
     code, out = end_of_process(tmp_path, sqlite_dsn)
     assert (code, says in out) == (1, True), out
-    assert time.monotonic() - started < 20
-    reserved = gator.client.reserve(["all"], 1, 30, wait=15)
+    assert time.monotonic() - started < 50, "the task takes 60 s"
+    reserved = gator.client.reserve(["all"], 1, 30, wait=30)
     assert [each.deaths for each in reserved.deliveries] == [1]
     gator.close()
 
@@ -555,14 +591,14 @@ def test_its_own_process_is_ended_and_it_counts_as_a_death(tmp_path, sqlite_dsn,
 def test_neighbours_of_one_that_is_ended_are_handed_back(tmp_path, sqlite_dsn):
     (tmp_path / "stuck_jobs.py").write_text(JOBS)
     gator = Gator(sqlite_dsn)
-    gator.task("stuck_jobs.neighbour", str(tmp_path))
+    gator.task("stuck_jobs.neighbour", str(tmp_path), 60)
     gator.options(timeout=0.2).task("stuck_jobs.stubborn", str(tmp_path))
     code, out = end_of_process(tmp_path, sqlite_dsn, "--concurrency=2")
     assert code == 1, out
     deaths = [
         each.deaths
         for _ in range(2)
-        for each in gator.client.reserve(["all"], 1, 30, wait=15).deliveries
+        for each in gator.client.reserve(["all"], 1, 30, wait=30).deliveries
     ]
     assert sorted(deaths) == [0, 1], out
     gator.close()
@@ -582,10 +618,7 @@ def test_the_supervisor_replaces_it_until_it_is_given_up(tmp_path, sqlite_dsn):
         text=True,
     )
     try:
-        deadline = time.monotonic() + 45
-        while not gator.dead():
-            assert time.monotonic() < deadline, "not in time"
-            time.sleep(0.05)
+        eventually(gator.dead, "it is given up", within=90)
     finally:
         process.send_signal(signal.SIGTERM)
         out = process.communicate(timeout=30)[0]
@@ -675,9 +708,9 @@ def test_before_it_is_due_is_no_time_to_expire(gator):
 def test_expiry_holds_on_a_real_server(durable_gator):
     gator = durable_gator(f"expires-{uuid.uuid4().hex[:8]}")
     jobs.seen.clear()
-    gator.options(expires=0.01).task(jobs.note, "late")
+    gator.options(expires=0.001).task(jobs.note, "late")
     gator.options(expires=600, timeout=60).task(jobs.note, "in time")
-    time.sleep(0.02)
+    let_pass(gator, 0.05)
     Worker(gator, max_tasks=2, log_level="CRITICAL").run_forever()
     assert jobs.seen == [(("in time",), {})]
     assert [letter.error.partition(":")[0] for letter in gator.dead()] == ["Expired"]
@@ -686,10 +719,12 @@ def test_expiry_holds_on_a_real_server(durable_gator):
 def test_a_timeout_holds_on_a_real_server(durable_gator):
     gator = durable_gator(f"times-{uuid.uuid4().hex[:8]}")
     gator.options(timeout=0.1, retries=1).task(step_by_step, 20)
-    deadline = time.monotonic() + 20
-    while not (letters := gator.dead()):
-        assert time.monotonic() < deadline
+
+    def run_it():
         gator.run_all()
+        return gator.dead()
+
+    letters = eventually(run_it, "it is dead")
     assert letters[0].error == "TaskTimeout: It ran for more than its 0.1 s."
     assert gator.len() == 0
 
@@ -708,4 +743,4 @@ def test_python_sees_it_when_c_code_returns(gator):
 
 def c_code(seconds):
     ctypes.PyDLL(None).sleep(seconds)
-    seen.append("went on")
+    step_by_step(20)  # the thread that raises it may need a moment to be scheduled

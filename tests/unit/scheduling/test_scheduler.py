@@ -3,7 +3,6 @@
 import logging
 import os
 import threading
-import time
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from zoneinfo import ZoneInfo
 
@@ -22,6 +21,7 @@ from alligator.gator import reconfigure
 from alligator.scheduling.scheduler import Ticker
 from alligator.testing import FakeClock
 from tests.support import jobs
+from tests.support.helpers import eventually
 
 START = datetime(2026, 1, 1, 12, tzinfo=UTC).timestamp()
 MINUTE, HOUR, DAY = 60, 3600, 86_400
@@ -687,16 +687,15 @@ def test_an_idle_worker_wakes_for_a_tick(dsn, concurrency):
     class Timed(Worker):
         def result(self, result):
             late.append(gator.clock.time() % 0.5)
-            self.keep_running = len(late) < 4
+            self.keep_running = len(late) < (2 if min(late) < 0.1 else 20)
 
     gator.every(0.5, jobs.note)
     worker = Timed(gator, log_level=logging.WARNING, concurrency=concurrency)
     thread = threading.Thread(target=worker.run_forever, daemon=True)
     thread.start()
-    thread.join(20)
+    thread.join(60)
     assert not thread.is_alive()
-    assert len(late) == 4
-    assert sorted(late)[0] < 0.1, "it slept on, and was woken by something else"
+    assert min(late) < 0.1, "it slept on, and was woken by something else"
     gator.close()
 
 
@@ -704,7 +703,7 @@ GO_ON = threading.Event()
 
 
 def hold():
-    GO_ON.wait(20)
+    GO_ON.wait(60)
 
 
 def test_a_worker_with_all_hands_busy_queues_as_well(dsn):
@@ -716,10 +715,7 @@ def test_a_worker_with_all_hands_busy_queues_as_well(dsn):
     worker = Worker(gator, concurrency=2, log_level=logging.WARNING)
     thread = threading.Thread(target=worker.run_forever, daemon=True)
     thread.start()
-    deadline = time.monotonic() + 10
-    while gator.client.stats("low").waiting < 3 and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert gator.client.stats("low").waiting >= 3
+    eventually(lambda: gator.client.stats("low").waiting >= 3, "three ticks wait")
     assert gator.stats()["running"] == 2
     worker.keep_running = False
     GO_ON.set()
@@ -788,15 +784,24 @@ def test_each_backend_with_a_store(durable_gator, tmp_path):
     queue = f"ticks-{os.urandom(4).hex()}"
     elsewhere = None if durable_gator(queue).store else f"sqlite://{tmp_path}/store.db"
     gators = [durable_gator(queue, store=elsewhere) for _ in range(2)]
-    for each in gators:
-        each.every(0.25, jobs.note)
-        each.schedules.fire()
+    RAN.clear()
     began = gators[0].clock.time()
-    while (ended := gators[0].clock.time()) < began + 1.5:
+    for each in gators:
+        each.every(0.25, tick)
+
+    def run_what_is_due():
         for each in gators:
             each.schedules.fire()
-    ran = gators[0].run_all()
-    assert 5 <= ran <= (ended - began) / 0.25 + 1
+        gators[0].run_all()
+        return len(RAN) >= 5
+
+    eventually(run_what_is_due, "five ticks run")
+    ended = gators[0].clock.time()
+    gators[0].run_all()
+    ids = [task_id for _, task_id, *_ in RAN]
+    assert len(set(ids)) == len(ids), "each tick is queued once"
+    due = [datetime.fromisoformat(each.rpartition("@")[2]).timestamp() for each in ids]
+    assert all(began < each <= ended and each % 0.25 == 0 for each in due)
     assert gators[0].dead() == []
 
 
