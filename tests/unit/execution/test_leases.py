@@ -18,7 +18,7 @@ def test_who_leaves_second_waits_until_all_is_released():
 
     def slow_release(delivery):
         in_it.set()
-        assert go_on.wait(5)
+        assert go_on.wait(30)
         return release(delivery)
 
     client.release = slow_release
@@ -27,14 +27,14 @@ def test_who_leaves_second_waits_until_all_is_released():
     leases.start_next()
     first, second = (threading.Thread(target=leases.release_all) for _ in range(2))
     first.start()
-    assert in_it.wait(5)
+    assert in_it.wait(30)
     second.start()
     second.join(0.2)
     assert second.is_alive()
     go_on.set()
-    second.join(5)
+    second.join(30)
     assert gator.len() == 1
-    first.join(5)
+    first.join(30)
 
 
 def test_nothing_waits_long_behind_a_task_that_was_expected_to_be_slow():
@@ -45,7 +45,7 @@ def test_nothing_waits_long_behind_a_task_that_was_expected_to_be_slow():
     with Leases(gator.client, 60.0, log=log, expected=lambda: 30.0) as leases:
         leases.take(gator.client.reserve(["waiting"], 3).deliveries)
         running = leases.start_next()
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 30
         while gator.len() < 2 and time.monotonic() < deadline:
             time.sleep(0.01)
         assert gator.len() == 2

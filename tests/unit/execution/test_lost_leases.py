@@ -18,7 +18,8 @@ from alligator.execution.leases import Leases
 from alligator.execution.unsettled_outcomes import UnsettledOutcomes
 
 LOST = "lost its lease"
-LEASE = 0.12  # a heartbeat every 0.04 s
+LEASE = 10.0  # a busy machine keeps it
+EVERY = 0.04  # seconds between two heartbeats
 
 #: The client of the test that runs.
 clients: list = []
@@ -26,6 +27,8 @@ clients: list = []
 
 class SlowToSettle(Client):
     """Settles at once, and replies when two more heartbeats have been answered."""
+
+    lease_seconds = 3 * EVERY
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
@@ -39,7 +42,7 @@ class SlowToSettle(Client):
         return lost
 
     def _after(self, reply):
-        until, deadline = self.answered + 2, time.monotonic() + 5
+        until, deadline = self.answered + 2, time.monotonic() + 30
         self.settled += 1
         while self.answered < until and time.monotonic() < deadline:
             time.sleep(0.002)
@@ -63,6 +66,8 @@ class SlowToSettle(Client):
 
 class Overtaken(Client):
     """Another worker takes over the running task, as if this process had been stopped."""
+
+    lease_seconds = 3 * EVERY
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
@@ -104,7 +109,7 @@ def be_overtaken(ends):
     """Lose the lease, wait for the heartbeat that sees it, and end in this way."""
     client = clients[-1]
     client.steal()
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while not client.lost and time.monotonic() < deadline:
         time.sleep(0.002)
     if ends == "badly":
@@ -216,14 +221,14 @@ def test_a_heartbeat_in_flight_at_the_end_says_nothing(caplog):
 
     def slow_extend(deliveries, lease):
         asked.set()
-        assert settled.wait(5)
+        assert settled.wait(30)
         return extend(deliveries, lease)
 
     client.extend = slow_extend
-    with Leases(client, LEASE, log=logging.getLogger(__name__)) as leases:
+    with Leases(client, 3 * EVERY, log=logging.getLogger(__name__)) as leases:
         leases.take(client.reserve([gator.queue_name]).deliveries)
         delivery = leases.start_next()
-        assert asked.wait(5)
+        assert asked.wait(30)
         leases.settles(delivery)
         assert client.release(delivery, "again")
         settled.set()

@@ -101,9 +101,9 @@ def test_names_are_unique():
 
 
 def test_without_a_store_there_is_nothing():
-    before = threading.active_count()
+    before = set(threading.enumerate())
     with made(None) as living:
-        assert threading.active_count() == before
+        assert set(threading.enumerate()) <= before
         assert living.store is None
 
 
@@ -161,7 +161,7 @@ def test_a_store_that_hangs_holds_nothing_up(monkeypatch):
         eventually(lambda: gator.client.find("all", task.task_id) is None, "and acks")
         assert (store.tries, store.signs) == (1, [])
         ends = time.monotonic()
-    assert time.monotonic() - ends < 5
+    assert time.monotonic() - ends < 20
     store.go.set()
 
 

