@@ -52,7 +52,7 @@ class Contract:
         self.clients.append(client)
         return client
 
-    def eventually(self, check: Callable[[], bool], what: str, within: float = 10.0) -> None:
+    def eventually(self, check: Callable[[], bool], what: str, within: float = 30.0) -> None:
         """Poll until ``check`` is true."""
         deadline = time.monotonic() + within
         while not check():
@@ -105,8 +105,19 @@ class ClientContract(Contract):
         return deliveries[0]
 
     def reserve_soon(self, lease: float = 30.0) -> Delivery:
-        """Reserve one task that has to appear within a few seconds."""
-        return self.reserve_one(lease, wait=self.short_lease + 5)
+        """Reserve one task that has to appear after a short lease; a busy machine may be late."""
+        return self.reserve_one(lease, wait=self.short_lease + 15)
+
+    def reserve_due(self, due: float) -> Delivery:
+        """Reserve one task that has to appear soon after ``due``, and not before."""
+        found = self.client.reserve([self.queue]).deliveries
+        delivery = found[0] if found else self.reserve_soon()
+        assert time.time() >= due - 0.01
+        return delivery
+
+    def lease_ends_soon(self, delivery: Delivery) -> None:
+        """Let a lease that was long enough for a busy machine end after a short one."""
+        assert self.client.extend([delivery], self.short_lease) == []
 
     def drain(self) -> list[Data]:
         """Reserve and ack everything that waits; return the data in order of delivery."""

@@ -351,7 +351,7 @@ class DependencyContract(Contract):
             start = threading.Barrier(len(names))
 
             def ack(client: Client, delivery: Delivery, start: Any = start) -> None:
-                start.wait(10)
+                start.wait(30)
                 assert client.ack([delivery]) == []
 
             pairs = zip(clients, held, strict=True)

@@ -49,7 +49,7 @@ class LeaseContract(ClientContract):
         first = self.reserve_one(self.short_lease)
         self.push("2")
         taken = {}
-        deadline = time.monotonic() + self.short_lease + 5
+        deadline = time.monotonic() + self.short_lease + 20
         while "1" not in taken and time.monotonic() < deadline:
             for each in self.reserve(1, self.short_lease, wait=0.1):
                 taken[each.data] = each
@@ -72,14 +72,16 @@ class LeaseContract(ClientContract):
         held = self.take_over(first)
         assert self.client.lapses(held) == held.deaths or not self.has_exact_counts
         other = self.another_client()
-        assert self.client.stretch(held, 3 * self.short_lease)
-        assert self.client.extend([held], 3 * self.short_lease) == []
-        # A busy machine needs the rest of that time to get here.
+        longer = max(3 * self.short_lease, 5.0)  # a busy machine needs some time to get on
+        assert self.client.stretch(held, longer)
+        assert self.client.extend([held], longer) == []
         late = time.monotonic() + 1.3 * self.short_lease
         while time.monotonic() < late:
             assert other.reserve([self.queue], wait=0.1).deliveries == []
         stats = self.client.stats(self.queue)
         assert (stats.waiting, stats.delayed, stats.running) == (0, 0, 1)
+        if longer > 3 * self.short_lease:
+            self.lease_ends_soon(held)
         again = self.take_over_any(held)
         assert again.attempt == held.attempt + 1
         assert not self.has_exact_counts or again.deaths == 2
@@ -188,10 +190,10 @@ class LeaseContract(ClientContract):
         self.push("1")
         other = self.another_client()
         started = time.monotonic()
-        assert other.reserve([self.queue], 1, self.short_lease, 2.0).deliveries
+        assert other.reserve([self.queue], 1, self.short_lease, 10.0).deliveries
         delivery = self.reserve_soon()
         assert delivery.data == "1"
-        assert time.monotonic() - started < self.short_lease + 2.5
+        assert time.monotonic() - started < self.short_lease + 6, "not at the end of the wait"
         assert self.client.ack([delivery]) == []
 
     def test_a_stale_delivery_changes_nothing(self) -> None:
@@ -229,7 +231,7 @@ class LeaseContract(ClientContract):
         deadline = time.monotonic() + 2.5 * self.short_lease
         other = self.another_client()
         while time.monotonic() < deadline:
-            assert self.client.extend([delivery], self.short_lease) == []
+            assert self.client.extend([delivery], 10 * self.short_lease) == []
             assert other.reserve([self.queue], 1, 30.0, self.short_lease / 3).deliveries == []
         assert self.client.ack([delivery]) == []
 
@@ -267,9 +269,7 @@ class LeaseContract(ClientContract):
             self.push("1")
             due = time.time() + 1.2
             assert self.client.release(self.reserve_one(), data, delay_until=due) is True
-            assert self.client.reserve([self.queue]).deliveries == []
-            delivery = self.reserve_soon()
-            assert time.time() >= due - 0.01
+            delivery = self.reserve_due(due)
             assert delivery.data == (data or "1")
             assert delivery.deaths == 0
             assert self.client.ack([delivery]) == []
@@ -339,7 +339,7 @@ class LeaseContract(ClientContract):
         assert len(victim.reserve([self.queue], 2, self.short_lease).deliveries) == 2
         victim.close()
         seen = Counter[str]()
-        deadline = time.monotonic() + self.short_lease + 5
+        deadline = time.monotonic() + self.short_lease + 20
         while seen.total() < 3 and time.monotonic() < deadline:
             deliveries = self.reserve(10, wait=0.5)
             assert len(deliveries) <= 1 or not any(each.deaths for each in deliveries)
@@ -385,9 +385,7 @@ class LeaseContract(ClientContract):
         died = self.take_over_any(self.reserve_one(self.short_lease))
         due = time.time() + 1.2
         assert self.client.postpone(died, b"\xff", due) is True
-        assert self.client.reserve([self.queue]).deliveries == []
-        again = self.reserve_soon()
-        assert time.time() >= due - 0.01
+        again = self.reserve_due(due)
         assert again.data == b"\xff"
         assert again.attempt > died.attempt
         assert again.deaths == died.deaths

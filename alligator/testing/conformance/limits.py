@@ -1,5 +1,6 @@
 """Test the contract of limits and rates: what is kept back, for how long, and what it holds up."""
 
+import math
 import threading
 import time
 from typing import Any
@@ -15,6 +16,7 @@ from alligator.backends.base import (
     Message,
     Reason,
     controlled,
+    time_on,
 )
 from alligator.constants import WAITING
 from alligator.testing.conformance.base import ClientContract
@@ -155,9 +157,10 @@ class LimitContract(ClientContract):
         """The task itself comes first, with a death on its record; then the next."""
         self.keeps(LIMIT)
         self.push_limited("a", "b")
-        (first,) = self.take(lease=self.short_lease)
+        (first,) = self.take()
         assert self.names() == []
-        (again,) = self.take(1, wait=self.short_lease + 5)
+        self.lease_ends_soon(first)
+        (again,) = self.take(1, wait=self.short_lease + 15)
         assert (again.task_id, again.deaths) == ("a", 1)
         assert self.names() == []
         assert self.client.ack([first]) == [first]
@@ -171,7 +174,7 @@ class LimitContract(ClientContract):
         self.push_limited("a", "b")
         (first,) = self.take(lease=self.short_lease)
         for _ in range(4):
-            assert self.client.extend([first], self.short_lease) == []
+            assert self.client.extend([first], 10 * self.short_lease) == []
             time.sleep(self.short_lease / 2)
             assert self.names() == []
         self.client.ack([first])
@@ -303,17 +306,17 @@ class LimitContract(ClientContract):
         assert self.names() == ["d"]
 
     def test_a_waiting_reserve_is_woken_by_a_free_place(self) -> None:
-        """Within a tenth of a second; the best of some tries, as the machine may be busy."""
+        """Within a tenth of a second; one of some tries, as the machine may be busy."""
         self.keeps(LIMIT)
         another, took = self.another_client(), []
-        for attempt in range(3):
+        for attempt in range(10):
             self.push_limited("a", "b", key=f"k{attempt}")
             (first,) = self.take()
             assert self.names() == []
             found: list[Any] = []
 
             def wait(found: list[Any] = found) -> None:
-                found += another.reserve([self.queue], 1, 30.0, 10.0).deliveries
+                found += another.reserve([self.queue], 1, 30.0, 30.0).deliveries
                 found.append(time.monotonic())
 
             thread = threading.Thread(target=wait)
@@ -321,10 +324,12 @@ class LimitContract(ClientContract):
             time.sleep(0.3)
             ended = time.monotonic()
             self.client.ack([first])
-            thread.join(15)
+            thread.join(40)
             assert found[0].task_id == "b"
             self.client.ack(found[:1])
             took.append(found[1] - ended)
+            if took[-1] < 0.1:
+                break
         assert min(took) < 0.1, took
 
     def test_many_that_are_kept_back_cost_nothing(self) -> None:
@@ -332,26 +337,30 @@ class LimitContract(ClientContract):
         self.keeps(LIMIT)
         self.push_limited("first")
         assert self.names() == ["first"]
+        alone = self._fastest_of_free_tasks("alone")
         self.push_limited(*(f"{number}" for number in range(3000)))
         self.client.push(self.queue, "free", "free")
         assert self.names() == ["free"], "though 3,000 are looked at before"
-        fastest = 9.0
-        for number in range(3):
-            self.client.push(self.queue, f"free {number}", "free")
-            began = time.monotonic()
-            assert self.names() == [f"free {number}"]
-            fastest = min(fastest, time.monotonic() - began)
-        assert fastest < 0.02
+        assert self._fastest_of_free_tasks("behind") < max(0.02, 10 * alone)
         assert self.client.stats(self.queue).waiting == 3000
+
+    def _fastest_of_free_tasks(self, name: str) -> float:
+        """Return in how many seconds a task without a limit was found, at best."""
+        fastest = math.inf
+        for number in range(3):
+            self.client.push(self.queue, f"{name} {number}", "free")
+            began = time.monotonic()
+            assert self.names() == [f"{name} {number}"]
+            fastest = min(fastest, time.monotonic() - began)
+        return fastest
 
     # -- Rates. -------------------------------------------------------------------------------
 
     def test_a_rate_lets_so_many_start_and_blocks_nobody(self) -> None:
         """A full bucket at first; then one token after the other, and no second burst."""
         self.keeps(RATE)
-        self.push_rated(*"abcdefgh", rate=4, seconds=1.0)
+        self.push_rated(*"abcdefgh", rate=4, seconds=4000.0)
         self.client.push(self.queue, "free", "free")
-        began = time.monotonic()
         assert self.names() == [*"abcd", "free"]
         assert self.names() == []
         stats = self.client.stats(self.queue)
@@ -360,14 +369,21 @@ class LimitContract(ClientContract):
         assert place is not None
         assert (place.state, place.kept_by) == (WAITING, RATE)
         assert place.due is not None
+        assert 900 < place.due - time_on(self.client, self.queue, self.client.clock) < 1001
+
+    def test_a_token_comes_after_the_other(self) -> None:
+        """None before its time, and who waits for one is not late."""
+        self.keeps(RATE)
+        self.push_rated(*"abcdefgh", rate=4, seconds=1.0)
+        began = time.monotonic()
         started: list[float] = []
-        while len(started) < 4:
-            found = self.take(10, wait=5.0)
+        while len(started) < 8:
+            found = self.take(10, wait=20.0)
             started += [time.monotonic() - began] * len(found)
             assert self.client.ack(found) == []
-        for number, after in enumerate(started, 1):
+        for number, after in enumerate(started[4:], 1):
             assert after > number / 4 - 0.05, "not before its token comes"
-        assert started[-1] < 3
+        assert started[-1] < 10
 
     def test_a_rate_counts_starts_and_not_tasks(self) -> None:
         """A task that is canceled while it is kept back, or handed back unrun, spends no token."""

@@ -83,9 +83,8 @@ class PauseContract(ClientContract):
         self.push("1")
         began = time.monotonic()
         self.client.pause(self.queue, self.from_now(0.3))
-        assert self.reserve() == []
-        assert self.reserve_one(wait=5.0).data == "1"
-        assert 0.25 < time.monotonic() - began < 1.5
+        assert self.reserve_one(wait=20.0).data == "1"
+        assert 0.25 < time.monotonic() - began < 8
         assert self.client.paused(self.queue) is None
 
     def test_who_waits_is_woken_by_resume(self) -> None:
@@ -95,7 +94,7 @@ class PauseContract(ClientContract):
 
         def take() -> None:
             client = self.another_client()
-            found.extend(client.reserve([self.queue], 1, wait=10.0).deliveries)
+            found.extend(client.reserve([self.queue], 1, wait=30.0).deliveries)
 
         threads = [threading.Thread(target=take) for _ in range(3)]
         threads[0].start()
@@ -109,9 +108,9 @@ class PauseContract(ClientContract):
         began = time.monotonic()
         self.client.resume(self.queue)
         for each in threads:
-            each.join(10)
+            each.join(40)
         assert sorted(str(each.data) for each in found) == ["1", "2", "3"]
-        assert time.monotonic() - began < 2.0
+        assert time.monotonic() - began < 8
 
     def test_a_lease_that_ends_during_a_pause_stays_ended(self) -> None:
         """The task runs again after the pause; until then its worker may extend it."""

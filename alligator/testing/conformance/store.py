@@ -2,9 +2,7 @@
 
 ::
 
-    from alligator.monitoring.activity_counts import QUEUE, depth_numbers, to_depth
-from alligator.monitoring.rows import DepthRow
-from alligator.testing import StoreContract
+    from alligator.testing import StoreContract
 
     class TestMyStore(StoreContract):
         def make_client(self):
@@ -40,7 +38,7 @@ class StoreContract(DependencyContract):
     short: ClassVar[float] = 0.3
 
     #: Seconds within which a watch has to be woken.
-    prompt: ClassVar[float] = 1.5
+    prompt: ClassVar[float] = 5.0
 
     @contextmanager
     def prepared(self) -> Iterator[None]:
@@ -72,7 +70,7 @@ class StoreContract(DependencyContract):
         won, start = [], threading.Barrier(len(contenders))
 
         def run(contender: Callable[[], bool]) -> None:
-            start.wait(10)
+            start.wait(30)
             won.append(contender())
 
         threads = [self.in_thread(lambda each=each: run(each)) for each in contenders]  # type: ignore[misc]
@@ -180,12 +178,12 @@ class StoreContract(DependencyContract):
                 other.note(key, Record(SUCCESS), 60)
 
             thread = self.in_thread(note)
-            deadline = time.monotonic() + 10
+            deadline = time.monotonic() + 60
             while self.store.record(key) is None:
                 assert time.monotonic() < deadline
-                watch.wait(10)
+                watch.wait(30)
             assert time.monotonic() - noted[0] < self.prompt
-            thread.join(10)
+            thread.join(30)
 
     def test_nothing_is_missed_between_look_and_wait(self) -> None:
         """A note that comes first ends the wait that comes second; so does one kept for 0 s."""
@@ -194,20 +192,26 @@ class StoreContract(DependencyContract):
             with self.store.watch([key]) as watch:
                 other.note(key, Record(SUCCESS), keep)
                 started = time.monotonic()
-                assert watch.wait(10) is True
+                assert watch.wait(30) is True
                 assert time.monotonic() - started < self.prompt
 
     def test_a_watch_ends_with_its_time(self) -> None:
         """With nothing there: False, then; and a wait of 0 does not block."""
         with self.store.watch([self.new_key()]) as watch:
-            deadline = time.monotonic() + 10
-            started = time.monotonic()
-            while watch.wait(0.2):
-                assert time.monotonic() < deadline, "false alarms only"
+            took, did_not_block = [], []
+            for _ in range(10):  # the machine may be busy
                 started = time.monotonic()
-            assert 0.15 < time.monotonic() - started < 1.2
-            watch.wait(0)
-            assert time.monotonic() - started < 2
+                timed_out = not watch.wait(0.2)
+                ended = time.monotonic()
+                watch.wait(0)
+                did_not_block.append(time.monotonic() - ended)
+                if timed_out:
+                    took.append(ended - started)
+                    if took[-1] < 1.2:
+                        break
+            assert took, "false alarms only"
+            assert 0.15 < min(took) < 1.2
+            assert min(did_not_block) < 0.8
 
     def test_all_who_watch_are_woken(self) -> None:
         """Several clients and threads, one note."""
@@ -215,19 +219,19 @@ class StoreContract(DependencyContract):
 
         def watch(store: Store) -> None:
             with store.watch([key]) as watching:
-                ready.wait(10)
+                ready.wait(30)
                 started = time.monotonic()
-                while store.record(key) is None and time.monotonic() - started < 10:
-                    watching.wait(10)
+                while store.record(key) is None and time.monotonic() - started < 30:
+                    watching.wait(30)
                 woken.append(store.record(key))
 
         stores = [self.store, self.store] + [self.store_of(self.another_client()) for _ in "ab"]
         threads = [self.in_thread(lambda each=each: watch(each)) for each in stores]  # type: ignore[misc]
-        ready.wait(10)
+        ready.wait(30)
         started = time.monotonic()
         self.store.note(key, Record(SUCCESS), 60)
         for thread in threads:
-            thread.join(10)
+            thread.join(40)
         assert len(woken) == 4
         assert time.monotonic() - started < 2 * self.prompt
 
@@ -236,7 +240,7 @@ class StoreContract(DependencyContract):
         keys = [self.new_key() for _ in range(1000)]
         with self.store.watch(keys) as watch:
             self.store.note(keys[777], Record(SUCCESS), 60)
-            assert watch.wait(10) is True
+            assert watch.wait(30) is True
         assert sum(found is not None for found in self.store.records(keys)) == 1
         self.store.forget(keys)
 
@@ -249,12 +253,12 @@ class StoreContract(DependencyContract):
         with self.store.watch([key], [self.queue]) as watch:
             deliveries = other.reserve([self.queue]).deliveries
             started = time.monotonic()
-            assert watch.wait(10) is True
+            assert watch.wait(30) is True
             while watch.wait(0.05):
                 pass
             assert other.ack(deliveries) == []
-            assert watch.wait(10) is True
-            assert time.monotonic() - started < 2
+            assert watch.wait(30) is True
+            assert time.monotonic() - started < 2 * self.prompt
 
     # -- Marks. ---------------------------------------------------------------------------
 
@@ -313,15 +317,15 @@ class StoreContract(DependencyContract):
         found = []
         other = self.another_client()
         thread = self.in_thread(
-            lambda: found.extend(other.reserve([self.queue], wait=10).deliveries)
+            lambda: found.extend(other.reserve([self.queue], wait=30).deliveries)
         )
         time.sleep(0.1)
         started = time.monotonic()
         message = Message("x", "x")
         assert self.store.push_once(self.client, self.new_key(), 60, self.queue, message)
-        thread.join(15)
+        thread.join(40)
         assert len(found) == 1
-        assert time.monotonic() - started < self.prompt + 0.2
+        assert time.monotonic() - started < self.prompt
 
     def test_push_once_on_the_queue_of_another(self) -> None:
         """In steps: claimed, pushed, confirmed; a push that is refused frees the key."""
