@@ -150,15 +150,15 @@ def test_acks_of_two_connections_ride_with_one_reserve(client, queue):
 
     def hold():
         with client._pool.connection():  # a reserve meanwhile gets another connection
-            lock.wait(5)
-            lock.wait(5)
+            lock.wait(30)
+            lock.wait(30)
 
     held += client.reserve([queue], 10).deliveries
     thread = threading.Thread(target=hold)
     thread.start()
-    lock.wait(5)
+    lock.wait(30)
     held += client.reserve([queue], 10).deliveries
-    lock.wait(5)
+    lock.wait(30)
     thread.join()
     assert len({each.receipt.connection for each in held}) == 2
     found, refused = client.reserve([queue], 100, acks=held)

@@ -31,13 +31,13 @@ def test_three_reloads_during_a_task_make_no_dead_letter(site, redis_dsn):
         if number < 4:
             site.save("text.py", f"VERSION = {number}\n")
     (site.folder / "go").touch()
-    assert task.wait(20)
+    assert task.wait(60)
     site.gator.task("shop.tasks.version")
     eventually(lambda: site.notes("version 3"), "the last code runs")
     assert site.gator.dead() == []
     assert site.out().count("text.py has changed; reloading.") == 3
     worker.send_signal(signal.SIGINT)
-    assert worker.wait(10) == 0
+    assert worker.wait(60) == 0
     pids = [int(line.split()[-1]) for line in site.notes("started")]
     assert len(set(pids)) == 4
     assert not any(map(is_alive, pids))
@@ -101,7 +101,7 @@ def waits_out_errors(site, places):
         eventually(partial(said, "starting & consuming", number + 1), "it is loaded again")
     assert "exited with" not in site.out()
     worker.send_signal(signal.SIGINT)
-    assert worker.wait(10) == 0
+    assert worker.wait(60) == 0
 
 
 def test_a_queue_that_is_new_in_the_settings_is_served(site):

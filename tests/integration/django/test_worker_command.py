@@ -124,7 +124,7 @@ def test_a_stop_signal_lets_the_task_finish(site, number):
     worker.send_signal(number)
     eventually(lambda: "was told to stop" in site.out(), "it knows")
     (site.folder / "go").touch()
-    assert worker.wait(10) == 0
+    assert worker.wait(60) == 0
     assert (site.notes("ended"), site.gator.len()) == (["ended a"], 1)
 
 
@@ -141,13 +141,13 @@ def test_each_of_several_processes_has_django(site):
     (site.folder / "go").touch()
     eventually(lambda: site.notes("last"), "it uses the database")
     worker.terminate()
-    assert worker.wait(10) == 0
+    assert worker.wait(60) == 0
 
 
 def test_a_process_for_a_task_that_killed_one_has_django(site):
     site = site()
     site.gator.task("shop.tasks.kill_once")
-    site.start("--processes=1", "--concurrency=2", "--lease=0.5")
+    site.start("--processes=1", "--concurrency=2", "--lease=1.5")
     eventually(lambda: site.notes("after a kill"), "it was run again, in a process of its own")
     assert site.gator.dead() == []
 

@@ -18,8 +18,9 @@ def start(durable_site, tmp_path):
     """Start a worker on the queue of ``durable_site``."""
     with processes(tmp_path) as begin:
 
-        def start_worker(concurrency=1):
-            return begin(worker.__file__, durable_site.dsn, durable_site.queue, str(concurrency))
+        def start_worker(concurrency=1, lease=30):
+            options = map(str, (concurrency, lease))
+            return begin(worker.__file__, durable_site.dsn, durable_site.queue, *options)
 
         yield start_worker
 
@@ -35,7 +36,7 @@ def ended(result):
 
 def test_after_a_kill_the_task_runs_again(durable_site, jobs, start, tmp_path):
     result = durable_site.enqueue(jobs.die_first, str(tmp_path))
-    killed = start()
+    killed = start(lease=1)
     assert killed.wait(60) == -signal.SIGKILL
     assert (tmp_path / "attempt-1").exists()
     result.refresh()

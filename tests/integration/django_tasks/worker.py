@@ -1,4 +1,4 @@
-"""Work on a queue of Django tasks in its own process: ``worker.py DSN QUEUE [CONCURRENCY]``."""
+"""Work on a queue of Django tasks in its own process: ``worker.py DSN QUEUE CONCURRENCY LEASE``."""
 
 import sys
 
@@ -8,7 +8,7 @@ from django.conf import settings
 BACKEND = "alligator.contrib.django.AlligatorBackend"
 
 
-def main(dsn, queue, concurrency="1"):
+def main(dsn, queue, concurrency, lease):
     settings.configure(
         DATABASES={},
         TASKS={"default": {"BACKEND": BACKEND, "QUEUES": [], "OPTIONS": {"DSN": dsn}}},
@@ -19,7 +19,8 @@ def main(dsn, queue, concurrency="1"):
     from alligator.contrib.django.tasks_framework import framework
 
     gator = framework.task_backends["default"].gator
-    Worker(gator, to_consume=queue, concurrency=int(concurrency), lease=1.0).run_forever()
+    options = {"concurrency": int(concurrency), "lease": float(lease)}
+    Worker(gator, to_consume=queue, **options).run_forever()
 
 
 if __name__ == "__main__":

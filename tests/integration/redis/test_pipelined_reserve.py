@@ -52,7 +52,7 @@ def test_the_same_for_whoever_reads(client):
     for each in threads:
         each.start()
     for each in threads:
-        each.join(5)
+        each.join(30)
     assert len(found) == 4
     assert all(each is found[0] for each in found)
     assert ids(found[0]) == ["0", "1", "2"]
@@ -92,7 +92,7 @@ def test_what_nobody_reads_comes_back_with_its_lease(client):
     client.ack(client.reserve(["q"], 3).deliveries)
     ahead = client.begin_reserve(["q"], 2, 0.3)
     eventually(ahead.ready)
-    found = [client.reserve(["q"], 9, wait=5).deliveries for _ in range(2)]
+    found = [client.reserve(["q"], 9, wait=20).deliveries for _ in range(2)]
     assert [[(each.task_id, each.deaths) for each in some] for some in found] == [
         [("3", 1)],
         [("4", 1)],

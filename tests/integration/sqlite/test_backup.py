@@ -41,7 +41,7 @@ def test_a_copy_made_under_load_is_of_one_moment_and_runs(gator, sqlite_dsn, tmp
     targets = [tmp_path / f"copy {n}.db" for n in range(3)]
     try:
         for target in targets:
-            before, until = len(told), time.monotonic() + 20
+            before, until = len(told), time.monotonic() + 60
             while len(told) < before + 100 or len(jobs.seen) < 20:
                 assert time.monotonic() < until
                 time.sleep(0.01)
@@ -52,7 +52,7 @@ def test_a_copy_made_under_load_is_of_one_moment_and_runs(gator, sqlite_dsn, tmp
         stop.set()
         worker.keep_running = False
         for each in threads:
-            each.join(20)
+            each.join(60)
     for target in targets:
         done, pushed = map(int, target.with_suffix(".from").read_text().split())
         assert stat.S_IMODE(target.stat().st_mode) == 0o600

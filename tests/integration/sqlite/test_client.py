@@ -16,6 +16,7 @@ from alligator.backends.types import Report
 from alligator.exceptions import ConnectionLost, InvalidDSN
 from alligator.testing import FakeClock
 from tests.support import ROOT
+from tests.support.helpers import eventually
 
 
 @pytest.fixture
@@ -55,7 +56,7 @@ time.sleep(60)
 def test_processes_share_the_file_and_run_each_task_once(client, sqlite_dsn):
     client.push_many("q", [Message(f"{n:04}", f"{n:04}") for n in range(500)])
     drains = [child(DRAIN, sqlite_dsn) for _ in range(3)]
-    found = [line for each in drains for line in each.communicate(timeout=60)[0].split()]
+    found = [line for each in drains for line in each.communicate(timeout=120)[0].split()]
     assert sorted(found) == [f"{n:04}" for n in range(500)]
     assert client.stats("q").running == 0
 
@@ -67,8 +68,8 @@ def test_a_killed_process_gives_its_task_back_after_the_lease(client, sqlite_dsn
     started = time.monotonic()
     holder.send_signal(signal.SIGKILL)
     holder.communicate()
-    (delivery,) = client.reserve(["q"], 1, 30.0, 10.0).deliveries
-    assert time.monotonic() - started < 0.5 + 0.5 + 1
+    (delivery,) = client.reserve(["q"], 1, 30.0, 30.0).deliveries
+    assert time.monotonic() - started < 10, "not at the end of the wait"
     assert (delivery.data, delivery.deaths) == ("data", 1)
 
 
@@ -182,14 +183,14 @@ def test_counters_stay_right_through_every_change(client):
 def test_a_push_in_the_same_process_wakes_a_waiting_thread(client):
     found = []
     thread = threading.Thread(
-        target=lambda: found.extend(client.reserve(["q"], 1, 30.0, 10.0).deliveries)
+        target=lambda: found.extend(client.reserve(["q"], 1, 30.0, 30.0).deliveries)
     )
     thread.start()
     started = time.monotonic()
     client.push("q", "x", "1")
-    thread.join(10)
+    thread.join(40)
     assert [each.data for each in found] == ["1"]
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 10, "not at the end of the wait"
 
 
 def test_a_wait_goes_on_to_a_file_that_took_the_place_of_the_first(client, sqlite_dsn):
@@ -201,18 +202,15 @@ def test_a_wait_goes_on_to_a_file_that_took_the_place_of_the_first(client, sqlit
     folder = client.database.path.parent
     client.setup_tables()
     waiting.start()
-    until = time.monotonic() + 10
-    while not list(folder.glob("*.wake")):
-        assert time.monotonic() < until
-        time.sleep(0.01)
+    eventually(lambda: list(folder.glob("*.wake")), "it waits")
     for each in folder.glob(client.database.path.name + "*"):
         each.unlink()
     other = Client(sqlite_dsn)
     started = time.monotonic()
     other.push("q", "x", "1")
-    waiting.join(20)
+    waiting.join(40)
     assert [each.data for each in found] == ["1"]
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 15, "not at the end of the wait"
     other.close()
 
 
@@ -231,7 +229,7 @@ def test_two_clients_of_a_process_keep_their_locks(sqlite_dsn):
     first.push("q", "1", "a")
     second.push("q", "2", "b")
     for expected in ("2", "3", "4"):
-        assert child(COME_AND_GO, sqlite_dsn).communicate(timeout=30)[0].strip() == expected
+        assert child(COME_AND_GO, sqlite_dsn).communicate(timeout=120)[0].strip() == expected
         first.push("q", f"again-{expected}", "c")
     assert second.len("q") == 5
     first.close()

@@ -12,7 +12,7 @@ from alligator.backends.sqs_backend import Client
 
 HOP = 1  # seconds
 DELAY = 3.8  # seconds: an hour, in proportion
-LATE = 1.0  # seconds: SQS counts in whole ones
+LATE = 2.0  # seconds: SQS counts in whole ones, and the machine may be busy
 
 ran: list = []
 
@@ -44,7 +44,7 @@ def test_a_long_delay_ends_in_one_run_on_time(gator):
     thread = threading.Thread(target=worker.run_forever)
     thread.start()
     try:
-        while len(ran) < 3 and time.time() < pushed + DELAY + 10:
+        while len(ran) < 3 and time.time() < pushed + DELAY + 30:
             time.sleep(0.01)
         time.sleep(HOP + 0.5)  # a second run would come by then
     finally:

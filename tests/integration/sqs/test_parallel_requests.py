@@ -58,7 +58,7 @@ def test_so_many_at_a_time_and_results_in_order():
         with lock:
             now += 1
             most = max(most, now)
-        together.wait(10)  # breaks unless that many are under way
+        together.wait(30)  # breaks unless that many are under way
         with lock:
             now -= 1
         return item
