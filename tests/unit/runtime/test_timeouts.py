@@ -618,7 +618,7 @@ def test_the_supervisor_replaces_it_until_it_is_given_up(tmp_path, sqlite_dsn):
         text=True,
     )
     try:
-        eventually(gator.dead, "it is given up", within=90)
+        eventually(gator.dead, "it becomes a dead letter", within=90)
     finally:
         process.send_signal(signal.SIGTERM)
         out = process.communicate(timeout=30)[0]
