@@ -759,6 +759,9 @@ class Gator:
     def result(self, task: Task | str, timeout: Seconds | None = 0.0) -> Any:
         """Return the result of a task that was pushed with ``save_results``.
 
+        A wait for a task object that was dropped ends as that is noticed, where it can be: on sqs
+        never, and on beanstalk once its queue is empty.
+
         :param timeout: seconds to wait for it, or a timedelta; None: as long as it takes.
         :raises TaskFailed: the task failed; with its ``error`` and ``traceback``.
         :raises TaskCanceled: the task was canceled.

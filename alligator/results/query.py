@@ -265,6 +265,10 @@ class Results:
                 if record is not None and record.state == FAILED:  # a success would replace it
                     return Look(task.status if task.status in ENDED else None)
                 return Look(self._unrecorded(task))
+            if record is not None and not record.ended and self._is_queue_empty(task):
+                record = self._record(task)  # it may have ended meanwhile
+                if record is None or not record.ended:
+                    return Look(None)
             return Look(record.state if record else None, record)
         ended = record if record is not None and record.ended else None
         if place.state == FAILED:
@@ -297,6 +301,18 @@ class Results:
         if self.recorder.clock.time() - task.pushed_at > KEEP_FAILED:
             return None
         return SUCCESS if self._lost_nothing_since(task) else None
+
+    def _is_queue_empty(self, task: Task | str) -> bool:
+        """Return whether a task cannot be on its queue, since nothing is, where ids change.
+
+        There a retry has a new id, so a task that is not found under its first one may still wait.
+        """
+        if GET not in self.client.supports or OWN_ID in self.client.supports:
+            return False
+        if not isinstance(task, Task) or not task.is_pushed or task.depends_on:
+            return False  # it may not have been pushed yet, or be held
+        found = self.client.stats(self.queue_of(task))
+        return not (found.waiting or found.delayed or found.running)
 
     def where(self, task: Task | str) -> tuple[str, str]:
         """Return the queue that a task should be on, and its id there."""

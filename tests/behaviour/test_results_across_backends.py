@@ -1,5 +1,6 @@
 """Test results of tasks whose backend keeps none: a second backend is the store."""
 
+import asyncio
 import threading
 import time
 import uuid
@@ -202,6 +203,33 @@ def test_tasks_that_tell_of_no_end_go_by_the_backends_id(beanstalk):
     dead = beanstalk.options(save_results=0).task(jobs.fail)
     Worker(beanstalk, burst=True, log_level="CRITICAL").run_forever()
     assert beanstalk.status(dead.id) == FAILED
+
+
+def test_a_task_that_was_dropped_is_not_waited_for(beanstalk):
+    """Its record says that it waits, and the server has nothing on its queue."""
+    gator, opts = beanstalk, beanstalk.options(save_results=60)
+    task = opts.task(add, 1)
+    child = gator.options(save_results=60, depends_on=task).task(add, 2)
+    gator.client.drop_all(gator.queue_name)
+    began = time.monotonic()
+    with pytest.raises(ResultTimeout, match="Nothing is known of task"):
+        gator.result(task, 30)
+    assert (task.wait(30), gator.status(task)) == (False, None)
+
+    async def wait():
+        return await gator.await_(task, 30)
+
+    assert asyncio.run(wait()) is False
+    assert time.monotonic() - began < 10
+    assert gator.status(child) == WAITING  # it is held
+
+
+def test_what_is_retried_has_another_id_and_is_not_taken_for_dropped(beanstalk):
+    gator = beanstalk
+    task = gator.options(save_results=60, retries=1, retry_delay=3600).task(jobs.fail, "oh no")
+    gator.run_all()
+    assert (task.wait(0.1), gator.len()) == (False, 1)
+    assert gator.status(task) is not None
 
 
 def test_a_store_that_is_down_while_pushing(beanstalk, monkeypatch, caplog):
