@@ -95,6 +95,27 @@ def test_a_retry_waits_as_long_as_was_said(machines):
         assert 10 < due / 1e6 - time.time() < 32
 
 
+def test_the_service_counts_the_delay_on_sqs(sqs_dsn):
+    """No clock of a machine counts once more: not at the push, nor at a retry."""
+    queue_name = f"clocks-{uuid.uuid4().hex[:8]}"
+    ahead = Gator(sqs_dsn, queue_name, clock=WrongClock(60.0))
+    right = Gator(sqs_dsn, queue_name)
+    for name in (queue_name, f"{queue_name}-dead"):
+        right.client.conn.create_queue(QueueName=name)
+    jobs.seen.clear()
+    ahead.options(delay_by=1).task(jobs.note, "pushed")
+    right.options(retries=1, retry_delay=1, on_error=jobs.on_error).task(jobs.fail)
+    ahead.run_all()
+    deadline = time.monotonic() + 20
+    while len(jobs.seen) < 3 and time.monotonic() < deadline:
+        time.sleep(0.05)
+        right.run_all()
+    assert [each[0] for each in jobs.seen].count("on_error") == 2, "the retry failed as well"
+    assert (("pushed",), {}) in jobs.seen
+    for each in (ahead, right):
+        each.close()
+
+
 def test_a_retry_of_a_task_in_hand_waits_too(machines):
     producer, worker, right = machines
     producer.options(retries=1, retry_delay=30).task(jobs.fail)

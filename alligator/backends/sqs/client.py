@@ -167,7 +167,7 @@ class Client(BaseClient):
             raise UnsupportedOption("SQS has no priorities; use several queues, in order.")
         if due > now and queue_name.endswith(".fifo"):
             raise UnsupportedOption("SQS cannot delay one message of a FIFO queue.")
-        return encode(message.data, Metadata(message.task_id, due=due if due > now else 0.0))
+        return encode(message.data, Metadata(message.task_id, due=self._kept(queue_name, due, now)))
 
     def push_each(
         self, queue_name: str, messages: Sequence[Message]
@@ -189,6 +189,15 @@ class Client(BaseClient):
     def _hop(self, due: float, now: float) -> int:
         """Return the seconds to delay a message by: the whole delay, or one hop of it."""
         return max(0, math.ceil(min(due - now, self.MAX_DELAY)))
+
+    def _kept(self, queue_name: str, due: float, now: float) -> float:
+        """Return the due time that goes with a message; 0: the service counts the whole delay.
+
+        A worker would compare it with its own clock, which may differ.
+        """
+        if due <= now or (due - now <= self.MAX_DELAY and not queue_name.endswith(".fifo")):
+            return 0.0
+        return due
 
     # -- Reserving. -----------------------------------------------------------------------
 
@@ -314,9 +323,17 @@ class Client(BaseClient):
                     connection.change(queue_name, [each.receipt.handle], rest)
                 return
             # No worker ran it, so this receive is left out of the counts.
-            hops = [replace(each.receipt.metadata, first_id=each.task_id) for each in early]
+            dues = [each.receipt.metadata.due for each in early]
+            hops = [
+                replace(
+                    each.receipt.metadata,
+                    first_id=each.task_id,
+                    due=self._kept(queue_name, due, now),
+                )
+                for each, due in zip(early, dues, strict=True)
+            ]
             outgoing = [encode(each.data, hop) for each, hop in zip(early, hops, strict=True)]
-            delays = [self._hop(each.due, now) for each in hops]
+            delays = [self._hop(due, now) for due in dues]
             sent = connection.send(queue_name, outgoing, delays)
             gone = [each for each, one in zip(early, sent, strict=True) if isinstance(one, str)]
             connection.delete(queue_name, [each.receipt.handle for each in gone])
@@ -404,12 +421,12 @@ class Client(BaseClient):
 
     def _replace(self, delivery: Delivery, data: Data | None, due: float) -> bool:
         receipt, now = delivery.receipt, self.clock.time()
-        metadata = successor(delivery, due if due > now else 0.0)
+        metadata = successor(delivery, self._kept(delivery.queue_name, due, now))
         if data is None:  # it was not run: this receive does not count, the earlier ones still do
             used = min(receipt.count, FREE_RECEIVES) - 1
             data, metadata = delivery.data, replace(metadata, used=used)
         if not receipt.succeeded:  # else the reply to the deletion was lost
-            message, delay = encode(data, metadata), self._hop(metadata.due, now)
+            message, delay = encode(data, metadata), self._hop(due, now)
             (sent,) = self._connection.send(delivery.queue_name, [message], [delay])
             if not isinstance(sent, str):
                 raise sent
