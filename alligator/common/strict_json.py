@@ -51,10 +51,14 @@ def loads(data: str | bytes) -> Any:
 def load_two(text: str, start: int, between: str) -> tuple[Any, Any, int] | None:
     """Return two values inside a text, and the end of the second; None: read it in full.
 
-    :param start: the start of the first.
+    :param start: the start of the first, which is nested one deep.
     :param between: the text between the two, with one colon.
     """
-    if len(text) > MAX_BYTES or (text.count("[") + text.count("{") > MAX_DEPTH and _is_deep(text)):
+    # Fewer characters than MAX_DEPTH cannot nest as deep: these are not counted, as most are short.
+    may_be_deep = len(text) - start >= MAX_DEPTH
+    if len(text) > MAX_BYTES or (
+        may_be_deep and text.count("[") + text.count("{") > MAX_DEPTH and _is_deep(text)
+    ):
         return None
     try:
         first, end = _scan(text, start)

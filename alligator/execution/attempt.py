@@ -49,6 +49,9 @@ class Verdict(Enum):
     CARRIED = "not known yet: it runs on as a coroutine"
 
 
+# For what is done for every task: to look a member up in its Enum takes 0.08 µs more.
+_ACK, _CARRIED = Verdict.ACK, Verdict.CARRIED
+
 _NONE = Reason("")
 
 #: Seconds until a task is tried again whose arguments are in a store that cannot be reached.
@@ -167,7 +170,7 @@ def attempt(
         return _failed(delivery, codec, task, err, called_with=(args, kwargs))
     if after_fork.generation != origin:
         after_fork.exit_child_unless(origin)
-    return Outcome(delivery, Verdict.CARRIED if is_plain and carried else Verdict.ACK, task)
+    return Outcome(delivery, _CARRIED if is_plain and carried else _ACK, task)
 
 
 def _limited(task: Task) -> float | None:

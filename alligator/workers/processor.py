@@ -35,6 +35,8 @@ from alligator.workers.prefetch_size import SLOW, Prefetch
 from alligator.workers.signals import StopSignals
 from alligator.workers.task_lines import TaskLines, described, fields_of
 
+_ACK, _CARRIED = Verdict.ACK, Verdict.CARRIED  # found at once: see attempt.py
+
 
 class Processor:
     """Runs the deliveries of one worker; safe to use from threads.
@@ -108,7 +110,7 @@ class Processor:
         carry = partial(self._carry, delivery, started) if self.loop is not None else None
         try:
             outcome = self._attempt(delivery, *self._how, carry)
-            if outcome.verdict is Verdict.CARRIED:
+            if outcome.verdict is _CARRIED:
                 return False
             self._finish(outcome, time.monotonic() - started)
         except LeaveNow:
@@ -196,7 +198,7 @@ class Processor:
         # A coroutine keeps its place until it is reported: else there would be ever more threads
         # in the executor, if reports take longer than tasks.
         leases, delivery = self.leases, outcome.delivery
-        succeeded = outcome.verdict is Verdict.ACK
+        succeeded = outcome.verdict is _ACK
         self.prefetch.add(took)
         self.count(outcome)  # before it ends: its thread is free only when max_tasks is known
         task: Any = outcome.task

@@ -64,6 +64,8 @@ _TO_RELEASE = 3.0
 _TO_RELEASE_AGAIN = 15.0
 _TO_LOG = 3.0
 
+_ACK = Verdict.ACK  # found at once: see attempt.py
+
 
 class Worker:
     """Consumes queues of a Gator and runs their tasks.
@@ -427,7 +429,7 @@ class Worker:
         leases.wait_for_room(grace, lambda: self._signals.grace_is_over(grace))
 
     def _count(self, outcome: Outcome) -> None:
-        complete = outcome.verdict is Verdict.ACK
+        complete = outcome.verdict is _ACK
         with self._count_lock:
             self._ended += complete or outcome.verdict in (Verdict.BURY, Verdict.CANCEL)
             self.tasks_complete += complete

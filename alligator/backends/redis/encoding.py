@@ -226,7 +226,7 @@ def read_reply(queue_name: str, raw: bytes | list[bytes]) -> Reply:
     refused = struct.unpack_from(f">{acks}I", head, _HEAD.size) if acks else ()
     if count and not values:
         values = _split(head, _HEAD.size + 4 * acks, count)
-    leased = []
+    leased, new = list[Delivery](), tuple.__new__  # what Delivery() calls as well
     for receipt, data in zip(values[::2], values[1::2], strict=True):
         _, attempt, deaths, _, raw_id = receipt.split(b":", 4)
         task_id = decode_id(raw_id)
@@ -235,7 +235,8 @@ def read_reply(queue_name: str, raw: bytes | list[bytes]) -> Reply:
             text: Data = f'{{"task_id":"{task_id}",{_AFTER_ID}{rest}'
         else:
             text = decode(data, task_id)
-        leased.append(Delivery(queue_name, task_id, text, receipt, int(attempt), int(deaths)))
+        fields = queue_name, task_id, text, receipt, int(attempt), int(deaths)
+        leased.append(new(Delivery, fields))
     return Reply(leased, refused, soon)
 
 
