@@ -273,7 +273,7 @@ def test_run_all_drains_and_buries(gator):
     gator.options(retries=1)(fail)
     started = time.monotonic()
     assert gator.run_all() == 7
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 30
     assert gator.stats()["dead"] == 1
 
 

@@ -61,7 +61,7 @@ def test_a_queue_that_does_not_answer_holds_up_no_other(gator, monkeypatch):
     def slow(queue_name, *args, **kwargs):
         if queue_name == "slow":
             under_way.set()
-            assert gate.wait(20)
+            assert gate.wait(60)
         return push(queue_name, *args, **kwargs)
 
     monkeypatch.setattr(gator.client, "push", slow)
@@ -118,7 +118,7 @@ def test_one_canceled_before_its_send_is_not_pushed(gator, monkeypatch):
 
     def slow(*args, **kwargs):
         entered.set()
-        assert gate.wait(20)
+        assert gate.wait(60)
         return push(*args, **kwargs)
 
     monkeypatch.setattr(gator.client, "push", slow)
@@ -144,10 +144,11 @@ def test_one_canceled_before_its_send_is_not_pushed(gator, monkeypatch):
 
 
 def test_an_error_after_its_coroutine_has_ended_is_logged(gator, monkeypatch, caplog):
-    gate = threading.Event()
+    gate, entered = threading.Event(), threading.Event()
 
     def refuse(*args, **kwargs):
-        assert gate.wait(20)
+        entered.set()
+        assert gate.wait(60)
         raise ConnectionLost("It is gone.")
 
     monkeypatch.setattr(gator.client, "push", refuse)
@@ -156,11 +157,11 @@ def test_an_error_after_its_coroutine_has_ended_is_logged(gator, monkeypatch, ca
     async def main():
         task = Task()
         call = asyncio.create_task(gator.apush(task, operator.add, 1, 0))
-        await asyncio.sleep(0.05)
+        assert await asyncio.to_thread(entered.wait, 20)
         call.cancel()
         await asyncio.wait([call])
         gate.set()
-        for _ in range(200):
+        for _ in range(3000):
             if caplog.messages:
                 break
             await asyncio.sleep(0.01)

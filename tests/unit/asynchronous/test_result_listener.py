@@ -48,14 +48,14 @@ def test_a_lost_node_keeps_no_task_of_another_one_waiting(gator, monkeypatch):
             return None
 
         trouble(gator, monkeypatch, when)
-        waits = [asyncio.create_task(gator.aresult(task, 10)) for task in tasks]
+        waits = [asyncio.create_task(gator.aresult(task, 60)) for task in tasks]
         await asyncio.sleep(0.2)
         await gator.arun_all()
         there = [wait for task, wait in zip(tasks, waits, strict=True) if task.task_id not in lost]
-        await asyncio.wait_for(asyncio.gather(*there), 3)
+        await asyncio.wait_for(asyncio.gather(*there), 30)
         assert sum(wait.done() for wait in waits) == 30
         with pytest.raises(ConnectionLost, match="One node is lost"):
-            await gator.aresult(tasks[0], 0.2)
+            await gator.aresult(tasks[0], 1)
         lost.clear()  # the node is back
         assert await asyncio.gather(*waits) == list(range(1, 41))
 
@@ -70,11 +70,12 @@ def test_a_lost_server_is_asked_a_few_times_a_second(gator, monkeypatch):
 
     async def main():
         tasks = [await gator.atask(operator.add, number, 1) for number in range(30)]
-        waits = [asyncio.create_task(gator.aresult(task, 10)) for task in tasks]
+        waits = [asyncio.create_task(gator.aresult(task, 60)) for task in tasks]
+        began = time.monotonic()
         await asyncio.sleep(1)
-        assert len(asked) <= 12
+        assert len(asked) <= 12 * (time.monotonic() - began)
         with pytest.raises(ConnectionLost, match="It is gone"):
-            await gator.aresult(tasks[0], 0.1)
+            await gator.aresult(tasks[0], 1)
         is_lost[0] = False
         await gator.arun_all()
         assert await asyncio.gather(*waits) == list(range(1, 31))
@@ -103,7 +104,7 @@ def test_a_fault_ends_the_wait_for_its_task_alone(gator, monkeypatch):
             return ZeroDivisionError("a fault") if bad.task_id in keys else None
 
         trouble(gator, monkeypatch, when)
-        waits = [asyncio.create_task(gator.aresult(each, 10)) for each in (bad, good)]
+        waits = [asyncio.create_task(gator.aresult(each, 60)) for each in (bad, good)]
         with pytest.raises(ZeroDivisionError, match="a fault"):
             await waits[0]
         await gator.arun_all()
@@ -129,7 +130,7 @@ def test_waits_for_the_same_task_share_its_looks(gator, monkeypatch):
 
     async def main():
         task = await gator.atask(operator.add, 1, 1)
-        waits = [asyncio.create_task(gator.aresult(task, 10)) for _ in range(50)]
+        waits = [asyncio.create_task(gator.aresult(task, 60)) for _ in range(50)]
         while len(asked) < 3:
             await asyncio.sleep(0.01)
         assert set(asked) == {1}
@@ -168,7 +169,7 @@ def test_ctrl_c_at_any_step_ends_no_wait(gator):
             if is_done:
                 break
         assert step > 10
-        wait = asyncio.create_task(gator.aresult(task, 10))
+        wait = asyncio.create_task(gator.aresult(task, 60))
         await gator.arun_all()
         assert await wait == 2
         calls.close()

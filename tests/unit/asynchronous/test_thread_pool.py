@@ -18,7 +18,7 @@ def test_threads_start_when_needed_and_end_when_idle():
     pool, ran, gate = ThreadPool(3, idle_seconds=0.1), [], threading.Event()
 
     def call(number):
-        gate.wait(10)
+        gate.wait(30)
         ran.append((number, threading.current_thread().daemon))
 
     assert len(pool) == 0
@@ -28,14 +28,14 @@ def test_threads_start_when_needed_and_end_when_idle():
     gate.set()
     eventually(lambda: len(ran) == 10, "all calls are made")
     assert all(daemon for _, daemon in ran)
-    eventually(lambda: len(pool) == 0, "the threads end", 5)
+    eventually(lambda: len(pool) == 0, "the threads end")
     pool.submit(lambda: ran.append(10))
     eventually(lambda: 10 in ran, "it starts again")
 
 
 def test_calls_wait_in_their_order():
     pool, ran, gate = ThreadPool(1), [], threading.Event()
-    pool.submit(lambda: gate.wait(10))
+    pool.submit(lambda: gate.wait(30))
     for number in range(20):
         pool.submit(lambda number=number: ran.append(number))
     gate.set()
@@ -48,7 +48,7 @@ def test_few_threads_do_for_calls_one_by_one():
     for number in range(30):
         ran = threading.Event()
         pool.submit(ran.set)
-        assert ran.wait(10), number
+        assert ran.wait(30), number
         eventually(lambda: pool._idle, "the thread is idle again")
     assert len(pool) == 1
 
@@ -66,31 +66,32 @@ def test_a_call_that_raises_ends_no_thread(caplog):
     pool, ran = ThreadPool(1), threading.Event()
     pool.submit(lambda: 1 / 0)
     pool.submit(ran.set)
-    assert ran.wait(10)
+    assert ran.wait(30)
     assert len(pool) == 1
     assert "ZeroDivisionError" in caplog.text
 
 
 def test_close_ends_idle_threads_and_no_others():
     pool, gate, ended = ThreadPool(4), threading.Event(), threading.Event()
-    pool.submit(lambda: gate.wait(10) and ended.set())
+    together = threading.Barrier(3)  # else one thread may do for all of them
+    pool.submit(lambda: gate.wait(30) and ended.set())
     for _ in range(3):
-        pool.submit(lambda: None)
+        pool.submit(lambda: together.wait(30))
     eventually(lambda: len(pool._idle) == 3, "three are idle")
     pool.close()
     assert len(pool) == 1
     gate.set()
-    assert ended.wait(10)
+    assert ended.wait(30)
 
 
 def test_a_forked_child_starts_its_own():
     pool, ran = ThreadPool(2), threading.Event()
     pool.submit(ran.set)
-    assert ran.wait(10)
+    assert ran.wait(30)
     if not (child := os.fork()):
         again = threading.Event()
         pool.submit(again.set)
-        os._exit(0 if again.wait(10) and len(pool) == 1 else 1)
+        os._exit(0 if again.wait(30) and len(pool) == 1 else 1)
     assert os.waitpid(child, 0)[1] == 0
 
 
@@ -107,7 +108,7 @@ def test_no_room_for_a_thread(monkeypatch):
     monkeypatch.undo()
     ran = threading.Event()
     pool.submit(ran.set)
-    assert ran.wait(10)
+    assert ran.wait(30)
 
 
 def test_room_for_one_thread_only(monkeypatch):
@@ -118,7 +119,7 @@ def test_room_for_one_thread_only(monkeypatch):
 
     monkeypatch.setattr(threading.Thread, "start", refuse)
     Threads(1, ran.set, "only").start_one()
-    assert ran.wait(10)
+    assert ran.wait(30)
 
 
 def has_idle_only(pool):
@@ -129,8 +130,8 @@ def keeps_two_busy(pool):
     """Check that two calls run at the same time, as both threads come to them."""
     both, ran = threading.Barrier(2), [threading.Event(), threading.Event()]
     for each in ran:
-        pool.submit(lambda each=each: (both.wait(5), each.set()))
-    return all(each.wait(5) for each in ran)
+        pool.submit(lambda each=each: (both.wait(30), each.set()))
+    return all(each.wait(30) for each in ran)
 
 
 @pytest.mark.parametrize("is_fresh", [True, False])
@@ -161,5 +162,5 @@ def test_a_call_is_handed_over_by_no_code_that_ctrl_c_interrupts():
         pool.submit(done.set)
     finally:
         sys.settrace(before)
-    assert done.wait(10)
+    assert done.wait(30)
     assert files == {thread_pool.__file__}

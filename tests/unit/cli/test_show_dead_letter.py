@@ -72,7 +72,7 @@ def pytest_run(place, source):
         env={**os.environ, "PYTHONPATH": f"{place}{os.pathsep}{ROOT}"},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
     )
     return done.stdout + done.stderr
 
@@ -135,7 +135,7 @@ def test_on_every_backend(durable_gator, capsys):
     gator = durable_gator("letters")
     gator.task(operator.truediv, 1, 0)
     gator.run_all()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     while not (letters := gator.dead()):
         assert time.monotonic() < deadline, "no dead letter"
     assert show_dead_letter.print_one(gator, ["letters"], letters[0].task_id) == 0

@@ -13,7 +13,7 @@ def ended(code, **options):
     """Run code in a process of its own; return its exit code, and what it printed."""
     start = "import os, time\nfrom alligator.common.hard_exit import *\n"
     done = subprocess.run(
-        [sys.executable, "-c", start + code], capture_output=True, text=True, timeout=20, **options
+        [sys.executable, "-c", start + code], capture_output=True, text=True, timeout=120, **options
     )
     return done.returncode, done.stdout
 
@@ -49,4 +49,4 @@ def test_a_forked_child_calls_it_as_well():
 def test_a_call_that_hangs_is_not_waited_for():
     began = time.monotonic()
     assert ended("before_hard_exit(lambda seconds: time.sleep(60))\nhard_exit(7)") == (7, "")
-    assert time.monotonic() - began < hard_exit.SECONDS + 8
+    assert time.monotonic() - began < hard_exit.SECONDS + 30

@@ -429,7 +429,7 @@ def test_a_trace_across_two_processes(backend, request, place, sdk, monkeypatch)
     gator.task("traced_app.work")
     with processes(place) as start:
         program = [str(ROOT / "bin" / "latergator.py"), "--app", "traced_app:gator", "--burst"]
-        assert start(*program).wait(60) == 0, (place / "out").read_text()
+        assert start(*program).wait(120) == 0, (place / "out").read_text()
     gator.close()
     outer, inner = sorted(
         (each for each in spans_in(place) if each["name"] == "process traced"),
@@ -452,7 +452,7 @@ def test_what_a_forked_child_holds_is_flushed(place, sdk, monkeypatch):
     gator.task("traced_app.fork_and_return")
     with processes(place) as start:
         program = [str(ROOT / "bin" / "latergator.py"), "--app", "traced_app:gator", "--burst"]
-        assert start(*program).wait(60) == 0, (place / "out").read_text()
+        assert start(*program).wait(120) == 0, (place / "out").read_text()
     gator.close()
     assert "in a child" in [each["name"] for each in spans_in(place)]
 

@@ -141,7 +141,7 @@ def asks_for_what_cannot_be(*args):
 @task(save_results=60, queue="slow")
 def hold():
     begun.set()
-    assert go.wait(20)
+    assert go.wait(60)
     return "held"
 
 
@@ -160,7 +160,7 @@ def divide(one, two=0):
     return one / two
 
 
-@task(attempts=3, timeout=0.05)
+@task(attempts=3, timeout=0.3)
 def too_slow():
     ran.append("too_slow")
     too_slow.retry()
@@ -277,7 +277,7 @@ def test_waiting_for_execution(gator, load):
     worker = threading.Thread(target=work)  # not the main thread
     worker.start()
     assert executing_task.wait(20) is True
-    worker.join(20)
+    worker.join(60)
     assert not worker.is_alive()
     assert usertasks.ran == ["in time"]
     assert executing_task.wait(0) is True
@@ -293,7 +293,7 @@ def test_storing_results(gator, load, capsys):
     worker.start()
     if etask.wait(20):
         print(etask.result)
-    worker.join(20)
+    worker.join(60)
     assert capsys.readouterr().out == "5\n"
     assert etask.status == "done"
     by_id = rpqueue.EnqueuedTask("task_with_results", etask.taskid)
@@ -483,7 +483,7 @@ def test_the_result_of_one_that_runs_is_waited_for(gator, load):
     assert rpqueue.EnqueuedTask("hold", "mine", "slow").status == "started"
     threading.Timer(0.1, tasks.go.set).start()
     assert held.result == "held"
-    worker.join(20)
+    worker.join(60)
     assert "taskid=mine" in repr(held)
 
 
@@ -592,7 +592,7 @@ def test_flush_tasks(gator, load):
     assert rpqueue.flush_tasks(complete=True, timeout=0.05) is False
     tasks.go.set()
     assert rpqueue.flush_tasks(complete=True, timeout=20) is True
-    worker.join(20)
+    worker.join(60)
 
 
 def test_execute_tasks_imports_a_module(fake, load):

@@ -426,7 +426,7 @@ def run_worker(tmp_path, monkeypatch):
         monkeypatch.setenv("DSN", dsn)
         with processes(tmp_path) as start:
             program = [str(ROOT / "bin" / "latergator.py"), "--app", "sentry_app:gator", "--burst"]
-            return start(*program, *flags).wait(60)
+            return start(*program, *flags).wait(120)
 
     return run
 

@@ -185,13 +185,13 @@ def test_hostile_arguments_are_bounded_and_quick():
         {"n" * 1_000_000: 1},
         "\x1b[31m\n\r\u202e\ud800" * 100,
     ]
-    began = time.perf_counter()
+    began = time.process_time()
     for each in hostile:
         for shown in (*show_call([each], {"a": each}), as_json(each, LONGEST)):
             assert len(shown) <= LONGEST
             assert shown.isprintable(), shown
             shown.encode()
-    assert time.perf_counter() - began < 0.5
+    assert time.process_time() - began < 0.5
 
 
 JSON = st.recursive(

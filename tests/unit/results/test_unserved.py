@@ -119,12 +119,12 @@ def test_a_worker_says_it(make, monkeypatch, caplog):
     thread = threading.Thread(target=worker.run_forever, daemon=True)
     with caplog.at_level(logging.WARNING):
         thread.start()
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 30
         while schedule.name not in caplog.text and time.monotonic() < deadline:
             time.sleep(0.01)
         time.sleep(0.1)
     worker.keep_running = False
-    thread.join(20)
+    thread.join(30)
     assert caplog.text.count(f"fires onto queue {low.queue_name!r}") == 1
 
 

@@ -55,7 +55,7 @@ def test_canceled_with_what_it_waits_for(late):
     def call(waiting):
         if late:
             begun.set()
-            may_call.wait(10)
+            may_call.wait(30)
         try:
             waiting.call()
         except asyncio.CancelledError:
@@ -70,7 +70,7 @@ def test_canceled_with_what_it_waits_for(late):
         task.cancel()
         await asyncio.sleep(0.001)
         may_call.set()
-        done, _ = await asyncio.wait([task], timeout=10)
+        done, _ = await asyncio.wait([task], timeout=30)
         assert done
         assert task.cancelled()
         seen.append("ended")

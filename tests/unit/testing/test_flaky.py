@@ -157,18 +157,18 @@ def test_an_outage_ends_with_its_block_and_breaks_off_a_wait(flaky):
 
     def wait():
         try:
-            flaky.reserve(["q"], 1, 30.0, 20.0)
+            flaky.reserve(["q"], 1, 30.0, 60.0)
         except ConnectionLost as err:
             caught.append(err)
 
     waiting = threading.Thread(target=wait)
     waiting.start()
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while not flaky.calls["reserve"]:
         assert time.monotonic() < deadline
         time.sleep(0.001)
     with flaky.down(), flaky.down("len"):
-        waiting.join(5)
+        waiting.join(30)
         assert len(caught) == 1
         with pytest.raises(ConnectionLost):
             flaky.push("q", "a", "1")

@@ -230,7 +230,7 @@ def test_a_task_that_lets_more_time_pass_than_its_timeout(gator, clock, func):
     assert letter.error == "TaskTimeout: It ran for more than its 9000 s."
     assert letter.died_at == again + 2.5 * HOUR + extra
     assert "sleep_by_the_clock" in letter.traceback or func is swallow
-    assert time.monotonic() - real < 5
+    assert time.monotonic() - real < 60
 
 
 def test_exactly_its_timeout_is_in_time_and_hooks_take_theirs(gator):
