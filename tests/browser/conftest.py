@@ -123,43 +123,82 @@ def url(site: Site, gator: Gator) -> str:
 Open = Callable[..., Any]
 
 
-@pytest.fixture(scope="package")
-def context(browser: Any) -> Iterator[Callable[..., Any]]:
-    """Return a function that returns a context of the browser, one for the same options."""
-    made: dict[str, Any] = {}
+class Tabs:
+    """The contexts and tabs of the browser, which tests use one after the other.
 
-    def find(**options: Any) -> Any:
+    To open a tab starts a process, which takes as long as a page or two.
+    """
+
+    def __init__(self, browser: Any, origin: str) -> None:
+        self._browser, self._origin = browser, origin
+        self._contexts: dict[str, Any] = {}
+        self._free: dict[str, list[Any]] = {}
+        self._used: list[tuple[str, Any]] = []
+
+    def take(self, *, is_own: bool = False, **options: Any) -> Any:
+        """Return a tab on which nothing is open.
+
+        :param is_own: no other test gets it: for what stays with a tab, such as its clock.
+        :param options: of Playwright's ``new_context``: one for the same options.
+        """
         options = {"viewport": WIDE, "color_scheme": "light", "reduced_motion": "reduce"} | options
         key = repr(sorted(options.items()))
-        if key not in made:
-            made[key] = browser.new_context(**options)
-            made[key].set_default_timeout(30_000)
-        return made[key]
+        if key not in self._contexts:
+            self._contexts[key] = self._browser.new_context(**options)
+            self._contexts[key].set_default_timeout(30_000)
+        free = self._free.setdefault(key, [])
+        if free and not is_own:
+            page = free.pop()
+            page.set_viewport_size(options["viewport"])
+            page.emulate_media(
+                color_scheme=options["color_scheme"], reduced_motion=options["reduced_motion"]
+            )
+        else:
+            page = self._contexts[key].new_page()
+            page.watched = chromium.Watched(page, self._origin)
+        self._used.append(("" if is_own else key, page))
+        return page
 
-    yield find
-    for each in made.values():
-        each.close()
+    def give_back(self) -> list[str]:
+        """Leave what is open on all tabs in use; return what pages did that they must not do."""
+        faults = []
+        for key, page in self._used:
+            if key:
+                page.goto("about:blank")
+                self._free[key].append(page)
+            else:
+                page.close()
+            faults += page.watched.renew()
+        self._used.clear()
+        return faults
+
+    def close(self) -> None:
+        """Close all of them."""
+        for each in self._contexts.values():
+            each.close()
+
+
+@pytest.fixture(scope="package")
+def tabs(browser: Any, site: Site) -> Iterator[Tabs]:
+    """The tabs of the browser, for all tests of this folder."""
+    found = Tabs(browser, site.origin)
+    yield found
+    found.close()
 
 
 @pytest.fixture
-def opened(context: Callable[..., Any], site: Site) -> Iterator[Open]:
+def opened(tabs: Tabs) -> Iterator[Open]:
     """Return a function that opens pages, and see afterwards what they did.
 
-    It takes the options of Playwright's ``new_context``, and returns the page, whose
-    ``watched`` tells what it did. A page that complains, raises, asks another host or opens a
-    dialog fails the test.
+    It takes what :meth:`Tabs.take` does, and returns the page, whose ``watched`` tells what it
+    did. A page that complains, raises, asks another host or opens a dialog fails the test.
     """
-    pages = []
 
     def open_page(url: str | None = None, **options: Any) -> Any:
-        page = context(**options).new_page()
-        page.watched = chromium.Watched(page, site.origin)
-        pages.append(page)
+        page = tabs.take(**options)
         if url is not None:
             page.goto(url)
         return page
 
     yield open_page
-    for page in pages:
-        page.close()
-    assert [fault for page in pages for fault in page.watched.faults] == []
+    assert tabs.give_back() == []

@@ -20,11 +20,8 @@ window.hide = (hidden) => {
 
 @pytest.fixture
 def page(opened, url):
-    """The overview of the Gator of this test, not opened yet, which can be hidden."""
-    page = opened()
-    page.add_init_script(CAN_HIDE)
-    page.set_default_timeout(30_000)
-    return page
+    """A tab for the overview of the Gator of this test, which is not opened yet."""
+    return opened()
 
 
 def looks(page) -> int:
@@ -85,6 +82,7 @@ def test_ages_grow_where_nothing_is_new(page, url, gator):
 def test_it_rests_while_the_tab_is_hidden(page, url, gator):
     page.goto(f"{url}/")
     look_again(page)
+    page.evaluate(CAN_HIDE)
     page.evaluate("hide(true)")
     assert said(page) == "Paused"
     page.wait_for_timeout(300)  # one look may be under way

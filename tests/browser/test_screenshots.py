@@ -63,7 +63,7 @@ def make(name, pictured, opened):
     """Make a picture; a test of its own for each, so that they share the browser."""
     url, told = pictured
     path, options, height = PICTURES[name]
-    page = opened(**options)
+    page = opened(is_own=True, **options)
     page.clock.set_system_time(MOMENT * 1000 + 2000)
     page.goto(address(url, told, path))
     page.get_by_text("being read").wait_for(state="hidden")

@@ -64,6 +64,12 @@ class Watched:
         page.on("response", lambda found: self.answers.append((found.url, found.status)))
         page.on("dialog", self._note_dialog)
 
+    def renew(self) -> list[str]:
+        """Begin anew, for another test; return the faults so far."""
+        found, self.faults, self.allows = self.faults, [], []
+        self.answers.clear()
+        return found
+
     def _note(self, fault: str) -> None:
         if not any(each in fault for each in self.allows):
             self.faults.append(fault)
