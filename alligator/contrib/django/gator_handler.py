@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from copy import copy
 from difflib import get_close_matches
 from typing import Any, cast
+from weakref import WeakSet
 
 import django
 from django.apps import apps
@@ -16,7 +17,8 @@ from alligator.common import after_fork
 from alligator.contrib.django.connections import DatabaseConnections
 from alligator.contrib.django.settings import GatorSettings, InvalidSettings, parse
 from alligator.contrib.django.transactions import DjangoGator, WarnInTransaction
-from alligator.gator import Gator
+from alligator.gator import Gator, reconfigure
+from alligator.tasks.middleware import AnyMiddleware
 from alligator.tasks.task import GatorOptions, Task
 
 #: Options that are functions: the settings may name them, since they cannot import them.
@@ -31,12 +33,12 @@ class GatorHandler:
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
-        self._gators: dict[str, Gator] = {}
+        self._gators: dict[str, DjangoGator] = {}
         self._settings: dict[str, GatorSettings] | None = None
         after_fork.renew_in_children(self)
         setting_changed.connect(self._on_setting_changed)
 
-    def __getitem__(self, alias: str) -> Gator:
+    def __getitem__(self, alias: str) -> DjangoGator:
         """Return the Gator of an alias.
 
         :raises InvalidSettings: there is no such alias, or the setting is wrong.
@@ -79,7 +81,9 @@ class GatorHandler:
         """
         if not apps.ready:
             django.setup()
-        return copy(self[alias])
+        gator = copy(self[alias])
+        gator.share_middleware = add_everywhere
+        return gator
 
     def close(self) -> None:
         """Close the connections of all Gators that were used here; the next use opens them."""
@@ -121,12 +125,32 @@ def read_settings() -> dict[str, GatorSettings]:
     return parse(settings.ALLIGATOR)
 
 
-def build(given: GatorSettings) -> Gator:
+#: Middleware of all Gators of this process that come from settings, and these Gators.
+_everywhere: list[AnyMiddleware] = []
+_built: WeakSet[DjangoGator] = WeakSet()
+
+
+def add_everywhere(middleware: AnyMiddleware) -> None:
+    """Let all Gators of this process that come from settings have a middleware, innermost.
+
+    One that has a middleware of this class already stays as it is.
+    """
+    _everywhere.append(middleware)
+    for gator in list(_built):
+        _add(gator, middleware)
+
+
+def _add(gator: DjangoGator, middleware: AnyMiddleware) -> None:
+    if not any(type(each) is type(middleware) for each in gator.middleware):
+        reconfigure(gator, middleware=[middleware])
+
+
+def build(given: GatorSettings) -> DjangoGator:
     """Return a new Gator of these settings.
 
     :raises InvalidSettings: a dotted path cannot be imported, or is not what it should be.
     """
-    return DjangoGator(
+    gator = DjangoGator(
         given.dsn,
         given.queue,
         imported(given, "TASK_CLASS", given.task_class) or Task,
@@ -142,6 +166,10 @@ def build(given: GatorSettings) -> Gator:
         warn_in_loop=given.warn_in_loop,
         **({} if given.async_threads is None else {"async_threads": given.async_threads}),
     )
+    _built.add(gator)
+    for each in _everywhere:
+        _add(gator, each)
+    return gator
 
 
 def imported(given: GatorSettings, key: str, value: Any) -> Any:

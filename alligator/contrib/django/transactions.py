@@ -17,6 +17,7 @@ from alligator.exceptions import InvalidTask
 from alligator.gator import Gator
 from alligator.runtime.blocking_calls import warn_in_loop
 from alligator.tasks.functions import explain_json
+from alligator.tasks.middleware import AnyMiddleware
 from alligator.tasks.parent_results import join, split
 from alligator.tasks.task import Task
 
@@ -37,6 +38,9 @@ class DjangoGator(Gator):
 
     :param using: the alias of the database that ``on_commit=True`` means.
     """
+
+    #: Of a copy for a command line: lets the Gators by which tasks push have a middleware, too.
+    share_middleware: Callable[[AnyMiddleware], None] | None = None
 
     def __init__(self, *args: Any, using: str = "default", **given: Any) -> None:
         self.using = using

@@ -156,7 +156,10 @@ def count_tasks(gator: Gator) -> None:
     """Have the tasks of a Gator counted, unless its application has seen to that."""
     if not any(isinstance(each, PrometheusMiddleware) for each in gator.middleware):
         # A registry of its own: the application may have a metric of the same name.
-        reconfigure(gator, middleware=[PrometheusMiddleware(CollectorRegistry())])
+        made = PrometheusMiddleware(CollectorRegistry())
+        reconfigure(gator, middleware=[made])
+        if (share := getattr(gator, "share_middleware", None)) is not None:
+            share(made)  # with Django, tasks push by other Gators than their worker's
 
 
 class _Number:
