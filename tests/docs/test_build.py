@@ -11,6 +11,8 @@ from tests.docs.snippets import ROOT
 
 pytest.importorskip("sphinx")
 
+pytestmark = pytest.mark.timeout(300)  # the build takes all of a slow machine for minutes
+
 #: What makes a browser fetch something, in HTML and in a style sheet.
 FETCHING = {"src", "srcset", "data", "poster"}
 IN_CSS = re.compile(r"@import[^;]*|url\((?!['\"]?data:)[^)]*\)")
@@ -20,7 +22,7 @@ IN_CSS = re.compile(r"@import[^;]*|url\((?!['\"]?data:)[^)]*\)")
 def built():
     """The documentation as HTML; a warning is an error. ``make docs`` may have built it before."""
     command = [sys.executable, ROOT / "scripts" / "build-docs", "--unless-built"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=110)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stdout + done.stderr
     return ROOT / "docs" / "_build" / "html"
 

@@ -283,7 +283,7 @@ def test_neighbours_are_handed_back_whatever_the_stuck_one_holds(tmp_path, sqlit
     for _ in range(4):
         gator.task("holding_jobs.neighbour")
     gator.options(timeout=0.5).task(f"holding_jobs.{function}")
-    command = [sys.executable, "-m", "alligator", "--app=holding_jobs:gator", "--lease=20"]
+    command = [sys.executable, "-m", "alligator", "--app=holding_jobs:gator", "--lease=60"]
     started = time.monotonic()
     done = subprocess.run(
         [*command, "--grace=0.5", "--concurrency=5"],
@@ -291,10 +291,10 @@ def test_neighbours_are_handed_back_whatever_the_stuck_one_holds(tmp_path, sqlit
         env={**os.environ, "PYTHONPATH": str(ROOT), "QUEUE": sqlite_dsn},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=110,
     )
     out = done.stdout + done.stderr
-    assert (done.returncode, time.monotonic() - started < 18) == (1, True), out
+    assert (done.returncode, time.monotonic() - started < 55) == (1, True), out
     back = [
         (each.task_id, each.deaths)
         for _ in range(4)
