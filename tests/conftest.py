@@ -36,6 +36,16 @@ def redis_dsn(tmp_path_factory):
     server.stop()
 
 
+@pytest.fixture(scope="module")
+def own_redis(tmp_path_factory):
+    """A server for one test module, which may empty it and count what is there."""
+    from tests.support.servers import redis
+
+    server = redis.start(tmp_path_factory.mktemp("own-redis"))
+    yield server
+    server.stop()
+
+
 @pytest.fixture(scope="session")
 def cluster_dsn(tmp_path_factory):
     from tests.support.servers import redis

@@ -23,16 +23,9 @@ from tests.support.servers import redis as servers
 from tests.support.servers.proxy import Fault, Proxy
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    found = servers.start(tmp_path_factory.mktemp("redis"))
-    yield found
-    found.stop()
-
-
 @pytest.fixture
-def gator(server):
-    found = Gator(server.dsn, f"q-{uuid.uuid4().hex[:8]}")
+def gator(own_redis):
+    found = Gator(own_redis.dsn, f"q-{uuid.uuid4().hex[:8]}")
     yield found
     found.close()
 
@@ -65,7 +58,7 @@ async def never_held_up(within):
     assert longest < within
 
 
-def test_a_paused_server_holds_up_no_loop_and_no_timeout(server, gator):
+def test_a_paused_server_holds_up_no_loop_and_no_timeout(own_redis, gator):
     async def main():
         task = await gator.options(save_results=60).atask(operator.add, 1, 2)
         goes_on = asyncio.create_task(gator.aresult(task, None))
@@ -73,7 +66,7 @@ def test_a_paused_server_holds_up_no_loop_and_no_timeout(server, gator):
         events = asyncio.create_task(anext(gator.aevents(task)))
         await events
         async with never_held_up(2.0):
-            with paused(server):
+            with paused(own_redis):
                 waits = [gator.aresult(task, 0.8), gator.await_(task, 0.8)]
                 began = time.monotonic()
                 for found in await asyncio.gather(*waits, return_exceptions=True):
@@ -90,10 +83,10 @@ def test_a_paused_server_holds_up_no_loop_and_no_timeout(server, gator):
     asyncio.run(main())
 
 
-def test_a_server_that_restarts_ends_no_wait(server, tmp_path):
+def test_a_server_that_restarts_ends_no_wait(own_redis, tmp_path):
     # Its queue is on the first server; the outcome comes from the second one, which restarts.
     store = servers.start(tmp_path / "store")
-    gator = Gator(server.dsn, f"q-{uuid.uuid4().hex[:8]}", store=store.dsn)
+    gator = Gator(own_redis.dsn, f"q-{uuid.uuid4().hex[:8]}", store=store.dsn)
 
     async def main():
         task = await gator.options(save_results=60).atask(operator.add, 1, 2)
@@ -112,8 +105,8 @@ def test_a_server_that_restarts_ends_no_wait(server, tmp_path):
     store.stop()
 
 
-def test_a_canceled_push_is_done_or_not_and_leaves_nothing_half_read(server):
-    with Proxy(server.port, lambda: Fault(delay=0.002)) as proxy:
+def test_a_canceled_push_is_done_or_not_and_leaves_nothing_half_read(own_redis):
+    with Proxy(own_redis.port, lambda: Fault(delay=0.002)) as proxy:
         gator = Gator(f"redis://127.0.0.1:{proxy.port}/0", f"q-{uuid.uuid4().hex[:8]}")
         chance = random.Random(7)
 
@@ -148,7 +141,7 @@ def test_a_canceled_push_is_done_or_not_and_leaves_nothing_half_read(server):
         gator.close()
 
 
-def test_a_loop_that_is_closed_meanwhile_harms_no_other(server, gator):
+def test_a_loop_that_is_closed_meanwhile_harms_no_other(own_redis, gator):
     async def leave():
         loop = asyncio.get_running_loop()
         future = asyncio.ensure_future(gator.atask(operator.add, 1, 2))
@@ -163,7 +156,7 @@ def test_a_loop_that_is_closed_meanwhile_harms_no_other(server, gator):
         await gator.arun_all()
         return await waits
 
-    with paused(server):
+    with paused(own_redis):
         loop = asyncio.new_event_loop()
         left = loop.create_task(leave())
         loop.run_forever()
@@ -227,8 +220,8 @@ def run(code, dsn, *, interrupt=False):
     return process.returncode, first + said, time.monotonic() - began
 
 
-def test_ctrl_c_while_a_server_does_not_answer(server):
-    with paused(server):
+def test_ctrl_c_while_a_server_does_not_answer(own_redis):
+    with paused(own_redis):
         code, said, took = run(
             """
             import asyncio, operator, sys
@@ -244,7 +237,7 @@ def test_ctrl_c_while_a_server_does_not_answer(server):
 
             asyncio.run(main())
             """,
-            server.dsn,
+            own_redis.dsn,
             interrupt=True,
         )
     assert "KeyboardInterrupt" in said
@@ -253,7 +246,7 @@ def test_ctrl_c_while_a_server_does_not_answer(server):
     assert took < 8, said  # the server alone would be waited for 10 s
 
 
-def test_a_forked_child_has_threads_of_its_own(server):
+def test_a_forked_child_has_threads_of_its_own(own_redis):
     code, said, _ = run(
         """
         import asyncio, operator, os, sys
@@ -275,7 +268,7 @@ def test_a_forked_child_has_threads_of_its_own(server):
         else:
             print(asyncio.run(push_and_wait(2)), flush=True)
         """,
-        server.dsn,
+        own_redis.dsn,
     )
     assert sorted("".join(said.split())) == ["0", "2", "3", "3"], said
     assert code == 0

@@ -18,19 +18,11 @@ from alligator.constants import DELAYED, RUNNING, WAITING
 from alligator.exceptions import QueueFull
 from tests.support import jobs
 from tests.support.helpers import eventually
-from tests.support.servers import redis as servers
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    found = servers.start(tmp_path_factory.mktemp("redis"))
-    yield found
-    found.stop()
 
 
 @pytest.fixture
-def client(server):
-    found = Client(server.dsn)
+def client(own_redis):
+    found = Client(own_redis.dsn)
     found.conn.flushall()
     yield found
     found.conn.config_set("maxmemory-policy", "noeviction")
@@ -315,9 +307,9 @@ def test_what_is_lost_can_be_taken_by_its_id(client):
     assert client.len("q") == 0
 
 
-def test_a_waiting_worker_finds_what_is_lost_and_so_does_a_burst(client, server):
+def test_a_waiting_worker_finds_what_is_lost_and_so_does_a_burst(client, own_redis):
     jobs.seen.clear()
-    gator = Gator(server.dsn, "q")
+    gator = Gator(own_redis.dsn, "q")
     for number in range(3):
         gator.task(jobs.note, number)
     client.reserve(["q"], 3)

@@ -25,16 +25,9 @@ from tests.support.servers import redis as servers
 from tests.support.servers.process import free_port
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    found = servers.start(tmp_path_factory.mktemp("redis"))
-    yield found
-    found.stop()
-
-
 @pytest.fixture
-def client(server):
-    found = Client(server.dsn)
+def client(own_redis):
+    found = Client(own_redis.dsn)
     found.conn.flushall()
     yield found
     found.conn.config_set("maxmemory", 0)
@@ -251,8 +244,8 @@ def test_an_interrupted_command_leaves_no_reply_behind(client, busy):
 # -- Waiting. -----------------------------------------------------------------------------
 
 
-def test_a_burst_wakes_everybody_in_turn(client, server):
-    others = [Client(server.dsn) for _ in range(4)]
+def test_a_burst_wakes_everybody_in_turn(client, own_redis):
+    others = [Client(own_redis.dsn) for _ in range(4)]
     found = []
 
     def work(one):
@@ -275,8 +268,8 @@ def blocked(client):
     return client.conn.info("clients")["blocked_clients"]
 
 
-def test_a_delayed_push_is_noticed_by_who_waits(client, server):
-    other, found = Client(server.dsn), []
+def test_a_delayed_push_is_noticed_by_who_waits(client, own_redis):
+    other, found = Client(own_redis.dsn), []
     thread = threading.Thread(
         target=lambda: found.extend(other.reserve(["q"], 1, 30, 30).deliveries)
     )
@@ -465,12 +458,12 @@ def test_an_idle_worker_is_quiet(client):
     assert client.conn.info("stats")["total_commands_processed"] - before < 25
 
 
-def test_stop_lets_a_token_go_to_the_next(client, server):
+def test_stop_lets_a_token_go_to_the_next(client, own_redis):
     assert client.reserve(["q"], wait=5, stop=lambda: True).deliveries == []
     asked = []
     assert client.reserve(["q"], wait=5, stop=lambda: asked.append(1) or len(asked) > 2) == ([], [])
     client.push("q", "1", "data")
-    other = Client(server.dsn)
+    other = Client(own_redis.dsn)
     assert len(other.reserve(["q"], wait=1).deliveries) == 1
 
 

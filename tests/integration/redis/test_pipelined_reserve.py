@@ -14,16 +14,9 @@ from tests.support.helpers import eventually
 from tests.support.servers import redis as servers
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    found = servers.start(tmp_path_factory.mktemp("ahead"))
-    yield found
-    found.stop()
-
-
 @pytest.fixture
-def client(server):
-    found = Client(server.dsn)
+def client(own_redis):
+    found = Client(own_redis.dsn)
     found.conn.flushall()
     found.reserve(["q"])  # the server knows the script from then on
     for number in range(5):
