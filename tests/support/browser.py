@@ -65,7 +65,7 @@ class Watched:
         page.on("dialog", self._note_dialog)
 
     def renew(self) -> list[str]:
-        """Begin anew, for another test; return the faults so far."""
+        """Begin again, for another test; return the faults so far."""
         found, self.faults, self.allows = self.faults, [], []
         self.answers.clear()
         return found
