@@ -16,7 +16,7 @@ import uuid
 import pytest
 
 from alligator import Gator, Task
-from alligator.exceptions import ConnectionLost, ResultTimeout
+from alligator.exceptions import ConnectionLost, ResultTimeout, TaskCanceled
 from tests.support import ROOT
 from tests.support.helpers import eventually
 from tests.support.servers import redis as servers
@@ -103,6 +103,80 @@ def test_a_server_that_restarts_ends_no_wait(own_redis, tmp_path):
     asyncio.run(main())
     gator.close()
     store.stop()
+
+
+@pytest.mark.parametrize("is_durable", [True, False])
+def test_a_server_that_restarts_while_many_results_are_awaited(tmp_path, is_durable):
+    """Each gets its result, or is told that the server has forgotten it; one thread waits."""
+    server = servers.start(tmp_path, *(("--appendonly", "yes") if is_durable else ()))
+    gator = Gator(server.dsn, "restarts", options={"save_results": 600})
+
+    async def main():
+        tasks = await asyncio.gather(*(gator.atask(operator.add, n, 1) for n in range(100)))
+        before = {each.name for each in threading.enumerate()}
+        waits = [asyncio.create_task(gator.aresult(task, 60)) for task in tasks]
+        await asyncio.sleep(0.1)
+        await asyncio.to_thread(server.stop)
+        await asyncio.sleep(0.3)
+        assert not any(each.done() for each in waits)
+        new = {each.name for each in threading.enumerate()} - before
+        assert len([each for each in new if not each.startswith("asyncio")]) <= 1, new
+        await asyncio.to_thread(server.server.start)
+        await gator.arun_all()
+        found = await asyncio.gather(*waits, return_exceptions=True)
+        if is_durable:
+            assert found == list(range(1, 101))
+        else:
+            assert all(isinstance(each, ResultTimeout) for each in found)
+            assert "it was dropped or lost" in str(found[0])
+        listener = gator._shared_calls["calls"].listener
+        await asyncio.to_thread(eventually, lambda: not listener._watched, "none is watched")
+
+    asyncio.run(main())
+    gator.close()
+    server.stop()
+
+
+def test_calls_that_are_canceled_at_random_on_beanstalkd(beanstalk_dsn, sqlite_dsn):
+    """No reply is taken for that of another call, and what was pushed runs."""
+    port = int(beanstalk_dsn.partition("?")[0].strip("/").rpartition(":")[2])
+    chance = random.Random(11)
+
+    async def canceled(calls, count):
+        for each in chance.sample(calls, count):
+            await asyncio.sleep(0.0002)
+            each.cancel()
+        await asyncio.wait(calls)
+
+    async def main(gator):
+        tasks = [Task(save_results=60) for _ in range(40)]
+        pushes = [
+            asyncio.create_task(gator.apush(t, operator.add, 1, n)) for n, t in enumerate(tasks)
+        ]
+        looks = [asyncio.create_task(gator.astatus("unknown")) for _ in range(10)]
+        await canceled([*pushes, *looks], 25)
+        sent = [each for each, push in zip(tasks, pushes, strict=True) if not push.cancelled()]
+        assert all(each.is_pushed for each in sent)
+        waits = [asyncio.create_task(gator.aresult(each, 30)) for each in sent]
+        calls = [asyncio.create_task(gator.astatus(each)) for each in sent]
+        calls += [asyncio.create_task(gator.acancel(each)) for each in sent[:5]]
+        await canceled(calls, len(calls) // 2)
+        assert await gator.atask(operator.add, 1, 1)  # sent after all that was under way
+        pushed = [each for each in tasks if each.is_pushed]
+        assert len(pushed) - 5 <= await gator.arun_all() - 1 <= len(pushed)
+        found = await asyncio.gather(*waits, return_exceptions=True)
+        for task, each in zip(sent, found, strict=True):
+            assert each == 1 + task.func_args[1] or isinstance(each, TaskCanceled)
+        for number in range(5):
+            assert await gator.astatus("unknown") is None
+            assert await gator.astatus(await gator.atask(operator.add, number, 1)) == 0
+
+    with Proxy(port, lambda: Fault(delay=0.002)) as proxy:
+        dsn = f"beanstalk://127.0.0.1:{proxy.port}/"
+        gator = Gator(dsn, f"q-{uuid.uuid4().hex[:8]}", store=sqlite_dsn)
+        asyncio.run(main(gator))
+        gator.client.drop_all(gator.queue_name)
+        gator.close()
 
 
 def test_a_canceled_push_is_done_or_not_and_leaves_nothing_half_read(own_redis):

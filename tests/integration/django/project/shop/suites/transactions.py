@@ -7,7 +7,9 @@ from unittest import mock
 
 from django.core.management import call_command
 from django.db import connection, connections, transaction
-from django.test import TestCase, TransactionTestCase, override_settings
+from django.http import HttpResponse
+from django.test import Client, TestCase, TransactionTestCase, override_settings
+from django.urls import path
 
 from alligator import CANCELED, SUCCESS, Task, result_of
 from alligator.contrib.django import gators
@@ -36,6 +38,59 @@ class Base:
         self.gator.run_all()
         found, tasks.NAMES[:] = list(tasks.NAMES), []
         return found
+
+
+def push_in_view(request):
+    """A view of the project, which Django runs inside a transaction with ATOMIC_REQUESTS."""
+    gators["default"].task(tasks.remember, "pushed")
+    with gators["default"].batch() as batch:
+        batch.task(tasks.remember, "of a batch")
+    tasks.NAMES.append(f"{gators['default'].len()} on the queue")
+    if "fails" in request.GET:
+        raise Rollback
+    return HttpResponse("done")
+
+
+urlpatterns = [path("push", push_in_view)]
+
+
+@override_settings(ROOT_URLCONF=__name__)
+class AtomicRequests(Base, TransactionTestCase):
+    """A view is a transaction, as the setting ATOMIC_REQUESTS has it."""
+
+    def setUp(self):
+        super().setUp()
+        changed = mock.patch.dict(connection.settings_dict, {"ATOMIC_REQUESTS": True})
+        changed.start()
+        self.addCleanup(changed.stop)
+        self.client = Client(raise_request_exception=False)
+
+    def queued(self):
+        self.gator = gators["default"]  # that of the settings of the test
+        return super().queued()
+
+    @override_settings(ALLIGATOR=LOCMEM | {"ON_COMMIT": True})
+    def test_a_view_that_raises_pushes_nothing(self):
+        self.assertEqual(self.client.get("/push?fails=1").status_code, 500)
+        self.assertEqual(self.queued(), ["0 on the queue"])
+        self.assertEqual(self.client.get("/push").content, b"done")
+        self.assertEqual(self.queued(), ["0 on the queue", "pushed", "of a batch"])
+
+    @override_settings(ALLIGATOR=LOCMEM | {"WARN_IN_TRANSACTION": True})
+    def test_without_on_commit_it_is_warned_of_and_pushed(self):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            self.assertEqual(self.client.get("/push?fails=1").status_code, 500)
+        self.assertEqual([each.category for each in caught], [PushInTransaction] * 2)
+        self.assertEqual([each.filename for each in caught], [__file__] * 2)
+        self.assertEqual(self.queued(), ["2 on the queue", "pushed", "of a batch"])
+
+    @override_settings(ALLIGATOR=LOCMEM | {"ON_COMMIT": True})
+    def test_a_push_that_fails_after_the_commit_is_an_error_of_the_request(self):
+        lost = mock.patch.object(gators["default"].client, "push", side_effect=ConnectionLost("x"))
+        with lost:
+            self.assertEqual(self.client.get("/push").status_code, 500)
+        self.assertEqual(self.queued(), ["0 on the queue"])
 
 
 @override_settings(ALLIGATOR=LOCMEM)
