@@ -131,14 +131,14 @@ def busy_with(
         return ""
     running, places = sum(len(each.running) for each in live), sum(e.concurrency for e in live)
     text = (
-        f"its {_count(len(live), 'worker')} {'is' if len(live) == 1 else 'are'} busy with "
-        f"{number(running)} of {number(places)}"
+        f"its {_count(len(live), 'worker')} {'runs' if len(live) == 1 else 'run'} "
+        f"{number(running)} of at most {_count(places, 'task')}"
     )
     name = max(functions, key=lambda each: functions[each].duration_sum, default="")
     if not name or not functions[name].duration_sum:
         return text
     change = changes.get(name)
-    text += f", mostly with {_name(name)}"
+    text += f", mostly {_name(name)}"
     if change is None or not change.trend.is_slower:
         return text
     return f"{text}, which takes {duration(change.now)}, {change.trend.longer}"
@@ -184,10 +184,10 @@ def of_changes(changes: Mapping[str, Change]) -> list[Finding]:
     return [
         Finding(
             f"{_name(name)} takes {duration(each.now)}, {each.trend.longer} "
-            f"({duration(each.before)}): {duration(each.lost)} more in the last hour.",
+            f"({duration(each.before)}): {duration(each.lost)} more work in the last hour.",
             False,
             "activity",
-            {"function": name},
+            {"function": name, "range": "24h"},  # which shows since when
             "Show the function",
             _name(name),
         )

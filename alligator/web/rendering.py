@@ -155,7 +155,8 @@ def _duration(seconds: float | None) -> str:
     if seconds < 0:
         return f"-{_duration(-seconds)}"
     if seconds < 0.9995:
-        return f"{1000 * seconds:.0f} ms" if seconds >= 0.001 or not seconds else "< 1 ms"
+        text = f"{1000 * seconds:.0f} ms"
+        return "< 1 ms" if seconds and text == "0 ms" else text
     if seconds < 59.95:
         return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
     if seconds < 3600:

@@ -49,13 +49,15 @@ def test_what_got_slower_today_is_told_first(pages, day):
 def test_what_got_slower_does_not_depend_on_the_range(gator, pages, day, name):
     """Nor on the page; a range without a time before it says so."""
     serve(gator)
-    sentence = f"{SLOW} takes 2.4 s, 2.0× longer than before (1.2 s): 37 s more in the last hour."  # noqa: RUF001
+    sentence = (
+        f"{SLOW} takes 2.4 s, 2.0× longer than before (1.2 s): 37 s more work in the last hour."  # noqa: RUF001
+    )
     text = words(pages.get("activity", range=name))
     assert sentence in text
     assert ("compared with nothing" in text) == (name in ("24h", "48h"))
     page = pages.get("", range=name)
     assert sentence in words(page)
-    assert f"/activity?function={SLOW}" in links(page)
+    assert f"/activity?function={SLOW}&range=24h" in links(page)
     assert "slower than in the 24" in words(pages.get("activity", function=SLOW, range=name))
 
 

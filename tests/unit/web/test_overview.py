@@ -192,7 +192,7 @@ def test_what_its_workers_are_busy_with_is_told(gator, pages):
     changes = series.changes(gator.activity(180), now)
     text = findings.busy_with("mail", [worker], hour, changes)
     assert spaced(text) == (
-        "its 1 worker is busy with 4 of 4, mostly with shop.mail.send, "
+        "its 1 worker runs 4 of at most 4 tasks, mostly shop.mail.send, "
         "which takes 900 ms, 4.5× longer than before"  # noqa: RUF001
     )
     old, rate = queue(9, 1, 7200.0), {"mail": Rate(0.0, 0.0)}

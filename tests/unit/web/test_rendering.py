@@ -10,7 +10,16 @@ from tests.support.pages import HOSTILE, Pages, spaced, words
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0.012, "12 ms"), (3.4, "3.4 s"), (65, "1 min 5 s"), (7800, "2 h 10 min"), (None, "–")],  # noqa: RUF001
+    [
+        (0.012, "12 ms"),
+        (0.0009999, "1 ms"),
+        (0.0004, "< 1 ms"),
+        (0.0, "0 ms"),
+        (3.4, "3.4 s"),
+        (65, "1 min 5 s"),
+        (7800, "2 h 10 min"),
+        (None, "–"),  # noqa: RUF001
+    ],
 )
 def test_no_line_is_broken_inside_a_duration(seconds, text):
     assert spaced(duration(seconds)) == text
