@@ -370,12 +370,14 @@ def _lease(
         died = deaths + (state == RUNNING)
         changes.append((ticket, attempt + 1, died, ends, row_id))
         deliveries.append(Delivery(queue, task_id, data, (row_id, ticket), attempt + 1, died))
-        tx.count(queue, state, -1)
     tx.executemany(
         "UPDATE alligator_tasks SET state = 6, due = 0, ticket = ?, attempt = ?, deaths = ?, "
         "lease_ends = ? WHERE id = ?",
         changes,
     )
+    states = [row[1] for row in rows]
+    for state in set(states):
+        tx.count(queue, state, -states.count(state))
     tx.count(queue, RUNNING, len(rows))
     return deliveries
 
@@ -497,18 +499,20 @@ def _end(tx: Transaction, delivery: Delivery) -> bool:
 def ack(tx: Transaction, deliveries: Sequence[Delivery]) -> list[Delivery]:
     """Remove tasks that are done; return those overtaken."""
     left = set(tx.without_effect(_DELETE, [each.receipt for each in deliveries]))
-    refused = []
-    done = []
-    for index, each in enumerate(deliveries):
-        if index not in left:
-            tx.count(each.queue_name, RUNNING, -1)
-        elif not _end(tx, each):
-            refused.append(each)
-            continue
-        done.append((each.queue_name, each.task_id))
-        children.release(tx, each.queue_name, each.task_id)
+    removed = [each.queue_name for index, each in enumerate(deliveries) if index not in left]
+    for name in set(removed):
+        tx.count(name, RUNNING, -removed.count(name))
+    refused: dict[int, Delivery] = {}
+    done = deliveries
+    if left:
+        ended = {index: deliveries[index] for index in sorted(left)}
+        refused = {index: each for index, each in ended.items() if not _end(tx, each)}
+        done = [each for index, each in enumerate(deliveries) if index not in refused]
+    if done and tx.has_children():
+        for each in done:
+            children.release(tx, each.queue_name, each.task_id)
     records.have_succeeded(tx, done)
-    return refused
+    return list(refused.values())
 
 
 def release(

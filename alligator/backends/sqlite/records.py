@@ -1,10 +1,11 @@
 """Keep records of tasks as SQL, inside a transaction that the caller opened."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from alligator.backends.sqlite.transaction import Transaction
 from alligator.backends.store import Record, queue_in_key, record_key
-from alligator.common.ids import is_generated
+from alligator.backends.types import Delivery
+from alligator.common.ids import is_generated, own_ids
 from alligator.constants import CANCELED, FAILED
 
 #: How many rows that have ended a write deletes as well.
@@ -65,11 +66,16 @@ def overrule(tx: Transaction, queue: str, task_ids: Iterable[str]) -> None:
     tx.executemany(_FORGET, [(key, FAILED, CANCELED) for key in keys])
 
 
-def have_succeeded(tx: Transaction, tasks: Iterable[tuple[str, str]]) -> None:
+def have_succeeded(tx: Transaction, deliveries: Sequence[Delivery]) -> None:
     """Forget failures of the user's own ids among these, which are acked: of a past push."""
-    ids = [each for each in tasks if not (is_generated(each[1]) or queue_in_key(each[1]))]
-    if own := [record_key(*each) for each in ids]:
-        tx.executemany(_FORGET, [(writable(key), FAILED, FAILED) for key in own])
+    if not (own := set(own_ids([each.task_id for each in deliveries]))):
+        return
+    keys = [
+        record_key(each.queue_name, each.task_id)
+        for each in deliveries
+        if each.task_id in own and not queue_in_key(each.task_id)
+    ]
+    tx.executemany(_FORGET, [(writable(key), FAILED, FAILED) for key in keys])
 
 
 def forget_letters(tx: Transaction, which: str, values: tuple[object, ...]) -> None:
