@@ -129,26 +129,29 @@ class Tally:
 class Sampling:
     """Decides which of many short runs are measured: about :data:`MEASURED` a second.
 
-    At first each is. When there were so many, one in four, and so on; from one second to the next
-    the rate decides.
+    At first each is. When there were a quarter of so many, one in four, and so on. From one second
+    to the next the rate decides; then the stride grows only after so many.
     """
 
-    __slots__ = ("_measured", "stride")
+    __slots__ = ("_measured", "_most", "stride")
 
     def __init__(self) -> None:
         self.stride = 1  # one in so many is measured
         self._measured = 0  # with this stride
+        self._most = MEASURED // 4  # with this stride
 
     def measured(self) -> int:
         """Note that one was measured; return after how many the next one is to be."""
         self._measured += 1
-        if self._measured >= MEASURED:
+        if self._measured >= self._most:
             self._measured, self.stride = 0, 4 * self.stride
         return self.stride
 
     def next_second(self, runs: int, seconds: float) -> int:
         """Take the number of runs in the last seconds; return after how many to measure one."""
         self.stride = max(1, int(runs / (MEASURED * max(seconds, 1.0))))
+        if seconds >= 0.5:  # else the rate is not known yet
+            self._most = MEASURED
         self._measured = 0
         return self.stride
 
