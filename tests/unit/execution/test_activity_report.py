@@ -173,7 +173,7 @@ def test_successes_of_a_second_are_listed_up_to_a_number(gator, recording):
 
 def test_many_successes_are_counted_and_few_measured(gator, recording):
     done = outcome()
-    began = time.perf_counter()
+    began = time.process_time()
     for _ in range(30_000):
         ended = recording.ended["q"]
         ended.append(jobs.note)
@@ -181,7 +181,7 @@ def test_many_successes_are_counted_and_few_measured(gator, recording):
             recording.notice(done, 0.001)
     assert len(recording._measured) <= 2 * MEASURED
     flush(recording)
-    took = time.perf_counter() - began
+    took = time.process_time() - began
     row = rows(gator)["q", "tests.support.jobs.note"]
     assert row.succeeded == sum(row.duration_buckets) == recording.done == 30_000
     assert row.duration_sum == pytest.approx(30)

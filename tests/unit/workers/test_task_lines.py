@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -61,12 +62,13 @@ def test_a_line_at_the_start_and_one_at_the_end(gator, concurrency, function, na
     name = start.function
     assert name.endswith("add")
     assert start.getMessage() == f"Task {short} {name} starts (queue all, attempt 1)."
-    assert end.getMessage().startswith(f"Task {short} {name} succeeded in 0.0")
-    assert end.getMessage().endswith(" s (queue all, attempt 1).")
+    begin, _, rest = end.getMessage().partition(" succeeded in ")
+    assert begin == f"Task {short} {name}"
+    assert re.fullmatch(r"\d+\.\d+ s \(queue all, attempt 1\)\.", rest)
     for each, outcome in ((start, "started"), (end, "succeeded")):
         assert (each.task_id, each.queue_name, each.attempt) == (task.id, "all", 1)
         assert (each.function, each.outcome, each.levelname) == (name, outcome, "INFO")
-    assert 0 <= end.duration < 5
+    assert 0 <= end.duration < 30
     assert not hasattr(start, "duration")
 
 
@@ -96,8 +98,9 @@ def test_failures_say_function_queue_attempt_and_duration(gator):
         f"Task {task.id} became a dead letter: ValueError: too much (tests.support.jobs.fail"
         in dead
     )
-    assert ", queue all, attempt 2, 0.0" in dead
-    assert dead.endswith(" s) To run it again: gator.revive(its id).")
+    assert re.search(
+        r", queue all, attempt 2, \d+\.\d+ s\) To run it again: gator\.revive\(its id\)\.$", dead
+    )
 
 
 def test_without_info_nothing_is_made_of_them(gator, monkeypatch):
