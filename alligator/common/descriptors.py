@@ -13,6 +13,14 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Protocol
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+#: The lowest number of what :func:`moved_up` has moved.
+_HIGH = 900
+
 #: The file of a descriptor: its device and its inode.
 FileId = tuple[int, int]
 
@@ -42,6 +50,22 @@ def identity_of(path: str) -> FileId | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
+
+
+def moved_up(descriptor: int) -> int:
+    """Move a descriptor that the process keeps to a high number; return that.
+
+    The system gives the lowest free number to what is opened next. So after other code has closed
+    all descriptors, this takes no number that belonged to another file, and seldom another this.
+    """
+    if fcntl is None:
+        return descriptor
+    try:
+        high = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, _HIGH)
+    except OSError:  # the process may not open so many
+        return descriptor
+    os.close(descriptor)
+    return high
 
 
 def close_if(descriptor: int, known: FileId | None) -> None:

@@ -21,6 +21,7 @@ import os
 import signal
 import struct
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
@@ -80,6 +81,7 @@ class Board:
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
+        self._file = _file_of(descriptor)
         self._memory = mmap.mmap(descriptor, _SIZE)
         #: How many deliveries have started. To set this item takes a third of the time of packing.
         self.started = memoryview(self._memory)[_AT_STARTED : _AT_STARTED + 4].cast("I")
@@ -190,7 +192,27 @@ class Board:
         """Let go of the memory and the file."""
         self.started.release()
         self._memory.close()
-        os.close(self.descriptor)
+        if self.is_open:
+            os.close(self.descriptor)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the descriptor still leads to the file: a task may have closed it."""
+        return self._file is not None and _file_of(self.descriptor) == self._file
+
+    def copy_of(self, other: "Board") -> "Board":
+        """Return this, with all that another one says."""
+        self._memory[:] = other._memory[:]
+        return self
+
+
+def _file_of(descriptor: int) -> tuple[int, int] | None:
+    # As common.descriptors.identity(): the helper process imports no other file of Alligator yet.
+    try:
+        found = os.fstat(descriptor)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def environment() -> dict[str, str]:
@@ -213,6 +235,7 @@ class LeaseProcess:
         self.stale_at = 0.0
         self._board: Board | None = None
         self._process: subprocess.Popen[bytes] | None = None
+        self._renewing = threading.Lock()
 
     def start(self) -> bool:
         """Start the process; return False if it is of no use here, or cannot be started."""
@@ -262,6 +285,9 @@ class LeaseProcess:
 
     def restart_if_ended(self) -> None:
         """Start another process if it has ended."""
+        with self._renewing:
+            if self._board is not None and not self._board.is_open:
+                self._renew(self._board)
         if self._process is not None and self._process.poll() is not None:
             self._spawn()
 
@@ -273,11 +299,26 @@ class LeaseProcess:
         board = self._board
         if board is None:
             return False
+        with self._renewing:
+            if not board.is_open:
+                board = self._renew(board)
         with board.locked():
             taken = board.taken_back_at > 0.0
             board.taken_back_at = 0.0
             self.beat()
         return taken
+
+    def _renew(self, board: Board) -> Board:
+        """Replace a board whose descriptor a task has closed, and the process."""
+        if self._board is not board and self._board is not None:
+            return self._board  # another thread has done so
+        if self._process is not None:
+            self._process.kill()  # first: it may write to the memory
+            self._process.wait()
+        self._board = Board.make(board.setup()).copy_of(board)
+        board.close()
+        self._spawn()
+        return self._board
 
     def hold(self, deliveries: Sequence["Delivery"]) -> bool:
         """Add reserved deliveries behind the waiting ones; False: :meth:`rewrite` all."""

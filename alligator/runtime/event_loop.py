@@ -27,12 +27,17 @@ from alligator.runtime.timeouts import Alarm, allowed, timed_out, watch, watched
 if TYPE_CHECKING:
     import asyncio
 
+    from alligator.runtime.loop_descriptors import LoopDescriptors
+
 log = logging.getLogger(__name__)
 log.addFilter(SafeTracebacks())
 
 #: Seconds. Of two signals at once the second may go to another thread, which does not wake the main
 #: thread; so the main thread wakes by itself.
 LOOK_UP = 0.25
+
+#: Seconds between two looks whether the loop can still be woken.
+_LOOK_EVERY = 1.0
 
 #: Called with what a coroutine returned, or raised.
 Done = Callable[[Any, BaseException | None], None]
@@ -408,6 +413,22 @@ def _cancel_all(loop: "asyncio.AbstractEventLoop") -> None:
         each.cancel()
 
 
+def _renewed(descriptors: "LoopDescriptors") -> bool:
+    if not descriptors.renew_if_closed():
+        return False
+    log.warning(
+        "A task closed the descriptors of the event loop, which goes on with new ones. Let a task "
+        "close only its own."
+    )
+    return True
+
+
+def _look_at(descriptors: "LoopDescriptors", loop: "asyncio.AbstractEventLoop") -> None:
+    """Look now and then whether a task in a thread has closed what wakes the loop."""
+    _renewed(descriptors)
+    loop.call_later(_LOOK_EVERY, _look_at, descriptors, loop)
+
+
 class EventLoop:
     """The one event loop of a worker, in a thread of its own; it starts when it is needed."""
 
@@ -567,14 +588,18 @@ class EventLoop:
     def _serve(self, ready: "Future[asyncio.AbstractEventLoop]") -> None:
         import asyncio
 
+        from alligator.runtime.loop_descriptors import LoopDescriptors
+
         with asyncio.Runner() as runner:  # at the end, it cancels what tasks left behind
             loop = runner.get_loop()
+            descriptors = LoopDescriptors(loop)
+            loop.call_soon(_look_at, descriptors, loop)
             ready.set_result(loop)
             origin = after_fork.generation
             while not self._closing:
                 try:
                     loop.run_forever()
                 except BaseException:  # raised by something that a task started and did not await
-                    if after_fork.generation == origin:
+                    if after_fork.generation == origin and not _renewed(descriptors):
                         log.exception("Something on the event loop raised; it goes on.")
                 after_fork.exit_child_unless(origin, _no_loop)

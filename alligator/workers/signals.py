@@ -24,7 +24,7 @@ from types import FrameType
 from typing import Any, Self, TypeVar, TypeVarTuple
 
 from alligator.common.after_fork import at_fork
-from alligator.common.descriptors import FileId, close_if, identity
+from alligator.common.descriptors import FileId, close_if, identity, moved_up
 from alligator.common.hard_exit import hard_exit
 from alligator.exceptions import LeaveNow
 from alligator.runtime.timeouts import let_main_thread_wake, wake_main_thread
@@ -296,7 +296,9 @@ class _Wakeup:
         """Listen, unless the program has such a descriptor. Call it in the main thread."""
         if not hasattr(os, "set_blocking"):  # Windows before Python 3.12: a read would wait
             return
-        ends = os.pipe()
+        # High: where a task closes them, and opens files, no signal must be written into those.
+        reads, writes = map(moved_up, os.pipe())
+        ends = reads, writes
         for each in ends:
             os.set_blocking(each, False)
         self._ends, self._pipe = ends, identity(ends[0])

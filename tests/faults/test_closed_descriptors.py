@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import uuid
 
 import pytest
 
@@ -68,6 +69,57 @@ def test_a_worker_goes_on(concurrency, durable_dsn, durable_gator, tmp_path):
     # beanstalkd releases the jobs of a lost connection at once. It cannot tell that from a death of
     # the worker, and a task that closes its own connection in each run may have three of them.
     assert {name for _, name in dead} <= {"program.detach"}, said
+
+
+@pytest.mark.parametrize("concurrency", [1, 3])
+@pytest.mark.parametrize("backend", ["sqlite", "redis"])
+def test_a_program_goes_on_with_its_loop_and_its_helper(backend, concurrency, request, tmp_path):
+    """Also a coroutine that sleeps meanwhile; and a stop signal is written to no file."""
+    dsn = request.getfixturevalue(f"{backend}_dsn")
+    code = """
+        import asyncio, os, signal, subprocess, sys, time
+        from alligator import Gator
+
+        def note(name):
+            os.write(1, f"ran {name}\\n".encode())
+
+        def detach(name):
+            os.closerange(3, 256)
+            note(name)
+
+        async def sleep(name):
+            await asyncio.sleep(0.5)
+            note(name)
+
+        async def detach_on_the_loop(name):
+            detach(name)
+
+        if __name__ == "__main__":
+            import program
+            gator = Gator(sys.argv[1], sys.argv[2])
+            functions = [
+                program.note, program.detach, program.sleep, program.detach_on_the_loop,
+                program.sleep, program.note, program.detach, program.note, program.sleep,
+            ]
+            for n, each in enumerate(functions):
+                gator.task(each, n)
+            argv = [sys.executable, "-m", "alligator", sys.argv[1], "--queue", sys.argv[2]]
+            worker = subprocess.Popen([*argv, "--concurrency", sys.argv[3], "--lease", "4"])
+            try:
+                deadline = time.monotonic() + 30
+                while gator.stats()["waiting"] or gator.stats()["running"]:
+                    assert time.monotonic() < deadline, gator.stats()
+                    time.sleep(0.05)
+                worker.send_signal(signal.SIGTERM)
+                assert worker.wait(20) == 0
+            finally:
+                worker.kill()
+    """
+    name = f"closed-{uuid.uuid4().hex[:8]}"
+    said = run(code, dsn, name, concurrency, folder=tmp_path)
+    assert "Traceback" not in said
+    ran = [line.partition("ran ")[2] for line in said.splitlines() if line.startswith("ran ")]
+    assert sorted(ran) == [str(n) for n in range(9)]
 
 
 @pytest.mark.parametrize("looks", [True, False])
