@@ -394,6 +394,19 @@ class Gator:
         """
         return Batch(self, on_success=on_success, on_done=on_done, **options)
 
+    @overload
+    def push(
+        self, task: Task, func: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Task[R]: ...
+
+    @overload
+    def push(
+        self, task: Task, func: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Task[R]: ...
+
+    @overload
+    def push(self, task: Task, func: str, /, *args: Any, **kwargs: Any) -> Task: ...
+
     def push(
         self, task: Task, func: Callable[..., Any] | str, /, *args: Any, **kwargs: Any
     ) -> Task:
@@ -1244,6 +1257,21 @@ class Gator:
             self._task_class.with_checked(self._default_options), func, *args, **kwargs
         )
 
+    @overload
+    def apush(
+        self, task: Task, func: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Coroutine[Any, Any, Task[R]]: ...
+
+    @overload
+    def apush(
+        self, task: Task, func: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Coroutine[Any, Any, Task[R]]: ...
+
+    @overload
+    def apush(
+        self, task: Task, func: str, /, *args: Any, **kwargs: Any
+    ) -> Coroutine[Any, Any, Task]: ...
+
     @returns_coroutine
     def apush(
         self, task: Task, func: Callable[..., Any] | str, /, *args: Any, **kwargs: Any
@@ -1261,11 +1289,12 @@ class Gator:
         calls = self._awaitable("atask", "task")
         if task.on_commit:
             self.check_on_commit(task.on_commit)
+        push: Callable[..., Task] = self.push  # any of its overloads
         if not task.is_async:
-            return _named("atask", calls.run(self.push, task, func, *args, **kwargs))
+            return _named("atask", calls.run(push, task, func, *args, **kwargs))
         if self._push_middleware is not None or not _pushes_plainly(type(self)):
             about = f"The push of task {shorten(task.task_id)}"
-            return _named("atask", calls.change(about, self.push, task, func, *args, **kwargs))
+            return _named("atask", calls.change(about, push, task, func, *args, **kwargs))
         return calls.push(self._producer, task, func, args, kwargs)
 
     def abatch(

@@ -15,6 +15,7 @@ from typing import (
     Generic,
     Literal,
     NoReturn,
+    ParamSpec,
     Protocol,
     Self,
     TypedDict,
@@ -60,6 +61,7 @@ else:
 
     R_co = TypeVar("R_co", covariant=True)
 
+P = ParamSpec("P")
 R = TypeVar("R")
 
 log = logging.getLogger(__name__)
@@ -367,6 +369,12 @@ class Task(Generic[R_co]):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {shorten(self.task_id)}>"
+
+    @overload
+    def to_call(self, func: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> None: ...
+
+    @overload
+    def to_call(self, func: str, /, *args: Any, **kwargs: Any) -> None: ...
 
     def to_call(self, func: Callable[..., Any] | str, /, *args: Any, **kwargs: Any) -> None:
         """Set the function to call, and its arguments.
@@ -850,7 +858,12 @@ class Task(Generic[R_co]):
 
     # -- Its message. -----------------------------------------------------------------------
 
-    serialize = message_module.write
+    if TYPE_CHECKING:  # a method, so that overrides of it are checked
+
+        def serialize(self) -> str | bytes:
+            """Return the message of the task."""
+    else:  # without one call more for each push
+        serialize = message_module.write
 
     @classmethod
     def deserialize(cls, data: str | bytes) -> Self:

@@ -165,6 +165,17 @@ gator.batch(on_done=(7, add))  # type: ignore[arg-type]
 gator.batch(on_done=())  # type: ignore[arg-type]
 gator.batch(on_done=fetch("a"))  # type: ignore[arg-type]
 
+# A task that was made before.
+assert_type(gator.push(Task(retries=3), add, 1, 2), Task[int])
+assert_type(gator.push(Task(), fetch, "https://example.com"), Task[bytes])
+assert_type(gator.push(Task(), "myapp.f", 1, two=2), Task)
+gator.push(Task(), add, 1)  # type: ignore[call-overload]
+gator.push(Task(), add, [1, 2], {})  # type: ignore[call-overload]
+Task().to_call(add, 1, two=2)
+Task().to_call("myapp.f", 1, two=2)
+Task().to_call(add, 1)  # type: ignore[call-overload]
+Task().to_call(add, 1, "2")  # type: ignore[call-overload]
+
 # Arguments that do not fit the function.
 gator.task(add, 1)  # type: ignore[call-overload]
 gator.task(fetch("a"))  # type: ignore[call-overload]
@@ -214,7 +225,7 @@ gator.status(5)  # type: ignore[arg-type]
 gator.get(5)  # type: ignore[arg-type]
 gator.dead("5")  # type: ignore[arg-type]
 gator.revive(task, retries="3")  # type: ignore[arg-type]
-gator.push(add, [1, 2], {})  # type: ignore[arg-type]
+gator.push(add, [1, 2], {})  # type: ignore[call-overload]
 
 # Spans of time.
 task.wait(minute)

@@ -21,7 +21,7 @@ from django.urls import path, reverse
 from alligator.common.text import shorten
 from alligator.contrib.django import gators
 from alligator.contrib.django.models import Dashboard
-from alligator.contrib.django.transactions import DjangoGator
+from alligator.gator import Gator
 
 if TYPE_CHECKING:
     from alligator.web import ActionRecord, Request
@@ -39,7 +39,7 @@ class DashboardAdmin(admin.ModelAdmin):  # type: ignore[misc]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._shown: list[DjangoGator] = []
+        self._shown: list[Gator] = []
         self._pages: Pages | None = None
 
     def has_add_permission(self, request: Any) -> bool:

@@ -38,7 +38,7 @@ class GatorHandler:
         after_fork.renew_in_children(self)
         setting_changed.connect(self._on_setting_changed)
 
-    def __getitem__(self, alias: str) -> DjangoGator:
+    def __getitem__(self, alias: str) -> Gator:
         """Return the Gator of an alias.
 
         :raises InvalidSettings: there is no such alias, or the setting is wrong.
@@ -82,6 +82,7 @@ class GatorHandler:
         if not apps.ready:
             django.setup()
         gator = copy(self[alias])
+        assert isinstance(gator, DjangoGator)
         gator.share_middleware = add_everywhere
         return gator
 
