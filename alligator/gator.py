@@ -1029,6 +1029,7 @@ class Gator:
         limit: int = 100,
         function: Callable[..., Any] | str | None = None,
         state: int | str | None = None,
+        parent: str | None = None,
     ) -> list[RecentRow]:
         """Return the runs of tasks that ended last, the newest first.
 
@@ -1037,17 +1038,19 @@ class Gator:
             for row in gator.recent(10, state='failed'):
                 print(row.function, row.args, row.error)
 
-        Failures and retries are all listed, successes up to 50 a second for each worker.
+        Failures and retries are all listed, successes up to 50 a second for each worker. Of many
+        short ones some are, and each task that keeps a history and waited for others.
 
         :param limit: 1 to 10,000; so many are kept, for 48 hours.
         :param function: only runs of this function, or of this name: ``'myapp.tasks.resize'``.
         :param state: only ``SUCCESS``, ``RETRYING``, ``FAILED`` or ``CANCELED``; or the name:
             ``'failed'``.
+        :param parent: only runs of tasks that waited for the task of this id: its children.
         :raises InvalidTask: one of them cannot have this value.
         :raises UnsupportedOption: there is no store that keeps this.
         """
         self._note_no_twin("recent, …")
-        return self._monitor.recent(limit, function, state)
+        return self._monitor.recent(limit, function, state, parent)
 
     def history(self, task: Task | str) -> History | None:
         """Return each attempt at a task that was pushed with ``history`` or ``save_results``.

@@ -39,7 +39,7 @@ from alligator.monitoring.activity_counts import (
     waited,
 )
 from alligator.monitoring.attempts import Attempt, Told
-from alligator.monitoring.encoding import recent_text, rounded
+from alligator.monitoring.encoding import MOST_PARENTS, recent_text, rounded
 from alligator.monitoring.message_summary import (
     Described,
     describe,
@@ -200,12 +200,17 @@ class Recording:
                 self._measured.append(((queue_name, getattr(task, "func", None)), measured))
                 if took < LONG:
                     ended.measure_at = len(ended) + ended.sampling.measured()
-                if self._listed_left > 0:
-                    self._listed_left -= 1
-                    self._list(outcome, took)
+                self._list_success(outcome, took)
+            elif _parents_of(task):
+                self._list_success(outcome, took)
             self._tell(outcome, took)
         except Exception as err:
             self._complain(err)
+
+    def _list_success(self, outcome: Outcome, took: float) -> None:
+        if self._listed_left > 0:
+            self._listed_left -= 1
+            self._list(outcome, took)
 
     def note_deaths(self, outcome: Outcome) -> None:
         """Count the leases that ran out before a run that has ended."""
@@ -278,6 +283,7 @@ class Recording:
             worker=_worker(os.getpid()),
             args=arguments.joined(args, kwargs),
             error=_error_of(outcome),
+            parents=_parents_of(outcome.task),
         )
         self._listed.append(recent_text(row))
 
@@ -562,6 +568,12 @@ def _hashed(func: Any) -> Any:
 def _name_of(func: Any) -> str:
     module, name = getattr(func, "__module__", None), getattr(func, "__qualname__", None)
     return f"{module}.{name}" if isinstance(module, str) and isinstance(name, str) else ""
+
+
+def _parents_of(task: Any) -> tuple[str, ...]:
+    """Return the ids of what a task waited for, as far as its message has them."""
+    ids = getattr(task, "_depends_on", None) or ()
+    return tuple(each for each in ids[:MOST_PARENTS] if isinstance(each, str))
 
 
 def _error_of(outcome: Outcome) -> str:

@@ -27,6 +27,9 @@ _MOST_QUEUES = 1_000
 #: Fields of a task that has ended; and the types of the times among them.
 _RECENT_FIELDS, _NUMBERS = 11, frozenset({int, float})
 
+#: Parents of a task that has ended.
+MOST_PARENTS = 20
+
 #: Characters of a text that is read at all.
 _LONGEST = 1 << 20
 
@@ -182,8 +185,18 @@ def recent_text(row: RecentRow) -> str:
             row.worker,
             row.args,
             row.error[:LONGEST_TEXT],
+            *(
+                [[each[:LONGEST_NAME] for each in row.parents[:MOST_PARENTS]]]
+                if row.parents
+                else ()
+            ),
         ]
     )
+
+
+def written(text: str) -> str:
+    """Return how a text, such as an id, stands in the texts of this module."""
+    return strict_json.dumps(text[:LONGEST_NAME])
 
 
 def read_recent(text: str) -> RecentRow | None:
@@ -211,6 +224,8 @@ def read_recent(text: str) -> RecentRow | None:
             return None
     except OverflowError:
         return None
+    more = found[_RECENT_FIELDS] if len(found) > _RECENT_FIELDS else ()
+    parents = more[:MOST_PARENTS] if type(more) is list else ()
     return RecentRow(
         task_id[:LONGEST_NAME],
         function[:LONGEST_NAME],
@@ -223,4 +238,5 @@ def read_recent(text: str) -> RecentRow | None:
         worker[:LONGEST_NAME],
         args[:LONGEST_NAME],
         error[:LONGEST_TEXT],
+        tuple(each[:LONGEST_NAME] for each in parents if isinstance(each, str)),
     )

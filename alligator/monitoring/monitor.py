@@ -19,7 +19,7 @@ from alligator.exceptions import AlligatorException, InvalidTask, UnsupportedOpt
 from alligator.monitoring import progress
 from alligator.monitoring.activity_counts import QUEUE, depth_numbers, to_depth, to_row
 from alligator.monitoring.attempts import ended_as_recorded, read_history, with_revival
-from alligator.monitoring.encoding import read_live, read_recent
+from alligator.monitoring.encoding import LONGEST_NAME, read_live, read_recent, written
 from alligator.monitoring.message_summary import describe_briefly
 from alligator.monitoring.queues import is_queue_name
 from alligator.monitoring.rows import (
@@ -174,15 +174,24 @@ class Monitor:
         end = (int(self.clock.time() // 60) - ago + 1) * 60
         return self._store().activity(end - 60 * minutes, end if ago else None)
 
-    def recent(self, limit: int, function: Any, state: int | str | None) -> list[RecentRow]:
+    def recent(
+        self, limit: int, function: Any, state: int | str | None, parent: str | None = None
+    ) -> list[RecentRow]:
         """Return what ended lately; see :meth:`alligator.Gator.recent`."""
         _check_whole("limit", limit, MAX_RECENT)
         name, wanted = _function_name(function), _ended_state(state)
-        store, some = self._store(), name is None and wanted is None
+        if parent is not None and not (isinstance(parent, str) and parent):
+            raise InvalidTask(f"parent={shorten(repr(parent), 60)} is no id of a task.")
+        part = written(parent) if parent else ""
+        store, some = self._store(), name is None and wanted is None and parent is None
         found = list[RecentRow]()
         for text in store.recent(limit if some else MAX_RECENT):
+            if part not in text:  # to read thousands takes long
+                continue
             row = read_recent(text)
             if row is None or name not in (None, row.function):
+                continue
+            if parent is not None and parent[:LONGEST_NAME] not in row.parents:
                 continue
             if wanted in (None, row.state):
                 found.append(row)

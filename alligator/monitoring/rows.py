@@ -176,6 +176,7 @@ class RecentRow:
     worker: str
     args: str
     error: str  # one line; '' after a success
+    parents: tuple[str, ...] = ()  # the ids of tasks that it waited for, the first 20
 
 
 @dataclass(frozen=True, slots=True)

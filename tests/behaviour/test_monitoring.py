@@ -165,6 +165,26 @@ def test_all_ends_are_counted_and_listed(gator):
     assert gator.workers() == [] or gator.client.conn_string != gator.store
 
 
+@pytest.mark.parametrize("gator", [e for e in BACKENDS if e != "cluster"], indirect=True)
+def test_runs_are_found_by_their_parents(gator):
+    """Those of tasks that waited for one, and of no other; ids may be of any text."""
+    parents = [gator.options(task_id=each).task(fine) for each in ('a"\\ü', "b", "ab")]
+    both = gator.options(depends_on=parents[:2], history=60).task(fine)
+    one = gator.options(depends_on=parents[1:2], history=60).task(fails)
+    for _ in range(20):
+        gator.options(history=60).task(fine)  # what is short is not listed each time
+    work(gator)
+    for parent, children in zip(parents, ({both}, {both, one}, set()), strict=True):
+        rows = recent(gator, limit=1000, parent=parent.task_id)
+        assert {row.task_id for row in rows} == {each.task_id for each in children}
+        assert all(parent.task_id in row.parents for row in rows)
+    (row,) = recent(gator, limit=1000, parent="b", state="failed")
+    assert row.parents == ("b",)
+    for wrong in ("", 7):
+        with pytest.raises(InvalidTask, match="parent="):
+            gator.recent(parent=wrong)
+
+
 @pytest.mark.parametrize("way", WAYS)
 def test_in_every_way_of_running(local, way):
     for func in (fine, coroutine, fails):

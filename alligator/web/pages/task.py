@@ -1,16 +1,19 @@
 """One task: why it stands as it does, its life, its call, its family, and how to repeat its end."""
 
 import time
-from itertools import zip_longest
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import product, zip_longest
 from math import inf
 from typing import NamedTuple
 
-from alligator.backends.base import GET, DeadTask
+from alligator.backends.base import GET, DeadTask, Listed
 from alligator.common.text import shorten
 from alligator.constants import (
     CANCELED,
     DELAYED,
     FAILED,
+    HELD,
     RETRYING,
     RUNNING,
     SUCCESS,
@@ -34,6 +37,9 @@ _SEARCH = 0.04
 #: Runs that ended lately and are looked through for a task without a history.
 _RECENT = 500
 
+#: Runs that ended lately and are looked through for children: all that are kept.
+MOST_RECENT = 10_000
+
 #: Characters of a test that are shown.
 _LONGEST_TEST = 20_000
 
@@ -43,6 +49,13 @@ _SHOWN_ELSEWHERE = frozenset({"depends_on", "result_of", "pushed_at", "last_erro
 
 #: How the last run of a life ended: what ran after it was revived.
 _ENDS = frozenset({"failed", "expired", "canceled"})
+
+
+#: The states in which runs leave a task, by their outcomes.
+_STATES = {"succeeded": SUCCESS, "failed": FAILED, "expired": FAILED, "canceled": CANCELED}
+
+#: What is said of a task that is known by its last run alone.
+_LEFT = "Its last run ended in {}. It has left its queue, and no record of it is kept."
 
 
 class Run(NamedTuple):
@@ -83,13 +96,15 @@ def page(view: View) -> Page:
         info, trouble = TaskInfo(task_id, queue_name, None, ""), str(err)
     runs, recent = _runs(gator, info)
     life = _life(runs, info)
-    if info.status is None and recent is None and not trouble:
+    status = info.status if info.status is not None else _known_end(info, recent)
+    if status is None and info.history is None and not trouble:
         values = {"info": info, "is_unknown": True}
         return Page("task.html", title, values, is_live=True)
-    status = info.status if recent is None or info.status is not None else recent.state
+    if info.status is None and status is not None and not trouble:
+        info = replace(info, explanation=_LEFT.format(STATE_WORDS[status]))
     is_held = status == WAITING and bool(info.options.get("depends_on")) and not _is_free(info)
     has_ended = status in (SUCCESS, FAILED, CANCELED)
-    children, are_all = ([], True) if has_ended else _children(view, info)
+    children, are_all = _children(view, info, has_ended=has_ended)
     values = {
         "info": info,
         "is_unknown": False,
@@ -140,6 +155,14 @@ def _runs(gator: Gator, info: TaskInfo) -> tuple[list[Run], RecentRow | None]:
         for each in reversed(rows)
     ]
     return runs, rows[0] if rows else None
+
+
+def _known_end(info: TaskInfo, recent: RecentRow | None) -> int | None:
+    """Return how a task without a record ended, by its last run; None: that is not known."""
+    if recent is not None:
+        return recent.state
+    attempts = info.history.attempts if info.history is not None else ()
+    return _STATES.get(attempts[-1].outcome) if attempts else None
 
 
 def _life(runs: list[Run], info: TaskInfo) -> list[Run]:
@@ -217,38 +240,63 @@ def _parents(view: View, gator: Gator, info: TaskInfo) -> list[Relative]:
     return found
 
 
-def _children(view: View, info: TaskInfo) -> tuple[list[Relative], bool]:
-    """Return tasks that wait for this one, as far as a short search finds them.
+def _children(view: View, info: TaskInfo, *, has_ended: bool) -> tuple[list[Relative], bool]:
+    """Return the children of a task, as far as a short search finds them.
 
-    One that waits no longer is not found: nothing keeps which parents it had.
+    Until it ends, all of them are held. After that, they are anywhere on their queues, or ended
+    lately. One that was canceled before it ran is not found: no message of it is left.
 
-    :returns: also whether that are all.
+    :returns: also whether that are all that there are to find.
     """
-    store, client = view.gator.store, view.gator.client
-    if store is None:
+    if view.gator.store is None:
         return [], True
-    names = dict.fromkeys([info.queue_name, *(client.queue_names() or ())])
-    found, until = list[Relative](), time.monotonic() + _SEARCH
-    for name in names:
-        after = None
+    found = dict[tuple[str, str], Relative]()
+    are_all = True
+    for name, state, listed in _listed(view, info.queue_name, has_ended=has_ended):
+        if listed is None:
+            are_all = False
+            break
+        fields = fields_of(listed.data)
+        waits_for = fields_in(fields, "options").get("depends_on")
+        if isinstance(waits_for, list) and info.task_id in waits_for:
+            function = f"{fields.get('module')}.{fields.get('callable')}"
+            found[name, listed.task_id] = Relative(listed.task_id, name, state, function)
+    for row in _ended_children(view, info) if has_ended else ():
+        key, word = (row.queue_name, row.task_id), STATE_WORDS.get(row.state, "")
+        found.setdefault(key, Relative(row.task_id, row.queue_name, word, row.function))
+    children = list(found.values())
+    return children[:MOST_RELATIVES], are_all and len(children) <= MOST_RELATIVES
+
+
+def _ended_children(view: View, info: TaskInfo) -> list[RecentRow]:
+    try:
+        return view.gator.recent(MOST_RECENT, parent=info.task_id)
+    except UnsupportedOption:
+        return []
+
+
+def _listed(view: View, first: str, *, has_ended: bool) -> Iterator[tuple[str, str, Listed | None]]:
+    """Yield tasks that may be children, each with its queue and state; None: the time is over."""
+    client, store, until = view.gator.client, view.gator.store, time.monotonic() + _SEARCH
+    states = (HELD, WAITING, DELAYED, RUNNING, FAILED) if has_ended else (HELD,)
+    names = dict.fromkeys([first, *(client.queue_names() or ())])
+    for state, name in product(states, names):
+        after: str | None = None
         while True:
             if time.monotonic() > until:
-                return found[:MOST_RELATIVES], False
+                yield name, "", None
+                return
             try:
-                tasks, after = store.list_held(client, name, 100, after)
+                if state == HELD and store is not None:
+                    tasks, after = store.list_held(client, name, 100, after)
+                else:
+                    tasks, after = client.list_tasks(name, state, 100, after)
             except AlligatorException:
                 break
             for each in tasks:
-                fields = fields_of(each.data)
-                waits_for = fields_in(fields, "options").get("depends_on")
-                if isinstance(waits_for, list) and info.task_id in waits_for:
-                    function = f"{fields.get('module')}.{fields.get('callable')}"
-                    found.append(Relative(each.task_id, name, "held", function))
-            if len(found) > MOST_RELATIVES:
-                return found[:MOST_RELATIVES], False
+                yield name, STATE_WORDS[state], each
             if after is None:
                 break
-    return found, True
 
 
 def _test(gator: Gator, info: TaskInfo, runs: list[Run]) -> str:

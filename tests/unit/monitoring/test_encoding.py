@@ -94,3 +94,24 @@ def test_an_ended_task_of_another_shape(index, spoilt):
 def test_what_is_no_row(text):
     assert read_recent(text) is None
     assert read_live(LiveWorker("x", text, 1.0, 2.0), 0.0) is None
+
+
+@pytest.mark.parametrize(
+    ("more", "parents"),
+    [
+        ([["a", "b"]], ("a", "b")),
+        ([["a", 7, None, "b"], "of a later version"], ("a", "b")),
+        ([["x" * 5000] * 50], ("x" * 500,) * 20),
+        ([{"a": 1}], ()),
+        ([None], ()),
+        ([], ()),
+    ],
+)
+def test_the_parents_of_a_run_that_ended(more, parents):
+    """They may be missing, as those of an earlier version are, and of any kind."""
+    row = RecentRow("1", "m.f", "all", 1, 1, 1.0, 2.0, 3.0, "h:1", "", "")
+    plain = recent_text(row)
+    assert len(json.loads(plain)) == 11  # as before, where there are none
+    found = read_recent(json.dumps([*json.loads(plain), *more]))
+    assert found == replace(row, parents=parents)
+    assert read_recent(recent_text(found)) == found

@@ -2,6 +2,7 @@
 
 import json
 import re
+from contextlib import suppress
 
 import pytest
 
@@ -161,7 +162,7 @@ def test_family(gator, pages):
 
 
 def test_which_children_are_shown_is_said(gator, pages, monkeypatch):
-    """Children that wait; an ended parent has none. A search that was not finished says so."""
+    """A search that was not finished says so."""
     with gator.batch() as batch:
         first = batch.task(work, 1)
         second = batch.task(work, result_of(first))
@@ -176,14 +177,40 @@ def test_which_children_are_shown_is_said(gator, pages, monkeypatch):
     gator.get(second.task_id)
     text = words(pages.get("task", queue="reports", id=third.task_id))
     assert "A child is listed as long as it waits for this task." in text
+
+
+def test_the_children_of_a_task_that_ended_are_listed(gator, pages):
+    """Wherever they are, on any queue: each with its state."""
+    other = gator.on_queue("other")
+    parent = gator.options(task_id="parent", history=3600).task(work, 1)
+    after = {"depends_on": [parent], "history": 3600}
+    gator.options(**after, task_id="well").task(work, 2)
+    gator.options(**after, task_id="badly").task(work, 13)
+    gator.options(**after, task_id="again", retries=1, retry_delay=900).task(work, 13)
+    for task_id in ("waits", "stranger"):
+        parents = [parent] if task_id == "waits" else []
+        other.options(depends_on=parents, task_id=task_id).task(work, 3)
     with gator.batch() as batch:
-        first = batch.task(work, 1)
-        fails = batch.task(work, 13, more=result_of(first))
-    gator.get(first.task_id)
-    with pytest.raises(ValueError, match="13"):
-        gator.get(fails.task_id)
-    text = words(pages.get("task", queue="reports", id=fails.task_id))
-    assert "Children are listed only while they wait for it" in text
+        stays = batch.options(task_id="stays").task(work, 4)
+        batch.options(task_id="held", depends_on=[parent, stays]).task(work, 5)
+    gator.get("parent")
+    gator.get("well")
+    for task_id in ("badly", "again"):
+        with suppress(ValueError):
+            gator.get(task_id)
+    page = pages.get("task", queue="reports", id="parent")
+    text = words(page)
+    assert "Its last run ended in success. It has left its queue" in text  # no record was saved
+    assert "Waited for it" in text
+    assert "one that was canceled before it ran is not among these" in text
+    name = "tests.unit.web.test_task.work"
+    for child in ("well {} success", "badly {} failed", "again {} delayed", "held {} held"):
+        assert child.format(name) in text
+    assert f"waits {name} waiting on other" in text
+    for task_id in ("stranger", "stays"):
+        assert f" {task_id} " not in text
+    assert "/task?queue=other&id=waits" in links(page)
+    assert "Parents and children" not in words(pages.get("task", queue="reports", id="stranger"))
 
 
 def test_a_task_that_vanished_is_one_clear_line(gator, pages):
