@@ -380,7 +380,7 @@ def test_a_child_is_no_reader_of_the_wake_up_calls_that_its_parent_waits_for(tmp
         assert in_child(look) == 0
     finally:
         stop.set()
-        waits.join(5)
+        waits.join(20)
         gator.close()
 
 

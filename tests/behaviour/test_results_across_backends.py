@@ -96,7 +96,7 @@ def test_a_failure(gator, worker):
 def test_the_start(gator, worker):
     task = gator.options(save_results=60).task(hold)
     assert task.wait(20, started=True) is True
-    assert begun.is_set() or begun.wait(1)
+    assert begun.wait(20)
     assert gator.status(task.id) == RUNNING
     assert task.wait(0.1) is False
     go.set()

@@ -88,7 +88,7 @@ def test_the_server_answers_others_meanwhile_and_cancels(address):
     began = time.monotonic()
     assert ask(address, "/counts", "POST", {"limit": "all"})[0] == 422
     assert ask(address, "/counts/unknown/result?wait=60")[0] == 404
-    assert time.monotonic() - began < 10, "one that is unknown is not waited for"
+    assert time.monotonic() - began < 30, "one that is unknown is not waited for"
     assert ask(address, path, "DELETE")[0] == 204
     assert list(stream)[-1][0] == "canceled"
     assert ask(address, f"{path}/result")[0] == 410

@@ -26,7 +26,7 @@ def is_free(lock):
     got = []
 
     def take():
-        got.append(lock.acquire(timeout=5))
+        got.append(lock.acquire(timeout=20))
         if got[0]:
             lock.release()
 

@@ -218,7 +218,7 @@ def test_a_sigquit_leaves_at_once_and_hands_back_everything(folder, gator, start
     began = time.monotonic()
     worker.send_signal(signal.SIGQUIT)
     assert worker.wait(20) == 1  # and no core dump, which would be -3
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 18
     assert states(gator) == {"waiting": 6, "delayed": 0, "running": 0, "dead": 0}
 
 
@@ -435,7 +435,7 @@ def test_who_leaves_hands_back_what_runs(local, worker_class, task):
     local.task(task)
     began = time.monotonic()
     worker_class(local, log_level="CRITICAL").run_forever()
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 18
     assert ran == ["start"]
     assert states(local) == {"waiting": 1, "delayed": 0, "running": 0, "dead": 0}
 
