@@ -63,7 +63,7 @@ class Server:
         self.argv, self.ready, self.folder = list(argv), ready, folder
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self, within: float = 20.0) -> "Server":
+    def start(self, within: float = 60.0) -> "Server":
         """Start it and wait until it answers."""
         markers.check(self.kind)
         with (self.folder / "server.log").open("ab") as log:

@@ -97,7 +97,7 @@ class SentinelSet:
         hosts = ",".join(f"127.0.0.1:{each.port}" for each in self.sentinels)
         return f"redis+sentinel://{hosts}/mymaster/0"
 
-    def wait_until_agreed(self, within: float = 40.0) -> None:
+    def wait_until_agreed(self, within: float = 60.0) -> None:
         """Wait until the first sentinel knows the replica and the other sentinels."""
         deadline = time.monotonic() + within
         with redis.Redis(port=self.sentinels[0].port) as sentinel:
@@ -159,7 +159,7 @@ def start_cluster(folder: Path, *more: str) -> list[RedisServer]:
     return nodes
 
 
-def until_agreed(nodes: list[RedisServer], within: float = 30.0) -> None:
+def until_agreed(nodes: list[RedisServer], within: float = 60.0) -> None:
     """Wait until each node of a cluster takes it for whole."""
     deadline = time.monotonic() + within
     while not all("cluster_state:ok" in cluster_info(each.port) for each in nodes):
