@@ -191,8 +191,8 @@ class Place(NamedTuple):
     #: of its key may start.
     kept_by: str = ""
     is_least: bool = False
-    #: How many attempts have begun since it was pushed or revived, as :class:`Listed` has it; None:
-    #: a look at one task does not tell.
+    #: How often it was delivered since it was pushed or revived, as :class:`Listed` has it, also if
+    #: it was handed back before it ran; None: a look at one task does not tell.
     attempts: int | None = None
 
 
