@@ -11,6 +11,7 @@ import os
 import tempfile
 import time
 from collections import Counter
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 from alligator import Gator
@@ -71,17 +72,19 @@ def _push_from_all(gator: Gator, ledger: Ledger, size: float) -> tuple[float, fl
     ready = wait_until(lambda: len(_ran(ledger.account())) == WORKERS, 20, pause=0.1)
     if not ready:
         raise RuntimeError("not all workers ran a task")
-    since = time.time() + 0.3
+    all_are_up = context.Barrier(len(PRODUCERS) + 1)
     processes = [
         context.Process(
             target=produce,
-            args=(gator.conn_string, ledger.path, who, batch, (since, since + size), str(report)),
+            args=(gator.conn_string, ledger.path, who, batch, all_are_up, size, str(report)),
             daemon=True,
         )
         for (who, batch), report in zip(PRODUCERS.items(), reports, strict=True)
     ]
     for process in processes:
         process.start()
+    all_are_up.wait(60)
+    since = time.time()
     for process in processes:
         process.join(size + 60)
         process.kill()
@@ -89,13 +92,14 @@ def _push_from_all(gator: Gator, ledger: Ledger, size: float) -> tuple[float, fl
 
 
 def produce(
-    dsn: str, path: str, who: str, batch: int, span: tuple[float, float], report: str
+    dsn: str, path: str, who: str, batch: int, all_are_up: Barrier, size: float, report: str
 ) -> None:
-    """Push for that span of time, and write down how often, the slowest, and what failed."""
+    """Push for that many seconds, and write down how often, the slowest, and what failed."""
     gator, ledger = Gator(dsn, "crowd"), Ledger(path)
     pushes, slowest, errors = 0, 0.0, list[str]()
-    time.sleep(max(0.0, span[0] - time.time()))
-    while time.time() < span[1] and not errors:
+    all_are_up.wait(60)
+    until = time.monotonic() + size
+    while time.monotonic() < until and not errors:
         names = [f"{who}-{pushes}-{index}" for index in range(batch)]
         started = time.monotonic()
         try:

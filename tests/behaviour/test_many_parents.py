@@ -64,6 +64,7 @@ def gator(request, tmp_path):
     gator.close()
 
 
+@pytest.mark.timeout(600)  # on a busy machine
 @pytest.mark.parametrize("pair", ["locmem", "sqlite", "redis", "beanstalk+redis"])
 def test_two_thousand(pair, request, tmp_path):
     backend, _, store = pair.partition("+")

@@ -51,10 +51,12 @@ def outside(address):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)  # on a busy machine
 def test_sphinx_has_nothing_to_warn_of(built):
     assert "latergator" in (built / "deployment.html").read_text()
 
 
+@pytest.mark.timeout(600)
 def test_a_page_fetches_nothing_from_elsewhere_and_fits_a_phone(built):
     pages = sorted(built.rglob("*.html"))
     assert len(pages) > 20

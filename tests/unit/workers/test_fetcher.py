@@ -63,9 +63,12 @@ class Eager(Client):
 
 
 @pytest.fixture
-def gator():
+def gator(monkeypatch):
     ran.clear()
     may_end.clear()
+    # A worker sends for no batch while its tasks seem to take long, as they may on a busy machine.
+    monkeypatch.setattr("alligator.workers.fetcher.AHEAD", 60.0)
+    monkeypatch.setattr("alligator.workers.fetcher._LOOK_EVERY", 60.0)
     yield Gator(f"locmem://{uuid.uuid4().hex}", backend_class=Eager)
     may_end.set()
 
