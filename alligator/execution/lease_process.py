@@ -62,6 +62,9 @@ _GROUP = struct.Struct("<HI")  # the size of a queue's name, and how many receip
 #: Seconds after a beat in which the worker need not look: the helper waits twice as long.
 _FRESH = TAKE_BACK / 2
 
+#: Memory of boards whose descriptors a task has closed.
+_kept: list[mmap.mmap] = []
+
 _PACKAGE = Path(__file__).resolve().parent.parent
 
 #: The name of a queue, and receipts of tasks on it.
@@ -82,6 +85,7 @@ class Board:
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
         self._file = _file_of(descriptor)
+        self._was_closed = False
         self._memory = mmap.mmap(descriptor, _SIZE)
         #: How many deliveries have started. To set this item takes a third of the time of packing.
         self.started = memoryview(self._memory)[_AT_STARTED : _AT_STARTED + 4].cast("I")
@@ -191,7 +195,10 @@ class Board:
     def close(self) -> None:
         """Let go of the memory and the file."""
         self.started.release()
-        self._memory.close()
+        if self.is_open and not self._was_closed:
+            self._memory.close()
+        else:  # it would close a number of its own, which may lead to a file of other code
+            _kept.append(self._memory)
         if self.is_open:
             os.close(self.descriptor)
 
@@ -200,10 +207,20 @@ class Board:
         """Whether the descriptor still leads to the file: a task may have closed it."""
         return self._file is not None and _file_of(self.descriptor) == self._file
 
-    def copy_of(self, other: "Board") -> "Board":
-        """Return this, with all that another one says."""
-        self._memory[:] = other._memory[:]
-        return self
+    def open_again(self, path: str) -> None:
+        """Take another descriptor, instead of the one that a task has closed.
+
+        :param path: leads to the file.
+        :raises OSError: it does not.
+        """
+        self._was_closed = True
+        from alligator.common.descriptors import moved_up  # the helper imports no such file
+
+        opened = moved_up(os.open(path, os.O_RDWR | os.O_CLOEXEC))
+        if _file_of(opened) != self._file:
+            os.close(opened)
+            raise OSError(f"{path} is another file.")
+        self.descriptor = opened
 
 
 def _file_of(descriptor: int) -> tuple[int, int] | None:
@@ -235,7 +252,8 @@ class LeaseProcess:
         self.stale_at = 0.0
         self._board: Board | None = None
         self._process: subprocess.Popen[bytes] | None = None
-        self._renewing = threading.Lock()
+        self._number = -1  # of the board, in the process
+        self._opening = threading.Lock()
 
     def start(self) -> bool:
         """Start the process; return False if it is of no use here, or cannot be started."""
@@ -255,6 +273,7 @@ class LeaseProcess:
         import subprocess  # it would slow ``import alligator`` down
 
         assert self._board is not None
+        self._number = self._board.descriptor
         self._process = subprocess.Popen(  # noqa: S603 - our own program and arguments
             # By its path: by its name it would import the whole package first.
             [sys.executable, "-P", __file__, str(self._board.descriptor)],
@@ -285,9 +304,8 @@ class LeaseProcess:
 
     def restart_if_ended(self) -> None:
         """Start another process if it has ended."""
-        with self._renewing:
-            if self._board is not None and not self._board.is_open:
-                self._renew(self._board)
+        with self._opening:
+            self._open_again()
         if self._process is not None and self._process.poll() is not None:
             self._spawn()
 
@@ -296,29 +314,28 @@ class LeaseProcess:
 
         If so, :meth:`rewrite` without these. From now on it hands nothing back.
         """
+        with self._opening:
+            self._open_again()
         board = self._board
         if board is None:
             return False
-        with self._renewing:
-            if not board.is_open:
-                board = self._renew(board)
         with board.locked():
             taken = board.taken_back_at > 0.0
             board.taken_back_at = 0.0
             self.beat()
         return taken
 
-    def _renew(self, board: Board) -> Board:
-        """Replace a board whose descriptor a task has closed, and the process."""
-        if self._board is not board and self._board is not None:
-            return self._board  # another thread has done so
-        if self._process is not None:
-            self._process.kill()  # first: it may write to the memory
-            self._process.wait()
-        self._board = Board.make(board.setup()).copy_of(board)
-        board.close()
-        self._spawn()
-        return self._board
+    def _open_again(self) -> None:
+        """Give the board another descriptor if a task has closed its own."""
+        board = self._board
+        if board is None or board.is_open:
+            return
+        try:
+            # The helper has the file open. Its memory here stays as it is.
+            pid = 0 if self._process is None else self._process.pid
+            board.open_again(f"/proc/{pid}/fd/{self._number}")
+        except OSError:  # go on without the helper
+            self.stop()
 
     def hold(self, deliveries: Sequence["Delivery"]) -> bool:
         """Add reserved deliveries behind the waiting ones; False: :meth:`rewrite` all."""
