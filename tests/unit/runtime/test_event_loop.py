@@ -1,12 +1,14 @@
 """Test calls that a coroutine makes in threads, and coroutines that these wait for."""
 
 import asyncio
+import os
+import socket
 import threading
 from contextvars import ContextVar
 
 import pytest
 
-from alligator.runtime.event_loop import AwaitedFromThread, in_thread, within
+from alligator.runtime.event_loop import AwaitedFromThread, EventLoop, in_thread, within
 
 VALUE: ContextVar[str] = ContextVar("value", default="the default")
 
@@ -77,3 +79,28 @@ def test_canceled_with_what_it_waits_for(late):
 
     asyncio.run(body())
     assert seen == ["told", "ended"] if late else ["begun", "canceled", "told", "ended"]
+
+
+async def close_the_loops_descriptors(reader):
+    running = asyncio.get_running_loop()
+    failed = running.create_task(running.sock_recv(reader, 1))
+    await asyncio.sleep(0)
+    for each in (running._selector, running._ssock, running._csock, reader):
+        os.close(each.fileno())
+    await asyncio.sleep(0.01)
+    return await asyncio.gather(failed, return_exceptions=True)
+
+
+def test_a_coroutine_that_closes_the_descriptors_of_its_loop_goes_on():
+    """What waits for a closed one is told, also of the new descriptors."""
+    loop = EventLoop()
+    for _ in range(2):
+        ends = socket.socketpair()
+        try:
+            ends[0].setblocking(False)
+            (error,) = loop.run(close_the_loops_descriptors(ends[0]))
+            assert isinstance(error, OSError)
+        finally:
+            ends[0].detach()
+            ends[1].close()
+    loop.close()
