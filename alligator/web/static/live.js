@@ -101,7 +101,7 @@
       if (!Number.isNaN(date) && Math.abs(date - Date.now()) > 5000) behind = date - Date.now();
       failures = 0;
       main.dataset.looks = String(Number(main.dataset.looks || 0) + 1);
-      say(answer.status === 503 ? 'The queue cannot be reached' : 'Live');
+      if (!document.hidden) say(answer.status === 503 ? 'The queue cannot be reached' : 'Live');
     } catch {
       failures += 1;
       say('No answer from the dashboard; trying again');
