@@ -95,7 +95,8 @@ def test_dsns(tmp_path, monkeypatch):
 
 def test_files_are_for_their_owner_only(client, tmp_path):
     client.push("q", "x", "1")
-    eventually(lambda: client.reserve(["q2"], 1, 30, 0.05) and (tmp_path / "queue.db.wake").exists())
+    wake = tmp_path / "queue.db.wake"
+    eventually(lambda: client.reserve(["q2"], 1, 30, 0.05) and wake.exists())
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
     assert set(modes.values()) == {0o600}, modes
     assert {"queue.db", "queue.db.lock", "queue.db.wake"} <= set(modes)
