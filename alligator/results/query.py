@@ -250,8 +250,13 @@ class Results:
         found = self.look_closely(task, record)
         return found.status, found.record
 
-    def look_closely(self, task: Task | str, record: Record | None = None) -> Look:
-        """Return what :meth:`look` does, and what else was seen for it."""
+    def look_closely(
+        self, task: Task | str, record: Record | None = None, *, looks: int = 3
+    ) -> Look:
+        """Return what :meth:`look` does, and what else was seen for it.
+
+        :param looks: how often to look again where the data of a task is not there.
+        """
         if isinstance(task, Task):
             if not task.is_pushed and task.status in ENDED:
                 return Look(task.status)
@@ -278,7 +283,9 @@ class Results:
             return Look(RUNNING, None, place)
         data = self.client.peek(*self.where(task))
         if data is None:
-            return self.look_closely(task)  # it left the queue a moment ago
+            if looks:
+                return self.look_closely(task, looks=looks - 1)  # it left the queue a moment ago
+            return Look(place.state, None, place)  # only its data was lost
         options = fields_in(fields_of(data), "options")
         pushed = options.get("pushed_at")
         if ended is not None and isinstance(pushed, int | float) and ended.pushed >= pushed:

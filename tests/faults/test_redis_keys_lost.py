@@ -1,5 +1,6 @@
 """Test lost keys of a queue on redis: flushed, evicted, or deleted by hand."""
 
+import itertools
 import logging
 import subprocess
 import sys
@@ -11,10 +12,11 @@ import pytest
 from alligator import Gator, Worker
 from alligator.backends.base import Message
 from alligator.backends.redis import client as redis_client
+from alligator.backends.redis.encoding import encode_id
 from alligator.backends.redis_backend import Client
 from alligator.backends.store import Child, Parent
 from alligator.common.ids import new_task_id
-from alligator.constants import DELAYED, RUNNING, WAITING
+from alligator.constants import DELAYED, RUNNING, SUCCESS, WAITING
 from alligator.exceptions import QueueFull
 from tests.support import jobs
 from tests.support.helpers import eventually
@@ -345,6 +347,86 @@ def test_a_child_takes_the_id_of_a_task_whose_lease_is_lost(client):
     child = Child("q", Message("child", "new"), (Parent("parent", ("q",)),))
     assert client.store.hold(client, [child]) == [WAITING]
     assert taken(client) == [("child", "new"), ("parent", "data")]
+
+
+# -- What is known of a task afterwards. ------------------------------------------------------
+
+KEYS = ("data", "leases", "ready", "delayed", "seq", "since")
+LOSSES = [*(some for n in range(1, 7) for some in itertools.combinations(KEYS, n)), ("its data",)]
+MAY_BE = {
+    "waiting": {None, WAITING},
+    "delayed": {None, WAITING, DELAYED},
+    "running": {None, WAITING, RUNNING},
+    "ended": {None, SUCCESS},
+}
+
+
+def make(gator, state):
+    """Return a task in that state."""
+    due = 3600 if state == "delayed" else None
+    task = gator.options(delay_by=due).task(jobs.note)
+    if state in ("running", "ended"):
+        found = gator.client.reserve(["q"], 1, 0.01).deliveries
+        if state == "ended":
+            gator.client.ack(found)
+    return task
+
+
+def lose(client, lost, task):
+    for each in lost:
+        if each == "its data":
+            client.conn.hdel(key("data"), encode_id(task.task_id))
+        else:
+            client.conn.delete(key(each))
+
+
+@pytest.mark.parametrize("beside", [False, True])
+@pytest.mark.parametrize("state", MAY_BE)
+def test_no_task_with_lost_keys_is_called_done(client, state, beside):
+    """Neither at once, nor once its lease or its place has gone as well."""
+    gator, wrong = Gator(client.conn_string, "q"), []
+    for lost in LOSSES:
+        client.conn.flushall()
+        if beside:
+            gator.task(jobs.note, "before")
+            client.reserve(["q"], 1, 3600)
+        task = make(gator, state)
+        lose(client, lost, task)
+        found = [gator.status(task)]
+        if state != "ended":
+            found.append(SUCCESS if gator.wait(task, 0) else None)
+        if any(each not in MAY_BE[state] for each in found):
+            wrong.append((lost, found))
+        if "its data" in lost or "data" in lost:
+            gator.task(jobs.note, "later")
+            eventually(lambda: client.ack(client.reserve(["q"], 10).deliveries) == [])
+            assert client.reserve(["q"]).deliveries == []
+            if gator.status(task) not in MAY_BE[state]:
+                wrong.append((lost, "later"))
+    assert wrong == []
+
+
+@pytest.mark.parametrize("lost", [["data"], ["its data"]])
+@pytest.mark.parametrize("state", ["waiting", "running"])
+def test_later_tasks_are_known_again(client, state, lost):
+    gator = Gator(client.conn_string, "q")
+    task = make(gator, state)
+    lose(client, lost, task)
+    eventually(lambda: client.reserve(["q"]).deliveries == [] and gator.status(task) is None)
+    for _ in range(2):
+        later = make(gator, "ended")
+        assert gator.status(later) == SUCCESS
+        assert gator.status(task) is None
+
+
+def test_a_task_that_runs_on_without_its_data_has_ended_once_it_is_acked(client):
+    gator = Gator(client.conn_string, "q")
+    task = gator.task(jobs.note)
+    (delivery,) = client.reserve(["q"]).deliveries
+    lose(client, ["its data"], task)
+    assert gator.status(task) == RUNNING
+    assert client.ack([delivery]) == []
+    assert gator.status(task) == SUCCESS
 
 
 def test_a_user_who_may_not_look_is_no_worse_off(client):

@@ -517,9 +517,11 @@ def test_emptied_queues_leave_next_to_nothing(client):
     client.pop("q")
     assert sorted(client.conn.keys("*")) == [
         b"alligator:queues",
+        b"alligator:{q}:data",
         b"alligator:{q}:seq",
         b"alligator:{q}:since",
     ]
+    assert client.conn.hlen("alligator:{q}:data") == 1  # where the history begins
     client.drop_all("q")
     assert client.conn.keys("*") == []
 

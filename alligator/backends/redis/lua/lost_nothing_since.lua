@@ -21,6 +21,11 @@ if not first or last < first then -- by Alligator 1.1, which keeps no history
   return 0
 end
 if wanted < first or wanted > last then return 0 end
+if tonumber(redis.call('HGET', DATA, HISTORY) or nil) ~= first then -- data was lost
+  begin(last)
+  return 0
+end
+if count_lost() ~= 0 then return 0 end
 local here = run_id()
 if here == '' or string.match(server_info('stats'), 'evicted_keys:(%d+)') ~= '0' then return -1 end
 if here == born then return 1 end

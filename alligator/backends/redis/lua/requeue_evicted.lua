@@ -21,7 +21,7 @@ end
 for index = 1, #found, 2 do
   local id = found[index]
   local waits = redis.call('ZSCORE', READY, id) or redis.call('ZSCORE', DELAYED, id)
-  if not waits and redis.call('HEXISTS', HELD, id) == 0 and not runs(id) then
+  if id ~= HISTORY and not waits and redis.call('HEXISTS', HELD, id) == 0 and not runs(id) then
     requeue(id)
     count = count + 1
   end

@@ -39,7 +39,7 @@ if not (special or any_stray_lease()) then
   local ids, scores = split_pairs(redis.call('ZPOPMIN', READY, limit))
   if #ids > 0 then lease_out(ids, scores, ends) end
   if #leased > 0 then return reply(refused, -1) end
-  if wait == 0 and redis.call('EXISTS', DATA) == 0 then return reply(refused, -1) end
+  if wait == 0 and not any_data() then return reply(refused, -1) end
 end
 -- include: states dependencies
 remove_done(done, own, special, 6)
@@ -188,7 +188,7 @@ if #leased == 0 and wait > 0 then
   end
 end
 if #leased == 0 and more then return reply(refused, 0) end
-if #leased == 0 and not held_up and redis.call('EXISTS', DATA) == 1 and count_lost() > 0 then
+if #leased == 0 and not held_up and any_data() and count_lost() > 0 then
   soon = -4 - soon
 end
 return reply(refused, held_up and -2 or soon)

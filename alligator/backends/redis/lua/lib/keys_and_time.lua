@@ -1,5 +1,5 @@
 -- The keys of one queue, and the time. All sixteen keys share a hash tag.
--- KEYS: 1 ready (ZSET id, see scores.lua)  2 data (HASH id)  3 leases (ZSET member = receipt,
+-- KEYS: 1 ready (ZSET id, see scores.lua)  2 data (HASH id; and HISTORY)  3 leases (ZSET member = receipt,
 --       score = end; half a microsecond more if the worker is being stopped: see states.lua)
 --       4 delayed (ZSET id, score = due)  5 meta (HASH id, only where not the default)
 --       6 after (HASH id, pushed while that id was running)  7 dead (HASH id)
@@ -18,6 +18,10 @@ local HELD, WAITS, CHILDREN, CONTROLS = KEYS[13], KEYS[14], KEYS[15], KEYS[16]
 local notify, remove_task, have_succeeded, read_receipt -- defined in states.lua
 local dependencies -- defined in dependencies.lua
 local limits -- defined in limits.lua
+
+-- The field of DATA, no id, that has the position where the history of the queue begins: so it is
+-- lost together with the tasks, and goes when one of them is found to be lost. Alligator 1.1 sets none.
+local HISTORY = '\252'
 
 local clock = redis.call('TIME')
 local now = clock[1] * 1000000 + clock[2]

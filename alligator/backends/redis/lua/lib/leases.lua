@@ -34,9 +34,18 @@ local function lease_out(ids, scores, ends, attempts, deaths)
       sizes[#sizes + 1] = struct.pack('>I4I4', #receipt, #data)
       length = length + #receipt + #data
       if notify then notify(ids[index]) end -- nil before states.lua: no client watches then
+    else -- it is lost
+      redis.call('HDEL', DATA, HISTORY)
     end
   end
   if #adding > 0 then redis.call('ZADD', LEASES, unpack(adding)) end
+end
+
+-- Whether there may be tasks.
+local function any_data()
+  local count = redis.pcall('HLEN', DATA)
+  if type(count) ~= 'number' or count > 1 then return true end -- or the user may not ask
+  return count == 1 and redis.call('HEXISTS', DATA, HISTORY) == 0
 end
 
 -- The reply of a script that leased: how many acks were refused and their indices, how many tasks

@@ -87,6 +87,7 @@ local function begin_history(count, first)
   -- For Client.queue_names. (Refused on a cluster, and perhaps to a user of few rights.)
   redis.pcall('SADD', 'alligator:queues', own_queue())
   redis.call('SET', since_key(), whole(first) .. ' ' .. born)
+  redis.call('HSET', DATA, HISTORY, whole(first))
   -- A client may still wait whose mark went with all the rest. (The count is that of the server.)
   local blocked = string.match(server_info('clients'), 'blocked_clients:(%d+)')
   if blocked ~= '0' and redis.call('EXISTS', WAITING) == 0 then
@@ -156,20 +157,18 @@ local function count_lost()
   end
   local all, held = count('HLEN', DATA), count('HLEN', HELD)
   local ready, delayed = count('ZCARD', READY), count('ZCARD', DELAYED)
-  local leased = count('ZCARD', LEASES)
+  local leased, marked = count('ZCARD', LEASES), redis.call('HEXISTS', DATA, HISTORY)
   if not (all and held and ready and delayed and leased) then return 0 end
-  return all - held - ready - delayed - leased
+  return all - marked - held - ready - delayed - leased
 end
 
--- Whether a task that has data, and neither waits nor is held, is on lease. It is, unless something
--- was lost; only then the leases are searched.
-local function is_leased(id)
-  if count_lost() == 0 then return true end
+-- Search the leases for a task; nil: the user may not.
+local function has_lease(id)
   local pattern = '*:' .. string.gsub(id, '[%*%?%[%]\\]', '\\%0')
   local cursor = '0'
   repeat
     local found = redis.pcall('ZSCAN', LEASES, cursor, 'MATCH', pattern, 'COUNT', 1000)
-    if found.err then return true end -- the user may not look: take it for running
+    if found.err then return nil end
     cursor = found[1]
     for index = 1, #found[2], 2 do
       if read_receipt(found[2][index]) == id then return true end
@@ -177,6 +176,10 @@ local function is_leased(id)
   until cursor == '0'
   return false
 end
+
+-- Whether a task that has data, and neither waits nor is held, is on lease. It is, unless something
+-- was lost; only then the leases are searched.
+local function is_leased(id) return count_lost() == 0 or has_lease(id) ~= false end
 
 -- The unique key in controls as text (nil: none), whether it is free once the task has started, and
 -- debounce and debounce_max in microseconds; see backends/task_controls.py.
