@@ -142,10 +142,11 @@ class Listed(NamedTuple):
     state: int  # WAITING, DELAYED, RUNNING or FAILED (dead); a held or limited task is WAITING
     priority: int = 0
     due: float | None = None  # DELAYED: a Unix timestamp in seconds
-    attempts: int = 0
+    attempts: int = 0  # how often it was delivered; FAILED: as ``DeadTask`` has it
     until: float | None = None  # RUNNING: when its lease ends, where that can be told
     error: str = ""  # FAILED: why it was buried
     died_at: float | None = None  # FAILED: when, a Unix timestamp in seconds
+    deaths: int = 0  # how often its lease ran out, as Delivery has it; FAILED: 0
 
 
 class Delivery(NamedTuple):
@@ -194,6 +195,7 @@ class Place(NamedTuple):
     #: How often it was delivered since it was pushed or revived, as :class:`Listed` has it, also if
     #: it was handed back before it ran; None: a look at one task does not tell.
     attempts: int | None = None
+    deaths: int = 0  # how often its lease ran out, likewise
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from typing import Generic, ParamSpec, TypeVar
 
 from alligator.common.log import SafeTracebacks
 from alligator.exceptions import InvalidTask, LeaveNow, RunAgain, TaskCanceled
+from alligator.tasks.attempt_numbers import number_of
 from alligator.tasks.functions import split_name, wire_name
 from alligator.tasks.task import Task
 from alligator.tasks.validation import CHECKS
@@ -127,8 +128,8 @@ def queue_name(task: Task) -> str:
 
 
 def attempt(task: Task) -> int:
-    """Return the number of this run of a task, from 1, its retries and dead workers counted."""
-    return task.retried + (0 if task.delivery is None else task.delivery.deaths) + 1
+    """Return the number of this attempt at a task, from 1; see ``DeadTask.attempts``."""
+    return task.retried + 1 if task.delivery is None else number_of(task.delivery, task)
 
 
 def outcome(task: Task, error: BaseException | None) -> str:

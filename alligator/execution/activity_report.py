@@ -276,7 +276,7 @@ class Recording:
             function=function,
             queue_name=delivery.queue_name,
             state=_state_of(outcome),
-            attempt=delivery.attempt,
+            attempt=outcome.attempt,
             pushed=pushed,
             started=ended - took,
             ended=ended,

@@ -28,6 +28,7 @@ from alligator.exceptions import (
     UnknownModuleError,
 )
 from alligator.runtime.timeouts import Overrun, TimeIsUp, overrun, overruns_tell
+from alligator.tasks.attempt_numbers import attempts_before, number_of
 from alligator.tasks.backoff import deploy_delay
 from alligator.tasks.codec import Codec
 from alligator.tasks.message import missed
@@ -69,8 +70,15 @@ class Outcome:
     data: Data | None = None  # the message to release or bury; None: the data as delivered
     delay: float = 0.0  # seconds before the next attempt
     reason: Reason = _NONE
-    tries: int | None = None  # the number of attempts; None: of deliveries
+    tries: int | None = None  # the attempts that count; None: the task tells
     expired: bool = False
+
+    @property
+    def attempt(self) -> int:
+        """The number of this attempt, from 1, as people see it."""
+        if self.tries is None:
+            return number_of(self.delivery, self.task)
+        return self.tries + (self.error is None)  # without an error, it was buried unrun
 
     def leased_again(self, delivery: Delivery) -> None:
         """Take over another lease on the same task, by which to settle it."""
@@ -214,16 +222,13 @@ def _missing(delivery: Delivery, codec: Codec, error: BaseException) -> Outcome:
 
 def _tries(delivery: Delivery, codec: Codec, task: Task | None) -> int:
     """Return the attempts at a task, this one included; see ``DeadTask.attempts``."""
-    known = missed(delivery.data) + delivery.deaths + 1
     try:
-        told = codec.decode_names(delivery) if task is None else task
-        if told.retried or type(told).serialize is Task.serialize:
-            return told.retried + known
+        return number_of(delivery, codec.decode_names(delivery) if task is None else task)
     except _NOT_BY_THE_TASK:
         raise
     except BaseException:
-        if codec.task_class is Task:
-            return known  # an unreadable task was never retried
+        if codec.task_class is Task:  # an unreadable task was never retried
+            return attempts_before(delivery.data, 0, delivery.deaths) + 1
     return delivery.attempt  # the user's own Task class may not count retries
 
 
@@ -348,7 +353,7 @@ def _failed(
         outcome = _buried(delivery, codec, task, error)
         outcome.tries = tries  # spend_retry may have counted one more
         return outcome
-    return Outcome(delivery, Verdict.RETRY, task, error, data, delay)
+    return Outcome(delivery, Verdict.RETRY, task, error, data, delay, tries=tries)
 
 
 def canceled(delivery: Delivery, task: Task, error: BaseException | None = None) -> Outcome:

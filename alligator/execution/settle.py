@@ -257,14 +257,18 @@ def tell(client: Client, outcome: Outcome, clock: Clock) -> bool:
                 reason = Reason(describe_error(error)) if error is not None else outcome.reason
                 return client.bury(delivery, None, reason)
         case Verdict.BURY:
-            if outcome.tries is not None:
-                delivery = delivery._replace(attempt=outcome.tries)
-            return client.bury(delivery, outcome.data, outcome.reason)
+            return client.bury(_with_tries(outcome), outcome.data, outcome.reason)
         case Verdict.RETRY:
             try:
                 return client.release(delivery, outcome.data, due)
             except InvalidTask as err:
                 # The message grew too large for its backend: bury it as delivered.
-                return client.bury(delivery, None, Reason(describe_error(err)))
+                return client.bury(_with_tries(outcome), None, Reason(describe_error(err)))
         case Verdict.CARRIED:
             raise ValueError(f"Task {shorten(delivery.task_id)} has not ended: settle it later.")
+
+
+def _with_tries(outcome: Outcome) -> Delivery:
+    """Return the delivery by which to bury a task, with the number of attempts at it."""
+    delivery, tries = outcome.delivery, outcome.tries
+    return delivery if tries is None else delivery._replace(attempt=tries)

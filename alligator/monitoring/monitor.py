@@ -33,6 +33,7 @@ from alligator.monitoring.rows import (
     WorkerRow,
 )
 from alligator.results.query import Results
+from alligator.tasks.attempt_numbers import attempts_of
 from alligator.tasks.functions import wire_name
 from alligator.tasks.task import Task
 
@@ -124,7 +125,7 @@ class Monitor:
                         each.task_id,
                         known.function if known else describe_briefly(each.data).function,
                         queue_name,
-                        each.attempts,
+                        attempts_of(each),
                         known.started if known else None,
                         worker,
                         None if each.until is None else max(0.0, each.until - now),

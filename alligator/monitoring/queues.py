@@ -23,6 +23,7 @@ from alligator.monitoring.rows import History, Page, QueueRow, TaskInfo, TaskRow
 from alligator.results import explain
 from alligator.results.explain import Facts
 from alligator.results.query import Results
+from alligator.tasks.attempt_numbers import attempts_of
 from alligator.tasks.message import fields_in, fields_of, id_of
 from alligator.tasks.task import Task
 
@@ -119,7 +120,7 @@ class QueueViews:
             kwargs,
             listed.priority,
             listed.due,
-            listed.attempts,
+            attempts_of(listed),
             found.pushed_at or None,
             shorten(listed.error, 500),
             listed.died_at,
@@ -183,20 +184,31 @@ class QueueViews:
         place = place or Place(WAITING)  # it is held
         options = fields_in(fields_of(data), "options")
         numbers = [options.get("priority"), options.get("retried")]
-        priority, tries = (each if isinstance(each, int) else 0 for each in numbers)
-        if place.attempts is not None:  # else as many retries as its message notes
-            tries = place.attempts
-        elif place.state == RUNNING:
-            tries = self._attempt_that_runs(queue_name, task_id, tries + 1)
-        return Listed(task_id, data, place.state, priority, place.due, tries, place.until)
+        priority, retried = (each if isinstance(each, int) else 0 for each in numbers)
+        attempts, deaths = place.attempts, place.deaths
+        if attempts is None:  # else as many retries as its message notes
+            is_leased = place.state == RUNNING
+            leased = self._leased(queue_name, task_id) if is_leased else None
+            attempts = retried + is_leased if leased is None else leased.attempts
+            deaths = deaths if leased is None else leased.deaths
+        return Listed(
+            task_id,
+            data,
+            place.state,
+            priority,
+            place.due,
+            attempts,
+            place.until,
+            deaths=deaths,
+        )
 
-    def _attempt_that_runs(self, queue_name: str, task_id: str, otherwise: int) -> int:
-        """Return the attempt of a task on lease."""
+    def _leased(self, queue_name: str, task_id: str) -> Listed | None:
+        """Return a task on lease; None: it is not there, or cannot be listed."""
         client = self.results.client
         if LISTING not in client.controls:
-            return otherwise
+            return None
         leased, _ = client.list_tasks(queue_name, RUNNING, MOST)
-        return next((each.attempts for each in leased if each.task_id == task_id), otherwise)
+        return next((each for each in leased if each.task_id == task_id), None)
 
     def _progress(self, task: Task | str) -> tuple[float, str] | None:
         store = self.results.store

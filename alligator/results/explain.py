@@ -16,6 +16,7 @@ from alligator.common.text import shorten, show_time
 from alligator.constants import CANCELED, DELAYED, FAILED, RETRYING, RUNNING, SUCCESS, WAITING
 from alligator.exceptions import InvalidTask
 from alligator.results.query import Results
+from alligator.tasks.attempt_numbers import attempts_before
 from alligator.tasks.limits import rate_of
 from alligator.tasks.message import fields_in, fields_of, id_of
 from alligator.tasks.parent_ids_in_store import read as read_kept
@@ -334,10 +335,13 @@ def _with_options(facts: Facts, data: Data | None) -> Facts:
     options = fields_in(fields, "options")
     expires_at, retried = options.get("expires_at"), options.get("retried")
     parents, error = options.get("depends_on"), options.get("last_error")
+    tries = 0
+    if isinstance(retried, int) and data is not None:
+        tries = attempts_before(data, retried, facts.place.deaths if facts.place else 0)
     return replace(
         facts,
         expires_at=expires_at if isinstance(expires_at, int | float) else None,
-        tries=retried if isinstance(retried, int) else 0,
+        tries=tries,
         limit=_limit(facts.kept_by, fields, options),
         parents=_count_parents(parents) if isinstance(parents, list) else None,
         error=error if isinstance(error, str) and facts.state == RETRYING else facts.error,

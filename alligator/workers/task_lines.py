@@ -12,6 +12,7 @@ from alligator.backends.base import Delivery
 from alligator.common.text import short_id, shorten
 from alligator.exceptions import LeaveNow
 from alligator.execution.attempt import Outcome, Verdict
+from alligator.tasks.attempt_numbers import number_of
 from alligator.tasks.functions import wire_name
 from alligator.tasks.task import Task
 
@@ -31,16 +32,16 @@ def fields_of(outcome: Outcome, took: float) -> dict[str, Any]:
 
     :param took: seconds.
     """
-    found = _fields(outcome.task, outcome.delivery)
+    found = _fields(outcome.task, outcome.delivery, outcome.attempt)
     return {**found, "outcome": _OUTCOMES[outcome.verdict], "duration": round(took, 6)}
 
 
-def _fields(task: Any, delivery: Delivery) -> dict[str, Any]:
+def _fields(task: Any, delivery: Delivery, attempt: int) -> dict[str, Any]:
     return {
         "task_id": delivery.task_id,
         "function": _function_of(task),
         "queue_name": delivery.queue_name,
-        "attempt": delivery.attempt,
+        "attempt": attempt,
     }
 
 
@@ -76,14 +77,14 @@ class TaskLines:
 
     def start(self, task: Task, delivery: Delivery) -> None:
         """Log that a task starts."""
-        fields = _fields(task, delivery)
+        fields = _fields(task, delivery, number_of(delivery, task))
         self._write(
             "Task %s %s starts (queue %s, attempt %d).",
             (
                 short_id(delivery.task_id),
                 fields["function"],
                 delivery.queue_name,
-                delivery.attempt,
+                fields["attempt"],
             ),
             {**fields, "outcome": "started"},
         )
@@ -98,7 +99,7 @@ class TaskLines:
                 fields["function"],
                 took,
                 delivery.queue_name,
-                delivery.attempt,
+                fields["attempt"],
             ),
             fields,
         )
@@ -117,5 +118,5 @@ def described(outcome: Outcome, took: float) -> str:
     function = _function_of(outcome.task) if outcome.task is not None else ""
     delivery = outcome.delivery
     about = [function] if function else []
-    about += [f"queue {delivery.queue_name}", f"attempt {delivery.attempt}", f"{took:.3f} s"]
+    about += [f"queue {delivery.queue_name}", f"attempt {outcome.attempt}", f"{took:.3f} s"]
     return f"({', '.join(about)})"

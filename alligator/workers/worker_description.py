@@ -11,6 +11,7 @@ from alligator.execution.activity_report import Recording, host
 from alligator.monitoring.encoding import LONGEST_NAME, MOST_RUNNING, live_text
 from alligator.monitoring.message_summary import Described, describe_briefly
 from alligator.monitoring.rows import NowRow, WorkerRow
+from alligator.tasks.attempt_numbers import number_of
 
 #: What runs: each delivery with when it started (monotonic).
 Running = Callable[[], list[tuple[Delivery, float]]]
@@ -35,8 +36,9 @@ class LiveView:
         self._queue_names, self._concurrency = tuple(queue_names), concurrency
         self._started = clock.time()
         # What was read of the deliveries that run, by id(); with the deliveries, so that no other
-        # object gets that id. And when each started, a Unix timestamp that stays as it is.
-        self._seen: dict[int, tuple[Delivery, Described, float]] = {}
+        # object gets that id. And when each started, a Unix timestamp that stays as it is, and
+        # which attempt it is.
+        self._seen: dict[int, tuple[Delivery, Described, float, int]] = {}
 
     def text(self) -> str:
         """Return it as text, and note the starts of tasks whose history is kept."""
@@ -46,9 +48,10 @@ class LiveView:
         for delivery, started in running:
             known = before.get(id(delivery))
             if known is None:
-                known = delivery, describe_briefly(delivery.data), now - (moment - started)
+                found = describe_briefly(delivery.data)
+                known = delivery, found, now - (moment - started), number_of(delivery)
                 if known[1].kept_for:
-                    self._recording.note_running(*known)
+                    self._recording.note_running(*known[:3])
             self._seen[id(delivery)] = known
         return live_text(
             WorkerRow(
@@ -66,10 +69,10 @@ class LiveView:
                         delivery.task_id[:LONGEST_NAME],
                         found.function,
                         delivery.queue_name,
-                        delivery.attempt,
+                        number,
                         started,
                     )
-                    for delivery, found, started in self._seen.values()
+                    for delivery, found, started, number in self._seen.values()
                 ),
             )
         )

@@ -257,6 +257,21 @@ def test_a_task_unfit_for_its_retry_has_that_run_counted_once(gator):
     assert [each.attempts for each in gator.dead()] == [1]
 
 
+def test_a_retry_too_large_for_its_backend_leaves_a_letter_that_counts_runs(gator, monkeypatch):
+    release = gator.client.release
+
+    def refuse(delivery, data=None, delay_until=None):
+        if data is not None:
+            raise InvalidTask("too large")
+        return release(delivery, data, delay_until)
+
+    monkeypatch.setattr(gator.client, "release", refuse)
+    gator.options(retries=1).task(jobs.fail)
+    hand_back(gator, 3)
+    work(gator)
+    assert [(each.error, each.attempts) for each in gator.dead()] == [("InvalidTask: too large", 1)]
+
+
 def poll():
     """Run again and again, as a task does that looks whether something has come."""
     if len(jobs.seen) < 15:

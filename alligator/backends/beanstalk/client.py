@@ -447,11 +447,15 @@ class Client(BaseClient):
         if record:
             state = _STATES[record["state"]]
             then = self.clock.time() + record["time-left"]
+            body = decode(job.body) if job else None
             return Place(
                 state,
                 due=then if state == DELAYED else None,
                 until=then if state == RUNNING else None,
-                attempts=decode(job.body).attempts + record["reserves"] if job else None,
+                attempts=body.attempts + record["reserves"] if body else None,
+                deaths=_deaths(body, record, record["reserves"] - (state == RUNNING))
+                if body
+                else 0,
             )
         letter = self._letter(queue_name, task_id)
         return Place(FAILED, attempts=letter.attempts) if letter else None
@@ -500,7 +504,16 @@ class Client(BaseClient):
         body = decode(job.body)
         due = self.clock.time() + record["time-left"] if state == DELAYED else None
         attempts = body.attempts + record["reserves"]
-        task = Listed(str(job.id), body.data, state, priority_of(record["pri"]), due, attempts)
+        deaths = _deaths(body, record, record["reserves"])
+        task = Listed(
+            str(job.id),
+            body.data,
+            state,
+            priority_of(record["pri"]),
+            due,
+            attempts,
+            deaths=deaths,
+        )
         return [task]
 
     def stats(self, queue_name: str) -> QueueStats:
@@ -588,17 +601,25 @@ def _check_size(message: Message, largest: int) -> None:
 
 def _delivery(lease: Lease) -> Delivery:
     record, body = lease.record, decode(lease.job.body)
-    # Leases that ran out and lost connections end a reservation without a release. The server
-    # counts no lost connections, so deaths are the difference.
-    handed_back = record["releases"] + record["buries"]
     return Delivery(
         queue_name=record["tube"],
         task_id=str(lease.job.id),
         data=body.data,
         receipt=lease,
         attempt=body.attempts + lease.reserves,
-        deaths=body.deaths + max(0, lease.reserves - 1 - handed_back),
+        deaths=_deaths(body, record, lease.reserves - 1),
     )
+
+
+def _deaths(body: Body, record: Mapping[str, Any], ended: int) -> int:
+    """Return the deaths of a job.
+
+    :param ended: how many reservations have ended.
+    """
+    # Leases that ran out and lost connections end a reservation without a release. The server
+    # counts no lost connections, so deaths are the difference.
+    handed_back: int = record["releases"] + record["buries"]
+    return body.deaths + max(0, ended - handed_back)
 
 
 def _not_acked(deliveries: Sequence[Delivery]) -> list[Delivery]:

@@ -387,7 +387,7 @@ class Queue:
         if entry is None:
             letter = self.valid_letter(task_id)
             return Place(FAILED, attempts=letter.attempts) if letter else None
-        place = Place(entry.state, attempts=entry.attempt)
+        place = Place(entry.state, attempts=entry.attempt, deaths=entry.deaths)
         if task_id in self.held:
             return place._replace(state=WAITING)
         if entry.line is not None:
@@ -620,4 +620,5 @@ def _listed(entry: Entry, state: int) -> Listed:
         (entry.due or None) if state == DELAYED else None,
         entry.attempt,
         entry.lease_ends if state == RUNNING else None,
+        deaths=entry.deaths,
     )

@@ -457,18 +457,19 @@ class Client(BaseClient):
         return deleted
 
     def find(self, queue_name: str, task_id: str) -> Place | None:
-        name, number, attempts, *kept = self._run("find", queue_name, encode_id(task_id))
+        name, number, attempts, deaths, *kept = self._run("find", queue_name, encode_id(task_id))
         if not name:
             return None
         if kept:
             kind, turn = kept
             found = Place(WAITING, due=turn / 1e6 or None, kept_by=kind.decode())
-            return found._replace(attempts=attempts)
+            return found._replace(attempts=attempts, deaths=deaths)
         return Place(
             _STATES[name],
             ahead=number if name == b"waiting" and number >= 0 else None,
             due=number / 1e6 if name == b"delayed" else None,
             attempts=attempts if attempts >= 0 else None,
+            deaths=deaths,
         )
 
     def peek(self, queue_name: str, task_id: str) -> Data | None:

@@ -85,7 +85,7 @@ def _rows(
     more = True
     while more and limit > 0:
         more, rows = run("list_tasks", part, min(limit, _AT_ONCE), score, raw_id)
-        for raw_id, raw_score, raw, priority, attempts, error in rows:
+        for raw_id, raw_score, raw, priority, attempts, error, deaths in rows:
             score = raw_score.decode()
             task_id, at = decode_id(raw_id), float(score) / 1e6
             task = Listed(
@@ -97,6 +97,7 @@ def _rows(
                 attempts=attempts,
                 error=error.decode("utf-8", "replace"),
                 died_at=at if state == FAILED else None,
+                deaths=deaths,
             )
             yield _Row(score, raw_id, task)
         limit -= len(rows)
@@ -122,16 +123,18 @@ def _running(run: Callable[..., Any], last: bytes, limit: int) -> Iterator[_Row]
         for receipt, raw_id, raw in zip(some, ids, run("data_of_tasks", *ids), strict=True):
             task_id = decode_id(raw_id)
             data: Data = "" if raw is None else decode(raw, task_id)
-            attempt, priority = _described(receipt)
+            attempt, deaths, priority = _described(receipt)
             until = float(ends[receipt]) / 1e6
-            task = Listed(task_id, data, RUNNING, priority, attempts=attempt, until=until)
+            task = Listed(
+                task_id, data, RUNNING, priority, attempts=attempt, until=until, deaths=deaths
+            )
             yield _Row("0", receipt, task)
 
 
-def _described(receipt: bytes) -> tuple[int, int]:
-    """Return the attempt and the priority of a task on lease; see leases.lua."""
+def _described(receipt: bytes) -> tuple[int, int, int]:
+    """Return the attempt, the deaths and the priority of a task on lease; see leases.lua."""
     try:
-        _, attempt, _, score, _ = receipt.split(b":", 4)
-        return int(attempt), 100 - int(score) // _STEP
+        _, attempt, deaths, score, _ = receipt.split(b":", 4)
+        return int(attempt), int(deaths), 100 - int(score) // _STEP
     except ValueError:  # another program's
-        return 0, 0
+        return 0, 0, 0

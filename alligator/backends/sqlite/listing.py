@@ -29,14 +29,17 @@ _PARTS = {
     FAILED: ("dead",),
 }
 
+# No error, not dead, and the deaths: one less while the holder of the lease is being stopped.
+_ALIVE = "'', NULL, max(deaths, 0)"
+
 # Of each part: the order, and what a list has of a row.
 _COLUMNS = {
-    "ready": "priority, place, id, task_id, data, 0, priority, NULL, attempt, NULL",
-    "kept": "priority, place, id, task_id, data, 0, priority, NULL, attempt, NULL",
+    "ready": f"priority, place, id, task_id, data, 0, priority, NULL, attempt, NULL, {_ALIVE}",
+    "kept": f"priority, place, id, task_id, data, 0, priority, NULL, attempt, NULL, {_ALIVE}",
     "following": "0, 0, id, task_id, next_data, 0, next_priority, NULL, 0, NULL",
-    "delayed": "due, 0, id, task_id, data, 3, priority, due, attempt, NULL",
-    "running": "ticket, 0, id, task_id, data, 6, priority, NULL, attempt, lease_ends",
-    "held": "0, 0, id, task_id, data, 0, priority, NULL, attempt, NULL",
+    "delayed": f"due, 0, id, task_id, data, 3, priority, due, attempt, NULL, {_ALIVE}",
+    "running": f"ticket, 0, id, task_id, data, 6, priority, NULL, attempt, lease_ends, {_ALIVE}",
+    "held": f"0, 0, id, task_id, data, 0, priority, NULL, attempt, NULL, {_ALIVE}",
     "dead": "0, 0, id, task_id, data, 2, priority, NULL, attempts, NULL, error, died_at",
 }
 _SELECT = {

@@ -779,27 +779,27 @@ def oldest(connection: sqlite3.Connection, queue: str) -> float | None:
 def find(connection: sqlite3.Connection, queue: str, task_id: str) -> Place | None:
     """Return where a task stands."""
     row = connection.execute(
-        "SELECT state, due, priority, place, lease_ends, line, attempt FROM alligator_tasks "
-        "WHERE queue = ? AND task_id = ?",
+        "SELECT state, due, priority, place, lease_ends, line, attempt, max(deaths, 0) "
+        "FROM alligator_tasks WHERE queue = ? AND task_id = ?",
         (queue, task_id),
     ).fetchone()
     if row is None:
         dead = connection.execute(VALID_LETTER, (queue, task_id)).fetchone()
         return Place(FAILED, attempts=dead[-1]) if dead else None
-    state, due, priority, place, lease_ends, line, attempts = row
+    state, due, priority, place, lease_ends, line, attempts, deaths = row
+    found = Place(state, attempts=attempts, deaths=deaths)
     if state == KEPT:
         (turn,) = connection.execute(
             "SELECT (SELECT turn FROM alligator_rates WHERE queue = ? AND key = ?)",
             (queue, line.partition(" ")[2] if limits.kind_of(line) == RATE else None),
         ).fetchone()
-        return Place(WAITING, due=turn, kept_by=limits.kind_of(line), attempts=attempts)
+        return found._replace(state=WAITING, due=turn, kept_by=limits.kind_of(line))
     if state == HELD:
-        return Place(WAITING, attempts=attempts)
+        return found._replace(state=WAITING)
     if state == RUNNING:
-        return Place(RUNNING, until=lease_ends, attempts=attempts)
+        return found._replace(until=lease_ends)
     if state != WAITING:
-        return Place(state, due=due or None, attempts=attempts)
-    found = Place(WAITING, attempts=attempts)
+        return found._replace(due=due or None)
     where = (queue, priority, MOST_COUNTED, queue, priority, place, MOST_COUNTED)
     (ahead,) = connection.execute(_AHEAD, where).fetchone()
     if ahead < MOST_COUNTED:

@@ -120,6 +120,32 @@ class ListingContract(ClientContract):
         assert self.ids(RUNNING) == []
         assert self.ids(WAITING) == ["one", "two"]
 
+    def test_deaths_are_listed_and_found(self) -> None:
+        """In each state; a hand-back is none, and a retry has none."""
+        self.needs_listing()
+        self.push("1")
+        assert self.client.release(self.reserve_one())
+        task_id = self.reserve_one(self.short_lease).task_id
+        died = self.reserve_soon()
+
+        def told(state: int) -> list[tuple[int, int]]:
+            found = self.client.list_tasks(self.queue, state)[0]
+            if (place := self.client.find(self.queue, task_id)) is None:
+                return []
+            if place.attempts is not None:  # else a look at one task does not tell
+                assert [place.deaths] == [each.deaths for each in found]
+            return [(each.attempts, each.deaths) for each in found]
+
+        assert told(RUNNING) == [(3, 1)]
+        assert self.client.release(died)
+        assert told(WAITING) == [(3, 1)]
+        due = time.time() + 3600.0
+        assert self.client.release(self.reserve_one(), None, due)
+        assert told(DELAYED) == [(4, 1)]
+        assert self.client.run_now(self.queue, task_id)
+        assert self.client.release(self.reserve_one(), "again")
+        assert told(WAITING) == [(5, 0)]
+
     def test_dead_letters_are_listed_newest_first(self) -> None:
         """And tasks that die meanwhile are not."""
         dead: list[str] = []

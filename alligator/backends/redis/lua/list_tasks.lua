@@ -5,7 +5,7 @@
 --       2 how many tasks at most  3 the score and  4 the id after which to go on; 3 is '' for: from
 --       the beginning
 -- Returns: 1 if there are more, else 0; and of each task its id, score (text), data, priority,
---          attempts and error. Fewer than asked for if they have many megabytes of data
+--          attempts, error and deaths. Fewer than asked for if they have many megabytes of data
 local MOST_DATA = 4194304
 local part, limit, last_score, last_id = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4]
 local found, size = {}, 0
@@ -50,9 +50,9 @@ local function reverse_rank_after(key)
 end
 
 -- Add a task; false: the page is full.
-local function add(id, score, data, priority, attempts, error)
+local function add(id, score, data, priority, attempts, error, deaths)
   if #found == limit or size > MOST_DATA then return false end
-  found[#found + 1] = { id, score, data, priority, attempts, error or '' }
+  found[#found + 1] = { id, score, data, priority, attempts, error or '', deaths or 0 }
   size = size + #data
   return true
 end
@@ -62,16 +62,17 @@ local function list_set(key, describe)
   local some = redis.call('ZRANGE', key, first, first + limit, 'WITHSCORES')
   for index = 1, #some, 2 do
     local id, score = some[index], some[index + 1]
-    local priority, attempts = describe(id, tonumber(score))
-    if not add(id, score, redis.call('HGET', DATA, id) or '', priority, attempts) then return 1 end
+    local priority, attempts, deaths = describe(id, tonumber(score))
+    local data = redis.call('HGET', DATA, id) or ''
+    if not add(id, score, data, priority, attempts, '', deaths) then return 1 end
   end
   return 0
 end
 
 local function list_by_priority(key)
   return list_set(key, function(id, score)
-    local _, attempts = get_meta(id)
-    return priority_of(score), attempts
+    local _, attempts, deaths = get_meta(id)
+    return priority_of(score), attempts, deaths
   end)
 end
 
