@@ -219,6 +219,35 @@ def test_sqlite_writes_to_nobody_elses_file(sqlite_dsn, tmp_path):
         assert each.read_text() == "x" * 10_000
 
 
+def test_sqlite_goes_on_when_all_is_closed_in_the_middle_of_a_write(sqlite_dsn, tmp_path):
+    """By a task in another thread; its lock file takes no number of the database."""
+    code = """
+        import os, sys, time
+        from alligator.backends.sqlite_backend import Client
+        from alligator.exceptions import ConnectionLost
+        client = Client(sys.argv[1])
+        client.push("q", "before", "x")
+        connected = client.database._connected
+        def closed_afterwards():
+            client.database._connected = connected
+            found = connected()
+            os.closerange(3, 4096)
+            return found
+        for n in range(3):
+            client.database._connected = closed_afterwards
+            began = time.monotonic()
+            try:
+                client.push("q", str(n), "x")
+            except ConnectionLost:
+                client.push("q", str(n), "x")
+            else:
+                raise AssertionError("it went on")
+            assert time.monotonic() - began < 5
+        assert client.len("q") == 4
+    """
+    run(code, sqlite_dsn, folder=tmp_path)
+
+
 def test_a_wait_goes_on_and_reads_from_nobody_elses_file(sqlite_dsn, tmp_path):
     """Nor does it close what has the number of its FIFO."""
     code = """

@@ -231,9 +231,11 @@ class Database:
         try:
             lock_file(self._lock_file, self.path, self._look_at_others)
         except OSError as err:
-            if err.errno != errno.EBADF:
+            # Other code closed it. With the database open, that was closed as well, most likely:
+            # the lock file would take its number, and SQLite for the database.
+            if err.errno != errno.EBADF or self._connection is not None:
                 raise
-            self._open_lock_file()  # other code closed it
+            self._open_lock_file()
             lock_file(self._lock_file, self.path, self._look_at_others)
 
     def _look_at_others(self) -> None:
@@ -374,6 +376,8 @@ class Database:
 
         :raises ConnectionLost: descriptors of it lead to other files now.
         """
+        number, self._lock_file = self._lock_file, -1
+        close_if(number, self._lock_identity)  # first: it may have a number that was SQLite's
         if self._connection is not None and self._pid != os.getpid():
             _keep_open(self._connection)
             self._connection, self._descriptors = None, Descriptors()
@@ -381,8 +385,6 @@ class Database:
             self._close_connection()
         else:
             self._close_lost()
-        number, self._lock_file = self._lock_file, -1
-        close_if(number, self._lock_identity)
 
     def _close_connection(self) -> None:
         connection, self._connection = self._connection, None
