@@ -398,7 +398,7 @@ def test_pushes_onto_a_paused_queue_wake_nobody_twice(client):
         target=lambda: found.extend(client.reserve(["q"], wait=60.0).deliveries)
     )
     waiting.start()
-    eventually(lambda: client.conn.exists("alligator:{q}:waiting"))
+    eventually(lambda: client.conn.info("clients")["blocked_clients"])
     before = looks()
     client.pause("q")
     for number in range(50):

@@ -21,6 +21,6 @@ if redis.call('HEXISTS', DATA, ARGV[1]) == 1 then
   return { 'waiting', -1, attempts, deaths } -- it has lost its place, and gets another one
 end
 -- Its data was lost; its worker may end it all the same.
-if redis.call('EXISTS', LEASES) == 1 and has_lease(ARGV[1]) then return { 'running', 0, -1 } end
+if redis.call('EXISTS', LEASES) == 1 and has_lease(ARGV[1]) then return { 'running', 0, -1, 0 } end
 local letter = dead_letter(DEAD, ARGV[1])
 return { letter and 'dead' or '', 0, letter and tonumber(letter[4]) or 0, 0 }
