@@ -59,7 +59,7 @@ def run(environment: Environment, size: int, patience: float = 60.0) -> Row:
     row.seconds = time.monotonic() - started
     judge(row, account, kills, CONCURRENCY)
     noted = (slots / "above").read_text().splitlines() if (slots / "above").exists() else []
-    above = above_limit(noted, account, environment.lease)
+    above = above_limit(noted, account)
     if above:
         row.wrong.append(f"{len(above)} tasks started above their limit: {', '.join(above[:5])}")
     row.wrong += _lost_places(gator)
@@ -69,7 +69,7 @@ def run(environment: Environment, size: int, patience: float = 60.0) -> Row:
         )
     row.note = f"{len(names)} tasks, {sum(LIMITS.values())} places of {len(LIMITS)} keys"
     if len(noted) > len(above):
-        row.note += f"; {len(noted) - len(above)} starts beside a task that outlived its lease"
+        row.note += f"; {len(noted) - len(above)} starts while a lease had run out"
     gator.client.drop_all(gator.queue_name)
     gator.close()
     return row
@@ -87,23 +87,24 @@ class _Feed(Feed):
                         batch.task(jobs.limited, self.ledger.path, *arguments)
 
 
-def above_limit(noted: Iterable[str], account: Account, lease: float) -> list[str]:
+def above_limit(noted: Iterable[str], account: Account) -> list[str]:
     """Return the tasks above their limit that no lease explains which had run out.
 
     A worker that the machine does not let run loses its leases, and with them the places of its
-    tasks, which go on. Such a task has then run for as long as a lease.
+    tasks, which go on. So one of the tasks that ran then, or the one that started, was back on its
+    queue, and has started once more since.
 
     :param noted: name and Unix time of each start above a limit.
-    :param lease: seconds.
     """
     by_key: dict[str, list[Run]] = {}
     for name, each in runs(account).items():
         by_key.setdefault(_key_of(name), []).extend(each)
+    last = {start.name: start.at for start in account.starts}
     found = []
     for name, when in (line.split() for line in noted):
         at = float(when)
-        others = (run for run in by_key.get(_key_of(name), ()) if run.name != name)
-        if not any(run.began <= at - lease and at <= run.ended for run in others):
+        beside = (run for run in by_key.get(_key_of(name), ()) if run.began <= at <= run.ended)
+        if not any(run.began < last[run.name] for run in beside):
             found.append(name)
     return found
 

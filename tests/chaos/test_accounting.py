@@ -487,18 +487,21 @@ def test_a_full_bucket_and_then_one_start_for_each_token_are_no_more_than_the_ra
 
 
 @pytest.mark.parametrize(
-    ("began", "above"),
-    [(0.0, []), (1.5, ["3"])],
-    ids=["beside a task that outlived its lease", "beside one that has it"],
+    ("again", "above"),
+    [("", ["3"]), ("0", []), ("3", []), ("4", ["3"]), ("6", ["3"])],
+    ids=["none", "beside it", "itself", "of another key", "of a run that was over"],
 )
-def test_a_start_above_a_limit_is_wrong_where_no_lease_had_run_out(ledger, at, began, above):
-    at(began, STARTED, "0", pid=1)
-    at(0.0, STARTED, "4", pid=2)  # of another key
+def test_a_start_above_a_limit_is_wrong_where_no_lease_had_run_out(ledger, at, again, above):
+    """The task of a lease that had run out starts again."""
+    at(0.0, STARTED, "6", pid=4)
+    at(0.5, COMPLETED, "6", pid=4)
+    at(1.5, STARTED, "0", "4", pid=1)  # one of this key, one of another
     at(2.0, STARTED, "3", pid=3)
     at(2.1, COMPLETED, "3", pid=3)
-    for name, pid in (("0", 1), ("4", 2)):
-        at(3.0, COMPLETED, name, pid=pid)
-    assert above_limit(["3 1002.000000"], ledger.account(), 1.0) == above
+    at(3.0, COMPLETED, "0", "4", pid=1)
+    if again:
+        at(4.0, STARTED, again, pid=5)
+    assert above_limit(["3 1002.000000"], ledger.account()) == above
 
 
 @pytest.mark.parametrize(
