@@ -6,6 +6,7 @@ as many tasks as the limit says can be leased, and no more.
 """
 
 import time
+from collections import defaultdict
 from collections.abc import Iterable
 
 from alligator import Gator
@@ -13,9 +14,8 @@ from alligator.backends.base import Controls, Message, controlled
 from chaos import jobs
 from chaos.environment import Environment
 from chaos.fleet import Fleet
-from chaos.ledger import Account, Ledger
+from chaos.ledger import Account, Entry, Ledger
 from chaos.loops.worker_killed import SECONDS, Feed, finish, judge, kill_while_busy
-from chaos.overlaps import Run, runs
 from chaos.rows import Row, row_of
 
 BACKENDS = ("sqlite", "redis")
@@ -91,21 +91,36 @@ def above_limit(noted: Iterable[str], account: Account) -> list[str]:
     """Return the tasks above their limit that no lease explains which had run out.
 
     A worker that the machine does not let run loses its leases, and with them the places of its
-    tasks, which go on. So one of the tasks that ran then, or the one that started, was back on its
-    queue, and has started once more since.
+    tasks, which go on. Such a task was back on its queue. So it starts once more: before the start
+    above the limit, if it is not that very start, or later, though the first run came to its end.
 
     :param noted: name and Unix time of each start above a limit.
     """
-    by_key: dict[str, list[Run]] = {}
-    for name, each in runs(account).items():
-        by_key.setdefault(_key_of(name), []).extend(each)
-    last = {start.name: start.at for start in account.starts}
+    starts, ends = _times(account.starts), _times(account.ends)
+    killed = {each.pid: each.at for each in account.kills}
     found = []
     for name, when in (line.split() for line in noted):
-        at = float(when)
-        beside = (run for run in by_key.get(_key_of(name), ()) if run.began <= at <= run.ended)
-        if not any(run.began < last[run.name] for run in beside):
+        at, key = float(when), _key_of(name)
+        for start in account.starts:
+            if start.at > at or _key_of(start.name) != key:
+                continue
+            end = min((each for each in ends[start.name, start.pid] if each >= start.at), default=0)
+            if (end or killed.get(start.pid, at)) < at:
+                continue  # it did not run any more
+            again = min((each for each in starts[start.name, 0] if each > start.at), default=0)
+            if again and (again <= at or end):
+                break
+        else:
             found.append(name)
+    return found
+
+
+def _times(entries: Iterable[Entry]) -> dict[tuple[str, int], list[float]]:
+    """Return when each task had such an entry, by its process and (0) in all of them."""
+    found: dict[tuple[str, int], list[float]] = defaultdict(list)
+    for each in entries:
+        found[each.name, each.pid].append(each.at)
+        found[each.name, 0].append(each.at)
     return found
 
 

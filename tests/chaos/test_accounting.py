@@ -504,6 +504,18 @@ def test_a_start_above_a_limit_is_wrong_where_no_lease_had_run_out(ledger, at, a
     assert above_limit(["3 1002.000000"], ledger.account()) == above
 
 
+def test_a_task_may_start_beside_its_own_run_before_it_is_killed(ledger, at):
+    at(1.0, STARTED, "3", pid=1)
+    at(2.0, STARTED, "3", pid=2)
+    at(2.1, COMPLETED, "3", pid=2)
+    at(2.5, KILLED, "3", pid=1)
+    at(4.0, STARTED, "0", pid=3)
+    at(4.5, KILLED, "0", pid=3)
+    at(5.0, STARTED, "0", pid=4)
+    assert above_limit(["3 1002.000000"], ledger.account()) == []
+    assert above_limit(["6 1004.200000"], ledger.account()) == ["6"], "a kill alone explains none"
+
+
 @pytest.mark.parametrize(
     ("starts", "above"),
     [
